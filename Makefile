@@ -1,0 +1,55 @@
+# Every verb says what it does: `make help`. A fresh machine needs Python 3.11-3.13, git and make, nothing else.
+
+VENV := .venv
+STAMP := $(VENV)/.regraft-setup
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+
+.PHONY: setup demo demo-more retrain ui test check bench clean help
+.DEFAULT_GOAL := help
+
+setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
+
+$(STAMP): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Regraft needs Python 3.11, 3.12 or 3.13. None was found as python3, python3.13, python3.12 or python3.11."; exit 1; }
+	@echo "Setting up .venv from requirements.lock: about 750 MB to download, two to five minutes."
+	$(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[demo,dev]'
+	@touch $@
+
+demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
+	python -m regraft.demo_data data/raw
+	python -m flows.retrain
+	@python -m regraft.report
+
+demo-more: setup  ## add 100 further digits and retrain: only they cost forward passes
+	python -m regraft.demo_data --more data/raw
+	python -m flows.retrain
+	@python -m regraft.report
+
+retrain: setup  ## retrain on the photos in data/raw; what is up to date is skipped
+	python -m flows.retrain
+	@python -m regraft.report
+
+ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ctrl-C
+	prefect server start --host 127.0.0.1 --port 4200
+
+test: setup  ## run all tests
+	python -m pytest
+
+check: setup  ## what CI checks: formatting, lint, types, tests
+	ruff format --check .
+	ruff check .
+	pyright
+	python -m pytest
+
+bench: setup  ## print the benchmarks' ratios on the photos in data/raw
+	python -m benchmarks.recipe data/raw
+
+clean:  ## remove .venv and tool caches; data, models, reports and the store stay
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+help:  ## list the verbs
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 20

@@ -1,0 +1,1 @@
+"""The order of the stages, the schedule, and what happens on failure."""

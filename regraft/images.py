@@ -1,0 +1,164 @@
+"""Pixels: what a file holds, and the uint8 square that the network is given.
+
+`Preparation` and the preprocessing inside model.onnx (regraft/onnx_export.py) are the same arithmetic: an integer
+centre square, then one antialiased bilinear resize on uint8. Change one, and the parity check of the export fails.
+"""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+IMAGE_SUFFIXES = frozenset(Image.registered_extensions()) - {".pdf", ".eps", ".ps", ".wmf", ".emf"}
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Image.MAX_IMAGE_PIXELS = None  # the limit is validate_data.max_pixels, and a fixed second one would only confuse
+_EXIF_ORIENTATION = 0x0112  # tag number, Exif 2.3, section 4.6.4
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What one file turned out to be; `problem` says why it cannot be used and is None for a good image."""
+
+    format: str | None = None
+    width: int | None = None
+    height: int | None = None
+    mode: str | None = None
+    orientation: int | None = None
+    frames: int | None = None
+    problem: str | None = None
+
+
+def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
+    """Decode a file completely and return what it is; a bad file is a `problem`, never an exception.
+
+    The content decides, not the name. Complete decoding is what finds truncated files: their headers are fine.
+
+    Args:
+        path: any file.
+        max_pixels: images with more pixels are not decoded, whatever their header promises.
+    """
+    facts: dict[str, object] = {}
+    try:
+        with _opened(path, max_pixels) as image:
+            facts.update(
+                format=image.format,
+                width=image.width,
+                height=image.height,
+                mode=image.mode,
+                orientation=image.getexif().get(_EXIF_ORIENTATION, 1),
+                frames=getattr(image, "n_frames", 1),
+            )
+            _to_rgb(image)
+    except UnidentifiedImageError:
+        empty = path.stat().st_size == 0
+        return ImageFacts(problem="the file is empty" if empty else "not an image that can be read")
+    except Exception as error:  # decoders raise anything on hostile bytes, and the file is reported by name
+        return ImageFacts(**facts, problem=f"cannot be decoded: {_one_line(error)}")  # type: ignore[arg-type]
+    return ImageFacts(**facts)  # type: ignore[arg-type]
+
+
+def looks_like_an_image(path: Path) -> bool:
+    """Whether a file that cannot be read was meant to be an image, by its name or by the first bytes of its content."""
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return True
+    with path.open("rb") as file:
+        start = file.read(16)
+    return start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*", b"BM")) or (
+        start[:4] == b"RIFF" and start[8:12] == b"WEBP"
+    )
+
+
+def load_rgb(path: Path | BinaryIO) -> np.ndarray:
+    """Return an image as a person sees it: upright by its EXIF orientation, RGB, the first frame, on white.
+
+    Args:
+        path: a file that `inspect` found no problem with (nothing limits its size here), or its contents as a stream.
+
+    Returns:
+        uint8, shape (height, width, 3), values 0 to 255.
+
+    Raises:
+        OSError, ValueError: the file is not a readable image.
+    """
+    with Image.open(path) as image:
+        return np.asarray(_to_rgb(image))
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """How an image becomes what the network is given."""
+
+    image_size: int  # side of the result in pixels
+    crop_fraction: float  # side of the centre square that is taken, as a share of the shorter side
+
+    def __call__(self, rgb: np.ndarray) -> np.ndarray:
+        """Return the centre of an image at the network's size.
+
+        Args:
+            rgb: uint8, shape (height, width, 3), any size of at least one pixel.
+
+        Returns:
+            uint8, shape (image_size, image_size, 3).
+        """
+        height, width = rgb.shape[:2]
+        # float32, floor(x + 1/2) and whole-number halving, because the operators of the ONNX graph do the same.
+        side = max(1, int(np.floor(np.float32(min(height, width)) * np.float32(self.crop_fraction) + np.float32(0.5))))
+        top, left = (height - side) // 2, (width - side) // 2
+        square = Image.fromarray(rgb[top : top + side, left : left + side])
+        return np.asarray(square.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR))
+
+
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
+    """Yield `function(item)` in the order of `items`, several at a time, never more than a few dozen ahead.
+
+    Pillow and hashlib release the interpreter's lock while they work, so threads use all cores. `ThreadPoolExecutor.map`
+    alone would read everything ahead and hold every result in memory.
+    """
+    workers = workers or os.cpu_count() or 1
+    with ThreadPoolExecutor(workers, thread_name_prefix="regraft") as pool:
+        waiting = iter(items)
+        running = deque(pool.submit(function, item) for item in islice(waiting, 8 * workers))
+        while running:
+            yield running.popleft().result()
+            running.extend(pool.submit(function, item) for item in islice(waiting, 1))
+
+
+@contextmanager
+def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
+    """`Image.open`, refusing more than `max_pixels` before anything is decoded."""
+    with Image.open(path) as image:
+        if image.width * image.height > max_pixels:
+            size = f"{image.width} x {image.height} pixels"
+            raise ValueError(f"{size} is above validate_data.max_pixels ({max_pixels})")
+        yield image
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    image.seek(0)
+    image.load()
+    image = ImageOps.exif_transpose(image)
+    if image.mode == "F":
+        raise ValueError("pixels are floating-point numbers with no agreed range; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        # 16 bits a pixel: Pillow's own conversion clips at 255 instead of scaling.
+        grey = np.asarray(image).astype(np.int64)
+        image = Image.fromarray((np.clip(grey, 0, 65535) // 257).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
+

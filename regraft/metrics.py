@@ -1,0 +1,69 @@
+"""Figures that say how good probabilities are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """How a model does on a split while it is trained: accuracy first, cross-entropy where accuracies are equal."""
+
+    accuracy: float
+    log_loss: float
+
+    def is_better_than(self, other: "Score") -> bool:
+        """Whether this score beats `other`."""
+        return (self.accuracy, -self.log_loss) > (other.accuracy, -other.log_loss)
+
+
+def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
+    """Return accuracy and mean cross-entropy (natural logarithm).
+
+    Args:
+        class_indices: the true classes, shape (n,).
+        probabilities: shape (n, num_classes), rows sum to 1.
+    """
+    # 1e-7 is the smallest probability that float32 softmax outputs are clipped to in Keras; log(0) would be infinite.
+    true = np.clip(probabilities[np.arange(len(class_indices)), class_indices].astype(np.float64), 1e-7, 1)
+    accuracy = float(np.mean(probabilities.argmax(axis=1) == class_indices))
+    return Score(accuracy, float(-np.log(true).mean()))
+
+
+def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
+    """Return how far confidence and accuracy lie apart: 0 is calibrated, 1 is as wrong as can be.
+
+    ECE = sum over bins b of (n_b / n) * |accuracy(b) - confidence(b)|, with bins of equal width over the largest
+    probability. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
+    """
+    confidence = probabilities.max(axis=1).astype(np.float64)
+    correct = probabilities.argmax(axis=1) == class_indices
+    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gap = np.bincount(bin_of, correct - confidence, minlength=bins)
+    return float(np.abs(gap).sum() / len(confidence))
+
+
+def classification_report(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> dict[str, float | int]:
+    """Return the figures of reports/metrics.json for one split.
+
+    Args:
+        class_indices: the true classes, shape (n,).
+        probabilities: shape (n, num_classes), rows sum to 1.
+        bins: of the expected calibration error.
+    """
+    from sklearn.metrics import f1_score, top_k_accuracy_score
+
+    num_classes = probabilities.shape[1]
+    labels = np.arange(num_classes)
+    overall = score(class_indices, probabilities)
+    # With five classes or fewer the right one is always among five.
+    top5 = top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels) if num_classes > 5 else 1.0
+    macro_f1 = f1_score(class_indices, probabilities.argmax(axis=1), labels=labels, average="macro", zero_division=0.0)
+    return {
+        "images": len(class_indices),
+        "accuracy": overall.accuracy,
+        "top5_accuracy": float(top5),
+        "macro_f1": float(macro_f1),
+        "log_loss": overall.log_loss,
+        "ece": expected_calibration_error(class_indices, probabilities, bins=bins),
+    }

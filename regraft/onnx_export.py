@@ -1,0 +1,152 @@
+"""The file to ship: one ONNX graph from raw uint8 pixels to probabilities, proven on real photos.
+
+It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the converted rest. So the head
+was trained on exactly what the file computes.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+
+from regraft import __version__, graphs
+from regraft.backbones import Backbone
+from regraft.classifier import OnnxClassifier
+from regraft.dataset import Dataset, read_photo
+from regraft.errors import ExportMismatch
+from regraft.files import replacing
+from regraft.images import Preparation
+from regraft.trunk import ACTIVATIONS, FEATURES, Trunk
+
+if TYPE_CHECKING:
+    import keras
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How closely the ONNX file follows the Keras model, over some photos."""
+
+    images: int
+    largest_difference: float  # of any probability
+    mean_difference: float  # of all probabilities
+    same_top1: float  # share of photos with the same most probable class
+
+
+def build_classifier(
+    model: "keras.Model", backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str], *, is_fine_tuned: bool
+) -> onnx.ModelProto:
+    """Return the graph to ship.
+
+    Input `image`: uint8 RGB, shape (batch, height, width, 3), upright, any size. Output `probabilities`: float32, shape
+    (batch, num_classes).
+
+    Args:
+        model: the whole Keras network, from `finetune.join`.
+        backbone: the frozen network it started from.
+        trunk: its graph.
+        preparation: the preprocessing to build in.
+        class_names: in the order of the outputs.
+        is_fine_tuned: whether layers between cut and head differ from the backbone's; if not, the whole backbone is taken
+            from the frozen graph and only the head is converted.
+    """
+    import keras
+
+    border, source = (backbone.cut, ACTIVATIONS) if is_fine_tuned else (FEATURES, FEATURES)
+    rest = keras.Model(model.get_layer(border).output, model.output, name="rest")
+    parts = [
+        graphs.build_preprocessing(preparation),
+        graphs.part_of(onnx.load(trunk.path), [source]),
+        graphs.convert(rest, input_name=source, output_names=["probabilities"]),
+    ]
+    whole = graphs.chained(parts)
+    outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}
+    whole = graphs.renamed(whole, outer)
+    facts = {
+        "regraft_version": __version__,
+        "class_names": json.dumps(class_names, ensure_ascii=False),
+        "input": "image: uint8 RGB, (batch, height, width, 3), any size, upright (apply the EXIF orientation first)",
+        "output": "probabilities: float32, (batch, classes), in the order of class_names",
+        "preprocessing": json.dumps(
+            {
+                "inside_the_graph": True,
+                "crop": "centre square",
+                "crop_fraction": preparation.crop_fraction,
+                "resize": "bilinear, antialiased",
+                "image_size": preparation.image_size,
+            }
+        ),
+        "backbone": backbone.name,
+        "backbone_weights_sha256": backbone.weights_digest,
+        "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
+        "fine_tuned_from": backbone.cut if is_fine_tuned else "nothing: frozen backbone",
+    }
+    onnx.helper.set_model_props(whole, facts)
+    whole = graphs.canonical(whole)
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def save_if_equal(
+    path: Path,
+    graph: onnx.ModelProto,
+    model: "keras.Model",
+    dataset: Dataset,
+    raw: Path,
+    preparation: Preparation,
+    *,
+    tolerance: float,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> Parity:
+    """Write the graph to `path` if it computes what the Keras model computes; else leave `path` as it is.
+
+    Args:
+        path: of the ONNX file.
+        graph: from `build_classifier`.
+        model: the whole Keras network.
+        dataset: real photos to compare on, from the raw file to the probabilities.
+        raw: the data folder.
+        preparation: how Keras is given them.
+        tolerance: the largest difference of any probability that is allowed.
+        workers: threads that decode.
+        on_progress: called with the number of photos done and their total.
+
+    Raises:
+        ExportMismatch: they differ by more, or disagree on a class where the two best are further apart than that.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        parity = compare(OnnxClassifier(temporary), model, dataset, raw, preparation, workers=workers, on_progress=on_progress)
+        if parity.largest_difference > tolerance:
+            raise ExportMismatch(
+                f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
+                f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a defect "
+                f"of the conversion: please report it with the versions in requirements.lock."
+            )
+    return parity
+
+
+def compare(
+    classifier: OnnxClassifier,
+    model: "keras.Model",
+    dataset: Dataset,
+    raw: Path,
+    preparation: Preparation,
+    *,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> Parity:
+    """Run the same raw photos through the ONNX file and, prepared by Pillow, through Keras."""
+    onnx_side = classifier.probabilities_of(dataset, raw, workers=workers, on_progress=on_progress)
+    keras_side = []
+    for start in range(0, len(dataset), 32):
+        rows = dataset.rows[start : start + 32].itertuples()
+        prepared = np.stack([preparation(read_photo(raw, row.path, row.digest)) for row in rows])
+        keras_side.append(model.predict_on_batch(prepared.astype(np.float32)))
+    difference = np.abs(onnx_side - np.concatenate(keras_side))
+    same = onnx_side.argmax(axis=1) == np.concatenate(keras_side).argmax(axis=1)
+    return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))

@@ -1,0 +1,155 @@
+"""Pictures for people, each from figures that are also written as CSV or JSON."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+from regraft.dataset import Dataset, read_photo
+from regraft.files import replacing
+from regraft.images import Preparation
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from regraft.networks import Epoch
+
+_BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#57606a"
+_THUMBNAIL = 112  # pixels
+_PER_CLASS, _MAX_CLASSES = 8, 30  # of the contact sheet
+
+
+def class_balance_chart(path: Path, images_per_class: dict[str, int]) -> None:
+    """Draw the number of usable images per class as bars, the largest class first."""
+    names = sorted(images_per_class, key=lambda name: -images_per_class[name])
+    figure = _figure(7, 1.0 + 0.28 * max(1, len(names)))
+    axes = figure.subplots()
+    bars = axes.barh([_short(name) for name in names], [images_per_class[name] for name in names], color=_BLUE)
+    axes.bar_label(bars, padding=3, color=_GREY)
+    axes.invert_yaxis()
+    axes.margins(x=0.12)
+    axes.set_xlabel("images that can be used")
+    _save(figure, path)
+
+
+def write_curve(path: Path, curve: "list[Epoch]", best: "Epoch | None", *, title: str) -> None:
+    """Write a learning curve as CSV, and as a picture beside it; a phase that was off has an empty one."""
+    columns = ["epoch", "train_loss", "val_log_loss", "val_accuracy"]
+    table = pd.DataFrame([epoch.as_row() for epoch in curve], columns=columns)
+    with replacing(path) as temporary:
+        table.to_csv(temporary, index=False)
+    figure = _figure(7, 3.2)
+    left, right = figure.subplots(1, 2)
+    left.plot(table.epoch, table.train_loss, color=_GREY, label="train (smoothed targets)")
+    left.plot(table.epoch, table.val_log_loss, color=_BLUE, label="val")
+    left.set(xlabel="epoch", ylabel="cross-entropy")
+    right.plot(table.epoch, table.val_accuracy, color=_BLUE, label="val")
+    right.set(xlabel="epoch", ylabel="accuracy")
+    if best is None:
+        right.text(0.5, 0.5, "not run", ha="center", transform=right.transAxes)
+    else:
+        left.plot(best.epoch, best.val.log_loss, "o", color=_ORANGE)
+        right.plot(best.epoch, best.val.accuracy, "o", color=_ORANGE, label=f"kept: epoch {best.epoch}")
+        left.legend(frameon=False)
+        right.legend(frameon=False)
+    figure.suptitle(title)
+    _save(figure, path.with_suffix(".png"))
+
+
+def write_confusion(path: Path, test: Dataset, probabilities: np.ndarray) -> None:
+    """Write the confusion matrix as CSV: a row per true class, a column per predicted one."""
+    from sklearn.metrics import confusion_matrix
+
+    labels = range(len(test.class_names))
+    matrix = confusion_matrix(test.rows.class_index, probabilities.argmax(axis=1), labels=labels)
+    with replacing(path) as temporary:
+        pd.DataFrame(matrix, index=test.class_names, columns=test.class_names).to_csv(temporary, index_label="actual")
+
+
+def confusion_chart(csv: Path, path: Path) -> None:
+    """Draw what `write_confusion` wrote: colours are shares of the true class, numbers are images."""
+    table = pd.read_csv(csv, index_col="actual", keep_default_na=False)
+    matrix = table.to_numpy()
+    size = 2.2 + 0.42 * len(matrix)
+    figure = _figure(size + 0.8, size)
+    axes = figure.subplots()
+    axes.imshow(matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
+    names = [_short(str(name)) for name in table.columns]
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlabel="predicted", ylabel="actual")
+    if len(matrix) <= 30:
+        for row, column in zip(*np.nonzero(matrix), strict=True):
+            dark = matrix[row, column] > 0.5 * matrix[row].sum()
+            axes.text(column, row, matrix[row, column], ha="center", va="center", color="white" if dark else "black")
+    _save(figure, path)
+
+
+def contact_sheet(
+    path: Path, dataset: Dataset, raw: Path, preparation: Preparation, *, on_progress: Callable[[int, int], None]
+) -> None:
+    """Draw a few training images of each class as the network is given them, a row per class."""
+    train = dataset.of("train").rows
+    shown = [train[train.class_name == name].head(_PER_CLASS) for name in dataset.class_names[:_MAX_CLASSES]]
+    total, done = sum(map(len, shown)), 0
+    tiles: list[list[tuple[np.ndarray, str]]] = []
+    for rows in shown:
+        line = []
+        for row in rows.itertuples():
+            line.append((preparation(read_photo(raw, row.path, row.digest)), ""))
+            done += 1
+            on_progress(done, total)
+        tiles.append([(line[0][0], str(rows.iloc[0].class_name)), *line[1:]])
+    _save_sheet(path, tiles)
+
+
+def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, raw: Path, *, count: int) -> None:
+    """Draw the test images that the model is most confidently wrong about, with what it said and what is right."""
+    rows = test.rows.reset_index(drop=True)
+    predicted = probabilities.argmax(axis=1)
+    wrong = np.flatnonzero(predicted != rows.class_index.to_numpy())
+    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    tiles = []
+    for index in wrong:
+        row = rows.iloc[index]
+        said = f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}\nis {row.class_name}"
+        tiles.append((Preparation(_THUMBNAIL, 1.0)(read_photo(raw, row.path, row.digest)), said))
+    _save_sheet(path, [tiles[start : start + _PER_CLASS] for start in range(0, len(tiles), _PER_CLASS)])
+
+
+def _save_sheet(path: Path, lines: list[list[tuple[np.ndarray, str]]]) -> None:
+    """Save rows of captioned thumbnails as one picture."""
+    caption, gap = 30, 4
+    height = max(1, len(lines)) * (_THUMBNAIL + caption + gap)
+    sheet = Image.new("RGB", (_PER_CLASS * (_THUMBNAIL + gap), height), "white")
+    draw = ImageDraw.Draw(sheet)
+    for line, tiles in enumerate(lines):
+        for column, (pixels, text) in enumerate(tiles):
+            x, y = column * (_THUMBNAIL + gap), line * (_THUMBNAIL + caption + gap)
+            draw.multiline_text((x + 2, y + 2), "\n".join(_short(part, 20) for part in text.split("\n")), fill="black")
+            sheet.paste(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL)), (x, y + caption))
+    if not lines:
+        draw.text((4, 4), "none", fill="black")
+    with replacing(path) as temporary:
+        sheet.save(temporary)
+
+
+def _figure(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure((width, height), layout="constrained", dpi=110)
+
+
+def _save(figure: "Figure", path: Path, **options: Any) -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, **options)
+
+
+def _short(name: str, length: int = 24) -> str:
+    # A dollar sign would start a formula in matplotlib.
+    return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")

@@ -1,0 +1,111 @@
+"""The frozen backbone as one ONNX graph: what fills the store is what ships.
+
+The graph `backbone.onnx` has two outputs, the activations at the cut and the pooled features, so one forward pass fills
+both parts of the store. The exported model is composed of pieces of this very graph.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+from regraft import graphs
+from regraft.backbones import Backbone
+from regraft.files import fingerprint, replacing, sha256_of
+
+ACTIVATIONS, FEATURES = "activations", "features"
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """The frozen backbone, ready to run on the CPU."""
+
+    session: onnxruntime.InferenceSession
+    path: Path  # of backbone.onnx
+    digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
+    image_size: int
+    activation_shape: tuple[int, int, int]  # height, width, channels at the cut
+    feature_dim: int
+
+    @property
+    def engine(self) -> str:
+        """Name and version of what computes."""
+        return f"onnxruntime {onnxruntime.__version__} (CPU)"
+
+    def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run prepared images through the frozen backbone.
+
+        The backbone is in inference mode, so an image has the same values whatever else is in its batch, up to the order
+        of floating-point sums (1e-4 was never exceeded). That is what makes them safe to keep.
+
+        Args:
+            images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.
+            with_activations: whether to return the activations at the cut too.
+
+        Returns:
+            Pooled features, float32, shape (n, feature_dim); and activations at the cut, float32, shape
+            (n, *activation_shape), or None.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"images must be uint8 of shape (n, {self.image_size}, {self.image_size}, 3). "
+                f"Received: {images.dtype} of shape {images.shape}."
+            )
+        wanted = [FEATURES, ACTIVATIONS] if with_activations else [FEATURES]
+        features, *activations = self.session.run(wanted, {"prepared": images.astype(np.float32)})
+        return np.asarray(features), np.asarray(activations[0]) if activations else None
+
+
+def load_trunk(backbone: Backbone, folder: Path, *, threads: int) -> Trunk:
+    """Return the frozen backbone; its graph is converted from Keras once and kept in `folder`.
+
+    Args:
+        backbone: from `choose_backbone`.
+        folder: where graphs are kept between runs.
+        threads: of ONNX Runtime within one forward pass; 0 means one per core.
+    """
+    path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
+    if not path.exists():
+        with replacing(path) as temporary:
+            onnx.save(_build_graph(backbone), temporary)
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    # A thread that spins while it waits takes a core from the threads that decode photos.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    shapes: dict[str, Any] = {output.name: output.shape for output in session.get_outputs()}
+    return Trunk(
+        session=session,
+        path=path,
+        digest=sha256_of(path),
+        image_size=backbone.image_size,
+        activation_shape=tuple(shapes[ACTIVATIONS][1:]),
+        feature_dim=shapes[FEATURES][1],
+    )
+
+
+def _graph_key(backbone: Backbone) -> str:
+    """What decides the bytes of the graph, short enough for a file's name."""
+    import importlib.metadata
+
+    here = Path(__file__).parent
+    sources = [here / "graphs.py", here / "trunk.py", *sorted((here / "backbones").glob("*.py"))]
+    facts = {
+        "weights": backbone.weights_digest,
+        "image_size": backbone.image_size,
+        "cut": backbone.cut,
+        "sources": [sha256_of(source) for source in sources],
+        "versions": [importlib.metadata.version(package) for package in ("keras", "tf2onnx", "onnx")],
+    }
+    return fingerprint(facts)[:16]
+
+
+def _build_graph(backbone: Backbone) -> onnx.ModelProto:
+    import keras
+
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    return graphs.convert(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])

@@ -1,0 +1,36 @@
+"""Stage 7 of 7: run the shipped file over the untouched test photos, from the raw files, and put every report on one page.
+
+Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the other stages; writes reports/metrics.json,
+reports/predictions.csv, pictures and reports/report.html.
+"""
+
+from regraft.classifier import OnnxClassifier
+from regraft.config import Params
+from regraft.dataset import read_dataset
+from regraft.files import write_json
+from regraft.metrics import classification_report
+from regraft.plots import confusion_chart, mistakes_sheet, write_confusion
+from regraft.report import write_html, write_predictions
+from tasks.stage import Progress, stage
+
+
+@stage
+def evaluate(params: Params, progress: Progress) -> None:
+    """Write the figures, the pictures and the page of the model that ships."""
+    settings, paths, machine = params.evaluate, params.paths, params.machine
+    classifier = OnnxClassifier(paths.onnx, threads=machine.workers)
+    dataset = read_dataset(paths.dataset)
+    test = dataset.of("test")
+    probabilities = classifier.probabilities_of(test, paths.raw, workers=machine.workers, on_progress=progress("photos"))
+    class_indices = test.rows.class_index.to_numpy()
+    metrics = classification_report(class_indices, probabilities, bins=settings.calibration_bins)
+    write_json(paths.reports / "metrics.json", {"test": metrics})
+    write_predictions(paths.reports / "predictions.csv", test, probabilities)
+    write_confusion(paths.reports / "confusion.csv", test, probabilities)
+    confusion_chart(paths.reports / "confusion.csv", paths.reports / "confusion.png")
+    mistakes_sheet(paths.reports / "mistakes.png", test, probabilities, paths.raw, count=settings.worst_mistakes)
+    write_html(paths.reports)
+
+
+if __name__ == "__main__":
+    evaluate.run()

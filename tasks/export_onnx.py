@@ -1,0 +1,48 @@
+"""Stage 6 of 7: compose the file to ship and prove on real photos that it computes what was trained.
+
+Reads models/model.keras, reports/fine_tune.json, build/dataset.parquet and data/raw; writes models/model.onnx and
+reports/export.json.
+"""
+
+from dataclasses import asdict
+
+from regraft.backbones import choose_backbone
+from regraft.config import Params
+from regraft.dataset import read_dataset
+from regraft.files import read_json, sha256_of, write_json
+from regraft.images import Preparation
+from regraft.networks import load_model, start_keras
+from regraft.onnx_export import build_classifier, save_if_equal
+from regraft.trunk import load_trunk
+from tasks.stage import Progress, stage
+
+
+@stage
+def export_onnx(params: Params, progress: Progress) -> None:
+    """Write the ONNX file; if it differs from the Keras model on any of the photos, the stage fails."""
+    settings, paths, machine = params.export_onnx, params.paths, params.machine
+    start_keras(params.seed)
+    dataset = read_dataset(paths.dataset)
+    backbone = choose_backbone(params.backbone)
+    preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
+    model = load_model(paths.model)
+    is_fine_tuned = read_json(paths.reports / "fine_tune.json")["is_kept"]
+    trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
+    graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, is_fine_tuned=is_fine_tuned)
+    parity = save_if_equal(
+        paths.onnx,
+        graph,
+        model,
+        dataset.of("val").head(settings.parity_images),
+        paths.raw,
+        preparation,
+        tolerance=settings.tolerance,
+        workers=machine.workers,
+        on_progress=progress("photos"),
+    )
+    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "fine_tuned": is_fine_tuned}
+    write_json(paths.reports / "export.json", {**file, "parity": asdict(parity)})
+
+
+if __name__ == "__main__":
+    export_onnx.run()

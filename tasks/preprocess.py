@@ -1,0 +1,29 @@
+"""Stage 2 of 7: give every usable image a class index and a split that never changes, and show what the network will see.
+
+Reads build/manifest.parquet and data/raw; writes build/dataset.parquet, reports/dataset.json and reports/prepared.png.
+"""
+
+from regraft.backbones import choose_backbone
+from regraft.config import Params
+from regraft.dataset import build_dataset, dataset_report, write_dataset
+from regraft.files import write_json
+from regraft.images import Preparation
+from regraft.manifest import read_manifest
+from regraft.plots import contact_sheet
+from tasks.stage import Progress, stage
+
+
+@stage
+def preprocess(params: Params, progress: Progress) -> None:
+    """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more than decoding."""
+    settings, paths = params.preprocess, params.paths
+    layout, manifest = read_manifest(paths.manifest)
+    dataset = build_dataset(manifest, val_share=settings.val_share, test_share=settings.test_share)
+    write_dataset(paths.dataset, dataset)
+    write_json(paths.reports / "dataset.json", dataset_report(layout, manifest, dataset))
+    preparation = Preparation(choose_backbone(params.backbone).image_size, settings.crop_fraction)
+    contact_sheet(paths.reports / "prepared.png", dataset, paths.raw, preparation, on_progress=progress("thumbnails"))
+
+
+if __name__ == "__main__":
+    preprocess.run()

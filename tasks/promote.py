@@ -1,0 +1,45 @@
+"""After the seven stages, outside of DVC: which model services use. Production is state, not a result, so it is no output."""
+
+from regraft.classifier import OnnxClassifier
+from regraft.config import Params
+from regraft.dataset import read_dataset
+from regraft.files import sha256_of
+from regraft.gate import Verdict, accuracy_of, judge
+from regraft.registry import Change, Production
+from tasks.stage import Progress
+
+
+def challenge(params: Params, progress: Progress) -> Verdict | None:
+    """Compare models/model.onnx with the model in production on today's test photos, and let it take its place or not.
+
+    Returns:
+        The verdict, or None if this very file is in production already.
+    """
+    paths, workers = params.paths, params.machine.workers
+    production = Production(paths.production)
+    challenger = OnnxClassifier(paths.onnx, threads=workers)
+    if production.digest == sha256_of(paths.onnx):
+        return None
+    test = read_dataset(paths.dataset).of("test")
+
+    def accuracy(classifier: OnnxClassifier, name: str) -> float:
+        report = progress(f"photos, {name}")
+        return accuracy_of(classifier, test, classifier.probabilities_of(test, paths.raw, workers=workers, on_progress=report))
+
+    champion_accuracy = None
+    if production.digest:
+        champion_accuracy = accuracy(OnnxClassifier(production.model, threads=workers), "production")
+    verdict = judge(accuracy(challenger, "new model"), champion_accuracy, images=len(test), margin=params.promote.margin)
+    if verdict.is_accepted:
+        production.promote(paths.onnx, verdict.words, keep=params.promote.keep)
+    return verdict
+
+
+def rollback(params: Params) -> Change:
+    """Put the previous model back into production."""
+    return Production(params.paths.production).rollback()
+
+
+def history(params: Params) -> list[Change]:
+    """Return what was in production, oldest first."""
+    return Production(params.paths.production).history()
