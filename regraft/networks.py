@@ -1,6 +1,7 @@
 """Keras, made repeatable: seeds, the training loop that both phases share, and files whose bytes follow from the weights."""
 
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -155,8 +156,8 @@ def batches_in_order(load: Callable[[np.ndarray], np.ndarray], count: int) -> An
 def save_model(path: Path, model: "keras.Model") -> None:
     """Save a model in Keras' own format; equal models give equal bytes.
 
-    Keras writes the time into the file, twice. Both are removed, so that DVC sees a retrained model that came out the
-    same as the same.
+    Keras writes the time and the memory addresses of objects into the file. They are replaced, so that DVC sees a model
+    that came out the same as the same.
     """
     with replacing(path) as temporary:
         model.save(temporary)
@@ -165,9 +166,20 @@ def save_model(path: Path, model: "keras.Model") -> None:
         metadata = json.loads(members["metadata.json"])
         metadata.pop("date_saved", None)
         members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+        members["config.json"] = _with_numbered_objects(members["config.json"])
         with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
             for name, contents in members.items():
                 archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), contents)
+
+
+def _with_numbered_objects(config: bytes) -> bytes:
+    """Number shared objects in the order in which they appear, in place of their addresses."""
+    numbers: dict[bytes, bytes] = {}
+
+    def numbered(match: re.Match[bytes]) -> bytes:
+        return match[1] + numbers.setdefault(match[2], str(len(numbers)).encode())
+
+    return re.sub(rb'("shared_object_id": )(\d+)', numbered, config)
 
 
 def load_model(path: Path) -> "keras.Model":

@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from regraft.backbones import efficientnet_lite
 from regraft.backbones.cuts import checked_cut
 from regraft.config import BackboneChoice
@@ -61,8 +63,20 @@ class Backbone:
         checked_cut(model, self.cut)
         if self.weights:
             self.recipe.load_weights(model, self.weights)
+        else:
+            _randomise(model)
         model.trainable = False
         return model
+
+
+def _randomise(model: "keras.Model") -> None:
+    """Give a network the same random kernels in every process: normal, variance 2 / fan-in (He et al. 2015)."""
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        if len(variable.shape) > 1:
+            is_depthwise = "depthwise" in variable.path
+            fan_in = np.prod(variable.shape[:2] if is_depthwise else variable.shape[:-1])
+            variable.assign(random.normal(0, np.sqrt(2 / fan_in), variable.shape))
 
 
 def choose_backbone(choice: BackboneChoice) -> Backbone:

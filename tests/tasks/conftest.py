@@ -1,0 +1,50 @@
+"""The seven stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs of everything."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from small_project import changed, quiet, write_photos
+
+from regraft.config import Params, load_params
+from tasks.cache_features import cache_features
+from tasks.evaluate import evaluate
+from tasks.export_onnx import export_onnx
+from tasks.fine_tune import fine_tune
+from tasks.preprocess import preprocess
+from tasks.train_head import train_head
+from tasks.validate_data import validate_data
+
+ROOT = Path(__file__).parents[2]
+STAGES = [validate_data, preprocess, cache_features, train_head, fine_tune, export_onnx, evaluate]
+
+@pytest.fixture(scope="session")
+def small_params() -> Params:
+    return changed(
+        load_params(ROOT / "params.yaml"),
+        backbone={"weights": None, "image_size": 64},
+        preprocess={"val_share": 0.25, "test_share": 0.25},
+        train_head={"epochs": 2},
+        fine_tune={"epochs": 2},
+        export_onnx={"parity_images": 4},
+    )
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_params: Params) -> Path:
+    """A project in which every stage has run once; look, but do not touch."""
+    folder = tmp_path_factory.mktemp("finished")
+    write_photos(folder / "data" / "raw")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in STAGES:
+            stage.function(small_params, quiet)
+    return folder
+
+
+@pytest.fixture
+def project(tmp_path: Path, finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the finished project, as the current folder."""
+    shutil.copytree(finished, tmp_path / "project")
+    monkeypatch.chdir(tmp_path / "project")
+    return tmp_path / "project"

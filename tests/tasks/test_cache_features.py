@@ -1,0 +1,39 @@
+import shutil
+
+from small_project import changed, quiet
+
+from regraft.features import read_features
+from regraft.files import read_json, sha256_of
+from tasks.cache_features import cache_features
+
+KEYS = "images views rows from_store computed seconds images_per_second seconds_saved store_bytes engine".split()
+
+
+def test_the_receipt_has_its_keys_in_order(project):
+    assert list(read_json(project / "reports" / "features.json")) == KEYS
+
+
+def test_a_second_run_computes_nothing_and_writes_the_same_file(project, small_params):
+    before = sha256_of(project / "build" / "features.arrow")
+    cache_features.function(small_params, quiet)
+    receipt = read_json(project / "reports" / "features.json")
+    assert (receipt["from_store"], receipt["computed"]) == (72, 0)
+    assert sha256_of(project / "build" / "features.arrow") == before
+
+
+def test_another_crop_computes_everything_again(project, small_params):
+    cache_features.function(changed(small_params, preprocess={"crop_fraction": 0.8}), quiet)
+    assert read_json(project / "reports" / "features.json")["computed"] == 72
+
+
+def test_a_deleted_store_is_filled_again_with_the_same_features(project, small_params):
+    before = read_features(project / "build" / "features.arrow").values.copy()
+    shutil.rmtree(project / "build" / "store")
+    cache_features.function(small_params, quiet)
+    assert (read_features(project / "build" / "features.arrow").values == before).all()
+
+
+def test_activations_are_kept_only_if_fine_tuning_is_on(project, small_params):
+    shutil.rmtree(project / "build" / "store")
+    cache_features.function(changed(small_params, fine_tune={"mode": "off"}), quiet)
+    assert list((project / "build" / "store").glob("activations-*/*.arrow")) == []

@@ -1,0 +1,36 @@
+import json
+
+import onnx
+import pytest
+from small_project import quiet
+
+from regraft.errors import ExportMismatch
+from regraft.files import read_json, sha256_of, write_json
+from regraft.networks import load_model, save_model
+from tasks.export_onnx import export_onnx
+
+
+def test_the_same_model_gives_the_same_bytes(project, small_params):
+    before = sha256_of(project / "models" / "model.onnx")
+    export_onnx.function(small_params, quiet)
+    assert sha256_of(project / "models" / "model.onnx") == before == read_json(project / "reports" / "export.json")["sha256"]
+
+
+def test_the_file_says_what_its_outputs_mean(project):
+    model = onnx.load(project / "models" / "model.onnx")
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    assert json.loads(metadata["class_names"]) == ["deep blue", "grün", "red"]
+    assert json.loads(metadata["preprocessing"])["image_size"] == 64
+
+
+def test_a_file_that_differs_from_keras_is_not_written(project, small_params):
+    before = sha256_of(project / "models" / "model.onnx")
+    # The report says that only the head was trained, so the frozen backbone is exported; the Keras model has another.
+    model = load_model(project / "models" / "model.keras")
+    kernel = model.get_layer("top_conv").kernel
+    kernel.assign(-kernel)
+    save_model(project / "models" / "model.keras", model)
+    write_json(project / "reports" / "fine_tune.json", {"is_kept": False})
+    with pytest.raises(ExportMismatch, match=r"differ by .* over 4 photos \(export_onnx\.tolerance: 0\.002\)"):
+        export_onnx.function(small_params, quiet)
+    assert sha256_of(project / "models" / "model.onnx") == before

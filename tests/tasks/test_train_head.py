@@ -1,0 +1,28 @@
+from small_project import changed, quiet
+
+from regraft.files import read_json, sha256_of
+from regraft.networks import load_model
+from tasks.train_head import train_head
+
+
+def test_the_same_features_params_and_seed_give_the_same_bytes(project, small_params):
+    before = sha256_of(project / "models" / "head.keras")
+    train_head.function(small_params, quiet)
+    assert sha256_of(project / "models" / "head.keras") == before
+
+
+def test_another_seed_gives_another_head(project, small_params):
+    before = sha256_of(project / "models" / "head.keras")
+    train_head.function(small_params.model_copy(update={"seed": 1}), quiet)
+    assert sha256_of(project / "models" / "head.keras") != before
+
+
+def test_hidden_units_make_a_hidden_layer(project, small_params):
+    train_head.function(changed(small_params, train_head={"hidden_units": 7}), quiet)
+    shapes = [tuple(weight.shape) for weight in load_model(project / "models" / "head.keras").weights]
+    assert shapes == [(1280, 7), (7,), (7, 3), (3,)]
+
+
+def test_the_report_names_the_epoch_that_was_kept(project):
+    report = read_json(project / "reports" / "head.json")
+    assert 0 <= report["best_epoch"] <= report["epochs_run"] == 2
