@@ -45,7 +45,7 @@ check: setup  ## what CI checks: formatting, lint, types, tests
 	python -m pytest
 
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw
-	python -m benchmarks.recipe data/raw
+	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,8 +1,8 @@
 """The steps of a run that are not stages: recording the data before them, and production after them.
 
-    python -m flows.promote                 let models/model.onnx into production if the gate accepts it
-    python -m flows.promote --rollback      put the model that was in production before back
-    python -m flows.promote --history       list what was in production, and when
+python -m flows.promote                 let models/model.onnx into production if the gate accepts it
+python -m flows.promote --rollback      put the model that was in production before back
+python -m flows.promote --history       list what was in production, and when
 """
 
 import argparse
@@ -10,7 +10,8 @@ import sys
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
-from prefect.states import Completed, Failed, State
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
 
 from flows.server import connected
 from regraft.config import load_params
@@ -30,7 +31,7 @@ def record_data() -> None:
 
 
 def promote_model() -> State:
-    """Return a state named Promoted, Already in production, or Refused; the last one is a failure, and production stays."""
+    """Return a state named Promoted, Already in production, or Refused; the last is a failure, and production stays."""
 
     def promote() -> State:
         params = load_params(stage.enter_project() / "params.yaml")

@@ -9,7 +9,7 @@ Each line of the flow is one stage of dvc.yaml, in the same order. What is alrea
 import argparse
 
 from prefect import flow
-from prefect.states import State
+from prefect.client.schemas.objects import State
 
 from flows.promote import leave_with, promote_model, record_data
 from flows.server import connected
@@ -40,7 +40,9 @@ def retrain(promote: bool = True) -> State | None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m flows.retrain", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m flows.retrain", description="From the raw photos to a promoted ONNX model."
+    )
     parser.add_argument("--no-promote", dest="promote", action="store_false", help="leave production as it is")
     arguments = parser.parse_args()
     with readable_errors("retrain"), connected():

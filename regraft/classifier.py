@@ -1,4 +1,4 @@
-"""The shipped file in use: raw photos in, probabilities out, nothing but ONNX Runtime and what the file says of itself."""
+"""The shipped file in use: raw photos in, probabilities out, with ONNX Runtime and what the file says of itself."""
 
 import json
 from collections.abc import Callable
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from regraft.dataset import Dataset, read_photo
 from regraft.errors import RegraftError
@@ -33,8 +34,17 @@ class OnnxClassifier:
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.class_names: list[str] = json.loads(metadata["class_names"])
         except FileNotFoundError:
-            raise RegraftError(f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`.") from None
-        except (KeyError, ValueError, RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.OnnxRuntimeException) as error:
+            raise RegraftError(
+                f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`."
+            ) from None
+        except (
+            KeyError,
+            ValueError,
+            Fail,
+            InvalidArgument,
+            InvalidGraph,
+            InvalidProtobuf,
+        ) as error:
             reason = " ".join(str(error).split())[:200]
             raise RegraftError(f"{path} is not a model exported by Regraft ({reason}). Export it again.") from None
 
@@ -56,9 +66,7 @@ class OnnxClassifier:
         """Return the probabilities of a whole data set, read from the files in the data folder `raw`:
 
         float32, shape (n, num_classes), in the order of the data set."""
-        photos = in_threads(
-            lambda row: read_photo(raw, row.path, row.digest), dataset.rows.itertuples(), workers=workers
-        )
+        photos = in_threads(lambda photo: read_photo(raw, photo), dataset.photos(), workers=workers)
         rows = np.empty((len(dataset), len(self.class_names)), np.float32)
         for index, photo in enumerate(photos):
             rows[index] = self.probabilities(photo)

@@ -165,8 +165,8 @@ def load_params(path: Path) -> Params:
         raise InvalidParams("\n".join([f"{path} has {len(lines)} setting(s) to mend:", *lines])) from None
     if params.preprocess.val_share + params.preprocess.test_share >= 1:
         raise InvalidParams(
-            f"{path} has 1 setting(s) to mend:\n  preprocess: val_share + test_share must be below 1, so that images are "
-            f"left to train on. Received: {params.preprocess.val_share} + {params.preprocess.test_share}."
+            f"{path} has 1 setting(s) to mend:\n  preprocess: expected val_share + test_share below 1, so that images "
+            f"are left to train on. Received: {params.preprocess.val_share} + {params.preprocess.test_share}."
         )
     return params
 
@@ -175,24 +175,22 @@ def _in_words(problem: Any) -> str:
     """One line per problem: the key, what was expected, what was found."""
     # Pydantic adds the alternative's type to the location of a union; a key of params.yaml is all a person needs.
     key = ".".join(str(part) for part in problem["loc"] if part in _KEYS) or "params.yaml"
-    match problem["type"]:
-        case "extra_forbidden":
-            unknown = problem["loc"][-1]
-            section = Params
-            for part in problem["loc"][:-1]:
-                section = section.model_fields[part].annotation
-            known = ", ".join(section.model_fields)
-            place = ".".join(str(part) for part in problem["loc"])
-            return f"  {place}: unknown key '{unknown}'. Expected one of: {known}. Remove it or correct its spelling."
-        case "missing":
-            return f"  {'.'.join(map(str, problem['loc']))}: missing. Add it; the project's own params.yaml says what it does."
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        section: Any = Params
+        for part in problem["loc"][:-1]:
+            section = section.model_fields[part].annotation
+        known = ", ".join(section.model_fields)
+        return f"  {place}: unknown key. Expected one of: {known}. Remove it or correct its spelling."
+    if problem["type"] == "missing":
+        return f"  {place}: missing. Add it; the project's own params.yaml says what it does."
     expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("must be ")
     return f"  {key}: expected {expected}. Received: {problem['input']!r}."
 
 
 def _all_keys() -> set[str]:
-    sections = [field.annotation for field in Params.model_fields.values() if hasattr(field.annotation, "model_fields")]
-    return set(Params.model_fields).union(*(section.model_fields for section in sections if section))
+    sections: list[Any] = [field.annotation for field in Params.model_fields.values() if field.annotation is not int]
+    return set(Params.model_fields).union(*(section.model_fields for section in sections))
 
 
 _KEYS = _all_keys()

@@ -24,6 +24,17 @@ COLUMNS = {
 
 
 @dataclass(frozen=True, slots=True)
+class Photo:
+    """One image of the data set."""
+
+    digest: str  # SHA-256 of the file's bytes
+    path: str  # relative to the data folder
+    class_name: str
+    class_index: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dataset:
     """The images that are used: `rows` has the columns of `COLUMNS`, ordered by digest."""
 
@@ -32,7 +43,11 @@ class Dataset:
 
     def of(self, *splits: Split) -> "Dataset":
         """Return the images of some splits only."""
-        return Dataset(self.rows[self.rows.split.isin(splits)].reset_index(drop=True), self.class_names)
+        return Dataset(self.rows.loc[self.rows.split.isin(splits)].reset_index(drop=True), self.class_names)
+
+    def photos(self) -> list[Photo]:
+        """Return the images one by one, in the order of the rows."""
+        return [Photo(*values) for values in zip(*(self.rows[column].tolist() for column in COLUMNS), strict=True)]
 
     def head(self, count: int) -> "Dataset":
         """Return the first `count` images; ordered by digest, they are as good as drawn at random."""
@@ -42,31 +57,32 @@ class Dataset:
         return len(self.rows)
 
 
-def read_photo(root: Path, path: str, digest: str) -> np.ndarray:
+def read_photo(raw: Path, photo: Photo) -> np.ndarray:
     """Return a photo of the data set as uint8 RGB, shape (height, width, 3), upright and not resized.
 
     Args:
-        root: the data folder.
-        path: of the photo in it.
-        digest: SHA-256 that its bytes must have; values are kept under it, so a wrong one would poison the store.
+        raw: the data folder.
+        photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the store.
 
     Raises:
         InvalidData: the file is gone, or is not the one that was validated.
     """
+    path = raw / photo.path
     try:
-        contents = (root / path).read_bytes()
+        contents = path.read_bytes()
     except OSError as error:
-        raise InvalidData(f"{root / path} cannot be read any more: {error.strerror}. Run again.") from None
-    if hashlib.sha256(contents).hexdigest() != digest:
-        raise InvalidData(f"{root / path} has changed since it was validated. Run again, and it is seen as new.")
+        raise InvalidData(f"{path} cannot be read any more: {error.strerror}. Run again.") from None
+    if hashlib.sha256(contents).hexdigest() != photo.digest:
+        raise InvalidData(f"{path} has changed since it was validated. Run again, and it is seen as new.")
     return load_rgb(BytesIO(contents))
 
 
 def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float) -> Dataset:
     """Give every usable image a class index and a split.
 
-    A split that the user gave is kept. An image without one, and a training image where the user's val or test is missing
-    altogether, is placed by its content (`regraft.splits`). Copies of one file under one label in one split count once.
+    A split that the user gave is kept. An image without one, and a training image where the user's val or test is
+    missing altogether, is placed by its content (`regraft.splits`). Copies of one file under one label in one split
+    count once.
 
     Raises:
         InvalidData: fewer than two classes, or a class without an image in some split.
@@ -80,12 +96,12 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
         )
     given = set(used.split.dropna())
 
-    def split(row) -> Split:
-        if row.split in ("val", "test"):
-            return row.split
-        kept = row.split == "train"
+    def split(digest: str, user_split: Any) -> Split:  # pandas says NaN where there is none
+        if user_split in ("val", "test"):
+            return user_split
+        kept = user_split == "train"
         return split_of(
-            row.digest,
+            digest,
             val_share=0 if kept and "val" in given else val_share,
             test_share=0 if kept and "test" in given else test_share,
         )
@@ -96,10 +112,12 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
             "path": used.path,
             "class_name": used.label,
             "class_index": [class_names.index(label) for label in used.label],
-            "split": [split(row) for row in used.itertuples()],
+            "split": [split(digest, user_split) for digest, user_split in zip(used.digest, used.split, strict=True)],
         }
     ).astype(COLUMNS)
-    rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(["digest", "class_index", "split"])
+    rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(
+        ["digest", "class_index", "split"]
+    )
     dataset = Dataset(rows.reset_index(drop=True), class_names)
     _check_every_split(dataset, given)
     return dataset
@@ -149,9 +167,11 @@ def _check_every_split(dataset: Dataset, given: set[str]) -> None:
     advice = (
         "Add images of these classes to the folders of the split that has none."
         if {"val", "test"} <= given
-        else "Add images of these classes (about 20 make a gap unlikely), raise preprocess.val_share and test_share, or give "
-        "the split yourself in folders train, val and test."
+        else "Add images of these classes (about 20 make a gap unlikely), raise preprocess.val_share and test_share, "
+        "or give the split yourself in folders train, val and test."
     )
     raise InvalidData(
-        "\n".join([f"every class needs an image in train, val and test. {len(short)} class(es) do not:", *lines, advice])
+        "\n".join(
+            [f"every class needs an image in train, val and test. {len(short)} class(es) do not:", *lines, advice]
+        )
     )

@@ -49,7 +49,9 @@ def write_digits(folder: Path, *, more: bool = False) -> int:
         present = len(list((folder / str(digit)).glob("*.png")))
         first, last = (present, present + _MORE_PER_CLASS) if more else (0, _PER_CLASS)
         if last > len(images):
-            raise InvalidData(f"{folder} holds all {len(images)} digits of each class already. Remove the folder to start anew.")
+            raise InvalidData(
+                f"{folder} holds all {len(images)} digits of each class already. Remove the folder to start anew."
+            )
         for number in range(first, last):
             path = folder / str(digit) / f"{number:04}.png"
             if not path.exists():
@@ -93,8 +95,8 @@ def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
     is_ours = mark.is_file() and mark.read_text().strip() == dataset and entries <= {_MARK, *classes}
     if entries and not is_ours:
         raise InvalidData(
-            f"{folder} holds something else already and is left as it is. Expected no such folder, an empty one, or one that "
-            f"this command filled. Move it away, or name another folder."
+            f"{folder} holds something else already and is left as it is. Expected no such folder, an empty one, or "
+            f"one that this command filled. Move it away, or name another folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(dataset + "\n")
@@ -103,13 +105,17 @@ def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
 def _package(module: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or not found.origin:
-        raise RegraftError(f"the package {module} is not installed. Run `pip install -c requirements.lock -e '.[demo]'`.")
+        raise RegraftError(
+            f"the package {module} is not installed. Run `pip install -c requirements.lock -e '.[demo]'`."
+        )
     return Path(found.origin).parent
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m regraft.demo_data", description="Write real images to try Regraft on.")
+    parser = argparse.ArgumentParser(
+        prog="python -m regraft.demo_data", description="Write real images to try Regraft on."
+    )
     parser.add_argument("folder", type=Path, help="the data folder, usually data/raw")
     parser.add_argument("--dataset", choices=["digits", "solar-cells"], default="digits")
     parser.add_argument("--more", action="store_true", help="add 100 further digits")

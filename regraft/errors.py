@@ -1,6 +1,7 @@
 """Errors whose message is written for the person who has to act on it.
 
-Command lines print the message of a RegraftError without a traceback. There is a class per way of reacting, not per cause.
+Command lines print the message of a RegraftError without a traceback. There is a class per way of reacting, not per
+cause.
 """
 
 

@@ -84,8 +84,7 @@ def extract_missing(
         workers: threads that decode; 0 means one per core.
         on_progress: called with the number of images computed and to compute.
     """
-    images = dataset.rows.drop_duplicates("digest")
-    keys = {key_of(row.digest): row for row in images.itertuples()}
+    keys = {key_of(photo.digest): photo for photo in dataset.photos()}
     trained_on = dataset.of("train", "val") if with_activations else dataset.head(0)
     trainable = {key_of(digest) for digest in trained_on.rows.digest}
     missing = dict.fromkeys([*store.features.missing(keys), *store.activations.missing(trainable)])
@@ -95,7 +94,7 @@ def extract_missing(
     on_progress(0, len(missing))
 
     def prepared(key: Key) -> Pixels:
-        return key, preparation(read_photo(raw, keys[key].path, keys[key].digest))
+        return key, preparation(read_photo(raw, keys[key]))
 
     last = start
     for batch in _batches(in_threads(prepared, missing, workers=workers), batch_size):

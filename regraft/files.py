@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success its contents reach the disk and take the place of `path` at once.
+    """Yield a temporary name beside `path`; on success its contents reach the disk and take the place of `path` whole.
 
     After an error, or a kill at any moment, `path` is what it was before.
     """
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
         folder = os.open(path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
@@ -44,7 +44,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, report: Any) -> None:
-    """Write `report` as indented JSON with keys in the given order; NaN is refused because other languages cannot read it."""
+    """Write `report` as indented JSON, keys in the given order; NaN, which others cannot read, is refused."""
     write_text(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 

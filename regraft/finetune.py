@@ -34,7 +34,11 @@ class FineTuned:
         if self.best is None:
             return {"is_kept": False}
         head_alone = asdict(self.curve[0].val)
-        return {"is_kept": self.is_kept, **self.best.as_report(epochs_run=self.curve[-1].epoch), "head_alone": head_alone}
+        return {
+            "is_kept": self.is_kept,
+            **self.best.as_report(epochs_run=self.curve[-1].epoch),
+            "head_alone": head_alone,
+        }
 
 
 NOT_FINE_TUNED = FineTuned([], None)
@@ -115,4 +119,3 @@ def fine_tune(
 def _loader(dataset: Dataset, activations: Namespace) -> Callable[[np.ndarray], np.ndarray]:
     keys = [key_of(digest) for digest in dataset.rows.digest]
     return lambda positions: activations.read([keys[position] for position in positions]).astype(np.float32)
-

@@ -45,4 +45,3 @@ def judge(challenger_accuracy: float, champion_accuracy: float | None, *, images
     against = f"{figure}, against {champion_accuracy:.4f} in production ({change:+.4f}; margin {margin:g})"
     words = f"Accepted: {against}." if is_accepted else f"Refused: {against}. The model in production stays."
     return Verdict(is_accepted, words, challenger_accuracy, champion_accuracy)
-

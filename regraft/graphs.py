@@ -190,8 +190,8 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _let_tf2onnx_use_numpy_2() -> None:
-    """tf2onnx 1.17 still says `np.cast`, `np.bool` and the like; Keras patches it the same way before its own export."""
-    from keras.src.utils.module_utils import tf2onnx  # noqa: F401
+    """tf2onnx 1.17 still says `np.cast`, `np.bool` and the like; Keras mends it the same way before its own export."""
     from keras.src.export.onnx import patch_tf2onnx
+    from keras.src.utils.module_utils import tf2onnx  # noqa: F401
 
     patch_tf2onnx()

@@ -110,7 +110,7 @@ class Preparation:
             uint8, shape (image_size, image_size, 3).
         """
         height, width = rgb.shape[:2]
-        # float32, floor(x + 1/2) and whole-number halving, because the operators of the ONNX graph do the same.
+        # float32, floor(x + 1/2) and whole-number halving, because the ONNX graph does the same.
         side = max(1, int(np.floor(np.float32(min(height, width)) * np.float32(self.crop_fraction) + np.float32(0.5))))
         top, left = (height - side) // 2, (width - side) // 2
         square = Image.fromarray(rgb[top : top + side, left : left + side])
@@ -120,8 +120,8 @@ class Preparation:
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
     """Yield `function(item)` in the order of `items`, several at a time, never more than a few dozen ahead.
 
-    Pillow and hashlib release the interpreter's lock while they work, so threads use all cores. `ThreadPoolExecutor.map`
-    alone would read everything ahead and hold every result in memory.
+    Pillow and hashlib release the interpreter's lock while they work, so threads use all cores.
+    `ThreadPoolExecutor.map` alone would read everything ahead and hold every result in memory.
     """
     workers = workers or os.cpu_count() or 1
     with ThreadPoolExecutor(workers, thread_name_prefix="regraft") as pool:
@@ -161,4 +161,3 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200] or type(error).__name__
-

@@ -113,7 +113,7 @@ def _walk(root: Path) -> Iterator[PurePosixPath]:
         for name in [*subfolders, *names]:
             path = Path(folder, name)
             if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(resolved_root)):
-                outside.append(f"{path} -> {os.readlink(path)}")
+                outside.append(f"{path} -> {path.readlink()}")
         yield from (PurePosixPath(Path(folder, name).relative_to(root).as_posix()) for name in names)
     if outside:
         raise InvalidData(
@@ -147,8 +147,8 @@ def _from_labels_file(root: Path, paths: list[PurePosixPath]) -> list[Found]:
     missing = [str(path) for path in listed if path not in present]
     if missing:
         raise InvalidData(
-            f"{root / LABELS_FILE} names {len(missing)} file(s) that are not in {root}: {_some(missing)}. Add the files, "
-            f"or remove their lines. Paths are relative to {root}."
+            f"{root / LABELS_FILE} names {len(missing)} file(s) that are not in {root}: {_some(missing)}. Add the "
+            f"files, or remove their lines. Paths are relative to {root}."
         )
     rest = (Found(path, reason=f"not listed in {LABELS_FILE}") for path in paths if path not in listed)
     return sorted([*listed.values(), *rest], key=lambda found: found.path)
@@ -163,7 +163,9 @@ def _read_labels(path: Path) -> dict[PurePosixPath, Found]:
             columns = [name.strip() for name in reader.fieldnames or []]
             if not {"path", "label"} <= set(columns) <= {"path", "label", "split"}:
                 found = ",".join(columns)
-                raise InvalidData(f"{path} must start with the line path,label or path,label,split. Received: {found!r}.")
+                raise InvalidData(
+                    f"{path} must start with the line path,label or path,label,split. Received: {found!r}."
+                )
             reader.fieldnames = columns
             for row in reader:
                 try:

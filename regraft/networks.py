@@ -1,4 +1,4 @@
-"""Keras, made repeatable: seeds, the training loop that both phases share, and files whose bytes follow from the weights."""
+"""Keras, made repeatable: seeds, the training loop of both phases, and files whose bytes follow from the weights."""
 
 import json
 import re

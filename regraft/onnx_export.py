@@ -1,7 +1,7 @@
 """The file to ship: one ONNX graph from raw uint8 pixels to probabilities, proven on real photos.
 
-It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the converted rest. So the head
-was trained on exactly what the file computes.
+It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the converted rest. So the
+head was trained on exactly what the file computes.
 """
 
 import json
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import keras
 
 
+_KERAS_BATCH = 32
+
+
 @dataclass(frozen=True, slots=True)
 class Parity:
     """How closely the ONNX file follows the Keras model, over some photos."""
@@ -37,7 +40,13 @@ class Parity:
 
 
 def build_classifier(
-    model: "keras.Model", backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str], *, is_fine_tuned: bool
+    model: "keras.Model",
+    backbone: Backbone,
+    trunk: Trunk,
+    preparation: Preparation,
+    class_names: list[str],
+    *,
+    is_fine_tuned: bool,
 ) -> onnx.ModelProto:
     """Return the graph to ship.
 
@@ -50,8 +59,8 @@ def build_classifier(
         trunk: its graph.
         preparation: the preprocessing to build in.
         class_names: in the order of the outputs.
-        is_fine_tuned: whether layers between cut and head differ from the backbone's; if not, the whole backbone is taken
-            from the frozen graph and only the head is converted.
+        is_fine_tuned: whether layers between cut and head differ from the backbone's; if not, the whole backbone is
+            taken from the frozen graph and only the head is converted.
     """
     import keras
 
@@ -120,12 +129,14 @@ def save_if_equal(
     """
     with replacing(path) as temporary:
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
-        parity = compare(OnnxClassifier(temporary), model, dataset, raw, preparation, workers=workers, on_progress=on_progress)
+        parity = compare(
+            OnnxClassifier(temporary), model, dataset, raw, preparation, workers=workers, on_progress=on_progress
+        )
         if parity.largest_difference > tolerance:
             raise ExportMismatch(
                 f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
-                f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a defect "
-                f"of the conversion: please report it with the versions in requirements.lock."
+                f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
+                f"defect of the conversion: please report it with the versions in requirements.lock."
             )
     return parity
 
@@ -143,9 +154,9 @@ def compare(
     """Run the same raw photos through the ONNX file and, prepared by Pillow, through Keras."""
     onnx_side = classifier.probabilities_of(dataset, raw, workers=workers, on_progress=on_progress)
     keras_side = []
-    for start in range(0, len(dataset), 32):
-        rows = dataset.rows[start : start + 32].itertuples()
-        prepared = np.stack([preparation(read_photo(raw, row.path, row.digest)) for row in rows])
+    photos = dataset.photos()
+    for start in range(0, len(photos), _KERAS_BATCH):
+        prepared = np.stack([preparation(read_photo(raw, photo)) for photo in photos[start : start + _KERAS_BATCH]])
         keras_side.append(model.predict_on_batch(prepared.astype(np.float32)))
     difference = np.abs(onnx_side - np.concatenate(keras_side))
     same = onnx_side.argmax(axis=1) == np.concatenate(keras_side).argmax(axis=1)

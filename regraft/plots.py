@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from regraft.dataset import Dataset, read_photo
 from regraft.files import replacing
@@ -84,7 +84,9 @@ def confusion_chart(csv: Path, path: Path) -> None:
     if len(matrix) <= 30:
         for row, column in zip(*np.nonzero(matrix), strict=True):
             dark = matrix[row, column] > 0.5 * matrix[row].sum()
-            axes.text(column, row, matrix[row, column], ha="center", va="center", color="white" if dark else "black")
+            axes.text(
+                column, row, str(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
+            )
     _save(figure, path)
 
 
@@ -92,47 +94,50 @@ def contact_sheet(
     path: Path, dataset: Dataset, raw: Path, preparation: Preparation, *, on_progress: Callable[[int, int], None]
 ) -> None:
     """Draw a few training images of each class as the network is given them, a row per class."""
-    train = dataset.of("train").rows
-    shown = [train[train.class_name == name].head(_PER_CLASS) for name in dataset.class_names[:_MAX_CLASSES]]
-    total, done = sum(map(len, shown)), 0
+    train = dataset.of("train").photos()
+    names = dataset.class_names[:_MAX_CLASSES]
+    shown = {name: [photo for photo in train if photo.class_name == name][:_PER_CLASS] for name in names}
+    total, done = sum(map(len, shown.values())), 0
     tiles: list[list[tuple[np.ndarray, str]]] = []
-    for rows in shown:
-        line = []
-        for row in rows.itertuples():
-            line.append((preparation(read_photo(raw, row.path, row.digest)), ""))
+    for name, photos in shown.items():
+        tiles.append([])
+        for photo in photos:
+            tiles[-1].append((preparation(read_photo(raw, photo)), "" if tiles[-1] else name))
             done += 1
             on_progress(done, total)
-        tiles.append([(line[0][0], str(rows.iloc[0].class_name)), *line[1:]])
     _save_sheet(path, tiles)
 
 
 def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, raw: Path, *, count: int) -> None:
     """Draw the test images that the model is most confidently wrong about, with what it said and what is right."""
-    rows = test.rows.reset_index(drop=True)
+    photos = test.photos()
     predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != rows.class_index.to_numpy())
+    wrong = np.flatnonzero(predicted != test.rows.class_index.to_numpy())
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    thumbnail = Preparation(_THUMBNAIL, 1.0)
     tiles = []
     for index in wrong:
-        row = rows.iloc[index]
-        said = f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}\nis {row.class_name}"
-        tiles.append((Preparation(_THUMBNAIL, 1.0)(read_photo(raw, row.path, row.digest)), said))
+        said = f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}"
+        tiles.append((thumbnail(read_photo(raw, photos[index])), f"{said}\nis {photos[index].class_name}"))
     _save_sheet(path, [tiles[start : start + _PER_CLASS] for start in range(0, len(tiles), _PER_CLASS)])
 
 
 def _save_sheet(path: Path, lines: list[list[tuple[np.ndarray, str]]]) -> None:
     """Save rows of captioned thumbnails as one picture."""
-    caption, gap = 30, 4
+    caption, gap = 34, 6
+    font = _font(12)
     height = max(1, len(lines)) * (_THUMBNAIL + caption + gap)
     sheet = Image.new("RGB", (_PER_CLASS * (_THUMBNAIL + gap), height), "white")
     draw = ImageDraw.Draw(sheet)
     for line, tiles in enumerate(lines):
         for column, (pixels, text) in enumerate(tiles):
             x, y = column * (_THUMBNAIL + gap), line * (_THUMBNAIL + caption + gap)
-            draw.multiline_text((x + 2, y + 2), "\n".join(_short(part, 20) for part in text.split("\n")), fill="black")
+            draw.multiline_text(
+                (x + 2, y + 2), "\n".join(_cut(part, 17) for part in text.split("\n")), fill="black", font=font
+            )
             sheet.paste(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL)), (x, y + caption))
     if not lines:
-        draw.text((4, 4), "none", fill="black")
+        draw.text((4, 4), "none", fill="black", font=font)
     with replacing(path) as temporary:
         sheet.save(temporary)
 
@@ -150,6 +155,17 @@ def _save(figure: "Figure", path: Path, **options: Any) -> None:
         figure.savefig(temporary, **options)
 
 
-def _short(name: str, length: int = 24) -> str:
-    # A dollar sign would start a formula in matplotlib.
-    return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib's DejaVu Sans has the letters of most alphabets; Pillow's own font has Latin ones only.
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
+
+
+def _cut(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _short(name: str) -> str:
+    """A class name as a label of matplotlib, where a dollar sign would start a formula."""
+    return _cut(name, 24).replace("$", r"\$")

@@ -5,12 +5,11 @@
         versions/<sha256>.onnx  every model that is or was in production, the newest few
         log.jsonl               one line per change: when, which file, why
 
-`model.onnx` is the truth. A kill between two of the steps below leaves at worst a version too many or a line missing in the
-log, and the next change mends both.
+`model.onnx` is the truth. A kill between two of the steps below leaves at worst a version too many or a line missing in
+the log, and the next change mends both.
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -66,7 +65,9 @@ class Production:
             RegraftError: there is none.
         """
         history, current = self.history(), self.digest
-        position = max((index for index, change in enumerate(history) if change.sha256 == current), default=len(history))
+        position = max(
+            (index for index, change in enumerate(history) if change.sha256 == current), default=len(history)
+        )
         for change in reversed(history[:position]):
             version = self._versions / f"{change.sha256}.onnx"
             if change.sha256 != current and version.exists():
@@ -97,4 +98,4 @@ class Production:
     def _copy(source: Path, target: Path) -> None:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
-            os.chmod(temporary, 0o644)  # DVC's outputs may be read-only
+            temporary.chmod(0o644)  # DVC's outputs may be read-only

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regraft.config import Params, load_params
 from regraft.dataset import Dataset
 from regraft.files import read_json, readable_bytes, replacing, write_text
 
@@ -46,6 +47,25 @@ def write_html(reports: Path) -> None:
     write_text(reports / "report.html", _HTML.format(sections=sections))
 
 
+def summary(params: Params) -> str:
+    """Return what a person wants to know after a run, and where to look next."""
+    paths = params.paths
+    test = read_json(paths.reports / "metrics.json")["test"]
+    receipt = read_json(paths.reports / "features.json")
+    rows = [
+        ("test accuracy", f"{test['accuracy']:.4f} on {test['images']} photos that no training saw"),
+        ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
+        (
+            "receipt",
+            f"{receipt['computed']} forward passes, {receipt['from_store']} of {receipt['rows']} rows from the store",
+        ),
+        ("", f"{receipt['seconds']:.1f} s spent, {receipt['seconds_saved']:.1f} s saved by the store"),
+        ("look at", f"{paths.reports / 'report.html'} in a browser, and docs/guide.md for your own photos"),
+        ("", "`make ui` in another terminal, then run again: the same in the Prefect UI"),
+    ]
+    return "\n".join(f"{name:14} {text}" for name, text in rows)
+
+
 def write_predictions(path: Path, test: Dataset, probabilities: np.ndarray) -> None:
     """Write what the model said of each test image as CSV: path, actual, predicted, confidence."""
     table = pd.DataFrame(
@@ -65,13 +85,19 @@ def _validation(reports: Path) -> str:
     files = report["files"]
     verdict = "The images can be trained on." if report["success"] else "**The images cannot be trained on.**"
     rows = [
-        [_sign(result), result["severity"], result["expected"], result["found"], "" if result["success"] else result["advice"]]
+        [
+            _sign(result),
+            result["severity"],
+            result["expected"],
+            result["found"],
+            "" if result["success"] else result["advice"],
+        ]
         for result in report["expectations"]
     ]
     lines = [
         "# Validation",
-        f"{verdict} {files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are not "
-        f"images. Layout of the data folder: {report['layout']}.",
+        f"{verdict} {files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are "
+        f"not images. Layout of the data folder: {report['layout']}.",
         _table(["", "severity", "expected", "found", "what to do"], rows),
     ]
     if report["not_used"]:
@@ -130,7 +156,9 @@ def _curve(title: str, name: str) -> Callable[[Path], str]:
         if "head_alone" in report:
             head = report["head_alone"]
             kept = "is used" if report["is_kept"] else "is **not** used, because it is not better on val"
-            words += f" The head alone has {head['accuracy']:.3f} and {head['log_loss']:.3f}; the fine-tuned network {kept}."
+            words += (
+                f" The head alone has {head['accuracy']:.3f} and {head['log_loss']:.3f}; the fine-tuned network {kept}."
+            )
         return "\n\n".join([f"# {title}", words, _picture(reports / f"{name}_curve.png", "learning curve")])
 
     return page
@@ -185,7 +213,9 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
 
 def _cell(value: Any) -> str:
     """A table cell: a file name must not be able to break the table or bring markup."""
-    return escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ").replace("[", "\\[").replace("`", "\\`")
+    return (
+        escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ").replace("[", "\\[").replace("`", "\\`")
+    )
 
 
 def _picture(path: Path, title: str) -> str:
@@ -194,3 +224,7 @@ def _picture(path: Path, title: str) -> str:
 
 def _sign(result: dict[str, Any]) -> str:
     return "ok" if result["success"] else "**fails**" if result["severity"] == "error" else "see"
+
+
+if __name__ == "__main__":
+    print(summary(load_params(Path("params.yaml"))))

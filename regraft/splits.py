@@ -15,8 +15,8 @@ def split_of(digest: str, *, val_share: float, test_share: float) -> Split:
     """Return the split of the image whose file has this SHA-256.
 
     The first 60 bits of the digest are a uniform number u in [0, 1): test if u < test_share, val in the next
-    `val_share`, else train. Shares are therefore met on average, not exactly: n images give n * share, plus or minus about
-    sqrt(n * share).
+    `val_share`, else train. Shares are therefore met on average, not exactly: n images give n * share, plus or minus
+    about sqrt(n * share).
 
     Args:
         digest: SHA-256 of the file's bytes, 64 hexadecimal digits.

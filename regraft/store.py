@@ -71,7 +71,7 @@ class Namespace:
             self._shards.append(shard)
 
     def missing(self, keys: Iterable[Key]) -> list[Key]:
-        """Return those of `keys` that have to be computed, in order and once each; every row that is there is verified."""
+        """Return those of `keys` that have to be computed, in order, once each; every row that is there is verified."""
         wanted = list(dict.fromkeys(keys))
         damaged = {place.shard for key in wanted if (place := self._places.get(key)) and not self._is_sound(key, place)}
         if damaged:
@@ -114,9 +114,12 @@ class Namespace:
         batch = pa.record_batch(columns, names=["key", "checksum", "value"])
         batch = batch.replace_schema_metadata({"seconds": f"{self._pending_seconds:.6f}"})
         path = self.folder / f"{uuid.uuid4().hex}.arrow"
-        with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink:
-            with pa.ipc.new_file(sink, batch.schema) as writer:
-                writer.write_batch(batch)
+        with (
+            replacing(path) as temporary,
+            pa.OSFile(str(temporary), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema) as writer,
+        ):
+            writer.write_batch(batch)
         self._places.update((key, _Place(len(self._shards), row)) for row, key in enumerate(keys))
         self._shards.append(_Shard(path, self._type))
         self._pending.clear()
@@ -139,7 +142,9 @@ class Namespace:
             if not self._is_sound(key, place):
                 path = self._shards[place.shard].path
                 _set_aside(path)
-                raise RegraftError(f"{path} was damaged while it was in use. It is set aside: run the same command again.")
+                raise RegraftError(
+                    f"{path} was damaged while it was in use. It is set aside: run the same command again."
+                )
             rows[index] = self._shards[place.shard].value(place.row).reshape(self.shape)
         return rows
 

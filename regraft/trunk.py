@@ -38,8 +38,8 @@ class Trunk:
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Run prepared images through the frozen backbone.
 
-        The backbone is in inference mode, so an image has the same values whatever else is in its batch, up to the order
-        of floating-point sums (1e-4 was never exceeded). That is what makes them safe to keep.
+        The backbone is in inference mode, so an image has the same values whatever else is in its batch, up to the
+        order of floating-point sums (1e-4 was never exceeded). That is what makes them safe to keep.
 
         Args:
             images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.

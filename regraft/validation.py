@@ -1,7 +1,7 @@
 """Expectations about the manifest, checked by Great Expectations.
 
-Two tables are checked: the files that were meant as images (one row each), and the classes (one row each). An expectation
-of severity `error` stops the run, one of severity `warn` is reported.
+Two tables are checked: the files that were meant as images (one row each), and the classes (one row each). An
+expectation of severity `error` stops the run, one of severity `warn` is reported.
 """
 
 import os
@@ -55,7 +55,7 @@ def build_rules(settings: ValidateData) -> list[Rule]:
             "images",
             "error",
             f"at most {readable:.1%} of the images unusable",
-            "Replace or remove the files named in reports/validation.json, or raise validate_data.max_quarantined_share.",
+            "Replace or remove the files that validation.json names, or raise validate_data.max_quarantined_share.",
             "expect_column_values_to_be_in_set",
             {"column": "verdict", "value_set": ["use"], "mostly": 1 - readable},
         ),
@@ -116,8 +116,8 @@ def validate(layout: str, manifest: pd.DataFrame, settings: ValidateData) -> dic
         settings: thresholds.
 
     Returns:
-        JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found, and every
-        quarantined or ignored file with its reason.
+        JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found, and
+        every quarantined or ignored file with its reason.
     """
     images, classes = _tables(manifest)
     results = _check({"images": images, "classes": classes}, build_rules(settings))
@@ -127,11 +127,9 @@ def validate(layout: str, manifest: pd.DataFrame, settings: ValidateData) -> dic
         "success": all(result["success"] for result in results if result["severity"] == "error"),
         "layout": layout,
         "files": {verdict: int(verdicts.get(verdict, 0)) for verdict in ("use", "quarantine", "ignore")},
-        "classes": {str(row.label): int(row.images) for row in classes.itertuples()},
+        "classes": dict(zip(classes.label.tolist(), classes.images.tolist(), strict=True)),
         "expectations": results,
-        "not_used": [
-            {"path": row.path, "verdict": row.verdict, "reason": row.reason} for row in unused.itertuples()
-        ],
+        "not_used": unused[["path", "verdict", "reason"]].to_dict("records"),
     }
 
 
@@ -163,19 +161,23 @@ def _check(tables: dict[str, pd.DataFrame], rules: list[Rule]) -> list[dict[str,
     # It reports every start over the network otherwise; read when it is imported.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
+    from great_expectations.expectations.metadata_types import FailureSeverity
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
     source = context.data_sources.add_pandas("manifest")
     results = []
     for name, table in tables.items():
-        batch = source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
+        batch = (
+            source.add_dataframe_asset(name).add_batch_definition_whole_dataframe(name).get_batch({"dataframe": table})
+        )
         for rule in (rule for rule in rules if rule.table == name):
             configuration = ExpectationConfiguration(
                 type=rule.type,
                 kwargs=rule.arguments,
-                severity="critical" if rule.severity == "error" else "warning",
+                severity=FailureSeverity("critical" if rule.severity == "error" else "warning"),
             )
             result = batch.validate(
                 configuration.to_domain_obj(),

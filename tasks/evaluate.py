@@ -1,7 +1,7 @@
-"""Stage 7 of 7: run the shipped file over the untouched test photos, from the raw files, and put every report on one page.
+"""Stage 7 of 7: run the shipped file over the untouched test photos, and put every report on one page.
 
-Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the other stages; writes reports/metrics.json,
-reports/predictions.csv, pictures and reports/report.html.
+Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the other stages; writes
+reports/metrics.json, reports/predictions.csv, pictures and reports/report.html.
 """
 
 from regraft.classifier import OnnxClassifier
@@ -21,7 +21,9 @@ def evaluate(params: Params, progress: Progress) -> None:
     classifier = OnnxClassifier(paths.onnx, threads=machine.workers)
     dataset = read_dataset(paths.dataset)
     test = dataset.of("test")
-    probabilities = classifier.probabilities_of(test, paths.raw, workers=machine.workers, on_progress=progress("photos"))
+    probabilities = classifier.probabilities_of(
+        test, paths.raw, workers=machine.workers, on_progress=progress("photos")
+    )
     class_indices = test.rows.class_index.to_numpy()
     metrics = classification_report(class_indices, probabilities, bins=settings.calibration_bins)
     write_json(paths.reports / "metrics.json", {"test": metrics})

@@ -58,7 +58,9 @@ def fine_tune(params: Params, progress: Progress) -> None:
             model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
-    write_curve(paths.reports / "fine_tune_curve.csv", result.curve, result.best, title="Fine-tuning; epoch 0 is the head alone")
+    write_curve(
+        paths.reports / "fine_tune_curve.csv", result.curve, result.best, title="Fine-tuning; epoch 0 is the head alone"
+    )
 
 
 if __name__ == "__main__":

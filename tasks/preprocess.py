@@ -1,4 +1,4 @@
-"""Stage 2 of 7: give every usable image a class index and a split that never changes, and show what the network will see.
+"""Stage 2 of 7: give every usable image a class index and a split that never changes, and show what the network sees.
 
 Reads build/manifest.parquet and data/raw; writes build/dataset.parquet, reports/dataset.json and reports/prepared.png.
 """
@@ -15,7 +15,7 @@ from tasks.stage import Progress, stage
 
 @stage
 def preprocess(params: Params, progress: Progress) -> None:
-    """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more than decoding."""
+    """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more."""
     settings, paths = params.preprocess, params.paths
     layout, manifest = read_manifest(paths.manifest)
     dataset = build_dataset(manifest, val_share=settings.val_share, test_share=settings.test_share)

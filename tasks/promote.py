@@ -1,4 +1,4 @@
-"""After the seven stages, outside of DVC: which model services use. Production is state, not a result, so it is no output."""
+"""After the seven stages, outside of DVC: which model services use. Production is state and not a result."""
 
 from regraft.classifier import OnnxClassifier
 from regraft.config import Params
@@ -23,13 +23,17 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     test = read_dataset(paths.dataset).of("test")
 
     def accuracy(classifier: OnnxClassifier, name: str) -> float:
-        report = progress(f"photos, {name}")
-        return accuracy_of(classifier, test, classifier.probabilities_of(test, paths.raw, workers=workers, on_progress=report))
+        report = progress(f"photos ({name})")
+        return accuracy_of(
+            classifier, test, classifier.probabilities_of(test, paths.raw, workers=workers, on_progress=report)
+        )
 
     champion_accuracy = None
     if production.digest:
         champion_accuracy = accuracy(OnnxClassifier(production.model, threads=workers), "production")
-    verdict = judge(accuracy(challenger, "new model"), champion_accuracy, images=len(test), margin=params.promote.margin)
+    verdict = judge(
+        accuracy(challenger, "new model"), champion_accuracy, images=len(test), margin=params.promote.margin
+    )
     if verdict.is_accepted:
         production.promote(paths.onnx, verdict.words, keep=params.promote.keep)
     return verdict

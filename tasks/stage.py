@@ -1,9 +1,9 @@
-"""The seam between DVC and Prefect: one function per stage is the DVC command, the in-process DVC stage and the Prefect task.
+"""The seam between DVC and Prefect: one function is the DVC command, the in-process DVC stage and the Prefect task.
 
     python -m tasks.<stage>     runs the function; that is what dvc.yaml calls
-    <stage>()                   in a flow: a Prefect task that asks DVC to bring the stage up to date. DVC decides as in
-                                `dvc repro` (what changed, run cache, locks, dvc.lock); only its shell call is replaced by
-                                the function, in this process.
+    <stage>()                   in a flow: a Prefect task that asks DVC to bring the stage up to date. DVC decides as
+                                in `dvc repro` (what changed, run cache, locks, dvc.lock); only its shell call is
+                                replaced by the function, in this process.
 
 This is the only module that knows both. No byte of any output passes through it, so no stage depends on it in dvc.yaml.
 """
@@ -14,11 +14,12 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
+from uuid import UUID
 
 from regraft.config import Params, load_params
 from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
@@ -48,24 +49,24 @@ class Stage:
         self.__doc__ = function.__doc__
 
     def run(self) -> None:
-        """Run the stage as a command line: progress on the terminal, a message instead of a traceback, exit status 1."""
+        """Run the stage as a command: progress on the terminal, a message instead of a traceback, exit status 1."""
         with readable_errors(self.name):
             root = enter_project()
             with ExitStack() as guards:
                 if os.environ.get("DVC_STAGE") == self.name:
                     guards.enter_context(_inputs_unchanged_for_command(root, self.name))
-                self._run(load_params(root / "params.yaml"), guards.enter_context(terminal_progress(self.name)))
+                self._run(load_params(root / "params.yaml"), terminal_progress)
 
     def __call__(self) -> None:
         """Bring the stage up to date as a Prefect task; its state is named Up to date, Restored or Ran."""
         self._task()
 
-    def _run(self, params: Params, progress: Progress) -> None:
+    def _run(self, params: Params, progress_of: Callable[[str], AbstractContextManager[Progress]]) -> None:
         from filelock import FileLock, Timeout
 
         # DVC keeps its own runs apart; this also covers a stage that is started by hand.
         try:
-            with FileLock(_own_folder() / f"{self.name}.lock", timeout=0):
+            with FileLock(_own_folder() / f"{self.name}.lock", timeout=0), progress_of(self.name) as progress:
                 self.function(params, progress)
         except Timeout:
             raise Busy(
@@ -81,8 +82,7 @@ class Stage:
 
         root = enter_project()
         params = load_params(root / "params.yaml")
-        with prefect_progress(self.name) as progress:
-            outcome = reproduce(root, self.name, lambda: self._run(params, progress))
+        outcome = reproduce(root, self.name, lambda: self._run(params, prefect_progress))
         publish(self.name, params)
         return Completed(name=outcome, message=f"{self.name}: {outcome.lower()}")
 
@@ -92,7 +92,7 @@ def stage(function: Callable[[Params, Progress], None]) -> Stage:
     return Stage(function)
 
 
-def dvc_task(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
+def dvc_task(name: str, function: Callable[[], Any]) -> Callable[..., Any]:
     """Return a Prefect task that is never cached by Prefect and retried only while another process holds DVC's lock.
 
     Prefect's own cache compares a path, not the file behind it. DVC and the store are the caches.
@@ -101,14 +101,13 @@ def dvc_task(name: str, function: Callable[[], Any]) -> Callable[[], Any]:
     from prefect.cache_policies import NO_CACHE
 
     return prefect.task(
-        function,
         name=name,
         cache_policy=NO_CACHE,
         persist_result=False,
         retries=_LOCK_RETRIES,
         retry_delay_seconds=_LOCK_RETRY_SECONDS,
         retry_condition_fn=_is_busy,
-    )
+    )(function)
 
 
 def reproduce(root: Path, target: str, function: Callable[[], None] | None = None) -> str:
@@ -183,7 +182,7 @@ def enter_project() -> Path:
 def readable_errors(name: str) -> Iterator[None]:
     """Print the message of a RegraftError without a traceback and leave with exit status 1."""
     # TensorFlow prints a page about itself otherwise.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     try:
         yield
     except RegraftError as error:
@@ -199,12 +198,15 @@ def terminal_progress(name: str) -> Iterator[Progress]:
     bars: list[tqdm] = []
 
     def progress(what: str) -> Report:
-        bar = tqdm(desc=name, unit=f" {what}", dynamic_ncols=True, mininterval=0.5)
-        bars.append(bar)
+        bar: tqdm | None = None
 
         def report(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
+            nonlocal bar
+            if bar is None and total:  # nothing to do needs no bar
+                bar = tqdm(total=total, desc=name, unit=f" {what}", dynamic_ncols=True, mininterval=0.5)
+                bars.append(bar)
+            if bar is not None:
+                bar.update(done - bar.n)
 
         return report
 
@@ -224,15 +226,18 @@ def prefect_progress(name: str) -> Iterator[Progress]:
 
         def progress(what: str) -> Report:
             on_terminal = terminal(what)
-            artifact, last = None, 0.0
+            artifact: UUID | None = None
+            last = 0.0
 
             def report(done: int, total: int) -> None:
                 nonlocal artifact, last
                 on_terminal(done, total)
-                percent = 100.0 * done / total if total else 100.0
+                if not total:
+                    return
+                percent = 100.0 * done / total
                 if artifact is None:
                     key = re.sub(r"[^a-z0-9]+", "-", f"{name} {what} progress".lower())
-                    artifact = create_progress_artifact(percent, key=key, description=f"{name}: {what}")
+                    artifact = cast(UUID, create_progress_artifact(percent, key=key, description=f"{name}: {what}"))
                 elif done == total or time.monotonic() - last > _PROGRESS_SECONDS:
                     update_progress_artifact(artifact, percent, description=f"{name}: {done} of {total} {what}")
                 else:
@@ -270,10 +275,13 @@ def open_repo(root: Path) -> "Repo":
         dvc.stage.run.cmd_run = _run_function
         # Its handlers would print every line a second time, outside of the task that it belongs to.
         logging.getLogger("dvc").handlers.clear()
+        logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # advice on `git add` after every stage
     try:
         return Repo(str(root), _wait_for_lock=True)
     except NotDvcRepoError:
-        raise WrongFolder(f"{root} is not a DVC project yet. Run `dvc init`, or `dvc init --no-scm` outside git.") from None
+        raise WrongFolder(
+            f"{root} is not a DVC project yet. Run `dvc init`, or `dvc init --no-scm` outside git."
+        ) from None
 
 
 _run_shell: list[Callable[..., None]] = []
@@ -283,7 +291,8 @@ def _run_function(stage: Any, dry: bool = False, run_env: dict[str, str] | None 
     """What DVC calls to run a stage: the function that `reproduce` set in this context, or else the shell command."""
     function = _function.get()
     if function is None or dry:
-        return _run_shell[0](stage, dry=dry, run_env=run_env)
+        _run_shell[0](stage, dry=dry, run_env=run_env)
+        return
     with _inputs_unchanged(stage):
         function()
 
@@ -303,7 +312,7 @@ def _inputs_unchanged(stage: Any) -> Iterator[None]:
 
 @contextmanager
 def _inputs_unchanged_for_command(root: Path, name: str) -> Iterator[None]:
-    """The same for a stage that `dvc repro` started as a command: plain DVC would record the inputs as they were before."""
+    """The same for a stage that `dvc repro` started: plain DVC would record the inputs as they were before."""
     with open_repo(root) as repo, _inputs_unchanged(repo.stage.load_one(name=name)):
         yield
 

@@ -144,7 +144,9 @@ def test_imports_run_one_way(layer, forbidden):
             continue  # the seam: the one module that knows prefect and dvc
         text = path.read_text(encoding="utf-8")
         banned = forbidden | ({"prefect", "dvc"} if layer == "tasks" else set())
-        offenders += [f"{path.name}: {name}" for name in banned if re.search(rf"^\s*(from|import) {name}\b", text, re.M)]
+        offenders += [
+            f"{path.name}: {name}" for name in banned if re.search(rf"^\s*(from|import) {name}\b", text, re.M)
+        ]
     assert offenders == []
 
 
@@ -173,7 +175,10 @@ def test_the_lock_file_pins_every_direct_dependency_and_names_no_registry():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lock = (ROOT / "requirements.lock").read_text()
     pinned = {re.split(r"[=\[]", line)[0].lower().replace("_", "-") for line in lock.split("\n") if "==" in line}
-    wanted = [*project["dependencies"], *(name for extra in project["optional-dependencies"].values() for name in extra)]
+    wanted = [
+        *project["dependencies"],
+        *(name for extra in project["optional-dependencies"].values() for name in extra),
+    ]
     names = {re.split(r"[<>=;\[ ]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     assert {name.replace(".", "-") for name in names} <= {name.replace(".", "-") for name in pinned}
     assert "://" not in lock

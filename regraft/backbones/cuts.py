@@ -17,7 +17,9 @@ def cut_points(model: "keras.Model") -> list[str]:
     Args:
         model: a functional model with one input and one output.
     """
-    order = [operation for depth in sorted(model._nodes_by_depth, reverse=True) for operation in model._nodes_by_depth[depth]]
+    order = [
+        operation for depth in sorted(model._nodes_by_depth, reverse=True) for operation in model._nodes_by_depth[depth]
+    ]
     last_use: dict[int, int] = {}
     for position, node in enumerate(order):
         for tensor in node.input_tensors:

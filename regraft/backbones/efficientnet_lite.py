@@ -87,7 +87,11 @@ def load_weights(model: "keras.Model", path: Path) -> None:
     """
     tensors = read_tensors(path)
     names = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
-    parts = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1"), "project": ("_project_conv", "_bn2")}
+    parts = {
+        "expand": ("_expand_conv", "_bn0"),
+        "depthwise": ("_depthwise_conv", "_bn1"),
+        "project": ("_project_conv", "_bn2"),
+    }
     for layer in model.layers:
         if not layer.weights:
             continue
@@ -113,7 +117,7 @@ def load_weights(model: "keras.Model", path: Path) -> None:
 
 
 def _keras_layout(tensor: np.ndarray, *, depthwise: bool) -> np.ndarray:
-    """PyTorch kernels are (out, in, height, width); Keras wants (height, width, in, out), depthwise (height, width, in, 1)."""
+    """From PyTorch's (out, in, height, width) to Keras' (height, width, in, out), depthwise (height, width, in, 1)."""
     if tensor.ndim != 4:
         return tensor
     return tensor.transpose(2, 3, 0, 1) if depthwise else tensor.transpose(2, 3, 1, 0)

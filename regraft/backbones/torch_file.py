@@ -21,7 +21,12 @@ from regraft.errors import InvalidWeights
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_STORAGES = {"FloatStorage": np.float32, "LongStorage": np.int64, "HalfStorage": np.float16, "DoubleStorage": np.float64}
+_STORAGES = {
+    "FloatStorage": np.float32,
+    "LongStorage": np.int64,
+    "HalfStorage": np.float16,
+    "DoubleStorage": np.float64,
+}
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -37,8 +42,8 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise InvalidWeights(f"{path} does not exist. Correct backbone.weights in params.yaml.") from None
     except _Refused as error:
         raise InvalidWeights(
-            f"{path} holds {error}, not only tensors. Expected a state_dict saved by torch. Nothing of it was run; do not "
-            f"load this file elsewhere, and get the weights from their publisher again."
+            f"{path} holds {error}, not only tensors. Expected a state_dict saved by torch. Nothing of it was run; do "
+            f"not load this file elsewhere, and get the weights from their publisher again."
         ) from None
     except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise InvalidWeights(
@@ -121,7 +126,9 @@ def _read(file: BinaryIO) -> dict[str, np.ndarray]:
         (elements,) = np.frombuffer(_exactly(file, 8), "<i8")
         if elements != storage.elements:
             raise ValueError("a storage has another size than its tensors say")
-        storage.values = np.frombuffer(_exactly(file, storage.elements * np.dtype(storage.dtype).itemsize), storage.dtype)
+        storage.values = np.frombuffer(
+            _exactly(file, storage.elements * np.dtype(storage.dtype).itemsize), storage.dtype
+        )
     return {name: tensor.to_numpy() for name, tensor in tensors.items()}
 
 

@@ -18,6 +18,7 @@ from tasks.validate_data import validate_data
 ROOT = Path(__file__).parents[2]
 STAGES = [validate_data, preprocess, cache_features, train_head, fine_tune, export_onnx, evaluate]
 
+
 @pytest.fixture(scope="session")
 def small_params() -> Params:
     return changed(

@@ -13,7 +13,11 @@ from tasks.export_onnx import export_onnx
 def test_the_same_model_gives_the_same_bytes(project, small_params):
     before = sha256_of(project / "models" / "model.onnx")
     export_onnx.function(small_params, quiet)
-    assert sha256_of(project / "models" / "model.onnx") == before == read_json(project / "reports" / "export.json")["sha256"]
+    assert (
+        sha256_of(project / "models" / "model.onnx")
+        == before
+        == read_json(project / "reports" / "export.json")["sha256"]
+    )
 
 
 def test_the_file_says_what_its_outputs_mean(project):

@@ -1,0 +1,94 @@
+"""The whole chain on a folder of photos: wall time and peak memory of each stage, and the figures on the test split.
+
+    python -m benchmarks.chain DIR [--set fine_tune.epochs=4 ...]
+
+DIR is copied into a temporary project, so nothing of it or of this project changes. Each stage is a process of its own,
+as under `dvc repro`; DVC's own time is not in it.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from benchmarks.machine import describe_machine
+from regraft.files import read_json
+
+ROOT = Path(__file__).parents[1]
+STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+
+
+def run_chain(photos: Path, settings: list[str]) -> dict[str, Any]:
+    """Run all stages on a copy of `photos` and return what they took and what came out."""
+    with tempfile.TemporaryDirectory(prefix="regraft-chain-") as temporary:
+        project = Path(temporary)
+        shutil.copytree(photos, project / "data" / "raw", ignore=shutil.ignore_patterns(".*"))
+        shutil.copy(ROOT / "dvc.yaml", project)
+        write_params(project / "params.yaml", settings)
+        stages = {name: run_stage(name, project) for name in STAGES}
+        reports = project / "reports"
+        return {
+            "stages": stages,
+            "seconds": round(sum(stage["seconds"] for stage in stages.values()), 1),
+            "peak_memory_mb": max(stage["peak_memory_mb"] for stage in stages.values()),
+            "receipt": read_json(reports / "features.json"),
+            "head_val_accuracy": read_json(reports / "head.json")["val"]["accuracy"],
+            "fine_tuned": read_json(reports / "fine_tune.json"),
+            "export": read_json(reports / "export.json"),
+            "test": read_json(reports / "metrics.json")["test"],
+        }
+
+
+def write_params(path: Path, settings: list[str]) -> None:
+    """Write this project's params.yaml with some settings changed, each given as section.key=value."""
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    for setting in settings:
+        name, value = setting.split("=", 1)
+        *sections, key = name.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[key] = YAML(typ="safe").load(value)
+    with path.open("w") as file:
+        yaml.dump(params, file)
+
+
+def run_stage(name: str, project: Path) -> dict[str, float]:
+    """Run one stage as a process and return its wall time in seconds and its peak resident memory in MB."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    start = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-m", f"tasks.{name}"], cwd=project, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit(f"stage {name} failed")
+    seconds = round(time.perf_counter() - start, 1)
+    return {"seconds": seconds, "peak_memory_mb": round(usage.ru_maxrss * 1024 / 1e6)}
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.chain", description="Time, memory and figures of the whole chain."
+    )
+    parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
+    parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    arguments = parser.parse_args()
+    result = run_chain(arguments.photos, arguments.settings)
+    print(describe_machine())
+    for name, stage in result["stages"].items():
+        print(f"{name:16} {stage['seconds']:7.1f} s {stage['peak_memory_mb']:7.0f} MB")
+    print(f"{'sum':16} {result['seconds']:7.1f} s {result['peak_memory_mb']:7.0f} MB at most")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Frozen features from image files: Regraft's pipeline against Keras' own, with the same backbone, in the same run.
+
+    python -m benchmarks.extraction DIR [--quick]
+
+Baseline: `keras.Model.predict` over `keras.utils.image_dataset_from_directory` (tf.data, parallel, prefetched).
+Limit: what decoding and inference could give if both kept all cores busy and nothing else cost anything:
+1 / (1 / decode rate + 1 / inference rate), decoding measured on all cores alone and inference on a batch in memory.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.machine import describe_machine
+from regraft.backbones import Backbone, choose_backbone
+from regraft.config import load_params
+from regraft.dataset import Dataset, build_dataset, read_photo
+from regraft.extraction import extract_missing, open_feature_store
+from regraft.images import Preparation, in_threads
+from regraft.manifest import build_manifest
+from regraft.trunk import Trunk, load_trunk
+
+ROOT = Path(__file__).parents[1]
+
+
+def measure(raw: Path, *, images: int, repeats: int) -> dict[str, float]:
+    """Return images per second of Regraft, of Keras, and of the limit: medians of `repeats` interleaved runs."""
+    params = load_params(ROOT / "params.yaml")
+    backbone = choose_backbone(params.backbone)
+    preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
+    _, manifest = build_manifest(
+        raw, max_pixels=params.validate_data.max_pixels, workers=0, on_progress=lambda done, total: None
+    )
+    dataset = build_dataset(manifest, val_share=0.1, test_share=0.1).head(images)
+    rates: dict[str, list[float]] = {"regraft": [], "keras": [], "decode": [], "inference": []}
+    with tempfile.TemporaryDirectory(prefix="regraft-extraction-") as temporary:
+        trunk = load_trunk(backbone, Path(temporary), threads=0)
+        pixels = np.stack([preparation(read_photo(raw, photo)) for photo in dataset.head(32).photos()])
+        keras_side = _keras_side(backbone, raw, dataset)
+        for repeat in range(repeats + 1):
+            store = Path(temporary, f"store{repeat}")
+            measured = {
+                "regraft": _rate(len(dataset), partial(_regraft, dataset, raw, preparation, trunk, store, params)),
+                "keras": _rate(len(dataset), keras_side),
+                "decode": _rate(len(dataset), lambda: _decode(dataset, raw, preparation)),
+                "inference": _rate(32 * 8, lambda: [trunk.run(pixels, with_activations=False) for _ in range(8)]),
+            }
+            for name, rate in measured.items() if repeat else ():  # the first round warms up
+                rates[name].append(rate)
+    median = {name: statistics.median(values) for name, values in rates.items()}
+    limit = 1 / (1 / median["decode"] + 1 / median["inference"])
+    return {
+        "images": len(dataset),
+        "regraft_images_per_second": round(median["regraft"], 1),
+        "keras_images_per_second": round(median["keras"], 1),
+        "decode_images_per_second": round(median["decode"], 1),
+        "inference_images_per_second": round(median["inference"], 1),
+        "limit_images_per_second": round(limit, 1),
+        "ratio_to_keras": round(median["regraft"] / median["keras"], 2),
+        "ratio_to_limit": round(median["regraft"] / limit, 2),
+    }
+
+
+def _rate(images: int, work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return images / (time.perf_counter() - start)
+
+
+def _regraft(dataset: Dataset, raw: Path, preparation: Preparation, trunk: Trunk, folder: Path, params) -> None:
+    extract_missing(
+        dataset,
+        raw,
+        preparation,
+        trunk,
+        open_feature_store(folder, trunk, preparation),
+        with_activations=False,
+        batch_size=params.machine.batch_size,
+        workers=params.machine.workers,
+        on_progress=lambda done, total: None,
+    )
+
+
+def _decode(dataset: Dataset, raw: Path, preparation: Preparation) -> None:
+    for _ in in_threads(lambda photo: preparation(read_photo(raw, photo)), dataset.photos(), workers=0):
+        pass
+
+
+def _keras_side(backbone: Backbone, raw: Path, dataset: Dataset) -> Callable[[], object]:
+    """The same files through Keras: links to them in a folder of their own, so that Keras sees just these."""
+    import keras
+
+    folder = Path(tempfile.mkdtemp(prefix="regraft-keras-"), "all")
+    folder.mkdir()
+    for number, path in enumerate(dataset.rows.path):
+        source = (raw / path).resolve()
+        # Keras goes by the suffix; its decoder goes by the content.
+        (folder / f"{number}{source.suffix.lower() or '.jpg'}").symlink_to(source)
+    images = keras.utils.image_dataset_from_directory(
+        folder.parent,
+        labels=None,
+        image_size=(backbone.image_size, backbone.image_size),
+        batch_size=32,
+        shuffle=False,
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    ).prefetch(2)
+    model = backbone.build()
+    return lambda: model.predict(images, verbose=0)
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.extraction", description="Frozen features from image files, against Keras."
+    )
+    parser.add_argument("photos", type=Path, help="a folder of labelled photos")
+    parser.add_argument("--quick", action="store_true", help="256 images instead of 1,024, two repeats instead of five")
+    arguments = parser.parse_args()
+    images, repeats = (256, 2) if arguments.quick else (1024, 5)
+    result = measure(arguments.photos, images=images, repeats=repeats)
+    print(describe_machine())
+    print(
+        f"Regraft {result['regraft_images_per_second']} images/s, Keras {result['keras_images_per_second']} images/s: "
+        f"{result['ratio_to_keras']}x; {result['ratio_to_limit']:.0%} of the limit on these cores"
+    )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
