@@ -85,7 +85,7 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
     count once.
 
     Raises:
-        InvalidData: fewer than two classes, or a class without an image in some split.
+        InvalidData: fewer than two classes, a class without training images, or no image at all in val or test.
     """
     used = manifest[manifest.verdict == "use"]
     class_names = sorted(used.label.unique())
@@ -119,7 +119,7 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
         ["digest", "class_index", "split"]
     )
     dataset = Dataset(rows.reset_index(drop=True), class_names)
-    _check_every_split(dataset, given)
+    _check_splits(dataset, given)
     return dataset
 
 
@@ -139,6 +139,7 @@ def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset) -> dic
         "copies_left_out": used - len(dataset),
         "splits": {split: int(counts[split].sum()) for split in SPLITS},
         "classes": {name: {split: int(row[split]) for split in SPLITS} for name, row in counts.iterrows()},
+        "not_in_test": [str(name) for name, row in counts.iterrows() if row["test"] == 0],
     }
 
 
@@ -155,23 +156,18 @@ def read_dataset(path: Path) -> Dataset:
     return Dataset(rows, list(rows.attrs["class_names"]))
 
 
-def _check_every_split(dataset: Dataset, given: set[str]) -> None:
+def _check_splits(dataset: Dataset, given: set[str]) -> None:
+    """Every class must be trained on, and val and test must not be empty; a class may be absent from val or test."""
     counts = split_table(dataset)
-    short = counts[(counts == 0).any(axis=1)]
-    if short.empty:
-        return
-    lines = [
-        f"  '{name}' has {row.train + row.val + row.test} image(s): {row.train} train, {row.val} val, {row.test} test"
-        for name, row in short.head(10).iterrows()
-    ]
-    advice = (
-        "Add images of these classes to the folders of the split that has none."
-        if {"val", "test"} <= given
-        else "Add images of these classes (about 20 make a gap unlikely), raise preprocess.val_share and test_share, "
-        "or give the split yourself in folders train, val and test."
-    )
-    raise InvalidData(
-        "\n".join(
-            [f"every class needs an image in train, val and test. {len(short)} class(es) do not:", *lines, advice]
+    untrained = [f"'{name}' ({row.sum()} image(s))" for name, row in counts.iterrows() if row["train"] == 0]
+    if untrained:
+        raise InvalidData(
+            f"every class needs images to train on. {len(untrained)} class(es) have none in train: "
+            f"{', '.join(untrained[:10])}. Add images of these classes{' to the train folder' if given else ''}."
         )
-    )
+    for split in ("val", "test"):
+        if counts[split].sum() == 0:
+            raise InvalidData(
+                f"{split} has no image, out of {len(dataset)}. Add images, raise preprocess.{split}_share, or give the "
+                f"split yourself in folders train, val and test."
+            )

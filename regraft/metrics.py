@@ -58,7 +58,9 @@ def classification_report(class_indices: np.ndarray, probabilities: np.ndarray, 
     overall = score(class_indices, probabilities)
     # With five classes or fewer the right one is always among five.
     top5 = top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels) if num_classes > 5 else 1.0
-    macro_f1 = f1_score(class_indices, probabilities.argmax(axis=1), labels=labels, average="macro", zero_division=0.0)
+    # A small class may have no image in this split; it cannot be measured and must not count as 0.
+    present = np.unique(class_indices)
+    macro_f1 = f1_score(class_indices, probabilities.argmax(axis=1), labels=present, average="macro", zero_division=0.0)
     return {
         "images": len(class_indices),
         "accuracy": overall.accuracy,

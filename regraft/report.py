@@ -116,10 +116,12 @@ def _class_balance(reports: Path) -> str:
 def _dataset(reports: Path) -> str:
     report = read_json(reports / "dataset.json")
     rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
+    absent = report["not_in_test"]
+    warning = f" **No test image, so not measured: {', '.join(map(_cell, absent))}.**" if absent else ""
     return "\n\n".join(
         [
             "# Data set",
-            f"{report['images']} different images; {report['copies_left_out']} copies left out.",
+            f"{report['images']} different images; {report['copies_left_out']} copies left out.{warning}",
             _table(["class", "train", "val", "test"], [*rows, ["**all**", *report["splits"].values()]]),
             "What the network sees, a row per class:",
             _picture(reports / "prepared.png", "prepared images"),

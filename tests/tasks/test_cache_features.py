@@ -6,7 +6,18 @@ from regraft.features import read_features
 from regraft.files import read_json, sha256_of
 from tasks.cache_features import cache_features
 
-KEYS = "images views rows from_store computed seconds images_per_second seconds_saved store_bytes engine".split()
+KEYS = [
+    "images",
+    "views",
+    "rows",
+    "from_store",
+    "computed",
+    "seconds",
+    "images_per_second",
+    "seconds_saved",
+    "store_bytes",
+    "engine",
+]
 
 
 def test_the_receipt_has_its_keys_in_order(project):

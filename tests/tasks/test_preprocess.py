@@ -1,5 +1,5 @@
 import pytest
-from small_project import quiet, write_photos
+from small_project import changed, quiet, write_photos
 
 from regraft.dataset import read_dataset
 from regraft.errors import InvalidData
@@ -25,12 +25,21 @@ def test_the_report_counts_every_image_once(project):
     assert sum(report["splits"].values()) == report["images"] == 72
 
 
-def test_a_class_without_an_image_in_some_split_stops_with_its_counts(project, small_params):
-    for photo in sorted((project / "data" / "raw" / "red").iterdir())[1:]:
-        photo.unlink()
-    single = small_params.model_copy(
-        update={"validate_data": small_params.validate_data.model_copy(update={"min_images_per_class": 1})}
-    )
-    validate_data.function(single, quiet)
-    with pytest.raises(InvalidData, match=r"'red' has 1 image\(s\): .* train, .* val, .* test"):
-        preprocess.function(single, quiet)
+def test_a_class_without_training_images_stops_with_its_name(project, small_params):
+    before = read_dataset(project / "build" / "dataset.parquet").photos()
+    for photo in before:
+        if photo.class_name == "red" and photo.split == "train":
+            (project / "data" / "raw" / photo.path).unlink()
+    lenient = changed(small_params, validate_data={"min_images_per_class": 1})
+    validate_data.function(lenient, quiet)
+    with pytest.raises(InvalidData, match=r"1 class\(es\) have none in train: 'red' \(\d+ image\(s\)\)"):
+        preprocess.function(lenient, quiet)
+
+
+def test_a_class_without_test_images_is_trained_and_named_in_the_report(project, small_params):
+    for photo in read_dataset(project / "build" / "dataset.parquet").photos():
+        if photo.class_name == "red" and photo.split == "test":
+            (project / "data" / "raw" / photo.path).unlink()
+    validate_data.function(small_params, quiet)
+    preprocess.function(small_params, quiet)
+    assert read_json(project / "reports" / "dataset.json")["not_in_test"] == ["red"]
