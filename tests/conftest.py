@@ -1,0 +1,166 @@
+"""Fixtures that several test files share: small photos with real variety, and what is slow to build, built once."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from regraft.backbones import Backbone, choose_backbone
+from regraft.classifier import OnnxClassifier
+from regraft.config import BackboneChoice
+from regraft.dataset import Dataset, build_dataset
+from regraft.extraction import FeatureStore, extract_missing, open_feature_store
+from regraft.features import Features, read_features, write_features
+from regraft.images import Preparation
+from regraft.manifest import build_manifest
+from regraft.trunk import Trunk, load_trunk
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
+
+CLASS_COLOURS = {"apple": (200, 60, 60), "green pear": (70, 170, 60), "piña": (210, 180, 50)}
+PHOTOS_PER_SPLIT = {"train": 6, "val": 3, "test": 3}  # of each class
+SIZES = [(96, 80), (80, 96), (151, 67), (73, 73), (203, 131), (41, 77)]  # width, height
+
+Photo = Callable[..., np.ndarray]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data(root: Path) -> Path:
+    """Real photos and odd files; REGRAFT_TEST_DATA names their folder."""
+    folder = Path(os.environ.get("REGRAFT_TEST_DATA", root.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"there are no real photos in {folder}; set REGRAFT_TEST_DATA to their folder")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> Photo:
+    """A function that makes a photo: smooth, with edges as soft and colours as mixed as those of a camera."""
+
+    def make(seed: int, width: int, height: int, colour: tuple[int, int, int] = (128, 128, 128)) -> np.ndarray:
+        coarse = np.random.default_rng(seed).normal(colour, 45, (7, 7, 3)).clip(0, 255).astype(np.uint8)
+        return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def raw(photo: Photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder of JPEG and PNG photos in three classes that differ by colour, splits given. Do not change it."""
+    folder, seed = tmp_path_factory.mktemp("data") / "raw", 0
+    for split, count in PHOTOS_PER_SPLIT.items():
+        for class_name, colour in CLASS_COLOURS.items():
+            (folder / split / class_name).mkdir(parents=True)
+            for _ in range(count):
+                suffix = "jpg" if seed % 3 else "png"
+                pixels = photo(seed, *SIZES[seed % len(SIZES)], colour)
+                Image.fromarray(pixels).save(folder / split / class_name / f"{seed:03}.{suffix}")
+                seed += 1
+    return folder
+
+
+@pytest.fixture(scope="session")
+def dataset(raw: Path) -> Dataset:
+    """The data set of `raw`."""
+    _, manifest = build_manifest(raw, max_pixels=10**6, workers=1, on_progress=lambda *_: None)
+    return build_dataset(manifest, val_share=0.2, test_share=0.2)
+
+
+@pytest.fixture(scope="session")
+def preparation() -> Preparation:
+    """What makes of a photo what `trunk` is given."""
+    return Preparation(image_size=64, crop_fraction=0.875)
+
+
+@pytest.fixture(scope="session")
+def backbone() -> Backbone:
+    """A backbone with its real weights, so that tolerances mean what they mean in use, on images small enough here."""
+    # The cut is later than the default one, because TensorFlow takes seconds to trace each block above it.
+    choice = BackboneChoice(name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add")
+    return choose_backbone(choice)
+
+
+@pytest.fixture(scope="session")
+def trunk(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Trunk:
+    """The frozen small backbone; converting it takes seconds."""
+    return load_trunk(backbone, tmp_path_factory.mktemp("graphs"), threads=1)
+
+
+@pytest.fixture(scope="session")
+def store(
+    dataset: Dataset, raw: Path, preparation: Preparation, trunk: Trunk, tmp_path_factory: pytest.TempPathFactory
+) -> FeatureStore:
+    """Features and activations of all photos. Do not change it."""
+    store = open_feature_store(tmp_path_factory.mktemp("store"), trunk, preparation)
+    extract_missing(
+        dataset,
+        raw,
+        preparation,
+        trunk,
+        store,
+        with_activations=True,
+        batch_size=16,
+        workers=1,
+        on_progress=lambda *_: None,
+    )
+    return store
+
+
+@pytest.fixture(scope="session")
+def features(dataset: Dataset, store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    """The pooled features of all photos."""
+    path = tmp_path_factory.mktemp("features") / "features.arrow"
+    write_features(path, store.features, dataset)
+    return read_features(path)
+
+
+@pytest.fixture(scope="session")
+def colour_model() -> Callable[[list[str]], onnx.ModelProto]:
+    """A function that makes a classifier of three classes: softmax of a photo's mean red, green and blue, 0 to 1."""
+
+    def make(class_names: list[str]) -> onnx.ModelProto:
+        graph = helper.make_graph(
+            [
+                helper.make_node("Cast", ["image"], ["numbers"], to=TensorProto.FLOAT),
+                helper.make_node("ReduceMean", ["numbers", "axes"], ["mean"], keepdims=0),
+                helper.make_node("Div", ["mean", "full"], ["logits"]),
+                helper.make_node("Softmax", ["logits"], ["probabilities"]),
+            ],
+            "colour",
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])],
+            [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
+            [
+                numpy_helper.from_array(np.array([1, 2], np.int64), "axes"),
+                numpy_helper.from_array(np.array([255], np.float32), "full"),
+            ],
+        )
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        helper.set_model_props(model, {"class_names": json.dumps(class_names)})
+        return model
+
+    return make
+
+
+@pytest.fixture
+def colour_classifier(
+    colour_model: Callable[[list[str]], onnx.ModelProto], tmp_path: Path
+) -> Callable[[list[str]], OnnxClassifier]:
+    """A function that loads that model from a file."""
+
+    def load(class_names: list[str]) -> OnnxClassifier:
+        onnx.save(colour_model(class_names), tmp_path / "colour.onnx")
+        return OnnxClassifier(tmp_path / "colour.onnx")
+
+    return load

@@ -1,0 +1,264 @@
+"""The real pipeline on 300 real digits, from an empty folder to a model in production: one story, told by both runners.
+
+Each fixture is the next event in the life of one project. Tests look at what was seen right after an event.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect_server import FlowRun, Server
+from project import Project
+
+from regraft.dataset import read_dataset
+from regraft.files import sha256_of
+
+pytestmark = pytest.mark.flow
+STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
+HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
+
+# Says at the very end which of the heavy packages the flow has imported.
+FLOW_AND_ITS_IMPORTS = f"""
+import atexit, json, runpy, sys
+atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
+runpy.run_module("flows.retrain", run_name="__main__", alter_sys=True)
+"""
+
+
+@dataclass(frozen=True)
+class Event:
+    """What was seen after a command."""
+
+    status: int
+    output: str
+    reports: dict[str, Any]  # by name, of those in JSON
+    model: str  # SHA-256
+    production: str
+    flow_run: FlowRun
+
+
+def _see(project: Project, server: Server, *command: str) -> Event:
+    """Run a command and look at what it left behind."""
+    ran = project.run(*command, PREFECT_API_URL=server.api)
+    models, reports = project.root / "models", (project.root / "reports").glob("*.json")
+    assert (models / "model.onnx").exists(), ran.output
+    return Event(
+        ran.status,
+        ran.output,
+        {path.stem: json.loads(path.read_text()) for path in reports},
+        sha256_of(models / "model.onnx"),
+        sha256_of(models / "production" / "model.onnx"),
+        server.last_flow_run(),
+    )
+
+
+def _add_digits(project: Project, *options: str, keep: int) -> None:
+    """Write the demo's digits, and keep the first so many of each class."""
+    project.succeed("python", "-m", "regraft.demo_data", *options, "data/raw")
+    for number in range(CLASSES):
+        for path in sorted((project.root / "data/raw" / str(number)).glob("*.png"))[keep:]:
+            path.unlink()
+
+
+@pytest.fixture(scope="module")
+def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The real source in a new git repository, with a few digits and few epochs."""
+    folder = tmp_path_factory.mktemp("retrain") / "project"
+    folder.mkdir()
+    project = Project(folder, environment, patience=240)
+    project.copy_source(["regraft", "tasks", "flows", "params.yaml", "dvc.yaml", "pyproject.toml", ".gitignore"])
+    project.succeed("git", "init", "--quiet")
+    project.succeed("dvc", "init", "--quiet")
+    _add_digits(project, keep=PER_CLASS)
+    project.set_param("fine_tune.epochs", 1)
+    project.set_param("train_head.epochs", 10)
+    project.set_param("preprocess.test_share", 0.25)  # so that none of the small classes lacks a test photo
+    yield project
+    project.end()
+
+
+@pytest.fixture(scope="module")
+def trained(project: Project, server: Server) -> Event:
+    """The first run."""
+    return _see(project, server, "python", "-m", "flows.retrain")
+
+
+def test_the_first_run_succeeds(trained: Event) -> None:
+    assert trained.status == 0, trained.output
+
+
+def test_in_the_first_run_every_stage_runs(trained: Event) -> None:
+    expected = {"record_data": "Recorded", **dict.fromkeys(STAGES, "Ran"), "promote_model": "Promoted"}
+    assert trained.flow_run.task_states == expected
+
+
+def test_the_metrics_are_those_of_the_test_split_and_no_others(trained: Event) -> None:
+    metrics = trained.reports["metrics"]
+    assert list(metrics) == ["test"]
+    assert set(metrics["test"]) == {"images", "accuracy", "top5_accuracy", "macro_f1", "log_loss", "ece"}
+
+
+def test_the_model_has_learnt_from_the_digits(trained: Event) -> None:
+    """Ten classes: chance is 0.1. So few photos and epochs give about 0.8."""
+    assert trained.reports["metrics"]["test"]["accuracy"] > 0.5
+
+
+def test_the_receipt_has_its_agreed_keys_and_no_others(trained: Event) -> None:
+    expected = {"images", "views", "rows", "from_store", "computed", "seconds", "images_per_second"}
+    assert set(trained.reports["features"]) == expected | {"seconds_saved", "store_bytes", "engine"}
+
+
+def test_the_first_run_computes_every_view_of_every_image(trained: Event) -> None:
+    receipt = trained.reports["features"]
+    assert (receipt["computed"], receipt["from_store"]) == (PER_CLASS * CLASSES * receipt["views"], 0)
+
+
+def test_the_first_model_goes_into_production(trained: Event) -> None:
+    assert trained.production == trained.model
+
+
+@dataclass(frozen=True)
+class Dvc:
+    """What dvc said after the first run."""
+
+    status: str
+    repro: str
+
+
+@pytest.fixture(scope="module")
+def asked_dvc(project: Project, trained: Event) -> Dvc:
+    """The other runner after the first run."""
+    return Dvc(project.succeed("dvc", "status").output, project.succeed("dvc", "repro").output)
+
+
+def test_after_the_flow_dvc_status_is_clean(asked_dvc: Dvc) -> None:
+    assert asked_dvc.status.strip() == "Data and pipelines are up to date."
+
+
+def test_after_the_flow_dvc_repro_runs_nothing(asked_dvc: Dvc) -> None:
+    assert [line for line in asked_dvc.repro.splitlines() if line.startswith("Running stage")] == []
+
+
+@pytest.fixture(scope="module")
+def repeated(project: Project, server: Server, asked_dvc: Dvc) -> Event:
+    """A run with nothing to do."""
+    return _see(project, server, "python", "-c", FLOW_AND_ITS_IMPORTS)
+
+
+def test_a_run_with_nothing_to_do_says_so_of_every_task(repeated: Event) -> None:
+    expected = dict.fromkeys(["record_data", *STAGES], "Up to date")
+    assert repeated.flow_run.task_states == expected | {"promote_model": "Already in production"}
+
+
+def test_a_run_with_nothing_to_do_imports_nothing_heavy(repeated: Event) -> None:
+    assert "\n[]\n" in repeated.output
+
+
+@pytest.fixture(scope="module")
+def restored(project: Project, server: Server, repeated: Event) -> Event:
+    """A run after the model was deleted."""
+    (project.root / "models/model.onnx").unlink()
+    return _see(project, server, "python", "-m", "flows.retrain")
+
+
+def test_a_deleted_model_is_restored_as_it_was(restored: Event, trained: Event) -> None:
+    assert restored.model == trained.model
+
+
+def test_a_deleted_model_is_restored_without_computing(restored: Event) -> None:
+    states = {name: state for name, state in restored.flow_run.task_states.items() if name in STAGES}
+    assert states == dict.fromkeys(STAGES, "Up to date") | {"export_onnx": "Restored"}
+
+
+@pytest.fixture(scope="module")
+def exported_again(project: Project, server: Server, restored: Event) -> Event:
+    """A forced second export, in another process and by the other runner."""
+    return _see(project, server, "dvc", "repro", "--force", "--single-item", "export_onnx")
+
+
+def test_the_other_runner_exports_the_same_bytes(exported_again: Event, trained: Event) -> None:
+    assert "Running stage 'export_onnx'" in exported_again.output
+    assert exported_again.model == trained.model
+
+
+@pytest.fixture(scope="module")
+def rolled_back_too_early(project: Project, server: Server, exported_again: Event) -> Event:
+    """A rollback when there was one model only."""
+    return _see(project, server, "python", "-m", "flows.promote", "--rollback")
+
+
+def test_a_rollback_without_an_earlier_model_says_why_not(rolled_back_too_early: Event) -> None:
+    assert rolled_back_too_early.status == 1
+    assert "promote stopped: there is no earlier model" in rolled_back_too_early.output
+
+
+def test_a_rollback_without_an_earlier_model_leaves_production_as_it_is(
+    rolled_back_too_early: Event, trained: Event
+) -> None:
+    assert rolled_back_too_early.production == trained.production
+
+
+@pytest.fixture(scope="module")
+def grown(project: Project, server: Server, rolled_back_too_early: Event) -> Event:
+    """A run with ten more digits, whose model is promoted in any case."""
+    _add_digits(project, "--more", keep=PER_CLASS + NEW_PER_CLASS)
+    project.set_param("promote.margin", 1.0)
+    return _see(project, server, "python", "-m", "flows.retrain")
+
+
+def test_of_new_images_only_they_cost_a_forward_pass(grown: Event) -> None:
+    receipt = grown.reports["features"]
+    assert receipt["computed"] == NEW_PER_CLASS * CLASSES * receipt["views"]
+
+
+def test_images_seen_before_come_from_the_store(grown: Event) -> None:
+    receipt = grown.reports["features"]
+    assert receipt["from_store"] == PER_CLASS * CLASSES * receipt["views"]
+
+
+def test_an_accepted_model_takes_the_place_of_the_one_in_production(grown: Event, trained: Event) -> None:
+    assert grown.production == grown.model != trained.model
+
+
+@pytest.fixture(scope="module")
+def rolled_back(project: Project, server: Server, grown: Event) -> Event:
+    """A rollback to the first model."""
+    return _see(project, server, "python", "-m", "flows.promote", "--rollback")
+
+
+def test_a_rollback_puts_the_earlier_model_back_into_production(rolled_back: Event, trained: Event) -> None:
+    assert rolled_back.production == trained.model
+
+
+def test_a_rollback_leaves_the_new_model_where_it_is(rolled_back: Event, grown: Event) -> None:
+    assert rolled_back.model == grown.model
+
+
+@pytest.fixture(scope="module")
+def refused(project: Project, server: Server, rolled_back: Event) -> Event:
+    """A run after every photo of train and val was put into the next class; those of test keep their labels."""
+    _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
+    project.set_param("promote.margin", 0.01)
+    return _see(project, server, "python", "-m", "flows.retrain")
+
+
+def test_a_worse_model_is_refused_by_name(refused: Event) -> None:
+    assert (refused.flow_run.state, refused.flow_run.task_states["promote_model"]) == ("Refused", "Refused")
+
+
+def test_a_run_whose_model_is_refused_has_exit_status_2(refused: Event) -> None:
+    assert refused.status == 2, refused.output
+
+
+def test_a_refused_model_leaves_production_as_it_was(refused: Event, rolled_back: Event) -> None:
+    assert refused.production == rolled_back.production
+
+
+def _shift_labels(raw: Path, dataset: Path) -> None:
+    for row in read_dataset(dataset).of("train", "val").rows.itertuples():
+        path = raw / str(row.path)
+        path.rename(raw / str((int(row.class_name) + 1) % CLASSES) / f"shifted-{path.name}")

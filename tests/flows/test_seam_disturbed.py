@@ -1,0 +1,186 @@
+"""Edits while a stage runs, kills, and two runs at once: dvc.lock never says what is not so, and nothing is lost."""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import pytest
+from project import Command
+from toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
+
+pytestmark = pytest.mark.flow
+each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])
+each_two_runners = pytest.mark.parametrize(("one", "other"), [(DVC, FLOW), (FLOW, DVC), (FLOW, FLOW)], scope="module")
+one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
+BY_HAND = ["python", "-m", "tasks.second"]
+
+INPUTS: dict[str, tuple[str, str, Callable[[Toy], str]]] = {  # the stage that runs, the file and its new text
+    "a data file": ("first", "data/raw/apple.txt", lambda _: "two apples"),
+    "a param": ("second", "params.yaml", lambda toy: toy.params_with(PARAMS["second"], 0.31)),
+    "the module": ("second", "tasks/second.py", lambda toy: toy.edited_module("second")),
+    "another stage's output": ("second", "build/first.txt", lambda _: "edited by hand"),
+}
+
+
+@each_runner
+@pytest.mark.parametrize("what", INPUTS)
+def test_a_stage_whose_input_is_edited_while_it_runs_fails_and_leaves_dvc_lock_as_it_was(
+    finished_toy: Toy, runner: str, what: str
+) -> None:
+    stage, path, text = INPUTS[what]
+    finished_toy.set_param(PARAMS[stage], {"first": 7, "second": 0.21}[stage])
+    finished_toy.order(stage, "edit", [path, text(finished_toy)])
+    lock = finished_toy.read("dvc.lock")
+    run = finished_toy.bring_up_to_date(runner)
+    assert f"changed while {stage} ran" in run.output
+    assert (run.status != 0, finished_toy.read("dvc.lock")) == (True, lock)
+
+
+@one_kind
+@each_runner
+def test_code_that_is_edited_before_its_stage_begins_is_used_by_the_next_run_at_the_latest(
+    finished_toy: Toy, runner: str
+) -> None:
+    """A flow imports every stage when it starts, and a stage may begin hours later."""
+    finished_toy.write("data/raw/durian.txt", "one durian")
+    finished_toy.order("first", "edit", ["tasks/second.py", finished_toy.edited_module("second")])
+    finished_toy.bring_up_to_date(runner)
+    finished_toy.withdraw("first", "edit")
+    finished_toy.bring_up_to_date(runner)
+    assert "version 2" in finished_toy.read("build/second.txt")
+
+
+@pytest.mark.parametrize(("killed", "runner"), [(DVC, FLOW), (FLOW, DVC)])
+def test_after_a_kill_in_the_middle_of_a_stage_the_next_run_gives_the_same_result(
+    new_toy: Toy, undisturbed: dict[str, str], killed: str, runner: str
+) -> None:
+    new_toy.start_and_stop_in("second", *COMMANDS[killed]).kill()
+    new_toy.withdraw("second", "wait")
+    run = new_toy.bring_up_to_date(runner)
+    assert (run.status, new_toy.results) == (0, undisturbed), run.output
+
+
+@one_kind
+@each_runner
+def test_after_kills_at_any_moment_the_next_run_gives_the_same_result(
+    new_toy: Toy, undisturbed: dict[str, str], runner: str
+) -> None:
+    for moment in (0.4, 0.5, 0.65, 0.9):
+        command = new_toy.start(*COMMANDS[runner])
+        time.sleep(moment)
+        command.kill()
+    run = new_toy.bring_up_to_date(runner)
+    assert (run.status, new_toy.results) == (0, undisturbed), run.output
+
+
+@one_kind
+@each_runner
+def test_a_command_that_outlived_a_killed_dvc_is_not_run_a_second_time_beside_itself(new_toy: Toy, runner: str) -> None:
+    command = new_toy.start_and_stop_in("second", *COMMANDS[DVC])
+    os.kill(command.process.pid, signal.SIGKILL)
+    command.process.wait()
+    run = new_toy.bring_up_to_date(runner)
+    assert "stage second is running in another process" in run.output
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    """What became of a run that was in the middle of a stage when another one was started, and of the other one."""
+
+    toy: Toy
+    first: Command
+    second: Command
+
+
+@pytest.fixture(scope="module")
+def two_runs(
+    toys: Callable[..., Toy], kind: str, one: str, other: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TwoRuns]:
+    """Start a run; when it is in the middle of a stage, start another one; let the first go on when that has ended."""
+    toy = toys(kind).copy(tmp_path_factory.mktemp("toy"))
+    first = toy.start_and_stop_in("second", *COMMANDS[one])
+    second = toy.bring_up_to_date(other)
+    toy.withdraw("second", "wait")
+    assert first.status is not None
+    yield TwoRuns(toy, first, second)
+    toy.end()
+
+
+@each_two_runners
+def test_a_run_that_meets_another_one_is_told_why_it_is_refused(two_runs: TwoRuns) -> None:
+    assert "is busy, it is being blocked by" in two_runs.second.output
+
+
+@each_two_runners
+def test_a_run_that_is_refused_has_a_failed_exit_status(two_runs: TwoRuns) -> None:
+    assert two_runs.second.status != 0
+
+
+@each_two_runners
+def test_a_run_that_another_one_met_is_not_lost(two_runs: TwoRuns, undisturbed: dict[str, str]) -> None:
+    assert (two_runs.first.status, two_runs.toy.results) == (0, undisturbed), two_runs.first.output
+
+
+@each_two_runners
+def test_of_two_runs_at_once_each_stage_runs_once(two_runs: TwoRuns) -> None:
+    assert two_runs.toy.runs == STAGES
+
+
+@one_kind
+@pytest.mark.parametrize("other", [DVC, FLOW])
+def test_of_two_runs_that_start_together_at_least_one_finishes(
+    new_toy: Toy, undisturbed: dict[str, str], other: str
+) -> None:
+    commands = [new_toy.start(*COMMANDS[FLOW]), new_toy.start(*COMMANDS[other])]
+    statuses = [command.status for command in commands]
+    assert (0 in statuses, new_toy.results) == (True, undisturbed), "\n".join(command.output for command in commands)
+
+
+@one_kind
+def test_a_finished_stage_is_recorded_though_another_process_holds_the_lock_for_long(new_toy: Toy) -> None:
+    """DVC itself gives up after three seconds, and a training of hours is lost."""
+    run = new_toy.start_and_stop_in("third", *COMMANDS[FLOW])
+    holder = _hold_lock(new_toy, seconds=4)
+    new_toy.withdraw("third", "wait")
+    assert holder.status == 0
+    assert (run.status, "third" in new_toy.read("dvc.lock")) == (0, True), run.output
+
+
+def test_a_stage_that_is_started_by_hand_twice_is_refused_the_second_time(finished_toy: Toy) -> None:
+    finished_toy.start_and_stop_in("second", *BY_HAND)
+    run = finished_toy.run(*BY_HAND)
+    assert (run.status, "Traceback" in run.output) == (1, False)
+    assert "second stopped: stage second is running in another process." in run.output
+
+
+@one_kind
+@each_runner
+def test_a_stage_that_a_run_is_in_is_not_started_by_hand_beside_it(new_toy: Toy, runner: str) -> None:
+    new_toy.start_and_stop_in("second", *COMMANDS[runner])
+    assert new_toy.run(*BY_HAND).status == 1
+
+
+@one_kind
+@each_runner
+def test_a_run_does_not_start_a_stage_that_is_running_by_hand(finished_toy: Toy, runner: str) -> None:
+    finished_toy.start_and_stop_in("second", *BY_HAND)
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    assert "stage second is running in another process" in finished_toy.bring_up_to_date(runner).output
+
+
+@pytest.fixture
+def undisturbed(toys: Callable[..., Toy], kind: str) -> dict[str, str]:
+    """What a run leaves behind when nothing happens to it."""
+    return toys(kind, DVC).results
+
+
+def _hold_lock(toy: Toy, seconds: float) -> Command:
+    script = (
+        "import time, zc.lockfile; lock = zc.lockfile.LockFile('.dvc/tmp/lock')\n"
+        f"open('held', 'w').close(); time.sleep({seconds}); lock.close()"
+    )
+    command = toy.start("python", "-c", script)
+    command.wait_until((toy.root / "held").exists, "it holds the lock")
+    return command

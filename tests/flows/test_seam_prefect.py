@@ -1,0 +1,136 @@
+"""The toy project's real Prefect flow, against a real server: what the UI shows, and what a person is told."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from prefect_server import Server
+from project import Command
+from toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
+
+pytestmark = pytest.mark.flow
+one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
+CHAIN = ["python", "-m", "flows.chain"]
+
+
+@dataclass(frozen=True)
+class Story:
+    """What was seen while one project lived through two flow runs."""
+
+    new: dict[str, str]  # state of every task of the first run
+    status: str  # what dvc said after it
+    runs_of_dvc: list[str]  # and what it did
+    later: dict[str, str]  # state of every task of a run after dvc computed something else and that was taken back
+
+
+@pytest.fixture(scope="module")
+def story(toys: Callable[..., Toy], kind: str, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Story:
+    """Run the flow in a new project; ask dvc; change a param, run dvc, and take the change back; run the flow again."""
+    toy = toys(kind).copy(tmp_path_factory.mktemp("toy"))
+    new = _states_after_flow(toy, server)
+    status = toy.succeed("dvc", "status").output
+    toy.forget_runs()
+    toy.succeed(*COMMANDS[DVC])
+    runs = toy.runs
+    params = toy.read("params.yaml")
+    toy.set_param(PARAMS["second"], 0.21)
+    toy.succeed(*COMMANDS[DVC])
+    toy.write("params.yaml", params)
+    return Story(new, status, runs, _states_after_flow(toy, server))
+
+
+def test_after_a_flow_run_dvc_repro_runs_nothing(story: Story) -> None:
+    assert story.runs_of_dvc == []
+
+
+def test_after_a_flow_run_dvc_status_is_clean(story: Story) -> None:
+    assert story.status.strip() == "Data and pipelines are up to date."
+
+
+def test_the_first_flow_run_records_the_data(story: Story) -> None:
+    assert story.new["record_data"] == "Recorded"
+
+
+def test_tasks_whose_function_ran_are_named_so(story: Story) -> None:
+    assert [story.new[stage] for stage in STAGES] == ["Ran", "Ran", "Ran"]
+
+
+def test_tasks_with_nothing_to_do_are_named_so(story: Story) -> None:
+    assert [story.later[task] for task in ("record_data", "first")] == ["Up to date", "Up to date"]
+
+
+def test_tasks_whose_outputs_came_from_the_run_cache_are_named_so(story: Story) -> None:
+    assert [story.later[task] for task in ("second", "third")] == ["Restored", "Restored"]
+
+
+@one_kind
+def test_prefect_does_not_cache_what_a_task_did_before_in_the_same_process(new_toy: Toy, server: Server) -> None:
+    script = "from flows.chain import chain; chain()\nopen('data/raw/apple.txt', 'w').write('two apples'); chain()"
+    new_toy.succeed("python", "-c", script, PREFECT_API_URL=server.api)
+    assert "two apples" in new_toy.read("build/third.txt")
+
+
+@one_kind
+def test_an_error_of_a_stage_is_the_last_thing_that_the_person_reads(new_toy: Toy, server: Server) -> None:
+    new_toy.order("second", "fail", "put at least 10 images into each class.")
+    run = new_toy.run(*CHAIN, PREFECT_API_URL=server.api)
+    assert (run.status, run.output.strip().split("\n")[-1]) == (
+        1,
+        "chain stopped: put at least 10 images into each class.",
+    )
+
+
+@one_kind
+def test_outside_the_root_the_flow_says_where_to_start_it(new_toy: Toy, server: Server) -> None:
+    run = new_toy.run(*CHAIN, folder="data", PYTHONPATH=str(new_toy.root), PREFECT_API_URL=server.api)
+    assert (run.status, "chain stopped: run this in the project's root" in run.output) == (1, True)
+
+
+OTHERS = {"flow": CHAIN, "by hand": ["python", "-m", "tasks.second"]}
+
+
+@one_kind
+@pytest.mark.parametrize("other", OTHERS)
+def test_a_flow_waits_while_another_process_is_in_a_stage(finished_toy: Toy, server: Server, other: str) -> None:
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    first = finished_toy.start_and_stop_in("second", *OTHERS[other], PREFECT_API_URL=server.api)
+    second = finished_toy.start(*CHAIN, PREFECT_API_URL=server.api)
+    second.wait_until(lambda: "Retry 1/" in second.output, "it tries again")
+    finished_toy.withdraw("second", "wait")
+    assert (first.status, second.status) == (0, 0), first.output + second.output
+
+
+@one_kind
+def test_a_flow_that_waited_in_vain_says_which_process_it_waited_for(new_toy: Toy, server: Server) -> None:
+    other = new_toy.start_and_stop_in("second", *COMMANDS[FLOW])
+    script = (
+        "import runpy, tasks.stage; tasks.stage._LOCK_RETRIES = 1\n"
+        "runpy.run_module('flows.chain', run_name='__main__', alter_sys=True)"
+    )
+    run = new_toy.run("python", "-c", script, PREFECT_API_URL=server.api)
+    _, stopped, last_words = run.output.rpartition("chain stopped:")
+    assert stopped, run.output
+    assert f"PID {other.process.pid}" in last_words
+
+
+@one_kind
+def test_params_that_are_edited_while_the_flow_waits_for_a_lock_are_used_by_the_next_run_at_the_latest(
+    finished_toy: Toy, server: Server
+) -> None:
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    (finished_toy.root.parent / "edited").write_text(finished_toy.params_with(PARAMS["second"], 0.31))
+    script = (
+        "import shutil; from prefect import flow; from tasks import stage; from tasks.second import second\n"
+        "open_repo = stage.open_repo\n"
+        "def open_after_a_wait(root): shutil.copy('../edited', 'params.yaml'); return open_repo(root)\n"
+        "stage.open_repo = open_after_a_wait\n"
+        "flow(lambda: second(), name='one stage')()"
+    )
+    finished_toy.run("python", "-c", script, PREFECT_API_URL=server.api)
+    finished_toy.succeed(*COMMANDS[DVC])
+    assert "0.31" in finished_toy.read("build/second.txt")
+
+
+def _states_after_flow(toy: Toy, server: Server) -> dict[str, str]:
+    run: Command = toy.succeed(*CHAIN, PREFECT_API_URL=server.api)
+    return server.task_states(run.stdout.split("flow run ")[1].split()[0])

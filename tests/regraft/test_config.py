@@ -1,0 +1,142 @@
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+from ruamel.yaml import YAML
+
+from regraft.config import load_params
+from regraft.errors import InvalidParams
+
+Change = Callable[[dict[str, Any]], None]
+
+
+@pytest.fixture
+def changed(root: Path, tmp_path: Path) -> Callable[[Change], Path]:
+    """A function that writes the project's params.yaml with one change and returns its path."""
+
+    def write(change: Change) -> Path:
+        contents = YAML(typ="safe").load((root / "params.yaml").read_text(encoding="utf-8"))
+        change(contents)
+        path = tmp_path / "params.yaml"
+        YAML(typ="safe").dump(contents, path)
+        return path
+
+    return write
+
+
+def setting(section: str, key: str, value: object) -> Change:
+    return lambda contents: contents[section].update({key: value})
+
+
+def test_the_projects_own_params_are_valid(root):
+    assert load_params(root / "params.yaml").paths.raw == Path("data/raw")
+
+
+def test_params_cannot_be_changed(root):
+    params = load_params(root / "params.yaml")
+    with pytest.raises(ValidationError, match="frozen"):
+        params.fine_tune.epochs = 1  # type: ignore[misc]
+
+
+def test_1e_5_is_a_number_as_it_is_for_dvc(root, tmp_path):
+    text = re.sub(r"(?m)^(fine_tune:[\s\S]*?learning_rate:) \S+", r"\1 1e-5", (root / "params.yaml").read_text())
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    assert load_params(path).fine_tune.learning_rate == 1e-5
+
+
+def test_a_whole_number_will_do_for_a_fraction(changed):
+    assert load_params(changed(setting("train_head", "dropout", 0))).train_head.dropout == 0
+
+
+@pytest.mark.parametrize("choice", ["auto", 32, 331])
+def test_image_size_is_auto_or_a_number(changed, choice):
+    assert load_params(changed(setting("backbone", "image_size", choice))).backbone.image_size == choice
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (setting("fine_tune", "epochz", 3), r"fine_tune\.epochz: unknown key.*one of: .*epochs.*spelling"),
+        (lambda all: all.update(pathes=1), r"pathes: unknown key.*one of: seed, paths.*spelling"),
+        (lambda all: all["fine_tune"].pop("epochs"), r"fine_tune\.epochs: missing\. Add it"),
+        (lambda all: all.pop("promote"), r"promote: missing\. Add it"),
+        (lambda all: all.update(machine=None), r"machine: expected .*dictionary.*Received: None"),
+        (setting("fine_tune", "epochs", "many"), r"fine_tune\.epochs: expected a valid integer\. Received: 'many'"),
+        (setting("fine_tune", "epochs", 2.5), r"fine_tune\.epochs: expected a valid integer.*Received: 2\.5"),
+        (setting("fine_tune", "epochs", True), r"fine_tune\.epochs: expected a valid integer\. Received: True"),
+        (setting("fine_tune", "epochs", 0), r"fine_tune\.epochs: expected greater than or equal to 1\. Received: 0"),
+        (setting("fine_tune", "mode", "sometimes"), r"fine_tune\.mode: expected 'always' or 'off'.*'sometimes'"),
+        (setting("fine_tune", "learning_rate", "1e-3"), r"fine_tune\.learning_rate: expected a valid number.*'1e-3'"),
+        (setting("fine_tune", "learning_rate", float("nan")), r"fine_tune\.learning_rate: expected a finite number"),
+        (setting("fine_tune", "learning_rate", float("inf")), r"fine_tune\.learning_rate: expected a finite number"),
+        (setting("train_head", "dropout", 1), r"train_head\.dropout: expected less than 1\. Received: 1"),
+        (setting("backbone", "image_size", 16), r"backbone\.image_size: expected greater than or equal to 32"),
+        (setting("backbone", "image_size", "large"), r"backbone\.image_size: expected 'auto'.*Received: 'large'"),
+        (setting("paths", "raw", "/data"), r"paths\.raw: expected a path inside the project.*'/data'"),
+        (
+            setting("paths", "raw", "data/../../x"),
+            r"paths\.raw: expected a path inside the project.*'data/\.\./\.\./x'",
+        ),
+        (setting("paths", "raw", "."), r"paths\.raw: expected a path inside the project.*'\.'"),
+        (setting("paths", "raw", 5), r"paths\.raw: expected a path inside the project.*Received: 5"),
+        (setting("preprocess", "val_share", 0.9), r"val_share \+ test_share below 1.*Received: 0\.9 \+ 0\.15"),
+        (lambda all: all.update(seed=-1), r"seed: expected greater than or equal to 0\. Received: -1"),
+    ],
+)
+def test_a_wrong_setting_is_named_with_what_was_expected_and_found(changed, change, message):
+    path = changed(change)
+    with pytest.raises(InvalidParams, match=rf"(?s){re.escape(str(path))} has \d setting\(s\) to mend:.*{message}"):
+        load_params(path)
+
+
+@pytest.mark.parametrize("choice", [16, "large"])
+def test_a_wrong_image_size_is_one_setting_to_mend_and_not_two(changed, choice):
+    with pytest.raises(InvalidParams, match=r"has 1 setting\(s\) to mend"):
+        load_params(changed(setting("backbone", "image_size", choice)))
+
+
+def test_every_wrong_setting_is_named_at_once(changed):
+    def change(contents):
+        contents["fine_tune"].update(epochs=0, mode="never")
+        contents["machine"].pop("workers")
+
+    with pytest.raises(InvalidParams) as error:
+        load_params(changed(change))
+    assert [line.split(":")[0].strip() for line in str(error.value).splitlines()[1:]] == [
+        "machine.workers",
+        "fine_tune.mode",
+        "fine_tune.epochs",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed: [1", r"is not valid YAML: .*line 1.*Mend that line"),
+        ("seed: 1\nseed: 2", r"is not valid YAML: .*duplicate key.*Mend that line"),
+        ("", r"params\.yaml: expected .*Received: None"),
+        ("- seed", r"params\.yaml: expected .*Received: \['seed'\]"),
+        ("1: x", r"to mend"),
+    ],
+)
+def test_a_file_that_is_no_set_of_params_is_refused_by_name(tmp_path, text, message):
+    path = tmp_path / "params.yaml"
+    path.write_text(text)
+    with pytest.raises(InvalidParams, match=rf"(?s){re.escape(str(path))} .*{message}"):
+        load_params(path)
+
+
+def test_text_that_is_not_utf_8_is_refused_by_name(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_bytes(b"seed: \xff")
+    with pytest.raises(InvalidParams, match=r"params\.yaml is not valid YAML: .*utf-8"):
+        load_params(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InvalidParams, match=r"params\.yaml does not exist\. Run this in the project's root"):
+        load_params(tmp_path / "params.yaml")

@@ -1,0 +1,207 @@
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from regraft.config import load_params
+from regraft.dataset import Dataset
+from regraft.extraction import Receipt
+from regraft.files import write_json
+from regraft.metrics import Score, classification_report
+from regraft.networks import Epoch
+from regraft.onnx_export import Parity
+from regraft.report import pages_of, summary, write_html, write_predictions
+
+STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</td></table><h1>x",
+    "&lt;b&gt;",
+    "<!-- x",
+    "a|b",
+    r"a\|b",
+    "a\\",
+    "[x](javascript:alert(1))",
+    "![x](https://example.org/x.png)",
+    "<https://example.org>",
+    "`code`",
+    "*bold*",
+    "__init__",
+    "a\nb",
+    "a\rb",
+    "a\n\n# b",
+]
+EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Mend it."}
+CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
+
+
+class Page(HTMLParser):
+    """What a browser would find: tags, addresses, the text of cells, and how many cells each row of each table has."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str | None] = []
+        self.cells: list[str] = []
+        self.tables: list[list[int]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += 1
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data.rstrip("\n")
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes the reports of all stages, with a class and a file of the given name."""
+
+    def write(name: str = "cat") -> Path:
+        folder, splits = tmp_path / "reports", {"train": 6, "val": 2, "test": 2}
+        best = CURVE[1].as_report(epochs_run=1)
+        written = {
+            "validation": {
+                "success": False,
+                "layout": "classes",
+                "files": {"use": 10, "quarantine": 1, "ignore": 0},
+                "classes": {name: 10},
+                "expectations": [EXPECTATION | {"found": name, "offenders": [name]}],
+                "not_used": [{"path": name, "verdict": "quarantine", "reason": f"broken: {name}"}],
+            },
+            "dataset": {
+                "layout": "classes",
+                "images": 20,
+                "copies_left_out": 0,
+                "splits": {split: 2 * count for split, count in splits.items()},
+                "classes": {name: splits, "dog": splits},
+                "not_in_test": [name],
+            },
+            "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
+            "head": best,
+            "fine_tune": {"is_kept": True, **best, "head_alone": asdict(CURVE[0].val)},
+            "export": {
+                "sha256": "0" * 64,
+                "bytes": 123,
+                "fine_tuned": True,
+                "parity": asdict(Parity(4, 0.1, 0.1, 1.0)),
+            },
+            "metrics": {"test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], bins=2)},
+        }
+        for report, contents in written.items():
+            write_json(folder / f"{report}.json", contents)
+        for picture in ("class_balance", "prepared", "head_curve", "fine_tune_curve", "confusion", "mistakes"):
+            Image.new("RGB", (2, 2)).save(folder / f"{picture}.png")
+        return folder
+
+    return write
+
+
+def page_of(folder: Path) -> Page:
+    write_html(folder)
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_every_stage_has_a_page(reports):
+    folder = reports()
+    assert [stage for stage in STAGES if not pages_of(stage, folder)] == []
+
+
+def test_a_stage_that_reports_nothing_has_no_page(reports):
+    assert pages_of("promote", reports()) == {}
+
+
+def test_keys_are_what_prefect_allows(reports):
+    folder = reports()
+    keys = [key for stage in STAGES for key in pages_of(stage, folder)]
+    assert [key for key in keys if not re.fullmatch("[a-z0-9-]+", key)] == []
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_html_page_holds_the_pages_of_all_stages(reports):
+    folder = reports()
+    count = sum(len(pages_of(stage, folder)) for stage in STAGES)
+    write_html(folder)
+    assert (folder / "report.html").read_text().count("<section>") == count
+
+
+def test_the_html_page_needs_no_network(reports):
+    addresses = [str(address) for address in page_of(reports()).addresses]
+    assert addresses
+    assert [address[:40] for address in addresses if not address.startswith("data:image/png;base64,")] == []
+
+
+def test_the_html_page_runs_nothing(reports):
+    assert page_of(reports()).tags.isdisjoint({"script", "iframe", "object", "embed", "form", "link"})
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_cannot_break_a_table(reports, name):
+    assert page_of(reports(name)).tables == page_of(reports("cat")).tables
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_cannot_bring_markup_into_the_page(reports, name):
+    hostile, plain = page_of(reports(name)), page_of(reports("cat"))
+    assert (hostile.tags, hostile.addresses) == (plain.tags, plain.addresses)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_shown_as_it_is(reports, name):
+    # Line ends are shown as spaces: a table's row is one line.
+    assert re.sub(r"\s+", " ", name) in [re.sub(r"\s+", " ", cell) for cell in page_of(reports(name)).cells]
+
+
+def test_fine_tuning_that_was_off_is_told_in_words(reports):
+    folder = reports()
+    write_json(folder / "fine_tune.json", {"is_kept": False})
+    assert "Fine-tuning is off" in "".join(pages_of("fine_tune", folder).values())
+
+
+@pytest.mark.parametrize(("is_kept", "words"), [(True, "is used"), (False, "is **not** used")])
+def test_the_page_says_whether_the_fine_tuned_network_is_used(reports, is_kept, words):
+    folder = reports()
+    report = {"is_kept": is_kept, **CURVE[1].as_report(epochs_run=1), "head_alone": asdict(CURVE[0].val)}
+    write_json(folder / "fine_tune.json", report)
+    assert words in "".join(pages_of("fine_tune", folder).values())
+
+
+def test_predictions_are_written_with_names_as_they_are(tmp_path):
+    names = ['a, "b"', "c|d\ne"]
+    rows = pd.DataFrame({"path": ["z, 1.png", "a\n2.png"], "class_name": names, "class_index": [0, 1]})
+    write_predictions(tmp_path / "predictions.csv", Dataset(rows, names), np.array([[0.25, 0.75], [0.125, 0.875]]))
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["path", "actual", "predicted", "confidence"],
+            ["a\n2.png", names[1], names[1], "0.875"],
+            ["z, 1.png", names[0], names[1], "0.75"],
+        ]
+
+
+def test_the_summary_says_what_a_run_came_to_and_where_to_look(reports, root, tmp_path, monkeypatch):
+    reports()
+    params = load_params(root / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    params.paths.onnx.parent.mkdir(parents=True)
+    params.paths.onnx.write_bytes(bytes(1234))
+    assert re.search(
+        rf"(?s)0\.5000 on 2 photos.*{params.paths.onnx} \(1\.2 kB\).*12 forward passes.*8 of 20.*report\.html",
+        summary(params),
+    )

@@ -1,0 +1,237 @@
+import hashlib
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regraft.errors import RegraftError
+from regraft.store import Namespace, key_of, open_namespace
+
+KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
+VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
+Open = Callable[..., Namespace]
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Open:
+    """A function that opens the same store again, as another process does."""
+    return lambda **facts: open_namespace(tmp_path, "features", facts, shape=(4,), dtype="float32")
+
+
+@pytest.fixture
+def store(open_store: Open) -> Namespace:
+    """A store of two shards: keys 0 to 2, which took three seconds, and keys 3 and 4."""
+    store = open_store()
+    for part, seconds in ((slice(0, 3), 3.0), (slice(3, 5), 1.0)):
+        store.append(KEYS[part], VALUES[part], seconds=seconds)
+        store.flush()
+    return store
+
+
+def shards(store: Namespace) -> list[Path]:
+    """The shards, the larger one first."""
+    return sorted(store.folder.glob("*.arrow"), key=lambda path: -path.stat().st_size)
+
+
+def damage(path: Path, position: int) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[position] ^= 0xFF
+    path.write_bytes(contents)
+
+
+def position_of_a_value(path: Path) -> int:
+    return path.read_bytes().index(VALUES[1].tobytes())
+
+
+def test_rows_come_back_in_the_order_asked_for(store, open_store):
+    chosen = [4, 0, 2, 0]
+    assert np.array_equal(open_store().read([KEYS[index] for index in chosen]), VALUES[chosen])
+
+
+def test_what_is_missing_is_named_once_and_in_order(store):
+    assert store.missing([KEYS[5], KEYS[0], KEYS[5], KEYS[1]]) == [KEYS[5]]
+
+
+def test_views_of_one_image_are_different_rows():
+    digest = "ab" * 32
+    assert key_of(digest, 0) != key_of(digest, 1)
+
+
+def test_rows_are_not_there_for_others_before_they_are_flushed(open_store):
+    store = open_store()
+    store.append(KEYS[:1], VALUES[:1], seconds=0)
+    assert open_store().missing(KEYS[:1]) == KEYS[:1]
+
+
+def test_a_full_shard_is_written_without_being_asked(open_store, monkeypatch):
+    monkeypatch.setattr("regraft.store._SHARD_BYTES", 2 * VALUES[0].nbytes)
+    open_store().append(KEYS[:2], VALUES[:2], seconds=0)
+    assert open_store().missing(KEYS[:2]) == []
+
+
+def test_flushing_nothing_writes_nothing(store):
+    before = store.stored_bytes
+    store.flush()
+    assert store.stored_bytes == before
+
+
+def test_the_time_that_rows_took_is_kept_with_them(store, open_store):
+    # Three rows took 3 s, two took 1 s; the sixth is not there.
+    assert open_store().seconds_for([KEYS[0], KEYS[1], KEYS[3], KEYS[5]]) == pytest.approx(2.5)
+
+
+def test_other_facts_are_another_namespace(store, open_store):
+    assert len(open_store(weights="other")) == 0
+
+
+def test_the_order_of_facts_does_not_matter(open_store):
+    assert open_store(a=1, b=2).folder == open_store(b=2, a=1).folder
+
+
+@pytest.mark.parametrize(
+    "values", [VALUES[:2].astype(np.float64), VALUES[:2, :3], VALUES[:3], VALUES[:2].reshape(2, 2, 2)]
+)
+def test_values_of_another_shape_or_dtype_are_refused(store, values):
+    with pytest.raises(ValueError, match=r"values must be float32 of shape \(2, 4\)\. Received: "):
+        store.append(KEYS[:2], values, seconds=0)
+
+
+def test_arrays_of_any_shape_come_back(tmp_path):
+    values = np.random.default_rng(0).normal(size=(2, 3, 2, 4)).astype(np.float16)
+    store = open_namespace(tmp_path, "activations", {}, shape=(3, 2, 4), dtype="float16")
+    store.append(KEYS[:2], values, seconds=0)
+    store.flush()
+    assert np.array_equal(store.read(KEYS[:2]), values)
+
+
+def test_two_writers_of_the_same_row_do_no_harm(open_store):
+    writers = [open_store(), open_store()]
+    for writer in writers:
+        writer.append(KEYS[:2], VALUES[:2], seconds=1)
+        writer.flush()
+    reader = open_store()
+    assert (len(reader), reader.missing(KEYS[:2])) == (2, [])
+    assert np.array_equal(reader.read(KEYS[:2]), VALUES[:2])
+
+
+def test_rows_of_another_writer_appear_on_refresh(store, open_store):
+    other = open_store()
+    other.append(KEYS[5:], VALUES[5:], seconds=0)
+    other.flush()
+    store.refresh()
+    assert store.missing(KEYS) == []
+
+
+def test_a_shard_that_another_process_is_still_writing_is_left_alone(store, open_store):
+    # `replacing` writes beside the final name; a reader that took this for damage would break the writer's rename.
+    unfinished = store.folder / f".{'0' * 32}.4711.tmp.arrow"
+    unfinished.write_bytes(shards(store)[0].read_bytes()[:100])
+    open_store()
+    assert unfinished.exists()
+
+
+def test_what_another_process_is_still_writing_does_not_count_as_stored(store, open_store):
+    unfinished = store.folder / f".{'0' * 32}.4711.tmp.arrow"
+    unfinished.write_bytes(shards(store)[0].read_bytes())
+    before = sum(path.stat().st_size for path in shards(store) if path != unfinished)
+    assert store.stored_bytes == before
+
+
+def test_a_damaged_shard_is_set_aside_and_its_rows_are_missing(store, open_store):
+    path = shards(store)[0]
+    damage(path, position_of_a_value(path))
+    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
+    assert (path.exists(), path.with_suffix(".damaged").exists()) == (False, True)
+
+
+def test_the_other_shards_of_a_damaged_store_can_be_read(store, open_store):
+    damage(shards(store)[0], position_of_a_value(shards(store)[0]))
+    reader = open_store()
+    reader.missing(KEYS)
+    assert np.array_equal(reader.read(KEYS[3:5]), VALUES[3:5])
+
+
+def test_damage_is_told_on_the_terminal_by_the_shards_name(store, open_store, capsys):
+    path = shards(store)[0]
+    damage(path, position_of_a_value(path))
+    open_store().missing(KEYS)
+    assert (
+        f"{path} is damaged. It is kept as {path.stem}.damaged, and its rows are computed again"
+        in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1])
+def test_a_truncated_shard_is_set_aside(store, open_store, kept):
+    path = shards(store)[0]
+    path.write_bytes(path.read_bytes()[:kept])
+    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
+
+
+def test_a_row_is_not_taken_for_another(store, open_store):
+    # The two keys are exchanged; every value is still one that was written.
+    path = shards(store)[0]
+    contents = path.read_bytes().replace(KEYS[0], b"?" * 34).replace(KEYS[1], KEYS[0]).replace(b"?" * 34, KEYS[1])
+    path.write_bytes(contents)
+    assert set(open_store().missing(KEYS[:2])) == set(KEYS[:2])
+
+
+def test_damage_while_the_store_is_in_use_is_an_error_that_says_what_to_do(store, open_store):
+    reader, path = open_store(), shards(store)[0]
+    damage(path, position_of_a_value(path))  # the file is memory-mapped: the reader sees it
+    with pytest.raises(
+        RegraftError, match=r"was damaged while it was in use\. It is set aside: run the same command again"
+    ):
+        reader.read(KEYS[:3])
+
+
+def test_two_processes_may_find_the_same_damage(store, open_store):
+    readers = [open_store(), open_store()]
+    damage(shards(store)[0], position_of_a_value(shards(store)[0]))
+    assert [reader.missing(KEYS[:3]) for reader in readers] == [KEYS[:3], KEYS[:3]]
+
+
+def test_a_shard_of_another_shape_is_set_aside(store, open_store, tmp_path):
+    other = open_namespace(tmp_path, "other", {}, shape=(5,), dtype="float32")
+    other.append(KEYS[5:], np.zeros((1, 5), np.float32), seconds=0)
+    other.flush()
+    shards(other)[0].rename(store.folder / "foreign.arrow")
+    assert open_store().missing(KEYS) == KEYS[5:]
+
+
+def test_whichever_byte_of_a_shard_is_damaged_no_wrong_value_is_read_and_nothing_stops(store, root):
+    # In a process of its own: damage to the header of an Arrow file could end the whole process by a signal.
+    path = shards(store)[0]
+    program = f"""
+import numpy as np
+from pathlib import Path
+from regraft.store import open_namespace
+path, keys = Path({str(path)!r}), {KEYS[:3]!r}
+good, values = path.read_bytes(), np.arange(12, dtype=np.float32).reshape(3, 4)
+for mask in (0xFF, 0x01):
+    for position in range(len(good)):
+        print(mask, position, flush=True)
+        path.write_bytes(good[:position] + bytes([good[position] ^ mask]) + good[position + 1 :])
+        store = open_namespace(Path({str(path.parents[1])!r}), "features", {{}}, shape=(4,), dtype="float32")
+        missing = set(store.missing(keys))
+        rows = [index for index in range(3) if keys[index] not in missing]
+        assert (store.read([keys[index] for index in rows]) == values[rows]).all()
+        store.seconds_for(keys)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split("\n")[-2]) == (0, f"{0x01} {path.stat().st_size - 1}"), done.stderr[
+        -2000:
+    ]
+
+
+def test_the_command_lists_every_namespace_with_its_size(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["store", "list", "--root", str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "regraft.store")
+    runpy.run_module("regraft.store", run_name="__main__")
+    assert f"{store.folder.name}" in (line := capsys.readouterr().out)
+    assert "2 shards" in line
+    assert f"{store.stored_bytes / 1000:.1f} kB" in line

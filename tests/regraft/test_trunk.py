@@ -1,0 +1,76 @@
+import keras
+import numpy as np
+import pytest
+
+from regraft import trunk as module
+from regraft.backbones import choose_backbone
+from regraft.config import BackboneChoice
+from regraft.files import sha256_of
+from regraft.trunk import load_trunk
+
+
+@pytest.fixture(scope="module")
+def images(photo, preparation) -> np.ndarray:
+    """Five prepared photos."""
+    return np.stack([preparation(photo(seed, 80 + seed, 70)) for seed in range(5)])
+
+
+def test_the_shapes_are_those_of_the_backbone(trunk):
+    assert (trunk.image_size, trunk.activation_shape, trunk.feature_dim) == (64, (2, 2, 192), 1280)
+
+
+def test_the_digest_is_that_of_the_graph(trunk):
+    assert trunk.digest == sha256_of(trunk.path)
+
+
+def test_features_and_activations_are_those_of_the_keras_model(trunk, backbone, images):
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    activations, features = both(images.astype(np.float32), training=False)
+    ours = trunk.run(images, with_activations=True)
+    # float32 through fifty layers, summed in another order by another engine; values are of size one.
+    assert np.allclose(ours[0], features, atol=1e-4)
+    assert np.allclose(ours[1], activations, atol=1e-4)
+
+
+def test_activations_are_not_computed_unless_asked_for(trunk, images):
+    assert trunk.run(images, with_activations=False)[1] is None
+
+
+def test_features_do_not_depend_on_whether_activations_are_asked_for(trunk, images):
+    (alone, _), (together, _) = (trunk.run(images, with_activations=wanted) for wanted in (False, True))
+    assert np.array_equal(alone, together)
+
+
+def test_photos_that_differ_have_different_features(trunk, images):
+    features, _ = trunk.run(images, with_activations=False)
+    assert len(np.unique(features, axis=0)) == len(images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 64, 64, 3), np.float32), ((2, 63, 64, 3), np.uint8), ((2, 64, 64, 1), np.uint8), ((64, 64, 3), np.uint8)],
+)
+def test_images_of_another_kind_are_refused_with_both_kinds(trunk, shape, dtype):
+    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, 64, 64, 3\)\. Received: "):
+        trunk.run(np.zeros(shape, dtype), with_activations=False)
+
+
+def test_the_graph_is_converted_once_and_then_kept(trunk, backbone, monkeypatch):
+    monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("it was converted again"))
+    assert load_trunk(backbone, trunk.path.parent, threads=1).digest == trunk.digest
+
+
+@pytest.mark.parametrize("change", [{"cut": "block9_add"}, {"image_size": 96}, {"weights": None}])
+def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change):
+    class Converted(Exception): ...
+
+    def convert(_):
+        raise Converted
+
+    monkeypatch.setattr(module, "_build_graph", convert)
+    choice = BackboneChoice(name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add").model_copy(
+        update=change
+    )
+    with pytest.raises(Converted):
+        load_trunk(choose_backbone(choice), trunk.path.parent, threads=1)
