@@ -23,8 +23,9 @@ from regraft.backbones import Backbone, choose_backbone
 from regraft.config import load_params
 from regraft.dataset import Dataset, build_dataset, read_photo
 from regraft.extraction import extract_missing, open_feature_store
-from regraft.images import Preparation, in_threads
+from regraft.images import in_threads
 from regraft.manifest import build_manifest
+from regraft.preparation import Preparation
 from regraft.trunk import Trunk, load_trunk
 
 ROOT = Path(__file__).parents[1]

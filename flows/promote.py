@@ -83,7 +83,7 @@ def leave_with(state: State) -> None:
 
 
 def _print(change: gate.Change) -> None:
-    print(f"{change.at}  {change.sha256[:12]}  {change.words}")
+    print(f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}")
 
 
 if __name__ == "__main__":

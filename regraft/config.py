@@ -3,6 +3,7 @@
 There are no defaults here. A default that DVC cannot see would change results without a rerun.
 """
 
+import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -20,7 +21,9 @@ def _inside_project(path: Path) -> Path:
 
 
 def _text_to_path(value: Any) -> Any:
-    return Path(PurePosixPath(value)) if isinstance(value, str) else value
+    if not isinstance(value, str):
+        raise ValueError("must be a path inside the project folder, relative to it")
+    return Path(PurePosixPath(value))
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
@@ -161,7 +164,7 @@ def load_params(path: Path) -> Params:
     try:
         params = Params.model_validate(contents)
     except ValidationError as error:
-        lines = [_in_words(problem) for problem in error.errors()]
+        lines = _in_words(error.errors())
         raise InvalidParams("\n".join([f"{path} has {len(lines)} setting(s) to mend:", *lines])) from None
     if params.preprocess.val_share + params.preprocess.test_share >= 1:
         raise InvalidParams(
@@ -171,21 +174,27 @@ def load_params(path: Path) -> Params:
     return params
 
 
-def _in_words(problem: Any) -> str:
-    """One line per problem: the key, what was expected, what was found."""
-    # Pydantic adds the alternative's type to the location of a union; a key of params.yaml is all a person needs.
-    key = ".".join(str(part) for part in problem["loc"] if part in _KEYS) or "params.yaml"
-    place = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        section: Any = Params
-        for part in problem["loc"][:-1]:
-            section = section.model_fields[part].annotation
-        known = ", ".join(section.model_fields)
-        return f"  {place}: unknown key. Expected one of: {known}. Remove it or correct its spelling."
-    if problem["type"] == "missing":
-        return f"  {place}: missing. Add it; the project's own params.yaml says what it does."
-    expected = problem["msg"].removeprefix("Value error, ").removeprefix("Input should be ").removeprefix("must be ")
-    return f"  {key}: expected {expected}. Received: {problem['input']!r}."
+def _in_words(problems: list[Any]) -> list[str]:
+    """One line per key: what was expected, what was found, what to do."""
+    lines: dict[str, str] = {}
+    for problem in problems:
+        # Pydantic adds the alternative's type to the location of a union; a key of params.yaml is all a person needs.
+        known = [str(part) for part in problem["loc"] if part in _KEYS]
+        key = ".".join(known) or "params.yaml"
+        if problem["type"] == "extra_forbidden":
+            section: Any = Params
+            for part in known[: len(problem["loc"]) - 1]:
+                section = section.model_fields[part].annotation
+            key = ".".join(str(part) for part in problem["loc"])
+            expected = ", ".join(section.model_fields)
+            lines[key] = f"  {key}: unknown key. Expected one of: {expected}. Remove it or correct its spelling."
+        elif problem["type"] == "missing":
+            lines[key] = f"  {key}: missing. Add it; the project's own params.yaml says what it does."
+        else:
+            expected = re.sub(r"^(Value error, )?(Input should be |must be )?", "", problem["msg"])
+            before = lines[key].partition(". Received")[0] + " or " if key in lines else f"  {key}: expected "
+            lines[key] = f"{before}{expected}. Received: {problem['input']!r}."
+    return list(lines.values())
 
 
 def _all_keys() -> set[str]:

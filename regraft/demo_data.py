@@ -90,6 +90,8 @@ def _solar_labels(path: Path) -> Iterator[tuple[str, float]]:
 
 def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
     """Make sure that the folder is this data set's, and mark it as such."""
+    if folder.exists() and not folder.is_dir():
+        raise InvalidData(f"{folder} is a file. Expected a folder, or nothing, in its place: name another one.")
     mark = folder / _MARK
     entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
     is_ours = mark.is_file() and mark.read_text().strip() == dataset and entries <= {_MARK, *classes}

@@ -10,11 +10,13 @@ import numpy as np
 import PIL
 
 from regraft.dataset import Dataset, read_photo
-from regraft.images import Preparation, in_threads
+from regraft.images import in_threads
+from regraft.preparation import Preparation
 from regraft.store import Key, Namespace, key_of, open_namespace
 from regraft.trunk import Trunk
 
 Pixels = tuple[Key, np.ndarray]
+_FLUSH_IMAGES = 1024  # a kill loses at most the work on so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,11 @@ class FeatureStore:
 
     features: Namespace  # pooled, float32, (feature_dim,)
     activations: Namespace  # at the cut, float16, (height, width, channels)
+
+    def flush(self) -> None:
+        """Write what both still hold in memory."""
+        self.activations.flush()
+        self.features.flush()
 
 
 def open_feature_store(root: Path, trunk: Trunk, preparation: Preparation) -> FeatureStore:
@@ -97,21 +104,24 @@ def extract_missing(
         return key, preparation(read_photo(raw, keys[key]))
 
     last = start
-    for batch in _batches(in_threads(prepared, missing, workers=workers), batch_size):
-        batch_keys = [key for key, _ in batch]
-        kept = [index for index, key in enumerate(batch_keys) if key in trainable]
-        features, activations = trunk.run(np.stack([pixels for _, pixels in batch]), with_activations=bool(kept))
-        now = time.perf_counter()
-        store.features.append(batch_keys, features, seconds=now - last)
-        if activations is not None:
-            values = activations[kept].astype(np.float16)
-            store.activations.append([batch_keys[index] for index in kept], values, seconds=now - last)
-        last = now
-        done += len(batch)
-        on_progress(done, len(missing))
-    # Activations first: an image counts as done by its features, and a kill between the two must not leave half of it.
-    store.activations.flush()
-    store.features.flush()
+    try:
+        for batch in _batches(in_threads(prepared, missing, workers=workers), batch_size):
+            batch_keys = [key for key, _ in batch]
+            kept = [index for index, key in enumerate(batch_keys) if key in trainable]
+            features, activations = trunk.run(np.stack([pixels for _, pixels in batch]), with_activations=bool(kept))
+            now = time.perf_counter()
+            store.features.append(batch_keys, features, seconds=now - last)
+            if activations is not None:
+                values = activations[kept].astype(np.float16)
+                store.activations.append([batch_keys[index] for index in kept], values, seconds=now - last)
+            last = now
+            if done // _FLUSH_IMAGES != (done + len(batch)) // _FLUSH_IMAGES:
+                store.flush()
+            done += len(batch)
+            on_progress(done, len(missing))
+    finally:
+        # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the other.
+        store.flush()
     seconds = time.perf_counter() - start if missing else 0.0
     return Receipt(
         images=len(keys),

@@ -3,17 +3,13 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from regraft.images import Preparation
+from regraft.preparation import IR_VERSION, OPSET
 
 if TYPE_CHECKING:
     import keras
-
-OPSET = 18  # the first with an antialiased Resize
-_IR_VERSION = 10
 
 
 def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -> onnx.ModelProto:
@@ -45,58 +41,15 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
     return canonical(converted)
 
 
-def build_preprocessing(preparation: Preparation) -> onnx.ModelProto:
-    """Return the graph that turns photos of any size into what the backbone is given.
-
-    Input `image`: uint8 RGB, shape (batch, height, width, 3), upright; the photos of one batch have one size.
-    Output `prepared`: float32, shape (batch, image_size, image_size, 3), whole numbers 0 to 255.
-
-    It is the arithmetic of `regraft.images.Preparation`: side = floor(min(height, width) * crop_fraction + 1/2), the
-    square in the centre, one antialiased bilinear resize on uint8. With `exclude_outside=1` ONNX Resize weights the
-    pixels at the border as Pillow does; without it they differ by up to 26 grey levels.
-    """
-    nodes = [
-        helper.make_node("Shape", ["image"], ["size"], start=1, end=3),
-        helper.make_node("ReduceMin", ["size"], ["shorter"], keepdims=1),
-        helper.make_node("Cast", ["shorter"], ["shorter_float"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["shorter_float", "crop_fraction"], ["side_exact"]),
-        helper.make_node("Add", ["side_exact", "half"], ["side_plus"]),
-        helper.make_node("Floor", ["side_plus"], ["side_floor"]),
-        helper.make_node("Cast", ["side_floor"], ["side_integer"], to=TensorProto.INT64),
-        helper.make_node("Max", ["side_integer", "one"], ["side"]),
-        helper.make_node("Sub", ["size", "side"], ["margin"]),
-        helper.make_node("Div", ["margin", "two"], ["start"]),
-        helper.make_node("Add", ["start", "side"], ["end"]),
-        helper.make_node("Slice", ["image", "start", "end", "axes"], ["square"]),
-        helper.make_node(
-            "Resize",
-            ["square", "", "", "target"],
-            ["resized"],
-            axes=[1, 2],
-            mode="linear",
-            antialias=1,
-            exclude_outside=1,
-            coordinate_transformation_mode="half_pixel",
-        ),
-        helper.make_node("Cast", ["resized"], ["prepared"], to=TensorProto.FLOAT),
-    ]
-    size = preparation.image_size
-    constants = {
-        "crop_fraction": np.array([preparation.crop_fraction], np.float32),
-        "half": np.array([0.5], np.float32),
-        "one": np.array([1], np.int64),
-        "two": np.array([2], np.int64),
-        "axes": np.array([1, 2], np.int64),
-        "target": np.array([size, size], np.int64),
-    }
-    graph = helper.make_graph(
-        nodes,
-        "preprocessing",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])],
-        [helper.make_tensor_value_info("prepared", TensorProto.FLOAT, ["batch", size, size, 3])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=_IR_VERSION)
+def with_uint8_input(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with its one float32 input taken as uint8 and cast inside."""
+    (value,) = model.graph.input
+    name = value.name
+    inner = renamed(model, {name: f"{name}_float"})
+    inner.graph.input[0].name = name
+    inner.graph.input[0].type.tensor_type.elem_type = TensorProto.UINT8
+    inner.graph.node.insert(0, helper.make_node("Cast", [name], [f"{name}_float"], to=TensorProto.FLOAT))
+    return inner
 
 
 def part_of(model: onnx.ModelProto, outputs: list[str]) -> onnx.ModelProto:
@@ -139,8 +92,11 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     nodes: list[onnx.NodeProto] = []
     used: list[str] = []
 
-    def rename(name: str, stem: str) -> str:
-        return names.setdefault(name, name if name in public or not name else f"{stem}{len(names)}")
+    def rename(name: str, stem: str) -> None:
+        new = name if name in public or not name else f"{stem}{len(names)}"
+        while new != name and new in public:  # a public name may look like a generated one
+            new += "_"
+        names.setdefault(name, new)
 
     def visit(name: str) -> None:
         stack = [(name, False)]
@@ -166,7 +122,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         visit(value.name)
 
     result = onnx.ModelProto()
-    result.ir_version = _IR_VERSION
+    result.ir_version = IR_VERSION
     result.producer_name = "regraft"
     result.graph.name = "regraft"
     result.opset_import.extend(opset for opset in model.opset_import if opset.domain in ("", "ai.onnx"))

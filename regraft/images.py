@@ -1,8 +1,4 @@
-"""Pixels: what a file holds, and the uint8 square that the network is given.
-
-`Preparation` and the preprocessing inside model.onnx (regraft/onnx_export.py) are the same arithmetic: an integer
-centre square, then one antialiased bilinear resize on uint8. Change one, and the parity check of the export fails.
-"""
+"""Photos as files: what they hold, and their pixels as a person sees them."""
 
 import os
 from collections import deque
@@ -17,7 +13,11 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-IMAGE_SUFFIXES = frozenset(Image.registered_extensions()) - {".pdf", ".eps", ".ps", ".wmf", ".emf"}
+# Photo formats only. Pillow knows more, and hands PostScript, whatever its name, to a program that runs it.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
+IMAGE_SUFFIXES = frozenset(
+    suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")
+)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Image.MAX_IMAGE_PIXELS = None  # the limit is validate_data.max_pixels, and a fixed second one would only confuse
@@ -54,7 +54,7 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
                 width=image.width,
                 height=image.height,
                 mode=image.mode,
-                orientation=image.getexif().get(_EXIF_ORIENTATION, 1),
+                orientation=_orientation(image),
                 frames=getattr(image, "n_frames", 1),
             )
             _to_rgb(image)
@@ -89,32 +89,8 @@ def load_rgb(path: Path | BinaryIO) -> np.ndarray:
     Raises:
         OSError, ValueError: the file is not a readable image.
     """
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         return np.asarray(_to_rgb(image))
-
-
-@dataclass(frozen=True, slots=True)
-class Preparation:
-    """How an image becomes what the network is given."""
-
-    image_size: int  # side of the result in pixels
-    crop_fraction: float  # side of the centre square that is taken, as a share of the shorter side
-
-    def __call__(self, rgb: np.ndarray) -> np.ndarray:
-        """Return the centre of an image at the network's size.
-
-        Args:
-            rgb: uint8, shape (height, width, 3), any size of at least one pixel.
-
-        Returns:
-            uint8, shape (image_size, image_size, 3).
-        """
-        height, width = rgb.shape[:2]
-        # float32, floor(x + 1/2) and whole-number halving, because the ONNX graph does the same.
-        side = max(1, int(np.floor(np.float32(min(height, width)) * np.float32(self.crop_fraction) + np.float32(0.5))))
-        top, left = (height - side) // 2, (width - side) // 2
-        square = Image.fromarray(rgb[top : top + side, left : left + side])
-        return np.asarray(square.resize((self.image_size, self.image_size), Image.Resampling.BILINEAR))
 
 
 def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
@@ -135,11 +111,17 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, wor
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
     """`Image.open`, refusing more than `max_pixels` before anything is decoded."""
-    with Image.open(path) as image:
+    with Image.open(path, formats=FORMATS) as image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels"
             raise ValueError(f"{size} is above validate_data.max_pixels ({max_pixels})")
         yield image
+
+
+def _orientation(image: Image.Image) -> int:
+    # Cameras and editors write all kinds of things into this tag; only a number turns the image.
+    value = image.getexif().get(_EXIF_ORIENTATION, 1)
+    return value if isinstance(value, int) else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -12,6 +12,7 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pandas as pd
 
@@ -112,7 +113,7 @@ def _walk(root: Path) -> Iterator[PurePosixPath]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
         for name in [*subfolders, *names]:
             path = Path(folder, name)
-            if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(resolved_root)):
+            if path.is_symlink() and (path.is_dir() or not _resolved(path).is_relative_to(resolved_root)):
                 outside.append(f"{path} -> {path.readlink()}")
         yield from (PurePosixPath(Path(folder, name).relative_to(root).as_posix()) for name in names)
     if outside:
@@ -120,6 +121,13 @@ def _walk(root: Path) -> Iterator[PurePosixPath]:
             f"links in the data folder must not leave it or stand for a folder. Found {len(outside)}: "
             f"{_some(outside)}. Replace each by a copy of what it points to."
         )
+
+
+def _resolved(link: Path) -> Path:
+    try:
+        return link.resolve()
+    except (RuntimeError, OSError):  # a link to itself leads nowhere; it is quarantined with other unreadable files
+        return link.absolute().parent.resolve() / link.name
 
 
 def _has_split_folders(paths: list[PurePosixPath]) -> bool:
@@ -161,7 +169,7 @@ def _read_labels(path: Path) -> dict[PurePosixPath, Found]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)
             columns = [name.strip() for name in reader.fieldnames or []]
-            if not {"path", "label"} <= set(columns) <= {"path", "label", "split"}:
+            if sorted(columns) not in (["label", "path"], ["label", "path", "split"]):
                 found = ",".join(columns)
                 raise InvalidData(
                     f"{path} must start with the line path,label or path,label,split. Received: {found!r}."
@@ -182,12 +190,14 @@ def _read_labels(path: Path) -> dict[PurePosixPath, Found]:
     return listed
 
 
-def _listed(row: dict[str, str | None]) -> Found:
+def _listed(row: dict[str | None, Any]) -> Found:
     """Turn one line of labels.csv into a Found, or raise ValueError saying what is wrong with it."""
+    if None in row:
+        raise ValueError("more fields than columns; put a field that holds a comma into double quotes")
     text, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
     # Backslashes are separators to the people who write them, and would hide a `..` from the check below.
     path = PurePosixPath(text.replace("\\", "/"))
-    if not text or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
         raise ValueError(f"path {text!r} must lie inside the data folder, relative to it")
     if not label:
         raise ValueError(f"{text} has no label")
@@ -198,17 +208,31 @@ def _listed(row: dict[str, str | None]) -> Found:
 
 def _row(root: Path, found: Found, max_pixels: int) -> dict[str, object]:
     path = root / found.path
-    row: dict[str, object] = {"path": str(found.path), "label": found.label, "split": found.split}
+    # A name that is not UTF-8 cannot be written into any report; it is shown with the bytes escaped.
+    shown = _escaped(str(found.path))
+    row: dict[str, object] = {"path": shown, "label": found.label and _escaped(found.label), "split": found.split}
+    row |= {"digest": "", "bytes": 0}
+    if path.name.startswith("."):
+        return row | {"verdict": "ignore", "reason": "hidden file"}  # .DS_Store, and macOS' ._photo.jpg beside photos
+    if shown != str(found.path):
+        return row | {"verdict": "quarantine", "reason": "the name is not UTF-8; rename the file or its folder"}
     if not path.is_file():
-        return row | {"verdict": "quarantine", "reason": "neither a file nor a folder", "digest": "", "bytes": 0}
-    facts = inspect(path, max_pixels=max_pixels)
-    row |= {name: getattr(facts, name) for name in ("format", "width", "height", "mode", "orientation", "frames")}
-    row |= {"digest": sha256_of(path), "bytes": path.stat().st_size}
-    if facts.problem and not facts.format and not looks_like_an_image(path):
-        return row | {"verdict": "ignore", "reason": "not an image"}
+        return row | {"verdict": "quarantine", "reason": "neither a file nor a folder"}
+    try:
+        row |= {"digest": sha256_of(path), "bytes": path.stat().st_size}
+        facts = inspect(path, max_pixels=max_pixels)
+        row |= {name: getattr(facts, name) for name in ("format", "width", "height", "mode", "orientation", "frames")}
+        if facts.problem and not facts.format and not looks_like_an_image(path):
+            return row | {"verdict": "ignore", "reason": "not an image"}
+    except OSError as error:
+        return row | {"verdict": "quarantine", "reason": f"cannot be read: {error.strerror}"}
     if facts.problem or found.reason:
         return row | {"verdict": "quarantine", "reason": facts.problem or found.reason}
     return row | {"verdict": "use", "reason": None}
+
+
+def _escaped(name: str) -> str:
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _normalised(class_name: str) -> str:

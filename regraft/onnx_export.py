@@ -19,7 +19,7 @@ from regraft.classifier import OnnxClassifier
 from regraft.dataset import Dataset, read_photo
 from regraft.errors import ExportMismatch
 from regraft.files import replacing
-from regraft.images import Preparation
+from regraft.preparation import Preparation
 from regraft.trunk import ACTIVATIONS, FEATURES, Trunk
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def build_classifier(
     border, source = (backbone.cut, ACTIVATIONS) if is_fine_tuned else (FEATURES, FEATURES)
     rest = keras.Model(model.get_layer(border).output, model.output, name="rest")
     parts = [
-        graphs.build_preprocessing(preparation),
+        preparation.build_graph(),
         graphs.part_of(onnx.load(trunk.path), [source]),
         graphs.convert(rest, input_name=source, output_names=["probabilities"]),
     ]
@@ -132,7 +132,7 @@ def save_if_equal(
         parity = compare(
             OnnxClassifier(temporary), model, dataset, raw, preparation, workers=workers, on_progress=on_progress
         )
-        if parity.largest_difference > tolerance:
+        if not parity.largest_difference <= tolerance:  # NaN is no agreement
             raise ExportMismatch(
                 f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
                 f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
@@ -151,7 +151,7 @@ def compare(
     workers: int,
     on_progress: Callable[[int, int], None],
 ) -> Parity:
-    """Run the same raw photos through the ONNX file and, prepared by Pillow, through Keras."""
+    """Run the same raw photos through the ONNX file and, prepared as for training, through Keras."""
     onnx_side = classifier.probabilities_of(dataset, raw, workers=workers, on_progress=on_progress)
     keras_side = []
     photos = dataset.photos()

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from regraft.dataset import Dataset, read_photo
 from regraft.files import replacing
-from regraft.images import Preparation
+from regraft.preparation import Preparation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,8 @@ def class_balance_chart(path: Path, images_per_class: dict[str, int]) -> None:
     names = sorted(images_per_class, key=lambda name: -images_per_class[name])
     figure = _figure(7, 1.0 + 0.28 * max(1, len(names)))
     axes = figure.subplots()
-    bars = axes.barh([_short(name) for name in names], [images_per_class[name] for name in names], color=_BLUE)
+    bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=_BLUE)
+    axes.set_yticks(range(len(names)), [_short(name) for name in names])  # two long names may look the same
     axes.bar_label(bars, padding=3, color=_GREY)
     axes.invert_yaxis()
     axes.margins(x=0.12)

@@ -14,9 +14,10 @@ import shutil
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from regraft.errors import RegraftError
-from regraft.files import replacing, sha256_of
+from regraft.files import replacing, sha256_of, write_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class Change:
     """One line of the log."""
 
     at: str  # ISO 8601, UTC
+    action: Literal["promoted", "rolled back", "found"]  # found: put there by hand, or its line was lost in a kill
     sha256: str  # of the model in production from then on
     words: str  # why
 
@@ -51,51 +53,72 @@ class Production:
 
     def promote(self, path: Path, words: str, *, keep: int) -> None:
         """Put a copy of the model at `path` into production; `keep` earlier ones stay for a rollback."""
-        self._use(path, words)
-        recent = dict.fromkeys(change.sha256 for change in reversed(self.history()))
-        kept = {*list(recent)[: keep + 1], self.digest}
+        self._record_what_is_there()
+        self._use(path, "promoted", words)
+        kept = {self.digest, *self._line()[-keep - 1 :]}
         for version in self._versions.glob("*.onnx"):
             if version.stem not in kept:
                 version.unlink()
 
     def rollback(self) -> Change:
-        """Put the model that was in production before the current one back.
+        """Put the model that was in production before the current one back; again, and the one before that follows.
 
         Raises:
             RegraftError: there is none.
         """
-        history, current = self.history(), self.digest
-        position = max(
-            (index for index, change in enumerate(history) if change.sha256 == current), default=len(history)
-        )
-        for change in reversed(history[:position]):
-            version = self._versions / f"{change.sha256}.onnx"
-            if change.sha256 != current and version.exists():
-                self._use(version, f"Rolled back from {(current or 'nothing')[:12]}.")
+        self._record_what_is_there()
+        current = self.digest
+        for digest in reversed(self._line()):
+            version = self._versions / f"{digest}.onnx"
+            # A damaged version is passed over: at night any sound model is better than none.
+            if digest != current and version.exists() and sha256_of(version) == digest:
+                self._use(version, "rolled back", f"Rolled back from {(current or 'nothing')[:12]}.")
                 return self.history()[-1]
         raise RegraftError(
             f"there is no earlier model in {self._versions} to go back to. {self.model} stays as it is. "
             f"Promote another one with `python -m flows.promote`."
         )
 
-    def _use(self, path: Path, words: str) -> None:
-        if (current := self.digest) and not (self._versions / f"{current}.onnx").exists():
-            self._copy(self.model, self._versions / f"{current}.onnx")
+    def _line(self) -> list[str]:
+        """The models that led to the current one, oldest first; what was rolled back from is no part of it."""
+        line: list[str] = []
+        for change in self.history():
+            if change.sha256 in line:
+                line = line[: line.index(change.sha256)] if change.action == "rolled back" else line
+                line = [digest for digest in line if digest != change.sha256]
+            line.append(change.sha256)
+        return line
+
+    def _record_what_is_there(self) -> None:
+        """Mend what a kill or a hand left: the model in production has a version and a line in the log."""
+        current, history = self.digest, self.history()
+        if current is None:
+            return
+        version = self._versions / f"{current}.onnx"
+        if not version.exists() or sha256_of(version) != current:
+            self._copy(self.model, version)
+        if not history or history[-1].sha256 != current:
+            self._append(Change(_now(), "found", current, "Found in production without a line in this log."))
+
+    def _use(self, path: Path, action: Literal["promoted", "rolled back"], words: str) -> None:
         digest = sha256_of(path)
         version = self._versions / f"{digest}.onnx"
         if version != path:
             self._copy(path, version)
         self._copy(version, self.model)
-        self._append(Change(datetime.now(UTC).isoformat(timespec="seconds"), digest, words))
+        self._append(Change(_now(), action, digest, words))
 
     def _append(self, change: Change) -> None:
         contents = self._log.read_text(encoding="utf-8") if self._log.exists() else ""
         whole = contents[: contents.rfind("\n") + 1]  # without half a line
-        with replacing(self._log) as temporary:
-            temporary.write_text(whole + json.dumps(asdict(change), ensure_ascii=False) + "\n", encoding="utf-8")
+        write_text(self._log, whole + json.dumps(asdict(change), ensure_ascii=False) + "\n")
 
     @staticmethod
     def _copy(source: Path, target: Path) -> None:
         with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
             temporary.chmod(0o644)  # DVC's outputs may be read-only
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

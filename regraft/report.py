@@ -1,8 +1,8 @@
 """Reports in words and pictures: Markdown pages for the Prefect UI, and the same pages as one HTML file."""
 
 import base64
+import re
 from collections.abc import Callable
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +117,12 @@ def _dataset(reports: Path) -> str:
     report = read_json(reports / "dataset.json")
     rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
     absent = report["not_in_test"]
-    warning = f" **No test image, so not measured: {', '.join(map(_cell, absent))}.**" if absent else ""
+    warning = f" No test image, so not measured: {', '.join(map(_cell, absent))}." if absent else ""
     return "\n\n".join(
         [
             "# Data set",
             f"{report['images']} different images; {report['copies_left_out']} copies left out.{warning}",
-            _table(["class", "train", "val", "test"], [*rows, ["**all**", *report["splits"].values()]]),
+            _table(["class", "train", "val", "test"], [*rows, [_Bold("all"), *report["splits"].values()]]),
             "What the network sees, a row per class:",
             _picture(reports / "prepared.png", "prepared images"),
         ]
@@ -214,10 +214,13 @@ def _table(header: list[str], rows: list[list[Any]]) -> str:
 
 
 def _cell(value: Any) -> str:
-    """A table cell: a file name must not be able to break the table or bring markup."""
-    return (
-        escape(str(value), quote=False).replace("|", "\\|").replace("\n", " ").replace("[", "\\[").replace("`", "\\`")
-    )
+    """A table cell that shows what it is given: a file name can neither break the table nor bring markup."""
+    text = re.sub(r"([\\`*_{}\[\]()#+!|~<>&])", r"\\\1", " ".join(str(value).split()))
+    return f"**{text}**" if isinstance(value, _Bold) else text
+
+
+class _Bold(str):
+    """A cell in bold type."""
 
 
 def _picture(path: Path, title: str) -> str:
@@ -225,7 +228,7 @@ def _picture(path: Path, title: str) -> str:
 
 
 def _sign(result: dict[str, Any]) -> str:
-    return "ok" if result["success"] else "**fails**" if result["severity"] == "error" else "see"
+    return "ok" if result["success"] else _Bold("fails") if result["severity"] == "error" else "see"
 
 
 if __name__ == "__main__":

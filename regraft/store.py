@@ -2,15 +2,18 @@
 
     <root>/<kind>-<first 16 digits of the namespace's fingerprint>/
         namespace.json      what the arrays are, for people and for `python -m regraft.store list`
-        <random>.arrow      shards: immutable Arrow IPC files of rows (key, checksum, value)
+        <random>-<start>-<stop>-<checksum>.arrow
+                            shards: immutable Arrow IPC files of rows (key, checksum, value); the values lie from byte
+                            <start> to <stop>, and <checksum> is that of all other bytes
 
 A namespace stands for everything that can change a value except the image: weights, cut, preprocessing, dtype, engine.
 A key is the SHA-256 of the image file's bytes and the number of the view. The shards themselves are the index: there is
 nothing to keep in step with them, so writers need no lock, and two that compute the same row merely store it twice.
 
-A shard gets its final name only when its bytes are on the disk, so half a shard is never seen. Every row carries a
-checksum that is compared whenever the row is read: a shard that was damaged later is set aside, and its rows count as
-missing. Nothing here is irreplaceable; whatever is missing is computed again by whoever needs it.
+A shard gets its final name only when its bytes are on the disk, so half a shard is never seen. What is not a value is
+verified before Arrow looks at it (a damaged header could crash the process), a value whenever it is read: a shard that
+was damaged is set aside, and its rows count as missing. Nothing here is irreplaceable; whatever is missing is computed
+again by whoever needs it.
 """
 
 import argparse
@@ -28,11 +31,10 @@ import pyarrow as pa
 import xxhash
 
 from regraft.errors import RegraftError
-from regraft.files import fingerprint, read_json, readable_bytes, replacing, write_json
+from regraft.files import fingerprint, read_json, readable_bytes, write_bytes, write_json
 
 Key = bytes
 _KEY_BYTES = 34  # 32 of the digest, 2 of the view
-_SHARD_BYTES = 64 * 2**20  # about this much is written at a time: a kill loses at most as much work
 
 
 def key_of(digest: str, view: int = 0) -> Key:
@@ -61,10 +63,10 @@ class Namespace:
     def refresh(self) -> None:
         """Look at the folder again: shards of other writers appear, shards that were set aside disappear."""
         self._shards, self._places = [], {}
-        for path in sorted(self.folder.glob("*.arrow")):
+        for path in self._paths():
             try:
                 shard = _Shard(path, self._type)
-            except (pa.ArrowInvalid, OSError):
+            except ValueError:
                 _set_aside(path)
                 continue
             self._places.update((key, _Place(len(self._shards), row)) for row, key in enumerate(shard.keys()))
@@ -81,7 +83,7 @@ class Namespace:
         return [key for key in wanted if key not in self._places]
 
     def append(self, keys: Sequence[Key], values: np.ndarray, *, seconds: float) -> None:
-        """Keep rows; they are written by the shard, so call `flush` after the last.
+        """Take rows; `flush` writes them.
 
         Args:
             keys: from `key_of`, one per row.
@@ -95,8 +97,6 @@ class Namespace:
             )
         self._pending.update(zip(keys, values, strict=True))
         self._pending_seconds += seconds
-        if len(self._pending) * self.row_bytes >= _SHARD_BYTES:
-            self.flush()
 
     def flush(self) -> None:
         """Write what `append` still holds as one shard."""
@@ -113,13 +113,15 @@ class Namespace:
         ]
         batch = pa.record_batch(columns, names=["key", "checksum", "value"])
         batch = batch.replace_schema_metadata({"seconds": f"{self._pending_seconds:.6f}"})
-        path = self.folder / f"{uuid.uuid4().hex}.arrow"
-        with (
-            replacing(path) as temporary,
-            pa.OSFile(str(temporary), "wb") as sink,
-            pa.ipc.new_file(sink, batch.schema) as writer,
-        ):
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
+        contents = sink.getvalue()
+        start = _values_of(pa.ipc.open_file(contents).read_all()).address - contents.address
+        stop = start + values.nbytes
+        seal = _checksum_outside(contents, start, stop)
+        path = self.folder / f"{uuid.uuid4().hex[:16]}-{start}-{stop}-{seal:016x}.arrow"
+        write_bytes(path, contents)
         self._places.update((key, _Place(len(self._shards), row)) for row, key in enumerate(keys))
         self._shards.append(_Shard(path, self._type))
         self._pending.clear()
@@ -156,10 +158,14 @@ class Namespace:
     @property
     def stored_bytes(self) -> int:
         """Bytes on the disk."""
-        return sum(path.stat().st_size for path in self.folder.glob("*.arrow"))
+        return sum(path.stat().st_size for path in self._paths())
 
     def __len__(self) -> int:
         return len(self._places)
+
+    def _paths(self) -> list[Path]:
+        # Names that start with a dot are shards that are being written.
+        return sorted(path for path in self.folder.glob("*.arrow") if not path.name.startswith("."))
 
     def _is_sound(self, key: Key, place: _Place) -> bool:
         shard = self._shards[place.shard]
@@ -188,10 +194,15 @@ class _Shard:
     """One memory-mapped Arrow file; its values are read from the disk when they are looked at, and not before."""
 
     def __init__(self, path: Path, value_type: pa.DataType) -> None:
+        """Map a shard; ValueError if it is damaged anywhere but in its values, or another namespace's."""
         self.path = path
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
+        _, start, stop, seal = path.stem.split("-")
+        contents = pa.memory_map(str(path)).read_buffer() if path.stat().st_size else pa.py_buffer(b"")
+        if contents.size < int(stop) or _checksum_outside(contents, int(start), int(stop)) != int(seal, 16):
+            raise ValueError("damaged")
+        table = pa.ipc.open_file(contents).read_all()
         if table.schema.names != ["key", "checksum", "value"] or table.schema.field("value").type != value_type:
-            raise pa.ArrowInvalid("not a shard of this namespace")
+            raise ValueError("not a shard of this namespace")
         self._keys = table.column("key").chunk(0)
         self._checksums = table.column("checksum").chunk(0).to_numpy()
         self._values = table.column("value").chunk(0).flatten().to_numpy().reshape(len(table), -1)
@@ -212,9 +223,23 @@ def _checksum(key: Key, value: np.ndarray) -> int:
     return xxhash.xxh3_64_intdigest(np.ascontiguousarray(value).data.cast("B"), seed=int.from_bytes(key[-8:], "big"))
 
 
+def _checksum_outside(contents: pa.Buffer, start: int, stop: int) -> int:
+    hasher = xxhash.xxh3_64(contents.slice(0, start))
+    hasher.update(contents.slice(stop))
+    return hasher.intdigest()
+
+
+def _values_of(table: pa.Table) -> pa.Buffer:
+    """The buffer that holds the values of a table with one batch."""
+    return table.column("value").chunk(0).flatten().buffers()[1]
+
+
 def _set_aside(path: Path) -> None:
     aside = path.with_suffix(".damaged")
-    path.replace(aside)
+    try:
+        path.replace(aside)
+    except FileNotFoundError:
+        return  # another process has just done so
     print(f"{path} is damaged. It is kept as {aside.name}, and its rows are computed again.", file=sys.stderr)
 
 

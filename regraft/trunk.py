@@ -4,6 +4,7 @@ The graph `backbone.onnx` has two outputs, the activations at the cut and the po
 both parts of the store. The exported model is composed of pieces of this very graph.
 """
 
+import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import onnxruntime
 
 from regraft import graphs
 from regraft.backbones import Backbone
-from regraft.files import fingerprint, replacing, sha256_of
+from regraft.files import fingerprint, sha256_of, write_bytes, write_text
 
 ACTIVATIONS, FEATURES = "activations", "features"
 
@@ -55,7 +56,7 @@ class Trunk:
                 f"Received: {images.dtype} of shape {images.shape}."
             )
         wanted = [FEATURES, ACTIVATIONS] if with_activations else [FEATURES]
-        features, *activations = self.session.run(wanted, {"prepared": images.astype(np.float32)})
+        features, *activations = self.session.run(wanted, {"prepared": images})
         return np.asarray(features), np.asarray(activations[0]) if activations else None
 
 
@@ -68,9 +69,10 @@ def load_trunk(backbone: Backbone, folder: Path, *, threads: int) -> Trunk:
         threads: of ONNX Runtime within one forward pass; 0 means one per core.
     """
     path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
-    if not path.exists():
-        with replacing(path) as temporary:
-            onnx.save(_build_graph(backbone), temporary)
+    seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
+    if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
+        write_bytes(path, _build_graph(backbone).SerializeToString(deterministic=True))
+        write_text(seal, sha256_of(path))
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     # A thread that spins while it waits takes a core from the threads that decode photos.
@@ -89,8 +91,6 @@ def load_trunk(backbone: Backbone, folder: Path, *, threads: int) -> Trunk:
 
 def _graph_key(backbone: Backbone) -> str:
     """What decides the bytes of the graph, short enough for a file's name."""
-    import importlib.metadata
-
     here = Path(__file__).parent
     sources = [here / "graphs.py", here / "trunk.py", *sorted((here / "backbones").glob("*.py"))]
     facts = {
@@ -108,4 +108,5 @@ def _build_graph(backbone: Backbone) -> onnx.ModelProto:
 
     model = backbone.build()
     both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
-    return graphs.convert(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
+    converted = graphs.convert(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
+    return graphs.canonical(graphs.with_uint8_input(converted))

@@ -20,7 +20,7 @@ class Rule:
     """One expectation, with the words that a person reads."""
 
     name: str
-    table: Literal["images", "classes"]
+    table: Literal["images", "classes", "usable_classes"]
     severity: Literal["error", "warn"]
     expected: str
     advice: str
@@ -43,7 +43,7 @@ def build_rules(settings: ValidateData) -> list[Rule]:
         ),
         Rule(
             "two_classes",
-            "classes",
+            "usable_classes",
             "error",
             "at least two classes with usable images",
             "Add a folder of photos for each further class.",
@@ -120,7 +120,8 @@ def validate(layout: str, manifest: pd.DataFrame, settings: ValidateData) -> dic
         every quarantined or ignored file with its reason.
     """
     images, classes = _tables(manifest)
-    results = _check({"images": images, "classes": classes}, build_rules(settings))
+    usable = classes[classes.images > 0]
+    results = _check({"images": images, "classes": classes, "usable_classes": usable}, build_rules(settings))
     verdicts = manifest.verdict.value_counts()
     unused = manifest[manifest.verdict != "use"]
     return {
@@ -150,9 +151,10 @@ def _tables(manifest: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
     images["shorter_side"] = images[["width", "height"]].min(axis=1).astype("Float64")
     images["labels_of_file"] = images.groupby("digest").label.transform("nunique")
     images["what"] = images.path + (": " + images.reason.fillna("")).where(images.reason.notna(), "")
-    counts = manifest[manifest.verdict == "use"].label.value_counts().sort_index()
-    classes = pd.DataFrame({"label": counts.index.astype(str), "images": counts.to_numpy()})
-    classes["times_smaller"] = classes.images.max() / classes.images if len(classes) else []
+    # Every class that somebody named, also one without a single image that can be used.
+    counts = (images.verdict == "use").groupby(images.label).sum()
+    classes = pd.DataFrame({"label": counts.index.astype(str), "images": counts.to_numpy(int)})
+    classes["times_smaller"] = classes.images.max() / classes.images.where(classes.images > 0)
     classes["what"] = classes.label + ": " + classes.images.astype(str)
     return images, classes
 

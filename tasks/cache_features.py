@@ -9,7 +9,7 @@ from regraft.dataset import read_dataset
 from regraft.extraction import extract_missing, open_feature_store
 from regraft.features import write_features
 from regraft.files import write_json
-from regraft.images import Preparation
+from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
 from tasks.stage import Progress, stage
 

@@ -10,9 +10,9 @@ from regraft.backbones import choose_backbone
 from regraft.config import Params
 from regraft.dataset import read_dataset
 from regraft.files import read_json, sha256_of, write_json
-from regraft.images import Preparation
 from regraft.networks import load_model, start_keras
 from regraft.onnx_export import build_classifier, save_if_equal
+from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
 from tasks.stage import Progress, stage
 

@@ -11,9 +11,9 @@ from regraft.extraction import extract_missing, open_feature_store
 from regraft.files import write_json
 from regraft.finetune import NOT_FINE_TUNED, join
 from regraft.finetune import fine_tune as tune
-from regraft.images import Preparation
 from regraft.networks import load_model, save_model, start_keras
 from regraft.plots import write_curve
+from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
 from tasks.stage import Progress, stage
 

@@ -7,9 +7,9 @@ from regraft.backbones import choose_backbone
 from regraft.config import Params
 from regraft.dataset import build_dataset, dataset_report, write_dataset
 from regraft.files import write_json
-from regraft.images import Preparation
 from regraft.manifest import read_manifest
 from regraft.plots import contact_sheet
+from regraft.preparation import Preparation
 from tasks.stage import Progress, stage
 
 

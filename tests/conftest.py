@@ -17,8 +17,8 @@ from regraft.config import BackboneChoice
 from regraft.dataset import Dataset, build_dataset
 from regraft.extraction import FeatureStore, extract_missing, open_feature_store
 from regraft.features import Features, read_features, write_features
-from regraft.images import Preparation
 from regraft.manifest import build_manifest
+from regraft.preparation import Preparation
 from regraft.trunk import Trunk, load_trunk
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise

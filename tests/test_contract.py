@@ -153,7 +153,7 @@ def test_imports_run_one_way(layer, forbidden):
 def test_the_seam_replaces_the_function_that_dvc_runs_a_stage_with():
     import dvc.stage.run
 
-    # tasks/stage.py puts its own function in this one's place; if DVC moves or changes it, the pin must stay where it is.
+    # tasks/stage.py puts its own function in this one's place; if DVC moves or changes it, keep the pin.
     assert list(inspect.signature(dvc.stage.run.cmd_run).parameters) == ["stage", "dry", "run_env"]
     source = inspect.getsource(dvc.stage.run.run_stage)
     assert "cmd_run" in source

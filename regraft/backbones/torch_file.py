@@ -21,6 +21,7 @@ from regraft.errors import InvalidWeights
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
+_DAMAGE = (EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError)  # what wrong bytes lead to
 _STORAGES = {
     "FloatStorage": np.float32,
     "LongStorage": np.int64,
@@ -45,7 +46,7 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             f"{path} holds {error}, not only tensors. Expected a state_dict saved by torch. Nothing of it was run; do "
             f"not load this file elsewhere, and get the weights from their publisher again."
         ) from None
-    except (pickle.UnpicklingError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (*_DAMAGE, pickle.UnpicklingError) as error:
         raise InvalidWeights(
             f"{path} is truncated or not a PyTorch weights file ({error or type(error).__name__}). "
             f"Get it from its publisher again."
@@ -82,7 +83,7 @@ class _Tensor:
         itemsize = self.storage.values.itemsize
         strides = tuple(stride * itemsize for stride in self.strides)
         view = np.lib.stride_tricks.as_strided(self.storage.values[self.offset :], self.shape, strides)
-        return np.ascontiguousarray(view)
+        return view.copy()
 
 
 class _TensorUnpickler(pickle.Unpickler):

@@ -74,7 +74,10 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("fine_tune", "learning_rate", float("nan")), r"fine_tune\.learning_rate: expected a finite number"),
         (setting("fine_tune", "learning_rate", float("inf")), r"fine_tune\.learning_rate: expected a finite number"),
         (setting("train_head", "dropout", 1), r"train_head\.dropout: expected less than 1\. Received: 1"),
-        (setting("backbone", "image_size", 16), r"backbone\.image_size: expected greater than or equal to 32"),
+        (
+            setting("backbone", "image_size", 16),
+            r"backbone\.image_size: expected 'auto' or greater than or equal to 32",
+        ),
         (setting("backbone", "image_size", "large"), r"backbone\.image_size: expected 'auto'.*Received: 'large'"),
         (setting("paths", "raw", "/data"), r"paths\.raw: expected a path inside the project.*'/data'"),
         (

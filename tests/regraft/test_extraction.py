@@ -10,7 +10,7 @@ import pytest
 from regraft.dataset import Dataset, read_photo
 from regraft.errors import InvalidData
 from regraft.extraction import FeatureStore, Receipt, extract_missing, open_feature_store
-from regraft.images import Preparation
+from regraft.preparation import Preparation
 from regraft.store import Namespace, key_of
 from regraft.trunk import Trunk
 

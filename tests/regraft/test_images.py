@@ -7,7 +7,7 @@ import PIL.EpsImagePlugin
 import pytest
 from PIL import Image
 
-from regraft.images import Preparation, in_threads, inspect, load_rgb, looks_like_an_image
+from regraft.images import in_threads, inspect, load_rgb, looks_like_an_image
 
 ORIENTATION = 0x0112
 # How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
@@ -169,41 +169,6 @@ def test_postscript_is_never_run(tmp_path, image, monkeypatch):
 def test_a_name_or_a_first_byte_shows_that_an_image_was_meant(tmp_path, name, start, expected):
     (tmp_path / name).write_bytes(start)
     assert looks_like_an_image(tmp_path / name) is expected
-
-
-@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (500, 1), (31, 97), (640, 480), (224, 224)])
-def test_a_prepared_image_has_the_networks_size(photo, width, height):
-    prepared = Preparation(48, 0.875)(photo(0, width, height))
-    assert (prepared.dtype, prepared.shape) == (np.uint8, (48, 48, 3))
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "fraction", "square"),
-    [
-        (100, 200, 0.5, np.s_[25:75, 75:125]),
-        (200, 100, 1.0, np.s_[50:150, 0:100]),
-        (10, 12, 0.5, np.s_[2:7, 3:8]),  # a margin of five is two before and three after
-        (9, 9, 0.5, np.s_[2:7, 2:7]),  # 4.5 is rounded up to five
-        (1, 3, 0.3, np.s_[0:1, 1:2]),  # at least one pixel
-    ],
-)
-def test_the_centre_square_is_taken(photo, height, width, fraction, square):
-    rgb = photo(0, width, height)
-    # At its own size the square is not resized, so every pixel can be compared.
-    assert np.array_equal(Preparation(rgb[square].shape[0], fraction)(rgb), rgb[square])
-
-
-def test_an_image_that_has_the_networks_size_is_not_changed(photo):
-    rgb = photo(3, 48, 48)
-    assert np.array_equal(Preparation(48, 1.0)(rgb), rgb)
-
-
-def test_fine_stripes_become_grey_when_they_are_made_smaller():
-    # Without antialiasing they would come out as black and white stripes of another width.
-    stripes = np.zeros((256, 256, 3), np.uint8)
-    stripes[:, ::2] = 255
-    inner = Preparation(32, 1.0)(stripes)[:, 1:-1]
-    assert abs(inner.astype(int) - 127).max() <= 2  # 127 or 128 by rounding, one more for Pillow's fixed-point weights
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

@@ -1,4 +1,4 @@
-"""The seven stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs of everything."""
+"""The seven stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
 
 import shutil
 from pathlib import Path

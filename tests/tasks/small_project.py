@@ -12,7 +12,7 @@ CLASSES = {"red": (200, 40, 40), "grün": (40, 200, 40), "deep blue": (40, 40, 2
 
 def changed(params: Params, **sections: dict) -> Params:
     """Params with some settings changed, as `changed(params, fine_tune={"epochs": 1})`."""
-    contents = params.model_dump()
+    contents = params.model_dump(mode="json")
     for section, settings in sections.items():
         contents[section] |= settings
     return Params.model_validate(contents)
