@@ -63,8 +63,9 @@ def _closure(path: Path) -> set[str]:
 
 def _calls(function: ast.FunctionDef) -> list[str]:
     """Names of the functions that the statements of a flow call, in order."""
-    nodes = [node for node in ast.walk(function) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    return [node.func.id for node in sorted(nodes, key=lambda node: node.lineno)]
+    calls = [node for node in ast.walk(function) if isinstance(node, ast.Call)]
+    names = [(call.lineno, call.func.id) for call in calls if isinstance(call.func, ast.Name)]
+    return [name for _, name in sorted(names)]
 
 
 def _params_used(path: Path) -> set[str]:

@@ -18,7 +18,7 @@ def changed(params: Params, **sections: dict) -> Params:
     return Params.model_validate(contents)
 
 
-def quiet(_what: str):
+def quiet(what: str):
     """A progress that nobody looks at."""
     return lambda done, total: None
 
