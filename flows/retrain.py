@@ -18,7 +18,7 @@ from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
-from tasks.stage import readable_errors
+from tasks.stage import enter_project, readable_errors
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 
@@ -46,4 +46,5 @@ if __name__ == "__main__":
     parser.add_argument("--no-promote", dest="promote", action="store_false", help="leave production as it is")
     arguments = parser.parse_args()
     with readable_errors("retrain"), connected():
+        enter_project()
         leave_with(retrain(promote=arguments.promote, return_state=True))
