@@ -32,6 +32,7 @@ def run_chain(photos: Path, settings: list[str]) -> dict[str, Any]:
         project = Path(temporary)
         shutil.copytree(photos, project / "data" / "raw", ignore=shutil.ignore_patterns(".*"))
         shutil.copy(ROOT / "dvc.yaml", project)
+        (project / ".dvc").mkdir()  # where stages keep their locks; DVC itself is not used
         write_params(project / "params.yaml", settings)
         stages = {name: run_stage(name, project) for name in STAGES}
         reports = project / "reports"

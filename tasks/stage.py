@@ -8,6 +8,7 @@
 This is the only module that knows both. No byte of any output passes through it, so no stage depends on it in dvc.yaml.
 """
 
+import json
 import logging
 import os
 import re
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
 _PROGRESS_SECONDS = 2.0  # between two updates of Prefect's progress artifact
-_LOCK_RETRIES, _LOCK_RETRY_SECONDS = 30, 10.0
+_LOCK_RETRIES, _LOCK_RETRY_SECONDS = 360, 10.0  # an hour: another run may be training
 
 Report = Callable[[int, int], None]
 
@@ -81,9 +82,10 @@ class Stage:
         from prefect.states import Completed
 
         root = enter_project()
-        params = load_params(root / "params.yaml")
-        outcome = reproduce(root, self.name, lambda: self._run(params, prefect_progress))
-        publish(self.name, params)
+        params_file = root / "params.yaml"
+        # Read when the stage begins, as DVC does: another run may have held the lock for hours, and params been edited.
+        outcome = reproduce(root, self.name, lambda: self._run(load_params(params_file), prefect_progress))
+        publish(self.name, load_params(params_file))
         return Completed(name=outcome, message=f"{self.name}: {outcome.lower()}")
 
 
@@ -251,9 +253,13 @@ def prefect_progress(name: str) -> Iterator[Progress]:
 
 def raise_cause(error: Exception) -> NoReturn:
     """DVC wraps what went wrong in errors that do not say it; raise what did."""
+    from dvc.lock import LockError
+
     cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, RegraftError):
+    while cause.__cause__ is not None and not isinstance(cause, RegraftError | LockError):
         cause = cause.__cause__
+    if isinstance(cause, LockError):
+        raise Busy(str(cause)) from None
     raise cause from None
 
 
@@ -269,6 +275,7 @@ def open_repo(root: Path) -> "Repo":
     import dvc.stage.run
     from dvc.exceptions import NotDvcRepoError
     from dvc.repo import Repo
+    from dvc.scm import SCMError
 
     if dvc.stage.run.cmd_run is not _run_function:
         _run_shell.append(dvc.stage.run.cmd_run)
@@ -276,12 +283,36 @@ def open_repo(root: Path) -> "Repo":
         # Its handlers would print every line a second time, outside of the task that it belongs to.
         logging.getLogger("dvc").handlers.clear()
         logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # advice on `git add` after every stage
+    _mend_lock_file(root)
     try:
         return Repo(str(root), _wait_for_lock=True)
     except NotDvcRepoError:
+        raise not_a_dvc_project(root) from None
+    except SCMError:
         raise WrongFolder(
-            f"{root} is not a DVC project yet. Run `dvc init`, or `dvc init --no-scm` outside git."
+            f"{root} is set up for git, and there is no git repository. Run `git init`, or "
+            f"`dvc config core.no_scm true` to go without."
         ) from None
+
+
+def not_a_dvc_project(root: Path) -> WrongFolder:
+    """Return the error for a folder without DVC."""
+    return WrongFolder(f"{root} is not a DVC project yet. Run `dvc init`, or `dvc init --no-scm` outside git.")
+
+
+def _mend_lock_file(root: Path) -> None:
+    """Remove .dvc/tmp/rwlock if it is no JSON: DVC writes it in place, and a kill just then stops every later run."""
+    path = root / ".dvc" / "tmp" / "rwlock"
+    for pause in (1.0, 0.0):  # another process may be writing it just now
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            time.sleep(pause)
+        else:
+            return
+    path.unlink(missing_ok=True)
 
 
 _run_shell: list[Callable[..., None]] = []
@@ -300,6 +331,11 @@ def _run_function(stage: Any, dry: bool = False, run_env: dict[str, str] | None 
 @contextmanager
 def _inputs_unchanged(stage: Any) -> Iterator[None]:
     """Raise InputsChanged if a dependency differs afterwards: no lock entry could describe what was made."""
+    stale = [str(dep) for dep in stage.deps if _is_loaded_in_another_version(Path(dep.fs_path))]
+    if stale:
+        raise InputsChanged(
+            f"{', '.join(stale)} changed after this run was started, and the old code is loaded. Start it again."
+        )
     before = {str(dep): dep.get_hash() for dep in stage.deps}
     yield
     changed = [str(dep) for dep in stage.deps if not dep.exists or dep.get_hash() != before[str(dep)]]
@@ -317,7 +353,24 @@ def _inputs_unchanged_for_command(root: Path, name: str) -> Iterator[None]:
         yield
 
 
+def _read_sources() -> dict[Path, bytes]:
+    """The project's code as it is when this process starts; a flow imports every stage then."""
+    root = Path(__file__).resolve().parents[1]
+    files = [file for folder in ("regraft", "tasks") for file in (root / folder).rglob("*.py")]
+    return {file: file.read_bytes() for file in files}
+
+
+_sources = _read_sources()
+
+
+def _is_loaded_in_another_version(path: Path) -> bool:
+    path = path.resolve()
+    return path in _sources and (not path.exists() or path.read_bytes() != _sources[path])
+
+
 def _own_folder() -> Path:
+    if not Path(".dvc").is_dir():
+        raise not_a_dvc_project(Path.cwd())
     folder = Path(".dvc", "tmp", "regraft")
     folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -325,11 +378,9 @@ def _own_folder() -> Path:
 
 def _is_busy(_task: Any, _run: Any, state: Any) -> bool:
     """Whether a task failed only because another process holds DVC's lock."""
-    from dvc.lock import LockError
-
     try:
         state.result()
-    except (LockError, Busy):
+    except Busy:
         return True
     except BaseException:
         return False
