@@ -1,6 +1,6 @@
 """The whole chain on a folder of photos: wall time and peak memory of each stage, and the figures on the test split.
 
-    python -m benchmarks.chain DIR [--set fine_tune.epochs=4 ...]
+    python -m benchmarks.chain DIR [--set fine_tune.epochs=4 ...] [--keep FOLDER]
 
 DIR is copied into a temporary project, so nothing of it or of this project changes. Each stage is a process of its own,
 as under `dvc repro`; DVC's own time is not in it.
@@ -14,22 +14,30 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
 
 from benchmarks.machine import describe_machine
+from regraft.backbones import choose_backbone
+from regraft.classifier import OnnxClassifier
+from regraft.config import load_params
+from regraft.dataset import read_dataset
 from regraft.files import read_json
+from regraft.networks import load_model
+from regraft.onnx_export import Parity, compare
+from regraft.preparation import Preparation
 
 ROOT = Path(__file__).parents[1]
 STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
 
 
-def run_chain(photos: Path, settings: list[str]) -> dict[str, Any]:
-    """Run all stages on a copy of `photos` and return what they took and what came out."""
+def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str, Any]:
+    """Run all stages on a copy of `photos`, in the folder `keep` if given, and return what came out."""
     with tempfile.TemporaryDirectory(prefix="regraft-chain-") as temporary:
-        project = Path(temporary)
+        project = keep or Path(temporary)
         shutil.copytree(photos, project / "data" / "raw", ignore=shutil.ignore_patterns(".*"))
         shutil.copy(ROOT / "dvc.yaml", project)
         (project / ".dvc").mkdir()  # where stages keep their locks; DVC itself is not used
@@ -45,7 +53,22 @@ def run_chain(photos: Path, settings: list[str]) -> dict[str, Any]:
             "fine_tuned": read_json(reports / "fine_tune.json"),
             "export": read_json(reports / "export.json"),
             "test": read_json(reports / "metrics.json")["test"],
+            "parity_on_test": asdict(parity_on_test(project)),
         }
+
+
+def parity_on_test(project: Path) -> Parity:
+    """Compare the shipped file with the Keras model over the whole test split, from the raw files."""
+    params = load_params(project / "params.yaml")
+    return compare(
+        OnnxClassifier(project / params.paths.onnx),
+        load_model(project / params.paths.model),
+        read_dataset(project / params.paths.dataset).of("test"),
+        project / params.paths.raw,
+        Preparation(choose_backbone(params.backbone).image_size, params.preprocess.crop_fraction),
+        workers=params.machine.workers,
+        on_progress=lambda done, total: None,
+    )
 
 
 def write_params(path: Path, settings: list[str]) -> None:
@@ -82,12 +105,16 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="SECTION.KEY=VALUE")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="leave the project there instead of deleting it")
     arguments = parser.parse_args()
-    result = run_chain(arguments.photos, arguments.settings)
+    result = run_chain(arguments.photos, arguments.settings, arguments.keep)
     print(describe_machine())
     for name, stage in result["stages"].items():
         print(f"{name:16} {stage['seconds']:7.1f} s {stage['peak_memory_mb']:7.0f} MB")
     print(f"{'sum':16} {result['seconds']:7.1f} s {result['peak_memory_mb']:7.0f} MB at most")
+    parity = result["parity_on_test"]
+    print(f"test accuracy {result['test']['accuracy']:.4f} on {result['test']['images']} photos; against Keras:")
+    print(f"  same top-1 {parity['same_top1']:.2%}, largest difference {parity['largest_difference']:.1e}")
     print(json.dumps(result))
 
 

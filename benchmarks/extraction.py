@@ -44,7 +44,7 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory(prefix="regraft-extraction-") as temporary:
         trunk = load_trunk(backbone, Path(temporary), threads=0)
         pixels = np.stack([preparation(read_photo(raw, photo)) for photo in dataset.head(32).photos()])
-        keras_side = _keras_side(backbone, raw, dataset)
+        keras_side = _keras_side(backbone, raw, dataset, Path(temporary, "keras"))
         for repeat in range(repeats + 1):
             store = Path(temporary, f"store{repeat}")
             measured = {
@@ -94,18 +94,18 @@ def _decode(dataset: Dataset, raw: Path, preparation: Preparation) -> None:
         pass
 
 
-def _keras_side(backbone: Backbone, raw: Path, dataset: Dataset) -> Callable[[], object]:
+def _keras_side(backbone: Backbone, raw: Path, dataset: Dataset, links: Path) -> Callable[[], object]:
     """The same files through Keras: links to them in a folder of their own, so that Keras sees just these."""
     import keras
 
-    folder = Path(tempfile.mkdtemp(prefix="regraft-keras-"), "all")
-    folder.mkdir()
+    folder = links / "all"
+    folder.mkdir(parents=True)
     for number, path in enumerate(dataset.rows.path):
         source = (raw / path).resolve()
         # Keras goes by the suffix; its decoder goes by the content.
         (folder / f"{number}{source.suffix.lower() or '.jpg'}").symlink_to(source)
     images = keras.utils.image_dataset_from_directory(
-        folder.parent,
+        links,
         labels=None,
         image_size=(backbone.image_size, backbone.image_size),
         batch_size=32,
