@@ -7,20 +7,6 @@ from onnx import TensorProto, helper, numpy_helper
 from regraft import graphs
 from regraft.preparation import OPSET
 
-SIZES = [  # height, width
-    (64, 64),
-    (480, 640),  # landscape
-    (641, 479),  # portrait, odd
-    (33, 1000),  # a strip
-    (1000, 33),
-    (17, 23),  # made larger
-    (2, 3),
-    (1, 1),
-    (1, 90),
-    (223, 225),  # about the network's size
-    (1499, 2003),  # made much smaller
-]
-
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
