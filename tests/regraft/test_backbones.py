@@ -1,5 +1,6 @@
 import importlib.metadata
 import re
+import runpy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -192,3 +193,9 @@ def test_a_truncated_weights_file_is_refused_when_the_backbone_is_built(tmp_path
     (tmp_path / "half.pth").write_bytes(contents[: len(contents) // 2])
     with pytest.raises(InvalidWeights, match=r"half\.pth is truncated or not a PyTorch weights file"):
         choose(weights=str(tmp_path / "half.pth")).build()
+
+
+def test_the_command_lists_every_backbone(capsys):
+    runpy.run_module("regraft.backbones", run_name="__main__")
+    listed = capsys.readouterr().out
+    assert all(f"{name}: " in listed for name in CATALOGUE)
