@@ -32,7 +32,7 @@ class Server:
         """Return the name of the state of every task of a flow run, as the UI shows it."""
         give_up = time.monotonic() + 30
         while True:  # what tasks did reaches the server's database a moment after the flow's end
-            tasks = self._post("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+            tasks = self.post("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
             states = {task["name"].rsplit("-", 1)[0]: task["state"] for task in tasks}
             if states and all(state["type"] in ("COMPLETED", "FAILED", "CRASHED") for state in states.values()):
                 return {name: state["name"] for name, state in states.items()}
@@ -41,10 +41,11 @@ class Server:
 
     def last_flow_run(self) -> FlowRun:
         """Return the flow run that started last, when its end is known."""
-        run = self._post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
+        run = self.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})[0]
         return FlowRun(run["state"]["name"], self.task_states(run["id"]))
 
-    def _post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any) -> Any:
+        """Ask the API."""
         request = urllib.request.Request(
             f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
