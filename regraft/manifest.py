@@ -89,11 +89,7 @@ def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
 
 def find_files(root: Path) -> tuple[str, list[Found]]:
     """Return the layout's name and every file below `root`, ordered by path, with label and split where it has them."""
-    if not root.is_dir():
-        raise InvalidData(
-            f"there is no data folder {root}. Expected labelled photos in it: <class>/*.jpg, "
-            f"{{train,val,test}}/<class>/*.jpg, or {LABELS_FILE}. Put yours there, or run `make demo` for sample data."
-        )
+    check_folder(root)
     paths = sorted(_walk(root))
     if not paths:
         raise InvalidData(f"the data folder {root} is empty. Put one folder of photos per class into it.")
@@ -102,6 +98,15 @@ def find_files(root: Path) -> tuple[str, list[Found]]:
     if _has_split_folders(paths):
         return "splits", [_from_split_folders(path) for path in paths]
     return "classes", [_from_class_folders(path) for path in paths]
+
+
+def check_folder(root: Path) -> None:
+    """Raise InvalidData if there is no data folder."""
+    if not root.is_dir():
+        raise InvalidData(
+            f"there is no data folder {root}. Expected labelled photos in it: <class>/*.jpg, "
+            f"{{train,val,test}}/<class>/*.jpg, or {LABELS_FILE}. Put yours there, or run `make demo` for sample data."
+        )
 
 
 def _walk(root: Path) -> Iterator[PurePosixPath]:

@@ -66,6 +66,8 @@ class Namespace:
         for path in self._paths():
             try:
                 shard = _Shard(path, self._type)
+            except FileNotFoundError:
+                continue  # another process has just set it aside
             except ValueError:
                 _set_aside(path)
                 continue
@@ -149,11 +151,6 @@ class Namespace:
                 )
             rows[index] = self._shards[place.shard].value(place.row).reshape(self.shape)
         return rows
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one value."""
-        return self.dtype.itemsize * math.prod(self.shape)
 
     @property
     def stored_bytes(self) -> int:

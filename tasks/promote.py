@@ -17,9 +17,9 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     """
     paths, workers = params.paths, params.machine.workers
     production = Production(paths.production)
-    challenger = OnnxClassifier(paths.onnx, threads=workers)
-    if production.digest == sha256_of(paths.onnx):
+    if paths.onnx.exists() and production.digest == sha256_of(paths.onnx):
         return None
+    challenger = OnnxClassifier(paths.onnx, threads=workers)
     test = read_dataset(paths.dataset).of("test")
 
     def accuracy(classifier: OnnxClassifier, name: str) -> float:

@@ -145,11 +145,12 @@ def reproduce(root: Path, target: str, function: Callable[[], None] | None = Non
 
 def record_data(root: Path, folder: Path) -> str:
     """Let DVC record the data folder as it is now, as `dvc add` and `dvc repro` do: "Recorded" or "Up to date"."""
+    from regraft.manifest import check_folder
+
+    check_folder(folder)  # DVC's own error says neither what was expected nor what to do
     pointer = root / f"{folder}.dvc"
     if pointer.exists():
         return reproduce(root, str(pointer.relative_to(root)))
-    if not (root / folder).is_dir():
-        return "Up to date"  # validate_data says what is missing
     try:
         with open_repo(root) as repo:
             repo.add(str(folder))
