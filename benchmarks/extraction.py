@@ -15,18 +15,19 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.machine import describe_machine
 from regraft.backbones import Backbone, choose_backbone
-from regraft.config import load_params
-from regraft.dataset import Dataset, build_dataset, read_photo
+from regraft.config import Params, load_params
+from regraft.dataset import Dataset, Photo, build_dataset, read_photo
 from regraft.extraction import extract_missing, open_feature_store
 from regraft.images import in_threads
 from regraft.manifest import build_manifest
-from regraft.preparation import Preparation
 from regraft.trunk import Trunk, load_trunk
+from regraft.views import Views, choose_views
 
 ROOT = Path(__file__).parents[1]
 
@@ -35,23 +36,25 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, float]:
     """Return images per second of Regraft, of Keras, and of the limit: medians of `repeats` interleaved runs."""
     params = load_params(ROOT / "params.yaml")
     backbone = choose_backbone(params.backbone)
-    preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
+    views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
     _, manifest = build_manifest(
         raw, max_pixels=params.validate_data.max_pixels, workers=0, on_progress=lambda done, total: None
     )
     dataset = build_dataset(manifest, val_share=0.1, test_share=0.1).head(images)
     rates: dict[str, list[float]] = {"regraft": [], "keras": [], "decode": [], "inference": []}
     with tempfile.TemporaryDirectory(prefix="regraft-extraction-") as temporary:
-        trunk = load_trunk(backbone, Path(temporary), threads=0)
-        pixels = np.stack([preparation(read_photo(raw, photo)) for photo in dataset.head(32).photos()])
+        trunk = load_trunk(backbone, Path(temporary))
+        pixels = [_draw(raw, views, photo) for photo in dataset.head(64).photos()]
         keras_side = _keras_side(backbone, raw, dataset, Path(temporary, "keras"))
         for repeat in range(repeats + 1):
             store = Path(temporary, f"store{repeat}")
             measured = {
-                "regraft": _rate(len(dataset), partial(_regraft, dataset, raw, preparation, trunk, store, params)),
+                "regraft": _rate(len(dataset), partial(_regraft, dataset, raw, views, trunk, store, params)),
                 "keras": _rate(len(dataset), keras_side),
-                "decode": _rate(len(dataset), lambda: _decode(dataset, raw, preparation)),
-                "inference": _rate(32 * 8, lambda: [trunk.run(pixels, with_activations=False) for _ in range(8)]),
+                "decode": _rate(len(dataset), lambda: _exhaust(partial(_draw, raw, views), dataset.photos())),
+                "inference": _rate(
+                    4 * len(pixels), lambda: _exhaust(partial(trunk.run, with_activations=False), pixels * 4)
+                ),
             }
             for name, rate in measured.items() if repeat else ():  # the first round warms up
                 rates[name].append(rate)
@@ -75,13 +78,13 @@ def _rate(images: int, work: Callable[[], object]) -> float:
     return images / (time.perf_counter() - start)
 
 
-def _regraft(dataset: Dataset, raw: Path, preparation: Preparation, trunk: Trunk, folder: Path, params) -> None:
+def _regraft(dataset: Dataset, raw: Path, views: Views, trunk: Trunk, folder: Path, params: Params) -> None:
     extract_missing(
         dataset,
         raw,
-        preparation,
+        views,
         trunk,
-        open_feature_store(folder, trunk, preparation),
+        open_feature_store(folder, trunk),
         with_activations=False,
         batch_size=params.machine.batch_size,
         workers=params.machine.workers,
@@ -89,8 +92,13 @@ def _regraft(dataset: Dataset, raw: Path, preparation: Preparation, trunk: Trunk
     )
 
 
-def _decode(dataset: Dataset, raw: Path, preparation: Preparation) -> None:
-    for _ in in_threads(lambda photo: preparation(read_photo(raw, photo)), dataset.photos(), workers=0):
+def _draw(raw: Path, views: Views, photo: Photo) -> np.ndarray:
+    return views.draw(read_photo(raw, photo), photo.digest, [0])
+
+
+def _exhaust(function: Callable[[Any], object], items: list[Any]) -> None:
+    """Call a function on every item, on all cores, and drop the results."""
+    for _ in in_threads(function, items, workers=0):
         pass
 
 

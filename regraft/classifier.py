@@ -16,19 +16,19 @@ from regraft.images import in_threads
 class OnnxClassifier:
     """A model.onnx that Regraft exported."""
 
-    def __init__(self, path: Path, *, threads: int = 0) -> None:
+    def __init__(self, path: Path) -> None:
         """Load a file.
 
         Args:
             path: of model.onnx.
-            threads: within one forward pass; 0 means one per core.
 
         Raises:
             RegraftError: there is no such file, or it is not a model that Regraft exported.
         """
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = (
+            1  # photos are taken in parallel instead, each by one thread: see regraft/engines.py
+        )
         try:
             self._session = onnxruntime.InferenceSession(path.read_bytes(), options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
@@ -66,9 +66,10 @@ class OnnxClassifier:
         """Return the probabilities of a whole data set, read from the files in the data folder `raw`:
 
         float32, shape (n, num_classes), in the order of the data set."""
-        photos = in_threads(lambda photo: read_photo(raw, photo), dataset.photos(), workers=workers)
         rows = np.empty((len(dataset), len(self.class_names)), np.float32)
-        for index, photo in enumerate(photos):
-            rows[index] = self.probabilities(photo)
+        photos = dataset.photos()
+        computed = in_threads(lambda photo: self.probabilities(read_photo(raw, photo)), photos, workers=workers)
+        for index, probabilities in enumerate(computed):
+            rows[index] = probabilities
             on_progress(index + 1, len(dataset))
         return rows

@@ -28,6 +28,7 @@ def _text_to_path(value: Any) -> Any:
 
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+Engine = Literal["auto", "onnxruntime", "tensorflow"]
 
 
 class Section(BaseModel):
@@ -69,11 +70,17 @@ class ValidateData(Section):
 
 
 class Preprocess(Section):
-    """Stage 2: the split and the crop."""
+    """Stage 2: the split, the crop, and how augmented views are drawn."""
 
     val_share: Share
     test_share: Share
     crop_fraction: float = Field(gt=0.1, le=1)
+    augment_min_area: float = Field(gt=0, le=1)
+    augment_max_stretch: float = Field(ge=1, le=4)
+    augment_flip: bool
+    augment_brightness: Share
+    augment_contrast: Share
+    augment_saturation: Share
 
 
 class BackboneChoice(Section):
@@ -83,6 +90,13 @@ class BackboneChoice(Section):
     weights: str | None
     image_size: Literal["auto"] | Annotated[int, Field(ge=32, le=2048)]
     cut: str
+    engine: Engine
+
+
+class CacheFeatures(Section):
+    """Stage 3: what the frozen backbone sees."""
+
+    views: int = Field(ge=0, le=64)
 
 
 class TrainHead(Section):
@@ -139,6 +153,7 @@ class Params(Section):
     validate_data: ValidateData
     preprocess: Preprocess
     backbone: BackboneChoice
+    cache_features: CacheFeatures
     train_head: TrainHead
     fine_tune: FineTune
     export_onnx: ExportOnnx

@@ -1,7 +1,7 @@
 """Fine-tuning: the top of the backbone is trained together with the head, starting from the cached activations."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,9 +9,10 @@ import numpy as np
 from regraft.backbones import Backbone
 from regraft.config import FineTune
 from regraft.dataset import Dataset
-from regraft.metrics import Score
+from regraft.metrics import Score, score
 from regraft.networks import Epoch, batches_in_order, batches_of, compile_classifier, train
-from regraft.store import Namespace, key_of
+from regraft.store import Namespace
+from regraft.views import Views
 
 if TYPE_CHECKING:
     import keras
@@ -60,6 +61,7 @@ def fine_tune(
     cut: str,
     dataset: Dataset,
     activations: Namespace,
+    views: Views,
     settings: FineTune,
     *,
     seed: int,
@@ -75,6 +77,7 @@ def fine_tune(
         cut: name of the layer whose activations are cached.
         dataset: its train images are trained on, its val images choose the epoch.
         activations: holds both.
+        views: of each train image; an epoch visits every image once, in the next of its views.
         settings: the section `fine_tune` of params.yaml.
         seed: of dropout and of the order of images.
         on_epoch: called after each epoch.
@@ -97,17 +100,17 @@ def fine_tune(
         top, learning_rate=schedule, weight_decay=settings.weight_decay, label_smoothing=settings.label_smoothing
     )
     batches = batches_of(
-        _loader(train_set, activations),
+        _loader(train_set, activations, views, seed),
         train_set.rows.class_index.to_numpy(),
         num_classes=len(dataset.class_names),
         batch_size=settings.batch_size,
         seed=seed,
     )
-    val_batches = batches_in_order(_loader(val_set, activations), len(val_set))
+    val_batches = batches_in_order(_loader(val_set, activations, replace(views, count=0), seed), len(val_set))
     curve, best = train(
         top,
         batches,
-        (val_batches, val_set.rows.class_index.to_numpy()),
+        lambda: score(val_set.rows.class_index.to_numpy(), top.predict(val_batches, verbose=0)),
         epochs=settings.epochs,
         patience=settings.epochs,
         is_better=Score.is_better_than,
@@ -116,6 +119,18 @@ def fine_tune(
     return FineTuned(curve, best)
 
 
-def _loader(dataset: Dataset, activations: Namespace) -> Callable[[np.ndarray], np.ndarray]:
-    keys = [key_of(digest) for digest in dataset.rows.digest]
-    return lambda positions: activations.read([keys[position] for position in positions]).astype(np.float32)
+def _loader(dataset: Dataset, activations: Namespace, views: Views, seed: int) -> Callable[..., np.ndarray]:
+    """Return a function from positions (and the epoch's number) to activations, float32.
+
+    Each image starts at a view of its own, so an epoch is a mix of all views, and takes the next one in each epoch, so
+    all of them are seen equally often.
+    """
+    digests = dataset.rows.digest.tolist()
+    first = np.random.default_rng(seed).integers(views.count + 1, size=len(digests))
+
+    def load(positions: np.ndarray, epoch: int = 0) -> np.ndarray:
+        chosen = (first[positions] + epoch) % (views.count + 1)
+        keys = [views.key(digests[position], int(view)) for position, view in zip(positions, chosen, strict=True)]
+        return activations.read(keys).astype(np.float32)
+
+    return load

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from regraft.config import TrainHead
 from regraft.features import Features
-from regraft.networks import Epoch, batches_of, compile_classifier, start_keras, train
+from regraft.metrics import score
+from regraft.networks import Epoch, batches_in_memory, compile_classifier, start_keras, train
 
 if TYPE_CHECKING:
     import keras
@@ -50,19 +53,20 @@ def train_head(
     val_values, val_classes = features.of("val")
     num_classes = len(features.class_names)
     head = build_head(train_values.shape[1], num_classes, settings)
+    batches = batches_in_memory(
+        train_values, train_classes, num_classes=num_classes, batch_size=settings.batch_size, seed=seed
+    )
     compile_classifier(
         head,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         label_smoothing=settings.label_smoothing,
-    )
-    batches = batches_of(
-        train_values.__getitem__, train_classes, num_classes=num_classes, batch_size=settings.batch_size, seed=seed
+        steps_per_execution=len(batches),
     )
     curve, best = train(
         head,
         batches,
-        (val_values, val_classes),
+        lambda: score(val_classes, np.asarray(head(val_values, training=False))),
         epochs=settings.epochs,
         patience=settings.patience,
         is_better=lambda new, old: new.log_loss < old.log_loss,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.files import replacing
-from regraft.metrics import Score, score
+from regraft.metrics import Score
 
 if TYPE_CHECKING:
     import keras
@@ -53,21 +53,33 @@ def start_keras(seed: int) -> None:
 
 
 def compile_classifier(
-    model: "keras.Model", *, learning_rate: object, weight_decay: float, label_smoothing: float
+    model: "keras.Model",
+    *,
+    learning_rate: object,
+    weight_decay: float,
+    label_smoothing: float,
+    steps_per_execution: int = 1,
 ) -> None:
-    """Compile for cross-entropy with AdamW; biases and BatchNorm are not decayed."""
+    """Compile for cross-entropy with AdamW; biases and BatchNorm are not decayed.
+
+    `steps_per_execution` steps run as one call of TensorFlow: for a head the call costs more than its step.
+    """
     import keras
 
     optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    # XLA makes convolutions on the CPU many times slower.
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing), jit_compile=False)
+    model.compile(
+        optimizer,
+        keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
+        jit_compile=False,  # XLA makes convolutions on the CPU many times slower
+        steps_per_execution=steps_per_execution,
+    )
 
 
 def train(
     model: "keras.Model",
     batches: Any,
-    val: tuple[Any, np.ndarray],
+    score_on_val: Callable[[], Score],
     *,
     epochs: int,
     patience: int,
@@ -78,8 +90,8 @@ def train(
 
     Args:
         model: its outputs are probabilities, shape (n, num_classes).
-        batches: a `keras.utils.PyDataset` of the training images.
-        val: what `model.predict` takes, and the true classes, shape (n,).
+        batches: what `model.fit` takes: one pass over the training images.
+        score_on_val: scores the model as it is.
         epochs: passes at most.
         patience: stop after so many epochs without a better one.
         is_better: whether the first score is better than the second.
@@ -88,29 +100,49 @@ def train(
     Returns:
         The learning curve, starting with epoch 0 (before training), and its best epoch.
     """
-    inputs, class_indices = val
-    curve = [Epoch(0, None, score(class_indices, model.predict(inputs, verbose=0)))]
+    import keras
+
+    curve = [Epoch(0, None, score_on_val())]
     best, best_weights = curve[0], model.get_weights()
-    for number in range(1, epochs + 1):
-        history = model.fit(batches, initial_epoch=number - 1, epochs=number, shuffle=False, verbose=0)
-        epoch = Epoch(number, history.history["loss"][0], score(class_indices, model.predict(inputs, verbose=0)))
-        curve.append(epoch)
-        on_epoch(epoch)
-        if is_better(epoch.val, best.val):
-            best, best_weights = epoch, model.get_weights()
-        if number - best.epoch >= patience:
-            break
+
+    class Watch(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            nonlocal best, best_weights
+            curve.append(Epoch(epoch + 1, float(logs["loss"]), score_on_val()))
+            on_epoch(curve[-1])
+            if is_better(curve[-1].val, best.val):
+                best, best_weights = curve[-1], model.get_weights()
+            if curve[-1].epoch - best.epoch >= patience:
+                model.stop_training = True
+
+    model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[Watch()])
     model.set_weights(best_weights)
     return curve, best
 
 
+def batches_in_memory(
+    values: np.ndarray, class_indices: np.ndarray, *, num_classes: int, batch_size: int, seed: int
+) -> Any:
+    """Return a `tf.data.Dataset` over small inputs, float32, shape (n, ...), in a new order in every epoch."""
+    import tensorflow as tf
+
+    targets = np.eye(num_classes, dtype=np.float32)[class_indices]
+    dataset = tf.data.Dataset.from_tensor_slices((values, targets))
+    return dataset.shuffle(len(values), seed=seed, reshuffle_each_iteration=True).batch(batch_size)
+
+
 def batches_of(
-    load: Callable[[np.ndarray], np.ndarray], class_indices: np.ndarray, *, num_classes: int, batch_size: int, seed: int
+    load: Callable[[np.ndarray, int], np.ndarray],
+    class_indices: np.ndarray,
+    *,
+    num_classes: int,
+    batch_size: int,
+    seed: int,
 ) -> Any:
     """Return a `keras.utils.PyDataset` that visits every image once per epoch in a new order that follows from `seed`.
 
     Args:
-        load: returns the inputs of images by their position, shape (n, ...), float32.
+        load: returns the inputs of images by their positions, in an epoch (0, 1, ...): float32, shape (n, ...).
         class_indices: of all images, shape (images,).
         num_classes: width of the one-hot targets.
         batch_size: images per step; the last batch may be smaller.
@@ -125,15 +157,17 @@ def batches_of(
             super().__init__()
             self._random = np.random.default_rng(seed)
             self._order = self._random.permutation(len(class_indices))
+            self._epoch = 0
 
         def __len__(self) -> int:
             return -(-len(class_indices) // batch_size)
 
         def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
             chosen = np.sort(self._order[index * batch_size : (index + 1) * batch_size])
-            return load(chosen), targets[class_indices[chosen]]
+            return load(chosen, self._epoch), targets[class_indices[chosen]]
 
         def on_epoch_end(self) -> None:
+            self._epoch += 1
             self._order = self._random.permutation(len(class_indices))
 
     return Batches()

@@ -17,10 +17,11 @@ from regraft import __version__, graphs
 from regraft.backbones import Backbone
 from regraft.classifier import OnnxClassifier
 from regraft.dataset import Dataset, read_photo
+from regraft.engines import ACTIVATIONS, FEATURES
 from regraft.errors import ExportMismatch
 from regraft.files import replacing
 from regraft.preparation import Preparation
-from regraft.trunk import ACTIVATIONS, FEATURES, Trunk
+from regraft.trunk import Trunk
 
 if TYPE_CHECKING:
     import keras

@@ -42,9 +42,9 @@ class Preparation:
         Output `prepared`: uint8, shape (batch, image_size, image_size, 3).
 
         side = floor(min(height, width) * crop_fraction + 1/2), at least 1; the square in the centre; one antialiased
-        bilinear resize on uint8. With `exclude_outside=1` ONNX Resize weights the pixels at the border as Pillow does
-        (without it they differ by up to 26 grey levels), so the result is Pillow's `crop` and `resize(BILINEAR)`, give
-        or take one grey level where a value lies between two.
+        bilinear resize in float32, rounded once. With `exclude_outside=1` ONNX Resize weights the pixels at the border
+        as Pillow does (without it they differ by up to 26 grey levels), so the result is Pillow's `crop` and
+        `resize(BILINEAR)`, which rounds after each of two passes, give or take one grey level.
         """
         nodes = [
             helper.make_node("Shape", ["image"], ["size"], start=1, end=3),
@@ -59,16 +59,20 @@ class Preparation:
             helper.make_node("Div", ["margin", "two"], ["start"]),
             helper.make_node("Add", ["start", "side"], ["end"]),
             helper.make_node("Slice", ["image", "start", "end", "axes"], ["square"]),
+            # ONNX Runtime resizes float32 nearly twice as fast as uint8.
+            helper.make_node("Cast", ["square"], ["square_float"], to=TensorProto.FLOAT),
             helper.make_node(
                 "Resize",
-                ["square", "", "", "target"],
-                ["prepared"],
+                ["square_float", "", "", "target"],
+                ["resized"],
                 axes=[1, 2],
                 mode="linear",
                 antialias=1,
                 exclude_outside=1,
                 coordinate_transformation_mode="half_pixel",
             ),
+            helper.make_node("Round", ["resized"], ["rounded"]),
+            helper.make_node("Cast", ["rounded"], ["prepared"], to=TensorProto.UINT8),
         ]
         size = self.image_size
         constants = {

@@ -7,24 +7,21 @@ both parts of the store. The exported model is composed of pieces of this very g
 import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from regraft import graphs
 from regraft.backbones import Backbone
+from regraft.engines import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text
-
-ACTIVATIONS, FEATURES = "activations", "features"
 
 
 @dataclass(frozen=True, slots=True)
 class Trunk:
-    """The frozen backbone, ready to run on the CPU."""
+    """The frozen backbone, ready to run."""
 
-    session: onnxruntime.InferenceSession
+    runner: Runner
     path: Path  # of backbone.onnx
     digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
     image_size: int
@@ -34,13 +31,13 @@ class Trunk:
     @property
     def engine(self) -> str:
         """Name and version of what computes."""
-        return f"onnxruntime {onnxruntime.__version__} (CPU)"
+        return self.runner.name
 
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
         """Run prepared images through the frozen backbone.
 
-        The backbone is in inference mode, so an image has the same values whatever else is in its batch, up to the
-        order of floating-point sums (1e-4 was never exceeded). That is what makes them safe to keep.
+        The backbone is in inference mode, so an image has the same values whatever else is in its batch: exactly on the
+        CPU, up to the order of floating-point sums on a GPU. That is what makes them safe to keep.
 
         Args:
             images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.
@@ -55,36 +52,30 @@ class Trunk:
                 f"images must be uint8 of shape (n, {self.image_size}, {self.image_size}, 3). "
                 f"Received: {images.dtype} of shape {images.shape}."
             )
-        wanted = [FEATURES, ACTIVATIONS] if with_activations else [FEATURES]
-        features, *activations = self.session.run(wanted, {"prepared": images})
-        return np.asarray(features), np.asarray(activations[0]) if activations else None
+        return self.runner.run(images, with_activations=with_activations)
 
 
-def load_trunk(backbone: Backbone, folder: Path, *, threads: int) -> Trunk:
+def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
     """Return the frozen backbone; its graph is converted from Keras once and kept in `folder`.
 
     Args:
         backbone: from `choose_backbone`.
         folder: where graphs are kept between runs.
-        threads: of ONNX Runtime within one forward pass; 0 means one per core.
     """
     path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
     seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
     if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
         write_bytes(path, _build_graph(backbone).SerializeToString(deterministic=True))
         write_text(seal, sha256_of(path))
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    # A thread that spins while it waits takes a core from the threads that decode photos.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    shapes: dict[str, Any] = {output.name: output.shape for output in session.get_outputs()}
+    outputs = onnx.load(path).graph.output
+    shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
+    height, width, channels = shapes[ACTIVATIONS][1:]
     return Trunk(
-        session=session,
+        runner=start_runner(choose_engine(backbone.engine), backbone, path),
         path=path,
         digest=sha256_of(path),
         image_size=backbone.image_size,
-        activation_shape=tuple(shapes[ACTIVATIONS][1:]),
+        activation_shape=(height, width, channels),
         feature_dim=shapes[FEATURES][1],
     )
 

@@ -9,8 +9,8 @@ from regraft.dataset import read_dataset
 from regraft.extraction import extract_missing, open_feature_store
 from regraft.features import write_features
 from regraft.files import write_json
-from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
+from regraft.views import choose_views
 from tasks.stage import Progress, stage
 
 
@@ -20,21 +20,21 @@ def cache_features(params: Params, progress: Progress) -> None:
     paths, machine = params.paths, params.machine
     dataset = read_dataset(paths.dataset)
     backbone = choose_backbone(params.backbone)
-    preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
-    store = open_feature_store(paths.store, trunk, preparation)
+    views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
+    trunk = load_trunk(backbone, paths.store / "graphs")
+    store = open_feature_store(paths.store, trunk)
     receipt = extract_missing(
         dataset,
         paths.raw,
-        preparation,
+        views,
         trunk,
         store,
         with_activations=params.fine_tune.mode != "off",
         batch_size=machine.batch_size,
         workers=machine.workers,
-        on_progress=progress("images"),
+        on_progress=progress("views"),
     )
-    write_features(paths.features, store.features, dataset)
+    write_features(paths.features, store.features, dataset, views)
     write_json(paths.reports / "features.json", receipt.as_report())
 
 

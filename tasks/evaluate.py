@@ -18,7 +18,7 @@ from tasks.stage import Progress, stage
 def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures, the pictures and the page of the model that ships."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
-    classifier = OnnxClassifier(paths.onnx, threads=machine.workers)
+    classifier = OnnxClassifier(paths.onnx)
     dataset = read_dataset(paths.dataset)
     test = dataset.of("test")
     probabilities = classifier.probabilities_of(

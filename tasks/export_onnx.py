@@ -27,7 +27,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     model = load_model(paths.model)
     is_fine_tuned = read_json(paths.reports / "fine_tune.json")["is_kept"]
-    trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
+    trunk = load_trunk(backbone, paths.store / "graphs")
     graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, is_fine_tuned=is_fine_tuned)
     parity = save_if_equal(
         paths.onnx,

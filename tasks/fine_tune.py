@@ -13,8 +13,8 @@ from regraft.finetune import NOT_FINE_TUNED, join
 from regraft.finetune import fine_tune as tune
 from regraft.networks import load_model, save_model, start_keras
 from regraft.plots import write_curve
-from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
+from regraft.views import choose_views
 from tasks.stage import Progress, stage
 
 
@@ -29,20 +29,20 @@ def fine_tune(params: Params, progress: Progress) -> None:
         result = NOT_FINE_TUNED
     else:
         dataset = read_dataset(paths.dataset).of("train", "val")
-        preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-        trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
-        store = open_feature_store(paths.store, trunk, preparation)
+        views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
+        trunk = load_trunk(backbone, paths.store / "graphs")
+        store = open_feature_store(paths.store, trunk)
         # Normally there is nothing to do: the store may have been deleted or damaged since the features were cached.
         extract_missing(
             dataset,
             paths.raw,
-            preparation,
+            views,
             trunk,
             store,
             with_activations=True,
             batch_size=machine.batch_size,
             workers=machine.workers,
-            on_progress=progress("images"),
+            on_progress=progress("views"),
         )
         epochs_done = progress("epochs")
         result = tune(
@@ -50,6 +50,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
             backbone.cut,
             dataset,
             store.activations,
+            views,
             settings,
             seed=params.seed,
             on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),

@@ -19,7 +19,7 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     production = Production(paths.production)
     if paths.onnx.exists() and production.digest == sha256_of(paths.onnx):
         return None
-    challenger = OnnxClassifier(paths.onnx, threads=workers)
+    challenger = OnnxClassifier(paths.onnx)
     test = read_dataset(paths.dataset).of("test")
 
     def accuracy(classifier: OnnxClassifier, name: str) -> float:
@@ -30,7 +30,7 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
 
     champion_accuracy = None
     if production.digest:
-        champion_accuracy = accuracy(OnnxClassifier(production.model, threads=workers), "production")
+        champion_accuracy = accuracy(OnnxClassifier(production.model), "production")
     verdict = judge(
         accuracy(challenger, "new model"), champion_accuracy, images=len(test), margin=params.promote.margin
     )

@@ -20,6 +20,7 @@ from regraft.features import Features, read_features, write_features
 from regraft.manifest import build_manifest
 from regraft.preparation import Preparation
 from regraft.trunk import Trunk, load_trunk
+from regraft.views import Augmentation, Views
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
 
@@ -85,29 +86,37 @@ def preparation() -> Preparation:
 
 
 @pytest.fixture(scope="session")
+def views(preparation: Preparation) -> Views:
+    """The centre square of every photo, and one augmented view of every training photo."""
+    return Views(preparation, Augmentation(0.35, 1.33, True, 0.2, 0.2, 0.2), count=1)
+
+
+@pytest.fixture(scope="session")
 def backbone() -> Backbone:
     """A backbone with its real weights, so that tolerances mean what they mean in use, on images small enough here."""
     # The cut is later than the default one, because TensorFlow takes seconds to trace each block above it.
-    choice = BackboneChoice(name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add")
+    choice = BackboneChoice(
+        name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add", engine="onnxruntime"
+    )
     return choose_backbone(choice)
 
 
 @pytest.fixture(scope="session")
 def trunk(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Trunk:
     """The frozen small backbone; converting it takes seconds."""
-    return load_trunk(backbone, tmp_path_factory.mktemp("graphs"), threads=1)
+    return load_trunk(backbone, tmp_path_factory.mktemp("graphs"))
 
 
 @pytest.fixture(scope="session")
 def store(
-    dataset: Dataset, raw: Path, preparation: Preparation, trunk: Trunk, tmp_path_factory: pytest.TempPathFactory
+    dataset: Dataset, raw: Path, views: Views, trunk: Trunk, tmp_path_factory: pytest.TempPathFactory
 ) -> FeatureStore:
-    """Features and activations of all photos. Do not change it."""
-    store = open_feature_store(tmp_path_factory.mktemp("store"), trunk, preparation)
+    """Features and activations of all views. Do not change it."""
+    store = open_feature_store(tmp_path_factory.mktemp("store"), trunk)
     extract_missing(
         dataset,
         raw,
-        preparation,
+        views,
         trunk,
         store,
         with_activations=True,
@@ -119,10 +128,10 @@ def store(
 
 
 @pytest.fixture(scope="session")
-def features(dataset: Dataset, store: FeatureStore, tmp_path_factory: pytest.TempPathFactory) -> Features:
-    """The pooled features of all photos."""
+def features(dataset: Dataset, store: FeatureStore, views: Views, tmp_path_factory: pytest.TempPathFactory) -> Features:
+    """The pooled features of all views."""
     path = tmp_path_factory.mktemp("features") / "features.arrow"
-    write_features(path, store.features, dataset)
+    write_features(path, store.features, dataset, views)
     return read_features(path)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from regraft.backbones import efficientnet_lite
 from regraft.backbones.cuts import checked_cut
-from regraft.config import BackboneChoice
+from regraft.config import BackboneChoice, Engine
 from regraft.errors import InvalidParams, InvalidWeights
 from regraft.files import sha256_of
 
@@ -56,6 +56,7 @@ class Backbone:
     weights: Path | None
     weights_digest: str  # SHA-256 of the file, or "random"
     cut: str
+    engine: Engine
 
     def build(self) -> "keras.Model":
         """Return the Keras model: float32 RGB 0 to 255 in, pooled features out, in inference mode, not trainable."""
@@ -103,4 +104,5 @@ def choose_backbone(choice: BackboneChoice) -> Backbone:
         weights=weights,
         weights_digest=sha256_of(weights) if weights else "random",
         cut=recipe.cut if choice.cut == "auto" else choice.cut,
+        engine=choice.engine,
     )

@@ -17,7 +17,7 @@ from regraft.files import sha256_of
 if TYPE_CHECKING:
     import keras
 
-LITE0 = BackboneChoice(name="efficientnet_lite0", weights=None, image_size=64, cut="auto")
+LITE0 = BackboneChoice(name="efficientnet_lite0", weights=None, image_size=64, cut="auto", engine="auto")
 
 
 def choose(**changes: object) -> Backbone:

@@ -5,14 +5,19 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import tensorflow as tf
 
+from regraft import extraction
+from regraft.backbones import Backbone
 from regraft.dataset import Dataset, read_photo
+from regraft.engines import TensorFlowRunner
 from regraft.errors import InvalidData
 from regraft.extraction import FeatureStore, Receipt, extract_missing, open_feature_store
-from regraft.preparation import Preparation
-from regraft.store import Namespace, key_of
+from regraft.store import Namespace
 from regraft.trunk import Trunk
+from regraft.views import Views
 
 Extract = Callable[..., Receipt]
 
@@ -25,20 +30,26 @@ def few(dataset: Dataset) -> Dataset:
 
 
 @pytest.fixture
-def extract(raw: Path, preparation: Preparation, trunk: Trunk, tmp_path: Path) -> Extract:
+def extract(raw: Path, views: Views, trunk: Trunk, tmp_path: Path) -> Extract:
     """A function that runs the extraction on a store of its own, opened anew as by another process."""
 
     def run(
-        dataset: Dataset, *, activations: bool = True, batch_size: int = 4, raw: Path = raw, on_progress=lambda *_: None
+        dataset: Dataset,
+        *,
+        count: int = 0,
+        activations: bool = True,
+        raw: Path = raw,
+        trunk: Trunk = trunk,
+        on_progress=lambda *_: None,
     ):
         return extract_missing(
             dataset,
             raw,
-            preparation,
+            replace(views, count=count),
             trunk,
-            open_feature_store(tmp_path, trunk, preparation),
+            open_feature_store(tmp_path, trunk),
             with_activations=activations,
-            batch_size=batch_size,
+            batch_size=3,
             workers=2,
             on_progress=on_progress,
         )
@@ -47,35 +58,48 @@ def extract(raw: Path, preparation: Preparation, trunk: Trunk, tmp_path: Path) -
 
 
 @pytest.fixture
-def opened(trunk: Trunk, preparation: Preparation, tmp_path: Path) -> Callable[[], FeatureStore]:
+def opened(trunk: Trunk, tmp_path: Path) -> Callable[[], FeatureStore]:
     """A function that opens the store that `extract` fills."""
-    return lambda: open_feature_store(tmp_path, trunk, preparation)
+    return lambda: open_feature_store(tmp_path, trunk)
 
 
-def keys(dataset: Dataset) -> list[bytes]:
-    return [key_of(digest) for digest in dataset.rows.digest]
+@pytest.fixture
+def keys(views: Views) -> Callable[..., list[bytes]]:
+    """A function that returns the keys of one view of every image."""
+    return lambda dataset, view=0: [views.key(digest, view) for digest in dataset.rows.digest]
 
 
-@pytest.mark.parametrize("batch_size", [1, 5])
-def test_an_image_has_the_same_features_in_any_batch(extract, opened, few, store, batch_size):
-    extract(few, batch_size=batch_size)  # `store` was filled by sixteens
-    ours, theirs = opened().features.read(keys(few)), store.features.read(keys(few))
-    # float32 sums may be added in another order; values are of size one. 1e-4 is what regraft/trunk.py promises.
-    assert np.abs(ours - theirs).max() <= 1e-4
+@pytest.fixture(scope="session")
+def batching(trunk: Trunk, backbone: Backbone) -> Trunk:
+    """The same backbone where one thread makes all forward passes, as on a GPU."""
+    return replace(trunk, runner=TensorFlowRunner(backbone))
 
 
-def test_an_image_has_the_same_activations_in_any_batch(extract, opened, few, store):
-    trained_on = few.of("train", "val")
-    extract(few, batch_size=1)
-    ours, theirs = (part.activations.read(keys(trained_on)).astype(np.float32) for part in (opened(), store))
+def test_an_image_has_exactly_the_same_values_whatever_else_is_computed(extract, opened, few, store, keys):
+    extract(few.head(3))
+    extract(few)  # `store` was filled with more images in one go
+    ours, trained_on = opened(), keys(few.of("train", "val"))
+    assert np.array_equal(ours.features.read(keys(few)), store.features.read(keys(few)))
+    assert np.array_equal(ours.activations.read(trained_on), store.activations.read(trained_on))
+
+
+def test_tensorflow_computes_the_same_in_batches(extract, few, batching, store, keys, views, tmp_path):
+    receipt = extract(few, count=1, trunk=batching)
+    theirs = open_feature_store(tmp_path, batching)
+    wanted = [*keys(few), *keys(few.of("train"), 1)]
+    # float32 through fifty layers, summed in another order by another engine; values are of size one.
+    assert np.abs(theirs.features.read(wanted) - store.features.read(wanted)).max() <= 1e-4
+    trained_on = [*keys(few.of("train", "val")), *keys(few.of("train"), 1)]
+    ours = [part.activations.read(trained_on).astype(np.float32) for part in (theirs, store)]
     # float16 has 11 bits, so a value that lies between two may be rounded to either: 2 ** -10 of its size.
-    assert np.allclose(ours, theirs, rtol=2**-10, atol=1e-4)
+    assert np.allclose(*ours, rtol=2**-10, atol=1e-4)
+    assert receipt.engine == f"tensorflow {tf.__version__} (CPU)"
 
 
-def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, raw, preparation, trunk):
+def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, raw, preparation, trunk, views):
     photo = dataset.photos()[7]
     alone, _ = trunk.run(preparation(read_photo(raw, photo))[None], with_activations=False)
-    assert np.abs(store.features.read([key_of(photo.digest)]) - alone).max() <= 1e-4  # as above
+    assert np.array_equal(store.features.read([views.key(photo.digest, 0)]), alone)
 
 
 def test_a_second_run_computes_nothing(extract, few, monkeypatch):
@@ -92,8 +116,36 @@ def test_only_new_images_cost_a_forward_pass(extract, few, monkeypatch):
     monkeypatch.setattr(
         Trunk, "run", lambda self, images, **options: passed.append(len(images)) or run(self, images, **options)
     )
-    extract(few, batch_size=2)
-    assert passed == [2, 1]
+    extract(few)
+    assert passed == [1, 1, 1]
+
+
+def test_more_views_cost_forward_passes_for_the_new_ones_only(extract, opened, few, keys):
+    extract(few, count=1)
+    receipt, train = extract(few, count=3), few.of("train")
+    assert receipt.computed == 2 * len(train)
+    assert opened().features.missing([*keys(few), *keys(train, 1), *keys(train, 2), *keys(train, 3)]) == []
+
+
+def test_only_training_images_are_augmented(extract, opened, few, keys):
+    receipt = extract(few, count=1)
+    rest = few.of("val", "test")
+    assert opened().features.missing(keys(rest, 1)) == keys(rest, 1)
+    assert (receipt.views, receipt.rows) == (2, len(few) + len(few.of("train")))
+
+
+def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
+    read, seen = extraction.read_photo, []
+    monkeypatch.setattr(extraction, "read_photo", lambda raw, photo: seen.append(photo.digest) or read(raw, photo))
+    extract(few, count=3)
+    assert sorted(seen) == sorted(few.rows.digest)
+
+
+def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
+    row = few.of("train").rows.head(1)
+    for splits in (["test", "train"], ["train", "test"]):
+        extract(Dataset(pd.concat([row, row]).assign(split=splits), few.class_names), count=1)
+        assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
 
 
 def test_a_file_that_is_there_twice_is_computed_once(extract, few):
@@ -118,11 +170,11 @@ def test_a_receipt_adds_up(extract, few):
 def test_progress_counts_what_has_to_be_computed(extract, few):
     extract(few.head(3))
     calls = []
-    extract(few, batch_size=2, on_progress=lambda *call: calls.append(call))
-    assert calls == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    extract(few, on_progress=lambda *call: calls.append(call))
+    assert calls == [(done, 5) for done in range(6)]
 
 
-def test_test_images_have_features_and_no_activations(extract, opened, few):
+def test_test_images_have_features_and_no_activations(extract, opened, few, keys):
     extract(few)
     assert opened().features.missing(keys(few)) == []
     assert opened().activations.missing(keys(few)) == keys(few.of("test"))
@@ -133,7 +185,7 @@ def test_without_fine_tuning_no_activations_are_kept(extract, opened, few):
     assert len(opened().activations) == 0
 
 
-def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extract, opened, few):
+def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extract, opened, few, keys):
     extract(few, activations=False)
     receipt = extract(few)
     assert receipt.computed == len(few.of("train", "val"))
@@ -141,7 +193,7 @@ def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extrac
 
 
 @pytest.mark.parametrize("part", ["features", "activations"])
-def test_a_damaged_shard_is_set_aside_and_its_images_are_computed_again(extract, opened, few, part):
+def test_a_damaged_shard_is_set_aside_and_its_images_are_computed_again(extract, opened, few, part, keys):
     extract(few)
     before = opened().features.read(keys(few))
     folder = getattr(opened(), part).folder
@@ -151,12 +203,12 @@ def test_a_damaged_shard_is_set_aside_and_its_images_are_computed_again(extract,
     shard.write_bytes(contents)
     receipt = extract(few)
     assert receipt.computed == (8 if part == "features" else len(few.of("train", "val")))
-    assert np.abs(opened().features.read(keys(few)) - before).max() <= 1e-4  # as above
+    assert np.array_equal(opened().features.read(keys(few)), before)
     assert [path.suffix for path in folder.iterdir() if path.stem == shard.stem] == [".damaged"]
 
 
 @pytest.mark.parametrize("last", [1, 2])
-def test_after_a_kill_between_the_two_writes_the_next_run_completes_both(extract, opened, few, monkeypatch, last):
+def test_after_a_kill_between_the_two_writes_the_next_run_completes_both(extract, opened, few, monkeypatch, last, keys):
     class Killed(BaseException): ...
 
     calls, flush = [], Namespace.flush
@@ -197,16 +249,14 @@ def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
     [{"digest": "other graph"}, {"feature_dim": 640}, {"activation_shape": (2, 2, 112)}],
     ids=lambda change: next(iter(change)),
 )
-def test_another_backbone_has_a_store_of_its_own(trunk, preparation, tmp_path, change):
-    ours, theirs = (open_feature_store(tmp_path, one, preparation) for one in (trunk, replace(trunk, **change)))
+def test_another_backbone_has_a_store_of_its_own(trunk, tmp_path, change):
+    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, replace(trunk, **change)))
     assert (ours.features.folder, ours.activations.folder) != (theirs.features.folder, theirs.activations.folder)
 
 
-@pytest.mark.parametrize("other", [Preparation(64, 1.0), Preparation(65, 0.875)])
-def test_another_preprocessing_has_a_store_of_its_own(trunk, preparation, tmp_path, other):
-    ours, theirs = (open_feature_store(tmp_path, trunk, one) for one in (preparation, other))
+def test_another_engine_has_a_store_of_its_own(trunk, batching, tmp_path):
+    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, batching))
     assert ours.features.folder != theirs.features.folder
-    assert ours.activations.folder != theirs.activations.folder
 
 
 def test_the_report_is_rounded_to_milliseconds():

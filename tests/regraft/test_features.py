@@ -3,43 +3,48 @@ import pytest
 
 from regraft import features as module
 from regraft.features import read_features, write_features
-from regraft.store import key_of
 
 
-def test_features_come_back_in_the_order_of_the_data_set(features, dataset, store):
-    assert features.digests == list(dataset.rows.digest)
-    assert np.array_equal(features.values, store.features.read([key_of(digest) for digest in features.digests]))
+def test_features_come_back_view_by_view_in_the_order_of_the_data_set(features, dataset):
+    assert features.digests == [*dataset.rows.digest, *dataset.of("train").rows.digest]
+    assert list(features.views) == [0] * len(dataset) + [1] * len(dataset.of("train"))
+
+
+def test_features_are_those_of_their_view(features, store, views):
+    keys = [views.key(digest, view) for digest, view in zip(features.digests, features.views.tolist(), strict=True)]
+    assert np.array_equal(features.values, store.features.read(keys))
 
 
 def test_labels_and_splits_come_back(features, dataset):
-    assert list(features.splits) == list(dataset.rows.split)
-    assert list(features.class_indices) == list(dataset.rows.class_index)
+    train = dataset.of("train").rows
+    assert list(features.splits) == [*dataset.rows.split, *train.split]
+    assert list(features.class_indices) == [*dataset.rows.class_index, *train.class_index]
     assert features.class_names == dataset.class_names
 
 
-@pytest.mark.parametrize(("split", "count"), [("train", 18), ("val", 9), ("test", 9)])
+@pytest.mark.parametrize(("split", "count"), [("train", 36), ("val", 9), ("test", 9)])
 def test_a_split_has_its_own_rows_only(features, dataset, split, count):
     values, class_indices = features.of(split)
     assert values.shape == (count, 1280)
-    assert list(class_indices) == list(dataset.of(split).rows.class_index)
+    assert list(class_indices) == list(dataset.of(split).rows.class_index) * (2 if split == "train" else 1)
 
 
-def test_a_file_of_many_parts_is_read_as_one(features, dataset, store, tmp_path, monkeypatch):
+def test_a_file_of_many_parts_is_read_as_one(features, dataset, store, views, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_WRITE_ROWS", 7)
-    write_features(tmp_path / "features.arrow", store.features, dataset)
+    write_features(tmp_path / "features.arrow", store.features, dataset, views)
     assert np.array_equal(read_features(tmp_path / "features.arrow").values, features.values)
 
 
-def test_equal_features_give_equal_bytes(dataset, store, tmp_path):
+def test_equal_features_give_equal_bytes(dataset, store, views, tmp_path):
     for name in ("one", "two"):
-        write_features(tmp_path / name, store.features, dataset)
+        write_features(tmp_path / name, store.features, dataset, views)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, store, tmp_path):
+def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, store, views, tmp_path):
     path = tmp_path / "features.arrow"
     path.write_text("old")
     stranger = dataset.rows.assign(digest=dataset.rows.digest.where(dataset.rows.index != 5, "0" * 64))
     with pytest.raises(KeyError):
-        write_features(path, store.features, type(dataset)(stranger, dataset.class_names))
+        write_features(path, store.features, type(dataset)(stranger, dataset.class_names), views)
     assert path.read_text() == "old"

@@ -1,9 +1,12 @@
-from dataclasses import asdict
+from collections import Counter
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from regraft import finetune
 from regraft.config import FineTune, TrainHead
 from regraft.dataset import read_photo
 from regraft.finetune import NOT_FINE_TUNED, FineTuned, fine_tune, join
@@ -43,14 +46,14 @@ def head(features, tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tuned(backbone, dataset, head, store):
+def tuned(backbone, dataset, head, store, views):
     """The weights before fine-tuning, the network after it, and what came of it."""
     model = load(head, backbone)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     return (
         before,
         model,
-        fine_tune(model, backbone.cut, dataset, store.activations, SETTINGS, seed=0, on_epoch=lambda _: None),
+        fine_tune(model, backbone.cut, dataset, store.activations, views, SETTINGS, seed=0, on_epoch=lambda _: None),
     )
 
 
@@ -67,6 +70,25 @@ def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features
     joined = load(head, backbone)(image, training=False)
     # The features come from ONNX Runtime, in float32 summed in another order.
     assert np.asarray(joined) == pytest.approx(load_model(head).predict(features.values[:1], verbose=0), abs=1e-4)
+
+
+def test_every_view_of_every_image_is_seen_equally_often(dataset, store, views):
+    train_set, views = dataset.of("train"), replace(views, count=2)
+    seen = []
+    reader = SimpleNamespace(read=lambda keys: seen.extend(keys) or np.zeros(1))
+    load = finetune._loader(train_set, reader, views, seed=0)  # type: ignore[arg-type]
+    for epoch in range(6):
+        load(np.arange(len(train_set)), epoch)
+    assert set(Counter(seen).values()) == {2}
+    assert len(set(seen)) == 3 * len(train_set)
+
+
+def test_an_epoch_is_a_mix_of_views(dataset, views):
+    train_set = dataset.of("train")
+    seen = []
+    reader = SimpleNamespace(read=lambda keys: seen.extend(keys) or np.zeros(1))
+    finetune._loader(train_set, reader, views, seed=0)(np.arange(len(train_set)), 0)  # type: ignore[arg-type]
+    assert {key[-1] for key in seen} == {0, 1}
 
 
 def test_the_curve_starts_at_the_head_alone(tuned, head, features):
@@ -99,10 +121,10 @@ def test_fine_tuning_helps_on_photos_that_differ_by_colour(tuned):
     assert result.best.val.is_better_than(result.curve[0].val)
 
 
-def test_fine_tuning_gives_equal_weights_twice(tuned, head, backbone, dataset, store):
+def test_fine_tuning_gives_equal_weights_twice(tuned, head, backbone, dataset, store, views):
     _, model, _ = tuned
     again = load(head, backbone)
-    fine_tune(again, backbone.cut, dataset, store.activations, SETTINGS, seed=0, on_epoch=lambda _: None)
+    fine_tune(again, backbone.cut, dataset, store.activations, views, SETTINGS, seed=0, on_epoch=lambda _: None)
     assert all(np.array_equal(*pair) for pair in zip(again.get_weights(), model.get_weights(), strict=True))
 
 

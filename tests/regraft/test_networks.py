@@ -7,8 +7,9 @@ import pytest
 from keras import layers
 
 from regraft.files import write_text
-from regraft.metrics import Score
+from regraft.metrics import Score, score
 from regraft.networks import (
+    batches_in_memory,
     batches_in_order,
     batches_of,
     compile_classifier,
@@ -37,9 +38,16 @@ def trained(seed: int) -> keras.Model:
     start_keras(seed)
     model = build()
     compile_classifier(model, learning_rate=0.01, weight_decay=0.01, label_smoothing=0.1)
-    batches = batches_of(VALUES.__getitem__, CLASSES, num_classes=3, batch_size=16, seed=seed)
-    val = (VALUES, CLASSES)
-    train(model, batches, val, epochs=2, patience=9, is_better=Score.is_better_than, on_epoch=lambda _: None)
+    batches = batches_of(lambda chosen, _: VALUES[chosen], CLASSES, num_classes=3, batch_size=16, seed=seed)
+    train(
+        model,
+        batches,
+        lambda: score(CLASSES, model.predict(VALUES, verbose=0)),
+        epochs=2,
+        patience=9,
+        is_better=Score.is_better_than,
+        on_epoch=lambda _: None,
+    )
     return model
 
 
@@ -68,16 +76,18 @@ class Trainee:
     """A model of one weight, the number of its epochs; after each it is right about a given share of the images."""
 
     def __init__(self, accuracies: list[float]) -> None:
-        self.accuracies, self.weights = accuracies, [np.array(0)]
+        self.accuracies, self.weights, self.stop_training = accuracies, [np.array(0)], False
 
-    def predict(self, images: int, verbose: int) -> np.ndarray:
-        right = np.arange(images) < round(images * self.accuracies[int(self.weights[0])])
-        return np.eye(2)[right.astype(int)]
+    def score(self) -> Score:
+        accuracy = self.accuracies[int(self.weights[0])]
+        return Score(accuracy, 1 - accuracy)
 
-    def fit(self, batches: object, *, initial_epoch: int, epochs: int, **_: object):
-        assert epochs == initial_epoch + 1
-        self.weights = [self.weights[0] + 1]
-        return type("History", (), {"history": {"loss": [1.0 / epochs]}})
+    def fit(self, batches: object, *, epochs: int, callbacks: list, **_: object) -> None:
+        for epoch in range(epochs):
+            self.weights = [self.weights[0] + 1]
+            callbacks[0].on_epoch_end(epoch, {"loss": 1.0 / (epoch + 1)})
+            if self.stop_training:
+                break
 
     def get_weights(self) -> list[np.ndarray]:
         return self.weights
@@ -88,11 +98,11 @@ class Trainee:
 
 def run(accuracies: list[float], *, patience: int = 9, on_epoch=lambda _: None):
     """Train with the given accuracies on val, the first one before training; return model, curve and best epoch."""
-    model, val = Trainee(accuracies), (10, np.ones(10, int))
+    model = Trainee(accuracies)
     return model, *train(
         model,  # type: ignore[arg-type]
         None,
-        val,
+        model.score,
         epochs=len(accuracies) - 1,
         patience=patience,
         is_better=Score.is_better_than,
@@ -156,7 +166,7 @@ def visited(batches) -> list[int]:
 
 
 def numbers(count: int, *, seed: int = 0):
-    return batches_of(lambda chosen: chosen, np.arange(count), num_classes=count, batch_size=4, seed=seed)
+    return batches_of(lambda chosen, _: chosen, np.arange(count), num_classes=count, batch_size=4, seed=seed)
 
 
 def test_every_image_is_visited_once_per_epoch():
@@ -235,3 +245,25 @@ def test_a_file_cannot_bring_code_of_its_own(tmp_path):
     keras.Model(image, layers.Lambda(lambda x: x + 1)(image)).save(path)
     with pytest.raises(ValueError, match=r"(?i)lambda.*unsafe|unsafe.*lambda"):
         load_model(path)
+
+
+def in_memory(seed: int) -> list[np.ndarray]:
+    batches = batches_in_memory(VALUES, CLASSES, num_classes=3, batch_size=16, seed=seed)
+    return [np.concatenate([values for values, _ in batches.as_numpy_iterator()]) for _ in range(2)]
+
+
+def test_in_memory_every_image_is_visited_once_per_epoch_in_a_new_order():
+    first, second = in_memory(seed=0)
+    assert not np.array_equal(first, second)
+    assert np.sort(first, axis=0).tolist() == np.sort(second, axis=0).tolist() == np.sort(VALUES, axis=0).tolist()
+
+
+def test_in_memory_the_order_follows_from_the_seed():
+    assert np.array_equal(in_memory(seed=0), in_memory(seed=0))
+    assert not np.array_equal(in_memory(seed=0), in_memory(seed=1))
+
+
+def test_in_memory_the_targets_are_those_of_the_inputs():
+    batches = batches_in_memory(VALUES, CLASSES, num_classes=3, batch_size=16, seed=0)
+    for values, targets in batches.as_numpy_iterator():
+        assert list(targets.argmax(axis=1)) == list((values[:, 0] > 0).astype(int) + (values[:, 1] > 0))
