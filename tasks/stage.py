@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
@@ -230,7 +231,7 @@ def prefect_progress(name: str) -> Iterator[Progress]:
         def progress(what: str) -> Report:
             on_terminal = terminal(what)
             artifact: UUID | None = None
-            last = 0.0
+            start = last = time.monotonic()
 
             def report(done: int, total: int) -> None:
                 nonlocal artifact, last
@@ -242,7 +243,8 @@ def prefect_progress(name: str) -> Iterator[Progress]:
                     key = re.sub(r"[^a-z0-9]+", "-", f"{name} {what} progress".lower())
                     artifact = cast(UUID, create_progress_artifact(percent, key=key, description=f"{name}: {what}"))
                 elif done == total or time.monotonic() - last > _PROGRESS_SECONDS:
-                    update_progress_artifact(artifact, percent, description=f"{name}: {done} of {total} {what}")
+                    words = f"{name}: {done} of {total} {what}{_pace(done, total, time.monotonic() - start)}"
+                    update_progress_artifact(artifact, percent, description=words)
                 else:
                     return
                 last = time.monotonic()
@@ -250,6 +252,14 @@ def prefect_progress(name: str) -> Iterator[Progress]:
             return report
 
         yield progress
+
+
+def _pace(done: int, total: int, seconds: float) -> str:
+    """How fast it goes and how long it will take, in words."""
+    if not done or seconds < _PROGRESS_SECONDS:
+        return ""
+    left = timedelta(seconds=round((total - done) * seconds / done))
+    return f", {done / seconds:.1f} a second, {left} left"
 
 
 def raise_cause(error: Exception) -> NoReturn:
