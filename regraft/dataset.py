@@ -111,8 +111,8 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
             "digest": used.digest,
             "path": used.path,
             "class_name": used.label,
-            "class_index": [class_names.index(label) for label in used.label],
-            "split": [split(digest, user_split) for digest, user_split in zip(used.digest, used.split, strict=True)],
+            "class_index": pd.Categorical(used.label, categories=class_names).codes,
+            "split": list(map(split, used.digest.tolist(), used.split.tolist())),
         }
     ).astype(COLUMNS)
     rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(

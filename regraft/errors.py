@@ -35,3 +35,9 @@ class Busy(RegraftError):
 
 class WrongFolder(RegraftError):
     """The command was started outside the project's root folder."""
+
+
+def some(items: list[str], count: int = 5) -> str:
+    """The first few of many, as text."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return "; ".join(items[:count]) + more

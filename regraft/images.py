@@ -1,5 +1,6 @@
 """Photos as files: what they hold, and their pixels as a person sees them."""
 
+import errno
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -38,13 +39,16 @@ class ImageFacts:
 
 
 def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
-    """Decode a file completely and return what it is; a bad file is a `problem`, never an exception.
+    """Decode a file completely and return what it is; bad contents are a `problem`, never an exception.
 
     The content decides, not the name. Complete decoding is what finds truncated files: their headers are fine.
 
     Args:
         path: any file.
         max_pixels: images with more pixels are not decoded, whatever their header promises.
+
+    Raises:
+        OSError: the machine failed (disk, network, permission, memory), which says nothing about the contents.
     """
     facts: dict[str, object] = {}
     try:
@@ -62,6 +66,9 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
         empty = path.stat().st_size == 0
         return ImageFacts(problem="the file is empty" if empty else "not an image that can be read")
     except Exception as error:  # decoders raise anything on hostile bytes, and the file is reported by name
+        if _is_of_the_machine(error):
+            number = getattr(error, "errno", None) or errno.ENOMEM
+            raise OSError(number, os.strerror(number)) from error
         return ImageFacts(**facts, problem=f"cannot be decoded: {_one_line(error)}")  # type: ignore[arg-type]
     return ImageFacts(**facts)  # type: ignore[arg-type]
 
@@ -119,9 +126,9 @@ def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
 
 
 def _orientation(image: Image.Image) -> int:
-    # Cameras and editors write all kinds of things into this tag; only a number turns the image.
+    # Cameras and editors write all kinds of things into this tag; only a number, of 16 bits by the standard, turns it.
     value = image.getexif().get(_EXIF_ORIENTATION, 1)
-    return value if isinstance(value, int) else 1
+    return value if isinstance(value, int) and 0 <= value < 2**16 else 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -139,6 +146,14 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _is_of_the_machine(error: Exception) -> bool:
+    """Whether memory, the disk or the network is to blame and not the file."""
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return True
+    # Decoders' own errors have no number; EINVAL is a seek to where hostile bytes point.
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
 def _one_line(error: Exception) -> str:

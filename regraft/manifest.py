@@ -7,18 +7,17 @@ A data folder has one of three layouts, and which one is found out by looking:
 """
 
 import csv
-import os
 import unicodedata
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
 
-from regraft.errors import InvalidData
-from regraft.files import replacing, sha256_of
-from regraft.images import in_threads, inspect, looks_like_an_image
+from regraft.errors import InvalidData, some
+from regraft.files import replacing
+from regraft.scan import FileFacts, scan, walk
 from regraft.splits import SPLIT_NAMES
 
 LABELS_FILE = "labels.csv"
@@ -37,28 +36,35 @@ COLUMNS = {
     "orientation": "Int64",
     "frames": "Int64",
 }
+_FACTS = ("digest", "bytes", "format", "width", "height", "mode", "orientation", "frames")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A file and what the layout says of it; `reason` is set where the layout gives it no label."""
 
-    path: PurePosixPath
+    path: str  # relative to the data folder, with forward slashes
     label: str | None = None
     split: str | None = None
     reason: str | None = None
 
 
 def build_manifest(
-    root: Path, *, max_pixels: int, workers: int, on_progress: Callable[[int, int], None]
+    root: Path,
+    *,
+    max_pixels: int,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+    kept: Path | None = None,
 ) -> tuple[str, pd.DataFrame]:
-    """Read every file under `root` once and return the layout's name and the manifest.
+    """Return the layout's name and the manifest; a file that is unchanged since the last time is not read again.
 
     Args:
         root: the data folder.
         max_pixels: larger images are quarantined without decoding them.
         workers: threads; 0 means one per core.
         on_progress: called with the number of files done and their total.
+        kept: where `regraft.scan` keeps what it found; with None every file is read.
 
     Returns:
         "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path.
@@ -67,10 +73,15 @@ def build_manifest(
         InvalidData: there is no such folder or nothing in it, a path leaves it, or labels.csv contradicts it.
     """
     layout, files = find_files(root)
-    rows = []
-    for row in in_threads(lambda file: _row(root, file, max_pixels), files, workers=workers):
-        rows.append(row)
-        on_progress(len(rows), len(files))
+    facts = scan(
+        root,
+        [file.path for file in files if _is_looked_into(file.path)],
+        kept=kept,
+        max_pixels=max_pixels,
+        workers=workers,
+        on_progress=on_progress,
+    )
+    rows = [_row(file, facts.get(file.path)) for file in files]
     return layout, pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -90,10 +101,10 @@ def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
 def find_files(root: Path) -> tuple[str, list[Found]]:
     """Return the layout's name and every file below `root`, ordered by path, with label and split where it has them."""
     check_folder(root)
-    paths = sorted(_walk(root))
+    paths = sorted(walk(root), key=lambda path: path.split("/"))
     if not paths:
         raise InvalidData(f"the data folder {root} is empty. Put one folder of photos per class into it.")
-    if PurePosixPath(LABELS_FILE) in paths:
+    if LABELS_FILE in paths:
         return "labels", _from_labels_file(root, paths)
     if _has_split_folders(paths):
         return "splits", [_from_split_folders(path) for path in paths]
@@ -109,66 +120,41 @@ def check_folder(root: Path) -> None:
         )
 
 
-def _walk(root: Path) -> Iterator[PurePosixPath]:
-    """Every file below `root`, except in hidden folders; nothing outside `root` is ever opened."""
-    outside = []
-    resolved_root = root.resolve()
-    for folder, subfolders, names in os.walk(root):
-        # .git, .ipynb_checkpoints and macOS archives hold copies of images that nobody meant as data.
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith(".") and name != "__MACOSX")
-        for name in [*subfolders, *names]:
-            path = Path(folder, name)
-            if path.is_symlink() and (path.is_dir() or not _resolved(path).is_relative_to(resolved_root)):
-                outside.append(f"{path} -> {path.readlink()}")
-        yield from (PurePosixPath(Path(folder, name).relative_to(root).as_posix()) for name in names)
-    if outside:
-        raise InvalidData(
-            f"links in the data folder must not leave it or stand for a folder. Found {len(outside)}: "
-            f"{_some(outside)}. Replace each by a copy of what it points to."
-        )
-
-
-def _resolved(link: Path) -> Path:
-    try:
-        return link.resolve()
-    except (RuntimeError, OSError):  # a link to itself leads nowhere; it is quarantined with other unreadable files
-        return link.absolute().parent.resolve() / link.name
-
-
-def _has_split_folders(paths: list[PurePosixPath]) -> bool:
+def _has_split_folders(paths: list[str]) -> bool:
     """Whether every folder at the top is named as a split, train is among them, and they hold folders of their own."""
-    nested = [path.parts for path in paths if len(path.parts) > 1]
+    nested = [parts for path in paths if len(parts := path.split("/")) > 1]
     tops = {parts[0].lower() for parts in nested}
     return "train" in tops and tops <= SPLIT_NAMES.keys() and any(len(parts) > 2 for parts in nested)
 
 
-def _from_class_folders(path: PurePosixPath) -> Found:
-    if len(path.parts) < 2:
+def _from_class_folders(path: str) -> Found:
+    class_name, inside, _ = path.partition("/")
+    if not inside:
         return Found(path, reason="not inside a class folder")
-    return Found(path, label=_normalised(path.parts[0]))
+    return Found(path, label=_normalised(class_name))
 
 
-def _from_split_folders(path: PurePosixPath) -> Found:
-    if len(path.parts) < 3:
+def _from_split_folders(path: str) -> Found:
+    parts = path.split("/")
+    if len(parts) < 3:
         return Found(path, reason="not inside a class folder of a split")
-    return Found(path, label=_normalised(path.parts[1]), split=SPLIT_NAMES[path.parts[0].lower()])
+    return Found(path, label=_normalised(parts[1]), split=SPLIT_NAMES[parts[0].lower()])
 
 
-def _from_labels_file(root: Path, paths: list[PurePosixPath]) -> list[Found]:
+def _from_labels_file(root: Path, paths: list[str]) -> list[Found]:
     listed = _read_labels(root / LABELS_FILE)
     present = set(paths)
-    missing = [str(path) for path in listed if path not in present]
+    missing = [path for path in listed if path not in present]
     if missing:
         raise InvalidData(
-            f"{root / LABELS_FILE} names {len(missing)} file(s) that are not in {root}: {_some(missing)}. Add the "
+            f"{root / LABELS_FILE} names {len(missing)} file(s) that are not in {root}: {some(missing)}. Add the "
             f"files, or remove their lines. Paths are relative to {root}."
         )
-    rest = (Found(path, reason=f"not listed in {LABELS_FILE}") for path in paths if path not in listed)
-    return sorted([*listed.values(), *rest], key=lambda found: found.path)
+    return [listed.get(path) or Found(path, reason=f"not listed in {LABELS_FILE}") for path in paths]
 
 
-def _read_labels(path: Path) -> dict[PurePosixPath, Found]:
-    listed: dict[PurePosixPath, Found] = {}
+def _read_labels(path: Path) -> dict[str, Found]:
+    listed: dict[str, Found] = {}
     problems = []
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
@@ -191,7 +177,7 @@ def _read_labels(path: Path) -> dict[PurePosixPath, Found]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidData(f"{path} is not a CSV file in UTF-8: {error}. Save it as such.") from None
     if problems:
-        raise InvalidData(f"{path} has {len(problems)} line(s) to mend: {_some(problems)}.")
+        raise InvalidData(f"{path} has {len(problems)} line(s) to mend: {some(problems)}.")
     return listed
 
 
@@ -208,32 +194,31 @@ def _listed(row: dict[str | None, Any]) -> Found:
         raise ValueError(f"{text} has no label")
     if split and split.lower() not in SPLIT_NAMES:
         raise ValueError(f"split of {text} must be train, val or test, or empty. Received: {split!r}")
-    return Found(path, label=_normalised(label), split=SPLIT_NAMES[split.lower()] if split else None)
+    return Found(str(path), label=_normalised(label), split=SPLIT_NAMES[split.lower()] if split else None)
 
 
-def _row(root: Path, found: Found, max_pixels: int) -> dict[str, object]:
-    path = root / found.path
-    # A name that is not UTF-8 cannot be written into any report; it is shown with the bytes escaped.
-    shown = _escaped(str(found.path))
-    row: dict[str, object] = {"path": shown, "label": found.label and _escaped(found.label), "split": found.split}
-    row |= {"digest": "", "bytes": 0}
-    if path.name.startswith("."):
-        return row | {"verdict": "ignore", "reason": "hidden file"}  # .DS_Store, and macOS' ._photo.jpg beside photos
-    if shown != str(found.path):
+def _is_looked_into(path: str) -> bool:
+    # .DS_Store, and macOS' ._photo.jpg beside photos; a name that is not UTF-8 cannot be written into any report.
+    return not _is_hidden(path) and _escaped(path) == path
+
+
+def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
+    row: dict[str, object] = {"path": _escaped(found.path), "label": found.label and _escaped(found.label)}
+    row |= {"split": found.split, "digest": "", "bytes": 0}
+    if facts is None and _is_hidden(found.path):
+        return row | {"verdict": "ignore", "reason": "hidden file"}
+    if facts is None:
         return row | {"verdict": "quarantine", "reason": "the name is not UTF-8; rename the file or its folder"}
-    if not path.is_file():
-        return row | {"verdict": "quarantine", "reason": "neither a file nor a folder"}
-    try:
-        row |= {"digest": sha256_of(path), "bytes": path.stat().st_size}
-        facts = inspect(path, max_pixels=max_pixels)
-        row |= {name: getattr(facts, name) for name in ("format", "width", "height", "mode", "orientation", "frames")}
-        if facts.problem and not facts.format and not looks_like_an_image(path):
-            return row | {"verdict": "ignore", "reason": "not an image"}
-    except OSError as error:
-        return row | {"verdict": "quarantine", "reason": f"cannot be read: {error.strerror}"}
+    row |= {name: getattr(facts, name) for name in _FACTS}
+    if not facts.meant_as_image:
+        return row | {"verdict": "ignore", "reason": "not an image"}
     if facts.problem or found.reason:
         return row | {"verdict": "quarantine", "reason": facts.problem or found.reason}
     return row | {"verdict": "use", "reason": None}
+
+
+def _is_hidden(path: str) -> bool:
+    return path.rpartition("/")[2].startswith(".")
 
 
 def _escaped(name: str) -> str:
@@ -243,9 +228,3 @@ def _escaped(name: str) -> str:
 def _normalised(class_name: str) -> str:
     # macOS writes an accented letter as two code points, others as one: the same class must not become two.
     return unicodedata.normalize("NFC", class_name).strip()
-
-
-def _some(items: list[str], count: int = 5) -> str:
-    """The first few of many, as text."""
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return "; ".join(items[:count]) + more

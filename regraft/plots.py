@@ -95,18 +95,15 @@ def contact_sheet(
     path: Path, dataset: Dataset, raw: Path, preparation: Preparation, *, on_progress: Callable[[int, int], None]
 ) -> None:
     """Draw a few training images of each class as the network is given them, a row per class."""
-    train = dataset.of("train").photos()
-    names = dataset.class_names[:_MAX_CLASSES]
-    shown = {name: [photo for photo in train if photo.class_name == name][:_PER_CLASS] for name in names}
-    total, done = sum(map(len, shown.values())), 0
-    tiles: list[list[tuple[np.ndarray, str]]] = []
-    for name, photos in shown.items():
-        tiles.append([])
-        for photo in photos:
-            tiles[-1].append((preparation(read_photo(raw, photo)), "" if tiles[-1] else name))
-            done += 1
-            on_progress(done, total)
-    _save_sheet(path, tiles)
+    train = dataset.of("train").rows
+    first = train[train.class_index < _MAX_CLASSES].groupby("class_index").head(_PER_CLASS)
+    photos = Dataset(first.sort_values("class_index", kind="stable"), dataset.class_names).photos()
+    tiles: dict[str, list[tuple[np.ndarray, str]]] = {}
+    for done, photo in enumerate(photos, start=1):
+        line = tiles.setdefault(photo.class_name, [])
+        line.append((preparation(read_photo(raw, photo)), "" if line else photo.class_name))
+        on_progress(done, len(photos))
+    _save_sheet(path, list(tiles.values()))
 
 
 def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, raw: Path, *, count: int) -> None:

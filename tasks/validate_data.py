@@ -1,6 +1,7 @@
 """Stage 1 of 7: look at every file in the data folder, and stop if the images cannot be trained on.
 
-Reads data/raw; writes build/manifest.parquet, reports/validation.json and reports/class_balance.png.
+Reads data/raw, but of unchanged files their times only; writes build/manifest.parquet, reports/validation.json and
+reports/class_balance.png.
 """
 
 from regraft.config import Params
@@ -17,7 +18,11 @@ def validate_data(params: Params, progress: Progress) -> None:
     """Write the manifest and what the expectations found; a violated expectation of severity error stops the run."""
     settings, paths = params.validate_data, params.paths
     layout, manifest = build_manifest(
-        paths.raw, max_pixels=settings.max_pixels, workers=params.machine.workers, on_progress=progress("files")
+        paths.raw,
+        max_pixels=settings.max_pixels,
+        workers=params.machine.workers,
+        on_progress=progress("files"),
+        kept=paths.store / "scan.parquet",
     )
     write_manifest(paths.manifest, layout, manifest)
     report = validate(layout, manifest, settings)

@@ -1,4 +1,7 @@
+import errno
 import io
+import os
+import re
 import threading
 from pathlib import Path
 
@@ -6,6 +9,7 @@ import numpy as np
 import PIL.EpsImagePlugin
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from regraft.images import in_threads, inspect, load_rgb, looks_like_an_image
 
@@ -137,11 +141,35 @@ def test_an_image_above_max_pixels_is_not_decoded(tmp_path, image, monkeypatch):
     inspect(path, max_pixels=100)
 
 
-def test_an_orientation_that_is_no_number_does_no_harm(tmp_path, image):
-    # One entry: tag 0x0112, type 2 (text), four bytes, "abc".
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x02\0\x04\0\0\0abc\0\0\0\0\0",  # type 2 (text), four bytes, "abc"
+        b"\x10\0\x01\0\0\0\x1a\0\0\0\0\0\0\0" + b"\xff" * 8,  # type 16 (64 bits), the largest number, at byte 26
+    ],
+)
+def test_an_orientation_that_is_no_number_of_16_bits_does_no_harm(tmp_path, image, entry):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + entry  # one entry, of tag 0x0112
     facts = inspect(saved(tmp_path / "photo.jpg", image, exif=exif), max_pixels=10**6)
-    assert facts.problem or isinstance(facts.orientation, int)
+    assert (facts.problem, facts.orientation) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "number"),
+    [
+        (OSError(errno.EIO, "Input/output error"), errno.EIO),
+        (MemoryError(), errno.ENOMEM),
+        (OSError("out of memory when reading image file"), errno.ENOMEM),  # as Pillow says it of a decoder
+    ],
+)
+def test_a_failure_of_the_machine_is_no_problem_of_the_file(tmp_path, image, monkeypatch, failure, number):
+    def load(_: Image.Image) -> None:
+        raise failure
+
+    path = saved(tmp_path / "photo.png", image)
+    monkeypatch.setattr(PngImageFile, "load", load, raising=False)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        inspect(path, max_pixels=10**6)
 
 
 def test_postscript_is_never_run(tmp_path, image, monkeypatch):

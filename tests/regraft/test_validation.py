@@ -1,6 +1,7 @@
 import hashlib
+import subprocess
+import sys
 import tempfile
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -14,12 +15,6 @@ from regraft.validation import build_rules, problems_that_stop, validate
 SETTINGS = ValidateData(
     min_images_per_class=3, max_quarantined_share=0.2, min_side=32, max_imbalance=4.0, max_pixels=10**6
 )
-
-
-@pytest.fixture(autouse=True)
-def temporary_folders_in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Great Expectations makes a temporary folder for each context and leaves it behind."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def images(
@@ -182,6 +177,38 @@ def test_a_doubt_is_reported_with_the_files_and_stops_nothing(doubtful, name, fo
 def test_of_many_offenders_fifty_are_named_and_all_counted():
     entry = result(checked(images("cat", 60, height=3), images("dog", 60)), "large_enough_images")
     assert (len(entry["offenders"]), entry["count"]) == (50, 60)
+
+
+def test_files_that_cannot_be_read_are_no_copies_of_each_other():
+    unreadable = images("cat", 0, broken=2, digest="") + images("dog", 0, broken=1, digest="")
+    report = checked(images("cat", 5), images("dog", 5), unreadable)
+    assert violated(report) & {"no_copies", "one_label_per_image"} == set()
+
+
+# What the engine must not do.
+
+
+def test_no_temporary_folder_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    checked(images("cat", 5), images("dog", 5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_modules_that_the_engine_goes_without_can_be_imported_afterwards(root):
+    # In a process of its own, because something else may have imported them in this one.
+    code = """
+import sys
+from pathlib import Path
+import pandas as pd
+from regraft.config import load_params
+from regraft.manifest import COLUMNS
+from regraft.validation import validate
+validate("classes", pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), load_params(Path("params.yaml")).validate_data)
+assert not {"altair", "scipy.stats"} & set(sys.modules)
+from scipy import stats
+assert stats.norm.cdf(0) == 0.5
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
 
 
 # The whole way from the folder.

@@ -1,3 +1,6 @@
+import time
+from types import SimpleNamespace
+
 import pytest
 from small_project import changed, quiet
 
@@ -33,3 +36,13 @@ def test_a_folder_of_broken_images_stops_with_what_to_do(project, small_params):
         validate_data.function(small_params, quiet)
     assert "72 of 72" in str(stop.value)
     assert "Replace or remove the files that validation.json names" in str(stop.value)
+
+
+def test_a_second_run_decodes_nothing_and_writes_the_same_bytes(project, small_params, monkeypatch):
+    # A minute later: files that were just written are looked at again, since they may be written once more.
+    monkeypatch.setattr("regraft.scan.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
+    validate_data.function(small_params, quiet)
+    before = (project / "build" / "manifest.parquet").read_bytes()
+    monkeypatch.setattr("regraft.scan.inspect", lambda *_, **__: pytest.fail("a file was decoded"))
+    validate_data.function(small_params, quiet)
+    assert (project / "build" / "manifest.parquet").read_bytes() == before
