@@ -176,9 +176,10 @@ def test_a_row_is_not_taken_for_another(store, open_store):
 
 def test_damage_while_the_store_is_in_use_is_an_error_that_says_what_to_do(store, open_store):
     reader, path = open_store(), shards(store)[0]
-    damage(path, position_of_a_value(path))  # the file is memory-mapped: the reader sees it
+    damage(path, position_of_a_value(path))
     with pytest.raises(
-        RegraftError, match=r"was damaged while it was in use\. It is set aside: run the same command again"
+        RegraftError,
+        match=r"was damaged or removed while it was in use\. Its rows are missing now: run the same command again",
     ):
         reader.read(KEYS[:3])
 
