@@ -48,12 +48,16 @@ class FeatureStore:
 
     def flush(self) -> None:
         """Write what both still hold in memory."""
-        self.activations.flush()
-        self.features.flush()
+        try:
+            self.activations.flush()
+        finally:
+            self.features.flush()  # also when the first part was kept here and could not be sent
 
 
-def open_feature_store(root: Path, trunk: Trunk, preparation: Preparation) -> FeatureStore:
-    """Open the namespaces of this backbone, this preprocessing and this engine."""
+def open_feature_store(
+    root: Path, trunk: Trunk, preparation: Preparation, *, shared: str | None = None
+) -> FeatureStore:
+    """Open the namespaces of this backbone, this preprocessing and this engine, here and in the shared store."""
     facts = {
         "graph": trunk.digest,
         "engine": trunk.engine,
@@ -61,8 +65,8 @@ def open_feature_store(root: Path, trunk: Trunk, preparation: Preparation) -> Fe
         "decoder": f"pillow {PIL.__version__}",
     }
     return FeatureStore(
-        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32"),
-        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16"),
+        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32", shared=shared),
+        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16", shared=shared),
     )
 
 

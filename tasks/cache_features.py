@@ -22,7 +22,7 @@ def cache_features(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
-    store = open_feature_store(paths.store, trunk, preparation)
+    store = open_feature_store(paths.store, trunk, preparation, shared=machine.shared_store)
     receipt = extract_missing(
         dataset,
         paths.raw,

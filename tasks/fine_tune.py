@@ -31,7 +31,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
         dataset = read_dataset(paths.dataset).of("train", "val")
         preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
         trunk = load_trunk(backbone, paths.store / "graphs", threads=machine.workers)
-        store = open_feature_store(paths.store, trunk, preparation)
+        store = open_feature_store(paths.store, trunk, preparation, shared=machine.shared_store)
         # Normally there is nothing to do: the store may have been deleted or damaged since the features were cached.
         extract_missing(
             dataset,

@@ -8,7 +8,10 @@ import numpy as np
 
 from regraft.errors import RegraftError
 from regraft.files import fingerprint, write_json
+from regraft.store.leases import renew_lease
+from regraft.store.remote import Remote, send, synchronise
 from regraft.store.shards import (
+    SENT,
     Index,
     Key,
     Shard,
@@ -27,22 +30,24 @@ _LISTINGS = 5  # of a folder whose files vanish while it is listed
 class Namespace:
     """All arrays of one kind: same shape, same dtype, same way of computing them. Open it with `open_namespace`."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any]) -> None:
-        self.folder, self.facts = folder, facts
+    def __init__(self, folder: Path, facts: dict[str, Any], remote: Remote | None = None) -> None:
+        self.folder, self.facts, self.remote = folder, facts, remote
         self.shape, self.dtype = tuple(facts["shape"]), np.dtype(facts["dtype"])
         self.shards: list[Shard] = []
         self._index = Index.of([])
         self._unusable: set[str] = set()  # names of shards that are damaged, whether or not they could be renamed
+        self._fetched_again: set[str] = set()
         self._pending: dict[Key, tuple[np.ndarray, float]] = {}
         self.refresh()
 
     def refresh(self) -> None:
-        """Look at the folder again: shards of other writers appear, shards that were set aside disappear."""
+        """Look at the folder, and the shared root, again: shards of other writers appear, removed ones disappear."""
         known = {shard.name: shard for shard in self.shards}
         for _ in range(_LISTINGS):
+            vanished = self._synchronise()
             shards, again = self._list(known)
             known = {shard.name: shard for shard in shards}
-            if not again:
+            if not vanished and not again:
                 break
         # The largest first: of equal rows that one counts which need not be rewritten.
         self.shards = sorted(shards, key=len, reverse=True)
@@ -56,6 +61,7 @@ class Namespace:
             verify: read every row that is there, and count those that are damaged as missing. Without it no value is
                 touched, and `read` finds the damage.
         """
+        renew_lease(self.folder.parent)
         wanted = list(dict.fromkeys(keys))
         while verify and self._copy(wanted, None):
             pass
@@ -75,6 +81,7 @@ class Namespace:
                 f"values must be {self.dtype} of shape {(len(keys), *self.shape)}. "
                 f"Received: {values.dtype} of shape {values.shape}."
             )
+        renew_lease(self.folder.parent)
         self._pending.update((key, (row, seconds / len(keys))) for key, row in zip(keys, values, strict=True))
 
     def flush(self) -> None:
@@ -82,18 +89,29 @@ class Namespace:
         if not self._pending:
             return
         values, seconds = zip(*self._pending.values(), strict=True)
-        self.write(as_array(list(self._pending)), np.stack(values), np.array(seconds, np.float32))
+        shard = self.write(as_array(list(self._pending)), np.stack(values), np.array(seconds, np.float32))
         self._pending.clear()
+        self.send(shard)
 
-    def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> None:
-        """Keep rows as one new shard: keys from `as_array`, and the seconds that each row took."""
-        description = self.folder / "namespace.json"
-        with writing(self.folder, values.nbytes):
-            if not description.exists():
-                write_json(description, self.facts)
+    def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Shard:
+        """Write rows as one new shard, in the folder only: keys from `as_array`, and the seconds that each row took."""
+        self._describe()
         shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
         self._index = self._index.with_shard(len(self.shards), shard)
         self.shards.append(shard)
+        return shard
+
+    def send(self, shard: Shard) -> None:
+        """Send a new shard to the shared root, if there is one."""
+        if self.remote:
+            shard.path = send(shard.path, self.remote)
+
+    def remove(self, shard: Shard) -> None:
+        """Remove a shard for everybody; `refresh` notices."""
+        if self.remote:
+            self.remote.remove(f"{self.folder.name}/{shard.name}.arrow")
+        for path in (shard.path, shard.path.with_name(f"{shard.name}{SENT}")):
+            path.unlink(missing_ok=True)
 
     def seconds_for(self, keys: Iterable[Key]) -> float:
         """Return what computing those of `keys` that are in the store has taken."""
@@ -107,6 +125,7 @@ class Namespace:
             KeyError: a key is not in the store; ask `missing` first.
             RegraftError: a row was damaged since `missing` looked at it.
         """
+        renew_lease(self.folder.parent)
         values = np.empty((len(keys), *self.shape), self.dtype)
         found, _ = self._index.find(keys)
         if (found < 0).any():
@@ -121,6 +140,15 @@ class Namespace:
                 "again."
             )
         return values
+
+    def verify(self, shard: Shard) -> None:
+        """Read all of a shard; if anything in it is damaged, `refresh` goes on without it."""
+        try:
+            self._check(shard.path)
+        except FileNotFoundError:
+            return
+        except ValueError:
+            self._discard(shard.path)
 
     def live_rows(self) -> list[np.ndarray]:
         """Return, for each of `shards`, the rows that count, in order: equal rows of other shards are left out."""
@@ -148,6 +176,7 @@ class Namespace:
                 again = True  # it was merged into a shard that may have appeared after the folder was listed
             except ValueError:
                 self._discard(path)
+                again |= name not in self._unusable  # it is fetched again
         return list(shards.values()), again
 
     def _copy(self, keys: Sequence[Key], values: np.ndarray | None) -> list[Path]:
@@ -178,12 +207,38 @@ class Namespace:
         return lost
 
     def _discard(self, path: Path) -> None:
-        self._unusable.add(name_of(path))
-        set_aside(path)
+        """Set a damaged shard aside; but a copy of a shared one is thrown away, once, and so fetched again."""
+        name = name_of(path)
+        if self.remote and path.name.endswith(SENT) and name not in self._fetched_again:
+            self._fetched_again.add(name)
+            path.unlink(missing_ok=True)
+        else:
+            self._unusable.add(name)
+            set_aside(path)
+
+    def _synchronise(self) -> bool:
+        if not self.remote:
+            return False
+        self._describe()
+        with writing(self.folder):
+            return synchronise(self.folder, self.remote, self._check, self._unusable)
+
+    def _check(self, path: Path) -> None:
+        """Read all of a shard; ValueError if anything in it is damaged."""
+        if not Shard(path, self.shape, self.dtype).is_sound():
+            raise ValueError("damaged")
+
+    def _describe(self) -> None:
+        description = self.folder / "namespace.json"
+        if not description.exists():
+            with writing(self.folder):
+                write_json(description, self.facts)
 
 
-def open_namespace(root: Path, kind: str, facts: dict[str, Any], *, shape: tuple[int, ...], dtype: str) -> Namespace:
-    """Open the namespace of everything that `facts` can change; it is created when something is written to it.
+def open_namespace(
+    root: Path, kind: str, facts: dict[str, Any], *, shape: tuple[int, ...], dtype: str, shared: str | None = None
+) -> Namespace:
+    """Open the namespace of everything that `facts` can change; its folder is made when there is something to write.
 
     Args:
         root: the store's folder.
@@ -191,6 +246,11 @@ def open_namespace(root: Path, kind: str, facts: dict[str, Any], *, shape: tuple
         facts: JSON-able; whatever can change a value must be in it, and nothing that cannot.
         shape: of one value.
         dtype: of one value, a NumPy name.
+        shared: the store that several machines share, as an fsspec URL; `root` is this machine's copy of it then.
+
+    Raises:
+        RegraftError: the shared store cannot be reached, or the folder not written to.
     """
     facts = {**facts, "kind": kind, "shape": list(shape), "dtype": dtype}
-    return Namespace(root / f"{kind}-{fingerprint(facts)[:16]}", facts)
+    folder = root / f"{kind}-{fingerprint(facts)[:16]}"
+    return Namespace(folder, facts, Remote(shared) if shared else None)

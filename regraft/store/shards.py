@@ -19,6 +19,7 @@ from regraft.files import put_in_place, readable_bytes
 
 Key = bytes
 KEY_BYTES = 34  # 32 of the digest, 2 of the view
+SENT = ".sent.arrow"  # how the names of shards end that lie in the shared root too
 _COLUMNS = ["key", "checksum", "seconds", "value"]
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -176,22 +177,27 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
 
 
 @contextmanager
-def writing(folder: Path, size: int) -> Iterator[None]:
-    """Turn a full disk and a folder that cannot be written to into errors that say what to do."""
+def writing(folder: Path, size: int | None = None) -> Iterator[None]:
+    """Turn a full disk and a folder that cannot be written to into errors that say what to do.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes to write, as far as they are known.
+    """
+    needed = f"{readable_bytes(size)} are" if size else "a few bytes are"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise RegraftError(
-                f"There is no room in {folder} for {readable_bytes(size)} more ({error.strerror}). Free some, for "
-                "instance by `python -m regraft.store gc`, and run the same command again: what was written before is "
-                "kept."
+                f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
+                "`python -m regraft.store gc`, and run the same command again: what was written before is kept."
             ) from error
         if error.errno in _NO_ACCESS:
             raise RegraftError(
-                f"{folder} cannot be written to ({error.strerror}), and {readable_bytes(size)} have to be kept there. "
-                "Make it writable, or set paths.store in params.yaml to a folder that is."
+                f"{folder} cannot be written to ({error.strerror}), and {needed} to be kept there. Make it writable, "
+                "or set paths.store in params.yaml to a folder that is."
             ) from error
         raise
 

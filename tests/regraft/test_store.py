@@ -224,7 +224,6 @@ for mask in (0xFF, 0x01):
 
 def test_the_command_lists_every_namespace_with_its_size(store, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["store", "list", "--root", str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "regraft.store")
     runpy.run_module("regraft.store", run_name="__main__")
     assert f"{store.folder.name}" in (line := capsys.readouterr().out)
     assert "2 shards" in line
