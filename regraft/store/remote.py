@@ -157,7 +157,12 @@ def synchronise(folder: Path, remote: Remote, check: Callable[[Path], None], unu
 def send(path: Path, remote: Remote) -> Path:
     """Send a shard to the shared root, with its namespace's description, and return its new path here."""
     remote.send(path.parent / "namespace.json", f"{path.parent.name}/namespace.json")
-    remote.send(path, f"{path.parent.name}/{name_of(path)}.arrow")
+    try:
+        remote.send(path, f"{path.parent.name}/{name_of(path)}.arrow")
+    except RegraftError:
+        if path.exists():
+            raise
+        # else another process has sent and renamed it
     return _mark_as_sent(path)
 
 
