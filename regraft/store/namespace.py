@@ -8,11 +8,11 @@ import numpy as np
 
 from regraft.errors import RegraftError
 from regraft.files import fingerprint, write_json
+from regraft.store.index import Index
 from regraft.store.leases import renew_lease
 from regraft.store.remote import Remote, send, synchronise
 from regraft.store.shards import (
     SENT,
-    Index,
     Key,
     Shard,
     as_array,

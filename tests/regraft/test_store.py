@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -223,14 +222,6 @@ for mask in (0xFF, 0x01):
     assert (done.returncode, done.stdout.split("\n")[-2]) == (0, f"{0x01} {last}"), done.stderr[-2000:]
 
 
-def test_the_command_lists_every_namespace_with_its_size(store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["store", "list", "--root", str(tmp_path)])
-    runpy.run_module("regraft.store", run_name="__main__")
-    assert f"{store.folder.name}" in (line := capsys.readouterr().out)
-    assert "2 shards" in line
-    assert f"{store.stored_bytes / 1000:.1f} kB" in line
-
-
 def test_presence_is_known_without_reading_a_value(store, open_store, monkeypatch):
     damage(shards(store)[0], position_of_a_value(shards(store)[0]))
     reader = open_store()
@@ -276,7 +267,7 @@ def test_memory_does_not_grow_with_what_is_verified_and_read(tmp_path, root):
 def test_an_index_of_many_keys_is_small():
     import tracemalloc
 
-    from regraft.store.shards import Index
+    from regraft.store.index import Index
 
     keys = np.random.default_rng(0).bytes(34 * 100_000)
     tracemalloc.start()

@@ -82,7 +82,10 @@ class StoreMachine(RuleBasedStateMachine):
             return
         path = data.draw(st.sampled_from(paths))
         contents = bytearray(path.read_bytes())
-        contents[data.draw(st.integers(0, len(contents) - 1))] ^= data.draw(st.integers(1, 255))
+        _, start, stop, _ = path.stem.split("-")
+        # The values are a small part of so small a shard, and so would rarely be hit.
+        anywhere, in_values = st.integers(0, len(contents) - 1), st.integers(int(start), int(stop) - 1)
+        contents[data.draw(anywhere | in_values)] ^= data.draw(st.integers(1, 255))
         path.write_bytes(contents)
         # What only this shard holds may be lost now; what a sound one holds must not be.
         certain = set()
@@ -142,7 +145,7 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 StoreMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=40, stateful_step_count=20, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 test_no_order_of_events_gives_a_wrong_value_or_loses_a_sound_row = StoreMachine.TestCase
 

@@ -19,7 +19,7 @@ VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[None]:
     """A server that speaks S3, with an empty bucket; the environment names it as it names a real one."""
-    from moto.server import ThreadedMotoServer
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
     server.start()
