@@ -86,6 +86,7 @@ def _regraft(dataset: Dataset, raw: Path, views: Views, trunk: Trunk, folder: Pa
         trunk,
         open_feature_store(folder, trunk),
         with_activations=False,
+        verify_activations=True,
         batch_size=params.machine.batch_size,
         workers=params.machine.workers,
         on_progress=lambda done, total: None,

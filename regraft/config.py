@@ -57,6 +57,7 @@ class Machine(Section):
 
     workers: int = Field(ge=0)
     batch_size: int = Field(ge=1)
+    shared_store: str | None
 
 
 class ValidateData(Section):

@@ -47,8 +47,10 @@ class FeatureStore:
 
     def flush(self) -> None:
         """Write what both still hold in memory."""
-        self.activations.flush()
-        self.features.flush()
+        try:
+            self.activations.flush()
+        finally:
+            self.features.flush()  # also when the first part was kept here and could not be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,15 @@ class _Result:
     activations: np.ndarray  # float16, (kept views, *activation_shape)
 
 
-def open_feature_store(root: Path, trunk: Trunk) -> FeatureStore:
-    """Open the namespaces of this backbone and this engine; how a photo becomes a view is part of the rows' keys."""
+def open_feature_store(root: Path, trunk: Trunk, *, shared: str | None = None) -> FeatureStore:
+    """Open the namespaces of this backbone and this engine, here and in the shared store.
+
+    How a photo becomes a view is part of the rows' keys.
+    """
     facts = {"graph": trunk.digest, "engine": trunk.engine}
     return FeatureStore(
-        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32"),
-        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16"),
+        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32", shared=shared),
+        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16", shared=shared),
     )
 
 
@@ -87,6 +92,7 @@ def extract_missing(
     store: FeatureStore,
     *,
     with_activations: bool,
+    verify_activations: bool,
     batch_size: int,
     workers: int,
     on_progress: Callable[[int, int], None],
@@ -100,12 +106,14 @@ def extract_missing(
         trunk: the frozen backbone.
         store: where the results are kept.
         with_activations: keep the activations at the cut too, of train and val images; test images never need them.
+        verify_activations: whether the caller reads them all next, so that damaged ones have to be found now; features
+            are always verified.
         batch_size: images per forward pass where one thread makes them all (`Runner.is_parallel`).
         workers: threads that decode; 0 means one per core.
         on_progress: called with the number of views computed and to compute.
     """
     needed = _needed(dataset, views, with_activations)
-    missing = _missing(needed, views, store)
+    missing = _missing(needed, views, store, verify_activations=verify_activations)
     rows, total = (sum(len(work.views) for work in part) for part in (needed, missing))
     gone = {key for work in missing for key in views.keys(work.photo.digest, work.views)}
     seconds_saved = store.features.seconds_for(
@@ -157,10 +165,15 @@ def _needed(dataset: Dataset, views: Views, with_activations: bool) -> list[_Wor
     return list(needed.values())
 
 
-def _missing(needed: list[_Work], views: Views, store: FeatureStore) -> list[_Work]:
+def keys_of(dataset: Dataset, views: Views) -> list[Key]:
+    """Return the keys of all views of a data set, once each."""
+    return list(dict.fromkeys(_keys(_needed(dataset, views, with_activations=False), views, "views")))
+
+
+def _missing(needed: list[_Work], views: Views, store: FeatureStore, *, verify_activations: bool) -> list[_Work]:
     """What of it the store does not hold."""
     no_features = set(store.features.missing(_keys(needed, views, "views")))
-    no_activations = set(store.activations.missing(_keys(needed, views, "kept")))
+    no_activations = set(store.activations.missing(_keys(needed, views, "kept"), verify=verify_activations))
     if not no_features and not no_activations:
         return []
     missing = []

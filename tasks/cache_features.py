@@ -6,9 +6,11 @@ Reads build/dataset.parquet and data/raw; writes build/features.arrow and report
 from regraft.backbones import choose_backbone
 from regraft.config import Params
 from regraft.dataset import read_dataset
-from regraft.extraction import extract_missing, open_feature_store
+from regraft.extraction import extract_missing, keys_of, open_feature_store
 from regraft.features import write_features
-from regraft.files import write_json
+from regraft.files import md5_of, write_json
+from regraft.store.leases import store_in_use
+from regraft.store.uses import record_use
 from regraft.trunk import load_trunk
 from regraft.views import choose_views
 from tasks.stage import Progress, stage
@@ -22,19 +24,28 @@ def cache_features(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     trunk = load_trunk(backbone, paths.store / "graphs")
-    store = open_feature_store(paths.store, trunk)
-    receipt = extract_missing(
-        dataset,
-        paths.raw,
-        views,
-        trunk,
-        store,
-        with_activations=params.fine_tune.mode != "off",
-        batch_size=machine.batch_size,
-        workers=machine.workers,
-        on_progress=progress("views"),
-    )
-    write_features(paths.features, store.features, dataset, views)
+    with store_in_use(paths.store, machine.shared_store):
+        store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
+        receipt = extract_missing(
+            dataset,
+            paths.raw,
+            views,
+            trunk,
+            store,
+            with_activations=params.fine_tune.mode != "off",
+            verify_activations=False,
+            batch_size=machine.batch_size,
+            workers=machine.workers,
+            on_progress=progress("views"),
+        )
+        write_features(paths.features, store.features, dataset, views)
+        record_use(
+            paths.store,
+            md5_of(paths.features),
+            [store.features, store.activations],
+            keys_of(dataset, views),
+            shared=machine.shared_store,
+        )
     write_json(paths.reports / "features.json", receipt.as_report())
 
 

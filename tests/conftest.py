@@ -120,6 +120,7 @@ def store(
         trunk,
         store,
         with_activations=True,
+        verify_activations=True,
         batch_size=16,
         workers=1,
         on_progress=lambda *_: None,

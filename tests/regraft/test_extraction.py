@@ -49,6 +49,7 @@ def extract(raw: Path, views: Views, trunk: Trunk, tmp_path: Path) -> Extract:
             trunk,
             open_feature_store(tmp_path, trunk),
             with_activations=activations,
+            verify_activations=True,
             batch_size=3,
             workers=2,
             on_progress=on_progress,

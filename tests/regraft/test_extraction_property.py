@@ -128,6 +128,7 @@ class Folder(RuleBasedStateMachine):
             trunk,
             store,
             with_activations=True,
+            verify_activations=True,
             batch_size=2,
             workers=1,
             on_progress=lambda *_: None,

@@ -1,5 +1,5 @@
+import errno
 import hashlib
-import runpy
 import subprocess
 import sys
 from collections.abc import Callable
@@ -176,9 +176,10 @@ def test_a_row_is_not_taken_for_another(store, open_store):
 
 def test_damage_while_the_store_is_in_use_is_an_error_that_says_what_to_do(store, open_store):
     reader, path = open_store(), shards(store)[0]
-    damage(path, position_of_a_value(path))  # the file is memory-mapped: the reader sees it
+    damage(path, position_of_a_value(path))
     with pytest.raises(
-        RegraftError, match=r"was damaged while it was in use\. It is set aside: run the same command again"
+        RegraftError,
+        match=r"was damaged or removed while it was in use\. Its rows are missing now: run the same command again",
     ):
         reader.read(KEYS[:3])
 
@@ -221,10 +222,141 @@ for mask in (0xFF, 0x01):
     assert (done.returncode, done.stdout.split("\n")[-2]) == (0, f"{0x01} {last}"), done.stderr[-2000:]
 
 
-def test_the_command_lists_every_namespace_with_its_size(store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["store", "list", "--root", str(tmp_path)])
-    monkeypatch.delitem(sys.modules, "regraft.store")
-    runpy.run_module("regraft.store", run_name="__main__")
-    assert f"{store.folder.name}" in (line := capsys.readouterr().out)
-    assert "2 shards" in line
-    assert f"{store.stored_bytes / 1000:.1f} kB" in line
+def test_presence_is_known_without_reading_a_value(store, open_store, monkeypatch):
+    damage(shards(store)[0], position_of_a_value(shards(store)[0]))
+    reader = open_store()
+    assert reader.missing(KEYS, verify=False) == [KEYS[5]]  # what a look at the values would have refuted
+    monkeypatch.setattr("os.preadv", lambda *_: pytest.fail("a value was read"))
+    assert reader.missing(KEYS, verify=False) == [KEYS[5]]
+
+
+def test_opening_a_store_and_reading_from_it_writes_nothing(store, open_store, tmp_path):
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    reader = open_store()
+    reader.missing(KEYS)
+    reader.read(KEYS[:5])
+    open_store(weights="other")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
+MEMORY = """
+import hashlib, resource, sys
+from pathlib import Path
+import numpy as np
+from regraft.store import key_of, open_namespace
+store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
+keys = [key_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(2000)]
+for start in range(0, 2000, 100) if sys.argv[2] == "write" else ():
+    store.append(keys[start : start + 100], np.ones((100, 100_000), np.uint8), seconds=0)
+    store.flush()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert store.missing(keys) == []
+for start in range(0, 2000, 32):
+    store.read(keys[start : start + 32])
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_grow_with_what_is_verified_and_read(tmp_path, root):
+    for mode in ("write", "read"):
+        command = [sys.executable, "-c", MEMORY, str(tmp_path), mode]
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 40_000  # kB (on macOS bytes): a batch of 3.2 MB and change, of 200 MB
+
+
+def test_an_index_of_many_keys_is_small():
+    import tracemalloc
+
+    from regraft.store.index import Index
+
+    keys = np.random.default_rng(0).bytes(34 * 100_000)
+    tracemalloc.start()
+    index = Index(np.frombuffer(keys, "S34"), np.zeros(100_000, np.int32), np.arange(100_000, dtype=np.int32))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(index.keys) == 100_000
+    assert size < 60 * 100_000
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from regraft.errors import RegraftError
+from regraft.store import key_of, open_namespace
+store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
+keys = [key_of(f"{number:064x}") for number in range(20)]
+store.append(keys[:2], np.ones((2, 100_000), np.uint8), seconds=0)
+store.flush()
+resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
+store.append(keys[2:], np.ones((18, 100_000), np.uint8), seconds=0)
+try:
+    store.flush()
+except RegraftError as error:
+    print(error)
+print(store.missing(keys) == keys[2:])
+print(sorted(path.suffix for path in store.folder.iterdir()))
+"""
+
+
+def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_nothing_half_written(tmp_path, root):
+    # A limit on the size of files takes the place of a full disk: the system refuses to write on.
+    command = [sys.executable, "-c", FULL, str(tmp_path)]
+    lines = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
+    assert f"There is no room in {tmp_path}/wide-" in lines[0]
+    assert (
+        "where 1.8 MB are needed (File too large). Free some, for instance by `python -m regraft.store gc`" in lines[0]
+    )
+    assert lines[1:3] == ["True", "['.arrow', '.json']"]
+
+
+@pytest.fixture
+def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """A function that takes the right to write away; changing modes would not hinder root."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def take_away() -> None:
+        monkeypatch.setattr(Path, "replace", refuse)
+        monkeypatch.setattr(Path, "mkdir", refuse)
+
+    return take_away
+
+
+def test_a_read_only_store_that_has_everything_simply_works(store, open_store, read_only):
+    read_only()
+    reader = open_store()
+    assert reader.missing(KEYS[:5]) == []
+    assert np.array_equal(reader.read(KEYS[:5]), VALUES[:5])
+
+
+def test_writing_to_a_read_only_store_is_an_error_that_says_what_to_do(store, read_only):
+    read_only()
+    store.append(KEYS[5:], VALUES[5:], seconds=0)
+    with pytest.raises(
+        RegraftError, match=rf"{store.folder} cannot be written to \(Permission denied\).*Make it writable"
+    ):
+        store.flush()
+
+
+def test_a_damaged_shard_of_a_read_only_store_counts_as_missing(store, open_store, read_only, capsys):
+    path = shards(store)[0]
+    damage(path, position_of_a_value(path))
+    read_only()
+    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
+    assert f"{path} is damaged and cannot be renamed (Permission denied)" in capsys.readouterr().err
+
+
+def test_a_shard_that_vanishes_while_it_is_opened_is_passed_over(store, open_store, monkeypatch):
+    gone, *others = shards(store)
+    monkeypatch.setattr("regraft.store.namespace.shard_paths", lambda folder: [gone, *others])
+    gone.unlink()
+    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
+
+
+def test_a_store_that_is_deleted_while_it_is_in_use_is_an_error_that_says_what_to_do(store):
+    for path in shards(store):
+        path.unlink()
+    with pytest.raises(RegraftError, match="was damaged or removed while it was in use"):
+        store.read(KEYS[:3])

@@ -1,0 +1,226 @@
+"""Shards: immutable Arrow files of rows, each with a checksum of its own."""
+
+import errno
+import math
+import mmap
+import os
+import sys
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import xxhash
+
+from regraft.errors import RegraftError
+from regraft.files import put_in_place, readable_bytes
+
+Key = bytes
+KEY_BYTES = 34  # 32 of the digest, 2 of the view
+SENT = ".sent.arrow"  # how the names of shards end that lie in the shared root too
+_COLUMNS = ["key", "checksum", "seconds", "value"]
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def key_of(digest: str, view: int = 0) -> Key:
+    """Return the key of one view of one image: its file's SHA-256 (64 hexadecimal digits) and the view's number."""
+    return bytes.fromhex(digest) + view.to_bytes(2, "big")
+
+
+def as_array(keys: Sequence[Key]) -> np.ndarray:
+    """Return keys as an array that NumPy can sort and search: S34, (n,).
+
+    NumPy drops the zeros at the end of such an item when it makes `bytes` of it; `as_keys` does not.
+    """
+    return np.frombuffer(b"".join(keys), f"S{KEY_BYTES}")
+
+
+def as_keys(array: np.ndarray) -> list[Key]:
+    """Return what `as_array` was given."""
+    contents = array.tobytes()
+    return [contents[start : start + KEY_BYTES] for start in range(0, len(contents), KEY_BYTES)]
+
+
+class Shard:
+    """One file: everything but the values is in memory; they are read from the disk when they are asked for."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
+        """Look at a shard; ValueError if it is damaged anywhere but in its values, or another namespace's."""
+        self.path, self.name = path, name_of(path)
+        _, start, stop, seal = self.name.split("-")
+        self.start, stop = int(start), int(stop)
+        with path.open("rb") as file:
+            self.size = os.fstat(file.fileno()).st_size
+            if not 0 < self.start <= stop <= self.size:
+                raise ValueError("damaged")
+            contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            if _seal(contents, self.start, stop) != seal:
+                raise ValueError("damaged")
+            self._take(pa.ipc.open_file(pa.py_buffer(contents)).read_all(), _value_type(shape, dtype))
+        self.row_bytes = dtype.itemsize * math.prod(shape)
+        if stop - self.start != len(self) * self.row_bytes:
+            raise ValueError("not a shard of this namespace")
+
+    def _take(self, table: pa.Table, value_type: pa.DataType) -> None:
+        """Copy what stays in memory, so that the file can be closed."""
+        if table.schema.names != _COLUMNS or table.schema.field("value").type != value_type:
+            raise ValueError("not a shard of this namespace")
+        # By buffers, because Arrow's to_numpy imports pandas.
+        keys, checksums, seconds = (table.column(name).chunk(0).buffers()[1] for name in _COLUMNS[:-1])
+        self.keys = np.frombuffer(keys, f"S{KEY_BYTES}", len(table)).copy()
+        self.checksums = np.frombuffer(checksums, np.uint64, len(table)).copy()
+        self.seconds = np.frombuffer(seconds, np.float32, len(table)).copy()
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def read(self, rows: Sequence[int], buffers: Iterable[memoryview]) -> bool:
+        """Fill one buffer per row; False as soon as a row is not what was written.
+
+        Raises:
+            FileNotFoundError: the shard was merged into another, collected or set aside by another process.
+        """
+        seeds, checksums = seeds_of(self.keys[rows]), self.checksums[rows].tolist()
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            for row, buffer, seed, checksum in zip(rows, buffers, seeds, checksums, strict=True):
+                if os.preadv(file, [buffer], self.start + row * self.row_bytes) != self.row_bytes:
+                    return False
+                if xxhash.xxh3_64_intdigest(buffer, seed) != checksum:
+                    return False
+        except OSError as error:
+            if error.errno == errno.EIO:  # the disk cannot read it any more
+                return False
+            raise
+        finally:
+            os.close(file)
+        return True
+
+    def is_sound(self, rows: Sequence[int] | None = None) -> bool:
+        """Whether rows, or all of them, are what was written."""
+        chosen = list(range(len(self))) if rows is None else rows
+        buffer = memoryview(bytearray(self.row_bytes))
+        return self.read(chosen, (buffer for _ in chosen))
+
+
+def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Path:
+    """Write rows as one new shard and return its path.
+
+    Args:
+        folder: of the namespace.
+        keys: from `as_array`.
+        values: shape (n, *shape), in the order of the keys.
+        seconds: what computing each row took; float32, (n,).
+    """
+    flat = np.ascontiguousarray(values).reshape(len(keys), -1)
+    rows = buffers_of(flat)
+    checks = [xxhash.xxh3_64_intdigest(row, seed) for row, seed in zip(rows, seeds_of(keys), strict=True)]
+    columns = [
+        pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())]),
+        pa.array(checks, pa.uint64()),
+        pa.array(seconds, pa.float32()),
+        pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1]),
+    ]
+    batch = pa.record_batch(columns, names=_COLUMNS)
+    number = uuid.uuid4().hex[:16]
+    temporary = folder / f".{number}.{os.getpid()}.tmp.arrow"
+    with writing(folder, flat.nbytes):
+        try:
+            with temporary.open("wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
+                writer.write_batch(batch)
+            start, stop, seal = _layout(temporary)
+            path = folder / f"{number}-{start}-{stop}-{seal}.arrow"
+            put_in_place(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    return path
+
+
+@contextmanager
+def writing(folder: Path, size: int | None = None) -> Iterator[None]:
+    """Turn a full disk and a folder that cannot be written to into errors that say what to do.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes to write, as far as they are known.
+    """
+    needed = f"{readable_bytes(size)} are" if size else "a few bytes are"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise RegraftError(
+                f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
+                "`python -m regraft.store gc`, and run the same command again: what was written before is kept."
+            ) from error
+        if error.errno in _NO_ACCESS:
+            raise RegraftError(
+                f"{folder} cannot be written to ({error.strerror}), and {needed} to be kept there. Make it writable, "
+                "or set paths.store in params.yaml to a folder that is."
+            ) from error
+        raise
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged shard, so that nobody reads it again and a person can look at it."""
+    aside = path.with_name(f"{name_of(path)}.damaged")
+    try:
+        path.replace(aside)
+    except FileNotFoundError:
+        return  # another process has just done so
+    except OSError as error:
+        if error.errno not in _NO_ACCESS:
+            raise
+        print(
+            f"{path} is damaged and cannot be renamed ({error.strerror}). Its rows count as missing.", file=sys.stderr
+        )
+        return
+    print(f"{path} is damaged. It is kept as {aside.name}, and its rows are computed again.", file=sys.stderr)
+
+
+def shard_paths(folder: Path) -> list[Path]:
+    """Return the shards in a folder, by name."""
+    # Names that start with a dot are shards that are being written.
+    return sorted(path for path in folder.glob("*.arrow") if not path.name.startswith("."))
+
+
+def name_of(path: Path) -> str:
+    """Return a shard's name, which is the same whether it is being written, here alone or sent to the shared root."""
+    return path.name.lstrip(".").partition(".")[0]
+
+
+def buffers_of(values: np.ndarray) -> list[memoryview]:
+    """Return the bytes of each row of a contiguous array; writing to them changes the array."""
+    contents, size = values.reshape(-1).view(np.uint8).data, values[:1].nbytes
+    return [contents[start : start + size] for start in range(0, len(contents), size or 1)]
+
+
+def seeds_of(keys: np.ndarray) -> list[int]:
+    """Return what a row's checksum starts from: its key is part of it, so that it can't be taken for another's."""
+    ends = keys.view(np.uint8).reshape(-1, KEY_BYTES)[:, -8:]
+    return np.ascontiguousarray(ends).view(">u8").ravel().tolist()
+
+
+def _value_type(shape: tuple[int, ...], dtype: np.dtype) -> pa.DataType:
+    return pa.list_(pa.from_numpy_dtype(dtype), math.prod(shape))
+
+
+def _layout(path: Path) -> tuple[int, int, str]:
+    """Return where the values of a shard begin and end, and the checksum of all other bytes."""
+    with path.open("rb") as file:
+        contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    buffer = pa.py_buffer(contents)
+    values = pa.ipc.open_file(buffer).read_all().column("value").chunk(0).flatten()
+    start = values.buffers()[1].address - buffer.address
+    stop = start + len(values) * values.type.bit_width // 8
+    return start, stop, _seal(contents, start, stop)
+
+
+def _seal(contents: mmap.mmap, start: int, stop: int) -> str:
+    hasher = xxhash.xxh3_64(contents[:start])
+    hasher.update(contents[stop:])
+    return f"{hasher.intdigest():016x}"

@@ -1,0 +1,314 @@
+import hashlib
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pytest
+
+from regraft.errors import RegraftError
+from regraft.store import Namespace, key_of, open_namespace
+from regraft.store.remote import Remote
+
+KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
+VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[None]:
+    """A server that speaks S3, with an empty bucket; the environment names it as it names a real one."""
+    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
+        yield
+    server.stop()
+
+
+@pytest.fixture(params=["s3", "file", "memory"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a shared root that is empty."""
+    if request.param == "s3":
+        request.getfixturevalue("s3_server")
+    places = {
+        "file": f"file://{tmp_path}/shared",
+        "s3": f"s3://bucket/{tmp_path.name}",
+        "memory": f"memory://{tmp_path}",
+    }
+    return places[request.param]
+
+
+@pytest.fixture
+def machine(tmp_path: Path, shared: str) -> Callable[..., Namespace]:
+    """A function that opens the shared store as a machine of that name does, with a local folder of its own."""
+    return lambda name, url=shared: open_namespace(
+        tmp_path / name, "features", {}, shape=(4,), dtype="float32", shared=url
+    )
+
+
+def fill(store: Namespace, *rows: int) -> None:
+    store.append([KEYS[row] for row in rows], VALUES[list(rows)], seconds=len(rows))
+    store.flush()
+
+
+def files(shared: str, store: Namespace) -> dict[str, int]:
+    return Remote(shared).sizes(store.folder.name)
+
+
+def shards(store: Namespace) -> list[Path]:
+    return sorted(store.folder.glob("*.arrow"))
+
+
+def damage(contents: bytes) -> bytes:
+    position = contents.index(VALUES[1].tobytes())
+    return contents[:position] + bytes([contents[position] ^ 0xFF]) + contents[position + 1 :]
+
+
+def damage_shared(shared: str, store: Namespace) -> str:
+    """Damage a value in the only shared shard and return the shard's name."""
+    (name,) = [name for name in files(shared, store) if name.endswith(".arrow")]
+    remote = Remote(shared)
+    remote.write(f"{store.folder.name}/{name}", damage(remote.read(f"{store.folder.name}/{name}") or b""))
+    return name
+
+
+def test_rows_of_one_machine_are_there_for_another(machine):
+    fill(machine("a"), 0, 1, 2)
+    other = machine("b")
+    assert (other.missing(KEYS[:4]), other.seconds_for(KEYS)) == ([KEYS[3]], 3)
+    assert np.array_equal(other.read(KEYS[:3]), VALUES[:3])
+
+
+def test_rows_that_a_machine_has_are_not_fetched_again(machine, monkeypatch):
+    fill(machine("a"), 0, 1, 2)
+    machine("b")
+    monkeypatch.setattr(Remote, "fetch", lambda *_: pytest.fail("fetched again"))
+    assert machine("b").missing(KEYS[:3]) == []
+
+
+def test_rows_of_another_machine_appear_on_refresh(machine):
+    first, second = machine("a"), machine("b")
+    fill(second, 5)
+    first.refresh()
+    assert np.array_equal(first.read(KEYS[5:]), VALUES[5:])
+
+
+def test_the_shared_store_says_what_its_arrays_are(machine, shared):
+    store = machine("a")
+    fill(store, 0)
+    assert Remote(shared).read(f"{store.folder.name}/namespace.json") == (store.folder / "namespace.json").read_bytes()
+
+
+def test_what_is_computed_without_the_shared_store_is_sent_when_it_is_named(machine, shared):
+    fill(machine("a", None), 0, 1)
+    machine("a")
+    assert machine("b").missing(KEYS[:2]) == []
+
+
+def test_rows_that_a_killed_process_had_not_sent_are_sent_by_the_next_one(machine, monkeypatch, shared):
+    store = machine("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(Remote, "send", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            fill(store, 0, 1)
+    assert not [name for name in files(shared, store) if name.endswith(".arrow")]
+    machine("a")
+    assert machine("b").missing(KEYS[:2]) == []
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_two_processes_may_send_the_same_shard(machine, monkeypatch, shared):
+    store = machine("a")
+    send = Remote.send
+
+    def send_as_another_does_too(remote: Remote, source: Path, name: str) -> None:
+        monkeypatch.setattr(Remote, "send", send)
+        machine("a")
+        send(remote, source, name)
+
+    monkeypatch.setattr(Remote, "send", send_as_another_does_too)
+    fill(store, 0, 1)
+    assert len([name for name in files(shared, store) if name.endswith(".arrow")]) == 1
+    assert np.array_equal(store.read(KEYS[:2]), VALUES[:2])
+
+
+def test_shards_that_the_shared_store_lost_are_dropped(machine, shared):
+    store = machine("a")
+    fill(store, 0, 1)
+    Remote(shared).remove_folder(store.folder.name)
+    assert (machine("a").missing(KEYS[:2]), shards(store)) == (KEYS[:2], [])
+
+
+def test_a_damaged_copy_is_fetched_again(machine):
+    fill(machine("a"), 0, 1, 2)
+    copy = machine("b")
+    (path,) = shards(copy)
+    path.write_bytes(damage(path.read_bytes()))
+    assert machine("b").missing(KEYS[:3]) == []
+    assert list(copy.folder.glob("*.damaged")) == []
+
+
+def test_reading_goes_on_after_a_damaged_copy_was_fetched_again(machine):
+    fill(machine("a"), 0, 1, 2)
+    copy = machine("b")
+    (path,) = shards(copy)
+    path.write_bytes(damage(path.read_bytes()))
+    assert np.array_equal(copy.read(KEYS[:3]), VALUES[:3])
+
+
+def test_a_truncated_copy_is_fetched_again(machine):
+    fill(machine("a"), 0, 1, 2)
+    (path,) = shards(machine("b"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert machine("b").missing(KEYS[:3]) == []
+
+
+def test_a_copy_that_is_damaged_again_and_again_is_set_aside(machine, monkeypatch):
+    # The disk is at fault: what arrives sound is damaged as soon as it has its name.
+    fill(machine("a"), 0, 1, 2)
+    monkeypatch.setattr("regraft.store.shards.Shard.is_sound", lambda *_: False)
+    monkeypatch.setattr(Namespace, "_check", lambda *_: None)
+    store = machine("b")
+    assert store.missing(KEYS[:3]) == KEYS[:3]
+    assert len(list(store.folder.glob("*.damaged"))) == 1
+
+
+def test_a_shard_that_is_damaged_in_the_shared_store_is_set_aside_there(machine, shared, capsys):
+    store = machine("a")
+    fill(store, 0, 1, 2)
+    name = damage_shared(shared, store)
+    reader = machine("b")
+    assert reader.missing(KEYS[:3]) == KEYS[:3]
+    aside = name.replace(".arrow", ".damaged")
+    assert {name, aside} & set(files(shared, store)) == {aside}
+    assert f"{shared}/{store.folder.name}/{name} is damaged" in capsys.readouterr().err
+
+
+def test_a_damaged_shard_is_not_sent(machine, shared):
+    store = machine("a", None)
+    fill(store, 0, 1, 2)
+    (path,) = shards(store)
+    path.write_bytes(damage(path.read_bytes()))
+    assert machine("a").missing(KEYS[:3]) == KEYS[:3]
+    assert not [name for name in files(shared, store) if name.endswith(".arrow")]
+
+
+def test_half_an_object_is_not_read(machine, shared):
+    store = machine("a")
+    fill(store, 0, 1, 2)
+    (name,) = [name for name in files(shared, store) if name.endswith(".arrow")]
+    address = f"{store.folder.name}/{name}"
+    Remote(shared).write(address, (Remote(shared).read(address) or b"")[:-10])
+    assert machine("b").missing(KEYS[:3]) == KEYS[:3]
+
+
+def test_a_shard_that_is_collected_while_it_is_fetched_is_passed_over(machine, monkeypatch):
+    fill(machine("a"), 0, 1)
+    fetch = Remote.fetch
+
+    def fetch_too_late(remote: Remote, name: str, target: Path) -> None:
+        remote.remove(name)
+        fetch(remote, name, target)
+
+    monkeypatch.setattr(Remote, "fetch", fetch_too_late)
+    assert machine("b").missing(KEYS[:2]) == KEYS[:2]
+
+
+def test_a_file_appears_on_a_shared_disk_only_when_it_is_whole(tmp_path, monkeypatch):
+    remote = Remote(f"file://{tmp_path}")
+    put = remote._files.pipe_file
+    seen: list[str] = []
+
+    def half(path: str, contents: bytes) -> None:
+        put(path, contents[:1])
+        seen.extend(remote.sizes("folder"))
+        put(path, contents)
+
+    monkeypatch.setattr(remote._files, "pipe_file", half)
+    remote.write("folder/name", b"contents")
+    assert "name" not in seen
+    assert seen
+    assert remote.sizes("folder") == {"name": 8}
+
+
+@pytest.fixture
+def dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """An address of an S3 server that does not answer."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
+    fsspec.filesystem("s3").clear_instance_cache()
+    return "s3://bucket/store"
+
+
+@pytest.mark.parametrize("shared", ["memory"], indirect=True)
+def test_a_server_that_does_not_answer_is_an_error_that_says_what_to_do(machine, dead_end):
+    said = (
+        r"s3://bucket/store cannot be reached: .*Could not connect.* kept in the local folder and sent by the next run"
+    )
+    with pytest.raises(RegraftError, match=said):
+        machine("a", dead_end)
+    fsspec.filesystem("s3").clear_instance_cache()
+
+
+@pytest.mark.parametrize("shared", ["memory"], indirect=True)
+@pytest.mark.parametrize("url", ["nowhere://bucket/x", "adl://bucket/x"])
+def test_an_address_that_nothing_here_can_reach_is_an_error_that_names_it(machine, url):
+    with pytest.raises(RegraftError, match=f"The shared store {url} cannot be reached: "):
+        machine("a", url)
+
+
+@pytest.mark.parametrize("shared", ["s3"], indirect=True)
+def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp_path):
+    store = machine("a", "s3://no-such-bucket/x")
+    with pytest.raises(RegraftError, match=r"s3://no-such-bucket/x cannot be reached: .*bucket does not exist"):
+        fill(store, 0, 1)
+    assert machine("a", None).missing(KEYS[:2]) == []
+
+
+def test_rows_that_cannot_be_sent_are_kept_and_sent_by_the_next_run(machine, monkeypatch):
+    store = machine("a")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.remote._files, "put_file", unreachable)
+        with pytest.raises(RegraftError, match="cannot be reached: no route"):
+            fill(store, 0, 1)
+    assert np.array_equal(store.read(KEYS[:2]), VALUES[:2])
+    machine("a")
+    assert machine("b").missing(KEYS[:2]) == []
+
+
+def unreachable(*_: Any, **__: Any) -> None:
+    raise OSError("no route")
+
+
+def test_two_machines_at_once_end_up_with_all_rows(machine):
+    from concurrent.futures import ThreadPoolExecutor
+
+    def work(name: str) -> None:
+        store = machine(name)
+        for row in range(6):
+            fill(store, row)
+            store.refresh()
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(work, ["a", "b"]))
+    reader = machine("c")
+    assert reader.missing(KEYS) == []
+    assert np.array_equal(reader.read(KEYS), VALUES)

@@ -1,0 +1,413 @@
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from regraft.errors import Busy, RegraftError
+from regraft.store import Namespace, key_of, open_namespace, overview, upkeep
+from regraft.store.leases import Lease, store_in_use
+from regraft.store.remote import Remote
+from regraft.store.upkeep import collect, compact
+from regraft.store.uses import read_use, record_use, recorded
+
+KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(12)]
+VALUES = np.arange(48, dtype=np.float32).reshape(12, 4)
+VERSION, OTHER = "a" * 32, "b" * 32
+Machine = Callable[..., Namespace]
+local = pytest.mark.parametrize("shared", ["local"], indirect=True)
+two_machines = pytest.mark.parametrize("shared", ["shared"], indirect=True)
+
+
+@pytest.fixture(params=["local", "shared"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    """The address of a shared root, or None: whatever is claimed here holds with and without one."""
+    return f"memory://{tmp_path}/shared" if request.param == "shared" else None
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def opened(root: Path, shared: str | None) -> Machine:
+    """A function that opens a namespace of the store anew."""
+    return lambda kind="features": open_namespace(root, kind, {}, shape=(4,), dtype="float32", shared=shared)
+
+
+@pytest.fixture
+def store(opened: Machine) -> Namespace:
+    """Four shards of three rows each; a row took as many seconds as its shard's number."""
+    store = opened()
+    for number in range(4):
+        part = slice(3 * number, 3 * number + 3)
+        store.append(KEYS[part], VALUES[part], seconds=3.0 * number)
+        store.flush()
+    return store
+
+
+def use(store: Namespace, root: Path, shared: str | None, rows: list[int], version: str = VERSION) -> None:
+    record_use(root, version, [store], [KEYS[row] for row in rows], shared=shared)
+
+
+def settle(root: Path) -> None:
+    """Make all records older than an hour."""
+    for path in (root / "uses").iterdir():
+        os.utime(path, (0, 0))
+
+
+def rows_of(store: Namespace) -> list[int]:
+    """The rows that are there, each of them read and right."""
+    missing = set(store.missing(KEYS))
+    rows = [row for row, key in enumerate(KEYS) if key not in missing]
+    assert np.array_equal(store.read([KEYS[row] for row in rows]), VALUES[rows])
+    return rows
+
+
+def shards(store: Namespace) -> set[str]:
+    return {path.name.partition(".")[0] for path in store.folder.glob("*.arrow")}
+
+
+# gc
+
+
+def test_gc_keeps_the_rows_of_wanted_versions_and_removes_the_others(store, opened, root, shared):
+    use(store, root, shared, [0, 1, 2, 4])
+    use(store, root, shared, [9], OTHER)
+    collect(root, shared, {VERSION: "the working copy", OTHER: "git 1234567"}, really=True)
+    assert rows_of(opened()) == [0, 1, 2, 4, 9]
+
+
+def test_gc_leaves_shards_alone_that_are_needed_whole(store, root, shared):
+    before = {shard.name for shard in store.shards if KEYS[0][:30] in {key[:30] for key in shard.keys.tolist()}}
+    use(store, root, shared, [0, 1, 2, 4])
+    collect(root, shared, {VERSION: "here"}, really=True)
+    assert len(before) == 1
+    assert before < shards(store)
+
+
+def test_a_dry_run_says_what_would_be_freed_and_removes_nothing(store, opened, root, shared, capsys):
+    use(store, root, shared, [0, 1, 2, 4])
+    before = shards(store)
+    collect(root, shared, {VERSION: "here"}, really=False)
+    out = capsys.readouterr().out
+    assert f"{store.folder.name}: 8 of 12 rows" in out
+    assert "would be freed. This was a dry run; --yes does it." in out
+    assert (shards(store), rows_of(opened())) == (before, list(range(12)))
+
+
+def test_gc_removes_namespaces_and_records_that_nothing_needs(store, opened, root, shared):
+    other = opened("activations")
+    other.append(KEYS[:1], VALUES[:1], seconds=0)
+    other.flush()
+    use(store, root, shared, [0])
+    use(other, root, shared, [0], OTHER)
+    settle(root)
+    collect(root, shared, {VERSION: "here"}, really=True)
+    remote = Remote(shared) if shared else None
+    assert not other.folder.exists()
+    assert recorded(root, remote) == {VERSION}
+    assert remote is None or other.folder.name not in remote.folders()
+
+
+def test_a_namespace_whose_needed_rows_are_all_gone_is_removed(store, root, shared):
+    record_use(root, VERSION, [store], [key_of("ff" * 32)], shared=shared)
+    collect(root, shared, {VERSION: "here"}, really=True)
+    assert not store.folder.exists()
+
+
+def test_the_time_that_rows_took_survives_gc(store, opened, root, shared):
+    use(store, root, shared, [4, 9])
+    collect(root, shared, {VERSION: "here"}, really=True)
+    assert opened().seconds_for(KEYS) == pytest.approx(1 + 3)
+
+
+def test_versions_without_a_record_are_named(store, root, shared, capsys):
+    use(store, root, shared, [0])
+    collect(root, shared, {VERSION: "here", OTHER: "git 1234567"}, really=False)
+    said = f"no record for git 1234567 (features {OTHER[:8]}): they need computing again"
+    assert said in capsys.readouterr().out
+
+
+def test_a_damaged_record_stops_gc_before_anything_is_removed(store, opened, root, shared):
+    use(store, root, shared, [0])
+    path = root / "uses" / f"{VERSION}.arrow"
+    position = path.read_bytes().index(KEYS[0])
+    path.write_bytes(path.read_bytes()[:position] + b"?" + path.read_bytes()[position + 1 :])
+    with pytest.raises(RegraftError, match=rf"{VERSION}\.arrow is damaged.*Delete it"):
+        collect(root, shared, {VERSION: "here"}, really=True)
+    assert rows_of(opened()) == list(range(12))
+
+
+@local
+def test_gc_does_not_carry_damage_on(store, opened, root):
+    # Row 4 is damaged, row 5 of the same shard is needed too: the shard is set aside, and both are missing.
+    (path,) = [shard.path for shard in store.shards if KEYS[4][:30] in {key[:30] for key in shard.keys.tolist()}]
+    contents = path.read_bytes()
+    path.write_bytes(contents.replace(VALUES[4].tobytes(), b"?" * 16))
+    use(store, root, None, [0, 4, 5])
+    collect(root, None, {VERSION: "here"}, really=True)
+    assert rows_of(opened()) == [0]
+
+
+@local
+def test_gc_removes_what_killed_writers_left_and_damaged_shards(store, root):
+    use(store, root, None, list(range(12)))
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left = [store.folder / f".0123.{ended.pid}.tmp.arrow", store.folder / "0123-1-2-3.damaged"]
+    young = store.folder / f".0123.{os.getpid()}.tmp.arrow"
+    old = store.folder / f".4567.{os.getpid()}.tmp.arrow"
+    for path in (*left, young, old):
+        path.write_bytes(b"?")
+    os.utime(old, (0, 0))
+    collect(root, None, {VERSION: "here"}, really=True)
+    assert [path.exists() for path in (*left, old, young)] == [False, False, False, True]
+
+
+# compact
+
+
+def test_compact_makes_one_shard_of_many_small_ones(store, opened, root, shared):
+    compact(root, shared)
+    assert len(shards(store)) == 1
+    assert rows_of(opened()) == list(range(12))
+    if shared:
+        assert [name for name in Remote(shared).sizes(store.folder.name) if name.endswith(".arrow")] == [
+            f"{name}.arrow" for name in shards(store)
+        ]
+
+
+@two_machines
+def test_another_machine_follows_a_merge(store, root, tmp_path, shared):
+    other = open_namespace(tmp_path / "other", "features", {}, shape=(4,), dtype="float32", shared=shared)
+    compact(root, shared)
+    assert rows_of(other) == list(range(12))  # from its own copies
+    other.refresh()
+    assert shards(other) == shards(store)
+    assert rows_of(other) == list(range(12))
+
+
+def test_compact_splits_what_is_too_much_for_one_shard(store, opened, root, shared, monkeypatch):
+    monkeypatch.setattr(upkeep, "SHARD_BYTES", 10_000)
+    rows = np.random.default_rng(0).normal(size=(12, 1024)).astype(np.float32)
+    wide = open_namespace(root, "wide", {}, shape=(1024,), dtype="float32", shared=shared)
+    for key, row in zip(KEYS, rows, strict=True):
+        wide.append([key], row[None], seconds=0)
+        wide.flush()
+    compact(root, shared)
+    wide.refresh()
+    assert sorted(len(shard) for shard in wide.shards) == [1] * 12  # 4 kB of values and 1 kB around them: half of 10 kB
+    monkeypatch.setattr(upkeep, "SHARD_BYTES", 12_300)
+    compact(root, shared)
+    wide.refresh()
+    assert sorted(len(shard) for shard in wide.shards) == [3] * 4
+    assert np.array_equal(wide.read(KEYS), rows)
+
+
+def test_compact_drops_rows_that_are_there_twice(store, opened, root, shared, capsys):
+    for _ in range(2):
+        other = opened()
+        other.append(KEYS[:3], VALUES[:3], seconds=0)
+        other.flush()
+    compact(root, shared)
+    assert "6 rows were there twice" in capsys.readouterr().out
+    assert sum(len(shard) for shard in opened().shards) == 12
+
+
+def test_compacting_again_changes_nothing(store, root, shared):
+    compact(root, shared)
+    before = shards(store)
+    compact(root, shared)
+    assert shards(store) == before
+
+
+def test_the_time_that_rows_took_survives_compact(store, opened, root, shared):
+    compact(root, shared)
+    assert opened().seconds_for([KEYS[0], KEYS[4], KEYS[9]]) == pytest.approx(0 + 1 + 3)
+
+
+def test_a_reader_that_was_there_before_a_merge_misses_nothing(store, opened, root, shared):
+    reader = opened()
+    compact(root, shared)
+    assert rows_of(reader) == list(range(12))
+
+
+@local
+def test_a_reader_that_lists_while_shards_are_merged_misses_nothing(store, opened, root, monkeypatch):
+    # The listing is of before the merge, and what it names is gone when it is looked at.
+    from regraft.store import namespace
+
+    list_shards = namespace.shard_paths
+
+    def list_and_merge(folder: Path) -> list[Path]:
+        paths = list_shards(folder)
+        monkeypatch.setattr(namespace, "shard_paths", list_shards)
+        compact(root, None)
+        return paths
+
+    monkeypatch.setattr(namespace, "shard_paths", list_and_merge)
+    assert rows_of(opened()) == list(range(12))
+
+
+@pytest.mark.parametrize("fatal", ["write_shard", "Namespace.remove"])
+def test_a_merge_that_is_killed_loses_nothing(store, opened, root, shared, monkeypatch, fatal):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(f"regraft.store.namespace.{fatal}", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compact(root, shared)
+    assert rows_of(opened()) == list(range(12))
+
+
+# leases
+
+
+@pytest.mark.parametrize("command", ["gc", "compact"])
+def test_nothing_is_collected_or_merged_while_the_store_is_in_use(store, root, shared, command):
+    use(store, root, shared, [0])
+    before = shards(store)
+    with (
+        store_in_use(root, shared),
+        pytest.raises(Busy, match=rf"in use by process {os.getpid()} on \S+, since 20\d\d-\d\d-\d\d \d\d:\d\d UTC"),
+    ):
+        collect(root, shared, {VERSION: "here"}, really=True) if command == "gc" else compact(root, shared)
+    assert shards(store) == before
+    compact(root, shared)  # the lease ended with the block
+
+
+@two_machines
+def test_a_machine_that_uses_the_shared_store_keeps_another_from_collecting(store, root, tmp_path, shared):
+    with store_in_use(tmp_path / "other", shared), pytest.raises(Busy):
+        compact(root, shared)
+
+
+@pytest.mark.parametrize("kind", ["not renewed for long", "its process is gone", "not a lease"])
+def test_a_stale_lease_keeps_nobody_waiting(store, root, shared, kind):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    with store_in_use(root, shared):
+        (path,) = (root / "leases").iterdir()
+        lease = json.loads(path.read_text())
+        change = {"not renewed for long": {"renewed": 0}, "its process is gone": {"pid": ended.pid}}.get(kind)
+        contents = json.dumps({**lease, **change} if change else "?").encode()
+        path.write_bytes(contents)
+        if shared:
+            Remote(shared).write(f"leases/{path.name}", contents)
+        compact(root, shared)
+        assert not path.exists()
+
+
+@pytest.mark.parametrize("look", ["missing", "read", "append"])
+def test_using_the_store_renews_the_lease(store, opened, root, shared, look, monkeypatch):
+    store = opened()
+    with store_in_use(root, shared):
+        (path,) = (root / "leases").iterdir()
+        before = json.loads(path.read_text())["renewed"]
+        use_it = {
+            "missing": lambda: store.missing(KEYS, verify=False),
+            "read": lambda: store.read(KEYS[:1]),
+            "append": lambda: store.append(KEYS[:1], VALUES[:1], seconds=0),
+        }[look]
+        use_it()
+        assert json.loads(path.read_text())["renewed"] == before  # at most once a minute
+        monkeypatch.setattr("time.time", lambda: before + 100)
+        use_it()
+        assert json.loads(path.read_text())["renewed"] == before + 100
+
+
+def test_a_lease_of_another_host_counts_until_it_is_stale(monkeypatch):
+    monkeypatch.setattr("time.time", lambda: 10_000.0)
+    assert Lease("elsewhere", 1, 0, 9_500, False).is_live
+    assert not Lease("elsewhere", 1, 0, 9_300, False).is_live
+
+
+def test_two_collectors_keep_each_other_away(store, root, shared):
+    with (
+        store_in_use(root, shared, alone=True),
+        pytest.raises(Busy),
+        store_in_use(root, shared, alone=True),
+    ):
+        pytest.fail("both are at work")
+
+
+def test_a_stage_waits_for_a_collector(store, root, shared):
+    with store_in_use(root, shared, alone=True), pytest.raises(Busy), store_in_use(root, shared):
+        pytest.fail("both are at work")
+    with store_in_use(root, shared):  # neither lease is left
+        pass
+
+
+def test_stages_share_a_store(store, root, shared):
+    with store_in_use(root, shared), store_in_use(root, shared):
+        assert len(list((root / "leases").iterdir())) == 2
+
+
+def test_gc_keeps_what_a_stage_has_just_recorded(store, opened, root, shared):
+    use(store, root, shared, [0], version=OTHER)  # DVC has not written dvc.lock yet
+    collect(root, shared, {}, really=True)
+    assert rows_of(opened()) == [0]
+
+
+# use records
+
+
+def test_a_record_holds_the_namespaces_and_the_keys(store, root, shared):
+    use(store, root, shared, [3, 1])
+    found = read_use(root, None, VERSION)
+    assert found.namespaces == [store.folder.name]
+    assert found.keys.tobytes() == b"".join(sorted([KEYS[1], KEYS[3]]))
+
+
+@two_machines
+def test_a_record_of_another_machine_counts_too(store, root, tmp_path, shared):
+    use(store, tmp_path / "other", shared, [0])
+    assert recorded(root, Remote(shared)) == {VERSION}
+    assert len(read_use(root, Remote(shared), VERSION).keys) == 1
+
+
+# verify and list
+
+
+def test_verify_of_a_sound_store_says_what_is_there(store, root, shared, capsys):
+    use(store, root, shared, [0, 1])
+    overview.verify(root, shared)
+    line = capsys.readouterr().out.strip()
+    assert [*line.split()[:5], line[-9:]] == [store.folder.name, "12", "rows", "4", "shards", "0 damaged"]
+
+
+def test_verify_finds_damage_in_rows_that_are_there_twice(root):
+    for _ in range(2):
+        store = open_namespace(root, "features", {}, shape=(4,), dtype="float32")
+        store.append(KEYS[:3], VALUES[:3], seconds=0)
+        store.flush()
+    for path in list(store.folder.glob("*.arrow")):
+        path.write_bytes(path.read_bytes().replace(VALUES[1].tobytes(), b"?" * 16))
+    with pytest.raises(RegraftError, match=r"2 shard\(s\) were damaged"):
+        overview.verify(root, None)
+    assert len(list(store.folder.glob("*.damaged"))) == 2
+
+
+def test_verify_finds_that_recorded_rows_are_missing(store, root, shared):
+    record_use(root, VERSION, [store], [KEYS[0], key_of("ff" * 32)], shared=shared)
+    with pytest.raises(RegraftError, match=r"0 shard\(s\) were damaged.*1 row\(s\) .* are missing"):
+        overview.verify(root, shared)
+
+
+def test_list_says_what_the_arrays_are(tmp_path, capsys):
+    facts = {"graph": "0123456789abcdef", "engine": "onnxruntime 1", "preprocessing": {"image_size": 224}}
+    store = open_namespace(tmp_path, "features", facts, shape=(4,), dtype="float32")
+    store.append(KEYS[:3], VALUES[:3], seconds=0)
+    store.flush()
+    overview.list_store(tmp_path, None)
+    line = capsys.readouterr().out
+    assert "3 rows     1 shards     1.2 kB" in line
+    assert "features, float32 4, 224 pixels, graph 01234567, onnxruntime 1, written 20" in line
