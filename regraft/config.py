@@ -76,6 +76,7 @@ class Preprocess(Section):
     val_share: Share
     test_share: Share
     crop_fraction: float = Field(gt=0.1, le=1)
+    fast_decoding: bool
     augment_min_area: float = Field(gt=0, le=1)
     augment_max_stretch: float = Field(ge=1, le=4)
     augment_flip: bool

@@ -57,12 +57,13 @@ class Dataset:
         return len(self.rows)
 
 
-def read_photo(raw: Path, photo: Photo) -> np.ndarray:
+def read_photo(raw: Path, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
     """Return a photo of the data set as uint8 RGB, shape (height, width, 3), upright and not resized.
 
     Args:
         raw: the data folder.
         photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the store.
+        shorter_side: pixels that are enough, as for `load_rgb`; None for all there are.
 
     Raises:
         InvalidData: the file is gone, or is not the one that was validated.
@@ -74,7 +75,7 @@ def read_photo(raw: Path, photo: Photo) -> np.ndarray:
         raise InvalidData(f"{path} cannot be read any more: {error.strerror}. Run again.") from None
     if hashlib.sha256(contents).hexdigest() != photo.digest:
         raise InvalidData(f"{path} has changed since it was validated. Run again, and it is seen as new.")
-    return load_rgb(BytesIO(contents))
+    return load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
 
 def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float) -> Dataset:

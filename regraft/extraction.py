@@ -196,7 +196,8 @@ def _compute(
     """Decode, draw and run; a photo is decoded once for all its views, and no more than a few dozen are in memory."""
 
     def draw(work: _Work) -> np.ndarray:
-        return views.draw(read_photo(raw, work.photo), work.photo.digest, work.views)
+        rgb = read_photo(raw, work.photo, shorter_side=views.shorter_side)
+        return views.draw(rgb, work.photo.digest, work.views)
 
     if trunk.runner.is_parallel:
         for results in in_threads(lambda work: _run([work], draw(work), views, trunk), missing, workers=workers):

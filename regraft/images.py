@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from math import ceil
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -84,11 +85,12 @@ def looks_like_an_image(path: Path) -> bool:
     )
 
 
-def load_rgb(path: Path | BinaryIO) -> np.ndarray:
+def load_rgb(path: Path | BinaryIO, *, shorter_side: int | None = None) -> np.ndarray:
     """Return an image as a person sees it: upright by its EXIF orientation, RGB, the first frame, on white.
 
     Args:
         path: a file that `inspect` found no problem with (nothing limits its size here), or its contents as a stream.
+        shorter_side: pixels that are enough: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, not below this.
 
     Returns:
         uint8, shape (height, width, 3), values 0 to 255.
@@ -97,6 +99,11 @@ def load_rgb(path: Path | BinaryIO) -> np.ndarray:
         OSError, ValueError: the file is not a readable image.
     """
     with Image.open(path, formats=FORMATS) as image:
+        if shorter_side and min(image.size) > shorter_side:
+            factor = shorter_side / min(image.size)
+            image.draft(
+                None, (ceil(image.width * factor), ceil(image.height * factor))
+            )  # does nothing to other formats
         return np.asarray(_to_rgb(image))
 
 

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import cache
-from math import exp, log, sqrt
+from math import ceil, exp, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,15 @@ class Views:
     preparation: Preparation  # view 0, the one that the shipped model sees
     augmentation: Augmentation  # views 1 to `count`
     count: int  # augmented views of every training image
+    fast_decoding: bool  # whether JPEG files may be decoded at a part of their size
+
+    @property
+    def shorter_side(self) -> int | None:
+        """Pixels that a photo's shorter side needs before a view is drawn from it, or None for all there are.
+
+        Twice the network's, so that something is left for the antialiased resize, and for a crop of a quarter.
+        """
+        return ceil(2 * self.preparation.image_size / self.preparation.crop_fraction) if self.fast_decoding else None
 
     def of(self, split: str) -> range:
         """Return the numbers of the views that an image of this split has; only training images are augmented."""
@@ -51,7 +60,8 @@ class Views:
 
     def key(self, digest: str, view: int) -> Key:
         """Return the key of a view in the store: it stands for the file's bytes and for how the view is drawn."""
-        drawing = _drawing_of(self.augmentation if view else self.preparation, self.preparation.image_size)
+        how = self.augmentation if view else self.preparation
+        drawing = _drawing_of(how, self.preparation.image_size, self.shorter_side)
         return key_of(hashlib.sha256(bytes.fromhex(digest) + drawing).hexdigest(), view)
 
     def keys(self, digest: str, views: Iterable[int]) -> list[Key]:
@@ -62,7 +72,7 @@ class Views:
         """Return some views of one photo.
 
         Args:
-            rgb: the photo, uint8, shape (height, width, 3), upright.
+            rgb: the photo, uint8, shape (height, width, 3), upright, with a `shorter_side` as above.
             digest: SHA-256 of its file.
             views: numbers, 0 for the centre square.
 
@@ -91,13 +101,18 @@ def choose_views(settings: Preprocess, *, image_size: int, count: int) -> Views:
             saturation=settings.augment_saturation,
         ),
         count,
+        settings.fast_decoding,
     )
 
 
 @cache
-def _drawing_of(how: Preparation | Augmentation, image_size: int) -> bytes:
+def _drawing_of(how: Preparation | Augmentation, image_size: int, shorter_side: int | None) -> bytes:
     """A digest of everything but the photo that decides the pixels of a view."""
-    facts: dict[str, Any] = {"drawing": _DRAWING, "decoder": f"pillow {PIL.__version__}"}
+    facts: dict[str, Any] = {
+        "drawing": _DRAWING,
+        "decoder": f"pillow {PIL.__version__}",
+        "shorter_side": shorter_side,
+    }
     if isinstance(how, Preparation):
         facts["graph"] = hashlib.sha256(how.build_graph().SerializeToString(deterministic=True)).hexdigest()
     else:

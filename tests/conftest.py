@@ -88,7 +88,7 @@ def preparation() -> Preparation:
 @pytest.fixture(scope="session")
 def views(preparation: Preparation) -> Views:
     """The centre square of every photo, and one augmented view of every training photo."""
-    return Views(preparation, Augmentation(0.35, 1.33, True, 0.2, 0.2, 0.2), count=1)
+    return Views(preparation, Augmentation(0.35, 1.33, True, 0.2, 0.2, 0.2), count=1, fast_decoding=False)
 
 
 @pytest.fixture(scope="session")

@@ -49,7 +49,9 @@ class Folder(RuleBasedStateMachine):
         self.raw.mkdir()
         self.files: dict[str, bytes] = {}
         self.computed: set[tuple] = set()  # the model: what was ever computed, by everything that can change it
-        self.views = Views(Preparation(SIZE, 1.0), Augmentation(0.5, 1.2, True, 0.1, 0.1, 0.1), count=1)
+        self.views = Views(
+            Preparation(SIZE, 1.0), Augmentation(0.5, 1.2, True, 0.1, 0.1, 0.1), count=1, fast_decoding=False
+        )
         self.weights = 0
 
     def teardown(self) -> None:

@@ -223,3 +223,25 @@ def test_an_error_in_a_thread_reaches_the_caller():
 def test_several_threads_work_at_once():
     both = threading.Barrier(2, timeout=5)
     assert len(list(in_threads(lambda _: both.wait(), range(2), workers=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((400, 300), (200, 150)), ((810, 1200), (102, 150)), ((150, 90), (150, 90))]
+)
+def test_a_jpeg_can_be_decoded_at_a_part_of_its_size_and_not_below_what_is_enough(photo, tmp_path, size, expected):
+    Image.fromarray(photo(0, *size)).save(tmp_path / "a.jpg", quality=95)
+    height, width, _ = load_rgb(tmp_path / "a.jpg", shorter_side=100).shape
+    assert (width, height) == expected
+
+
+def test_a_jpeg_at_a_part_of_its_size_is_the_same_picture(photo, tmp_path):
+    Image.fromarray(photo(0, 800, 640)).save(tmp_path / "a.jpg", quality=95)
+    whole, part = (Image.fromarray(load_rgb(tmp_path / "a.jpg", shorter_side=side)) for side in (None, 80))
+    assert part.size == (100, 80)
+    difference = np.asarray(whole.resize(part.size, Image.Resampling.BILINEAR)).astype(int) - np.asarray(part)
+    assert np.abs(difference).mean() < 1  # grey levels
+
+
+def test_a_png_is_decoded_whole(photo, tmp_path):
+    Image.fromarray(photo(0, 400, 300)).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png", shorter_side=100).shape == (300, 400, 3)

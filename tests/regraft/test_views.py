@@ -19,7 +19,7 @@ GOLDEN = [[92.95, 116.0, 58.64], [160.11, 126.64, 91.79]]  # mean red, green and
 
 
 def views(augmentation: Augmentation = FULL, size: int = 48, crop: float = 1.0) -> Views:
-    return Views(Preparation(size, crop), augmentation, count=2)
+    return Views(Preparation(size, crop), augmentation, count=2, fast_decoding=False)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +114,9 @@ def test_every_image_and_view_has_a_key_of_its_own():
         ({"augmentation": replace(FULL, contrast=0.1)}, True, False),
         ({"preparation": Preparation(48, 0.875)}, False, True),
         ({"preparation": Preparation(64, 1.0)}, False, False),
+        ({"fast_decoding": True}, False, False),
     ],
-    ids=["count", "flip", "contrast", "crop", "size"],
+    ids=["count", "flip", "contrast", "crop", "size", "decoding"],
 )
 def test_a_key_changes_when_and_only_when_the_pixels_of_its_view_can(change, centre, augmented):
     before, after = views(), replace(views(), **change)
