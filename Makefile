@@ -44,8 +44,10 @@ check: setup  ## what CI checks: formatting, lint, types, tests
 	pyright
 	python -m pytest
 
-bench: setup  ## print the benchmarks' ratios on the photos in data/raw
+bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.scale data/raw $(if $(QUICK),--quick,--sizes $(or $(SIZES),1000 4000))
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

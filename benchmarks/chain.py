@@ -8,19 +8,14 @@ as under `dvc repro`; DVC's own time is not in it.
 
 import argparse
 import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from benchmarks.machine import describe_machine
+from benchmarks.project import ROOT, STAGES, Ended, run_stage, write_params
 from regraft.backbones import choose_backbone
 from regraft.classifier import OnnxClassifier
 from regraft.config import load_params
@@ -29,9 +24,6 @@ from regraft.files import read_json
 from regraft.networks import load_model
 from regraft.onnx_export import Parity, compare
 from regraft.preparation import Preparation
-
-ROOT = Path(__file__).parents[1]
-STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
 
 
 def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str, Any]:
@@ -42,7 +34,7 @@ def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str,
         shutil.copy(ROOT / "dvc.yaml", project)
         (project / ".dvc").mkdir()  # where stages keep their locks; DVC itself is not used
         write_params(project / "params.yaml", settings)
-        stages = {name: run_stage(name, project) for name in STAGES}
+        stages = {name: _figures(run_stage(name, project)) for name in STAGES}
         reports = project / "reports"
         return {
             "stages": stages,
@@ -71,31 +63,8 @@ def parity_on_test(project: Path) -> Parity:
     )
 
 
-def write_params(path: Path, settings: list[str]) -> None:
-    """Write this project's params.yaml with some settings changed, each given as section.key=value."""
-    yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text())
-    for setting in settings:
-        name, value = setting.split("=", 1)
-        *sections, key = name.split(".")
-        section = params
-        for part in sections:
-            section = section[part]
-        section[key] = YAML(typ="safe").load(value)
-    with path.open("w") as file:
-        yaml.dump(params, file)
-
-
-def run_stage(name: str, project: Path) -> dict[str, float]:
-    """Run one stage as a process and return its wall time in seconds and its peak resident memory in MB."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    start = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", f"tasks.{name}"], cwd=project, env=environment)
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        sys.exit(f"stage {name} failed")
-    seconds = round(time.perf_counter() - start, 1)
-    return {"seconds": seconds, "peak_memory_mb": round(usage.ru_maxrss * 1024 / 1e6)}
+def _figures(ended: Ended) -> dict[str, float]:
+    return {"seconds": round(ended.seconds, 1), "peak_memory_mb": round(ended.peak_memory_mb)}
 
 
 def main() -> None:

@@ -1,0 +1,149 @@
+"""What retraining costs when 1 % new photos joined: the real flow against the classic recipe, on the same photos.
+
+    python -m benchmarks.retrain DIR [--quick]
+
+Regraft: wall time of `python -m flows.retrain` against a running Prefect server, without fine-tuning. Everything is in
+it: Python's start, DVC, the ONNX file and its test, the gate. Median of five runs, each after further photos joined.
+Baseline: `benchmarks.recipe`, ten epochs over all these photos, wall time of its process, its test included. It takes
+minutes, so it runs once.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from PIL import Image
+
+from benchmarks.machine import describe_machine
+from benchmarks.photos import hold_back, usable_photos
+from benchmarks.project import HEAD_ONLY, FlowRun, Project, run_module, temporary_project
+from benchmarks.server import running_server
+from regraft.files import read_json
+
+_SHARE = 0.01  # of the training photos join before each run
+_EPOCHS = 10  # of the recipe
+# The recipe's reader goes by the suffix, and knows these formats; photos in others are left out on both sides.
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp"}
+
+
+def measure(photos: Path, *, images: int | None, rounds: int, epochs: int) -> dict[str, Any]:
+    """Retrain as photos join, then follow the recipe on all of them.
+
+    Args:
+        photos: a folder of labelled photos in any of the three layouts.
+        images: use about so many of them; None means all.
+        rounds: how often photos join.
+        epochs: of the recipe that are run; each of the others is taken to be as long as the last one of these.
+    """
+    usable = usable_photos(photos)
+    rows = usable if images is None else usable.head(images)
+    rows = rows.assign(suffix=[_SUFFIXES.get(_format_of(Path(path))) for path in rows.path])
+    rows = rows[rows.suffix.notna()]
+    held_back = hold_back(rows[rows.split == "train"], rounds=rounds, share=_SHARE)
+    with temporary_project(HEAD_ONLY) as project:
+        with running_server(project.root.parent, project.environment) as server:
+            _add(project, rows.drop(index=pd.concat(held_back).index))
+            first = project.run_flow(server)
+            runs, computed = [], []
+            for joining in held_back:
+                _add(project, joining)
+                runs.append(project.run_flow(server))
+                computed.append(read_json(project.root / "reports" / "features.json")["computed"])
+        seconds, accuracy = _follow_recipe(project, epochs)
+        median = sorted(runs, key=lambda run: run.process.seconds)[rounds // 2]  # the slower one of two
+        regraft_seconds = median.process.seconds
+        return {
+            "images": len(rows),
+            "new_images": len(held_back[0]),
+            "left_out": len(usable.head(images or len(usable))) - len(rows),
+            "regraft_seconds": round(regraft_seconds, 2),
+            "recipe_seconds": round(seconds, 1),
+            "speedup": round(seconds / regraft_seconds, 1),
+            "regraft_test_accuracy": read_json(project.root / "reports" / "metrics.json")["test"]["accuracy"],
+            "recipe_test_accuracy": round(accuracy, 4),
+            "test_images": int((rows.split == "test").sum()),
+            "parts": {name: round(value, 3) for name, value in median.parts.items()},
+            "outcomes": {name: step.outcome for name, step in median.steps.items()},
+            "regraft_runs": [round(run.process.seconds, 2) for run in runs],
+            "forward_passes": computed,
+            "regraft_peak_memory_mb": round(median.process.peak_memory_mb),
+            "first_run": _first(first),
+            "recipe_epochs": _EPOCHS,
+            "recipe_epochs_run": epochs,
+        }
+
+
+def _format_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.format or ""
+
+
+def _add(project: Project, rows: pd.DataFrame) -> None:
+    """Copy photos into the project as {train,val,test}/<class>/; folders without photos tell the recipe the classes."""
+    for class_index in set(rows.class_index):
+        for split in ("train", "val", "test"):
+            (project.raw / split / f"{class_index:03}").mkdir(parents=True, exist_ok=True)
+    for row in rows.itertuples():
+        target = project.raw / str(row.split) / f"{row.class_index:03}" / f"{row.digest}{row.suffix}"
+        shutil.copyfile(str(row.path), target)
+
+
+def _follow_recipe(project: Project, epochs: int) -> tuple[float, float]:
+    """Return the recipe's seconds for all epochs, and its accuracy on test after those that were run."""
+    log = project.root.parent / "recipe.log"
+    ended = run_module("benchmarks.recipe", str(project.root), "--epochs", str(epochs), folder=project.root, log=log)
+    result = json.loads(log.read_text().splitlines()[-1])
+    # The first epoch is longer than the others: TensorFlow traces the graph.
+    return ended.seconds + (_EPOCHS - epochs) * result["last_epoch_seconds"], result["test_accuracy"]
+
+
+def _first(run: FlowRun) -> dict[str, Any]:
+    return {
+        "seconds": round(run.process.seconds, 1),
+        "parts": {name: round(value, 2) for name, value in run.parts.items()},
+    }
+
+
+def _print_table(result: dict[str, Any]) -> None:
+    print(f"{result['images']} photos, {result['new_images']} of them new; seconds of the median run:")
+    for name, seconds in result["parts"].items():
+        print(f"  {name:16} {seconds:8.2f}  {result['outcomes'].get(name, '')}")
+    print(f"  {'sum':16} {sum(result['parts'].values()):8.2f}  (first run: {result['first_run']['seconds']} s)")
+    if result["left_out"]:
+        print(f"{result['left_out']} photos were left out on both sides: the recipe cannot read their format")
+    print(f"Regraft {result['regraft_seconds']} s, the recipe {result['recipe_seconds']} s: {result['speedup']}x")
+    shown = result["recipe_epochs_run"]
+    if shown < result["recipe_epochs"]:
+        print(f"the recipe ran only {shown} of {result['recipe_epochs']} epochs: its accuracy is that after these, and")
+        print("its seconds are extrapolated, every further epoch like the last one")
+    print(
+        f"test accuracy on {result['test_images']} photos: Regraft {result['regraft_test_accuracy']:.4f}, "
+        f"the recipe {result['recipe_test_accuracy']:.4f}"
+    )
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.retrain", description="Retraining when 1 % new photos joined, against the recipe."
+    )
+    parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
+    parser.add_argument(
+        "--quick", action="store_true", help="300 photos, two additions, two epochs of the recipe instead of ten"
+    )
+    arguments = parser.parse_args()
+    if not arguments.photos.is_dir():
+        sys.exit(f"there is no folder {arguments.photos}")
+    images, rounds, epochs = (300, 2, 2) if arguments.quick else (None, 5, _EPOCHS)
+    result = measure(arguments.photos, images=images, rounds=rounds, epochs=epochs)
+    print(describe_machine())
+    _print_table(result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
