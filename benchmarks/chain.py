@@ -22,8 +22,9 @@ from regraft.config import load_params
 from regraft.dataset import read_dataset
 from regraft.files import read_json
 from regraft.networks import load_model
-from regraft.onnx_export import Parity, compare
+from regraft.onnx_export import Parity, compare, reference
 from regraft.preparation import Preparation
+from regraft.trunk import load_trunk
 
 
 def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str, Any]:
@@ -52,12 +53,18 @@ def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str,
 def parity_on_test(project: Path) -> Parity:
     """Compare the shipped file with the Keras model over the whole test split, from the raw files."""
     params = load_params(project / "params.yaml")
+    backbone = choose_backbone(params.backbone)
+    model, trunk = (
+        load_model(project / params.paths.model),
+        load_trunk(backbone, project / params.paths.store / "graphs"),
+    )
+    is_fine_tuned = read_json(project / params.paths.reports / "fine_tune.json")["is_kept"]
     return compare(
         OnnxClassifier(project / params.paths.onnx),
-        load_model(project / params.paths.model),
+        reference(model, backbone, trunk, is_fine_tuned=is_fine_tuned),
         read_dataset(project / params.paths.dataset).of("test"),
         project / params.paths.raw,
-        Preparation(choose_backbone(params.backbone).image_size, params.preprocess.crop_fraction),
+        Preparation(backbone.image_size, params.preprocess.crop_fraction),
         workers=params.machine.workers,
         on_progress=lambda done, total: None,
     )

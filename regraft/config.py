@@ -28,7 +28,7 @@ def _text_to_path(value: Any) -> Any:
 
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-Engine = Literal["auto", "onnxruntime", "tensorflow"]
+Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 
 
 class Section(BaseModel):

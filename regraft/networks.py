@@ -127,7 +127,7 @@ def batches_in_memory(
     import tensorflow as tf
 
     inputs, targets = tf.constant(values), tf.constant(np.eye(num_classes, dtype=np.float32)[class_indices])
-    # Numbers are shuffled, and a batch is gathered at once: a step of a head takes less time than to move 32 rows alone.
+    # Numbers are shuffled, and a batch is gathered at once: moving rows one by one takes longer than a head's step.
     order = tf.data.Dataset.range(len(values)).shuffle(len(values), seed=seed, reshuffle_each_iteration=True)
     return order.batch(batch_size).map(lambda chosen: (tf.gather(inputs, chosen), tf.gather(targets, chosen)))
 

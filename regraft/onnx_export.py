@@ -63,10 +63,7 @@ def build_classifier(
         is_fine_tuned: whether layers between cut and head differ from the backbone's; if not, the whole backbone is
             taken from the frozen graph and only the head is converted.
     """
-    import keras
-
-    border, source = (backbone.cut, ACTIVATIONS) if is_fine_tuned else (FEATURES, FEATURES)
-    rest = keras.Model(model.get_layer(border).output, model.output, name="rest")
+    rest, source = _rest(model, backbone, is_fine_tuned=is_fine_tuned)
     parts = [
         preparation.build_graph(),
         graphs.part_of(onnx.load(trunk.path), [source]),
@@ -92,6 +89,7 @@ def build_classifier(
         "backbone": backbone.name,
         "backbone_weights_sha256": backbone.weights_digest,
         "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
+        "frozen_part": "int8 weights and activations" if trunk.is_quantised else "float32",
         "fine_tuned_from": backbone.cut if is_fine_tuned else "nothing: frozen backbone",
     }
     onnx.helper.set_model_props(whole, facts)
@@ -100,10 +98,36 @@ def build_classifier(
     return whole
 
 
+def reference(
+    model: "keras.Model", backbone: Backbone, trunk: Trunk, *, is_fine_tuned: bool
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what the exported graph has to compute: prepared images, uint8, to probabilities, by Keras.
+
+    That is the whole Keras model; but of a quantised backbone its own frozen graph, and only the trained rest by Keras.
+    """
+    if not trunk.is_quantised:
+        return lambda prepared: model.predict_on_batch(prepared.astype(np.float32))
+    rest, source = _rest(model, backbone, is_fine_tuned=is_fine_tuned)
+
+    def by_parts(prepared: np.ndarray) -> np.ndarray:
+        features, activations = trunk.run(prepared, with_activations=source == ACTIVATIONS)
+        return rest.predict_on_batch(features if activations is None else activations)
+
+    return by_parts
+
+
+def _rest(model: "keras.Model", backbone: Backbone, *, is_fine_tuned: bool) -> tuple["keras.Model", str]:
+    """Return the trained part of the network, and the output of the frozen graph that it takes."""
+    import keras
+
+    border, source = (backbone.cut, ACTIVATIONS) if is_fine_tuned else (FEATURES, FEATURES)
+    return keras.Model(model.get_layer(border).output, model.output, name="rest"), source
+
+
 def save_if_equal(
     path: Path,
     graph: onnx.ModelProto,
-    model: "keras.Model",
+    expected: Callable[[np.ndarray], np.ndarray],
     dataset: Dataset,
     raw: Path,
     preparation: Preparation,
@@ -112,12 +136,12 @@ def save_if_equal(
     workers: int,
     on_progress: Callable[[int, int], None],
 ) -> Parity:
-    """Write the graph to `path` if it computes what the Keras model computes; else leave `path` as it is.
+    """Write the graph to `path` if it computes what is expected; else leave `path` as it is.
 
     Args:
         path: of the ONNX file.
         graph: from `build_classifier`.
-        model: the whole Keras network.
+        expected: from `reference`.
         dataset: real photos to compare on, from the raw file to the probabilities.
         raw: the data folder.
         preparation: how Keras is given them.
@@ -131,7 +155,7 @@ def save_if_equal(
     with replacing(path) as temporary:
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
         parity = compare(
-            OnnxClassifier(temporary), model, dataset, raw, preparation, workers=workers, on_progress=on_progress
+            OnnxClassifier(temporary), expected, dataset, raw, preparation, workers=workers, on_progress=on_progress
         )
         if not parity.largest_difference <= tolerance:  # NaN is no agreement
             raise ExportMismatch(
@@ -144,7 +168,7 @@ def save_if_equal(
 
 def compare(
     classifier: OnnxClassifier,
-    model: "keras.Model",
+    expected: Callable[[np.ndarray], np.ndarray],
     dataset: Dataset,
     raw: Path,
     preparation: Preparation,
@@ -158,7 +182,7 @@ def compare(
     photos = dataset.photos()
     for start in range(0, len(photos), _KERAS_BATCH):
         prepared = np.stack([preparation(read_photo(raw, photo)) for photo in photos[start : start + _KERAS_BATCH]])
-        keras_side.append(model.predict_on_batch(prepared.astype(np.float32)))
+        keras_side.append(expected(prepared))
     difference = np.abs(onnx_side - np.concatenate(keras_side))
     same = onnx_side.argmax(axis=1) == np.concatenate(keras_side).argmax(axis=1)
     return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))

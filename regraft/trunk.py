@@ -5,6 +5,7 @@ both parts of the store. The exported model is composed of pieces of this very g
 """
 
 import importlib.metadata
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class Trunk:
 
     runner: Runner
     path: Path  # of backbone.onnx
+    is_quantised: bool  # whether it computes in int8, and so only nearly what the Keras model does
     digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
     image_size: int
     activation_shape: tuple[int, int, int]  # height, width, channels at the cut
@@ -62,22 +64,45 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
         backbone: from `choose_backbone`.
         folder: where graphs are kept between runs.
     """
-    path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
-    seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
-    if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
-        write_bytes(path, _build_graph(backbone).SerializeToString(deterministic=True))
-        write_text(seal, sha256_of(path))
+    engine = choose_engine(backbone.engine)
+    path = _kept(folder / f"{backbone.name}-{_graph_key(backbone)}.onnx", lambda: _build_graph(backbone))
+    if engine == "onnxruntime-int8":
+        from regraft.quantisation import quantised  # its tools take a second to import
+
+        exact = path
+        kept = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
+        path = _kept(kept, lambda: quantised(onnx.load(exact), backbone.image_size))
     outputs = onnx.load(path).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
     return Trunk(
-        runner=start_runner(choose_engine(backbone.engine), backbone, path),
+        runner=start_runner(engine, backbone, path),
         path=path,
+        is_quantised=engine == "onnxruntime-int8",
         digest=sha256_of(path),
         image_size=backbone.image_size,
         activation_shape=(height, width, channels),
         feature_dim=shapes[FEATURES][1],
     )
+
+
+def _kept(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
+    """Make sure that a graph is at `path`, and return that."""
+    seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
+    if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
+        write_bytes(path, build().SerializeToString(deterministic=True))
+        write_text(seal, sha256_of(path))
+    return path
+
+
+def _quantised_key(exact: Path) -> str:
+    """What decides the bytes of the int8 graph."""
+    facts = {
+        "graph": sha256_of(exact),
+        "source": sha256_of(Path(__file__).with_name("quantisation.py")),
+        "versions": [importlib.metadata.version(package) for package in ("onnxruntime", "onnx", "numpy")],
+    }
+    return fingerprint(facts)[:16]
 
 
 def _graph_key(backbone: Backbone) -> str:

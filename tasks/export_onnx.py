@@ -11,7 +11,7 @@ from regraft.config import Params
 from regraft.dataset import read_dataset
 from regraft.files import read_json, sha256_of, write_json
 from regraft.networks import load_model, start_keras
-from regraft.onnx_export import build_classifier, save_if_equal
+from regraft.onnx_export import build_classifier, reference, save_if_equal
 from regraft.preparation import Preparation
 from regraft.trunk import load_trunk
 from tasks.stage import Progress, stage
@@ -32,7 +32,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     parity = save_if_equal(
         paths.onnx,
         graph,
-        model,
+        reference(model, backbone, trunk, is_fine_tuned=is_fine_tuned),
         dataset.of("val").head(settings.parity_images),
         paths.raw,
         preparation,

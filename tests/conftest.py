@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,12 @@ def backbone() -> Backbone:
 def trunk(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Trunk:
     """The frozen small backbone; converting it takes seconds."""
     return load_trunk(backbone, tmp_path_factory.mktemp("graphs"))
+
+
+@pytest.fixture(scope="session")
+def int8_trunk(backbone: Backbone, trunk: Trunk) -> Trunk:
+    """The same in int8; quantising it takes seconds."""
+    return load_trunk(replace(backbone, engine="onnxruntime-int8"), trunk.path.parent)
 
 
 @pytest.fixture(scope="session")

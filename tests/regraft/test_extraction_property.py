@@ -121,7 +121,7 @@ class Folder(RuleBasedStateMachine):
     def exactly_what_is_new_is_computed_and_every_value_is_right(self) -> None:
         if not self.files:
             return
-        trunk = Trunk(Sums(self.weights), Path("unused"), f"graph {self.weights}", SIZE, (1, 1, 3), 3)
+        trunk = Trunk(Sums(self.weights), Path("unused"), False, f"graph {self.weights}", SIZE, (1, 1, 3), 3)
         store, dataset = open_feature_store(self.root / "store", trunk), self.dataset()
         receipt = extract_missing(
             dataset,

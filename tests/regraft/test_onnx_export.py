@@ -1,5 +1,6 @@
 import json
 import re
+from dataclasses import replace
 
 import keras
 import numpy as np
@@ -16,7 +17,7 @@ from regraft.finetune import join
 from regraft.heads import build_head
 from regraft.images import load_rgb
 from regraft.networks import start_keras
-from regraft.onnx_export import build_classifier, save_if_equal
+from regraft.onnx_export import build_classifier, reference, save_if_equal
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
@@ -71,7 +72,7 @@ def save(dataset, raw, preparation, tmp_path):
         return save_if_equal(
             tmp_path / "model.onnx",
             graph,
-            model,
+            lambda prepared: model.predict_on_batch(prepared.astype(np.float32)),
             dataset.of("val"),
             raw,
             preparation,
@@ -140,6 +141,24 @@ def test_an_equal_graph_is_saved_with_its_parity_from_the_raw_files(save, graphs
     assert (parity.images, parity.same_top1) == (9, 1.0)
     assert 0 < parity.mean_difference <= parity.largest_difference <= TOLERANCE
     assert OnnxClassifier(tmp_path / "model.onnx").class_names == CLASS_NAMES
+
+
+@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
+def test_with_an_int8_backbone_that_very_backbone_ships(
+    request, backbone, int8_trunk, preparation, dataset, raw, tmp_path, network
+):
+    model, is_fine_tuned = request.getfixturevalue(network.replace("-", "_")), network == "fine-tuned"
+    graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, is_fine_tuned=is_fine_tuned)
+    expected = reference(model, backbone, int8_trunk, is_fine_tuned=is_fine_tuned)
+    options = {"tolerance": TOLERANCE, "workers": 2, "on_progress": lambda *_: None}
+    parity = save_if_equal(tmp_path / "model.onnx", graph, expected, dataset.of("val"), raw, preparation, **options)
+    assert parity.same_top1 == 1.0
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert facts["frozen_part"] == "int8 weights and activations"
+    # The whole Keras model is in float32: the file is not, and would not pass for it.
+    whole = reference(model, backbone, replace(int8_trunk, is_quantised=False), is_fine_tuned=is_fine_tuned)
+    with pytest.raises(ExportMismatch):
+        save_if_equal(tmp_path / "x.onnx", graph, whole, dataset.of("val"), raw, preparation, **options)
 
 
 def test_progress_counts_the_photos(save, graphs_of):
