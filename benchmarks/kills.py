@@ -2,8 +2,6 @@
 
 import contextlib
 import io
-import os
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -63,7 +61,7 @@ class Reference:
 
 
 def undisturbed(make: Callable[..., Project], folder: Path, graphs: Path | None = None) -> tuple[Project, Reference]:
-    """Run the stage in a store of its own, thrice: to convert the graph if need be, from nothing, and with nothing to do.
+    """Run the stage in a store of its own: to convert the graph if need be, from nothing, and with nothing to do.
 
     Args:
         make: from `project_maker`.
@@ -111,7 +109,7 @@ class Rounds:
     def __init__(
         self, make: Callable[..., Project], folder: Path, source: Project, reference: Reference, *, seed: int
     ) -> None:
-        self.reference, self.tally, self.random = reference, Tally(), random.Random(seed)
+        self.reference, self.tally, self.random = reference, Tally(), np.random.default_rng(seed)
         self.store = folder / "store"
         first = make(folder / "0", store=self.store, copy_of=source.store, empty=True)
         self.projects = [first, *(make(folder / str(n), store=self.store) for n in range(1, _MOST_WORKERS))]
@@ -119,7 +117,7 @@ class Rounds:
     def run(self, kills: int, *, flush_rows: int = FLUSH_ROWS, on_kill: Callable[[int], None]) -> Tally:
         """Kill until so many kills are done; after every few rounds let a run complete, and lose some shards."""
         while self.tally.kills < kills:
-            for _ in range(self.random.randint(1, 4)):
+            for _ in range(self.random.integers(1, 5)):
                 self._round(flush_rows)
                 on_kill(self.tally.kills)
                 if self.tally.kills >= kills:
@@ -131,15 +129,15 @@ class Rounds:
         return self.tally
 
     def _round(self, flush_rows: int) -> None:
-        count = self.random.randint(2, _MOST_WORKERS) if self.random.random() < 1 / 3 else 1
+        count = int(self.random.integers(2, _MOST_WORKERS + 1)) if self.random.random() < 1 / 3 else 1
         present, before = self._check(), self._rows_twice()
         workers = [project.start(flush_rows=flush_rows) for project in self.projects[:count]]
-        victims = self.random.sample(workers, self.random.randint(1, count))
+        victims = [workers[n] for n in self.random.permutation(count)[: self.random.integers(1, count + 1)]]
         missing = 1 - present / self.reference.total
         fixed, whole = self.reference.seconds_full, self.reference.seconds
         # Each worker alone would use all cores.
         expected = count * (fixed + missing * max(0.0, whole - fixed))
-        moments = sorted(self.random.uniform(0, expected) for _ in victims)
+        moments = np.sort(self.random.uniform(0, expected, len(victims)))
         start = workers[-1].ready
         for victim, moment in zip(victims, moments, strict=True):
             time.sleep(max(0.0, start + moment - time.perf_counter()))
@@ -208,4 +206,4 @@ class Rounds:
             self.tally.problems.append("gc removed too little or too much")
 
     def _temporary_files(self) -> list[Path]:
-        return [path for path in self.store.glob("*/.*") if ".tmp" in path.name and os.path.isfile(path)]
+        return [path for path in self.store.glob("*/.*") if ".tmp" in path.name and path.is_file()]

@@ -1,7 +1,7 @@
 """Small projects around one store, and the stage `cache_features` as a process that can be killed at any moment.
 
-A parent that has imported everything and made no ONNX Runtime session forks each of these processes, so that one is ready
-in milliseconds and a benchmark can afford hundreds.
+A parent that has imported everything and made no ONNX Runtime session forks each of these processes, so that one is
+ready in milliseconds and a benchmark can afford hundreds.
 """
 
 import multiprocessing
@@ -87,6 +87,10 @@ class Worker:
         """Whether it has not ended yet."""
         return self._process.is_alive()
 
+    def pause(self) -> None:
+        """Let a few milliseconds of it pass."""
+        self._process.join(0.002)
+
     def kill(self) -> bool:
         """Kill -9; False if it had ended before."""
         self._process.kill()
@@ -133,8 +137,8 @@ def choose_images(raw: Path, count: int) -> Dataset:
 def project_maker(raw: Path, dataset: Dataset, settings: list[str]) -> Callable[..., Project]:
     """Return a function that makes a project of these photos in a new folder.
 
-    It takes the folder, and by name: `store`, a store to link to; `copy_of`, one to copy, or just its graphs if `empty`;
-    `shared`, the address of the shared store.
+    It takes the folder, and by name: `store`, a store to link to; `copy_of`, one to copy, or just its graphs if
+    `empty`; `shared`, the address of the shared store.
     """
 
     def make(
