@@ -49,7 +49,7 @@ class Scene:
         status: int,
         said: str | None,
         during: Callable[[Worker], None] = lambda worker: None,
-        repair: Callable[[], None] = lambda: None,
+        repair: Callable[[], object] = lambda: None,
         **start: Any,
     ) -> Outcome:
         """Run the stage, repair what is at fault, and run it again.
