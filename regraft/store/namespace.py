@@ -98,7 +98,8 @@ class Namespace:
     def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Shard:
         """Write rows as one new shard, in the folder only: keys from `as_array`, and the seconds that each row took."""
         self._describe()
-        shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
+        with writing(self.folder):
+            shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
         self._index = self._index.with_shard(len(self.shards), shard)
         self.shards.append(shard)
         return shard

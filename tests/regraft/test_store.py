@@ -12,6 +12,7 @@ import pytest
 from regraft.errors import RegraftError
 from regraft.files import put_in_place
 from regraft.store import Namespace, key_of, open_namespace
+from regraft.store.shards import Shard
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
 VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -374,8 +375,10 @@ def test_a_store_that_is_deleted_while_it_is_in_use_is_an_error_that_says_what_t
         store.read(KEYS[:3])
 
 
-def test_a_store_that_is_deleted_while_it_is_written_to_is_an_error_that_says_what_to_do(store, monkeypatch):
-    monkeypatch.setattr("regraft.store.shards.put_in_place", lambda *_: shutil.rmtree(store.folder) or put_in_place(*_))
+@pytest.mark.parametrize("moment", ["shards.put_in_place", "namespace.Shard"])
+def test_a_store_that_is_deleted_while_it_is_written_to_is_an_error_that_says_what_to_do(store, monkeypatch, moment):
+    go_on = {"shards.put_in_place": put_in_place, "namespace.Shard": Shard}[moment]
+    monkeypatch.setattr(f"regraft.store.{moment}", lambda *arguments: shutil.rmtree(store.folder) or go_on(*arguments))
     store.append(KEYS[5:], VALUES[5:], seconds=0)
     with pytest.raises(RegraftError, match=f"{store.folder} was removed while it was written to.*same command again"):
         store.flush()
