@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import fingerprint, write_json
+from regraft.files import fingerprint, read_json, write_json
 from regraft.store.index import Index
 from regraft.store.leases import renew_lease
 from regraft.store.remote import Remote, send, synchronise
@@ -39,6 +39,8 @@ class Namespace:
         self._fetched_again: set[str] = set()
         self._pending: dict[Key, tuple[np.ndarray, float]] = {}
         self.refresh()
+        if self.shards:
+            self._describe()
 
     def refresh(self) -> None:
         """Look at the folder, and the shared root, again: shards of other writers appear, removed ones disappear."""
@@ -96,7 +98,8 @@ class Namespace:
     def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Shard:
         """Write rows as one new shard, in the folder only: keys from `as_array`, and the seconds that each row took."""
         self._describe()
-        shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
+        with writing(self.folder):
+            shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
         self._index = self._index.with_shard(len(self.shards), shard)
         self.shards.append(shard)
         return shard
@@ -229,10 +232,20 @@ class Namespace:
             raise ValueError("damaged")
 
     def _describe(self) -> None:
+        """Write what the arrays are, unless it is there and sound."""
         description = self.folder / "namespace.json"
-        if not description.exists():
+        if read_description(description) is None:
             with writing(self.folder):
                 write_json(description, self.facts)
+
+
+def read_description(path: Path) -> dict[str, Any] | None:
+    """Return the facts in a namespace.json, or None if it is absent or damaged: its folder is named after them."""
+    try:
+        facts = read_json(path)
+    except (FileNotFoundError, ValueError):
+        return None
+    return facts if path.parent.name.endswith(fingerprint(facts)[:16]) else None
 
 
 def open_namespace(

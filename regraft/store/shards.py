@@ -141,7 +141,7 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
 
 @contextmanager
 def writing(folder: Path, size: int | None = None) -> Iterator[None]:
-    """Turn a full disk and a folder that cannot be written to into errors that say what to do.
+    """Turn a full disk, and a folder that cannot be written to or is removed, into errors that say what to do.
 
     Args:
         folder: made if it is not there.
@@ -151,6 +151,10 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield
+    except FileNotFoundError as error:
+        raise RegraftError(
+            f"{folder} was removed while it was written to. What was in it is missing now: run the same command again."
+        ) from error
     except OSError as error:
         if error.errno in _NO_ROOM:
             raise RegraftError(

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import read_json, readable_bytes
+from regraft.files import readable_bytes, write_bytes
 from regraft.store.leases import is_running, store_in_use
-from regraft.store.namespace import Namespace
+from regraft.store.namespace import Namespace, read_description
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, as_keys, buffers_of
 from regraft.store.uses import forget_use, is_young, read_use, recorded
@@ -108,12 +108,21 @@ def namespaces(root: Path, remote: Remote | None) -> list[str]:
 
 
 def open_folder(root: Path, remote: Remote | None, name: str) -> Namespace:
-    """Open a namespace by the name of its folder."""
+    """Open a namespace by the name of its folder.
+
+    Raises:
+        RegraftError: what its arrays are is not known, because namespace.json is damaged.
+    """
     description = root / name / "namespace.json"
     if not description.exists() and remote and (contents := remote.read(f"{name}/namespace.json")):
-        description.parent.mkdir(parents=True, exist_ok=True)
-        description.write_bytes(contents)
-    return Namespace(root / name, read_json(description), remote)
+        write_bytes(description, contents)
+    facts = read_description(description)
+    if facts is None:
+        raise RegraftError(
+            f"{description} is damaged or missing. The next retraining that needs these rows writes it again; if none "
+            "does, delete the folder."
+        )
+    return Namespace(root / name, facts, remote)
 
 
 def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: list[np.ndarray], *, really: bool) -> int:

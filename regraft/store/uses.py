@@ -4,6 +4,7 @@
 """
 
 import json
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,8 @@ def record_use(
 ) -> None:
     """Record that rows are needed as long as a version of the features is.
 
+    Who may not write to the store's folder can read it all the same, without a record: as without a lease.
+
     Args:
         root: the store's folder.
         name: MD5 of the features file, 32 hexadecimal digits, as dvc.lock names it.
@@ -53,8 +56,9 @@ def record_use(
     with pa.ipc.new_file(sink, batch.schema) as writer:
         writer.write_batch(batch)
     contents = sink.getvalue().to_pybytes()
-    with writing(root / "uses", len(contents)):
-        write_bytes(root / "uses" / f"{name}.arrow", contents)
+    if os.access(root, os.W_OK):
+        with writing(root / "uses", len(contents)):
+            write_bytes(root / "uses" / f"{name}.arrow", contents)
     if shared:
         Remote(shared).write(f"uses/{name}.arrow", contents)
 

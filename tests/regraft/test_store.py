@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,9 @@ import numpy as np
 import pytest
 
 from regraft.errors import RegraftError
+from regraft.files import put_in_place
 from regraft.store import Namespace, key_of, open_namespace
+from regraft.store.shards import Shard
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
 VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -239,6 +242,15 @@ def test_opening_a_store_and_reading_from_it_writes_nothing(store, open_store, t
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[:20], lambda text: text.replace("float32", "gloat32"), None])
+def test_a_damaged_or_missing_description_is_written_again_by_who_knows_the_facts(store, open_store, damage):
+    description = store.folder / "namespace.json"
+    before = description.read_text()
+    description.write_text(damage(before)) if damage else description.unlink()
+    open_store()
+    assert description.read_text() == before
+
+
 MEMORY = """
 import hashlib, resource, sys
 from pathlib import Path
@@ -283,6 +295,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from regraft.errors import RegraftError
+from regraft.files import put_in_place
 from regraft.store import key_of, open_namespace
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(f"{number:064x}") for number in range(20)]
@@ -360,3 +373,12 @@ def test_a_store_that_is_deleted_while_it_is_in_use_is_an_error_that_says_what_t
         path.unlink()
     with pytest.raises(RegraftError, match="was damaged or removed while it was in use"):
         store.read(KEYS[:3])
+
+
+@pytest.mark.parametrize("moment", ["shards.put_in_place", "namespace.Shard"])
+def test_a_store_that_is_deleted_while_it_is_written_to_is_an_error_that_says_what_to_do(store, monkeypatch, moment):
+    go_on = {"shards.put_in_place": put_in_place, "namespace.Shard": Shard}[moment]
+    monkeypatch.setattr(f"regraft.store.{moment}", lambda *arguments: shutil.rmtree(store.folder) or go_on(*arguments))
+    store.append(KEYS[5:], VALUES[5:], seconds=0)
+    with pytest.raises(RegraftError, match=f"{store.folder} was removed while it was written to.*same command again"):
+        store.flush()

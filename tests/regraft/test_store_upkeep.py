@@ -402,6 +402,22 @@ def test_verify_finds_that_recorded_rows_are_missing(store, root, shared):
         overview.verify(root, shared)
 
 
+@pytest.mark.parametrize("damage", [lambda text: text[:20], lambda text: text.replace("float32", "gloat32")])
+@local
+def test_a_damaged_description_is_an_error_that_names_it(store, root, damage):
+    description = store.folder / "namespace.json"
+    description.write_text(damage(description.read_text()))
+    with pytest.raises(RegraftError, match=rf"{description} is damaged or missing\. The next retraining"):
+        overview.verify(root, None)
+
+
+@local
+def test_who_may_only_read_a_store_needs_no_record(store, root, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # modes would not hinder root
+    record_use(root, VERSION, [store], KEYS, shared=None)
+    assert recorded(root, None) == set()
+
+
 def test_list_says_what_the_arrays_are(tmp_path, capsys):
     facts = {"graph": "0123456789abcdef", "engine": "onnxruntime 1", "preprocessing": {"image_size": 224}}
     store = open_namespace(tmp_path, "features", facts, shape=(4,), dtype="float32")
