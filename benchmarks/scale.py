@@ -71,19 +71,28 @@ def _measure_size(sources: pd.DataFrame, size: int, *, is_smallest: bool, is_end
         result: dict[str, Any] = {"images": size, "new_images": new}
         make_photos(sources, project.raw, range(size))
         first = _figures(project, project.run_flow(server), new=size)
+        _tell(size, first)
         if is_smallest:
             result["bytes_per_image"] = _bytes_per_image(project)
-        if is_end:
-            alone = stages_folder(project.root.parent / "alone", project.raw, HEAD_ONLY)
-            result["peak_memory_mb"] = {"empty_store": _peak_memory(alone)}
         make_photos(sources, project.raw, range(size, size + new))
         more = _figures(project, project.run_flow(server), new=new)
-        if is_end:
-            result["peak_memory_mb"]["one_percent_new"] = _peak_memory(project.root.parent / "alone")
+        _tell(size, more)
         nothing = _figures(project, project.run_flow(server), new=0)
+        _tell(size, nothing)
         result["runs"] = {"first": first, "one_percent_new": more, "nothing_new": nothing}
         result["dvc_repro_seconds"] = round(project.run_repro().seconds, 2)
+        if is_end:
+            alone = stages_folder(project.root.parent / "alone", project.raw, HEAD_ONLY)
+            empty = _peak_memory(alone)
+            make_photos(sources, project.raw, range(size + new, size + 2 * new))
+            result["peak_memory_mb"] = {"empty_store": empty, "one_percent_new": _peak_memory(alone)}
+            print(f"{size} photos: {json.dumps(result['peak_memory_mb'])}", file=sys.stderr)
     return result
+
+
+def _tell(size: int, figures: dict[str, Any]) -> None:
+    """Say what a run came to at once: the largest size takes most of an hour."""
+    print(f"{size} photos: {json.dumps(figures)}", file=sys.stderr)
 
 
 def _figures(project: Project, run: FlowRun, *, new: int) -> dict[str, Any]:

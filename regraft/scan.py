@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import features
 
-from regraft.errors import InvalidData, some
+from regraft.errors import InvalidData, RegraftError, some
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text
 from regraft.images import ImageFacts, in_threads, inspect, looks_like_an_image
 
@@ -211,8 +211,15 @@ def _write(kept: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table([list(lasting), *columns], schema=_SCHEMA), sink)
     contents = sink.getvalue().to_pybytes()
-    write_bytes(kept, contents)
-    write_text(kept.with_suffix(".seal"), _seal(contents, max_pixels))  # last: without it the other is not looked at
+    try:
+        write_bytes(kept, contents)
+        write_text(
+            kept.with_suffix(".seal"), _seal(contents, max_pixels)
+        )  # last: without it the other is not looked at
+    except OSError as error:
+        raise RegraftError(
+            f"{kept} cannot be written: {error.strerror}. Make {kept.parent} writable, or free some room on its disk."
+        ) from None
 
 
 def _seal(contents: bytes, max_pixels: int) -> str:

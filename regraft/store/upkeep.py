@@ -74,10 +74,12 @@ def collect(root: Path, shared: str | None, versions: dict[str, str], *, really:
         freed = 0
         for name in namespaces(root, remote):
             freed += _collect_namespace(root, remote, name, needed.get(name, []), really=really)
-        for path in filter(_is_rubbish, root.glob("*/*")):
-            freed += path.stat().st_size
-            if really:
-                path.unlink(missing_ok=True)
+        rubbish = {path: path.stat().st_size for path in root.glob("*/*") if _is_rubbish(path)}
+        if rubbish:
+            print(f"Damaged shards and left-over temporary files: {readable_bytes(sum(rubbish.values()))}.")
+        freed += sum(rubbish.values())
+        for path in rubbish if really else ():
+            path.unlink(missing_ok=True)
         if really:
             for version in records - wanted:
                 forget_use(root, remote, version)

@@ -1,5 +1,6 @@
 import errno
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from regraft import scan
-from regraft.errors import InvalidData
+from regraft.errors import InvalidData, RegraftError
 from regraft.files import sha256_of
 from regraft.manifest import build_manifest
 
@@ -304,3 +305,14 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name(folder, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(InvalidData, match=r"the folder .*dog cannot be read: Permission denied\. .* make it readable"):
         scan.walk(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("regraft.scan.write_bytes", refuse)
+    kept = tmp_path / "store" / "scan.parquet"
+    message = rf"{re.escape(str(kept))} cannot be written: Read-only file system\. Make {re.escape(str(kept.parent))}"
+    with pytest.raises(RegraftError, match=message):
+        build_manifest(folder, max_pixels=1000, workers=1, on_progress=lambda *_: None, kept=kept)
