@@ -177,7 +177,7 @@ def compare(
     on_progress: Callable[[int, int], None],
 ) -> Parity:
     """Run the same raw photos through the ONNX file and, prepared as for training, through Keras."""
-    onnx_side = classifier.probabilities_of(dataset, raw, workers=workers, on_progress=on_progress)
+    onnx_side = classifier.probabilities_of(dataset, raw, kept=None, workers=workers, on_progress=on_progress)
     keras_side = []
     photos = dataset.photos()
     for start in range(0, len(photos), _KERAS_BATCH):

@@ -11,6 +11,7 @@ from regraft.files import write_json
 from regraft.metrics import classification_report
 from regraft.plots import confusion_chart, mistakes_sheet, write_confusion
 from regraft.report import write_html, write_predictions
+from regraft.store.leases import store_in_use
 from tasks.stage import Progress, stage
 
 
@@ -21,9 +22,14 @@ def evaluate(params: Params, progress: Progress) -> None:
     classifier = OnnxClassifier(paths.onnx)
     dataset = read_dataset(paths.dataset)
     test = dataset.of("test")
-    probabilities = classifier.probabilities_of(
-        test, paths.raw, workers=machine.workers, on_progress=progress("photos")
-    )
+    with store_in_use(paths.store, None):
+        probabilities = classifier.probabilities_of(
+            test,
+            paths.raw,
+            kept=classifier.open_kept(paths.store),
+            workers=machine.workers,
+            on_progress=progress("photos"),
+        )
     class_indices = test.rows.class_index.to_numpy()
     metrics = classification_report(class_indices, probabilities, bins=settings.calibration_bins)
     write_json(paths.reports / "metrics.json", {"test": metrics})

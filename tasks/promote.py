@@ -6,6 +6,7 @@ from regraft.dataset import read_dataset
 from regraft.files import sha256_of
 from regraft.gate import Verdict, accuracy_of, judge
 from regraft.registry import Change, Production
+from regraft.store.leases import store_in_use
 from tasks.stage import Progress
 
 
@@ -19,21 +20,19 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     production = Production(paths.production)
     if paths.onnx.exists() and production.digest == sha256_of(paths.onnx):
         return None
-    challenger = OnnxClassifier(paths.onnx)
     test = read_dataset(paths.dataset).of("test")
 
     def accuracy(classifier: OnnxClassifier, name: str) -> float:
-        report = progress(f"photos ({name})")
-        return accuracy_of(
-            classifier, test, classifier.probabilities_of(test, paths.raw, workers=workers, on_progress=report)
-        )
+        kept, report = classifier.open_kept(paths.store), progress(f"photos ({name})")
+        probabilities = classifier.probabilities_of(test, paths.raw, kept=kept, workers=workers, on_progress=report)
+        return accuracy_of(classifier, test, probabilities)
 
     champion_accuracy = None
-    if production.digest:
-        champion_accuracy = accuracy(OnnxClassifier(production.model), "production")
-    verdict = judge(
-        accuracy(challenger, "new model"), champion_accuracy, images=len(test), margin=params.promote.margin
-    )
+    with store_in_use(paths.store, None):
+        if production.digest:
+            champion_accuracy = accuracy(OnnxClassifier(production.model), "production")
+        challenger_accuracy = accuracy(OnnxClassifier(paths.onnx), "new model")
+    verdict = judge(challenger_accuracy, champion_accuracy, images=len(test), margin=params.promote.margin)
     if verdict.is_accepted:
         production.promote(paths.onnx, verdict.words, keep=params.promote.keep)
     return verdict

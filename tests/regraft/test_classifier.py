@@ -23,7 +23,7 @@ def test_a_photo_of_any_size_gets_one_probability_per_class(colour_classifier, c
 
 def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset, raw):
     classifier = colour_classifier(["red", "green", "blue"])
-    together = classifier.probabilities_of(dataset, raw, workers=2, on_progress=lambda *_: None)
+    together = classifier.probabilities_of(dataset, raw, kept=None, workers=2, on_progress=lambda *_: None)
     one_by_one = [classifier.probabilities(read_photo(raw, photo)) for photo in dataset.photos()]
     assert np.array_equal(together, one_by_one)
 
@@ -31,7 +31,9 @@ def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset, raw):
 def test_progress_counts_every_photo(colour_classifier, dataset, raw):
     calls = []
     classifier = colour_classifier(["red", "green", "blue"])
-    classifier.probabilities_of(dataset.head(3), raw, workers=1, on_progress=lambda *call: calls.append(call))
+    classifier.probabilities_of(
+        dataset.head(3), raw, kept=None, workers=1, on_progress=lambda *call: calls.append(call)
+    )
     assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -76,4 +78,28 @@ def test_a_photo_that_changed_since_it_was_validated_is_refused(colour_classifie
     changed = dataset.rows.path[3]
     Image.new("RGB", (8, 8)).save(tmp_path / changed)
     with pytest.raises(RegraftError, match=rf"{re.escape(changed)} has changed since it was validated"):
-        colour_classifier(["a", "b", "c"]).probabilities_of(dataset, tmp_path, workers=1, on_progress=lambda *_: None)
+        colour_classifier(["a", "b", "c"]).probabilities_of(
+            dataset, tmp_path, kept=None, workers=1, on_progress=lambda *_: None
+        )
+
+
+def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dataset, raw, tmp_path, monkeypatch):
+    def run(photos, calls=None):
+        classifier = colour_classifier(["a", "b", "c"])
+        kept = classifier.open_kept(tmp_path / "store")
+        report = (lambda *_: None) if calls is None else (lambda *call: calls.append(call))
+        return classifier.probabilities_of(photos, raw, kept=kept, workers=1, on_progress=report)
+
+    run(dataset.head(3))
+    calls: list[tuple[int, int]] = []
+    together = run(dataset.head(5), calls)
+    assert calls == [(1, 2), (2, 2)]
+    alone = colour_classifier(["a", "b", "c"]).probabilities_of(
+        dataset.head(5), raw, kept=None, workers=1, on_progress=lambda *_: None
+    )
+    assert np.array_equal(together, alone)
+
+
+def test_another_file_has_said_nothing_yet(colour_classifier, tmp_path):
+    ours, theirs = (colour_classifier(names).open_kept(tmp_path) for names in (["a", "b", "c"], ["a", "b", "d"]))
+    assert ours.folder != theirs.folder
