@@ -54,10 +54,8 @@ def parity_on_test(project: Path) -> Parity:
     """Compare the shipped file with the Keras model over the whole test split, from the raw files."""
     params = load_params(project / "params.yaml")
     backbone = choose_backbone(params.backbone)
-    model, trunk = (
-        load_model(project / params.paths.model),
-        load_trunk(backbone, project / params.paths.store / "graphs"),
-    )
+    model = load_model(project / params.paths.model)
+    trunk = load_trunk(backbone, project / params.paths.store / "graphs")
     is_fine_tuned = read_json(project / params.paths.reports / "fine_tune.json")["is_kept"]
     return compare(
         OnnxClassifier(project / params.paths.onnx),

@@ -1,6 +1,8 @@
-"""A Prefect server of a benchmark's own, and what it knows about the tasks of a flow run."""
+"""A Prefect server of a benchmark's or a test's own, and what it knows about the tasks of a flow run."""
 
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
@@ -34,16 +36,25 @@ class Server:
 
     def tasks_of_last_flow_run(self) -> list[Task]:
         """Return the tasks of the flow run that started last, in the order in which they ran."""
-        (run,) = self._post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+        return self.tasks_of(self.last_flow_run()["id"])
+
+    def last_flow_run(self) -> dict[str, Any]:
+        """Return the flow run that started last, as the API describes it."""
+        (run,) = self.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+        return run
+
+    def tasks_of(self, flow_run: str) -> list[Task]:
+        """Return the tasks of a flow run, given its id, in the order in which they ran, once all have ended."""
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < give_up:
-            tasks = self._post("task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
+            tasks = self.post("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
             if tasks and all(task["end_time"] for task in tasks):
                 return sorted((_task(task) for task in tasks), key=lambda task: task.start)
             time.sleep(0.2)  # what tasks did reaches the server's database a moment after the flow's end
-        sys.exit(f"the Prefect server does not know the end of every task of flow run {run['name']}")
+        sys.exit(f"the Prefect server does not know the end of every task of flow run {flow_run}")
 
-    def _post(self, path: str, body: Any) -> Any:
+    def post(self, path: str, body: Any) -> Any:
+        """Ask the API."""
         request = urllib.request.Request(  # noqa: S310 - a fixed http address
             f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
@@ -71,7 +82,9 @@ def running_server(folder: Path, environment: dict[str, str]) -> Iterator[Server
         "--no-ui",
     ]
     with log.open("w") as file:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=file, stderr=file)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
     try:
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while not _answers(server.api):
@@ -80,7 +93,8 @@ def running_server(folder: Path, environment: dict[str, str]) -> Iterator[Server
             time.sleep(0.2)
         yield server
     finally:
-        process.terminate()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too; its database is as short-lived
         process.wait()
 
 

@@ -1,7 +1,7 @@
 """What computes the frozen backbone: ONNX Runtime on the CPU, TensorFlow on a GPU."""
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import onnxruntime
@@ -83,6 +83,6 @@ def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def start_runner(engine: Engine, backbone: Backbone, graph: Path) -> Any:
+def start_runner(engine: Engine, backbone: Backbone, graph: Path) -> Runner:
     """Return the runner of an engine that `choose_engine` chose."""
     return TensorFlowRunner(backbone) if engine == "tensorflow" else OnnxRunner(graph)

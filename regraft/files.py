@@ -1,5 +1,6 @@
 """Writing files so that nobody ever reads half of one."""
 
+import errno
 import hashlib
 import json
 import os
@@ -7,6 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from regraft.errors import RegraftError
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}  # numbers of an OSError: who may not write can still read
 
 
 @contextmanager
@@ -35,6 +41,36 @@ def put_in_place(temporary: Path, path: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def writing(folder: Path, size: int | None = None) -> Iterator[None]:
+    """Turn a full disk, and a folder that cannot be written to or is removed, into errors that say what to do.
+
+    Args:
+        folder: made if it is not there.
+        size: bytes to write, as far as they are known.
+    """
+    needed = f"{readable_bytes(size)} are" if size else "a few bytes are"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except FileNotFoundError as error:
+        raise RegraftError(
+            f"{folder} was removed while it was written to. What was in it is missing now: run the same command again."
+        ) from error
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise RegraftError(
+                f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
+                "`python -m regraft.store gc`, and run the same command again: what was written before is kept."
+            ) from error
+        if error.errno in NO_ACCESS:
+            raise RegraftError(
+                f"{folder} cannot be written to ({error.strerror}), and {needed} to be kept there. Make it writable, "
+                "or set paths.store in params.yaml to a folder that is."
+            ) from error
+        raise
 
 
 def write_bytes(path: Path, contents: bytes) -> None:

@@ -25,8 +25,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import features
 
-from regraft.errors import InvalidData, RegraftError, some
-from regraft.files import fingerprint, sha256_of, write_bytes, write_text
+from regraft.errors import InvalidData, some
+from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
 from regraft.images import ImageFacts, in_threads, inspect, looks_like_an_image
 
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
@@ -211,15 +211,10 @@ def _write(kept: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table([list(lasting), *columns], schema=_SCHEMA), sink)
     contents = sink.getvalue().to_pybytes()
-    try:
+    with writing(kept.parent, len(contents)):
         write_bytes(kept, contents)
-        write_text(
-            kept.with_suffix(".seal"), _seal(contents, max_pixels)
-        )  # last: without it the other is not looked at
-    except OSError as error:
-        raise RegraftError(
-            f"{kept} cannot be written: {error.strerror}. Make {kept.parent} writable, or free some room on its disk."
-        ) from None
+        # Last: without it the other is not looked at.
+        write_text(kept.with_suffix(".seal"), _seal(contents, max_pixels))
 
 
 def _seal(contents: bytes, max_pixels: int) -> str:

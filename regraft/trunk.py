@@ -15,7 +15,7 @@ import onnx
 from regraft import graphs
 from regraft.backbones import Backbone
 from regraft.engines import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
-from regraft.files import fingerprint, sha256_of, write_bytes, write_text
+from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,10 @@ def _kept(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
     """Make sure that a graph is at `path`, and return that."""
     seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
     if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
-        write_bytes(path, build().SerializeToString(deterministic=True))
-        write_text(seal, sha256_of(path))
+        contents = build().SerializeToString(deterministic=True)
+        with writing(path.parent, len(contents)):
+            write_bytes(path, contents)
+            write_text(seal, sha256_of(path))
     return path
 
 

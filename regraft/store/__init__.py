@@ -9,9 +9,10 @@
     <root>/leases/          who is using the store now; nothing is collected meanwhile
     <root>/uses/            which rows each version of build/features.arrow was made from; `gc` goes by it
 
-A namespace stands for everything that can change a value except the image: weights, cut, preprocessing, dtype, engine.
-A key is the SHA-256 of the image file's bytes and the number of the view. The shards themselves are the index: there is
-nothing to keep in step with them, so writers need no lock, and two that compute the same row merely store it twice.
+A namespace stands for everything that can change a value and is no matter of one image: weights, cut, dtype, engine. A
+key stands for one image and how it is looked at: a SHA-256 and the number of the view (`regraft.views`). The shards
+themselves are the index: there is nothing to keep in step with them, so writers need no lock, and two that compute the
+same row merely store it twice.
 
 A shard gets its final name only when its bytes are on the disk, so half a shard is never seen. What is not a value is
 verified before Arrow looks at it (a damaged header could crash the process), a value whenever it is read: a shard that

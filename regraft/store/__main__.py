@@ -40,10 +40,16 @@ def _parser(params: Params | None) -> argparse.ArgumentParser:
         )
         if name == "gc":
             command.add_argument(
-                "--keep", type=int, required=True, help="versions of dvc.lock in git's history to keep"
+                "--keep", type=_count, required=True, help="versions of dvc.lock in git's history to keep"
             )
             command.add_argument("--yes", action="store_true", help="remove; without it only say what would be removed")
     return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal():  # git takes a negative number for "all"
+        raise argparse.ArgumentTypeError(f"expected a number of versions, 0 or more. Received: {text}")
+    return int(text)
 
 
 def main() -> None:
@@ -51,6 +57,10 @@ def main() -> None:
     try:
         params = load_params(_PARAMS) if _PARAMS.exists() else None
         chosen = _parser(params).parse_args()
+        if not chosen.root.is_dir() and not chosen.shared:
+            raise RegraftError(
+                f"there is no store in {chosen.root}. Run the pipeline first, or give its folder by --root."
+            )
         match chosen.command:
             case "list":
                 list_store(chosen.root, chosen.shared)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import fingerprint, read_json, write_json
+from regraft.files import fingerprint, read_json, write_json, writing
 from regraft.store.index import Index
 from regraft.store.leases import renew_lease
 from regraft.store.remote import Remote, send, synchronise
@@ -21,7 +21,6 @@ from regraft.store.shards import (
     set_aside,
     shard_paths,
     write_shard,
-    writing,
 )
 
 _LISTINGS = 5  # of a folder whose files vanish while it is listed

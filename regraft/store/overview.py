@@ -69,16 +69,12 @@ def _missing(root: Path, remote: Remote | None, name: str, opened: dict[str, Nam
 def _words(namespace: Namespace) -> str:
     """What the arrays are, as far as a person wants to know."""
     facts: dict[str, Any] = namespace.facts
-    size = next(
-        (part["image_size"] for part in facts.values() if isinstance(part, dict) and "image_size" in part), None
-    )
     shape = " x ".join(map(str, namespace.shape))
     written = max((shard.path.stat().st_mtime for shard in namespace.shards), default=None)
     words = [
         facts["kind"],
         f"{namespace.dtype} {shape}",
-        f"{size} pixels" if size else "",
-        f"graph {facts['graph'][:8]}" if "graph" in facts else "",
+        *(f"{name} {facts[name][:8]}" for name in ("graph", "model") if name in facts),
         str(facts.get("engine", "")),
         f"written {datetime.fromtimestamp(written, UTC):%Y-%m-%d %H:%M} UTC" if written else "",
     ]

@@ -6,27 +6,23 @@ import mmap
 import os
 import sys
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
-from regraft.errors import RegraftError
-from regraft.files import put_in_place, readable_bytes
+from regraft.files import NO_ACCESS, put_in_place, writing
 
 Key = bytes
 KEY_BYTES = 34  # 32 of the digest, 2 of the view
 SENT = ".sent.arrow"  # how the names of shards end that lie in the shared root too
 _COLUMNS = ["key", "checksum", "seconds", "value"]
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 def key_of(digest: str, view: int = 0) -> Key:
-    """Return the key of one view of one image: its file's SHA-256 (64 hexadecimal digits) and the view's number."""
+    """Return a key: the SHA-256 of what the value was made from (64 hexadecimal digits), and the view's number."""
     return bytes.fromhex(digest) + view.to_bytes(2, "big")
 
 
@@ -139,36 +135,6 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
     return path
 
 
-@contextmanager
-def writing(folder: Path, size: int | None = None) -> Iterator[None]:
-    """Turn a full disk, and a folder that cannot be written to or is removed, into errors that say what to do.
-
-    Args:
-        folder: made if it is not there.
-        size: bytes to write, as far as they are known.
-    """
-    needed = f"{readable_bytes(size)} are" if size else "a few bytes are"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        yield
-    except FileNotFoundError as error:
-        raise RegraftError(
-            f"{folder} was removed while it was written to. What was in it is missing now: run the same command again."
-        ) from error
-    except OSError as error:
-        if error.errno in _NO_ROOM:
-            raise RegraftError(
-                f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
-                "`python -m regraft.store gc`, and run the same command again: what was written before is kept."
-            ) from error
-        if error.errno in _NO_ACCESS:
-            raise RegraftError(
-                f"{folder} cannot be written to ({error.strerror}), and {needed} to be kept there. Make it writable, "
-                "or set paths.store in params.yaml to a folder that is."
-            ) from error
-        raise
-
-
 def set_aside(path: Path) -> None:
     """Rename a damaged shard, so that nobody reads it again and a person can look at it."""
     aside = path.with_name(f"{name_of(path)}.damaged")
@@ -177,7 +143,7 @@ def set_aside(path: Path) -> None:
     except FileNotFoundError:
         return  # another process has just done so
     except OSError as error:
-        if error.errno not in _NO_ACCESS:
+        if error.errno not in NO_ACCESS:
             raise
         print(
             f"{path} is damaged and cannot be renamed ({error.strerror}). Its rows count as missing.", file=sys.stderr

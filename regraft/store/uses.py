@@ -15,10 +15,10 @@ import pyarrow as pa
 import xxhash
 
 from regraft.errors import RegraftError
-from regraft.files import write_bytes
+from regraft.files import write_bytes, writing
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import KEY_BYTES, Key, as_array, writing
+from regraft.store.shards import KEY_BYTES, Key, as_array
 
 _YOUNG_SECONDS = 3600
 

@@ -5,9 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from prefect_server import Server, running_server
 from project import clean_environment
 from toy import FLOW, KINDS, Toy, build_toy
+
+from benchmarks.server import Server, running_server
 
 
 @pytest.fixture(scope="session")

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_server import FlowRun, Server
+from prefect_server import FlowRun, last_flow_run
 from project import Project
 
+from benchmarks.server import Server
 from regraft.dataset import read_dataset
 from regraft.files import sha256_of
 
@@ -52,7 +53,7 @@ def _see(project: Project, server: Server, *command: str) -> Event:
         {path.stem: json.loads(path.read_text()) for path in reports},
         sha256_of(models / "model.onnx"),
         sha256_of(models / "production" / "model.onnx"),
-        server.last_flow_run(),
+        last_flow_run(server),
     )
 
 

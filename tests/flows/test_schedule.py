@@ -4,8 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from prefect_server import Server
 from project import Project
+
+from benchmarks.server import Server
 
 pytestmark = pytest.mark.flow
 SOURCE = ["regraft", "tasks", "flows", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]

@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from prefect_server import Server
+from prefect_server import task_states
 from project import Command
 from toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
+
+from benchmarks.server import Server
 
 pytestmark = pytest.mark.flow
 one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
@@ -133,4 +135,4 @@ def test_params_that_are_edited_while_the_flow_waits_for_a_lock_are_used_by_the_
 
 def _states_after_flow(toy: Toy, server: Server) -> dict[str, str]:
     run: Command = toy.succeed(*CHAIN, PREFECT_API_URL=server.api)
-    return server.task_states(run.stdout.split("flow run ")[1].split()[0])
+    return task_states(server, run.stdout.split("flow run ")[1].split()[0])

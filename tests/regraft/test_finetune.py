@@ -1,7 +1,6 @@
 from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -72,22 +71,26 @@ def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features
     assert np.asarray(joined) == pytest.approx(load_model(head).predict(features.values[:1], verbose=0), abs=1e-4)
 
 
-def test_every_view_of_every_image_is_seen_equally_often(dataset, store, views):
+@pytest.fixture
+def seen(store, monkeypatch) -> list[bytes]:
+    """The keys whose activations are read, in order; there need not be any."""
+    keys: list[bytes] = []
+    monkeypatch.setattr(store.activations, "read", lambda wanted: keys.extend(wanted) or np.zeros(1))
+    return keys
+
+
+def test_every_view_of_every_image_is_seen_equally_often(dataset, store, views, seen):
     train_set, views = dataset.of("train"), replace(views, count=2)
-    seen = []
-    reader = SimpleNamespace(read=lambda keys: seen.extend(keys) or np.zeros(1))
-    load = finetune._loader(train_set, reader, views, seed=0)  # type: ignore[arg-type]
+    load = finetune._loader(train_set, store.activations, views, seed=0)
     for epoch in range(6):
         load(np.arange(len(train_set)), epoch)
     assert set(Counter(seen).values()) == {2}
     assert len(set(seen)) == 3 * len(train_set)
 
 
-def test_an_epoch_is_a_mix_of_views(dataset, views):
+def test_an_epoch_is_a_mix_of_views(dataset, store, views, seen):
     train_set = dataset.of("train")
-    seen = []
-    reader = SimpleNamespace(read=lambda keys: seen.extend(keys) or np.zeros(1))
-    finetune._loader(train_set, reader, views, seed=0)(np.arange(len(train_set)), 0)  # type: ignore[arg-type]
+    finetune._loader(train_set, store.activations, views, seed=0)(np.arange(len(train_set)), 0)
     assert {key[-1] for key in seen} == {0, 1}
 
 

@@ -1,6 +1,8 @@
 """python -m regraft.store, as a person calls it."""
 
+import argparse
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 
 from regraft.store import Namespace, key_of, open_namespace
+from regraft.store.__main__ import _count
 from regraft.store.uses import record_use
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(3)]
@@ -81,3 +84,23 @@ def test_compact_merges_what_another_folder_holds(store, call, tmp_path):
     store.flush()
     done = call("compact", "--root", str(store.folder.parent))
     assert f"{store.folder.name}: 2 shards before, 1 now; 1 rows were there twice." in done.stdout
+
+
+@pytest.mark.parametrize("keep", ["-1", "many", "1.5"])
+def test_a_number_of_versions_that_is_none_is_refused(keep):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a number of versions, 0 or more\. Received: "):
+        _count(keep)
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "compact", "gc --keep 1"])
+def test_where_there_is_no_store_the_commands_say_so(tmp_path, root, command):
+    done = subprocess.run(
+        [sys.executable, "-m", "regraft.store", *command.split(), "--root", "nowhere"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("regraft.store stopped: there is no store in nowhere. Run the pipeline first")

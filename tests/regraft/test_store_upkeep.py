@@ -419,11 +419,11 @@ def test_who_may_only_read_a_store_needs_no_record(store, root, monkeypatch):
 
 
 def test_list_says_what_the_arrays_are(tmp_path, capsys):
-    facts = {"graph": "0123456789abcdef", "engine": "onnxruntime 1", "preprocessing": {"image_size": 224}}
+    facts = {"graph": "0123456789abcdef", "engine": "onnxruntime 1"}
     store = open_namespace(tmp_path, "features", facts, shape=(4,), dtype="float32")
     store.append(KEYS[:3], VALUES[:3], seconds=0)
     store.flush()
     overview.list_store(tmp_path, None)
     line = capsys.readouterr().out
     assert "3 rows     1 shards     1.2 kB" in line
-    assert "features, float32 4, 224 pixels, graph 01234567, onnxruntime 1, written 20" in line
+    assert "features, float32 4, graph 01234567, onnxruntime 1, written 20" in line

@@ -1,13 +1,16 @@
+import errno
 from dataclasses import replace
 
 import keras
 import numpy as np
+import onnx
 import pytest
 
 from regraft import trunk as module
 from regraft.backbones import choose_backbone
 from regraft.config import BackboneChoice
 from regraft.engines import choose_engine
+from regraft.errors import RegraftError
 from regraft.files import sha256_of
 from regraft.trunk import load_trunk
 
@@ -106,3 +109,13 @@ def test_without_a_gpu_auto_is_onnx_runtime(monkeypatch, wanted, expected):
 def test_with_a_gpu_auto_is_tensorflow(monkeypatch):
     monkeypatch.setattr("regraft.engines._has_gpu", lambda: True)
     assert choose_engine("auto") == "tensorflow"
+
+
+def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(module, "_build_graph", lambda _: onnx.load(trunk.path))
+    monkeypatch.setattr(module, "write_bytes", refuse)
+    with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
+        load_trunk(backbone, tmp_path / "graphs")
