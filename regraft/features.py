@@ -1,9 +1,12 @@
-"""features.arrow: the pooled features that heads are trained on, in one file."""
+"""features.arrow: the pooled features that heads are trained on, in one file that is read row by row."""
 
+import itertools
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -19,19 +22,39 @@ _WRITE_ROWS = 1024  # in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What features.arrow holds, row by row."""
+    """What features.arrow holds. The features themselves stay in the file until they are read."""
 
     digests: list[str]
     views: np.ndarray  # int16, (n,)
     splits: np.ndarray  # str, (n,)
     class_indices: np.ndarray  # int32, (n,)
-    values: np.ndarray  # float32, (n, feature_dim)
     class_names: list[str]
+    dim: int  # of a feature
+    file: BinaryIO
+    offsets: np.ndarray  # int64, (n,): where in the file each row begins
+
+    def positions(self, split: str) -> np.ndarray:
+        """Return the positions of the rows of one split, in order."""
+        return np.flatnonzero(self.splits == split)
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Return the features at `positions`: float32, shape (len(positions), dim).
+
+        They are read and not mapped: pages of a mapping count as memory of the process, and would be all of the file
+        after one epoch.
+        """
+        rows = np.empty((len(positions), self.dim), np.float32)
+        offsets, size = self.offsets[positions], self.dim * rows.itemsize
+        starts = [0, *(np.flatnonzero(np.diff(offsets) != size) + 1).tolist(), len(rows)]  # of rows side by side
+        for start, end in itertools.pairwise(starts):
+            if os.preadv(self.file.fileno(), [rows[start:end].data], int(offsets[start])) != (end - start) * size:
+                raise OSError(f"{self.file.name} is shorter than when it was opened. Run again.")
+        return rows
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class indices of one split."""
-        chosen = self.splits == split
-        return self.values[chosen], self.class_indices[chosen]
+        chosen = self.positions(split)
+        return self.read(chosen), self.class_indices[chosen]
 
 
 def write_features(path: Path, pooled: Namespace, dataset: Dataset, views: Views) -> None:
@@ -72,14 +95,26 @@ def _parts(dataset: Dataset, views: Views) -> Iterator[tuple[int, pd.DataFrame]]
 
 
 def read_features(path: Path) -> Features:
-    """Return what `write_features` wrote."""
-    table = pa.ipc.open_file(pa.memory_map(str(path))).read_all().combine_chunks()
-    values = table.column("feature").chunk(0).flatten().to_numpy().reshape(len(table), -1)
+    """Open what `write_features` wrote."""
+    file = path.open("rb", buffering=0)
+    mapped = pa.memory_map(str(path))
+    start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
+    reader = pa.ipc.open_file(mapped)
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("digest", "view", "split", "class_index")}
+    offsets, dim = [], reader.schema.field("feature").type.list_size
+    for number in range(reader.num_record_batches):
+        batch = reader.get_batch(number)
+        for name, parts in columns.items():
+            parts.append(batch.column(name).to_numpy(zero_copy_only=False))
+        values = batch.column("feature").flatten().buffers()[1]
+        offsets.append(values.address - start + np.arange(len(batch)) * dim * 4)
     return Features(
-        digests=table.column("digest").to_pylist(),
-        views=table.column("view").to_numpy(),
-        splits=np.array(table.column("split").to_pylist()),
-        class_indices=table.column("class_index").to_numpy(),
-        values=values,
-        class_names=json.loads((table.schema.metadata or {})[b"class_names"]),
+        digests=np.concatenate(columns["digest"]).tolist(),
+        views=np.concatenate(columns["view"]),
+        splits=np.concatenate(columns["split"]).astype(str),
+        class_indices=np.concatenate(columns["class_index"]),
+        class_names=json.loads((reader.schema.metadata or {})[b"class_names"]),
+        dim=dim,
+        file=file,
+        offsets=np.concatenate(offsets),
     )

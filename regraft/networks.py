@@ -1,4 +1,4 @@
-"""Keras, made repeatable: seeds, the training loop of both phases, and files whose bytes follow from the weights."""
+"""Keras, made repeatable: seeds, the training loop of fine-tuning, and files whose bytes follow from the weights."""
 
 import json
 import re
@@ -59,12 +59,8 @@ def compile_classifier(
     learning_rate: object,
     weight_decay: float,
     label_smoothing: float,
-    steps_per_execution: int = 1,
 ) -> None:
-    """Compile for cross-entropy with AdamW; biases and BatchNorm are not decayed.
-
-    `steps_per_execution` steps run as one call of TensorFlow: for a head the call costs more than its step.
-    """
+    """Compile for cross-entropy with AdamW; biases and BatchNorm are not decayed."""
     import keras
 
     optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
@@ -73,7 +69,6 @@ def compile_classifier(
         optimizer,
         keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
         jit_compile=False,  # XLA makes convolutions on the CPU many times slower
-        steps_per_execution=steps_per_execution,
     )
 
 
@@ -119,19 +114,6 @@ def train(
     model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[Watch()])
     model.set_weights(best_weights)
     return curve, best
-
-
-def batches_in_memory(
-    values: np.ndarray, class_indices: np.ndarray, *, num_classes: int, batch_size: int, seed: int
-) -> Any:
-    """Return a `tf.data.Dataset` over small inputs, float32, shape (n, ...), in a new order in every epoch."""
-    import tensorflow as tf
-
-    inputs, targets = tf.constant(values), tf.constant(np.eye(num_classes, dtype=np.float32)[class_indices])
-    # Numbers are shuffled, and a batch is gathered at once: moving rows one by one takes longer than a head's step.
-    order = tf.data.Dataset.range(len(values)).shuffle(len(values), seed=seed, reshuffle_each_iteration=True)
-    batches = order.batch(batch_size).map(lambda chosen: (tf.gather(inputs, chosen), tf.gather(targets, chosen)))
-    return batches.prefetch(8)  # gathered beside the steps
 
 
 def batches_of(

@@ -6,8 +6,8 @@ Reads build/features.arrow; writes models/head.keras, reports/head.json, reports
 from regraft.config import Params
 from regraft.features import read_features
 from regraft.files import write_json
-from regraft.heads import train_head as train
-from regraft.networks import save_model
+from regraft.heads import to_keras, train_heads
+from regraft.networks import save_model, start_keras
 from regraft.plots import write_curve
 from tasks.stage import Progress, stage
 
@@ -17,15 +17,16 @@ def train_head(params: Params, progress: Progress) -> None:
     """Write the head as it was at its lowest cross-entropy on val."""
     settings, paths = params.train_head, params.paths
     epochs_done = progress("epochs")
-    head, curve, best = train(
+    (trained,) = train_heads(
         read_features(paths.features),
-        settings,
+        [settings],
         seed=params.seed,
-        on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),
+        on_epoch=lambda epoch: epochs_done(epoch, settings.epochs),
     )
-    save_model(paths.head, head)
-    write_json(paths.reports / "head.json", best.as_report(epochs_run=curve[-1].epoch))
-    write_curve(paths.reports / "head_curve.csv", curve, best, title="Head on cached features")
+    start_keras(params.seed)
+    save_model(paths.head, to_keras(trained))
+    write_json(paths.reports / "head.json", trained.best.as_report(epochs_run=trained.curve[-1].epoch))
+    write_curve(paths.reports / "head_curve.csv", trained.curve, trained.best, title="Head on cached features")
 
 
 if __name__ == "__main__":

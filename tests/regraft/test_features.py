@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,23 @@ def test_features_come_back_view_by_view_in_the_order_of_the_data_set(features, 
 
 def test_features_are_those_of_their_view(features, store, views):
     keys = [views.key(digest, view) for digest, view in zip(features.digests, features.views.tolist(), strict=True)]
-    assert np.array_equal(features.values, store.features.read(keys))
+    assert np.array_equal(features.read(np.arange(len(keys))), store.features.read(keys))
+
+
+def test_rows_are_read_in_the_order_that_is_asked_for(features):
+    every = features.read(np.arange(len(features.digests)))
+    positions = np.array([5, 6, 7, 3, 3, 50, 0])
+    assert np.array_equal(features.read(positions), every[positions])
+    assert features.read(positions[:0]).shape == (0, 1280)
+
+
+def test_a_file_that_was_cut_off_since_is_refused(dataset, store, views, tmp_path):
+    path = tmp_path / "features.arrow"
+    write_features(path, store.features, dataset, views)
+    opened = read_features(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(OSError, match=r"features\.arrow is shorter than when it was opened\. Run again"):
+        opened.read(np.arange(len(opened.digests)))
 
 
 def test_labels_and_splits_come_back(features, dataset):
@@ -32,7 +50,8 @@ def test_a_split_has_its_own_rows_only(features, dataset, split, count):
 def test_a_file_of_many_parts_is_read_as_one(features, dataset, store, views, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_WRITE_ROWS", 7)
     write_features(tmp_path / "features.arrow", store.features, dataset, views)
-    assert np.array_equal(read_features(tmp_path / "features.arrow").values, features.values)
+    every = np.arange(len(features.digests))
+    assert np.array_equal(read_features(tmp_path / "features.arrow").read(every), features.read(every))
 
 
 def test_equal_features_give_equal_bytes(dataset, store, views, tmp_path):

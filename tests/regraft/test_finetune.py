@@ -9,7 +9,7 @@ from regraft import finetune
 from regraft.config import FineTune, TrainHead
 from regraft.dataset import read_photo
 from regraft.finetune import NOT_FINE_TUNED, FineTuned, fine_tune, join
-from regraft.heads import train_head
+from regraft.heads import to_keras, train_heads
 from regraft.metrics import Score, score
 from regraft.networks import Epoch, load_model, save_model, start_keras
 
@@ -40,7 +40,8 @@ def load(path: Path, backbone):
 def head(features, tmp_path_factory) -> Path:
     """The file of a head that was hardly trained, so that there is something left to learn."""
     path = tmp_path_factory.mktemp("head") / "head.keras"
-    save_model(path, train_head(features, HEAD, seed=0, on_epoch=lambda _: None)[0])
+    start_keras(0)
+    save_model(path, to_keras(train_heads(features, [HEAD], seed=0, on_epoch=lambda _: None)[0]))
     return path
 
 
@@ -68,7 +69,9 @@ def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features
     image = preparation(read_photo(raw, dataset.photos()[0]))[None].astype(np.float32)
     joined = load(head, backbone)(image, training=False)
     # The features come from ONNX Runtime, in float32 summed in another order.
-    assert np.asarray(joined) == pytest.approx(load_model(head).predict(features.values[:1], verbose=0), abs=1e-4)
+    assert np.asarray(joined) == pytest.approx(
+        load_model(head).predict(features.read(np.array([0])), verbose=0), abs=1e-4
+    )
 
 
 @pytest.fixture

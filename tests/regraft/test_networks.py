@@ -9,7 +9,6 @@ from keras import layers
 from regraft.files import write_text
 from regraft.metrics import Score, score
 from regraft.networks import (
-    batches_in_memory,
     batches_in_order,
     batches_of,
     compile_classifier,
@@ -245,25 +244,3 @@ def test_a_file_cannot_bring_code_of_its_own(tmp_path):
     keras.Model(image, layers.Lambda(lambda x: x + 1)(image)).save(path)
     with pytest.raises(ValueError, match=r"(?i)lambda.*unsafe|unsafe.*lambda"):
         load_model(path)
-
-
-def in_memory(seed: int) -> list[np.ndarray]:
-    batches = batches_in_memory(VALUES, CLASSES, num_classes=3, batch_size=16, seed=seed)
-    return [np.concatenate([values for values, _ in batches.as_numpy_iterator()]) for _ in range(2)]
-
-
-def test_in_memory_every_image_is_visited_once_per_epoch_in_a_new_order():
-    first, second = in_memory(seed=0)
-    assert not np.array_equal(first, second)
-    assert np.sort(first, axis=0).tolist() == np.sort(second, axis=0).tolist() == np.sort(VALUES, axis=0).tolist()
-
-
-def test_in_memory_the_order_follows_from_the_seed():
-    assert np.array_equal(in_memory(seed=0), in_memory(seed=0))
-    assert not np.array_equal(in_memory(seed=0), in_memory(seed=1))
-
-
-def test_in_memory_the_targets_are_those_of_the_inputs():
-    batches = batches_in_memory(VALUES, CLASSES, num_classes=3, batch_size=16, seed=0)
-    for values, targets in batches.as_numpy_iterator():
-        assert list(targets.argmax(axis=1)) == list((values[:, 0] > 0).astype(int) + (values[:, 1] > 0))
