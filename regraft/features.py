@@ -45,7 +45,10 @@ class Features:
         """
         rows = np.empty((len(positions), self.dim), np.float32)
         offsets, size = self.offsets[positions], self.dim * rows.itemsize
-        starts = [0, *(np.flatnonzero(np.diff(offsets) != size) + 1).tolist(), len(rows)]  # of rows side by side
+        starts = [
+            *np.flatnonzero(np.diff(offsets, prepend=-2 * size) != size).tolist(),
+            len(rows),
+        ]  # of rows side by side
         for start, end in itertools.pairwise(starts):
             if os.preadv(self.file.fileno(), [rows[start:end].data], int(offsets[start])) != (end - start) * size:
                 raise OSError(f"{self.file.name} is shorter than when it was opened. Run again.")
