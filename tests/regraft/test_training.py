@@ -1,6 +1,7 @@
 """The training loop, on a network of a few numbers."""
 
 from collections.abc import Callable
+from itertools import chain
 from pathlib import Path
 
 import keras
@@ -170,7 +171,7 @@ def test_every_image_is_visited_once_per_epoch_in_a_new_order(tmp_path):
 
     train(tmp_path, changed(epochs=2, patience=2), images=Images(noted, CLASSES))
     assert [len(batch) for batch in visited[1]] == [16, 16, 8]
-    assert [sorted(sum(visited[epoch], [])) for epoch in (1, 2)] == [list(range(40))] * 2
+    assert [sorted(chain.from_iterable(visited[epoch])) for epoch in (1, 2)] == [list(range(40))] * 2
     assert visited[1] != visited[2]
     assert all(batch == sorted(batch) for batch in visited[1])  # as they lie in the store
 
