@@ -187,7 +187,7 @@ class Training:
         """Train until the last epoch or until patience is over, and leave the weights of the best epoch in place."""
         while self.curve[-1].epoch < self._settings.epochs and self._is_patient():
             number = self.curve[-1].epoch + 1
-            epoch, predicted = self._score(number, self._pass(number))
+            epoch, predicted = self._score(number, self.train_epoch(number))
             self.curve.append(epoch)
             if epoch.val.is_better_than(self.best.val):
                 self.best, self.after, self._best_weights = epoch, predicted, self._trainer.weights()
@@ -195,6 +195,15 @@ class Training:
             on_epoch(epoch)
         self._trainer.set_weights(self._best_weights)
         return Trained(self.curve, self.best, self.before, self.after)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Visit every training image once, in epoch 1, 2, ..., and return the mean loss."""
+        batches, settings, loss = self._batches(epoch), self._settings, 0.0
+        for number, (chosen, inputs) in enumerate(zip(batches, self._train.inputs(batches, epoch), strict=True)):
+            share = _schedule(epoch - 1 + number / len(batches), settings.epochs)
+            targets = self._targets[self._train.class_indices[chosen]]
+            loss += self._trainer.step(inputs, targets, settings.learning_rate * share) * len(chosen)
+        return loss / len(self._train)
 
     def seconds(self) -> float:
         """Return about how long `run` will take: a few steps are timed, and taken back."""
@@ -213,15 +222,6 @@ class Training:
 
     def _is_patient(self) -> bool:
         return self.curve[-1].epoch - self.best.epoch < self._settings.patience
-
-    def _pass(self, epoch: int) -> float:
-        """Train for one epoch and return its mean loss."""
-        batches, settings, loss = self._batches(epoch), self._settings, 0.0
-        for number, (chosen, inputs) in enumerate(zip(batches, self._train.inputs(batches, epoch), strict=True)):
-            share = _schedule(epoch - 1 + number / len(batches), settings.epochs)
-            targets = self._targets[self._train.class_indices[chosen]]
-            loss += self._trainer.step(inputs, targets, settings.learning_rate * share) * len(chosen)
-        return loss / len(self._train)
 
     def _batches(self, epoch: int) -> list[np.ndarray]:
         """Return the positions of each step's images; within a batch in the order of the store, read fastest."""

@@ -1,12 +1,13 @@
 from dataclasses import replace
 
+import keras
 import numpy as np
 import pytest
 
 from regraft.config import TrainHead
 from regraft.heads import TrainedHead, build_head, to_keras, train_heads
 from regraft.metrics import score
-from regraft.networks import compile_classifier, start_keras
+from regraft.networks import start_keras
 
 SETTINGS = TrainHead(
     hidden_units=0,
@@ -76,7 +77,9 @@ def test_it_takes_the_steps_that_keras_takes(features, hidden_units):
     start_keras(0)
     head = build_head(1280, 3, expected.settings)
     head.set_weights(start.weights)
-    compile_classifier(head, learning_rate=0.01, weight_decay=0.5, label_smoothing=0.05)
+    optimizer = keras.optimizers.AdamW(0.01, weight_decay=0.5)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    head.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=0.05))
     values, class_indices = features.of("train")
     history = head.fit(values, np.eye(3)[class_indices], batch_size=99, epochs=expected.best.epoch, verbose=0)
     assert expected.best.epoch > 0

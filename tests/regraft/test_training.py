@@ -186,13 +186,18 @@ def test_the_weights_of_the_best_epoch_are_left_in_the_network(tmp_path, scores,
     scores(*accuracies)
     settings, seen = changed(epochs=3), []
     weights: list[list[np.ndarray]] = []
+
+    def note(epoch: Epoch) -> None:
+        seen.append(epoch)
+        weights.append(model.get_weights())
+
     start_keras(0)
     model = build()
     run = Training(
         trainer_of(model), IMAGES, IMAGES, 3, settings, seed=0, checkpoint=Checkpoint(tmp_path / "checkpoint.npz")
     )
     weights.append(model.get_weights())
-    trained = run.run(lambda epoch: (seen.append(epoch), weights.append(model.get_weights())))
+    trained = run.run(note)
     assert trained.best.epoch == best
     assert trained.curve[1:] == seen
     assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), weights[best], strict=True))
