@@ -24,7 +24,7 @@ from regraft.finetune import (
     switched_off,
 )
 from regraft.heads import to_keras, train_heads
-from regraft.metrics import mcnemar_test, score
+from regraft.metrics import Score, mcnemar_test, score
 from regraft.networks import Epoch, load_model, save_model, start_keras
 
 HEAD = TrainHead(

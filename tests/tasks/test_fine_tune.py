@@ -1,11 +1,16 @@
+import re
 import shutil
 
-from small_project import changed, quiet
+import pandas as pd
+from small_project import changed, quiet, write_photos
 
+from benchmarks.fine_tune_kills import make_project, prove
 from regraft.backbones import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.finetune import join
 from regraft.networks import load_model, start_keras
+from tasks.evaluate import evaluate
+from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 
 
@@ -22,7 +27,8 @@ def test_switched_off_it_gives_the_backbone_and_the_head_as_they_were(project, s
     expected = join(choose_backbone(small_params.backbone), load_model(project / "models" / "head.keras"))
     weights = load_model(project / "models" / "model.keras").get_weights()
     assert all((new == old).all() for new, old in zip(weights, expected.get_weights(), strict=True))
-    assert read_json(project / "reports" / "fine_tune.json") == {"is_kept": False}
+    report = read_json(project / "reports" / "fine_tune.json")
+    assert (report["mode"], report["is_kept"], report["trained"]) == ("off", False, "head")
 
 
 def test_layers_below_the_cut_and_batch_norm_stay_as_they_were(project, small_params):
@@ -43,3 +49,33 @@ def test_it_is_used_only_if_it_is_better_on_val(project):
     new, old = report["val"], report["head_alone"]
     better = (new["accuracy"], -new["log_loss"]) > (old["accuracy"], -old["log_loss"])
     assert report["is_kept"] == better
+
+
+def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
+    fine_tune.function(changed(small_params, fine_tune={"mode": "auto", "max_minutes": 1e-6}), quiet)
+    reason = read_json(project / "reports" / "fine_tune.json")["reason"]
+    assert re.match("Not fine-tuned: .* max_minutes is 1e-06", reason)
+    assert f"fine_tune: {reason}" in capsys.readouterr().out
+    assert pd.read_csv(project / "reports" / "fine_tune_curve.csv").empty
+
+
+def test_with_all_layers_trained_that_network_is_what_ships(project, small_params):
+    params = changed(small_params, fine_tune={"layers": "all", "epochs": 3, "learning_rate": 0.001})
+    shutil.rmtree(project / "build" / "store")
+    fine_tune.function(params, quiet)
+    report = read_json(project / "reports" / "fine_tune.json")
+    assert (report["is_kept"], report["trained"]) == (True, "all")
+    # Its parity with the Keras model is checked from the raw photos; the frozen graph would differ.
+    export_onnx.function(params, quiet)
+    assert read_json(project / "reports" / "export.json")["trained"] == "all"
+    evaluate.function(params, quiet)
+
+
+def test_after_kills_at_random_moments_the_next_run_ends_in_the_same_bytes(tmp_path):
+    write_photos(tmp_path / "photos")
+    settings = ["backbone.weights=null", "backbone.image_size=64", "backbone.cut=block14_add", "fine_tune.epochs=4"]
+    shares = ["preprocess.val_share=0.25", "preprocess.test_share=0.25", "train_head.epochs=2"]
+    project = make_project(tmp_path / "project", tmp_path / "photos", [*settings, *shares])
+    tally = prove(project, kills=3, seed=2)
+    assert (tally.kills, tally.problems) == (3, [])
+    assert tally.kills_with_a_checkpoint > 0  # the seed is one whose moments are not all before the first epoch's end
