@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _MOST_WASTE = 16
 
 
-def folded(network: "keras.Model") -> "keras.Model":
+def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.Model":
     """Return a network that shares the variables of `network` and computes the same, faster to train on a CPU.
 
     A BatchNorm that follows a convolution and is frozen is a fixed scale s and shift b per channel:
@@ -23,7 +23,8 @@ def folded(network: "keras.Model") -> "keras.Model":
     backward. What is left are convolutions; 1 x 1 ones are matrix products, and so are depthwise ones on small maps.
 
     Args:
-        network: functional; the returned network is for training only, since its layers know neither names nor configs.
+        network: functional, in float32; the returned network can be run, but not saved.
+        compute_dtype: of the convolutions and products; their results become float32 again.
     """
     import keras
 
@@ -34,7 +35,7 @@ def folded(network: "keras.Model") -> "keras.Model":
         if layer in convolutions:
             return arguments[0]
         if layer in pairs:
-            return _folded_layer()(pairs[layer], layer)(*arguments)
+            return _folded_layer()(pairs[layer], layer, compute_dtype)(*arguments)
         return layer(*arguments, **named)
 
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
@@ -79,9 +80,9 @@ def _folded_layer() -> type:
     class Folded(keras.layers.Layer):
         """A convolution and the frozen BatchNorm after it."""
 
-        def __init__(self, convolution: Any, norm: Any) -> None:
+        def __init__(self, convolution: Any, norm: Any, inner_dtype: str) -> None:
             super().__init__(name=f"{convolution.name}_folded")
-            self.convolution, self.norm = convolution, norm
+            self.convolution, self.norm, self.inner_dtype = convolution, norm, inner_dtype
 
         def build(self, input_shape: Any) -> None:
             self.built = True  # both layers are
@@ -100,7 +101,9 @@ def _folded_layer() -> type:
                 shift = shift + norm.beta
             if isinstance(layer, keras.layers.DepthwiseConv2D):
                 scale = ops.reshape(scale, layer.kernel.shape[2:])
-            return _convolved(layer, inputs, layer.kernel * scale) + shift
+            kernel = ops.cast(layer.kernel * scale, self.inner_dtype)
+            outputs = _convolved(layer, ops.cast(inputs, self.inner_dtype), kernel)
+            return ops.cast(outputs, "float32") + shift
 
     return Folded
 
@@ -153,7 +156,7 @@ def _depthwise_product(inputs: Any, kernel: Any, joined: np.ndarray, after: tupl
     from keras import ops
 
     height, width, channels = inputs.shape[1:]
-    matrices = ops.matmul(ops.transpose(ops.reshape(kernel, (-1, channels))), joined)
+    matrices = ops.matmul(ops.transpose(ops.reshape(kernel, (-1, channels))), ops.cast(joined, kernel.dtype))
     matrices = ops.reshape(matrices, (channels, height * width, after[0] * after[1]))
     planes = ops.transpose(ops.reshape(inputs, (-1, height * width, channels)), (2, 0, 1))
     outputs = ops.transpose(ops.matmul(planes, matrices), (1, 2, 0))

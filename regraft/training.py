@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from regraft.accelerators import compute_dtype
 from regraft.checkpoints import Checkpoint
 from regraft.config import FineTune
 from regraft.folding import folded
@@ -64,41 +65,47 @@ class Trainer:
         """
         import tensorflow as tf
 
-        quick = folded(network)
+        quick = folded(network, compute_dtype=compute_dtype())
         trained, weights = network.trainable_variables, {id(weight) for weight in network.weights}
         variables = [variable.value for variable in trained]
         plan = [(rates[variable.path], weight_decay if len(variable.shape) > 1 else 0.0) for variable in trained]
         moments = [[tf.Variable(tf.zeros_like(value)) for _ in range(2)] for value in variables]
         seeds = [variable.value for variable in network.variables if id(variable) not in weights]  # of dropout
-        self._variables, self._state = variables, [*variables, *(one for pair in moments for one in pair), *seeds]
-        self._steps = 0
+        self._state = [*variables, *(moment for pair in moments for moment in pair), *seeds]
+        self._variables, self._steps, self._strategy = variables, 0, tf.distribute.get_strategy()
 
-        @tf.function(reduce_retracing=True)
-        def step(inputs: Any, targets: Any, learning_rate: Any, number: Any) -> Any:
+        def gradients_of(inputs: Any, targets: Any, count: Any) -> Any:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 probabilities = quick(tf.cast(inputs, tf.float32), training=True)
                 log_probabilities = tf.math.log(tf.maximum(probabilities, 1e-7))
-                loss = tf.reduce_mean(-tf.reduce_sum(targets * log_probabilities, axis=1))
-            gradients = tape.gradient(loss, variables)
-            for variable, gradient, (first, second), (rate, decay) in zip(
-                variables, gradients, moments, plan, strict=True
-            ):
-                if decay:
-                    variable.assign(variable * (1 - rate * decay * learning_rate))
-                # One pass over memory, where an optimizer of Keras makes about ten.
-                tf.raw_ops.ResourceApplyAdam(
-                    var=variable.handle,
-                    m=first.handle,
-                    v=second.handle,
-                    beta1_power=_BETA_1**number,
-                    beta2_power=_BETA_2**number,
-                    lr=rate * learning_rate,
-                    beta1=_BETA_1,
-                    beta2=_BETA_2,
-                    epsilon=_EPSILON,
-                    grad=gradient,
-                )
+                loss = -tf.reduce_sum(targets * log_probabilities) / count
+            return loss, tape.gradient(loss, variables)
+
+        def update(variable: Any, first: Any, second: Any, gradient: Any, rate: Any, decay: float, number: Any) -> None:
+            if decay:
+                variable.assign(variable * (1 - decay * rate))
+            # One pass over memory, where an optimizer of Keras makes about ten.
+            tf.raw_ops.ResourceApplyAdam(
+                var=variable.handle,
+                m=first.handle,
+                v=second.handle,
+                beta1_power=_BETA_1**number,
+                beta2_power=_BETA_2**number,
+                lr=rate,
+                beta1=_BETA_1,
+                beta2=_BETA_2,
+                epsilon=_EPSILON,
+                grad=gradient,
+            )
+
+        @tf.function(reduce_retracing=True)
+        def step(inputs: Any, targets: Any, count: Any, learning_rate: Any, number: Any) -> Any:
+            both = self._strategy.run(gradients_of, (inputs, targets, count))
+            loss, gradients = (self._strategy.reduce("sum", part, axis=None) for part in both)
+            for variable, pair, gradient, (rate, decay) in zip(variables, moments, gradients, plan, strict=True):
+                arguments = (*pair, gradient, rate * learning_rate, decay, number)
+                self._strategy.extended.update(variable, update, arguments)
             return loss
 
         @tf.function(reduce_retracing=True)
@@ -118,7 +125,18 @@ class Trainer:
             learning_rate: of a variable whose rate is 1.
         """
         self._steps += 1
-        return float(self._step(inputs, targets, np.float32(learning_rate), np.float32(self._steps)))
+        numbers = (len(inputs), learning_rate, self._steps)
+        return float(self._step(*map(self._shared, (inputs, targets)), *map(np.float32, numbers)))
+
+    def _shared(self, batch: np.ndarray) -> Any:
+        """Split a batch between the devices."""
+        devices = self._strategy.num_replicas_in_sync
+        if devices == 1:
+            return batch
+        parts = np.array_split(batch, devices)
+        return self._strategy.experimental_distribute_values_from_function(
+            lambda context: parts[context.replica_id_in_sync_group]
+        )
 
     def predict(self, images: Images) -> np.ndarray:
         """Return probabilities, float32, shape (images, num_classes)."""

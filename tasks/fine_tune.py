@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from regraft.accelerators import strategy
 from regraft.backbones import Backbone, choose_backbone
 from regraft.checkpoints import open_checkpoint
 from regraft.config import Params
@@ -33,14 +34,15 @@ def fine_tune(params: Params, progress: Progress) -> None:
     settings, paths, machine = params.fine_tune, params.paths, params.machine
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
-    model = join(backbone, load_model(paths.head))
-    if settings.mode == "off":
-        result = switched_off(settings)
-    else:
-        with store_in_use(paths.store, machine.shared_store):
-            result = _train(model, backbone, params, progress)
-        if not result.is_kept:
-            model = join(backbone, load_model(paths.head))
+    with strategy().scope():
+        model = join(backbone, load_model(paths.head))
+        if settings.mode == "off":
+            result = switched_off(settings)
+        else:
+            with store_in_use(paths.store, machine.shared_store):
+                result = _train(model, backbone, params, progress)
+            if not result.is_kept:
+                model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
     write_curve(

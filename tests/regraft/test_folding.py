@@ -109,3 +109,15 @@ def test_a_batchnorm_that_is_trained_is_not_folded():
     model = network_of(layers.Conv2D(4, 1), layers.BatchNormalization())
     model.layers[-1].trainable = True
     assert folded_names(model) == []
+
+
+def test_lower_precision_stays_inside():
+    start_keras(0)
+    model = network_of(layers.Conv2D(6, 1), layers.BatchNormalization(), layers.DepthwiseConv2D(3))
+    variables = [variable.value for variable in model.trainable_variables]
+    quick = folded(model, compute_dtype="bfloat16")
+    expected, received = (outputs_and_gradients(network, variables) for network in (model, quick))
+    for ours, theirs in zip(received, expected, strict=True):
+        assert ours.dtype == np.float32
+        assert ours == pytest.approx(theirs, abs=0.03 * float(np.abs(theirs).max()))  # bfloat16 has 8 bits
+    assert not np.array_equal(received[0], expected[0])
