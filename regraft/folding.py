@@ -4,14 +4,8 @@ from collections import Counter
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 if TYPE_CHECKING:
     import keras
-
-# Largest ratio of the multiply-adds of a depthwise convolution as a matrix product to those it has. A product runs at
-# many times the speed of TensorFlow's backward pass on a CPU, so it wins by far below this and loses above.
-_MOST_WASTE = 16
 
 
 def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.Model":
@@ -20,7 +14,7 @@ def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.
     A BatchNorm that follows a convolution and is frozen is a fixed scale s and shift b per channel:
     s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W, and W is what
     is kept: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
-    backward. What is left are convolutions; 1 x 1 ones are matrix products, and so are depthwise ones on small maps.
+    backward. A 1 x 1 convolution is a matrix product.
 
     Args:
         network: functional, in float32; the returned network can be run, but not saved.
@@ -113,51 +107,9 @@ def _convolved(layer: Any, inputs: Any, kernel: Any) -> Any:
     import keras
     from keras import ops
 
+    options = {"strides": layer.strides, "padding": layer.padding, "dilation_rate": layer.dilation_rate}
     if isinstance(layer, keras.layers.DepthwiseConv2D):
-        matrices = _as_matrices(layer, tuple(inputs.shape[1:3]))
-        if matrices is not None:
-            return _depthwise_product(inputs, kernel, *matrices)
-        return ops.depthwise_conv(
-            inputs, kernel, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate
-        )
+        return ops.depthwise_conv(inputs, kernel, **options)
     if layer.kernel_size == (1, 1) and layer.strides == (1, 1) and layer.groups == 1:
         return ops.matmul(inputs, kernel[0, 0])
-    return ops.conv(inputs, kernel, strides=layer.strides, padding=layer.padding, dilation_rate=layer.dilation_rate)
-
-
-def _as_matrices(layer: Any, size: tuple[int, int]) -> tuple[np.ndarray, tuple[int, int]] | None:
-    """Return which weight of a depthwise kernel joins which input pixel to which output pixel, if products pay.
-
-    Returns:
-        float32 of 0 and 1, shape (kernel pixels, input pixels * output pixels), and the output's height and width.
-    """
-    if layer.depth_multiplier != 1 or layer.dilation_rate != (1, 1) or None in size:
-        return None
-    shape = layer.compute_output_shape((None, *size, layer.kernel.shape[2]))
-    after = (int(shape[1]), int(shape[2]))
-    rows, columns = (
-        _taps(*sides, layer.padding) for sides in zip(size, after, layer.kernel_size, layer.strides, strict=True)
-    )
-    if size[0] * size[1] > _MOST_WASTE * layer.kernel_size[0] * layer.kernel_size[1]:
-        return None
-    joined = np.einsum("kio,lju->klijou", rows, columns)
-    return joined.reshape(rows.shape[0] * columns.shape[0], -1), after
-
-
-def _taps(before: int, after: int, kernel: int, stride: int, padding: str) -> np.ndarray:
-    """Return, along one side, whether tap k of the kernel joins input pixel i to output pixel o: shape (k, i, o)."""
-    start = max(0, (after - 1) * stride + kernel - before) // 2 if padding == "same" else 0
-    tap, pixel, output = np.ogrid[:kernel, :before, :after]
-    return (pixel == output * stride + tap - start).astype(np.float32)
-
-
-def _depthwise_product(inputs: Any, kernel: Any, joined: np.ndarray, after: tuple[int, int]) -> Any:
-    """Return a depthwise convolution as one matrix product per channel: (n, in pixels) x (in pixels, out pixels)."""
-    from keras import ops
-
-    height, width, channels = inputs.shape[1:]
-    matrices = ops.matmul(ops.transpose(ops.reshape(kernel, (-1, channels))), ops.cast(joined, kernel.dtype))
-    matrices = ops.reshape(matrices, (channels, height * width, after[0] * after[1]))
-    planes = ops.transpose(ops.reshape(inputs, (-1, height * width, channels)), (2, 0, 1))
-    outputs = ops.transpose(ops.matmul(planes, matrices), (1, 2, 0))
-    return ops.reshape(outputs, (-1, *after, channels))
+    return ops.conv(inputs, kernel, **options)

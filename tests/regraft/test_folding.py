@@ -6,7 +6,6 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from regraft import folding
 from regraft.folding import folded
 from regraft.networks import start_keras
 
@@ -81,13 +80,6 @@ def test_the_variables_are_shared():
     quick = folded(model)
     model.set_weights([2 * weight for weight in model.get_weights()])
     assert quick(INPUTS).numpy() == pytest.approx(model(INPUTS).numpy(), rel=1e-4, abs=1e-4)
-
-
-def test_large_maps_keep_the_depthwise_convolution():
-    layer = layers.DepthwiseConv2D(3, padding="same")
-    layer.build((None, 56, 56, 4))
-    assert folding._as_matrices(layer, (56, 56)) is None
-    assert folding._as_matrices(layer, (7, 7)) is not None
 
 
 def test_what_cannot_be_folded_is_left_as_it_is():
