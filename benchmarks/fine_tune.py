@@ -27,11 +27,11 @@ from regraft.checkpoints import Checkpoint
 from regraft.config import Params, load_params
 from regraft.dataset import Dataset, build_dataset
 from regraft.extraction import extract_missing, open_feature_store
-from regraft.finetune import cached_activations, choose_layers, join, learning_rates
+from regraft.finetune import cached_activations, choose_layers, join
 from regraft.heads import build_head
 from regraft.manifest import build_manifest
 from regraft.networks import start_keras
-from regraft.training import Images, Trainer, Training
+from regraft.training import Images, Training
 from regraft.trunk import load_trunk
 from regraft.views import choose_views
 
@@ -108,8 +108,8 @@ def _from_cache(
         workers=params.machine.workers,
         on_progress=lambda done, total: None,
     )
-    network = choose_layers(_network(backbone, len(dataset.class_names), params), backbone.cut, "top")
-    trainer = Trainer(network, learning_rates(network, 1.0), weight_decay=params.fine_tune.weight_decay)
+    network = _network(backbone, len(dataset.class_names), params)
+    trainer = start_trainer(network, backbone.cut, params.fine_tune)
     inputs = cached_activations(dataset, store.activations, views, seed=params.seed)
     train = Images(inputs, dataset.rows.class_index.to_numpy())
     val = Images(inputs, train.class_indices[:1])
@@ -150,10 +150,10 @@ def _from_images(
 
 def _against_the_limit(backbone: Backbone, cut: str, params: Params, peak: float, steps: int) -> dict[str, float]:
     """Images per second of a step on a batch in memory, and of the same arithmetic in one large matrix product."""
-    network = choose_layers(_network(backbone, 10, params), cut, "top")
-    trainer = Trainer(network, learning_rates(network, 1.0), weight_decay=params.fine_tune.weight_decay)
+    network = _network(backbone, 10, params)
+    trainer, top = start_trainer(network, cut, params.fine_tune), choose_layers(network, cut, "top")
     batch = params.fine_tune.batch_size
-    inputs = np.random.default_rng(0).normal(size=(batch, *network.input_shape[1:])).astype(np.float16)
+    inputs = np.random.default_rng(0).normal(size=(batch, *top.input_shape[1:])).astype(np.float16)
     targets = np.eye(10, dtype=np.float32)[np.arange(batch) % 10]
     seconds = []
     for _ in range(steps + 1):
@@ -161,7 +161,7 @@ def _against_the_limit(backbone: Backbone, cut: str, params: Params, peak: float
         trainer.step(inputs, targets, 1e-5)
         seconds.append(time.perf_counter() - start)
     rate = batch / min(seconds)
-    flops = 2 * 3 * multiply_adds(network)
+    flops = 2 * 3 * multiply_adds(top)
     return {
         "mflops_per_image": round(flops / 1e6),
         "images_per_second": round(rate, 1),

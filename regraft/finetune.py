@@ -104,8 +104,7 @@ def fine_tune(
     Raises:
         InvalidParams: `settings.layers` names no layer that could be the last frozen one.
     """
-    network = choose_layers(model, cut, settings.layers)
-    trainer = Trainer(network, learning_rates(network, settings.layer_decay), weight_decay=settings.weight_decay)
+    trainer = start_trainer(model, cut, settings)
     train, val = (
         Images(inputs_of(part), part.rows.class_index.to_numpy()) for part in (dataset.of("train"), dataset.of("val"))
     )
@@ -116,6 +115,14 @@ def fine_tune(
     test = mcnemar_test(trained.before == val.class_indices, trained.after == val.class_indices)
     is_kept, reason = _judge(trained.curve[0], trained.best, test, settings)
     return FineTuned(settings, is_kept, reason, trained.curve, trained.best, test)
+
+
+def start_trainer(model: "keras.Model", cut: str, settings: FineTune) -> Trainer:
+    """Return what trains those layers of `model` that the settings say; arguments and errors as of `fine_tune`."""
+    network = choose_layers(model, cut, settings.layers)
+    dtype = "uint8" if settings.layers == "all" else "float16"
+    rates = learning_rates(network, settings.layer_decay)
+    return Trainer(network, rates, weight_decay=settings.weight_decay, dtype=dtype)
 
 
 def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":

@@ -55,13 +55,14 @@ class Trained:
 class Trainer:
     """A network, the variables of it that are trained, and the state of AdamW."""
 
-    def __init__(self, network: "keras.Model", rates: dict[str, float], *, weight_decay: float) -> None:
+    def __init__(self, network: "keras.Model", rates: dict[str, float], *, weight_decay: float, dtype: str) -> None:
         """Prepare to train a network in place.
 
         Args:
             network: inputs to probabilities, shape (n, num_classes); what is trainable in it is trained.
             rates: by path of a variable, its learning rate as a multiple of the step's.
             weight_decay: decoupled; a bias, which has one dimension, is not decayed.
+            dtype: of the inputs, any numeric one; they become float32 in the graph.
         """
         import tensorflow as tf
 
@@ -99,7 +100,16 @@ class Trainer:
                 grad=gradient,
             )
 
-        @tf.function(reduce_retracing=True)
+        # A free first dimension: the last batch is smaller, and another graph would take seconds to build. Values that
+        # are spread over devices have no signature.
+        batch = [
+            tf.TensorSpec((None, *network.input_shape[1:]), dtype),
+            tf.TensorSpec((None, *network.output_shape[1:]), tf.float32),
+        ]
+        is_one = self._strategy.num_replicas_in_sync == 1
+        signature = [*batch, *[tf.TensorSpec((), tf.float32)] * 3] if is_one else None
+
+        @tf.function(input_signature=signature, reduce_retracing=not is_one)
         def step(inputs: Any, targets: Any, count: Any, learning_rate: Any, number: Any) -> Any:
             both = self._strategy.run(gradients_of, (inputs, targets, count))
             loss, gradients = (self._strategy.reduce("sum", part, axis=None) for part in both)
@@ -108,7 +118,7 @@ class Trainer:
                 self._strategy.extended.update(variable, update, arguments)
             return loss
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(input_signature=batch[:1])
         def predict(inputs: Any) -> Any:
             return quick(tf.cast(inputs, tf.float32), training=False)
 
@@ -120,7 +130,7 @@ class Trainer:
         Loshchilov & Hutter, "Decoupled weight decay regularization", 2019.
 
         Args:
-            inputs: what the network takes, of any numeric dtype; it becomes float32 in the graph.
+            inputs: what the network takes, as `dtype`.
             targets: float32, shape (n, num_classes), rows sum to 1.
             learning_rate: of a variable whose rate is 1.
         """

@@ -29,7 +29,8 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
         image = keras.Input((6,))
         hidden = layers.Dense(8, activation="relu")(image)
         model = keras.Model(image, layers.Dense(3, activation="softmax")(hidden))
-        trainer = Trainer(model, {variable.path: 1.0 for variable in model.trainable_variables}, weight_decay=0.1)
+        rates = {variable.path: 1.0 for variable in model.trainable_variables}
+        trainer = Trainer(model, rates, weight_decay=0.1, dtype="float32")
         trainer.restore(trainer.state())
         losses = [trainer.step(values, targets, 0.01) for _ in range(4)]
     weights = [weight.tolist() for weight in trainer.weights()]

@@ -55,7 +55,12 @@ IMAGES = Images(read, CLASSES)
 
 
 def trainer_of(model: keras.Model, *, weight_decay: float = 0.01) -> Trainer:
-    return Trainer(model, {variable.path: 1.0 for variable in model.trainable_variables}, weight_decay=weight_decay)
+    return Trainer(
+        model,
+        {variable.path: 1.0 for variable in model.trainable_variables},
+        weight_decay=weight_decay,
+        dtype="float32",
+    )
 
 
 def train(
@@ -131,7 +136,7 @@ def test_a_rate_of_zero_leaves_a_variable_as_it_is():
     model = build()
     before = model.get_weights()
     rates = {variable.path: float("dense_1" in variable.path) for variable in model.trainable_variables}
-    Trainer(model, rates, weight_decay=0.1).step(VALUES, np.eye(3, dtype=np.float32)[CLASSES], 0.1)
+    Trainer(model, rates, weight_decay=0.1, dtype="float32").step(VALUES, np.eye(3, dtype=np.float32)[CLASSES], 0.1)
     assert [np.array_equal(*pair) for pair in zip(model.get_weights(), before, strict=True)] == [
         True,
         True,

@@ -54,7 +54,7 @@ def test_it_is_used_only_if_it_is_better_on_val(project):
 def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
     fine_tune.function(changed(small_params, fine_tune={"mode": "auto", "max_minutes": 1e-6}), quiet)
     reason = read_json(project / "reports" / "fine_tune.json")["reason"]
-    assert re.match("Not fine-tuned: .* max_minutes is 1e-06", reason)
+    assert re.match("Not fine-tuned: .*fine_tune.max_minutes is 1e-06", reason)
     assert f"fine_tune: {reason}" in capsys.readouterr().out
     assert pd.read_csv(project / "reports" / "fine_tune_curve.csv").empty
 
