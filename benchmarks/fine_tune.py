@@ -27,7 +27,7 @@ from regraft.checkpoints import Checkpoint
 from regraft.config import Params, load_params
 from regraft.dataset import Dataset, build_dataset
 from regraft.extraction import extract_missing, open_feature_store
-from regraft.finetune import cached_activations, choose_layers, join
+from regraft.finetune import cached_activations, choose_layers, join, start_trainer
 from regraft.heads import build_head
 from regraft.manifest import build_manifest
 from regraft.networks import start_keras
