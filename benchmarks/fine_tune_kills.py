@@ -27,6 +27,7 @@ from regraft.files import sha256_of
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
 _RESULTS = ("models/model.keras", "reports/fine_tune.json", "reports/fine_tune_curve.csv")
 _MOST_KILLS_IN_A_ROW = 4
+_WAITING = 0.6  # share of the kills that wait for a checkpoint
 
 
 @dataclass(slots=True)
@@ -58,7 +59,7 @@ def prove(project: Path, *, kills: int, seed: int) -> Tally:
             (project / path).unlink(missing_ok=True)
         for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
             if tally.kills < kills:
-                _kill(project, random.uniform(0, seconds), tally)
+                _kill(project, random.uniform(0, seconds), tally, waits=random.random() < _WAITING)
         run_stage("fine_tune", project, log=project / "log.txt")
         tally.completed_runs += 1
         if _results(project) != expected:
@@ -68,8 +69,16 @@ def prove(project: Path, *, kills: int, seed: int) -> Tally:
     return tally
 
 
-def _kill(project: Path, after_seconds: float, tally: Tally) -> None:
-    """Start the stage and kill it after so many seconds, unless it has ended."""
+def _kill(project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> None:
+    """Start the stage and kill it after so many seconds, unless it has ended.
+
+    Args:
+        project: from `make_project`.
+        after_seconds: of the start; or, if it `waits`, after its first checkpoint, and a fiftieth of them.
+        tally: counts it.
+        waits: most of a small run is its start, and a kill in there says little.
+    """
+    before = _checkpoint(project)
     with (project / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "tasks.fine_tune"],
@@ -78,14 +87,25 @@ def _kill(project: Path, after_seconds: float, tally: Tally) -> None:
             stdout=log,
             stderr=log,
         )
-        time.sleep(after_seconds)
+        while waits and process.poll() is None and _checkpoint(project) == before:
+            time.sleep(0.01)
+        time.sleep(after_seconds / 50 if waits else after_seconds)
         process.kill()
         if process.wait() == 0:
             return
-    names = [path.name for path in (project / "build").glob("fine_tune/*")]
     tally.kills += 1
-    tally.kills_with_a_checkpoint += any(name.endswith(".npz") and not name.startswith(".") for name in names)
-    tally.kills_while_one_was_written += any(name.startswith(".") for name in names)
+    tally.kills_with_a_checkpoint += _checkpoint(project) is not None
+    temporary = f".*.{process.pid}.tmp*"
+    tally.kills_while_one_was_written += bool(list((project / "build" / "fine_tune").glob(temporary)))
+
+
+def _checkpoint(project: Path) -> int | None:
+    """Return when the checkpoint was written, in nanoseconds, or None if there is none."""
+    try:
+        times = [path.stat().st_mtime_ns for path in (project / "build" / "fine_tune").glob("[!.]*.npz")]
+    except FileNotFoundError:  # it was removed meanwhile
+        return None
+    return max(times, default=None)
 
 
 def _results(project: Path) -> list[str]:
