@@ -113,7 +113,7 @@ def learning_curve(
     """Return the accuracy on val that the winner's settings reach with shares of the training images, by share."""
     curve = {}
     for share in sorted(config.learning_curve):
-        on_epoch = watch(f"{share:.0%} of the images")
+        on_epoch = watch(f"{share:.0%}")
         (part,) = train_heads(features, [winner.settings], config, seed=seed, on_epoch=on_epoch, share=share)
         curve[share] = part.best.val.accuracy
     return curve

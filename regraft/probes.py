@@ -84,5 +84,5 @@ def in_words(probes: Probes, winner: TrainedHead, curve: dict[float, float], val
         share, before = max(curve.items())
         gain = accuracy - before
         verdict = "more photos of the same kind are likely to help" if gain > noise else "more photos may change little"
-        words.append(f"With {share:.0%} of the training photos it has {before:.3f}, {gain:+.3f} with all: {verdict}.")
+        words.append(f"With {share:.0%} of the training photos it has {before:.3f}; all bring {gain:+.3f}: {verdict}.")
     return words

@@ -24,7 +24,7 @@ def train_head(params: Params, progress: Progress) -> None:
     features = read_features(paths.features)
 
     def watch(what: str) -> Callable[[int], None]:
-        epochs_done = progress(f"epochs, {what}")
+        epochs_done = progress(f"{what} epochs")
         return lambda epoch: epochs_done(epoch, settings.epochs)
 
     winner, ranked = find_head(features, settings, seed=params.seed, watch=watch)
