@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from benchmarks.in_keras import compile_classifier
 from benchmarks.machine import describe_machine
 from regraft.backbones import Backbone, choose_backbone
 from regraft.checkpoints import Checkpoint
@@ -28,6 +29,7 @@ from regraft.config import Params, load_params
 from regraft.dataset import Dataset, build_dataset
 from regraft.extraction import extract_missing, open_feature_store
 from regraft.finetune import cached_activations, choose_layers, join, start_trainer
+from regraft.head_stack import HeadSettings
 from regraft.heads import build_head
 from regraft.manifest import build_manifest
 from regraft.networks import start_keras
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[1]
 _CUTS = ("block7_add", "block10_add", "block13_add")  # of efficientnet_lite0, early to late
+_DROPOUT = 0.2
 _PRODUCT = 2048  # side of the matrices that the limit is measured with
 
 
@@ -85,8 +88,9 @@ def _training_photos(raw: Path, count: int, params: Params) -> Dataset:
     return Dataset(dataset.rows.assign(split="train"), dataset.class_names).head(count)
 
 
-def _network(backbone: Backbone, num_classes: int, params: Params) -> "keras.Model":
-    return join(backbone, build_head(backbone.build().output_shape[-1], num_classes, params.train_head))
+def _network(backbone: Backbone, num_classes: int) -> "keras.Model":
+    linear = HeadSettings(0, "relu", "adamw", _DROPOUT, 0.0, 0.0, 0.0)  # the rest is for training it alone
+    return join(backbone, build_head(backbone.build().output_shape[-1], num_classes, linear))
 
 
 def _from_cache(
@@ -108,7 +112,7 @@ def _from_cache(
         workers=params.machine.workers,
         on_progress=lambda done, total: None,
     )
-    network = _network(backbone, len(dataset.class_names), params)
+    network = _network(backbone, len(dataset.class_names))
     trainer = start_trainer(network, backbone.cut, params.fine_tune)
     inputs = cached_activations(dataset, store.activations, views, seed=params.seed)
     train = Images(inputs, dataset.rows.class_index.to_numpy())
@@ -140,17 +144,21 @@ def _from_images(
         crop_to_aspect_ratio=True,
         verbose=False,
     ).prefetch(2)
-    model = _network(backbone, len(dataset.class_names), params)
+    model = _network(backbone, len(dataset.class_names))
     choose_layers(model, backbone.cut, "top")
-    optimizer = keras.optimizers.AdamW(params.fine_tune.learning_rate, weight_decay=params.fine_tune.weight_decay)
-    loss = keras.losses.CategoricalCrossentropy(label_smoothing=params.fine_tune.label_smoothing)
-    model.compile(optimizer, loss)
+    settings = params.fine_tune
+    compile_classifier(
+        model,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        label_smoothing=settings.label_smoothing,
+    )
     return model, photos
 
 
 def _against_the_limit(backbone: Backbone, cut: str, params: Params, peak: float, steps: int) -> dict[str, float]:
     """Images per second of a step on a batch in memory, and of the same arithmetic in one large matrix product."""
-    network = _network(backbone, 10, params)
+    network = _network(backbone, 10)
     trainer, top = start_trainer(network, cut, params.fine_tune), choose_layers(network, cut, "top")
     batch = params.fine_tune.batch_size
     inputs = np.random.default_rng(0).normal(size=(batch, *top.input_shape[1:])).astype(np.float16)

@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.in_keras import compile_classifier
 from regraft import finetune
 from regraft.checkpoints import Checkpoint, open_checkpoint
-from regraft.config import FineTune, TrainHead
+from regraft.config import FineTune
 from regraft.dataset import read_photo
 from regraft.errors import InvalidParams
 from regraft.finetune import (
@@ -23,20 +24,11 @@ from regraft.finetune import (
     live_pixels,
     switched_off,
 )
-from regraft.heads import to_keras, train_heads
+from regraft.head_stack import HeadSettings
+from regraft.heads import build_head
 from regraft.metrics import Score, mcnemar_test, score
 from regraft.networks import Epoch, load_model, save_model, start_keras
 
-HEAD = TrainHead(
-    hidden_units=0,
-    dropout=0.2,
-    learning_rate=0.0003,
-    weight_decay=0.001,
-    label_smoothing=0.05,
-    batch_size=8,
-    epochs=1,
-    patience=1,
-)
 SETTINGS = FineTune(
     mode="always",
     layers="top",
@@ -71,7 +63,11 @@ def head(features, tmp_path_factory) -> Path:
     """The file of a head that was hardly trained, so that there is something left to learn."""
     path = tmp_path_factory.mktemp("head") / "head.keras"
     start_keras(0)
-    save_model(path, to_keras(train_heads(features, [HEAD], seed=0, on_epoch=lambda _: None)[0]))
+    head = build_head(features.dim, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.0003, 0.001, 0.05))
+    compile_classifier(head, learning_rate=0.0003, weight_decay=0.001, label_smoothing=0.05)
+    values, class_indices = features.of("train")
+    head.fit(values, np.eye(3)[class_indices], batch_size=8, epochs=1, verbose=0)
+    save_model(path, head)
     return path
 
 
