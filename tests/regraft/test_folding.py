@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+from regraft import folding
 from regraft.folding import folded
 from regraft.networks import start_keras
 
@@ -55,8 +56,10 @@ def folded_names(network: keras.Model) -> list[str]:
     return [layer.name for layer in folded(network).layers if layer.name.endswith(FOLDED)]
 
 
+@pytest.mark.parametrize("small_map", [0, 100])  # pixels; those of the inputs are 72
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-def test_a_folded_network_has_the_same_outputs_and_gradients(name):
+def test_a_folded_network_has_the_same_outputs_and_gradients(name, small_map, monkeypatch):
+    monkeypatch.setattr(folding, "_SMALL_MAP", small_map)
     start_keras(0)
     model = network_of(CONVOLUTIONS[name](), layers.BatchNormalization(), layers.ReLU(6.0))
     assert len(folded_names(model)) == 1
