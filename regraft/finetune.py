@@ -287,18 +287,17 @@ def _judge(head_alone: Epoch, best: Epoch, test: PairedTest, settings: FineTune)
 
     The test is somewhat in favour of the fine-tuned network, because the same images chose its epoch.
     """
-    figures = (
-        f"val accuracy {best.val.accuracy:.3f} and cross-entropy {best.val.log_loss:.3f} in epoch {best.epoch}, "
-        f"{head_alone.val.accuracy:.3f} and {head_alone.val.log_loss:.3f} of the head alone"
+    before, after = (
+        f"{epoch.val.accuracy:.3f} (cross-entropy {epoch.val.log_loss:.3f})" for epoch in (head_alone, best)
     )
-    counts = (
-        f"{test.only_after} val photos are right only with it, {test.only_before} only without it "
-        f"(exact one-sided McNemar test: p = {test.p:.2g})"
-    )
+    if best is head_alone:
+        return False, f"The fine-tuned network is not used: no epoch was better on val than the head alone, {before}."
+    is_kept, rule = True, "the better one on val is used"
     if settings.mode == "auto":
         is_kept = test.p <= settings.significance
         rule = f"fine_tune.significance is {settings.significance:g}"
-    else:
-        is_kept = best.val.is_better_than(head_alone.val)
-        rule = "the better one on val is used"
-    return is_kept, f"The fine-tuned network is {'' if is_kept else 'not '}used: {figures}; {counts}; {rule}."
+    return is_kept, (
+        f"The fine-tuned network is {'' if is_kept else 'not '}used: val accuracy {after} in epoch {best.epoch}, "
+        f"{before} of the head alone; {test.only_after} val photos are right only with it, {test.only_before} only without it "
+        f"(exact one-sided McNemar test: p = {test.p:.2g}); {rule}."
+    )

@@ -293,13 +293,13 @@ def judged(before: float, after: float, only_before: int, only_after: int, **set
     return finetune._judge(first, best, mcnemar_test(*right), changed_settings(**settings))
 
 
-@pytest.mark.parametrize(
-    ("before", "after", "expected"),
-    [((0.8, 0.5), (0.9, 0.6), True), ((0.8, 0.5), (0.8, 0.4), True), ((0.8, 0.5), (0.7, 0.1), False)],
-)
-def test_with_always_the_better_one_is_used(before, after, expected):
-    first, best = curve(before, after)
-    assert finetune._judge(first, best, mcnemar_test(np.array([True]), np.array([True])), SETTINGS)[0] is expected
+def test_with_always_the_best_epoch_is_used_unless_that_is_the_head_alone():
+    head_alone, later = curve((0.8, 0.5), (0.8, 0.4))
+    none = mcnemar_test(np.array([True]), np.array([True]))
+    assert finetune._judge(head_alone, later, none, SETTINGS)[0]
+    is_kept, words = finetune._judge(head_alone, head_alone, none, SETTINGS)
+    assert not is_kept
+    assert words.endswith("not used: no epoch was better on val than the head alone, 0.800 (cross-entropy 0.500).")
 
 
 @pytest.mark.parametrize(
