@@ -298,6 +298,6 @@ def _judge(head_alone: Epoch, best: Epoch, test: PairedTest, settings: FineTune)
         rule = f"fine_tune.significance is {settings.significance:g}"
     return is_kept, (
         f"The fine-tuned network is {'' if is_kept else 'not '}used: val accuracy {after} in epoch {best.epoch}, "
-        f"{before} of the head alone; {test.only_after} val photos are right only with it, {test.only_before} only without it "
-        f"(exact one-sided McNemar test: p = {test.p:.2g}); {rule}."
+        f"{before} of the head alone; {test.only_after} val photos are right only with it, {test.only_before} only "
+        f"without it (exact one-sided McNemar test: p = {test.p:.2g}); {rule}."
     )
