@@ -10,7 +10,8 @@ from benchmarks.project import ROOT
 from regraft.backbones import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.finetune import join
-from regraft.networks import load_model, save_model, start_keras
+from regraft.metrics import Score
+from regraft.networks import load_model, start_keras
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
@@ -61,11 +62,9 @@ def test_it_says_on_the_terminal_what_the_report_says(project, small_params, cap
     assert pd.read_csv(project / "reports" / "fine_tune_curve.csv").empty
 
 
-def test_with_all_layers_trained_that_network_is_what_ships(project, small_params):
+def test_with_all_layers_trained_that_network_is_what_ships(project, small_params, monkeypatch):
     params = changed(small_params, fine_tune={"layers": "all"})
-    head = load_model(project / "models" / "head.keras")
-    head.set_weights([0 * weight for weight in head.get_weights()])  # it knows nothing, so that any training helps
-    save_model(project / "models" / "head.keras", head)
+    monkeypatch.setattr(Score, "is_better_than", lambda *_: True)  # on 14 val photos that is a matter of chance
     shutil.rmtree(project / "build" / "store")
     fine_tune.function(params, quiet)
     report = read_json(project / "reports" / "fine_tune.json")
