@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from regraft.errors import RegraftError
 from regraft.preparation import IR_VERSION, OPSET
 
 if TYPE_CHECKING:
@@ -19,6 +21,9 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         model: functional, one input, as many outputs as there are `output_names`.
         input_name: what the graph calls the input; its shape keeps a free first dimension named `batch`.
         output_names: what the graph calls the outputs, in the model's order.
+
+    Raises:
+        RegraftError: the model has an operation that cannot be converted.
     """
     import tensorflow as tf
     from tf2onnx import convert as tf2onnx_convert
@@ -32,7 +37,29 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         return dict(zip(output_names, outputs, strict=True))
 
-    converted, _ = tf2onnx_convert.from_function(call, input_signature=signature, opset=OPSET)
+    # As a "large model", because otherwise each of tf2onnx's dozens of passes copies all weights.
+    converted, weights = tf2onnx_convert.from_function(
+        call,
+        input_signature=signature,
+        opset=OPSET,
+        large_model=True,
+        custom_op_handlers={"Erfc": (_convert_erfc, [])},
+    )
+    unknown = sorted({node.op_type for node in converted.graph.node if not onnx.defs.has(node.op_type)})
+    if unknown:
+        raise RegraftError(
+            f"{model.name} cannot be converted to ONNX: it has {', '.join(unknown)} (StatefulPartitionedCall is a "
+            f"convolution in groups). Choose another backbone, or replace that layer."
+        )
+    for tensor in converted.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = weights.name_to_tensor_data[tensor.external_data[0].value]
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+    # Constants that TensorFlow lets a function capture are folded, but tf2onnx lists them as inputs all the same.
+    (taken,) = [value for value in converted.graph.input if value.name == input_name]
+    del converted.graph.input[:]
+    converted.graph.input.append(taken)
     order = {output.name: output for output in converted.graph.output}
     del converted.graph.output[:]
     converted.graph.output.extend(order[name] for name in output_names)
@@ -143,6 +170,15 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
         tensor = result.graph.initializer.add()
         tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(initializers[name]), names[name]))
     return result
+
+
+def _convert_erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """erfc(x) = 1 - erf(x), for tf2onnx, which knows only erf; TensorFlow computes GELU with erfc."""
+    shape, dtype = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
+    erf = ctx.make_node("Erf", node.input[:1], shapes=[shape], dtypes=[dtype])
+    one = ctx.make_const(f"{name}_one", np.float32(1))
+    ctx.remove_node(name)
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, name=name, shapes=[shape], dtypes=[dtype])
 
 
 def _let_tf2onnx_use_numpy_2() -> None:
