@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones import Backbone
+from regraft.backbones.cuts import check_top
 from regraft.config import FineTune
 from regraft.dataset import Dataset
 from regraft.metrics import Score, score
@@ -81,9 +82,13 @@ def fine_tune(
         settings: the section `fine_tune` of params.yaml.
         seed: of dropout and of the order of images.
         on_epoch: called after each epoch.
+
+    Raises:
+        InvalidParams: above the cut there is nothing but the head.
     """
     import keras
 
+    check_top(model, cut)
     top = keras.Model(model.get_layer(cut).output, model.output, name="top")
     for layer in top.layers:
         layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)

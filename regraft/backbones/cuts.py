@@ -62,8 +62,8 @@ def multiply_adds(model: "keras.Model") -> int:
 def best_cut(model: "keras.Model") -> str:
     """Return the cut point for fine-tuning where none was chosen by hand.
 
-    Of those with 30 to 40 % of the multiply-adds above them it is the one with the smallest activation, since each image
-    is stored and read with it in every epoch; of equals, the last. If there is none, it is the one whose share is
+    Of those with 30 to 40 % of the multiply-adds above them it is the one with the smallest activation, since it is
+    stored for each image and read in every epoch; of equals, the last. If there is none, it is the one whose share is
     nearest to 35 %.
 
     Raises:
@@ -87,6 +87,18 @@ def checked_cut(model: "keras.Model", cut: str) -> str:
             f"backbone.cut: {model.name} cannot be cut after '{cut}'. Expected auto, or one of: {', '.join(points)}."
         )
     return cut
+
+
+def check_top(model: "keras.Model", cut: str) -> None:
+    """Raise InvalidParams if fine-tuning would find nothing to train between the cut and the features."""
+    import keras
+
+    if not keras.Model(model.get_layer(cut).output, model.get_layer("features").output).weights:
+        points = ", ".join(point.name for point in cut_points(model) if point.share_above > 0)
+        raise InvalidParams(
+            f"fine_tune.mode: {model.name} has no layer to train after the cut '{cut}'. Set fine_tune.mode to off and "
+            f"train a head alone, or backbone.cut to one of: {points}."
+        )
 
 
 def _order(model: "keras.Model") -> list[Any]:

@@ -1,6 +1,7 @@
 """The classification models of `keras.applications`, as they are in the Keras that is installed."""
 
 import importlib.metadata
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -112,9 +113,9 @@ def _build(name: str, image_size: int, preprocessing: str, weights: Path | str |
         if not str(error).startswith("URL fetch failure"):  # which Keras raises as a bare Exception
             raise
         raise InvalidWeights(
-            f"backbone.weights: the ImageNet weights of {name} cannot be downloaded: {error}. Run once where the network "
-            f"can be reached (Keras keeps the file in its folder models), or set backbone.weights to the path of a file "
-            f"that Keras saved elsewhere (.weights.h5 or .h5), or to null for random weights."
+            f"backbone.weights: the ImageNet weights of {name} cannot be downloaded: {error}. Run once where the "
+            f"network can be reached (Keras keeps the file in its folder models), or set backbone.weights to the path "
+            f"of a file that Keras saved elsewhere (.weights.h5 or .h5), or to null for random weights."
         ) from None
     if isinstance(weights, Path):
         _load(network, weights, name)
@@ -123,38 +124,34 @@ def _build(name: str, image_size: int, preprocessing: str, weights: Path | str |
 
 def _load(network: "keras.Model", path: Path, name: str) -> None:
     """Read a file of Keras; of a model with its classifier only the layers that the network has."""
+    for variable in network.weights:  # Keras leaves what it does not find as it was, at most with a warning
+        if variable.dtype == "float32":
+            variable.assign(np.full(variable.shape, np.nan))
     try:
-        try:
-            network.load_weights(path)
-        except ValueError as error:
-            if "Layer count mismatch" not in str(error):  # an old .h5 file counts the classifier's layers too
-                raise
-            _load_by_name(network, path, name)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                network.load_weights(path)
+            except ValueError as error:
+                if "Layer count mismatch" not in str(error):  # an old .h5 file counts the classifier's layers too
+                    raise
+                network.load_weights(path, by_name=True)
+        absent = [variable.path for variable in network.weights if np.isnan(variable).any()]
+        if absent:
+            raise ValueError(f"it has no {absent[0]}")
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InvalidWeights(
-            f"backbone.weights: {path} does not hold the weights of {name} ({reason}). Expected a file that Keras saved "
-            f"of keras.applications.{name}: .weights.h5 from `save_weights`, or .h5 as Keras downloads it."
+            f"backbone.weights: {path} does not hold the weights of {name} ({reason}). Expected a file that Keras "
+            f"saved of keras.applications.{name}: .weights.h5 from `save_weights`, or .h5 as Keras downloads it."
         ) from None
     _mend(network)
-
-
-def _load_by_name(network: "keras.Model", path: Path, name: str) -> None:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        group: Any = file if "layer_names" in file.attrs else file["model_weights"]
-        saved = {text.decode() if isinstance(text, bytes) else text for text in group.attrs["layer_names"]}
-    absent = [layer.name for layer in network.layers if layer.weights and layer.name not in saved]
-    if absent:
-        raise ValueError(f"it has no layer {absent[0]}")
-    network.load_weights(path, by_name=True)
 
 
 def _mend(network: "keras.Model") -> None:
     """Make a published file of EfficientNet B0 to B7 mean the same from a path as when Keras downloads it.
 
-    The file holds standard deviations s where `Normalization` expects variances, so that (x - mean) / sqrt(s) comes out.
+    The file holds standard deviations s where `Normalization` expects variances, so (x - mean) / sqrt(s) comes out.
     Keras adds a layer that divides by sqrt(s) once more, but only for the weights "imagenet".
     """
     for layer in network.layers:

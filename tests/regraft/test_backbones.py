@@ -9,7 +9,7 @@ import pytest
 from regraft.backbones import CATALOGUE, Backbone, choose_backbone, mobilenet_v2
 from regraft.backbones import __main__ as command
 from regraft.backbones import efficientnet_lite as lite
-from regraft.backbones.cuts import CutPoint, best_cut, checked_cut, cut_points, multiply_adds
+from regraft.backbones.cuts import CutPoint, best_cut, check_top, checked_cut, cut_points, multiply_adds
 from regraft.backbones.torch_file import read_tensors
 from regraft.config import BackboneChoice
 from regraft.errors import InvalidParams, InvalidWeights
@@ -131,6 +131,19 @@ def test_the_default_cut_of_every_backbone_leaves_about_a_third_of_the_work(name
 def test_a_cut_that_does_not_exist_is_refused_when_the_backbone_is_built():
     with pytest.raises(InvalidParams, match=r"efficientnet_lite0 cannot be cut after 'block99'.*block10_add"):
         choose(cut="block99").build()
+
+
+def test_fine_tuning_after_a_cut_with_nothing_left_to_train_is_refused_with_what_to_do(branched):
+    with pytest.raises(
+        InvalidParams,
+        match=r"fine_tune\.mode: branched has no layer to train after the cut 'sum'\. Set fine_tune\.mode to off.*"
+        r"backbone\.cut to one of: first, joined\.",
+    ):
+        check_top(branched, "sum")
+
+
+def test_fine_tuning_after_a_cut_with_layers_left_is_not_refused(branched):
+    check_top(branched, "joined")
 
 
 # Choosing.
