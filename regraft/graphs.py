@@ -1,6 +1,5 @@
 """ONNX graphs: converting Keras models, composing parts into one file, and giving equal graphs equal bytes."""
 
-import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +29,6 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
     from tf2onnx import convert as tf2onnx_convert
 
     _let_tf2onnx_use_numpy_2()
-    # Else it copies the whole graph, weights and all, before each of its dozens of optimizations: a third of the time and
-    # fifty times the memory of the weights.
-    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=input_name)]
 
     @tf.function(input_signature=signature)
@@ -41,7 +37,8 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         return dict(zip(output_names, outputs, strict=True))
 
-    # As a "large model", because otherwise each of tf2onnx's dozens of passes copies all weights.
+    # As a "large model", because otherwise tf2onnx copies the whole graph, weights and all, before each of its dozens of
+    # optimizations: a third of the time and many times the memory of the weights.
     converted, weights = tf2onnx_convert.from_function(
         call,
         input_signature=signature,
