@@ -37,7 +37,7 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         return dict(zip(output_names, outputs, strict=True))
 
-    # As a "large model", because otherwise tf2onnx copies the whole graph, weights and all, before each of its dozens of
+    # As a "large model", because otherwise tf2onnx copies the whole graph, weights and all, before each of dozens of
     # optimizations: a third of the time and many times the memory of the weights.
     converted, weights = tf2onnx_convert.from_function(
         call,

@@ -204,7 +204,7 @@ def test_weights_that_cannot_be_downloaded_are_an_error_that_says_what_to_do(mon
 def test_the_published_normalisation_of_efficientnet_means_the_same_from_a_file():
     # Keras divides by the square root of the deviations once more, but only when it downloads the file itself.
     network = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(64, 64, 3))
-    mean, deviation = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
     network.get_layer(index=2).set_weights([mean, deviation, np.array(0)])
     network.save_weights("a.weights.h5")
     ours = choose("EfficientNetB0", image_size=64, weights="a.weights.h5").build()
