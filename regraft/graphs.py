@@ -1,6 +1,7 @@
 """ONNX graphs: converting Keras models, composing parts into one file, and giving equal graphs equal bytes."""
 
 from collections.abc import Iterable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
     from tf2onnx import convert as tf2onnx_convert
 
     _let_tf2onnx_use_numpy_2()
+    _let_tf2onnx_forget_copies()
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=input_name)]
 
     @tf.function(input_signature=signature)
@@ -188,3 +190,23 @@ def _let_tf2onnx_use_numpy_2() -> None:
     from keras.src.utils.module_utils import tf2onnx  # noqa: F401
 
     patch_tf2onnx()
+
+
+def _let_tf2onnx_forget_copies() -> None:
+    """After each of two dozen optimizations tf2onnx writes all weights into its nodes anew, and protobuf frees what was
+    written before only with the node. So a node is renewed before it is written."""
+    from tf2onnx.graph import Node
+
+    if hasattr(Node.update_proto, "__wrapped__"):
+        return
+    update = Node.update_proto
+
+    @wraps(update)
+    def update_renewed(node: Any, *args: Any, **kwargs: Any) -> None:
+        del node._op.attribute[:]
+        renewed = onnx.NodeProto()
+        renewed.CopyFrom(node._op)
+        node._op = renewed
+        update(node, *args, **kwargs)
+
+    Node.update_proto = update_renewed

@@ -136,7 +136,7 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
                 if "Layer count mismatch" not in str(error):  # an old .h5 file counts the classifier's layers too
                     raise
                 network.load_weights(path, by_name=True)
-        absent = [variable.path for variable in network.weights if np.isnan(variable).any()]
+        absent = [variable.path for variable in network.weights if np.isnan(variable.numpy()).any()]
         if absent:
             raise ValueError(f"it has no {absent[0]}")
     except (ValueError, OSError, KeyError, TypeError, AttributeError) as error:

@@ -18,9 +18,12 @@ from regraft.errors import InvalidParams, InvalidWeights, RegraftError
 from regraft.networks import load_model, save_model
 from regraft.trunk import load_trunk
 
+# Keras' own code with NumPy 2, and of building a MobileNetV3 with its classifier at another size.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:`input_shape` is undefined")
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
-# One of each kind: caffe; gates and arithmetic between layers; `Normalization`; tf.
-NAMES = ["VGG16", "MobileNetV3Small", "EfficientNetB0", "ResNet50V2"]
+# One of each kind: caffe; gates and arithmetic between layers; tf.
+NAMES = ["VGG16", "MobileNetV3Small", "ResNet50V2"]
 
 
 def choose(name: str, **changes: object) -> Backbone:
