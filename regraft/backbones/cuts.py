@@ -90,11 +90,14 @@ def checked_cut(model: "keras.Model", cut: str) -> str:
 
 
 def check_top(model: "keras.Model", cut: str) -> None:
-    """Raise InvalidParams if fine-tuning would find nothing to train between the cut and the features."""
+    """Raise InvalidParams if there is nothing to train between the cut and the features of a backbone with its head."""
     import keras
 
-    if not keras.Model(model.get_layer(cut).output, model.get_layer("features").output).weights:
-        points = ", ".join(point.name for point in cut_points(model) if point.share_above > 0)
+    features = model.get_layer("features").output
+    if not keras.Model(model.get_layer(cut).output, features).weights:
+        # Without the head, which is above every cut.
+        backbone = keras.Model(model.input, features)
+        points = ", ".join(point.name for point in cut_points(backbone) if point.share_above > 0)
         raise InvalidParams(
             f"fine_tune.mode: {model.name} has no layer to train after the cut '{cut}'. Set fine_tune.mode to off and "
             f"train a head alone, or backbone.cut to one of: {points}."
