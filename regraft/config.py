@@ -5,7 +5,7 @@ There are no defaults here. A default that DVC cannot see would change results w
 
 import re
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -26,7 +26,19 @@ def _text_to_path(value: Any) -> Any:
     return Path(PurePosixPath(value))
 
 
+def _several(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("must be a value, or a list of different values")
+    return values
+
+
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 
@@ -103,16 +115,20 @@ class CacheFeatures(Section):
 
 
 class TrainHead(Section):
-    """Stage 4: the new classifier on frozen features."""
+    """Stage 4: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
 
-    hidden_units: int = Field(ge=0)
-    dropout: Share
-    learning_rate: float = Field(gt=0)
-    weight_decay: float = Field(ge=0)
-    label_smoothing: Share
+    kind: Several[Literal["linear", "mlp", "classic"]]
+    hidden_units: int = Field(ge=1)
+    activation: Literal["relu", "silu", "tanh"]
+    dropout: Several[Share]
+    learning_rate: Several[Annotated[float, Field(gt=0)]]
+    weight_decay: Several[Annotated[float, Field(ge=0)]]
+    label_smoothing: Several[Share]
+    class_weight: Literal["none", "balanced", "logit_adjustment"]
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
+    learning_curve: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(strict=False)
 
 
 class FineTune(Section):

@@ -1,42 +1,59 @@
-"""The head: the new classifier on top of the backbone's pooled features.
+"""The head: the new classifier on top of the backbone's pooled features, chosen from a sweep over its settings.
 
-Heads are small and there are many to try, so they are trained here side by side rather than one by one in Keras: the
-kernels of all settings lie in one array, one matrix product serves them all, and a batch is read and dropped out once.
-What was trained becomes an ordinary Keras model at the end.
+`train_heads` trains all settings of a sweep at once. `find_head` picks the one with the lowest cross-entropy on val and
+trains it once more alone, so that its weights follow from its own settings and not from what else was tried.
 """
 
-import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass
+from itertools import pairwise, product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from regraft.config import TrainHead
 from regraft.features import Features
-from regraft.metrics import Score, score
+from regraft.files import replacing
+from regraft.head_stack import HeadSettings, Stack, glorot_uniform, random_bits
+from regraft.metrics import score
 from regraft.networks import Epoch
 
 if TYPE_CHECKING:
     import keras
 
 _VAL_ROWS = 4096  # of val in memory at a time
-_LEVELS = 2**16  # dropout compares 16 random bits with its rate
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # Kingma & Ba, "Adam", 2015; the epsilon is that of Keras
+# The head of Keras' transfer learning examples: Dense(1024, relu), softmax, RMSprop as it comes.
+_CLASSIC = HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedHead:
     """A head as it was at its lowest cross-entropy on val."""
 
-    settings: TrainHead
+    settings: HeadSettings
     weights: list[np.ndarray]  # float32, in the order of `build_head(...).weights`
     curve: list[Epoch]  # from epoch 0 (before training) on
     best: Epoch
 
 
-def build_head(feature_dim: int, num_classes: int, settings: TrainHead) -> "keras.Model":
-    """Return the head with random weights: linear, or with one hidden ReLU layer.
+def settings_of(config: TrainHead) -> list[HeadSettings]:
+    """Return every combination that the section `train_head` of params.yaml names, in its order."""
+    sweep: list[HeadSettings] = []
+    for kind in config.kind:
+        if kind == "classic":
+            sweep.append(_CLASSIC)
+            continue
+        units = config.hidden_units if kind == "mlp" else 0
+        values = product(config.dropout, config.learning_rate, config.weight_decay, config.label_smoothing)
+        sweep += [HeadSettings(units, config.activation, "adamw", *each) for each in values]
+    return sweep
+
+
+def build_head(feature_dim: int, num_classes: int, settings: HeadSettings) -> "keras.Model":
+    """Return the head with random weights: linear, or with one hidden layer.
 
     Input: float32, shape (n, feature_dim). Output `probabilities`: float32, shape (n, num_classes), rows sum to 1.
     """
@@ -46,7 +63,7 @@ def build_head(feature_dim: int, num_classes: int, settings: TrainHead) -> "kera
     hidden = []
     if settings.hidden_units:
         hidden = [
-            layers.Dense(settings.hidden_units, activation="relu", name="head_hidden"),
+            layers.Dense(settings.hidden_units, activation=settings.activation, name="head_hidden"),
             layers.Dropout(settings.dropout, name="head_hidden_dropout"),
         ]
     return keras.Sequential(
@@ -61,57 +78,6 @@ def build_head(feature_dim: int, num_classes: int, settings: TrainHead) -> "kera
     )
 
 
-def train_heads(
-    features: Features, sweep: Sequence[TrainHead], *, seed: int, on_epoch: Callable[[int], None]
-) -> list[TrainedHead]:
-    """Train one head per setting on the features of train, all of them at once.
-
-    Cross-entropy against smoothed targets; AdamW (Loshchilov & Hutter, 2019), whose decay leaves biases alone. Every
-    head starts from the same kernels and sees the same images in the same order. One that has not improved on val for
-    `patience` epochs leaves, and the others go on.
-
-    Args:
-        features: of the images; those of test are not looked at.
-        sweep: settings that differ in learning rate, weight decay, dropout and label smoothing only.
-        seed: of kernels, order and dropout.
-        on_epoch: called after each epoch with its number.
-    """
-    train, val = features.positions("train"), features.positions("val")
-    train_classes, val_classes = features.class_indices[train], features.class_indices[val]
-    num_classes, shared = len(features.class_names), sweep[0]
-    random = np.random.default_rng(seed)
-    sizes = [features.dim, *([shared.hidden_units] if shared.hidden_units else []), num_classes]
-    start = [_glorot_uniform(random, *ends) for ends in itertools.pairwise(sizes)]
-    runs = [_Run(settings) for settings in sweep]
-    # One stack per dropout rate: within it the inputs of a step are the same for all heads.
-    stacks = [
-        _Stack([run for run in runs if run.settings.dropout == rate], start, rate)
-        for rate in sorted({settings.dropout for settings in sweep})
-    ]
-
-    def watch(epoch: int, losses: list[np.ndarray | None]) -> None:
-        scores = _score_on_val(stacks, features, val, val_classes)
-        for stack, loss, stack_scores in zip(stacks, losses, scores, strict=True):
-            stack.note(epoch, loss, stack_scores)
-
-    watch(0, [None] * len(stacks))
-    for epoch in range(1, shared.epochs + 1):
-        order = random.permutation(len(train))
-        sums = [np.zeros(len(stack.runs)) for stack in stacks]
-        for first in range(0, len(train), shared.batch_size):
-            chosen = order[first : first + shared.batch_size]
-            inputs, classes = features.read(train[chosen]), train_classes[chosen]
-            bits = [random.integers(_LEVELS, size=(len(chosen), size), dtype=np.uint16) for size in sizes[:-1]]
-            for stack, total in zip(stacks, sums, strict=True):
-                total += stack.step(inputs, classes, bits)
-        watch(epoch, [total / len(train) for total in sums])
-        on_epoch(epoch)
-        stacks = [stack for stack in stacks if stack.keep_running()]
-        if not stacks:
-            break
-    return [run.result() for run in runs]
-
-
 def to_keras(trained: TrainedHead) -> "keras.Model":
     """Return a trained head as a Keras model."""
     head = build_head(len(trained.weights[0]), len(trained.weights[-1]), trained.settings)
@@ -119,162 +85,190 @@ def to_keras(trained: TrainedHead) -> "keras.Model":
     return head
 
 
+def find_head(
+    features: Features, config: TrainHead, *, seed: int, watch: Callable[[str], Callable[[int], None]]
+) -> tuple[TrainedHead, list[TrainedHead]]:
+    """Train every setting of the sweep; return the best head on val, trained alone, and all, best first.
+
+    The winner is not trained on val afterwards: fine-tuning is judged there next. `watch` is given what is trained and
+    returns what is called with the number of each epoch.
+    """
+    sweep = settings_of(config)
+    everyone = train_heads(features, sweep, config, seed=seed, on_epoch=watch("sweep"))
+    ranked = sorted(everyone, key=lambda trained: trained.best.val.log_loss)
+    if len(sweep) == 1:
+        return ranked[0], ranked
+    (winner,) = train_heads(features, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
+    return winner, ranked
+
+
+def learning_curve(
+    features: Features,
+    winner: TrainedHead,
+    config: TrainHead,
+    *,
+    seed: int,
+    watch: Callable[[str], Callable[[int], None]],
+) -> dict[float, float]:
+    """Return the accuracy on val that the winner's settings reach with shares of the training images, by share."""
+    curve = {}
+    for share in sorted(config.learning_curve):
+        on_epoch = watch(f"{share:.0%}")
+        (part,) = train_heads(features, [winner.settings], config, seed=seed, on_epoch=on_epoch, share=share)
+        curve[share] = part.best.val.accuracy
+    return curve
+
+
+def write_leaderboard(path: Path, ranked: list[TrainedHead]) -> None:
+    """Write every head that was tried as CSV, the best on val first."""
+    rows = [
+        {
+            **asdict(trained.settings),
+            "val_accuracy": trained.best.val.accuracy,
+            "val_log_loss": trained.best.val.log_loss,
+        }
+        | {"best_epoch": trained.best.epoch}
+        for trained in ranked
+    ]
+    with replacing(path) as temporary:
+        pd.DataFrame(rows).to_csv(temporary, index=False)
+
+
+def train_heads(
+    features: Features,
+    sweep: Sequence[HeadSettings],
+    config: TrainHead,
+    *,
+    seed: int,
+    on_epoch: Callable[[int], None],
+    share: float = 1.0,
+) -> list[TrainedHead]:
+    """Train one head per setting on the features of train, all of them at once.
+
+    Cross-entropy against smoothed targets. Every head starts from the same kernels and sees the same images in the same
+    order. One that has not improved on val for `patience` epochs leaves, and the others go on.
+
+    Args:
+        features: of the images; those of test are not looked at.
+        sweep: a setting per head.
+        config: batch size, epochs, patience, and how rare classes are helped.
+        seed: of kernels, order and dropout.
+        on_epoch: called after each epoch with its number.
+        share: of the images of each train class that are used, at least one.
+    """
+    train, val = features.positions("train"), features.positions("val")
+    if share < 1:
+        train = train[_is_in_share(features, train, share)]
+    classes, val_classes = features.class_indices[train], features.class_indices[val]
+    num_classes = len(features.class_names)
+    weights, log_prior = _against_imbalance(classes, num_classes, config.class_weight)
+
+    def stack(settings: list[HeadSettings]) -> Stack:
+        units = settings[0].hidden_units
+        sizes = [features.dim, *([units] if units else []), num_classes]
+        random = np.random.default_rng([seed, 0, units])
+        return Stack(settings, [glorot_uniform(random, *ends) for ends in pairwise(sizes)], log_prior)
+
+    runs = [_Run(settings) for settings in sweep]
+    groups: dict[Any, list[_Run]] = {}
+    for run in runs:
+        groups.setdefault(run.settings.stack_key, []).append(run)
+    stacks = [(stack([run.settings for run in group]), group) for group in groups.values()]
+    order_random = np.random.default_rng([seed, 1])
+    # A generator for the inputs (0) and one for each width of hidden layers: what a head drops does not depend on what
+    # else is tried.
+    widths = {width for settings in sweep if settings.dropout for width in (0, settings.hidden_units)}
+    droppers = {width: np.random.default_rng([seed, 2, width]) for width in widths}
+    # For products of this size more threads take twice the processor's time for a tenth less of ours; and where other
+    # programs run, they wait for each other most of the time.
+    with threadpool_limits(1, user_api="blas"):
+        _note_epoch(0, [None] * len(stacks), stacks, features, val, val_classes)
+        for epoch in range(1, config.epochs + 1):
+            order = order_random.permutation(len(train))
+            losses = [np.zeros(len(heads)) for heads, _ in stacks]
+            for first in range(0, len(train), config.batch_size):
+                chosen = order[first : first + config.batch_size]
+                bits = {key: random_bits(random, len(chosen), key or features.dim) for key, random in droppers.items()}
+                inputs = features.read(train[chosen])
+                for (heads, _), loss in zip(stacks, losses, strict=True):
+                    loss += heads.step(inputs, classes[chosen], weights[chosen], bits)
+            _note_epoch(epoch, [loss / len(train) for loss in losses], stacks, features, val, val_classes)
+            on_epoch(epoch)
+            stacks = _still_running(stacks, config.patience)
+            if not stacks:
+                break
+    return [run.result() for run in runs]
+
+
 class _Run:
     """One setting's way through the training."""
 
-    def __init__(self, settings: TrainHead) -> None:
+    def __init__(self, settings: HeadSettings) -> None:
         self.settings = settings
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
         self.weights: list[np.ndarray] = []
+
+    def is_over(self, patience: int) -> bool:
+        return self.best is not None and self.curve[-1].epoch - self.best.epoch >= patience
 
     def result(self) -> TrainedHead:
         assert self.best is not None  # epoch 0 was noted
         return TrainedHead(self.settings, self.weights, self.curve, self.best)
 
 
-class _Stack:
-    """Heads that share their dropout rate: parameters of shape (heads, outputs, inputs), trained by one product."""
-
-    def __init__(self, runs: list[_Run], start: list[np.ndarray], rate: float) -> None:
-        self.runs = runs
-        self._kernels = [np.repeat(kernel[None], len(runs), axis=0) for kernel in start]
-        self._biases = [np.zeros((len(runs), len(kernel)), np.float32) for kernel in start]
-        parameters = [*self._kernels, *self._biases]
-        self._moments = [(np.zeros_like(array), np.zeros_like(array)) for array in parameters]
-        self._steps = 0
-        self._dropped_below = round(rate * _LEVELS)
-        self._dropout_scale = np.float32(1 / (1 - self._dropped_below / _LEVELS))
-        self._read_settings()
-
-    def _read_settings(self) -> None:
-        def column(name: str) -> np.ndarray:
-            return np.array([getattr(run.settings, name) for run in self.runs], np.float32)
-
-        self._learning_rates, self._decays = column("learning_rate"), column("weight_decay")
-        self._smoothing = column("label_smoothing")[:, None, None]
-
-    def step(self, inputs: np.ndarray, classes: np.ndarray, bits: list[np.ndarray]) -> np.ndarray:
-        """Take one step on a batch and return each head's summed loss before it, shape (heads,)."""
-        heads, batch = len(self.runs), len(inputs)
-        dropped = inputs * self._mask(bits[0])
-        hidden = dropped
-        if len(self._kernels) == 2:
-            hidden = self._first_layer(dropped)  # (batch, heads, units)
-            mask = (hidden > 0) * self._mask(bits[1])[:, None]
-            hidden = hidden * mask
-        logits = self._logits(hidden)  # (heads, batch, classes)
-        log_probabilities = _log_softmax(logits)
-        num_classes = logits.shape[2]
-        targets = np.broadcast_to(self._smoothing / num_classes, logits.shape).copy()
-        targets[:, np.arange(batch), classes] += 1 - self._smoothing[:, :, 0]
-        losses = -np.einsum("hbc,hbc->h", targets, log_probabilities)
-        errors = np.exp(log_probabilities)
-        errors -= targets
-        errors /= batch
-        if len(self._kernels) == 1:
-            flat = errors.transpose(0, 2, 1).reshape(heads * num_classes, batch)
-            gradients = [(flat @ dropped).reshape(self._kernels[0].shape), errors.sum(axis=1)]
-        else:
-            of_output = np.matmul(errors.transpose(0, 2, 1), hidden.transpose(1, 0, 2))
-            of_hidden = np.empty_like(hidden)
-            np.matmul(errors, self._kernels[1], out=of_hidden.transpose(1, 0, 2))
-            of_hidden *= mask
-            flat = of_hidden.reshape(batch, -1).T @ dropped
-            gradients = [flat.reshape(self._kernels[0].shape), of_output, of_hidden.sum(axis=0), errors.sum(axis=1)]
-        self._update(gradients)
-        return losses
-
-    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """Return shape (heads, images, classes); nothing is dropped."""
-        hidden = inputs
-        if len(self._kernels) == 2:
-            hidden = np.maximum(self._first_layer(inputs), 0)
-        return np.exp(_log_softmax(self._logits(hidden)))
-
-    def note(self, epoch: int, losses: np.ndarray | None, scores: list[Score]) -> None:
-        """Add an epoch to every head's curve and keep the weights of those that became better."""
-        for position, (run, val) in enumerate(zip(self.runs, scores, strict=True)):
-            run.curve.append(Epoch(epoch, None if losses is None else float(losses[position]), val))
-            if run.best is None or val.log_loss < run.best.val.log_loss:
-                run.best, run.weights = run.curve[-1], self._weights(position)
-
-    def keep_running(self) -> bool:
-        """Let heads go whose patience has run out, and return whether any is left."""
-        stays = [
-            run.best is not None and run.curve[-1].epoch - run.best.epoch < run.settings.patience for run in self.runs
-        ]
-        if not all(stays):
-            self.runs = [run for run, stay in zip(self.runs, stays, strict=True) if stay]
-            self._kernels, self._biases = (
-                [array[stays] for array in arrays] for arrays in (self._kernels, self._biases)
-            )
-            self._moments = [(first[stays], second[stays]) for first, second in self._moments]
-            self._read_settings()
-        return bool(self.runs)
-
-    def _weights(self, position: int) -> list[np.ndarray]:
-        layers = zip(self._kernels, self._biases, strict=True)
-        return [array for kernel, bias in layers for array in (kernel[position].T.copy(), bias[position].copy())]
-
-    def _mask(self, bits: np.ndarray) -> np.ndarray:
-        return (bits >= self._dropped_below) * self._dropout_scale
-
-    def _first_layer(self, inputs: np.ndarray) -> np.ndarray:
-        heads, units, _ = self._kernels[0].shape
-        outputs = inputs @ self._kernels[0].reshape(heads * units, -1).T
-        return outputs.reshape(len(inputs), heads, units) + self._biases[0]
-
-    def _logits(self, hidden: np.ndarray) -> np.ndarray:
-        """From shape (batch, features), or (batch, heads, units), to (heads, batch, classes)."""
-        if hidden.ndim == 2:
-            return self._first_layer(hidden).transpose(1, 0, 2)
-        return np.matmul(hidden.transpose(1, 0, 2), self._kernels[1].transpose(0, 2, 1)) + self._biases[1][:, None]
-
-    def _update(self, gradients: list[np.ndarray]) -> None:
-        self._steps += 1
-        correction = np.sqrt(1 - _BETA_2**self._steps) / (1 - _BETA_1**self._steps)
-        parameters = [*self._kernels, *self._biases]
-        for parameter, gradient, (first, second) in zip(parameters, gradients, self._moments, strict=True):
-            is_kernel = parameter.ndim == 3
-            shape = (-1, *[1] * (parameter.ndim - 1))
-            if is_kernel and self._decays.any():
-                parameter *= (1 - self._learning_rates * self._decays).reshape(shape)
-            first *= np.float32(_BETA_1)
-            second *= np.float32(_BETA_2)
-            step = np.multiply(gradient, np.float32(1 - _BETA_1))
-            first += step
-            gradient *= gradient
-            gradient *= np.float32(1 - _BETA_2)
-            second += gradient
-            np.sqrt(second, out=step)
-            step += np.float32(_EPSILON)
-            np.divide(first, step, out=step)
-            step *= (self._learning_rates * np.float32(correction)).reshape(shape)
-            parameter -= step
+_Stacks = list[tuple[Stack, list[_Run]]]
 
 
-def _score_on_val(
-    stacks: list[_Stack], features: Features, positions: np.ndarray, class_indices: np.ndarray
-) -> list[list[Score]]:
-    """Score every head of every stack."""
+def _note_epoch(
+    epoch: int,
+    losses: list[Any],
+    stacks: _Stacks,
+    features: Features,
+    positions: np.ndarray,
+    class_indices: np.ndarray,
+) -> None:
+    """Score every head on val, add the epoch to its curve, and keep the weights of those that became better."""
     num_classes = len(features.class_names)
-    outputs = [np.empty((len(stack.runs), len(positions), num_classes), np.float32) for stack in stacks]
+    outputs = [np.empty((len(stack), len(positions), num_classes), np.float32) for stack, _ in stacks]
     for first in range(0, len(positions), _VAL_ROWS):
         rows = slice(first, first + _VAL_ROWS)
         inputs = features.read(positions[rows])
-        for stack, output in zip(stacks, outputs, strict=True):
+        for (stack, _), output in zip(stacks, outputs, strict=True):
             output[:, rows] = stack.probabilities(inputs)
-    return [[score(class_indices, head) for head in output] for output in outputs]
+    for (stack, group), loss, output in zip(stacks, losses, outputs, strict=True):
+        for head, run in enumerate(group):
+            val = score(class_indices, output[head])
+            run.curve.append(Epoch(epoch, None if loss is None else float(loss[head]), val))
+            if run.best is None or val.log_loss < run.best.val.log_loss:
+                run.best, run.weights = run.curve[-1], stack.weights(head)
 
 
-def _glorot_uniform(random: np.random.Generator, inputs: int, outputs: int) -> np.ndarray:
-    """Glorot & Bengio, 2010, equation 16, as float32 of shape (outputs, inputs)."""
-    limit = np.sqrt(6 / (inputs + outputs))
-    return random.uniform(-limit, limit, (outputs, inputs)).astype(np.float32)
+def _still_running(stacks: _Stacks, patience: int) -> _Stacks:
+    """Let heads go whose patience is over."""
+    running = []
+    for stack, group in stacks:
+        stays = [not run.is_over(patience) for run in group]
+        if not all(stays):
+            stack.keep(stays)
+        if any(stays):
+            running.append((stack, [run for run, stay in zip(group, stays, strict=True) if stay]))
+    return running
 
 
-def _log_softmax(logits: np.ndarray) -> np.ndarray:
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
+def _against_imbalance(classes: np.ndarray, num_classes: int, class_weight: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return each image's weight in the loss, and what is added to the logits while training; both float32."""
+    counts = np.bincount(classes, minlength=num_classes)
+    weights, log_prior = np.ones(len(classes), np.float32), np.zeros(num_classes, np.float32)
+    if class_weight == "balanced":  # n / (num_classes * images of the class), as in scikit-learn
+        weights = (len(classes) / (num_classes * counts))[classes].astype(np.float32)
+    elif class_weight == "logit_adjustment":  # Menon et al., "Long-tail learning via logit adjustment", 2021, tau = 1
+        log_prior = np.log(counts / len(classes)).astype(np.float32)
+    return weights, log_prior
+
+
+def _is_in_share(features: Features, positions: np.ndarray, share: float) -> np.ndarray:
+    """Choose a share of each class by digest: the same images every time, and those of a smaller share among them."""
+    table = pd.DataFrame({"digest": [int(features.digests[position][:15], 16) for position in positions]})
+    by_class = table.digest.groupby(features.class_indices[positions])
+    return (by_class.rank(method="dense") <= (share * by_class.transform("nunique")).round().clip(lower=1)).to_numpy()

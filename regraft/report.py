@@ -156,6 +156,41 @@ def _receipt(reports: Path) -> str:
     return "\n\n".join(["# Receipt: what the frozen backbone cost", _table(["", ""], rows)])
 
 
+def _head(reports: Path) -> str:
+    report = read_json(reports / "head.json")
+    leaders = pd.read_csv(reports / "leaderboard.csv")
+    tried = len(leaders)
+    rows = [
+        [
+            place,
+            *(
+                f"{value:.4f}" if name.startswith("val") else f"{value:g}" if isinstance(value, float) else value
+                for name, value in row.items()
+            ),
+        ]
+        for place, row in enumerate(leaders.head(_NAMED).to_dict("records"), 1)
+    ]
+    probes, curve = report["probes"], report["learning_curve"]
+    without_training = [
+        ["always the largest class", f"{probes['majority']:.3f}"],
+        ["nearest class centroid", f"{probes['nearest_centroid']:.3f}"],
+        ["nearest neighbours", f"{probes['nearest_neighbours']:.3f}"],
+    ]
+    with_part = [
+        [f"the head, with {float(share):.0%} of the training photos", f"{value:.3f}"] for share, value in curve.items()
+    ]
+    whole = ["the head", _Bold(f"{report['val']['accuracy']:.3f}")]
+    return "\n\n".join(
+        [
+            "# Head",
+            " ".join(report["words"]),
+            _table(["classifier", "accuracy on val"], [*without_training, *with_part, whole]),
+            f"## Leaderboard: {tried} tried" + (f", the first {_NAMED}" if tried > _NAMED else ""),
+            _table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
+        ]
+    )
+
+
 def _curve(title: str, name: str) -> Callable[[Path], str]:
     def page(reports: Path) -> str:
         report = read_json(reports / f"{name}.json")
@@ -213,7 +248,7 @@ _PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
     "validate_data": {"validation": _validation, "class-balance": _class_balance},
     "preprocess": {"dataset": _dataset},
     "cache_features": {"receipt": _receipt},
-    "train_head": {"head-curve": _curve("Head on cached features", "head")},
+    "train_head": {"head": _head, "head-curve": _curve("Head on cached features", "head")},
     "fine_tune": {"fine-tune-curve": _curve("Fine-tuning", "fine_tune")},
     "export_onnx": {"onnx-file": _export},
     "evaluate": {"metrics": _metrics, "confusion-matrix": _confusion},

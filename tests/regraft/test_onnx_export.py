@@ -11,9 +11,9 @@ from onnx import numpy_helper
 from PIL import Image
 
 from regraft.classifier import OnnxClassifier
-from regraft.config import TrainHead
 from regraft.errors import ExportMismatch
 from regraft.finetune import join
+from regraft.head_stack import HeadSettings
 from regraft.heads import build_head
 from regraft.images import load_rgb
 from regraft.networks import start_keras
@@ -23,23 +23,13 @@ from regraft.onnx_export import build_classifier, reference, save_if_equal
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
 TOLERANCE = 0.002
 CLASS_NAMES = ["apple", "green pear", "piña"]
-SETTINGS = TrainHead(
-    hidden_units=0,
-    dropout=0.2,
-    learning_rate=0.1,
-    weight_decay=0,
-    label_smoothing=0,
-    batch_size=1,
-    epochs=1,
-    patience=1,
-)
 
 
 @pytest.fixture(scope="module")
 def frozen(backbone) -> keras.Model:
     """A network whose backbone is as it was, with a random head."""
     start_keras(0)
-    return join(backbone, build_head(1280, 3, SETTINGS))
+    return join(backbone, build_head(1280, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)))
 
 
 @pytest.fixture(scope="module")

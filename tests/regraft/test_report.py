@@ -14,6 +14,8 @@ from regraft.config import load_params
 from regraft.dataset import Dataset
 from regraft.extraction import Receipt
 from regraft.files import write_json
+from regraft.head_stack import HeadSettings
+from regraft.heads import TrainedHead, write_leaderboard
 from regraft.metrics import Score, classification_report
 from regraft.networks import Epoch
 from regraft.onnx_export import Parity
@@ -40,7 +42,9 @@ HOSTILE = [
     "a\n\n# b",
 ]
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Mend it."}
+LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
+LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
 
 
 class Page(HTMLParser):
@@ -95,7 +99,12 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
                 "not_in_test": [name],
             },
             "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
-            "head": best,
+            "head": {
+                **best,
+                "probes": {"majority": 0.5, "nearest_centroid": 0.75, "nearest_neighbours": 0.75},
+                "learning_curve": {"0.1": 0.25},
+                "words": ["Transfer works."],
+            },
             "fine_tune": {"is_kept": True, **best, "head_alone": asdict(CURVE[0].val)},
             "export": {
                 "sha256": "0" * 64,
@@ -107,6 +116,7 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
         }
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
+        write_leaderboard(folder / "leaderboard.csv", LEADERS)
         for picture in ("class_balance", "prepared", "head_curve", "fine_tune_curve", "confusion", "mistakes"):
             Image.new("RGB", (2, 2)).save(folder / f"{picture}.png")
         return folder
@@ -140,6 +150,14 @@ def test_the_html_page_holds_the_pages_of_all_stages(reports):
     count = sum(len(pages_of(stage, folder)) for stage in STAGES)
     write_html(folder)
     assert (folder / "report.html").read_text().count("<section>") == count
+
+
+def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_leaderboard(reports):
+    page = pages_of("train_head", reports())["head"]
+    assert "Transfer works." in page
+    assert "Leaderboard: 25 tried, the first 20" in page
+    assert "| 20 | 0 | relu | adamw | 0.2 | 0.001 | 0 | 0.05 | 0.7500 | 0.5000 | 1 |" in page.replace("\\", "")
+    assert "| the head, with 10% of the training photos | 0.250 |" in page
 
 
 def test_the_html_page_needs_no_network(reports):

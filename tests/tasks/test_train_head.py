@@ -18,7 +18,7 @@ def test_another_seed_gives_another_head(project, small_params):
 
 
 def test_hidden_units_make_a_hidden_layer(project, small_params):
-    train_head.function(changed(small_params, train_head={"hidden_units": 7}), quiet)
+    train_head.function(changed(small_params, train_head={"kind": "mlp", "hidden_units": 7}), quiet)
     shapes = [tuple(weight.shape) for weight in load_model(project / "models" / "head.keras").weights]
     assert shapes == [(1280, 7), (7,), (7, 3), (3,)]
 

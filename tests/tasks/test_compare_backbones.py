@@ -1,0 +1,31 @@
+import pytest
+from small_project import quiet
+
+from regraft.errors import WrongFolder
+from tasks.compare_backbones import compare
+
+
+def test_a_second_comparison_costs_no_forward_pass(project, small_params):
+    first, second = (compare("efficientnet_lite0=null", small_params, quiet) for _ in range(2))
+    assert (first.computed > 0, second.computed) == (True, 0)
+    assert (first.val_accuracy, first.nearest_neighbours) == (second.val_accuracy, second.nearest_neighbours)
+    assert first.problem == ""
+    assert first.feature_dim == 1280
+    assert first.milliseconds is not None
+    assert first.milliseconds > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [("resnet9000", "resnet9000"), ("efficientnet_lite0=missing.pth", "missing.pth does not exist")],
+)
+def test_a_backbone_that_cannot_be_loaded_says_why_and_stops_nothing(project, small_params, name, problem):
+    compared = compare(name, small_params, quiet)
+    assert problem in compared.problem
+    assert compared.val_accuracy is None
+
+
+def test_without_photos_it_says_what_to_run_first(project, small_params):
+    (project / "build" / "dataset.parquet").unlink()
+    with pytest.raises(WrongFolder, match=r"dvc repro preprocess"):
+        compare("efficientnet_lite0", small_params, quiet)
