@@ -58,6 +58,7 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
             "name": backbone_name,
             "weights": {"": "imagenet", "null": None}.get(weights, weights),
             "preprocessing": "auto",
+            "preprocessing": "auto",
             "image_size": "auto",
             "cut": "auto",
         }
