@@ -56,8 +56,9 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
     choice = params.backbone.model_copy(
         update={
             "name": backbone_name,
-            "weights": {"": "imagenet", "null": None}.get(weights, weights),
-            "preprocessing": "auto",
+            "weights": {"": "own" if backbone_name.endswith(".keras") else "imagenet", "null": None}.get(
+                weights, weights
+            ),
             "preprocessing": "auto",
             "image_size": "auto",
             "cut": "auto",
