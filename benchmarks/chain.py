@@ -56,10 +56,10 @@ def parity_on_test(project: Path) -> Parity:
     backbone = choose_backbone(params.backbone)
     model = load_model(project / params.paths.model)
     trunk = load_trunk(backbone, project / params.paths.store / "graphs")
-    is_fine_tuned = read_json(project / params.paths.reports / "fine_tune.json")["is_kept"]
+    trained = read_json(project / params.paths.reports / "fine_tune.json")["trained"]
     return compare(
         OnnxClassifier(project / params.paths.onnx),
-        reference(model, backbone, trunk, is_fine_tuned=is_fine_tuned),
+        reference(model, backbone, trunk, trained=trained),
         read_dataset(project / params.paths.dataset).of("test"),
         project / params.paths.raw,
         Preparation(backbone.image_size, params.preprocess.crop_fraction),

@@ -132,14 +132,19 @@ class TrainHead(Section):
 
 
 class FineTune(Section):
-    """Stage 5: the top of the backbone is trained together with the head."""
+    """Stage 5: the top of the backbone, or all of it, is trained together with the head."""
 
-    mode: Literal["always", "off"]
-    epochs: int = Field(ge=1)
+    mode: Literal["off", "auto", "always"]
+    layers: str = Field(min_length=1)
+    epochs: int = Field(ge=1, le=65_535)
+    patience: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
+    layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: Share
     batch_size: int = Field(ge=1)
+    significance: float = Field(gt=0, le=0.5)
+    max_minutes: float = Field(gt=0)
 
 
 class ExportOnnx(Section):

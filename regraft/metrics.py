@@ -1,6 +1,7 @@
 """Figures that say how good probabilities are."""
 
 from dataclasses import dataclass
+from math import comb
 
 import numpy as np
 
@@ -28,6 +29,33 @@ def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
     true = np.clip(probabilities[np.arange(len(class_indices)), class_indices].astype(np.float64), 1e-7, 1)
     accuracy = float(np.mean(probabilities.argmax(axis=1) == class_indices))
     return Score(accuracy, float(-np.log(true).mean()))
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Two classifiers on the same images: on how many only one of them is right, and how likely that is by chance."""
+
+    only_before: int
+    only_after: int
+    p: float
+
+
+def mcnemar_test(before: np.ndarray, after: np.ndarray) -> PairedTest:
+    """Test whether a second classifier is right more often than a first one: McNemar's test, exact and one-sided.
+
+    Images on which both are right, or both wrong, say nothing. If neither classifier were better, each of the other n
+    would favour either with probability 1/2, so p = sum of binomial(n, k) / 2^n over k from `only_after` to n.
+    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
+    1947; its exact form as in Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91, 2013.
+
+    Args:
+        before: whether the first one is right, bool, shape (n,).
+        after: the same of the second one.
+    """
+    only_before, only_after = int((before & ~after).sum()), int((after & ~before).sum())
+    count = only_before + only_after
+    ways = sum(comb(count, right) for right in range(only_after, count + 1))
+    return PairedTest(only_before, only_after, ways / 2**count)
 
 
 def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:

@@ -1,14 +1,11 @@
-"""Keras, made repeatable: seeds, the training loop of fine-tuning, and files whose bytes follow from the weights."""
+"""Keras, made repeatable: seeds, and files whose bytes follow from the weights."""
 
 import json
 import re
 import zipfile
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from regraft.files import replacing
 from regraft.metrics import Score
@@ -16,7 +13,6 @@ from regraft.metrics import Score
 if TYPE_CHECKING:
     import keras
 
-_PREDICT_BATCH = 128  # images in memory at a time
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can say
 
 
@@ -51,125 +47,6 @@ def start_keras(seed: int) -> None:
     keras.backend.clear_session(free_memory=False)
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-
-
-def compile_classifier(
-    model: "keras.Model",
-    *,
-    learning_rate: object,
-    weight_decay: float,
-    label_smoothing: float,
-) -> None:
-    """Compile for cross-entropy with AdamW; biases and BatchNorm are not decayed."""
-    import keras
-
-    optimizer = keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
-    model.compile(
-        optimizer,
-        keras.losses.CategoricalCrossentropy(label_smoothing=label_smoothing),
-        jit_compile=False,  # XLA makes convolutions on the CPU many times slower
-    )
-
-
-def train(
-    model: "keras.Model",
-    batches: Any,
-    score_on_val: Callable[[], Score],
-    *,
-    epochs: int,
-    patience: int,
-    is_better: Callable[[Score, Score], bool],
-    on_epoch: Callable[[Epoch], None],
-) -> tuple[list[Epoch], Epoch]:
-    """Train a compiled model and leave the weights of its best epoch in it.
-
-    Args:
-        model: its outputs are probabilities, shape (n, num_classes).
-        batches: what `model.fit` takes: one pass over the training images.
-        score_on_val: scores the model as it is.
-        epochs: passes at most.
-        patience: stop after so many epochs without a better one.
-        is_better: whether the first score is better than the second.
-        on_epoch: called after each epoch.
-
-    Returns:
-        The learning curve, starting with epoch 0 (before training), and its best epoch.
-    """
-    import keras
-
-    curve = [Epoch(0, None, score_on_val())]
-    best, best_weights = curve[0], model.get_weights()
-
-    class Watch(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-            nonlocal best, best_weights
-            curve.append(Epoch(epoch + 1, float(logs["loss"]), score_on_val()))
-            on_epoch(curve[-1])
-            if is_better(curve[-1].val, best.val):
-                best, best_weights = curve[-1], model.get_weights()
-            if curve[-1].epoch - best.epoch >= patience:
-                model.stop_training = True
-
-    model.fit(batches, epochs=epochs, shuffle=False, verbose=0, callbacks=[Watch()])
-    model.set_weights(best_weights)
-    return curve, best
-
-
-def batches_of(
-    load: Callable[[np.ndarray, int], np.ndarray],
-    class_indices: np.ndarray,
-    *,
-    num_classes: int,
-    batch_size: int,
-    seed: int,
-) -> Any:
-    """Return a `keras.utils.PyDataset` that visits every image once per epoch in a new order that follows from `seed`.
-
-    Args:
-        load: returns the inputs of images by their positions, in an epoch (0, 1, ...): float32, shape (n, ...).
-        class_indices: of all images, shape (images,).
-        num_classes: width of the one-hot targets.
-        batch_size: images per step; the last batch may be smaller.
-        seed: of the order.
-    """
-    import keras
-
-    targets = np.eye(num_classes, dtype=np.float32)
-
-    class Batches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self._random = np.random.default_rng(seed)
-            self._order = self._random.permutation(len(class_indices))
-            self._epoch = 0
-
-        def __len__(self) -> int:
-            return -(-len(class_indices) // batch_size)
-
-        def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-            chosen = np.sort(self._order[index * batch_size : (index + 1) * batch_size])
-            return load(chosen, self._epoch), targets[class_indices[chosen]]
-
-        def on_epoch_end(self) -> None:
-            self._epoch += 1
-            self._order = self._random.permutation(len(class_indices))
-
-    return Batches()
-
-
-def batches_in_order(load: Callable[[np.ndarray], np.ndarray], count: int) -> Any:
-    """Return a `keras.utils.PyDataset` for `predict`: all images in order, a batch in memory at a time."""
-    import keras
-
-    class Batches(keras.utils.PyDataset):
-        def __len__(self) -> int:
-            return -(-count // _PREDICT_BATCH)
-
-        def __getitem__(self, index: int) -> tuple[np.ndarray]:
-            return (load(np.arange(index * _PREDICT_BATCH, min(count, (index + 1) * _PREDICT_BATCH))),)
-
-    return Batches()
 
 
 def save_model(path: Path, model: "keras.Model") -> None:

@@ -1,14 +1,14 @@
 """The file to ship: one ONNX graph from raw uint8 pixels to probabilities, proven on real photos.
 
 It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the converted rest. So the
-head was trained on exactly what the file computes.
+head was trained on exactly what the file computes. Only where all layers were trained nothing of that graph is left.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import onnx
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     import keras
 
 
+Trained = Literal["head", "top", "all"]  # the head alone, what lies above the cut, or the whole network
 _KERAS_BATCH = 32
+_FROZEN_PART = {True: "int8 weights and activations", False: "float32"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,7 @@ def build_classifier(
     preparation: Preparation,
     class_names: list[str],
     *,
-    is_fine_tuned: bool,
+    trained: Trained,
 ) -> onnx.ModelProto:
     """Return the graph to ship.
 
@@ -60,16 +62,17 @@ def build_classifier(
         trunk: its graph.
         preparation: the preprocessing to build in.
         class_names: in the order of the outputs.
-        is_fine_tuned: whether layers between cut and head differ from the backbone's; if not, the whole backbone is
-            taken from the frozen graph and only the head is converted.
+        trained: what differs from the backbone as it was. That is converted; what lies before it is taken from the
+            frozen graph.
     """
-    rest, source = _rest(model, backbone, is_fine_tuned=is_fine_tuned)
-    parts = [
-        preparation.build_graph(),
-        graphs.part_of(onnx.load(trunk.path), [source]),
-        graphs.convert(rest, input_name=source, output_names=["probabilities"]),
-    ]
-    whole = graphs.chained(parts)
+    if trained == "all":
+        converted = graphs.convert(model, input_name="prepared", output_names=["probabilities"])
+        parts = [graphs.with_uint8_input(converted)]
+    else:
+        rest, source = _rest(model, backbone, trained)
+        frozen = graphs.part_of(onnx.load(trunk.path), [source])
+        parts = [frozen, graphs.convert(rest, input_name=source, output_names=["probabilities"])]
+    whole = graphs.chained([preparation.build_graph(), *parts])
     outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}
     whole = graphs.renamed(whole, outer)
     facts = {
@@ -89,8 +92,8 @@ def build_classifier(
         "backbone": backbone.name,
         "backbone_weights_sha256": backbone.weights_digest,
         "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
-        "frozen_part": "int8 weights and activations" if trunk.is_quantised else "float32",
-        "fine_tuned_from": backbone.cut if is_fine_tuned else "nothing: frozen backbone",
+        "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",
+        "fine_tuned_from": {"head": "nothing: frozen backbone", "top": backbone.cut, "all": "the input"}[trained],
     }
     onnx.helper.set_model_props(whole, facts)
     whole = graphs.canonical(whole)
@@ -99,15 +102,15 @@ def build_classifier(
 
 
 def reference(
-    model: "keras.Model", backbone: Backbone, trunk: Trunk, *, is_fine_tuned: bool
+    model: "keras.Model", backbone: Backbone, trunk: Trunk, *, trained: Trained
 ) -> Callable[[np.ndarray], np.ndarray]:
     """Return what the exported graph has to compute: prepared images, uint8, to probabilities, by Keras.
 
     That is the whole Keras model; but of a quantised backbone its own frozen graph, and only the trained rest by Keras.
     """
-    if not trunk.is_quantised:
+    if not trunk.is_quantised or trained == "all":
         return lambda prepared: model.predict_on_batch(prepared.astype(np.float32))
-    rest, source = _rest(model, backbone, is_fine_tuned=is_fine_tuned)
+    rest, source = _rest(model, backbone, trained)
 
     def by_parts(prepared: np.ndarray) -> np.ndarray:
         features, activations = trunk.run(prepared, with_activations=source == ACTIVATIONS)
@@ -116,11 +119,11 @@ def reference(
     return by_parts
 
 
-def _rest(model: "keras.Model", backbone: Backbone, *, is_fine_tuned: bool) -> tuple["keras.Model", str]:
+def _rest(model: "keras.Model", backbone: Backbone, trained: Literal["head", "top"]) -> tuple["keras.Model", str]:
     """Return the trained part of the network, and the output of the frozen graph that it takes."""
     import keras
 
-    border, source = (backbone.cut, ACTIVATIONS) if is_fine_tuned else (FEATURES, FEATURES)
+    border, source = (backbone.cut, ACTIVATIONS) if trained == "top" else (FEATURES, FEATURES)
     return keras.Model(model.get_layer(border).output, model.output, name="rest"), source
 
 

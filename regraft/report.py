@@ -14,6 +14,7 @@ from regraft.dataset import Dataset
 from regraft.files import read_json, readable_bytes, replacing, write_text
 
 _NAMED = 20  # rows of a table of problems
+_TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
 _PNG = "data:image/png;base64,"
 
 _HTML = """<!doctype html>
@@ -195,19 +196,14 @@ def _curve(title: str, name: str) -> Callable[[Path], str]:
     def page(reports: Path) -> str:
         report = read_json(reports / f"{name}.json")
         if "val" not in report:
-            words = "Fine-tuning is off (fine_tune.mode in params.yaml)."
+            words = report["reason"]
         else:
             val = report["val"]
             words = (
                 f"Best epoch {report['best_epoch']} of {report['epochs_run']}: val accuracy {val['accuracy']:.3f}, "
                 f"cross-entropy {val['log_loss']:.3f}."
             )
-        if "head_alone" in report:
-            head = report["head_alone"]
-            kept = "is used" if report["is_kept"] else "is **not** used, because it is not better on val"
-            words += (
-                f" The head alone has {head['accuracy']:.3f} and {head['log_loss']:.3f}; the fine-tuned network {kept}."
-            )
+            words += f" {report['reason']}" if "reason" in report else ""
         return "\n\n".join([f"# {title}", words, _picture(reports / f"{name}_curve.png", "learning curve")])
 
     return page
@@ -219,7 +215,7 @@ def _export(reports: Path) -> str:
     rows = [
         ["size", readable_bytes(report["bytes"])],
         ["sha256", report["sha256"]],
-        ["fine-tuned", "yes" if report["fine_tuned"] else "no: head on the frozen backbone"],
+        ["trained", _TRAINED[report["trained"]]],
         ["compared with Keras", f"{parity['images']} val photos, from the raw file"],
         ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
         ["same most probable class", f"{parity['same_top1']:.1%}"],

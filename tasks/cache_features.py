@@ -32,7 +32,7 @@ def cache_features(params: Params, progress: Progress) -> None:
             views,
             trunk,
             store,
-            with_activations=params.fine_tune.mode != "off",
+            with_activations=params.fine_tune.mode != "off" and params.fine_tune.layers != "all",
             verify_activations=False,
             batch_size=machine.batch_size,
             workers=machine.workers,

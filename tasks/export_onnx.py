@@ -26,13 +26,13 @@ def export_onnx(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     model = load_model(paths.model)
-    is_fine_tuned = read_json(paths.reports / "fine_tune.json")["is_kept"]
+    trained = read_json(paths.reports / "fine_tune.json")["trained"]
     trunk = load_trunk(backbone, paths.store / "graphs")
-    graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, is_fine_tuned=is_fine_tuned)
+    graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, trained=trained)
     parity = save_if_equal(
         paths.onnx,
         graph,
-        reference(model, backbone, trunk, is_fine_tuned=is_fine_tuned),
+        reference(model, backbone, trunk, trained=trained),
         dataset.of("val").head(settings.parity_images),
         paths.raw,
         preparation,
@@ -40,7 +40,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         workers=machine.workers,
         on_progress=progress("photos"),
     )
-    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "fine_tuned": is_fine_tuned}
+    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": trained}
     write_json(paths.reports / "export.json", {**file, "parity": asdict(parity)})
 
 

@@ -1,23 +1,30 @@
-"""Stage 5 of 7: train the top of the backbone together with the head, from the activations at the cut.
+"""Stage 5 of 7: train the top of the backbone, or all of it, together with the head.
 
-Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost); writes
-models/model.keras, reports/fine_tune.json, reports/fine_tune_curve.csv and .png.
+Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
+where all layers are trained); writes models/model.keras, reports/fine_tune.json, reports/fine_tune_curve.csv and .png.
+Until these are written, the last finished epoch is kept in build/fine_tune: after a kill the next run goes on there.
 """
 
+import shutil
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from regraft.accelerators import strategy
 from regraft.backbones import Backbone, choose_backbone
+from regraft.checkpoints import open_checkpoint
 from regraft.config import Params
-from regraft.dataset import read_dataset
+from regraft.dataset import Dataset, read_dataset
 from regraft.extraction import extract_missing, open_feature_store
 from regraft.files import write_json
-from regraft.finetune import NOT_FINE_TUNED, FineTuned, join
+from regraft.finetune import FineTuned, cached_activations, facts_of, join, live_pixels, switched_off
 from regraft.finetune import fine_tune as tune
 from regraft.networks import load_model, save_model, start_keras
 from regraft.plots import write_curve
+from regraft.store import Namespace
 from regraft.store.leases import store_in_use
 from regraft.trunk import load_trunk
-from regraft.views import choose_views
+from regraft.views import Views, choose_views
 from tasks.stage import Progress, stage
 
 
@@ -27,28 +34,53 @@ def fine_tune(params: Params, progress: Progress) -> None:
     settings, paths, machine = params.fine_tune, params.paths, params.machine
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
-    model = join(backbone, load_model(paths.head))
-    if settings.mode == "off":
-        result = NOT_FINE_TUNED
-    else:
-        with store_in_use(paths.store, machine.shared_store):
-            result = _train(model, backbone, params, progress)
-        if not result.is_kept:
-            model = join(backbone, load_model(paths.head))
+    with strategy().scope():
+        model = join(backbone, load_model(paths.head))
+        if settings.mode == "off":
+            result = switched_off(settings)
+        else:
+            with store_in_use(paths.store, machine.shared_store):
+                result = _train(model, backbone, params, progress)
+            if not result.is_kept:
+                model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
     write_curve(
         paths.reports / "fine_tune_curve.csv", result.curve, result.best, title="Fine-tuning; epoch 0 is the head alone"
     )
+    print(f"fine_tune: {result.reason}")
+    shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
 
 
 def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -> FineTuned:
     settings, paths, machine = params.fine_tune, params.paths, params.machine
     dataset = read_dataset(paths.dataset).of("train", "val")
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
+    facts = facts_of(backbone, views, settings, files=[paths.head, paths.dataset], seed=params.seed)
+    if settings.layers == "all":
+        inputs_of = partial(live_pixels, raw=paths.raw, views=views, workers=machine.workers)
+    else:
+        activations = _activations(dataset, views, backbone, params, progress)
+        facts["activations"] = activations.folder.name
+        inputs_of = partial(cached_activations, activations=activations, views=views, seed=params.seed)
+    epochs_done = progress("epochs")
+    return tune(
+        model,
+        backbone.cut,
+        dataset,
+        inputs_of,
+        settings,
+        seed=params.seed,
+        checkpoint=open_checkpoint(_checkpoints(params), facts),
+        on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),
+    )
+
+
+def _activations(dataset: Dataset, views: Views, backbone: Backbone, params: Params, progress: Progress) -> Namespace:
+    """Make sure that the store has them all: normally it does, but it may have been deleted or damaged since."""
+    paths, machine = params.paths, params.machine
     trunk = load_trunk(backbone, paths.store / "graphs")
     store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-    # Normally there is nothing to do: the store may have been deleted or damaged since the features were cached.
     extract_missing(
         dataset,
         paths.raw,
@@ -61,17 +93,11 @@ def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -
         workers=machine.workers,
         on_progress=progress("views"),
     )
-    epochs_done = progress("epochs")
-    return tune(
-        model,
-        backbone.cut,
-        dataset,
-        store.activations,
-        views,
-        settings,
-        seed=params.seed,
-        on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),
-    )
+    return store.activations
+
+
+def _checkpoints(params: Params) -> Path:
+    return params.paths.store.with_name("fine_tune")
 
 
 if __name__ == "__main__":

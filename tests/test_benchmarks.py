@@ -4,10 +4,13 @@ import os
 import sys
 from pathlib import Path
 
+import keras
 import pandas as pd
 import pytest
+from keras import layers
 from PIL import Image
 
+from benchmarks.fine_tune import multiply_adds
 from benchmarks.photos import hold_back, make_photos, spread
 from benchmarks.project import Ended, FlowRun, Step, run
 from regraft.images import inspect
@@ -85,6 +88,13 @@ def test_the_peak_memory_of_a_process_is_its_own_and_not_that_of_the_one_that_me
     assert len(held) == 300_000_000
     assert peaks[1] < 100  # an interpreter and little else
     assert peaks[150] - peaks[1] == pytest.approx(149, abs=20)
+
+
+def test_the_multiply_adds_of_a_network_are_those_of_its_definition():
+    image = keras.Input((9, 8, 4))
+    maps = layers.DepthwiseConv2D(3, padding="same")(layers.Conv2D(6, 3, use_bias=False)(image))
+    network = keras.Model(image, layers.Dense(5)(layers.GlobalAveragePooling2D()(layers.BatchNormalization()(maps))))
+    assert multiply_adds(network) == 7 * 6 * (3 * 3 * 4 * 6) + 7 * 6 * (3 * 3 * 6) + 6 * 5
 
 
 def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(tmp_path: Path):

@@ -69,7 +69,10 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("fine_tune", "epochs", 2.5), r"fine_tune\.epochs: expected a valid integer.*Received: 2\.5"),
         (setting("fine_tune", "epochs", True), r"fine_tune\.epochs: expected a valid integer\. Received: True"),
         (setting("fine_tune", "epochs", 0), r"fine_tune\.epochs: expected greater than or equal to 1\. Received: 0"),
-        (setting("fine_tune", "mode", "sometimes"), r"fine_tune\.mode: expected 'always' or 'off'.*'sometimes'"),
+        (
+            setting("fine_tune", "mode", "sometimes"),
+            r"fine_tune\.mode: expected 'off', 'auto' or 'always'.*'sometimes'",
+        ),
         (setting("fine_tune", "learning_rate", "1e-3"), r"fine_tune\.learning_rate: expected a valid number.*'1e-3'"),
         (setting("fine_tune", "learning_rate", float("nan")), r"fine_tune\.learning_rate: expected a finite number"),
         (setting("fine_tune", "learning_rate", float("inf")), r"fine_tune\.learning_rate: expected a finite number"),

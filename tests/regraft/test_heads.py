@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from benchmarks.in_keras import compile_classifier
 from regraft.config import TrainHead
 from regraft.features import Features
 from regraft.head_stack import HeadSettings
@@ -18,7 +19,7 @@ from regraft.heads import (
     write_leaderboard,
 )
 from regraft.metrics import score
-from regraft.networks import compile_classifier, start_keras
+from regraft.networks import start_keras
 
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.01, 0.001, 0.05)
 CONFIG = TrainHead.model_validate(

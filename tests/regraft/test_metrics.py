@@ -2,9 +2,10 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 from sklearn import metrics
 
-from regraft.metrics import Score, classification_report, expected_calibration_error, score
+from regraft.metrics import Score, classification_report, expected_calibration_error, mcnemar_test, score
 
 
 @pytest.fixture
@@ -93,3 +94,24 @@ def test_of_five_classes_the_right_one_is_always_among_five():
 
 def test_the_report_holds_plain_numbers_that_json_can_write(answers):
     assert {type(value) for value in classification_report(*answers, bins=15).values()} == {int, float}
+
+
+# Two classifiers on the same images.
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [("1100", "1010", (1, 1)), ("0000", "1111", (0, 4)), ("1111", "1111", (0, 0)), ("1111", "0011", (2, 0))],
+)
+def test_images_on_which_one_of_two_is_right_are_counted(before, after, counts):
+    test = mcnemar_test(*(np.array(list(right)) == "1" for right in (before, after)))
+    assert (test.only_before, test.only_after) == counts
+
+
+@pytest.mark.parametrize(("only_before", "only_after"), [(0, 0), (0, 5), (5, 0), (3, 9), (40, 61), (700, 900)])
+def test_the_probability_of_chance_is_that_of_the_binomial_distribution(only_before, only_after):
+    before = np.repeat([True, False, True, False], [only_before, only_after, 7, 9])
+    after = np.repeat([False, True, True, False], [only_before, only_after, 7, 9])
+    count = only_before + only_after
+    expected = stats.binomtest(only_after, count, 0.5, alternative="greater").pvalue if count else 1.0
+    assert mcnemar_test(before, after).p == pytest.approx(expected, rel=1e-9)

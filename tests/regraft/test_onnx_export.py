@@ -17,11 +17,12 @@ from regraft.head_stack import HeadSettings
 from regraft.heads import build_head
 from regraft.images import load_rgb
 from regraft.networks import start_keras
-from regraft.onnx_export import build_classifier, reference, save_if_equal
+from regraft.onnx_export import Trained, build_classifier, reference, save_if_equal
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
 TOLERANCE = 0.002
+TRAINED: dict[str, Trained] = {"frozen": "head", "fine-tuned": "top", "all": "all"}
 CLASS_NAMES = ["apple", "green pear", "piña"]
 
 
@@ -43,14 +44,24 @@ def fine_tuned(backbone, frozen) -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def graphs_of(backbone, trunk, preparation, frozen, fine_tuned) -> dict[str, tuple[keras.Model, onnx.ModelProto]]:
-    """Both networks with the graph to ship; converting takes seconds."""
+def all_trained(frozen) -> keras.Model:
+    """The same network with other weights everywhere."""
+    model = keras.models.clone_model(frozen)
+    model.set_weights([weight * 1.02 for weight in frozen.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def graphs_of(
+    backbone, trunk, preparation, frozen, fine_tuned, all_trained
+) -> dict[str, tuple[keras.Model, onnx.ModelProto]]:
+    """The networks with the graph to ship; converting takes seconds."""
     return {
         name: (
             model,
-            build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, is_fine_tuned=name == "fine-tuned"),
+            build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, trained=TRAINED[name]),
         )
-        for name, model in (("frozen", frozen), ("fine-tuned", fine_tuned))
+        for name, model in (("frozen", frozen), ("fine-tuned", fine_tuned), ("all", all_trained))
     }
 
 
@@ -95,7 +106,7 @@ def difference(graph: onnx.ModelProto, model: keras.Model, photos: np.ndarray, p
     return float(np.abs(ours - np.asarray(theirs)).max())
 
 
-@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
+@pytest.mark.parametrize("network", TRAINED)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_graph_computes_what_keras_does_at_any_batch_size(graphs_of, photo, preparation, network, batch):
     model, graph = graphs_of[network]
@@ -112,7 +123,7 @@ def test_the_graph_computes_what_keras_does_on_real_photos(graphs_of, real_data,
     assert difference(graph, model, photos, preparation) <= TOLERANCE
 
 
-@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
+@pytest.mark.parametrize("network", TRAINED)
 def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
     graphs_of, real_data, preparation, network
 ):
@@ -124,7 +135,7 @@ def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
     assert difference(graph, model, photos, preparation) <= TOLERANCE
 
 
-@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
+@pytest.mark.parametrize("network", TRAINED)
 def test_an_equal_graph_is_saved_with_its_parity_from_the_raw_files(save, graphs_of, tmp_path, network):
     model, graph = graphs_of[network]
     parity = save(graph, model)
@@ -137,16 +148,16 @@ def test_an_equal_graph_is_saved_with_its_parity_from_the_raw_files(save, graphs
 def test_with_an_int8_backbone_that_very_backbone_ships(
     request, backbone, int8_trunk, preparation, dataset, raw, tmp_path, network
 ):
-    model, is_fine_tuned = request.getfixturevalue(network.replace("-", "_")), network == "fine-tuned"
-    graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, is_fine_tuned=is_fine_tuned)
-    expected = reference(model, backbone, int8_trunk, is_fine_tuned=is_fine_tuned)
+    model, trained = request.getfixturevalue(network.replace("-", "_")), TRAINED[network]
+    graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained=trained)
+    expected = reference(model, backbone, int8_trunk, trained=trained)
     options = {"tolerance": TOLERANCE, "workers": 2, "on_progress": lambda *_: None}
     parity = save_if_equal(tmp_path / "model.onnx", graph, expected, dataset.of("val"), raw, preparation, **options)
     assert parity.same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["frozen_part"] == "int8 weights and activations"
     # The whole Keras model is in float32: the file is not, and would not pass for it.
-    whole = reference(model, backbone, replace(int8_trunk, is_quantised=False), is_fine_tuned=is_fine_tuned)
+    whole = reference(model, backbone, replace(int8_trunk, is_quantised=False), trained=trained)
     with pytest.raises(ExportMismatch):
         save_if_equal(tmp_path / "x.onnx", graph, whole, dataset.of("val"), raw, preparation, **options)
 
@@ -185,10 +196,10 @@ def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(save, graphs_o
         save(graphs_of["frozen"][1], graphs_of["fine-tuned"][0])
 
 
-@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
+@pytest.mark.parametrize("network", TRAINED)
 def test_exporting_twice_gives_equal_bytes(graphs_of, backbone, trunk, preparation, network):
     model, graph = graphs_of[network]
-    again = build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, is_fine_tuned=network == "fine-tuned")
+    again = build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, trained=TRAINED[network])
     assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
 
 
@@ -198,6 +209,17 @@ def test_the_weights_that_filled_the_store_are_those_that_ship(graphs_of, trunk)
         for graph in (graphs_of["frozen"][1], onnx.load(trunk.path))
     )
     assert shipped == kept != set()
+
+
+def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(graphs_of, backbone, int8_trunk, preparation):
+    model, graph = graphs_of["all"]
+    facts = {entry.key: entry.value for entry in graph.metadata_props}
+    assert (facts["frozen_part"], facts["fine_tuned_from"]) == ("none", "the input")
+    quantised = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained="all")
+    assert quantised.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
+    photos = np.zeros((1, 64, 64, 3), np.uint8)
+    expected = reference(model, backbone, int8_trunk, trained="all")(photos)
+    assert expected == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
 
 
 def test_the_file_says_of_itself_what_a_user_needs(graphs_of, backbone):

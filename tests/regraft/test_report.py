@@ -13,7 +13,7 @@ from PIL import Image
 from regraft.config import load_params
 from regraft.dataset import Dataset
 from regraft.extraction import Receipt
-from regraft.files import write_json
+from regraft.files import read_json, write_json
 from regraft.head_stack import HeadSettings
 from regraft.heads import TrainedHead, write_leaderboard
 from regraft.metrics import Score, classification_report
@@ -105,11 +105,11 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
                 "learning_curve": {"0.1": 0.25},
                 "words": ["Transfer works."],
             },
-            "fine_tune": {"is_kept": True, **best, "head_alone": asdict(CURVE[0].val)},
+            "fine_tune": {"reason": "It is used, because it is better.", **best},
             "export": {
                 "sha256": "0" * 64,
                 "bytes": 123,
-                "fine_tuned": True,
+                "trained": "top",
                 "parity": asdict(Parity(4, 0.1, 0.1, 1.0)),
             },
             "metrics": {"test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], bins=2)},
@@ -187,18 +187,19 @@ def test_a_name_is_shown_as_it_is(reports, name):
     assert re.sub(r"\s+", " ", name) in [re.sub(r"\s+", " ", cell) for cell in page_of(reports(name)).cells]
 
 
-def test_fine_tuning_that_was_off_is_told_in_words(reports):
+@pytest.mark.parametrize("result", [{}, CURVE[1].as_report(epochs_run=1)])
+def test_the_page_says_in_words_what_came_of_fine_tuning(reports, result):
     folder = reports()
-    write_json(folder / "fine_tune.json", {"is_kept": False})
-    assert "Fine-tuning is off" in "".join(pages_of("fine_tune", folder).values())
+    write_json(folder / "fine_tune.json", {"reason": "Not fine-tuned: that could be chance.", **result})
+    assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", folder).values())
 
 
-@pytest.mark.parametrize(("is_kept", "words"), [(True, "is used"), (False, "is **not** used")])
-def test_the_page_says_whether_the_fine_tuned_network_is_used(reports, is_kept, words):
+@pytest.mark.parametrize(("trained", "words"), [("head", "frozen backbone"), ("top", "top"), ("all", "all layers")])
+def test_the_page_says_what_of_the_shipped_network_was_trained(reports, trained, words):
     folder = reports()
-    report = {"is_kept": is_kept, **CURVE[1].as_report(epochs_run=1), "head_alone": asdict(CURVE[0].val)}
-    write_json(folder / "fine_tune.json", report)
-    assert words in "".join(pages_of("fine_tune", folder).values())
+    export = read_json(folder / "export.json")
+    write_json(folder / "export.json", export | {"trained": trained})
+    assert words in "".join(pages_of("export_onnx", folder).values())
 
 
 def test_predictions_are_written_with_names_as_they_are(tmp_path):

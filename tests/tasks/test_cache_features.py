@@ -1,5 +1,6 @@
 import shutil
 
+import pytest
 from small_project import changed, quiet
 
 from regraft.files import read_json, sha256_of
@@ -43,7 +44,8 @@ def test_a_deleted_store_is_filled_again_with_the_same_features(project, small_p
     assert (project / "build" / "features.arrow").read_bytes() == before
 
 
-def test_activations_are_kept_only_if_fine_tuning_is_on(project, small_params):
+@pytest.mark.parametrize("settings", [{"mode": "off"}, {"layers": "all"}])
+def test_activations_are_kept_only_if_fine_tuning_reads_them(project, small_params, settings):
     shutil.rmtree(project / "build" / "store")
-    cache_features.function(changed(small_params, fine_tune={"mode": "off"}), quiet)
+    cache_features.function(changed(small_params, fine_tune=settings), quiet)
     assert list((project / "build" / "store").glob("activations-*/*.arrow")) == []

@@ -34,7 +34,7 @@ def test_a_file_that_differs_from_keras_is_not_written(project, small_params):
     kernel = model.get_layer("top_conv").kernel
     kernel.assign(-kernel)
     save_model(project / "models" / "model.keras", model)
-    write_json(project / "reports" / "fine_tune.json", {"is_kept": False})
+    write_json(project / "reports" / "fine_tune.json", {"trained": "head"})
     with pytest.raises(ExportMismatch, match=r"differ by .* over 4 photos \(export_onnx\.tolerance: 0\.002\)"):
         export_onnx.function(small_params, quiet)
     assert sha256_of(project / "models" / "model.onnx") == before

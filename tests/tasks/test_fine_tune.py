@@ -1,11 +1,18 @@
+import re
 import shutil
 
+import pandas as pd
+from ruamel.yaml import YAML
 from small_project import changed, quiet
 
+from benchmarks.fine_tune_kills import prove
+from benchmarks.project import ROOT
 from regraft.backbones import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.finetune import join
 from regraft.networks import load_model, start_keras
+from tasks.evaluate import evaluate
+from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 
 
@@ -22,7 +29,8 @@ def test_switched_off_it_gives_the_backbone_and_the_head_as_they_were(project, s
     expected = join(choose_backbone(small_params.backbone), load_model(project / "models" / "head.keras"))
     weights = load_model(project / "models" / "model.keras").get_weights()
     assert all((new == old).all() for new, old in zip(weights, expected.get_weights(), strict=True))
-    assert read_json(project / "reports" / "fine_tune.json") == {"is_kept": False}
+    report = read_json(project / "reports" / "fine_tune.json")
+    assert (report["mode"], report["is_kept"], report["trained"]) == ("off", False, "head")
 
 
 def test_layers_below_the_cut_and_batch_norm_stay_as_they_were(project, small_params):
@@ -43,3 +51,34 @@ def test_it_is_used_only_if_it_is_better_on_val(project):
     new, old = report["val"], report["head_alone"]
     better = (new["accuracy"], -new["log_loss"]) > (old["accuracy"], -old["log_loss"])
     assert report["is_kept"] == better
+
+
+def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
+    fine_tune.function(changed(small_params, fine_tune={"mode": "auto", "max_minutes": 1e-6}), quiet)
+    reason = read_json(project / "reports" / "fine_tune.json")["reason"]
+    assert re.match("Not fine-tuned: .*fine_tune.max_minutes is 1e-06", reason)
+    assert f"fine_tune: {reason}" in capsys.readouterr().out
+    assert pd.read_csv(project / "reports" / "fine_tune_curve.csv").empty
+
+
+def test_with_all_layers_trained_that_network_is_what_ships(project, small_params):
+    params = changed(small_params, fine_tune={"layers": "all", "learning_rate": 1e-5})
+    shutil.rmtree(project / "build" / "store")
+    fine_tune.function(params, quiet)
+    report = read_json(project / "reports" / "fine_tune.json")
+    assert (report["is_kept"], report["trained"]) == (True, "all")
+    # Its parity with the Keras model is checked from the raw photos; the frozen graph would differ.
+    export_onnx.function(params, quiet)
+    assert read_json(project / "reports" / "export.json")["trained"] == "all"
+    evaluate.function(params, quiet)
+
+
+def test_after_kills_at_random_moments_the_next_run_ends_in_the_same_bytes(project, small_params):
+    params = changed(small_params, fine_tune={"epochs": 4})
+    with (project / "params.yaml").open("w") as file:
+        YAML().dump(params.model_dump(mode="json"), file)
+    shutil.copy(ROOT / "dvc.yaml", project)
+    (project / ".dvc").mkdir()  # where stages keep their locks
+    tally = prove(project, kills=2, seed=1)
+    assert (tally.kills, tally.problems) == (2, [])
+    assert tally.kills_with_a_checkpoint > 0  # the seed is one whose kills wait for a checkpoint

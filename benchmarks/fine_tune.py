@@ -1,0 +1,234 @@
+"""An epoch of fine-tuning: from cached activations with Regraft's step, against Keras' `fit` from image files.
+
+    python -m benchmarks.fine_tune DIR [--quick]
+
+Both train the same layers of the same network on the same photos with AdamW, in the same process, by turns; medians of
+epochs, without validation. Baseline: `keras.Model.fit` over `keras.utils.image_dataset_from_directory` (tf.data,
+parallel, prefetched), the layers up to the cut frozen, BatchNorm too. What the cache cost, once, is given beside it.
+
+Limit, for three cuts: the multiply-adds of what is trained, forward and (twice as many) backward, at the rate of a
+large float32 matrix product. Both rates are per second of CPU time, so that other work on the machine plays no part.
+"""
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks.in_keras import compile_classifier
+from benchmarks.machine import describe_machine
+from regraft.backbones import Backbone, choose_backbone
+from regraft.checkpoints import Checkpoint
+from regraft.config import Params, load_params
+from regraft.dataset import Dataset, build_dataset
+from regraft.extraction import extract_missing, open_feature_store
+from regraft.finetune import cached_activations, choose_layers, join, start_trainer
+from regraft.head_stack import HeadSettings
+from regraft.heads import build_head
+from regraft.manifest import build_manifest
+from regraft.networks import start_keras
+from regraft.training import Images, Training
+from regraft.trunk import load_trunk
+from regraft.views import choose_views
+
+if TYPE_CHECKING:
+    import keras
+
+ROOT = Path(__file__).parents[1]
+_CUTS = ("block7_add", "block10_add", "block13_add")  # of efficientnet_lite0, early to late
+_DROPOUT = 0.2
+_PRODUCT = 2048  # side of the matrices that the limit is measured with
+
+
+def measure(raw: Path, *, images: int, repeats: int) -> dict[str, Any]:
+    """Return the seconds of an epoch of both, medians of `repeats`, and images per second against the limit."""
+    params = load_params(ROOT / "params.yaml")
+    start_keras(params.seed)
+    backbone = choose_backbone(params.backbone)
+    dataset = _training_photos(raw, images, params)
+    with tempfile.TemporaryDirectory(prefix="regraft-fine-tune-") as temporary:
+        folder = Path(temporary)
+        cached, cache_seconds = _from_cache(dataset, raw, backbone, params, folder)
+        fit, photos = _from_images(dataset, raw, backbone, params, folder / "photos")
+        seconds: dict[str, list[float]] = {"cached": [], "images": []}
+        for epoch in range(1, repeats + 2):
+            start = time.perf_counter()
+            cached.train_epoch(epoch)
+            middle = time.perf_counter()
+            fit.fit(photos, epochs=1, verbose=0)
+            if epoch > 1:  # the first one warms up
+                seconds["cached"].append(middle - start)
+                seconds["images"].append(time.perf_counter() - middle)
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    peak = _products_per_second(repeats)
+    return {
+        "images": len(dataset),
+        "cut": backbone.cut,
+        "cached_seconds_per_epoch": round(medians["cached"], 2),
+        "images_seconds_per_epoch": round(medians["images"], 2),
+        "speedup": round(medians["images"] / medians["cached"], 2),
+        "cache_seconds_once": round(cache_seconds, 1),
+        "gemm_gflops_per_cpu_second": round(peak / 1e9, 1),
+        "cuts": {cut: _against_the_limit(backbone, cut, params, peak, 5 * repeats) for cut in _CUTS},
+    }
+
+
+def _training_photos(raw: Path, count: int, params: Params) -> Dataset:
+    """So many photos of a folder, all of them to train on."""
+    _, manifest = build_manifest(
+        raw, max_pixels=params.validate_data.max_pixels, workers=0, on_progress=lambda done, total: None
+    )
+    dataset = build_dataset(manifest, val_share=0.1, test_share=0.1)
+    return Dataset(dataset.rows.assign(split="train"), dataset.class_names).head(count)
+
+
+def _network(backbone: Backbone, num_classes: int) -> "keras.Model":
+    linear = HeadSettings(0, "relu", "adamw", _DROPOUT, 0.0, 0.0, 0.0)  # the rest is for training it alone
+    return join(backbone, build_head(backbone.build().output_shape[-1], num_classes, linear))
+
+
+def _from_cache(
+    dataset: Dataset, raw: Path, backbone: Backbone, params: Params, folder: Path
+) -> tuple[Training, float]:
+    """Regraft's side, and the seconds that filling the cache took."""
+    views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
+    trunk = load_trunk(backbone, folder / "graphs")
+    store = open_feature_store(folder / "store", trunk)
+    receipt = extract_missing(
+        dataset,
+        raw,
+        views,
+        trunk,
+        store,
+        with_activations=True,
+        verify_activations=False,
+        batch_size=params.machine.batch_size,
+        workers=params.machine.workers,
+        on_progress=lambda done, total: None,
+    )
+    network = _network(backbone, len(dataset.class_names))
+    trainer = start_trainer(network, backbone.cut, params.fine_tune)
+    inputs = cached_activations(dataset, store.activations, views, seed=params.seed)
+    train = Images(inputs, dataset.rows.class_index.to_numpy())
+    val = Images(inputs, train.class_indices[:1])
+    checkpoint = Checkpoint(folder / "unused.npz")
+    training = Training(
+        trainer, train, val, len(dataset.class_names), params.fine_tune, seed=params.seed, checkpoint=checkpoint
+    )
+    return training, receipt.seconds
+
+
+def _from_images(
+    dataset: Dataset, raw: Path, backbone: Backbone, params: Params, links: Path
+) -> tuple["keras.Model", Any]:
+    """Keras' side: a compiled model and its photos, as links in a folder of their own: Keras sees just these."""
+    import keras
+
+    for number, photo in enumerate(dataset.photos()):
+        source = (raw / photo.path).resolve()
+        # Keras goes by the suffix; its decoder goes by the content.
+        link = links / f"{photo.class_index:05}" / f"{number}{source.suffix.lower() or '.jpg'}"
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(source)
+    photos = keras.utils.image_dataset_from_directory(
+        links,
+        label_mode="categorical",
+        image_size=(backbone.image_size, backbone.image_size),
+        batch_size=params.fine_tune.batch_size,
+        crop_to_aspect_ratio=True,
+        verbose=False,
+    ).prefetch(2)
+    model = _network(backbone, len(dataset.class_names))
+    choose_layers(model, backbone.cut, "top")
+    settings = params.fine_tune
+    compile_classifier(
+        model,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        label_smoothing=settings.label_smoothing,
+    )
+    return model, photos
+
+
+def _against_the_limit(backbone: Backbone, cut: str, params: Params, peak: float, steps: int) -> dict[str, float]:
+    """Images per second of a step on a batch in memory, and of the same arithmetic in one large matrix product."""
+    network = _network(backbone, 10)
+    trainer, top = start_trainer(network, cut, params.fine_tune), choose_layers(network, cut, "top")
+    batch = params.fine_tune.batch_size
+    inputs = np.random.default_rng(0).normal(size=(batch, *top.input_shape[1:])).astype(np.float16)
+    targets = np.eye(10, dtype=np.float32)[np.arange(batch) % 10]
+    cpu_seconds, rate = _cost(lambda: trainer.step(inputs, targets, 1e-5), steps)
+    rate *= batch
+    flops = 2 * 3 * multiply_adds(top)
+    return {
+        "mflops_per_image": round(flops / 1e6),
+        "images_per_second": round(rate, 1),
+        "images_per_cpu_second": round(batch / cpu_seconds, 1),
+        "limit_images_per_cpu_second": round(peak / flops, 1),
+        "share_of_limit": round(batch * flops / cpu_seconds / peak, 2),
+    }
+
+
+def multiply_adds(network: "keras.Model") -> int:
+    """Return the multiplications of one image on its way through convolutions and dense layers."""
+    total = 0
+    for layer in network.layers:
+        if hasattr(layer, "kernel"):
+            places = layer.output.shape[1:-1]  # every weight of a kernel is used once per pixel of the output
+            total += int(np.prod(places)) * int(np.prod(layer.kernel.shape))
+    return total
+
+
+def _products_per_second(repeats: int) -> float:
+    """Floating-point operations per CPU second of a large float32 matrix product in TensorFlow."""
+    import tensorflow as tf
+
+    matrix = tf.random.stateless_uniform((_PRODUCT, _PRODUCT), seed=(0, 0))
+    product = tf.function(partial(tf.matmul, matrix))
+    cpu_seconds, _ = _cost(lambda: product(matrix)[0, 0].numpy(), 5 * repeats)
+    return 2 * _PRODUCT**3 / cpu_seconds
+
+
+def _cost(work: Callable[[], object], times: int) -> tuple[float, float]:
+    """Return the CPU seconds that some work takes, all cores together, and how often a second it is done: medians."""
+    cpu, wall = [], []
+    for _ in range(times + 1):
+        start, start_cpu = time.perf_counter(), time.process_time()
+        work()
+        cpu.append(time.process_time() - start_cpu)
+        wall.append(time.perf_counter() - start)
+    return statistics.median(cpu[1:]), 1 / statistics.median(wall[1:])  # the first time it builds a graph
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fine_tune", description="An epoch of fine-tuning, from the cache and from images."
+    )
+    parser.add_argument("photos", type=Path, help="a folder of labelled photos")
+    parser.add_argument("--quick", action="store_true", help="320 images instead of 1,024, two epochs instead of five")
+    arguments = parser.parse_args()
+    images, repeats = (320, 2) if arguments.quick else (1024, 5)
+    result = measure(arguments.photos, images=images, repeats=repeats)
+    print(describe_machine())
+    print(
+        f"an epoch over {result['images']} photos, cut after {result['cut']}: {result['cached_seconds_per_epoch']} s "
+        f"from the cache, {result['images_seconds_per_epoch']} s from images: {result['speedup']}x"
+    )
+    for cut, figures in result["cuts"].items():
+        print(
+            f"cut after {cut}: {figures['images_per_second']} images/s in the step, {figures['share_of_limit']:.0%} of "
+            "the limit"
+        )
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
