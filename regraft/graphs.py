@@ -54,15 +54,17 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
             f"{model.name} cannot be converted to ONNX: it has {', '.join(unknown)} (StatefulPartitionedCall is a "
             f"convolution in groups). Choose another backbone, or replace that layer."
         )
+    captured = [value.name for value in converted.graph.input if value.name != input_name]
+    if captured:
+        raise RegraftError(
+            f"{model.name} cannot be converted to ONNX: it computes with values outside its weights ({captured[0]}). "
+            f"Choose another backbone, or replace that layer."
+        )
     for tensor in converted.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = weights.name_to_tensor_data[tensor.external_data[0].value]
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
-    # Constants that TensorFlow lets a function capture are folded, but tf2onnx lists them as inputs all the same.
-    (taken,) = [value for value in converted.graph.input if value.name == input_name]
-    del converted.graph.input[:]
-    converted.graph.input.append(taken)
     order = {output.name: output for output in converted.graph.output}
     del converted.graph.output[:]
     converted.graph.output.extend(order[name] for name in output_names)

@@ -134,6 +134,13 @@ def test_a_network_that_onnx_cannot_express_is_refused_by_the_operation():
         graphs.convert(grouped, input_name="image", output_names=["output"])
 
 
+def test_a_network_with_values_outside_its_weights_is_refused_by_their_name():
+    image = keras.Input((16, 16, 3))
+    normalised = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0], name="norm")(image)
+    with pytest.raises(RegraftError, match=r"own cannot be converted to ONNX: .*outside its weights \(.*norm"):
+        graphs.convert(keras.Model(image, normalised, name="own"), input_name="image", output_names=["output"])
+
+
 def test_a_backbone_can_be_quantised(convertible, graph_folder):
     images = IMAGES.astype(np.uint8)
     expected, found = (
