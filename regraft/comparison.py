@@ -42,7 +42,7 @@ class Compared:
 
 
 def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: Callable[[int, int], None]) -> Compared:
-    """Try one backbone with its own weights, image size and cut; what it computes stays in the store.
+    """Try one backbone with its own weights, preprocessing, image size and cut; what it computes stays in the store.
 
     The judge is the section `train_head` of params.yaml, the first combination of a sweep.
 
@@ -56,7 +56,10 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
     choice = params.backbone.model_copy(
         update={
             "name": backbone_name,
-            "weights": {"": "imagenet", "null": None}.get(weights, weights),
+            "weights": {"": "own" if backbone_name.endswith(".keras") else "imagenet", "null": None}.get(
+                weights, weights
+            ),
+            "preprocessing": "auto",
             "image_size": "auto",
             "cut": "auto",
         }

@@ -102,6 +102,7 @@ class BackboneChoice(Section):
 
     name: str
     weights: str | None
+    preprocessing: Literal["auto", "none", "tf", "torch", "caffe"]
     image_size: Literal["auto"] | Annotated[int, Field(ge=32, le=2048)]
     cut: str
     engine: Engine

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones import Backbone
-from regraft.backbones.cuts import cut_points
+from regraft.backbones.cuts import check_top, cut_points
 from regraft.checkpoints import Checkpoint
 from regraft.config import FineTune
 from regraft.dataset import Dataset, read_photo
@@ -138,12 +138,14 @@ def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":
         `model` for `all`, else what lies above the cut: it takes activations.
 
     Raises:
-        InvalidParams: there is no such layer there, or nothing that could be trained comes after it.
+        InvalidParams: above the cut there is nothing but the head, there is no such layer, or nothing that could be
+            trained comes after it.
     """
     import keras
 
     network, chosen = model, set(model.layers)
     if layers != "all":
+        check_top(model, cut)
         network = keras.Model(model.get_layer(cut).output, model.output, name="top")
         everything = set(network.layers)
         after = {layer.name: _layers_after(network, layer.name) for layer in network.layers[1:]}
@@ -188,7 +190,7 @@ def learning_rates(network: "keras.Model", decay: float) -> dict[str, float]:
     A block is what lies between two neighbouring cut points and has something to train: a residual block or an
     Inception module as a whole, a convolution where one follows the other.
     """
-    points = set(cut_points(network))
+    points = {point.name for point in cut_points(network)}
     rates, depth, is_begun = {}, 0, False
     for layer in reversed(network.layers):
         if layer.name in points and is_begun:

@@ -1,12 +1,14 @@
 """ONNX graphs: converting Keras models, composing parts into one file, and giving equal graphs equal bytes."""
 
-import os
 from collections.abc import Iterable
+from functools import wraps
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
+from regraft.errors import RegraftError
 from regraft.preparation import IR_VERSION, OPSET
 
 if TYPE_CHECKING:
@@ -20,14 +22,15 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         model: functional, one input, as many outputs as there are `output_names`.
         input_name: what the graph calls the input; its shape keeps a free first dimension named `batch`.
         output_names: what the graph calls the outputs, in the model's order.
+
+    Raises:
+        RegraftError: the model has an operation that cannot be converted.
     """
     import tensorflow as tf
     from tf2onnx import convert as tf2onnx_convert
 
     _let_tf2onnx_use_numpy_2()
-    # Else it copies the whole graph, weights and all, before each of dozens of optimizations: a third of the time, and
-    # fifty times the memory of the weights.
-    os.environ["TF2ONNX_CATCH_ERRORS"] = "FALSE"
+    _let_tf2onnx_forget_copies()
     signature = [tf.TensorSpec((None, *model.input_shape[1:]), tf.float32, name=input_name)]
 
     @tf.function(input_signature=signature)
@@ -36,7 +39,32 @@ def convert(model: "keras.Model", *, input_name: str, output_names: list[str]) -
         outputs = outputs if isinstance(outputs, list | tuple) else [outputs]
         return dict(zip(output_names, outputs, strict=True))
 
-    converted, _ = tf2onnx_convert.from_function(call, input_signature=signature, opset=OPSET)
+    # As a "large model", because otherwise tf2onnx copies the whole graph, weights and all, before each of dozens of
+    # optimizations: a third of the time and many times the memory of the weights.
+    converted, weights = tf2onnx_convert.from_function(
+        call,
+        input_signature=signature,
+        opset=OPSET,
+        large_model=True,
+        custom_op_handlers={"Erfc": (_convert_erfc, [])},
+    )
+    unknown = sorted({node.op_type for node in converted.graph.node if not onnx.defs.has(node.op_type)})
+    if unknown:
+        raise RegraftError(
+            f"{model.name} cannot be converted to ONNX: it has {', '.join(unknown)} (StatefulPartitionedCall is a "
+            f"convolution in groups). Choose another backbone, or replace that layer."
+        )
+    captured = [value.name for value in converted.graph.input if value.name != input_name]
+    if captured:
+        raise RegraftError(
+            f"{model.name} cannot be converted to ONNX: it computes with values outside its weights ({captured[0]}). "
+            f"Choose another backbone, or replace that layer."
+        )
+    for tensor in converted.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.raw_data = weights.name_to_tensor_data[tensor.external_data[0].value]
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
     order = {output.name: output for output in converted.graph.output}
     del converted.graph.output[:]
     converted.graph.output.extend(order[name] for name in output_names)
@@ -149,9 +177,38 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     return result
 
 
+def _convert_erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
+    """erfc(x) = 1 - erf(x), for tf2onnx, which knows only erf; TensorFlow computes GELU with erfc."""
+    shape, dtype = ctx.get_shape(node.output[0]), ctx.get_dtype(node.output[0])
+    erf = ctx.make_node("Erf", node.input[:1], shapes=[shape], dtypes=[dtype])
+    one = ctx.make_const(f"{name}_one", np.float32(1))
+    ctx.remove_node(name)
+    ctx.make_node("Sub", [one.output[0], erf.output[0]], outputs=node.output, name=name, shapes=[shape], dtypes=[dtype])
+
+
 def _let_tf2onnx_use_numpy_2() -> None:
     """tf2onnx 1.17 still says `np.cast`, `np.bool` and the like; Keras mends it the same way before its own export."""
     from keras.src.export.onnx import patch_tf2onnx
     from keras.src.utils.module_utils import tf2onnx  # noqa: F401
 
     patch_tf2onnx()
+
+
+def _let_tf2onnx_forget_copies() -> None:
+    """After each of two dozen optimizations tf2onnx writes all weights into its nodes anew, and protobuf frees what was
+    written before only with the node. So a node is renewed before it is written."""
+    from tf2onnx.graph import Node
+
+    if hasattr(Node.update_proto, "__wrapped__"):
+        return
+    update = Node.update_proto
+
+    @wraps(update)
+    def update_renewed(node: Any, *args: Any, **kwargs: Any) -> None:
+        del node._op.attribute[:]
+        renewed = onnx.NodeProto()
+        renewed.CopyFrom(node._op)
+        node._op = renewed
+        update(node, *args, **kwargs)
+
+    Node.update_proto = update_renewed

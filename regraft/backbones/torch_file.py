@@ -13,11 +13,14 @@ import pickle  # only through _TensorUnpickler, which refuses everything but ten
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 from regraft.errors import InvalidWeights
+
+if TYPE_CHECKING:
+    import keras
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
@@ -51,6 +54,41 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             f"{path} is truncated or not a PyTorch weights file ({error or type(error).__name__}). "
             f"Get it from its publisher again."
         ) from None
+
+
+def fill_layer(
+    layer: "keras.Layer", tensors: dict[str, np.ndarray], conv: str, norm: str, *, path: Path, network: str
+) -> None:
+    """Put the tensors of a convolution without bias, or of its BatchNorm, into a Keras layer.
+
+    Args:
+        layer: Conv2D, DepthwiseConv2D or BatchNormalization, built.
+        tensors: from `read_tensors`.
+        conv: what the convolution is called in the file.
+        norm: what the BatchNorm is called there.
+        path: of the file, for messages.
+        network: name of the network, for messages.
+
+    Raises:
+        InvalidWeights: a tensor is absent or has another shape.
+    """
+    kind = type(layer).__name__
+    is_norm = kind == "BatchNormalization"
+    parts = ("weight", "bias", "running_mean", "running_var")
+    names = [f"{norm}.{part}" for part in parts] if is_norm else [f"{conv}.weight"]
+    values = []
+    for name, variable in zip(names, layer.weights, strict=True):
+        if name not in tensors:
+            raise InvalidWeights(f"{path} has no tensor {name}. Expected the weights of {network}.")
+        value = tensors[name]
+        if value.ndim == 4:  # from (out, in, height, width) to (height, width, in, out); depthwise the last two change
+            value = value.transpose(2, 3, 0, 1) if kind == "DepthwiseConv2D" else value.transpose(2, 3, 1, 0)
+        if value.shape != tuple(variable.shape):
+            raise InvalidWeights(
+                f"{path}: {name} has shape {value.shape}. Expected {tuple(variable.shape)}, as in {network}."
+            )
+        values.append(value)
+    layer.set_weights(values)
 
 
 class _Refused(Exception):

@@ -81,6 +81,10 @@ def test_image_size_is_auto_or_a_number(changed, choice):
             setting("backbone", "image_size", 16),
             r"backbone\.image_size: expected 'auto' or greater than or equal to 32",
         ),
+        (
+            setting("backbone", "preprocessing", "caffee"),
+            r"backbone\.preprocessing: expected 'auto', 'none', 'tf', 'torch' or 'caffe'\. Received: 'caffee'",
+        ),
         (setting("backbone", "image_size", "large"), r"backbone\.image_size: expected 'auto'.*Received: 'large'"),
         (setting("paths", "raw", "/data"), r"paths\.raw: expected a path inside the project.*'/data'"),
         (

@@ -376,7 +376,7 @@ def test_whatever_determines_a_training_is_in_the_name_of_its_checkpoint(backbon
 
     names = [
         name(),
-        name(backbone=replace(backbone, cut="block12_add")),
+        name(backbone=replace(backbone, wanted_cut="block12_add")),
         name(backbone=replace(backbone, weights_digest="random")),
         name(views=replace(views, count=2)),
         name(settings=changed_settings(learning_rate=0.002)),

@@ -76,7 +76,12 @@ def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change
 
     monkeypatch.setattr(module, "_build_graph", convert)
     choice = BackboneChoice(
-        name="efficientnet_lite0", weights="imagenet", image_size=64, cut="block13_add", engine="onnxruntime"
+        name="efficientnet_lite0",
+        weights="imagenet",
+        preprocessing="auto",
+        image_size=64,
+        cut="block13_add",
+        engine="onnxruntime",
     ).model_copy(update=change)
     with pytest.raises(Converted):
         load_trunk(choose_backbone(choice), trunk.path.parent)
