@@ -10,6 +10,7 @@ from benchmarks.project import ROOT
 from regraft.backbones import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.finetune import join
+from regraft.metrics import Score
 from regraft.networks import load_model, start_keras
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
@@ -61,8 +62,9 @@ def test_it_says_on_the_terminal_what_the_report_says(project, small_params, cap
     assert pd.read_csv(project / "reports" / "fine_tune_curve.csv").empty
 
 
-def test_with_all_layers_trained_that_network_is_what_ships(project, small_params):
-    params = changed(small_params, fine_tune={"layers": "all", "learning_rate": 1e-5})
+def test_with_all_layers_trained_that_network_is_what_ships(project, small_params, monkeypatch):
+    params = changed(small_params, fine_tune={"layers": "all"})
+    monkeypatch.setattr(Score, "is_better_than", lambda *_: True)  # on 14 val photos that is a matter of chance
     shutil.rmtree(project / "build" / "store")
     fine_tune.function(params, quiet)
     report = read_json(project / "reports" / "fine_tune.json")
