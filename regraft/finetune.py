@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.backbones import Backbone
+from regraft.backbones import Backbone, preprocessing
 from regraft.backbones.cuts import check_top, cut_points
 from regraft.checkpoints import Checkpoint
 from regraft.config import FineTune
@@ -166,7 +166,8 @@ def _is_trained(layer: "keras.Layer") -> bool:
     """Whether there is something in a layer that fine-tuning changes."""
     import keras
 
-    return bool(layer.weights) and not isinstance(layer, keras.layers.BatchNormalization)
+    is_fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == preprocessing.NAME
+    return bool(layer.weights) and not is_fixed
 
 
 def _layers_after(network: "keras.Model", name: str) -> set["keras.Layer"]:
