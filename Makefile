@@ -49,6 +49,10 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.scale data/raw $(if $(QUICK),--quick,--sizes $(or $(SIZES),1000 4000))
 	python -m benchmarks.faults data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.heads $(if $(QUICK),--quick)
+	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.training_kills $(if $(QUICK),--kills 2)
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

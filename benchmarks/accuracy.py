@@ -1,6 +1,6 @@
 """How good the models are, and what they cost: the classic recipe in Keras against Regraft's heads and fine-tuning.
 
-    python -m benchmarks.accuracy DIR [--seeds 3] [--shots 5 10 50] [--methods recipe linear ...] [--set KEY=VALUE]
+    python -m benchmarks.accuracy DIR [--seeds 3] [--shots 5 10 50] [--methods recipe linear ...] [--quick]
 
 Every method sees the same split of the same photos, made once by content, so no copy of a photo is in two splits; val
 chooses epochs and models, test is only measured. For each seed: accuracy on test, and wall seconds of the processes
@@ -112,10 +112,13 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--shots", type=int, nargs="+", default=[], help="training photos per class; default: all")
     parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
+    parser.add_argument("--quick", action="store_true", help="one seed, ten photos per class, without the slow methods")
     parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="section.key=value")
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():
         sys.exit(f"there is no folder {arguments.photos}")
+    if arguments.quick:
+        arguments.seeds, arguments.shots, arguments.methods = 1, [10], ["linear", "mlp", "tuned"]
     print(describe_machine())
     rows = []
     print(f"{'shots':>6} {'method':12} {'test accuracy':>14} {'spread':>7} {'seconds':>8}")

@@ -21,9 +21,11 @@ class Family:
     """What a module of `keras.applications` says of its models only in words."""
 
     preprocessing: str  # what its `preprocess_input` does; none where the network rescales pixels itself
-    licence: str  # of the ImageNet weights that Keras downloads
+    licence: str  # of the ImageNet weights that Keras downloads: what their authors' code is released under; see below
 
 
+# Keras' own page of its applications names the origin of VGG's, ResNet's, DenseNet's and NASNet's weights with these
+# licences; of the others it is that of the authors' repositories. The files themselves carry none.
 _APACHE = "Apache-2.0 (Google)"
 FAMILIES = {
     "convnext": Family("none", "MIT (Meta)"),
@@ -38,8 +40,8 @@ FAMILIES = {
     "nasnet": Family("tf", _APACHE),
     "resnet": Family("caffe", "MIT (Kaiming He)"),
     "resnet_v2": Family("tf", "MIT (Kaiming He)"),
-    "vgg16": Family("caffe", "CC BY 4.0 (VGG, Oxford)"),
-    "vgg19": Family("caffe", "CC BY 4.0 (VGG, Oxford)"),
+    "vgg16": Family("caffe", "CC BY (VGG, Oxford)"),
+    "vgg19": Family("caffe", "CC BY (VGG, Oxford)"),
     "xception": Family("tf", "MIT (Chollet)"),
 }
 _USUAL_SIDE = 224

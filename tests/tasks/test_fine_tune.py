@@ -5,8 +5,8 @@ import pandas as pd
 from ruamel.yaml import YAML
 from small_project import changed, quiet
 
-from benchmarks.fine_tune_kills import prove
 from benchmarks.project import ROOT
+from benchmarks.training_kills import prove
 from regraft.backbones import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.finetune import join
@@ -81,6 +81,6 @@ def test_after_kills_at_random_moments_the_next_run_ends_in_the_same_bytes(proje
         YAML().dump(params.model_dump(mode="json"), file)
     shutil.copy(ROOT / "dvc.yaml", project)
     (project / ".dvc").mkdir()  # where stages keep their locks
-    tally = prove(project, kills=2, seed=1)
+    tally = prove("fine_tune", project, kills=2, seed=1)
     assert (tally.kills, tally.problems) == (2, [])
     assert tally.kills_with_a_checkpoint > 0  # the seed is one whose kills wait for a checkpoint

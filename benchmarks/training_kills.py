@@ -1,9 +1,9 @@
-"""Kill -9 of fine-tuning at random moments: does the next run go on, and does it end in the same bytes?
+"""Kill -9 of both training stages at random moments: does the next run end in the same bytes?
 
-    python -m benchmarks.fine_tune_kills [DIR] [--kills 20]
+    python -m benchmarks.training_kills [DIR] [--kills 20]
 
 DIR holds labelled photos; without it, handwritten digits. An undisturbed run is the reference. Exit status 1 if any
-later run gives another model.keras, fine_tune.json or learning curve, or leaves a checkpoint behind.
+later run gives another model, report or learning curve, or leaves a checkpoint behind.
 """
 
 import argparse
@@ -25,9 +25,12 @@ from regraft.files import sha256_of
 
 # Small images and random weights: an epoch takes less than a second, as long as its checkpoint.
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
-_RESULTS = ("models/model.keras", "reports/fine_tune.json", "reports/fine_tune_curve.csv")
+_RESULTS = {
+    "train_head": ("models/head.keras", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
+    "fine_tune": ("models/model.keras", "reports/fine_tune.json", "reports/fine_tune_curve.csv"),
+}
 _MOST_KILLS_IN_A_ROW = 4
-_WAITING = 0.6  # share of the kills that wait for a checkpoint
+_WAITING = 0.6  # share of the kills of fine-tuning that wait for a checkpoint
 
 
 @dataclass(slots=True)
@@ -42,37 +45,39 @@ class Tally:
 
 
 def make_project(folder: Path, raw: Path, settings: list[str]) -> Path:
-    """Make a project in which everything before fine-tuning has been done."""
+    """Make a project in which everything before the head has been done."""
     project = stages_folder(folder, raw, settings)
-    for stage in ("validate_data", "preprocess", "cache_features", "train_head"):
+    for stage in ("validate_data", "preprocess", "cache_features"):
         run_stage(stage, project, log=project / "log.txt")
     return project
 
 
-def prove(project: Path, *, kills: int, seed: int) -> Tally:
-    """Kill until so many kills are done, and let a run complete after every few."""
+def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
+    """Kill a stage until so many kills are done, and let a run complete after every few."""
     tally, random = Tally(), np.random.default_rng(seed)
-    seconds = run_stage("fine_tune", project, log=project / "log.txt").seconds
-    expected = _results(project)
+    seconds = run_stage(stage, project, log=project / "log.txt").seconds
+    expected = _results(stage, project)
     while tally.kills < kills:
-        for path in _RESULTS:
+        for path in _RESULTS[stage]:
             (project / path).unlink(missing_ok=True)
         for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
             if tally.kills < kills:
-                _kill(project, random.uniform(0, seconds), tally, waits=random.random() < _WAITING)
-        run_stage("fine_tune", project, log=project / "log.txt")
+                waits = stage == "fine_tune" and random.random() < _WAITING
+                _kill(stage, project, random.uniform(0, seconds), tally, waits=waits)
+        run_stage(stage, project, log=project / "log.txt")
         tally.completed_runs += 1
-        if _results(project) != expected:
+        if _results(stage, project) != expected:
             tally.problems.append(f"after {tally.kills} kills another result")
         if (project / "build" / "fine_tune").exists():
             tally.problems.append(f"after {tally.kills} kills a checkpoint was left")
     return tally
 
 
-def _kill(project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> None:
+def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> None:
     """Start the stage and kill it after so many seconds, unless it has ended.
 
     Args:
+        stage: its name.
         project: from `make_project`.
         after_seconds: of the start; or, if it `waits`, after its first checkpoint, and a fiftieth of them.
         tally: counts it.
@@ -81,7 +86,7 @@ def _kill(project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> 
     before = _checkpoint(project)
     with (project / "log.txt").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tasks.fine_tune"],
+            [sys.executable, "-m", f"tasks.{stage}"],
             cwd=project,
             env=os.environ | {"PYTHONPATH": str(ROOT)},
             stdout=log,
@@ -108,29 +113,29 @@ def _checkpoint(project: Path) -> int | None:
     return max(times, default=None)
 
 
-def _results(project: Path) -> list[str]:
-    return [sha256_of(project / path) for path in _RESULTS]
+def _results(stage: str, project: Path) -> list[str]:
+    return [sha256_of(project / path) for path in _RESULTS[stage]]
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.fine_tune_kills", description="Fine-tuning under kills at random moments."
+        prog="python -m benchmarks.training_kills", description="Training under kills at random moments."
     )
     parser.add_argument("photos", type=Path, nargs="?", help="a folder of labelled photos; by default digits")
-    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--kills", type=int, default=20, help="of each stage")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="regraft-fine-tune-kills-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="regraft-training-kills-") as temporary:
         folder = Path(temporary)
         raw = arguments.photos or folder / "digits"
         if not arguments.photos:
             write_digits(raw)
         print(describe_machine())
         project = make_project(folder / "project", raw, _SETTINGS)
-        tally = prove(project, kills=arguments.kills, seed=arguments.seed)
-    print(json.dumps(asdict(tally)))
-    if tally.problems:
+        tallies = {stage: prove(stage, project, kills=arguments.kills, seed=arguments.seed) for stage in _RESULTS}
+    print(json.dumps({stage: asdict(tally) for stage, tally in tallies.items()}))
+    if any(tally.problems for tally in tallies.values()):
         sys.exit(1)
 
 
