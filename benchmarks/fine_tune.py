@@ -124,7 +124,14 @@ def _from_cache(
     val = Images(inputs, train.class_indices[:1])
     checkpoint = Checkpoint(folder / "unused.npz")
     training = Training(
-        trainer, train, val, len(dataset.class_names), params.fine_tune, seed=params.seed, checkpoint=checkpoint
+        trainer,
+        train,
+        val,
+        len(dataset.class_names),
+        params.fine_tune,
+        class_weight="none",
+        seed=params.seed,
+        checkpoint=checkpoint,
     )
     return training, receipt.seconds
 

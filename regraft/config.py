@@ -40,6 +40,7 @@ ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_in
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ClassWeight = Literal["none", "balanced", "logit_adjustment"]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 
 
@@ -124,7 +125,7 @@ class TrainHead(Section):
     learning_rate: Several[Annotated[float, Field(gt=0)]]
     weight_decay: Several[Annotated[float, Field(ge=0)]]
     label_smoothing: Several[Share]
-    class_weight: Literal["none", "balanced", "logit_adjustment"]
+    class_weight: ClassWeight
     batch_size: int = Field(ge=1)
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)

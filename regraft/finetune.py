@@ -13,11 +13,12 @@ import numpy as np
 from regraft.backbones import Backbone, preprocessing
 from regraft.backbones.cuts import check_top, cut_points
 from regraft.checkpoints import Checkpoint
-from regraft.config import FineTune
+from regraft.config import ClassWeight, FineTune
 from regraft.dataset import Dataset, read_photo
 from regraft.errors import InvalidParams
 from regraft.files import sha256_of
 from regraft.images import in_threads
+from regraft.imbalance import prior_of
 from regraft.metrics import PairedTest, mcnemar_test
 from regraft.networks import Epoch
 from regraft.store import Namespace
@@ -82,6 +83,7 @@ def fine_tune(
     inputs_of: Callable[[Dataset], Inputs],
     settings: FineTune,
     *,
+    class_weight: ClassWeight,
     seed: int,
     checkpoint: Checkpoint,
     on_epoch: Callable[[Epoch], None],
@@ -97,6 +99,7 @@ def fine_tune(
         dataset: its train images are trained on, its val images choose the epoch and whether the result is used.
         inputs_of: `cached_activations` or, where all layers are trained, `live_pixels`.
         settings: the section `fine_tune` of params.yaml.
+        class_weight: what is done for rare classes, as for the head.
         seed: of the order of images; dropout has its own state.
         checkpoint: of this training.
         on_epoch: called after each epoch.
@@ -104,11 +107,21 @@ def fine_tune(
     Raises:
         InvalidParams: `settings.layers` names no layer that could be the last frozen one.
     """
-    trainer = start_trainer(model, cut, settings)
+    classes = dataset.of("train").rows.class_index.to_numpy()
+    trainer = start_trainer(model, cut, settings, prior_of(class_weight, classes, len(dataset.class_names)))
     train, val = (
         Images(inputs_of(part), part.rows.class_index.to_numpy()) for part in (dataset.of("train"), dataset.of("val"))
     )
-    training = Training(trainer, train, val, len(dataset.class_names), settings, seed=seed, checkpoint=checkpoint)
+    training = Training(
+        trainer,
+        train,
+        val,
+        len(dataset.class_names),
+        settings,
+        class_weight=class_weight,
+        seed=seed,
+        checkpoint=checkpoint,
+    )
     if settings.mode == "auto" and (reason := _why_not_to_train(training, val, settings)):
         return FineTuned(settings, False, reason, [])
     trained = training.run(on_epoch)
@@ -117,12 +130,12 @@ def fine_tune(
     return FineTuned(settings, is_kept, reason, trained.curve, trained.best, test)
 
 
-def start_trainer(model: "keras.Model", cut: str, settings: FineTune) -> Trainer:
+def start_trainer(model: "keras.Model", cut: str, settings: FineTune, prior: np.ndarray | None = None) -> Trainer:
     """Return what trains those layers of `model` that the settings say; arguments and errors as of `fine_tune`."""
     network = choose_layers(model, cut, settings.layers)
     dtype = "uint8" if settings.layers == "all" else "float16"
     rates = learning_rates(network, settings.layer_decay)
-    return Trainer(network, rates, weight_decay=settings.weight_decay, dtype=dtype)
+    return Trainer(network, rates, weight_decay=settings.weight_decay, dtype=dtype, prior=prior)
 
 
 def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":
@@ -243,22 +256,25 @@ def live_pixels(dataset: Dataset, raw: Path, views: Views, *, workers: int) -> I
     return read
 
 
-def facts_of(backbone: Backbone, views: Views, settings: FineTune, *, files: list[Path], seed: int) -> dict[str, Any]:
+def facts_of(
+    backbone: Backbone, views: Views, settings: FineTune, class_weight: ClassWeight, *, files: list[Path], seed: int
+) -> dict[str, Any]:
     """Return what determines a training, for its checkpoint; cached activations come on top.
 
     Args:
         backbone: the network that is trained.
         views: of the images.
         settings: the section `fine_tune` of params.yaml.
+        class_weight: what is done for rare classes.
         files: that it starts from: head and data set.
         seed: of the training.
     """
     here = Path(__file__).parent
-    sources = ("finetune", "training", "folding", "networks", "metrics", "views")
+    sources = ("finetune", "training", "folding", "imbalance", "networks", "metrics", "views")
     return {
         "backbone": [backbone.name, backbone.weights_digest, backbone.image_size, backbone.cut],
         "views": asdict(views),
-        "settings": settings.model_dump(),
+        "settings": [settings.model_dump(), class_weight],
         "files": [sha256_of(file) for file in files],
         "seed": seed,
         "sources": [sha256_of(here / f"{name}.py") for name in sources],

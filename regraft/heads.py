@@ -18,6 +18,7 @@ from regraft.config import TrainHead
 from regraft.features import Features
 from regraft.files import replacing
 from regraft.head_stack import HeadSettings, Stack, glorot_uniform, random_bits
+from regraft.imbalance import prior_of, weights_of
 from regraft.metrics import score
 from regraft.networks import Epoch
 
@@ -161,7 +162,9 @@ def train_heads(
         train = train[_is_in_share(features, train, share)]
     classes, val_classes = features.class_indices[train], features.class_indices[val]
     num_classes = len(features.class_names)
-    weights, log_prior = _against_imbalance(classes, num_classes, config.class_weight)
+    weights = weights_of(config.class_weight, classes, num_classes)[classes]
+    prior = prior_of(config.class_weight, classes, num_classes)
+    log_prior = np.zeros(num_classes, np.float32) if prior is None else np.log(prior)
 
     def stack(settings: list[HeadSettings]) -> Stack:
         units = settings[0].hidden_units
@@ -254,17 +257,6 @@ def _still_running(stacks: _Stacks, patience: int) -> _Stacks:
         if any(stays):
             running.append((stack, [run for run, stay in zip(group, stays, strict=True) if stay]))
     return running
-
-
-def _against_imbalance(classes: np.ndarray, num_classes: int, class_weight: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return each image's weight in the loss, and what is added to the logits while training; both float32."""
-    counts = np.bincount(classes, minlength=num_classes)
-    weights, log_prior = np.ones(len(classes), np.float32), np.zeros(num_classes, np.float32)
-    if class_weight == "balanced":  # n / (num_classes * images of the class), as in scikit-learn
-        weights = (len(classes) / (num_classes * counts))[classes].astype(np.float32)
-    elif class_weight == "logit_adjustment":  # Menon et al., "Long-tail learning via logit adjustment", 2021, tau = 1
-        log_prior = np.log(counts / len(classes)).astype(np.float32)
-    return weights, log_prior
 
 
 def _is_in_share(features: Features, positions: np.ndarray, share: float) -> np.ndarray:

@@ -10,8 +10,9 @@ import numpy as np
 
 from regraft.accelerators import compute_dtype
 from regraft.checkpoints import Checkpoint
-from regraft.config import FineTune
+from regraft.config import ClassWeight, FineTune
 from regraft.folding import folded
+from regraft.imbalance import weights_of
 from regraft.metrics import Score, score
 from regraft.networks import Epoch
 
@@ -55,7 +56,15 @@ class Trained:
 class Trainer:
     """A network, the variables of it that are trained, and the state of AdamW."""
 
-    def __init__(self, network: "keras.Model", rates: dict[str, float], *, weight_decay: float, dtype: str) -> None:
+    def __init__(
+        self,
+        network: "keras.Model",
+        rates: dict[str, float],
+        *,
+        weight_decay: float,
+        dtype: str,
+        prior: np.ndarray | None = None,
+    ) -> None:
         """Prepare to train a network in place.
 
         Args:
@@ -63,6 +72,7 @@ class Trainer:
             rates: by path of a variable, its learning rate as a multiple of the step's.
             weight_decay: decoupled; a bias, which has one dimension, is not decayed.
             dtype: of the inputs, any numeric one; they become float32 in the graph.
+            prior: what probabilities are multiplied by while training, from `imbalance.prior_of`.
         """
         import tensorflow as tf
 
@@ -79,6 +89,9 @@ class Trainer:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(variables)
                 probabilities = quick(tf.cast(inputs, tf.float32), training=True)
+                if prior is not None:
+                    probabilities = probabilities * prior
+                    probabilities /= tf.reduce_sum(probabilities, axis=1, keepdims=True)
                 log_probabilities = tf.math.log(tf.maximum(probabilities, 1e-7))
                 loss = -tf.reduce_sum(targets * log_probabilities) / count
             return loss, tape.gradient(loss, variables)
@@ -131,7 +144,7 @@ class Trainer:
 
         Args:
             inputs: what the network takes, as `dtype`.
-            targets: float32, shape (n, num_classes), rows sum to 1.
+            targets: float32, shape (n, num_classes); rows sum to the weight of the image.
             learning_rate: of a variable whose rate is 1.
         """
         self._steps += 1
@@ -184,6 +197,7 @@ class Training:
         num_classes: int,
         settings: FineTune,
         *,
+        class_weight: ClassWeight,
         seed: int,
         checkpoint: Checkpoint,
     ) -> None:
@@ -195,12 +209,14 @@ class Training:
             val: chooses the epoch.
             num_classes: width of the targets.
             settings: the section `fine_tune` of params.yaml.
+            class_weight: what is done for rare classes; the trainer has its part of it.
             seed: of the order.
             checkpoint: written after each epoch.
         """
         self._trainer, self._train, self._val, self._settings, self._seed = trainer, train, val, settings, seed
         smoothing = settings.label_smoothing
         self._targets = (np.eye(num_classes) * (1 - smoothing) + smoothing / num_classes).astype(np.float32)
+        self._targets *= weights_of(class_weight, train.class_indices, num_classes)[:, None]
         self._checkpoint = checkpoint
         kept = checkpoint.read()
         self.is_begun = kept is not None

@@ -54,9 +54,10 @@ def fine_tune(params: Params, progress: Progress) -> None:
 
 def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -> FineTuned:
     settings, paths, machine = params.fine_tune, params.paths, params.machine
+    class_weight = params.train_head.class_weight
     dataset = read_dataset(paths.dataset).of("train", "val")
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-    facts = facts_of(backbone, views, settings, files=[paths.head, paths.dataset], seed=params.seed)
+    facts = facts_of(backbone, views, settings, class_weight, files=[paths.head, paths.dataset], seed=params.seed)
     if settings.layers == "all":
         inputs_of = partial(live_pixels, raw=paths.raw, views=views, workers=machine.workers)
     else:
@@ -70,6 +71,7 @@ def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -
         dataset,
         inputs_of,
         settings,
+        class_weight=class_weight,
         seed=params.seed,
         checkpoint=open_checkpoint(_checkpoints(params), facts),
         on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.in_keras import compile_classifier
 from regraft import finetune
 from regraft.checkpoints import Checkpoint, open_checkpoint
-from regraft.config import FineTune
+from regraft.config import ClassWeight, FineTune
 from regraft.dataset import read_photo
 from regraft.errors import InvalidParams
 from regraft.finetune import (
@@ -79,7 +79,15 @@ def tune(backbone, dataset, store, views, tmp_path):
         inputs_of = partial(cached_activations, activations=store.activations, views=views, seed=0)
         checkpoint = Checkpoint(tmp_path / "checkpoint.npz")
         return fine_tune(
-            model, backbone.cut, dataset, inputs_of, settings, seed=0, checkpoint=checkpoint, on_epoch=on_epoch
+            model,
+            backbone.cut,
+            dataset,
+            inputs_of,
+            settings,
+            class_weight="none",
+            seed=0,
+            checkpoint=checkpoint,
+            on_epoch=on_epoch,
         )
 
     return run
@@ -93,7 +101,15 @@ def tuned(backbone, dataset, head, store, views, tmp_path_factory):
     inputs_of = partial(cached_activations, activations=store.activations, views=views, seed=0)
     checkpoint = Checkpoint(tmp_path_factory.mktemp("tuned") / "checkpoint.npz")
     result = fine_tune(
-        model, backbone.cut, dataset, inputs_of, SETTINGS, seed=0, checkpoint=checkpoint, on_epoch=lambda _: None
+        model,
+        backbone.cut,
+        dataset,
+        inputs_of,
+        SETTINGS,
+        class_weight="none",
+        seed=0,
+        checkpoint=checkpoint,
+        on_epoch=lambda _: None,
     )
     return before, model, result
 
@@ -276,7 +292,15 @@ def test_all_layers_are_trained_from_pixels(backbone, head, dataset, raw, views,
     inputs_of = partial(live_pixels, raw=raw, views=views, workers=2)
     settings = changed_settings(layers="all", epochs=2)
     result = fine_tune(
-        model, backbone.cut, dataset, inputs_of, settings, seed=0, checkpoint=checkpoint, on_epoch=lambda _: None
+        model,
+        backbone.cut,
+        dataset,
+        inputs_of,
+        settings,
+        class_weight="none",
+        seed=0,
+        checkpoint=checkpoint,
+        on_epoch=lambda _: None,
     )
     assert result.best
     assert result.best.epoch > 0
@@ -371,8 +395,10 @@ def test_whatever_determines_a_training_is_in_the_name_of_its_checkpoint(backbon
     for file in files:
         file.write_text(file.name)
 
-    def name(backbone=backbone, views=views, settings=SETTINGS, seed=0) -> str:
-        return open_checkpoint(tmp_path, facts_of(backbone, views, settings, files=files, seed=seed)).path.name
+    def name(backbone=backbone, views=views, settings=SETTINGS, class_weight: ClassWeight = "none", seed=0) -> str:
+        return open_checkpoint(
+            tmp_path, facts_of(backbone, views, settings, class_weight, files=files, seed=seed)
+        ).path.name
 
     names = [
         name(),
@@ -380,6 +406,7 @@ def test_whatever_determines_a_training_is_in_the_name_of_its_checkpoint(backbon
         name(backbone=replace(backbone, weights_digest="random")),
         name(views=replace(views, count=2)),
         name(settings=changed_settings(learning_rate=0.002)),
+        name(class_weight="balanced"),
         name(seed=1),
     ]
     assert name() == names[0]

@@ -11,7 +11,8 @@ from keras import layers
 
 from regraft import training
 from regraft.checkpoints import Checkpoint
-from regraft.config import FineTune
+from regraft.config import ClassWeight, FineTune
+from regraft.imbalance import prior_of
 from regraft.metrics import score
 from regraft.networks import Epoch, save_model, start_keras
 from regraft.training import Images, Trained, Trainer, Training
@@ -54,12 +55,13 @@ def read(batches, epoch):
 IMAGES = Images(read, CLASSES)
 
 
-def trainer_of(model: keras.Model, *, weight_decay: float = 0.01) -> Trainer:
+def trainer_of(model: keras.Model, *, weight_decay: float = 0.01, prior: np.ndarray | None = None) -> Trainer:
     return Trainer(
         model,
         {variable.path: 1.0 for variable in model.trainable_variables},
         weight_decay=weight_decay,
         dtype="float32",
+        prior=prior,
     )
 
 
@@ -70,11 +72,13 @@ def train(
     seed: int = 0,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
     images: Images = IMAGES,
+    class_weight: ClassWeight = "none",
 ) -> tuple[keras.Model, Trained]:
     start_keras(seed)
     model = build()
+    trainer = trainer_of(model, prior=prior_of(class_weight, images.class_indices, 3))
     checkpoint = Checkpoint(folder / "checkpoint.npz")
-    run = Training(trainer_of(model), images, IMAGES, 3, settings, seed=seed, checkpoint=checkpoint)
+    run = Training(trainer, images, IMAGES, 3, settings, class_weight=class_weight, seed=seed, checkpoint=checkpoint)
     return model, run.run(on_epoch)
 
 
@@ -199,7 +203,14 @@ def test_the_weights_of_the_best_epoch_are_left_in_the_network(tmp_path, scores,
     start_keras(0)
     model = build()
     run = Training(
-        trainer_of(model), IMAGES, IMAGES, 3, settings, seed=0, checkpoint=Checkpoint(tmp_path / "checkpoint.npz")
+        trainer_of(model),
+        IMAGES,
+        IMAGES,
+        3,
+        settings,
+        class_weight="none",
+        seed=0,
+        checkpoint=Checkpoint(tmp_path / "checkpoint.npz"),
     )
     weights.append(model.get_weights())
     trained = run.run(note)
@@ -282,8 +293,30 @@ def test_timing_a_few_steps_changes_nothing(undisturbed, tmp_path):
     start_keras(0)
     model = build()
     run = Training(
-        trainer_of(model), IMAGES, IMAGES, 3, SETTINGS, seed=0, checkpoint=Checkpoint(tmp_path / "checkpoint.npz")
+        trainer_of(model),
+        IMAGES,
+        IMAGES,
+        3,
+        SETTINGS,
+        class_weight="none",
+        seed=0,
+        checkpoint=Checkpoint(tmp_path / "checkpoint.npz"),
     )
     assert run.seconds() > 0
     run.run(lambda _: None)
     assert saved(model, tmp_path) == undisturbed[0]
+
+
+# Rare classes.
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "logit_adjustment"])
+def test_a_rare_class_is_named_more_often_when_it_is_helped(tmp_path, class_weight):
+    kept = np.flatnonzero((CLASSES != 2) | (np.cumsum(CLASSES == 2) <= 2))
+    images = Images(lambda batches, epoch: (VALUES[kept[chosen]] for chosen in batches), CLASSES[kept])
+    probabilities = []
+    for number, way in enumerate(("none", class_weight)):
+        folder = tmp_path / str(number)
+        model, _ = train(folder, changed(epochs=20, patience=20), images=images, class_weight=way)
+        probabilities.append(float(model.predict(VALUES[CLASSES == 2], verbose=0)[:, 2].mean()))
+    assert probabilities[1] > probabilities[0] + 0.05
