@@ -36,8 +36,8 @@ def compare_backbones(names: list[str]) -> str:
     params = load_params(stage.enter_project() / "params.yaml")
     write_ranking(params.paths.reports / "backbones.csv", ranking)
     words = in_words(ranking, len(read_dataset(params.paths.dataset).of("val")))
-    create_table_artifact(ranking.to_dict("records"), key="backbones", description=words)
-    return f"{ranking.round(4).to_string(index=False, na_rep='-')}\n\n{words}"
+    create_table_artifact(ranking.astype(str).to_dict("records"), key="backbones", description=words)
+    return f"{ranking.drop(columns='problem').round(4).to_string(index=False, na_rep='-')}\n\n{words}"
 
 
 if __name__ == "__main__":

@@ -105,7 +105,7 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
 
 def rank(compared: Sequence[Compared]) -> pd.DataFrame:
     """Return a table, the most accurate backbone on val first; those that could not be tried come last."""
-    table = pd.DataFrame([asdict(each) for each in compared])
+    table = pd.DataFrame([asdict(each) for each in compared]).astype({"feature_dim": "Int64"})
     return table.sort_values(["val_accuracy", "val_log_loss"], ascending=[False, True]).reset_index(drop=True)
 
 
@@ -118,8 +118,14 @@ def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
 def in_words(ranking: pd.DataFrame, val_images: int) -> str:
     """Say which backbone to take: the fastest of those that are not worse than the best by more than noise."""
     tried = ranking[ranking.problem == ""]
-    if tried.empty:
-        return "No backbone could be tried."
+    problems = "".join(
+        f"\n{each.name} could not be tried: {each.problem}"
+        for each in ranking[ranking.problem != ""].itertuples(index=False)
+    )
+    return (_choice_in_words(tried, val_images) if len(tried) else "No backbone could be tried.") + problems
+
+
+def _choice_in_words(tried: pd.DataFrame, val_images: int) -> str:
     best: Any = tried.iloc[0]
     noise = float(np.sqrt(max(best.val_accuracy * (1 - best.val_accuracy), 1 / val_images) / val_images))
     good = tried[tried.val_accuracy >= best.val_accuracy - noise]

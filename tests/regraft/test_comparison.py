@@ -31,7 +31,8 @@ def test_a_faster_backbone_is_named_if_it_is_worse_by_no_more_than_noise(fast, i
 
 
 def test_nothing_tried_is_said():
-    assert in_words(rank([Compared("a", problem="no weights")]), 100) == "No backbone could be tried."
+    words = in_words(rank([Compared("a", problem="no weights")]), 100)
+    assert words == "No backbone could be tried.\na could not be tried: no weights"
 
 
 def test_the_table_is_written(tmp_path):
