@@ -62,8 +62,9 @@ def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
             (project / path).unlink(missing_ok=True)
         for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
             if tally.kills < kills:
+                moment = random.uniform(0, seconds)
                 waits = stage == "fine_tune" and random.random() < _WAITING
-                _kill(stage, project, random.uniform(0, seconds), tally, waits=waits)
+                _kill(stage, project, moment, tally, waits=waits)
         run_stage(stage, project, log=project / "log.txt")
         tally.completed_runs += 1
         if _results(stage, project) != expected:
