@@ -25,6 +25,7 @@ import numpy as np
 from benchmarks.in_keras import compile_classifier
 from benchmarks.machine import describe_machine
 from regraft.backbones import Backbone, choose_backbone
+from regraft.backbones.cuts import multiply_adds
 from regraft.checkpoints import Checkpoint
 from regraft.config import Params, load_params
 from regraft.dataset import Dataset, build_dataset
@@ -185,16 +186,6 @@ def _against_the_limit(backbone: Backbone, cut: str, params: Params, peak: float
         "limit_images_per_cpu_second": round(peak / flops, 1),
         "share_of_limit": round(batch * flops / cpu_seconds / peak, 2),
     }
-
-
-def multiply_adds(network: "keras.Model") -> int:
-    """Return the multiplications of one image on its way through convolutions and dense layers."""
-    total = 0
-    for layer in network.layers:
-        if hasattr(layer, "kernel"):
-            places = layer.output.shape[1:-1]  # every weight of a kernel is used once per pixel of the output
-            total += int(np.prod(places)) * int(np.prod(layer.kernel.shape))
-    return total
 
 
 def _products_per_second(repeats: int) -> float:

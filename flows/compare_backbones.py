@@ -2,8 +2,9 @@
 
 python -m flows.compare_backbones efficientnet_lite0 MobileNetV2 EfficientNetV2B0
 
-Each runs over the photos once and stays in the store, so a second comparison, or a retraining with the winner, costs no
-forward pass. The ranking is printed, is an artifact of the run, and lies in reports/backbones.csv.
+Each runs over the train and val photos once and its features stay in the store: a second comparison costs no forward
+pass, and a retraining with the winner only those of test photos and of activations for fine-tuning. The ranking is
+printed, is an artifact of the run, and lies in reports/backbones.csv.
 """
 
 import argparse

@@ -53,12 +53,11 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
         on_progress: called with the number of views done and their total.
     """
     backbone_name, _, weights = name.partition("=")
+    usual = "own" if backbone_name.endswith(".keras") else "imagenet"
     choice = params.backbone.model_copy(
         update={
             "name": backbone_name,
-            "weights": {"": "own" if backbone_name.endswith(".keras") else "imagenet", "null": None}.get(
-                weights, weights
-            ),
+            "weights": None if weights == "null" else weights or usual,
             "preprocessing": "auto",
             "image_size": "auto",
             "cut": "auto",

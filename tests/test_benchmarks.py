@@ -10,9 +10,9 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from benchmarks.fine_tune import multiply_adds
 from benchmarks.photos import hold_back, make_photos, spread
 from benchmarks.project import Ended, FlowRun, Step, run
+from regraft.backbones.cuts import multiply_adds
 from regraft.images import inspect
 
 SIZES = {("train", 0): 60, ("train", 1): 5, ("train", 2): 1, ("val", 0): 20, ("val", 1): 2, ("test", 0): 30}
