@@ -6,6 +6,7 @@ There are no defaults here. A default that DVC cannot see would change results w
 import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from ruamel.yaml import YAML
@@ -34,6 +35,12 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     if not values or len(set(values)) < len(values):
         raise ValueError("must be a value, or a list of different values")
     return values
+
+
+def _without_secret(url: str | None) -> str | None:
+    if url and urlsplit(url).password is not None:
+        raise ValueError("must not hold a password: this file is in git. Put credentials into the environment")
+    return url
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
@@ -70,7 +77,7 @@ class Machine(Section):
 
     workers: int = Field(ge=0)
     batch_size: int = Field(ge=1)
-    shared_store: str | None
+    shared_store: Annotated[str | None, AfterValidator(_without_secret)]
 
 
 class ValidateData(Section):
@@ -233,7 +240,9 @@ def _in_words(problems: list[Any]) -> list[str]:
         else:
             expected = re.sub(r"^(Value error, )?(Input should be |must be )?", "", problem["msg"])
             before = lines[key].partition(". Received")[0] + " or " if key in lines else f"  {key}: expected "
-            lines[key] = f"{before}{expected}. Received: {problem['input']!r}."
+            # A password that somebody wrote into a URL must not reach a log either.
+            received = re.sub(r"//[^/@]*@", "//***@", repr(problem["input"]))
+            lines[key] = f"{before}{expected}. Received: {received}."
     return list(lines.values())
 
 

@@ -109,6 +109,19 @@ def test_a_wrong_image_size_is_one_setting_to_mend_and_not_two(changed, choice):
         load_params(changed(setting("backbone", "image_size", choice)))
 
 
+def test_a_password_in_the_url_of_the_shared_store_is_refused_and_not_repeated(changed):
+    with pytest.raises(
+        InvalidParams, match=r"machine.shared_store: .*password.*Received: 'sftp://\*\*\*@host/x'"
+    ) as stop:
+        load_params(changed(setting("machine", "shared_store", "sftp://me:hidden@host/x")))
+    assert "hidden" not in str(stop.value)
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/folder", "sftp://me@host/x", "/mnt/shared", None])
+def test_a_shared_store_without_a_password_is_taken(changed, url):
+    assert load_params(changed(setting("machine", "shared_store", url))).machine.shared_store == url
+
+
 def test_every_wrong_setting_is_named_at_once(changed):
     def change(contents):
         contents["fine_tune"].update(epochs=0, mode="never")
