@@ -80,7 +80,8 @@ def leave_with(state: State) -> NoReturn:
     """End the process: 0 if the run is completed, 1 and the error if it failed, 2 if the gate refused the model."""
     if state.is_failed() and state.name != "Refused":
         state.result()
-    print(f"\n{state.name}: {state.message or 'every stage is up to date'}", flush=True)
+    said = state.message or "every stage is up to date"
+    print(f"\n{said}" if said.startswith(f"{state.name}:") else f"\n{state.name}: {said}", flush=True)
     # Prefect's handlers send the last logs and stop a temporary server. All that Python would do after them is take its
     # modules apart, which lasts two seconds for TensorFlow's.
     atexit._run_exitfuncs()
