@@ -8,6 +8,7 @@
 This is the only module that knows both. No byte of any output passes through it, so no stage depends on it in dvc.yaml.
 """
 
+import ctypes
 import gc
 import json
 import logging
@@ -87,6 +88,8 @@ class Stage:
         params_file = root / "params.yaml"
         # Read when the stage begins, as DVC does: another run may have held the lock for hours, and params been edited.
         outcome = reproduce(root, self.name, lambda: self._run(load_params(params_file), prefect_progress))
+        if outcome == "Ran":
+            _give_memory_back()
         publish(self.name, load_params(params_file))
         return Completed(name=outcome, message=f"{self.name}: {outcome.lower()}")
 
@@ -381,6 +384,14 @@ _sources = _read_sources()
 def _is_loaded_in_another_version(path: Path) -> bool:
     path = path.resolve()
     return path in _sources and (not path.exists() or path.read_bytes() != _sources[path])
+
+
+def _give_memory_back() -> None:
+    """Return freed memory to the system: the stages of a flow share a process, and their peaks must not add up."""
+    if arrow := sys.modules.get("pyarrow"):
+        arrow.default_memory_pool().release_unused()
+    if trim := getattr(ctypes.CDLL(None), "malloc_trim", None):  # glibc has it, other C libraries do not
+        trim(0)
 
 
 def _own_folder() -> Path:
