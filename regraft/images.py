@@ -2,28 +2,33 @@
 
 import errno
 import os
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import islice
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from regraft.appearance import describe
 
 # Photo formats only. Pillow knows more, and hands PostScript, whatever its name, to a program that runs it.
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
 IMAGE_SUFFIXES = frozenset(
     suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")
 )
+_FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Image.MAX_IMAGE_PIXELS = None  # the limit is validate_data.max_pixels, and a fixed second one would only confuse
 _EXIF_ORIENTATION = 0x0112  # tag number, Exif 2.3, section 4.6.4
+_BITS_PER_SAMPLE = 258  # tag number, TIFF 6.0, section 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +39,14 @@ class ImageFacts:
     width: int | None = None
     height: int | None = None
     mode: str | None = None
+    bit_depth: int | None = None
     orientation: int | None = None
     frames: int | None = None
+    brightness: float | None = None
+    contrast: float | None = None
+    sharpness: float | None = None
+    entropy: float | None = None
+    phash: str | None = None
     problem: str | None = None
 
 
@@ -59,10 +70,11 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
                 width=image.width,
                 height=image.height,
                 mode=image.mode,
+                bit_depth=_bit_depth(image),
                 orientation=_orientation(image),
                 frames=getattr(image, "n_frames", 1),
             )
-            _to_rgb(image)
+            facts.update(asdict(describe(_to_rgb(image))))
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         return ImageFacts(problem="the file is empty" if empty else "not an image that can be read")
@@ -83,6 +95,13 @@ def looks_like_an_image(path: Path) -> bool:
     return start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*", b"BM")) or (
         start[:4] == b"RIFF" and start[8:12] == b"WEBP"
     )
+
+
+def is_suffix_of(path: str, format_name: str) -> bool:
+    """Whether a name may belong to a file of this format: a suffix of another image format may not."""
+    named = Image.registered_extensions().get(PurePath(path).suffix.lower(), format_name)
+    # A camera's MPO is a JPEG file with more behind it, and a DIB is a BMP without its first bytes.
+    return not format_name or _FAMILIES.get(named, named) == _FAMILIES.get(format_name, format_name)
 
 
 def load_rgb(path: Path | BinaryIO, *, shorter_side: int | None = None) -> np.ndarray:
@@ -136,6 +155,18 @@ def _orientation(image: Image.Image) -> int:
     # Cameras and editors write all kinds of things into this tag; only a number, of 16 bits by the standard, turns it.
     value = image.getexif().get(_EXIF_ORIENTATION, 1)
     return value if isinstance(value, int) and 0 <= value < 2**16 else 1
+
+
+def _bit_depth(image: Image.Image) -> int:
+    """Bits of one channel in the file; Pillow's mode says it only of what it makes of them."""
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+        return bits if isinstance(bits, int) else 8
+    # Before it is decoded, a PNG's pixels have a name such as RGB;16B or L;2.
+    tiles = getattr(image, "tile", [])
+    raw = tiles[0].args if tiles else ""
+    written = re.search(r";(\d+)", raw if isinstance(raw, str) else "")
+    return int(written[1]) if written else {"1": 1, "I": 32, "F": 32, "I;16": 16}.get(image.mode, 8)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -18,6 +18,7 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
 from pathlib import Path
 
 import PIL
@@ -27,7 +28,8 @@ from PIL import features
 
 from regraft.errors import InvalidData, some
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
-from regraft.images import ImageFacts, in_threads, inspect, looks_like_an_image
+from regraft.images import ImageFacts, in_threads, looks_like_an_image
+from regraft.inspection import Inspectors
 
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
 # second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
@@ -53,8 +55,14 @@ _SCHEMA = pa.schema(
         "width": pa.int64(),
         "height": pa.int64(),
         "mode": pa.string(),
+        "bit_depth": pa.int64(),
         "orientation": pa.int64(),
         "frames": pa.int64(),
+        "brightness": pa.float64(),
+        "contrast": pa.float64(),
+        "sharpness": pa.float64(),
+        "entropy": pa.float64(),
+        "phash": pa.string(),
         "problem": pa.string(),
         "digest": pa.string(),
         "bytes": pa.int64(),
@@ -104,6 +112,7 @@ def scan(
     *,
     kept: Path | None,
     max_pixels: int,
+    max_seconds: float,
     workers: int,
     on_progress: Callable[[int, int], None],
 ) -> dict[str, FileFacts]:
@@ -114,6 +123,7 @@ def scan(
         paths: of the files, relative to it.
         kept: the Parquet file in which the facts are kept between runs; None keeps nothing.
         max_pixels: larger images are not decoded.
+        max_seconds: longest time for one file; a slower one has a problem, and is tried again next time.
         workers: threads; 0 means one per core.
         on_progress: called with the number of files done and their total.
     """
@@ -124,10 +134,11 @@ def scan(
         on_progress(len(known), len(paths))
     found = dict(known)
     try:
-        looked = in_threads(lambda path: _look(root / path, max_pixels), new, workers=workers)
-        for path, facts in zip(new, looked, strict=True):
-            found[path] = facts
-            on_progress(len(found), len(paths))
+        with Inspectors(max_pixels=max_pixels, max_seconds=max_seconds) as inspectors:
+            looked = in_threads(lambda path: _look(root / path, inspectors), new, workers=workers)
+            for path, facts in zip(new, looked, strict=True):
+                found[path] = facts
+                on_progress(len(found), len(paths))
     finally:
         # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
         if kept and (new or len(known) < len(before)):
@@ -153,17 +164,17 @@ def _resolved(link: Path) -> Path:
         return link.absolute().parent.resolve() / link.name
 
 
-def _look(file: Path, max_pixels: int) -> FileFacts:
+def _look(file: Path, inspectors: Inspectors) -> FileFacts:
     """Read and decode one file."""
     try:
         if not file.is_file():
             return FileFacts(problem="neither a file nor a folder")
         moment, before = time.time_ns(), file.stat()
         digest = sha256_of(file)
-        image = inspect(file, max_pixels=max_pixels)
+        image = inspectors.inspect(file)
         meant_as_image = image.problem is None or image.format is not None or looks_like_an_image(file)
     except OSError as error:
-        # Of the disk, the network or permissions, not of the file: next time it may be readable.
+        # Of the disk, the network, permissions or a busy machine, not of the file: next time it may be readable.
         return FileFacts(problem=f"cannot be read: {error.strerror}")
     # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by either:
     # the clock was set back, or is another machine's.
@@ -223,6 +234,7 @@ def _seal(contents: bytes, max_pixels: int) -> str:
         "contents": hashlib.sha256(contents).hexdigest(),
         "max_pixels": max_pixels,
         "decoders": [PIL.__version__, *(features.version(name) for name in _DECODERS)],
-        "sources": [sha256_of(here / name) for name in ("images.py", "scan.py")],
+        "hash": [version("imagehash"), version("scipy")],
+        "sources": [sha256_of(here / name) for name in ("appearance.py", "images.py", "inspection.py", "scan.py")],
     }
     return fingerprint(facts)

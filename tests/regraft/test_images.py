@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
-from regraft.images import in_threads, inspect, load_rgb, looks_like_an_image
+from regraft.images import in_threads, inspect, is_suffix_of, load_rgb, looks_like_an_image
 
 ORIENTATION = 0x0112
 # How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
@@ -104,6 +104,38 @@ def test_facts_are_those_of_the_file(tmp_path, image):
     exif[ORIENTATION] = 6
     facts = inspect(saved(tmp_path / "photo.jpg", image, exif=exif), max_pixels=60 * 40)
     assert (facts.width, facts.height, facts.mode, facts.orientation, facts.frames) == (60, 40, "RGB", 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "bits"),
+    [
+        ("a.jpg", Image.new("L", (6, 4)), 8),
+        ("a.png", Image.new("1", (6, 4)), 1),
+        ("a.png", Image.fromarray(np.zeros((4, 6), np.uint16)), 16),
+        ("a.tif", Image.fromarray(np.zeros((4, 6), np.uint16)), 16),
+        ("a.tif", Image.new("RGB", (6, 4)), 8),
+        ("a.webp", Image.new("RGB", (6, 4)), 8),
+    ],
+)
+def test_the_bit_depth_is_that_of_a_channel_in_the_file(tmp_path, name, image, bits):
+    assert inspect(saved(tmp_path / name, image), max_pixels=100).bit_depth == bits
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name", "expected"),
+    [
+        ("a/photo.JPG", "JPEG", True),
+        ("photo.jpeg", "MPO", True),
+        ("photo.bmp", "DIB", True),
+        ("photo", "PNG", True),
+        ("photo.backup", "PNG", True),
+        ("photo.png", "JPEG", False),
+        ("photo.jpg", "WEBP", False),
+        ("broken.jpg", "", True),
+    ],
+)
+def test_a_suffix_of_another_format_is_wrong_and_one_that_says_nothing_is_not(name, format_name, expected):
+    assert is_suffix_of(name, format_name) is expected
 
 
 @pytest.mark.parametrize(

@@ -15,10 +15,11 @@ from PIL import Image
 from regraft import scan
 from regraft.errors import InvalidData, RegraftError
 from regraft.files import sha256_of
+from regraft.inspection import Inspectors
 from regraft.manifest import build_manifest
 
 PHOTOS = ["cat/a.png", "cat/b.png", "dog/c.png"]
-SOURCES = ["images.py", "scan.py"]
+SOURCES = ["appearance.py", "images.py", "inspection.py", "scan.py"]
 
 
 @pytest.fixture
@@ -44,13 +45,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 @pytest.fixture
 def looked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
     """The files that were read, in order of path; clear it between scans."""
-    paths, inspect = [], scan.inspect
+    paths, inspect = [], Inspectors.inspect
 
-    def record(path: Path, *, max_pixels: int):
+    def record(inspectors: Inspectors, path: Path):
         paths.append(path.relative_to(folder).as_posix())
-        return inspect(path, max_pixels=max_pixels)
+        return inspect(inspectors, path)
 
-    monkeypatch.setattr(scan, "inspect", record)
+    monkeypatch.setattr(Inspectors, "inspect", record)
     return paths
 
 
@@ -64,7 +65,9 @@ def kept(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
 
 
 def manifest_of(folder: Path, kept: Path | None, *, max_pixels: int = 1000) -> pd.DataFrame:
-    manifest = build_manifest(folder, max_pixels=max_pixels, workers=2, on_progress=lambda *_: None, kept=kept)[1]
+    manifest = build_manifest(
+        folder, max_pixels=max_pixels, max_seconds=20, workers=2, on_progress=lambda *_: None, kept=kept
+    )[1]
     return manifest.set_index("path")
 
 
@@ -136,7 +139,7 @@ def test_what_was_read_before_an_interruption_is_kept(folder, kept, looked):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_manifest(folder, max_pixels=1000, workers=1, on_progress=stop, kept=kept)
+        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=stop, kept=kept)
     looked.clear()
     manifest_of(folder, kept)
     assert looked == PHOTOS[2:]
@@ -145,7 +148,9 @@ def test_what_was_read_before_an_interruption_is_kept(folder, kept, looked):
 def test_progress_counts_known_files_as_done(folder, kept):
     shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
     calls = []
-    build_manifest(folder, max_pixels=1000, workers=1, on_progress=lambda *call: calls.append(call), kept=kept)
+    build_manifest(
+        folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call), kept=kept
+    )
     assert calls == [(3, 4), (4, 4)]
 
 
@@ -220,16 +225,16 @@ def test_everything_is_read_again_after_the_clock_was_set_back(folder, kept, loo
 
 def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, kept, looked, monkeypatch):
     kept.unlink()
-    record = scan.inspect
+    record = Inspectors.inspect
 
-    def write_meanwhile(path: Path, *, max_pixels: int):
-        facts = record(path, max_pixels=max_pixels)
+    def write_meanwhile(inspectors: Inspectors, path: Path):
+        facts = record(inspectors, path)
         if path.name == "a.png":
             flip_a_bit(path, -1)
         return facts
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan, "inspect", write_meanwhile)
+        patch.setattr(Inspectors, "inspect", write_meanwhile)
         manifest_of(folder, kept)
     assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(folder / "cat/a.png")
 
@@ -237,11 +242,11 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, kept, loo
 def test_a_file_that_could_not_be_read_once_is_read_again(folder, kept, monkeypatch):
     kept.unlink()
 
-    def fail(path: Path, *, max_pixels: int):
+    def fail(inspectors: Inspectors, path: Path):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
-        patch.setattr(scan, "inspect", fail)
+        patch.setattr(Inspectors, "inspect", fail)
         assert set(manifest_of(folder, kept).reason) == {"cannot be read: Input/output error"}
     assert set(manifest_of(folder, kept).verdict) == {"use"}
 
@@ -315,4 +320,4 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypat
     kept = tmp_path / "store" / "scan.parquet"
     message = rf"{re.escape(str(kept.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
     with pytest.raises(RegraftError, match=message):
-        build_manifest(folder, max_pixels=1000, workers=1, on_progress=lambda *_: None, kept=kept)
+        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *_: None, kept=kept)
