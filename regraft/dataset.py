@@ -82,8 +82,10 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
     """Give every usable image a class index and a split.
 
     A split that the user gave is kept. An image without one, and a training image where the user's val or test is
-    missing altogether, is placed by its content (`regraft.splits`). Copies of one file under one label in one split
-    count once.
+    missing altogether, is placed by the content of its group (`regraft.splits`, `regraft.duplicates`), so copies and
+    near-duplicates are in one split. Where the user's own splits part them, those in test stay, those in val only if
+    none is in test, and the others are left out: nothing is trained on that is tested. Copies of one file under one
+    label in one split count once.
 
     Raises:
         InvalidData: fewer than two classes, a class without training images, or no image at all in val or test.
@@ -97,12 +99,12 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
         )
     given = set(used.split.dropna())
 
-    def split(digest: str, user_split: Any) -> Split:  # pandas says NaN where there is none
+    def split(group: str, user_split: Any) -> Split:  # pandas says NaN where there is none
         if user_split in ("val", "test"):
             return user_split
         kept = user_split == "train"
         return split_of(
-            digest,
+            group,
             val_share=0 if kept and "val" in given else val_share,
             test_share=0 if kept and "test" in given else test_share,
         )
@@ -113,9 +115,11 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
             "path": used.path,
             "class_name": used.label,
             "class_index": pd.Categorical(used.label, categories=class_names).codes,
-            "split": list(map(split, used.digest.tolist(), used.split.tolist())),
+            "split": list(map(split, used.group.tolist(), used.split.tolist())),
         }
     ).astype(COLUMNS)
+    protection = rows.split.map({split: place for place, split in enumerate(SPLITS)})  # train, val, test
+    rows = rows[protection == protection.groupby(used.group).transform("max")]
     rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(
         ["digest", "class_index", "split"]
     )
@@ -133,11 +137,14 @@ def split_table(dataset: Dataset) -> pd.DataFrame:
 def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset) -> dict[str, Any]:
     """Return reports/dataset.json: where the images went."""
     counts = split_table(dataset)
-    used = int((manifest.verdict == "use").sum())
+    used = manifest[manifest.verdict == "use"]
+    # Copies have a row in the data set; of these the group has one, in a split that is better protected.
+    parted = used[~used.digest.isin(dataset.rows.digest)]
     return {
         "layout": layout,
         "images": len(dataset),
-        "copies_left_out": used - len(dataset),
+        "copies_left_out": len(used) - len(dataset) - len(parted),
+        "near_duplicates_left_out": parted.path.tolist(),
         "splits": {split: int(counts[split].sum()) for split in SPLITS},
         "classes": {name: {split: int(row[split]) for split in SPLITS} for name, row in counts.iterrows()},
         "not_in_test": [str(name) for name, row in counts.iterrows() if row["test"] == 0],

@@ -33,10 +33,18 @@ COLUMNS = {
     "width": "Int64",
     "height": "Int64",
     "mode": "str",
-    "orientation": "Int64",
+    "bit_depth": "Int64",  # of one channel
+    "orientation": "Int64",  # as in the Exif tag, 1 to 8
     "frames": "Int64",
+    "brightness": "float64",  # mean of the luma (ITU-R 601-2), 0 (black) to 1 (white)
+    "contrast": "float64",  # its standard deviation, 0 to 0.5
+    "sharpness": "float64",  # variance of its Laplacian, luma 0 to 255, at most 256 pixels a side; low means blurred
+    "entropy": "float64",  # of its histogram in bits, 0 (one grey) to 8
+    "phash": "str",  # perceptual hash: 256 bits as 64 hexadecimal digits; missing where there is one colour only
+    "group": "str",  # digest that all copies and near-duplicates of one photo share; missing for what is not used
+    "conflict": "bool",  # the same file also stands under another label
 }
-_FACTS = ("digest", "bytes", "format", "width", "height", "mode", "orientation", "frames")
+_FACTS = tuple(list(COLUMNS)[list(COLUMNS).index("digest") : list(COLUMNS).index("group")])
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,7 @@ def build_manifest(
     root: Path,
     *,
     max_pixels: int,
+    max_seconds: float,
     workers: int,
     on_progress: Callable[[int, int], None],
     kept: Path | None = None,
@@ -62,12 +71,14 @@ def build_manifest(
     Args:
         root: the data folder.
         max_pixels: larger images are quarantined without decoding them.
+        max_seconds: files that take longer to decode are quarantined.
         workers: threads; 0 means one per core.
         on_progress: called with the number of files done and their total.
         kept: where `regraft.scan` keeps what it found; with None every file is read.
 
     Returns:
-        "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path.
+        "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path. What files have to
+        do with each other is not in it yet: `regraft.duplicates` finds it out.
 
     Raises:
         InvalidData: there is no such folder or nothing in it, a path leaves it, or labels.csv contradicts it.
@@ -78,6 +89,7 @@ def build_manifest(
         [file.path for file in files if _is_looked_into(file.path)],
         kept=kept,
         max_pixels=max_pixels,
+        max_seconds=max_seconds,
         workers=workers,
         on_progress=on_progress,
     )
@@ -204,7 +216,7 @@ def _is_looked_into(path: str) -> bool:
 
 def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
     row: dict[str, object] = {"path": _escaped(found.path), "label": found.label and _escaped(found.label)}
-    row |= {"split": found.split, "digest": "", "bytes": 0}
+    row |= {"split": found.split, "digest": "", "bytes": 0, "conflict": False}
     if facts is None and _is_hidden(found.path):
         return row | {"verdict": "ignore", "reason": "hidden file"}
     if facts is None:
@@ -214,7 +226,7 @@ def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
         return row | {"verdict": "ignore", "reason": "not an image"}
     if facts.problem or found.reason:
         return row | {"verdict": "quarantine", "reason": facts.problem or found.reason}
-    return row | {"verdict": "use", "reason": None}
+    return row | {"verdict": "use", "reason": None, "group": facts.digest}
 
 
 def _is_hidden(path: str) -> bool:

@@ -35,6 +35,7 @@ def row(number: int, label: str, split: str | None = None, verdict: str = "use")
         "label": label,
         "split": split,
         "verdict": verdict,
+        "group": digest(number) if verdict == "use" else None,
     }
 
 

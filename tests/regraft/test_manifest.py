@@ -38,7 +38,9 @@ def labels(folder: Path, text: str) -> Path:
 
 
 def manifest_of(folder: Path) -> pd.DataFrame:
-    return build_manifest(folder, max_pixels=120_000_000, workers=2, on_progress=lambda *_: None)[1].set_index("path")
+    return build_manifest(folder, max_pixels=120_000_000, max_seconds=20, workers=2, on_progress=lambda *_: None)[
+        1
+    ].set_index("path")
 
 
 def found(folder: Path) -> list[tuple[str, str | None, str | None]]:
@@ -159,7 +161,8 @@ def test_the_verdict_on_every_odd_file_is_the_expected_one(real_data, folder):
 def test_the_manifest_does_not_depend_on_the_number_of_threads(folder):
     add(folder, *(f"cat/{number}.png" for number in range(30)))
     tables = [
-        build_manifest(folder, max_pixels=100, workers=workers, on_progress=lambda *_: None)[1] for workers in (1, 4)
+        build_manifest(folder, max_pixels=100, max_seconds=20, workers=workers, on_progress=lambda *_: None)[1]
+        for workers in (1, 4)
     ]
     pd.testing.assert_frame_equal(*tables)
 
@@ -167,13 +170,13 @@ def test_the_manifest_does_not_depend_on_the_number_of_threads(folder):
 def test_progress_counts_every_file(folder):
     add(folder, "cat/a.png", "cat/b.png")
     calls = []
-    build_manifest(folder, max_pixels=100, workers=1, on_progress=lambda *call: calls.append(call))
+    build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call))
     assert calls == [(1, 2), (2, 2)]
 
 
 def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
     add(folder, "cat/a.png", "loose.png")
-    layout, manifest = build_manifest(folder, max_pixels=100, workers=1, on_progress=lambda *_: None)
+    layout, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
     write_manifest(tmp_path / "manifest.parquet", layout, manifest)
     layout_again, again = read_manifest(tmp_path / "manifest.parquet")
     assert layout_again == layout
@@ -183,7 +186,9 @@ def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
 def test_equal_folders_give_equal_bytes(folder, tmp_path):
     add(folder, "cat/a.png", "dog/b.png")
     for name in ("one", "two"):
-        layout, manifest = build_manifest(folder, max_pixels=100, workers=2, on_progress=lambda *_: None)
+        layout, manifest = build_manifest(
+            folder, max_pixels=100, max_seconds=20, workers=2, on_progress=lambda *_: None
+        )
         write_manifest(tmp_path / name, layout, manifest)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
@@ -340,5 +345,5 @@ def test_an_image_that_labels_csv_does_not_list_is_quarantined(folder):
 
 def test_the_columns_are_those_that_later_stages_rely_on(folder):
     add(folder, "cat/a.png")
-    _, manifest = build_manifest(folder, max_pixels=100, workers=1, on_progress=lambda *_: None)
+    _, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
     assert list(manifest.columns) == list(COLUMNS)
