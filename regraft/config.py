@@ -4,6 +4,7 @@ There are no defaults here. A default that DVC cannot see would change results w
 """
 
 import re
+import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -37,6 +38,17 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
+def _list_to_tuple(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be null or a list of names")
+    return tuple(value)
+
+
+def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
+    # As regraft.manifest reads them: an accented letter may be one code point or two.
+    return tuple(unicodedata.normalize("NFC", name).strip() for name in names)
+
+
 def _without_secret(url: str | None) -> str | None:
     if url and urlsplit(url).password is not None:
         raise ValueError("must not hold a password: this file is in git. Put credentials into the environment")
@@ -47,7 +59,11 @@ ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_in
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+ClassNames = Annotated[
+    tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders), AfterValidator(_different)
+]
 ClassWeight = Literal["none", "balanced", "logit_adjustment"]
+Severity = Literal["error", "warn", "off"]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 
 
@@ -70,6 +86,7 @@ class Paths(Section):
     onnx: ProjectPath
     production: ProjectPath
     reports: ProjectPath
+    expectations: ProjectPath
 
 
 class Machine(Section):
@@ -80,14 +97,54 @@ class Machine(Section):
     shared_store: Annotated[str | None, AfterValidator(_without_secret)]
 
 
+class Severities(Section):
+    """What a violated expectation does; one key per expectation of `regraft.validation`."""
+
+    some_images: Severity
+    two_classes: Severity
+    known_classes: Severity
+    present_classes: Severity
+    enough_images_per_class: Severity
+    readable_images: Severity
+    balanced_classes: Severity
+    large_enough_images: Severity
+    right_suffix: Severity
+    usual_shape: Severity
+    bright_enough: Severity
+    not_too_bright: Severity
+    enough_contrast: Severity
+    sharp_enough: Severity
+    enough_information: Severity
+    no_copies: Severity
+    no_near_copies: Severity
+    one_label_per_group: Severity
+    no_copies_across_splits: Severity
+    no_new_classes: Severity
+    no_vanished_classes: Severity
+    class_shares_as_before: Severity
+    statistics_as_before: Severity
+
+
 class ValidateData(Section):
     """Stage 1: what the images must be like."""
 
+    max_pixels: int = Field(ge=1)
+    max_seconds: float = Field(gt=0)
+    max_hash_distance: Annotated[int, Field(ge=0, le=32)] | None
+    on_label_conflict: Literal["drop", "keep", "error"]
+    classes: ClassNames | None
     min_images_per_class: int = Field(ge=1)
     max_quarantined_share: float = Field(ge=0, le=1)
-    min_side: int = Field(ge=1)
     max_imbalance: float = Field(ge=1)
-    max_pixels: int = Field(ge=1)
+    min_side: int = Field(ge=1)
+    max_aspect_ratio: float = Field(ge=1)
+    min_brightness: float = Field(ge=0, le=1)
+    max_brightness: float = Field(ge=0, le=1)
+    min_contrast: float = Field(ge=0, le=0.5)
+    min_sharpness: float = Field(ge=0)
+    min_entropy: float = Field(ge=0, le=8)
+    max_psi: float = Field(gt=0)
+    severity: Severities
 
 
 class Preprocess(Section):
@@ -122,8 +179,23 @@ class CacheFeatures(Section):
     views: int = Field(ge=0, le=64)
 
 
+class CheckFeatures(Section):
+    """Stage 4: what the frozen features must say about the photos. A violated check stops the run if it is `error`."""
+
+    leaks: Severity
+    min_similarity: float = Field(gt=0, le=1)
+    label_errors: Severity
+    max_label_errors: float = Field(ge=0, le=1)
+    outliers: Severity
+    outlier_distance: float = Field(gt=0)
+    max_outliers: float = Field(ge=0, le=1)
+    drift: Severity
+    drift_significance: float = Field(gt=0, le=0.5)
+    thumbnails: int = Field(ge=0)
+
+
 class TrainHead(Section):
-    """Stage 4: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
+    """Stage 5: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
 
     kind: Several[Literal["linear", "mlp", "classic"]]
     hidden_units: int = Field(ge=1)
@@ -140,7 +212,7 @@ class TrainHead(Section):
 
 
 class FineTune(Section):
-    """Stage 5: the top of the backbone, or all of it, is trained together with the head."""
+    """Stage 6: the top of the backbone, or all of it, is trained together with the head."""
 
     mode: Literal["off", "auto", "always"]
     layers: str = Field(min_length=1)
@@ -156,14 +228,14 @@ class FineTune(Section):
 
 
 class ExportOnnx(Section):
-    """Stage 6: the file to ship, and the proof that it computes what was trained."""
+    """Stage 7: the file to ship, and the proof that it computes what was trained."""
 
     parity_images: int = Field(ge=1)
     tolerance: float = Field(gt=0)
 
 
 class Evaluate(Section):
-    """Stage 7: the figures on the test split."""
+    """Stage 8: the figures on the test split."""
 
     calibration_bins: int = Field(ge=2)
     worst_mistakes: int = Field(ge=0)
@@ -186,6 +258,7 @@ class Params(Section):
     preprocess: Preprocess
     backbone: BackboneChoice
     cache_features: CacheFeatures
+    check_features: CheckFeatures
     train_head: TrainHead
     fine_tune: FineTune
     export_onnx: ExportOnnx
@@ -246,9 +319,10 @@ def _in_words(problems: list[Any]) -> list[str]:
     return list(lines.values())
 
 
-def _all_keys() -> set[str]:
-    sections: list[Any] = [field.annotation for field in Params.model_fields.values() if field.annotation is not int]
-    return set(Params.model_fields).union(*(section.model_fields for section in sections))
+def _all_keys(section: type[BaseModel]) -> set[str]:
+    inner = [field.annotation for field in section.model_fields.values()]
+    sections = [part for part in inner if isinstance(part, type) and issubclass(part, BaseModel)]
+    return set(section.model_fields).union(*map(_all_keys, sections))
 
 
-_KEYS = _all_keys()
+_KEYS = _all_keys(Params)

@@ -29,6 +29,7 @@ class Features:
     splits: np.ndarray  # str, (n,)
     class_indices: np.ndarray  # int32, (n,)
     class_names: list[str]
+    namespace: str  # of the store they come from: features of two namespaces cannot be compared
     dim: int  # of a feature
     file: BinaryIO
     offsets: np.ndarray  # int64, (n,): where in the file each row begins
@@ -74,7 +75,10 @@ def write_features(path: Path, pooled: Namespace, dataset: Dataset, views: Views
             "class_index": pa.int32(),
             "feature": pa.list_(pa.float32(), feature_dim),
         },
-        metadata={"class_names": json.dumps(dataset.class_names, ensure_ascii=False)},
+        metadata={
+            "class_names": json.dumps(dataset.class_names, ensure_ascii=False),
+            "namespace": pooled.folder.name,
+        },
     )
     with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
         for view, part in _parts(dataset, views):
@@ -104,7 +108,7 @@ def read_features(path: Path) -> Features:
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)
     columns: dict[str, list[np.ndarray]] = {name: [] for name in ("digest", "view", "split", "class_index")}
-    offsets, dim = [], reader.schema.field("feature").type.list_size
+    offsets, dim, metadata = [], reader.schema.field("feature").type.list_size, reader.schema.metadata or {}
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
         for name, parts in columns.items():
@@ -116,7 +120,8 @@ def read_features(path: Path) -> Features:
         views=np.concatenate(columns["view"]),
         splits=np.concatenate(columns["split"]).astype(str),
         class_indices=np.concatenate(columns["class_index"]),
-        class_names=json.loads((reader.schema.metadata or {})[b"class_names"]),
+        class_names=json.loads(metadata[b"class_names"]),
+        namespace=metadata[b"namespace"].decode(),
         dim=dim,
         file=file,
         offsets=np.concatenate(offsets),

@@ -1,9 +1,10 @@
 """The models in production: the one that services use, and those before it.
 
     models/production/
-        model.onnx              what services read; replaced at once, never half-written
-        versions/<sha256>.onnx  every model that is or was in production, the newest few
-        log.jsonl               one line per change: when, which file, why
+        model.onnx                 what services read; replaced at once, never half-written
+        versions/<sha256>.onnx     every model that is or was in production, the newest few
+        versions/<sha256>.parquet  what that model was trained on (`regraft.reference`)
+        log.jsonl                  one line per change: when, which file, why
 
 `model.onnx` is the truth. A kill between two of the steps below leaves at worst a version too many or a line missing in
 the log, and the next change mends both.
@@ -18,6 +19,7 @@ from typing import Literal
 
 from regraft.errors import RegraftError
 from regraft.files import replacing, sha256_of, write_text
+from regraft.reference import Reference, write_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,12 @@ class Production:
         """SHA-256 of the model in production, or None."""
         return sha256_of(self.model) if self.model.exists() else None
 
+    @property
+    def reference(self) -> Path | None:
+        """The file that says what the model in production was trained on; None if that was not kept."""
+        path = self._data_of(self.digest)
+        return path if path.exists() else None
+
     def history(self) -> list[Change]:
         """Return the changes, oldest first; half a last line, left by a kill, does not count."""
         if not self._log.exists():
@@ -51,12 +59,22 @@ class Production:
         lines = self._log.read_text(encoding="utf-8").split("\n")
         return [Change(**json.loads(line)) for line in lines[:-1] if line]
 
-    def promote(self, path: Path, words: str, *, keep: int) -> None:
-        """Put a copy of the model at `path` into production; `keep` earlier ones stay for a rollback."""
+    def promote(self, path: Path, words: str, *, keep: int, reference: Reference | None = None) -> None:
+        """Put a copy of the model at `path` into production.
+
+        Args:
+            path: the model.
+            words: why.
+            keep: so many earlier ones stay for a rollback, each with its reference.
+            reference: what the model was trained on.
+        """
         self._record_what_is_there()
+        if reference:
+            # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
+            write_reference(self._data_of(sha256_of(path)), reference)
         self._use(path, "promoted", words)
         kept = {self.digest, *self._line()[-keep - 1 :]}
-        for version in self._versions.glob("*.onnx"):
+        for version in [*self._versions.glob("*.onnx"), *self._versions.glob("*.parquet")]:
             if version.stem not in kept:
                 version.unlink()
 
@@ -78,6 +96,9 @@ class Production:
             f"there is no earlier model in {self._versions} to go back to. {self.model} stays as it is. "
             f"Promote another one with `python -m flows.promote`."
         )
+
+    def _data_of(self, digest: str | None) -> Path:
+        return self._versions / f"{digest}.parquet"
 
     def _line(self) -> list[str]:
         """The models that led to the current one, oldest first; what was rolled back from is no part of it."""

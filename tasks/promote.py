@@ -1,10 +1,13 @@
-"""After the seven stages, outside of DVC: which model services use. Production is state and not a result."""
+"""After the eight stages, outside of DVC: which model services use. Production is state and not a result."""
 
 from regraft.classifier import OnnxClassifier
 from regraft.config import Params
 from regraft.dataset import read_dataset
+from regraft.features import read_features
 from regraft.files import sha256_of
 from regraft.gate import Verdict, accuracy_of, judge
+from regraft.manifest import read_manifest
+from regraft.reference import build_reference
 from regraft.registry import Change, Production
 from regraft.store.leases import store_in_use
 from tasks.stage import Progress
@@ -34,7 +37,9 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
         challenger_accuracy = accuracy(OnnxClassifier(paths.onnx), "new model")
     verdict = judge(challenger_accuracy, champion_accuracy, images=len(test), margin=params.promote.margin)
     if verdict.is_accepted:
-        production.promote(paths.onnx, verdict.words, keep=params.promote.keep)
+        _, manifest = read_manifest(paths.manifest)
+        reference = build_reference(manifest, read_features(paths.features))
+        production.promote(paths.onnx, verdict.words, keep=params.promote.keep, reference=reference)
     return verdict
 
 

@@ -94,6 +94,36 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("paths", "raw", "."), r"paths\.raw: expected a path inside the project.*'\.'"),
         (setting("paths", "raw", 5), r"paths\.raw: expected a path inside the project.*Received: 5"),
         (setting("preprocess", "val_share", 0.9), r"val_share \+ test_share below 1.*Received: 0\.9 \+ 0\.15"),
+        (
+            lambda all: all["validate_data"]["severity"].update(no_copiez="warn"),
+            r"validate_data\.severity\.no_copiez: unknown key.*one of: some_images, .*no_copies.*spelling",
+        ),
+        (
+            lambda all: all["validate_data"]["severity"].update(min_side=32),
+            r"validate_data\.severity\.min_side: unknown key.*one of: some_images",
+        ),
+        (
+            lambda all: all["validate_data"]["severity"].pop("no_copies"),
+            r"validate_data\.severity\.no_copies: missing\. Add it",
+        ),
+        (
+            lambda all: all["validate_data"]["severity"].update(no_copies="fatal"),
+            r"validate_data\.severity\.no_copies: expected 'error', 'warn' or 'off'\. Received: 'fatal'",
+        ),
+        (
+            setting("validate_data", "severity", "warn"),
+            r"validate_data\.severity: expected .*dictionary.*Received: 'warn'",
+        ),
+        (setting("validate_data", "classes", []), r"validate_data\.classes: expected .*list of different values"),
+        (setting("validate_data", "classes", ["cat", "cat"]), r"validate_data\.classes: .*list of different values"),
+        (
+            setting("validate_data", "classes", ["cat", 1]),
+            r"validate_data\.classes: expected a valid string.*Received: 1",
+        ),
+        (
+            setting("validate_data", "classes", "cat"),
+            r"validate_data\.classes: expected null or a list of names\. Received: 'cat'",
+        ),
         (lambda all: all.update(seed=-1), r"seed: expected greater than or equal to 0\. Received: -1"),
     ],
 )
@@ -101,6 +131,11 @@ def test_a_wrong_setting_is_named_with_what_was_expected_and_found(changed, chan
     path = changed(change)
     with pytest.raises(InvalidParams, match=rf"(?s){re.escape(str(path))} has \d setting\(s\) to mend:.*{message}"):
         load_params(path)
+
+
+def test_classes_are_named_as_folders_are_whatever_the_accent_is_made_of(changed):
+    path = changed(setting("validate_data", "classes", ["pin\u0303a", "dog"]))
+    assert load_params(path).validate_data.classes == ("pi\u00f1a", "dog")
 
 
 @pytest.mark.parametrize("choice", [16, "large"])

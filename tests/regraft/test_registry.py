@@ -2,10 +2,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
+from regraft.reference import Reference, read_reference
 from regraft.registry import Production
 
 Candidate = Callable[[str], Path]
@@ -217,3 +220,75 @@ def test_a_model_that_somebody_put_there_by_hand_can_be_rolled_back_to(productio
     promote("one")
     production.rollback()
     assert production.model.read_text() == "by hand"
+
+
+# What a model was trained on.
+
+
+def data(name: str) -> Reference:
+    """A reference of one photo of the given class."""
+    facts = {"width": 8, "height": 6, "brightness": 0.5, "contrast": 0.2, "sharpness": 9.0, "entropy": 7.0}
+    rows = pd.DataFrame([{"digest": "d", "label": name, "split": "train", **facts, "sampled": True}])
+    return Reference(rows, np.ones((1, 4), np.float32), "a namespace")
+
+
+def promote_with_data(production: Production, candidate: Candidate, *contents: str, keep: int = 5) -> None:
+    for text in contents:
+        production.promote(candidate(text), f"because of {text}", keep=keep, reference=data(text))
+
+
+def label_in(production: Production) -> str:
+    path = production.reference
+    assert path is not None
+    return read_reference(path).rows.label[0]
+
+
+def test_the_data_in_production_is_that_of_the_model_in_production(production, candidate):
+    promote_with_data(production, candidate, "one", "two")
+    assert label_in(production) == "two"
+
+
+def test_a_rollback_goes_back_to_the_data_too(production, candidate):
+    promote_with_data(production, candidate, "one", "two")
+    production.rollback()
+    assert label_in(production) == "one"
+
+
+def test_data_is_removed_together_with_its_model(production, candidate):
+    promote_with_data(production, candidate, "one", "two", "three", keep=1)
+    data_of = {path.stem for path in (production.folder / "versions").glob("*.parquet")}
+    assert data_of == {path.stem for path in (production.folder / "versions").glob("*.onnx")}
+    assert len(data_of) == 2
+
+
+@pytest.mark.parametrize("promoted", [[], ["one"]])
+def test_without_a_model_or_its_data_there_is_no_reference(production, promote, promoted):
+    promote(*promoted)
+    assert production.reference is None
+
+
+def test_a_model_without_data_has_not_that_of_the_one_before(production, candidate, promote):
+    promote_with_data(production, candidate, "one")
+    promote("two")
+    assert production.reference is None
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_after_a_kill_at_any_step_the_data_is_that_of_the_model(production, candidate, monkeypatch, step):
+    promote_with_data(production, candidate, "one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote_with_data(production, candidate, "two")
+    assert label_in(production) == production.model.read_text()
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_data_that_a_kill_left_without_its_model_is_removed_in_the_end(production, candidate, monkeypatch, step):
+    promote_with_data(production, candidate, "one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote_with_data(production, candidate, "two")
+    promote_with_data(production, candidate, "three", "four", keep=1)
+    assert len(list((production.folder / "versions").glob("*.parquet"))) == 2
