@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
-from regraft.dataset import Dataset, read_photo
+from regraft.dataset import Dataset, Photo, read_photo
 from regraft.files import replacing
 from regraft.preparation import Preparation
 
@@ -33,6 +33,42 @@ def class_balance_chart(path: Path, images_per_class: dict[str, int]) -> None:
     axes.invert_yaxis()
     axes.margins(x=0.12)
     axes.set_xlabel("images that can be used")
+    _save(figure, path)
+
+
+def image_statistics_chart(
+    path: Path, now: pd.DataFrame, former: pd.DataFrame | None, limits: dict[str, tuple[float | None, float | None]]
+) -> None:
+    """Draw how the used photos are distributed, one histogram per statistic, with the limits that photos should keep.
+
+    Args:
+        path: of the PNG.
+        now: rows with the columns that `limits` names.
+        former: the same of the photos that the model in production was trained on; None: there are none.
+        limits: lowest and highest value by column; None where there is no such limit.
+    """
+    figure = _figure(8, 4.2)
+    for axes, (name, (low, high)) in zip(figure.subplots(2, 3).flat, limits.items(), strict=False):
+        values = now[name].dropna()
+        before = former[name].dropna() if former is not None else values.iloc[:0]
+        both = pd.concat([values, before])
+        if both.empty:
+            continue
+        # What ranges over powers of ten is drawn on a logarithmic scale.
+        is_wide = both.min() > 0 and both.max() / both.min() > 100
+        bins = (np.geomspace if is_wide else np.linspace)(both.min(), max(both.max(), both.min() + 1e-6), 31)
+        axes.hist(values, bins=bins, weights=np.full(len(values), 1 / max(1, len(values))), color=_BLUE, label="now")
+        if len(before):
+            weights = np.full(len(before), 1 / len(before))
+            axes.hist(before, bins=bins, weights=weights, histtype="step", color=_GREY, label="in production")
+        for limit in (low, high):
+            if limit is not None and both.min() <= limit <= both.max():
+                axes.axvline(limit, color=_ORANGE, linestyle="--")
+        axes.set_xscale("log" if is_wide else "linear")
+        axes.set_title(name.replace("_", " "), fontsize=10)
+        axes.set_yticks([])
+    if former is not None:
+        figure.axes[0].legend(frameon=False, fontsize=8)
     _save(figure, path)
 
 
@@ -112,11 +148,30 @@ def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, raw: Pa
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != test.rows.class_index.to_numpy())
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
+    said = [f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}" for index in wrong]
+    _save_photos(path, [photos[index] for index in wrong], said, raw)
+
+
+def label_errors_sheet(path: Path, dataset: Dataset, errors: pd.DataFrame, raw: Path) -> None:
+    """Draw images whose label is likely wrong, with what they look like and what they are called.
+
+    Args:
+        path: of the picture.
+        dataset: all images.
+        errors: those to draw: columns row (of the data set) and suggested (a class name).
+        raw: the data folder.
+    """
+    chosen = Dataset(dataset.rows.iloc[errors.row.to_numpy()], dataset.class_names)
+    _save_photos(path, chosen.photos(), [f"{name}?" for name in errors.suggested], raw)
+
+
+def _save_photos(path: Path, photos: list[Photo], said: list[str], raw: Path) -> None:
+    """Save thumbnails of photos as one picture, each under what is said of it and its label."""
     thumbnail = Preparation(_THUMBNAIL, 1.0)
-    tiles = []
-    for index in wrong:
-        said = f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}"
-        tiles.append((thumbnail(read_photo(raw, photos[index])), f"{said}\nis {photos[index].class_name}"))
+    tiles = [
+        (thumbnail(read_photo(raw, photo)), f"{words}\nis {photo.class_name}")
+        for photo, words in zip(photos, said, strict=True)
+    ]
     _save_sheet(path, [tiles[start : start + _PER_CLASS] for start in range(0, len(tiles), _PER_CLASS)])
 
 

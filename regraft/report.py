@@ -1,35 +1,20 @@
 """Reports in words and pictures: Markdown pages for the Prefect UI, and the same pages as one HTML file."""
 
-import base64
-import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from regraft import photo_pages
 from regraft.config import Params, load_params
 from regraft.dataset import Dataset
-from regraft.files import read_json, readable_bytes, replacing, write_text
+from regraft.files import read_json, readable_bytes, replacing
+from regraft.html import write_page
+from regraft.markdown import Bold, picture, table
 
 _NAMED = 20  # rows of a table of problems
 _TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
-_PNG = "data:image/png;base64,"
-
-_HTML = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Regraft report</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-section {{ border-top: 1px solid #d1d9e0; margin-top: 2rem; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
-th, td {{ border: 1px solid #d1d9e0; padding: 0.25rem 0.6rem; text-align: left; }}
-img {{ max-width: 100%; }}
-</style></head><body><h1>Regraft report</h1>
-{sections}
-</body></html>
-"""
 
 
 def pages_of(stage: str, reports: Path) -> dict[str, str]:
@@ -39,23 +24,8 @@ def pages_of(stage: str, reports: Path) -> dict[str, str]:
 
 def write_html(reports: Path) -> None:
     """Write reports/report.html: every page on one, readable without a server and without a network."""
-    from markdown_it import MarkdownIt
-
-    # html=False: a class or file name cannot bring markup into the page.
-    renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
-    renderer.validateLink = lambda url: url.startswith(_PNG)  # type: ignore[method-assign]
     pages = [page for stage in reversed(_PAGES) for page in pages_of(stage, reports).values()]
-    # The renderer goes through a link letter by letter, seconds for a picture: it is given a number in its place.
-    pictures: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        pictures.append(match[1])
-        return f"{_PNG}{len(pictures) - 1})"
-
-    numbered = [re.sub(rf"{re.escape(_PNG)}([A-Za-z0-9+/=]+)\)", number, page) for page in pages]
-    sections = "\n".join(f"<section>{renderer.render(page)}</section>" for page in numbered)
-    sections = re.sub(rf'"{re.escape(_PNG)}(\d+)"', lambda match: f'"{_PNG}{pictures[int(match[1])]}"', sections)
-    write_text(reports / "report.html", _HTML.format(sections=sections))
+    write_page(reports / "report.html", "Regraft report", pages)
 
 
 def summary(params: Params) -> str:
@@ -91,55 +61,6 @@ def write_predictions(path: Path, test: Dataset, probabilities: np.ndarray) -> N
         table.sort_values("path").to_csv(temporary, index=False)
 
 
-def _validation(reports: Path) -> str:
-    report = read_json(reports / "validation.json")
-    files = report["files"]
-    verdict = "The images can be trained on." if report["success"] else "**The images cannot be trained on.**"
-    rows = [
-        [
-            _sign(result),
-            result["severity"],
-            result["expected"],
-            result["found"],
-            "" if result["success"] else result["advice"],
-        ]
-        for result in report["expectations"]
-    ]
-    lines = [
-        "# Validation",
-        f"{verdict} {files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are "
-        f"not images. Layout of the data folder: {report['layout']}.",
-        _table(["", "severity", "expected", "found", "what to do"], rows),
-    ]
-    if report["not_used"]:
-        named = [[row["path"], row["verdict"], row["reason"]] for row in report["not_used"][:_NAMED]]
-        lines += [
-            f"## Not used: {len(report['not_used'])} (the first {len(named)}; all are in validation.json)",
-            _table(["file", "verdict", "why"], named),
-        ]
-    return "\n\n".join(lines)
-
-
-def _class_balance(reports: Path) -> str:
-    return "\n\n".join(["# Class balance", _picture(reports / "class_balance.png", "images per class")])
-
-
-def _dataset(reports: Path) -> str:
-    report = read_json(reports / "dataset.json")
-    rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
-    absent = report["not_in_test"]
-    warning = f" No test image, so not measured: {', '.join(map(_cell, absent))}." if absent else ""
-    return "\n\n".join(
-        [
-            "# Data set",
-            f"{report['images']} different images; {report['copies_left_out']} copies left out.{warning}",
-            _table(["class", "train", "val", "test"], [*rows, [_Bold("all"), *report["splits"].values()]]),
-            "What the network sees, a row per class:",
-            _picture(reports / "prepared.png", "prepared images"),
-        ]
-    )
-
-
 def _receipt(reports: Path) -> str:
     report = read_json(reports / "features.json")
     rate = report["images_per_second"]
@@ -154,7 +75,7 @@ def _receipt(reports: Path) -> str:
         ["size of the store", readable_bytes(report["store_bytes"])],
         ["engine", report["engine"]],
     ]
-    return "\n\n".join(["# Receipt: what the frozen backbone cost", _table(["", ""], rows)])
+    return "\n\n".join(["# Receipt: what the frozen backbone cost", table(["", ""], rows)])
 
 
 def _head(reports: Path) -> str:
@@ -180,14 +101,14 @@ def _head(reports: Path) -> str:
     with_part = [
         [f"the head, with {float(share):.0%} of the training photos", f"{value:.3f}"] for share, value in curve.items()
     ]
-    whole = ["the head", _Bold(f"{report['val']['accuracy']:.3f}")]
+    whole = ["the head", Bold(f"{report['val']['accuracy']:.3f}")]
     return "\n\n".join(
         [
             "# Head",
             " ".join(report["words"]),
-            _table(["classifier", "accuracy on val"], [*without_training, *with_part, whole]),
+            table(["classifier", "accuracy on val"], [*without_training, *with_part, whole]),
             f"## Leaderboard: {tried} tried" + (f", the first {_NAMED}" if tried > _NAMED else ""),
-            _table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
+            table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
         ]
     )
 
@@ -204,7 +125,7 @@ def _curve(title: str, name: str) -> Callable[[Path], str]:
                 f"cross-entropy {val['log_loss']:.3f}."
             )
             words += f" {report['reason']}" if "reason" in report else ""
-        return "\n\n".join([f"# {title}", words, _picture(reports / f"{name}_curve.png", "learning curve")])
+        return "\n\n".join([f"# {title}", words, picture(reports / f"{name}_curve.png", "learning curve")])
 
     return page
 
@@ -220,58 +141,36 @@ def _export(reports: Path) -> str:
         ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
         ["same most probable class", f"{parity['same_top1']:.1%}"],
     ]
-    return "\n\n".join(["# ONNX file", _table(["", ""], rows)])
+    return "\n\n".join(["# ONNX file", table(["", ""], rows)])
 
 
 def _metrics(reports: Path) -> str:
     test = read_json(reports / "metrics.json")["test"]
     rows = [[name, f"{value:.4f}" if isinstance(value, float) else value] for name, value in test.items()]
-    return "\n\n".join(["# Test split, through the shipped file", _table(["figure", "value"], rows)])
+    return "\n\n".join(["# Test split, through the shipped file", table(["figure", "value"], rows)])
 
 
 def _confusion(reports: Path) -> str:
     return "\n\n".join(
         [
             "# Confusion matrix",
-            _picture(reports / "confusion.png", "confusion matrix"),
+            picture(reports / "confusion.png", "confusion matrix"),
             "## Most confident mistakes",
-            _picture(reports / "mistakes.png", "most confident mistakes"),
+            picture(reports / "mistakes.png", "most confident mistakes"),
         ]
     )
 
 
 _PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
-    "validate_data": {"validation": _validation, "class-balance": _class_balance},
-    "preprocess": {"dataset": _dataset},
+    "validate_data": photo_pages.PAGES["validate_data"],
+    "preprocess": photo_pages.PAGES["preprocess"],
     "cache_features": {"receipt": _receipt},
+    "check_features": photo_pages.PAGES["check_features"],
     "train_head": {"head": _head, "head-curve": _curve("Head on cached features", "head")},
     "fine_tune": {"fine-tune-curve": _curve("Fine-tuning", "fine_tune")},
     "export_onnx": {"onnx-file": _export},
     "evaluate": {"metrics": _metrics, "confusion-matrix": _confusion},
 }
-
-
-def _table(header: list[str], rows: list[list[Any]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(_cell(cell) for cell in line) + " |" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    """A table cell that shows what it is given: a file name can neither break the table nor bring markup."""
-    text = re.sub(r"([\\`*_{}\[\]()#+!|~<>&])", r"\\\1", " ".join(str(value).split()))
-    return f"**{text}**" if isinstance(value, _Bold) else text
-
-
-class _Bold(str):
-    """A cell in bold type."""
-
-
-def _picture(path: Path, title: str) -> str:
-    return f"![{title}]({_PNG}{base64.b64encode(path.read_bytes()).decode()})"
-
-
-def _sign(result: dict[str, Any]) -> str:
-    return "ok" if result["success"] else _Bold("fails") if result["severity"] == "error" else "see"
 
 
 if __name__ == "__main__":

@@ -1,15 +1,27 @@
-"""Stage 1 of 7: look at every file in the data folder, and stop if the images cannot be trained on.
+"""Stage 1 of 8: look at every file in the data folder, and stop if the images cannot be trained on.
 
-Reads data/raw, but of unchanged files their times only; writes build/manifest.parquet, reports/validation.json and
-reports/class_balance.png.
+Reads data/raw, but of unchanged files their times only, and expectations/; writes build/manifest.parquet,
+reports/validation.json and .html, reports/class_balance.png and reports/image_statistics.png.
+
+It also compares the photos with what the model in production was trained on (models/production), although that is no
+dep in dvc.yaml: production is state, and as a dep it would redo this stage after every promotion. The report says with
+which model it compared.
 """
 
 from regraft.config import Params
+from regraft.drift import with_shape
+from regraft.duplicates import mark_duplicates
 from regraft.errors import InvalidData
+from regraft.expectations import read_expectations
 from regraft.files import write_json
 from regraft.manifest import build_manifest, write_manifest
-from regraft.plots import class_balance_chart
+from regraft.photo_pages import PAGES
+from regraft.plots import class_balance_chart, image_statistics_chart
+from regraft.reference import find_reference
+from regraft.registry import Production
+from regraft.rules import limits_of
 from regraft.validation import problems_that_stop, validate
+from regraft.validation_page import write_validation_page
 from tasks.stage import Progress, stage
 
 
@@ -17,17 +29,40 @@ from tasks.stage import Progress, stage
 def validate_data(params: Params, progress: Progress) -> None:
     """Write the manifest and what the expectations found; a violated expectation of severity error stops the run."""
     settings, paths = params.validate_data, params.paths
+    own = read_expectations(paths.expectations)
     layout, manifest = build_manifest(
         paths.raw,
         max_pixels=settings.max_pixels,
+        max_seconds=settings.max_seconds,
         workers=params.machine.workers,
         on_progress=progress("files"),
         kept=paths.store / "scan.parquet",
     )
+    manifest = mark_duplicates(
+        manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict
+    )
     write_manifest(paths.manifest, layout, manifest)
-    report = validate(layout, manifest, settings)
+    reference, compared_with = find_reference(Production(paths.production))
+    report = validate(
+        layout,
+        manifest,
+        settings,
+        own=own,
+        former=reference.rows if reference else None,
+        compared_with=compared_with,
+    )
     write_json(paths.reports / "validation.json", report)
     class_balance_chart(paths.reports / "class_balance.png", report["classes"])
+    image_statistics_chart(
+        paths.reports / "image_statistics.png",
+        with_shape(manifest[manifest.verdict == "use"]),
+        with_shape(reference.rows) if reference else None,
+        limits_of(settings),
+    )
+    pages = [page(paths.reports) for page in PAGES["validate_data"].values()]
+    write_validation_page(
+        paths.reports / "validation.html", pages, report, manifest, paths.raw, workers=params.machine.workers
+    )
     stops = problems_that_stop(report)
     if stops:
         raise InvalidData("\n".join([f"the images in {paths.raw} cannot be trained on:", *stops]))

@@ -13,6 +13,8 @@ from regraft.plots import (
     class_balance_chart,
     confusion_chart,
     contact_sheet,
+    image_statistics_chart,
+    label_errors_sheet,
     mistakes_sheet,
     write_confusion,
     write_curve,
@@ -62,6 +64,37 @@ def test_classes_whose_long_names_begin_alike_have_a_bar_each(tmp_path, drawn):
 def test_a_chart_without_any_class_can_be_drawn(tmp_path):
     class_balance_chart(tmp_path / "a.png", {})
     Image.open(tmp_path / "a.png").verify()
+
+
+LIMITS = {"brightness": (0.05, 0.95), "sharpness": (5.0, None), "aspect_ratio": (None, 3.0)}
+
+
+def statistics(**columns: list[float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {"brightness": [0.2, 0.4, 0.9], "sharpness": [1.0, 50.0, 900.0], "aspect_ratio": [1.0] * 3} | columns
+    )
+
+
+def test_every_statistic_has_a_histogram_of_shares_and_the_limits_that_lie_in_it(tmp_path, drawn):
+    image_statistics_chart(tmp_path / "a.png", statistics(), None, LIMITS)
+    brightness, sharpness, shape = drawn[0].axes[:3]
+    assert [axes.get_title() for axes in (brightness, sharpness, shape)] == ["brightness", "sharpness", "aspect ratio"]
+    assert sum(bar.get_height() for bar in brightness.patches) == pytest.approx(1)
+    assert [len(axes.lines) for axes in (brightness, sharpness, shape)] == [0, 1, 0]
+    assert (brightness.get_xscale(), sharpness.get_xscale()) == ("linear", "log")
+
+
+def test_the_photos_of_the_model_in_production_are_drawn_beside_todays(tmp_path, drawn):
+    image_statistics_chart(tmp_path / "a.png", statistics(), statistics(brightness=[0.3, 0.3, 0.3]), LIMITS)
+    assert [text.get_text() for text in drawn[0].axes[0].get_legend().get_texts()] == ["now", "in production"]
+
+
+def test_a_chart_of_photos_without_facts_can_be_drawn(tmp_path):
+    nothing = statistics().iloc[:0]
+    image_statistics_chart(tmp_path / "a.png", nothing, None, LIMITS)
+    image_statistics_chart(tmp_path / "b.png", statistics(sharpness=[float("nan")] * 3), nothing, LIMITS)
+    for picture in tmp_path.glob("*.png"):
+        Image.open(picture).verify()
 
 
 @pytest.mark.filterwarnings("ignore:Glyph")  # not every machine has a font for every letter
@@ -159,6 +192,12 @@ def test_the_most_confident_mistakes_come_first(dataset, raw, tmp_path, shown):
     probabilities = np.full((len(test), 3), 0.1) + np.eye(3)[said] * confidence[:, None]
     mistakes_sheet(tmp_path / "sheet.png", test, probabilities, raw, count=3)
     assert shown == list(test.rows.path[[4, 0, 1]])
+
+
+def test_the_sheet_of_label_errors_shows_the_rows_that_it_is_given_in_their_order(dataset, raw, tmp_path, shown):
+    errors = pd.DataFrame({"row": [7, 2], "suggested": ["apple", "piña"]})
+    label_errors_sheet(tmp_path / "sheet.png", dataset, errors, raw)
+    assert shown == list(dataset.rows.path[[7, 2]])
 
 
 @pytest.mark.parametrize("count", [0, 24])

@@ -13,6 +13,7 @@ from PIL import Image
 from regraft.config import load_params
 from regraft.dataset import Dataset
 from regraft.extraction import Receipt
+from regraft.feature_drift import Drift
 from regraft.files import read_json, write_json
 from regraft.head_stack import HeadSettings
 from regraft.heads import TrainedHead, write_leaderboard
@@ -21,7 +22,16 @@ from regraft.networks import Epoch
 from regraft.onnx_export import Parity
 from regraft.report import pages_of, summary, write_html, write_predictions
 
-STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+STAGES = [
+    "validate_data",
+    "preprocess",
+    "cache_features",
+    "check_features",
+    "train_head",
+    "fine_tune",
+    "export_onnx",
+    "evaluate",
+]
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -42,6 +52,7 @@ HOSTILE = [
     "a\n\n# b",
 ]
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Mend it."}
+DRIFT = {"quantity": "shorter_side", "photos": "joined", "then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
 LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
@@ -87,18 +98,34 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
                 "layout": "classes",
                 "files": {"use": 10, "quarantine": 1, "ignore": 0},
                 "classes": {name: 10},
-                "expectations": [EXPECTATION | {"found": name, "offenders": [name]}],
+                "expectations": [EXPECTATION | {"found": name, "offenders": [name], "paths": [name]}],
+                "compared_with": f"Compared with the photos of {name}.",
+                "drift": [DRIFT | {"words": name}],
                 "not_used": [{"path": name, "verdict": "quarantine", "reason": f"broken: {name}"}],
             },
             "dataset": {
                 "layout": "classes",
                 "images": 20,
                 "copies_left_out": 0,
+                "near_duplicates_left_out": [],
                 "splits": {split: 2 * count for split, count in splits.items()},
                 "classes": {name: splits, "dog": splits},
                 "not_in_test": [name],
             },
             "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
+            "embeddings": {
+                "success": True,
+                "images": 20,
+                "namespace": "features-0",
+                "expectations": [EXPECTATION | {"found": name, "offenders": [name]}],
+                "leaks": [
+                    {"path": name, "split": "test", "other_path": name, "other_split": "train", "similarity": 0.97}
+                ],
+                "label_errors": [{"path": name, "label": name, "suggested": "dog", "score": 0.0125}] * 25,
+                "outliers": [{"path": name, "label": name, "distance": 3.25}],
+                "compared_with": f"With the photos of {name}.",
+                "drift": None,
+            },
             "head": {
                 **best,
                 "probes": {"majority": 0.5, "nearest_centroid": 0.75, "nearest_neighbours": 0.75},
@@ -117,7 +144,16 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
-        for picture in ("class_balance", "prepared", "head_curve", "fine_tune_curve", "confusion", "mistakes"):
+        for picture in (
+            "class_balance",
+            "image_statistics",
+            "prepared",
+            "label_errors",
+            "head_curve",
+            "fine_tune_curve",
+            "confusion",
+            "mistakes",
+        ):
             Image.new("RGB", (2, 2)).save(folder / f"{picture}.png")
         return folder
 
@@ -158,6 +194,44 @@ def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_lea
     assert "Leaderboard: 25 tried, the first 20" in page
     assert "| 20 | 0 | relu | adamw | 0.2 | 0.001 | 0 | 0.05 | 0.7500 | 0.5000 | 1 |" in page.replace("\\", "")
     assert "| the head, with 10% of the training photos | 0.250 |" in page
+
+
+def test_the_page_names_the_first_offenders_of_an_expectation(reports):
+    folder = reports()
+    validation = read_json(folder / "validation.json")
+    validation["expectations"][0]["offenders"] = [f"{name}.jpg" for name in "abcdefgh"]
+    write_json(folder / "validation.json", validation)
+    assert "| a.jpg; b.jpg; c.jpg; ... | Mend it. |" in pages_of("validate_data", folder)["validation"]
+
+
+def test_the_page_says_what_moved_since_the_model_in_production(reports):
+    page = pages_of("validate_data", reports())["validation"]
+    assert "Compared with the photos of cat." in page
+    assert "| shorter side | only those that joined: 30 | cat | 0.500 | 0.250 | **moved** |" in page
+
+
+def test_the_page_of_the_features_names_leaks_label_errors_and_outliers(reports):
+    page = pages_of("check_features", reports())["photos-by-features"].replace("\\", "")
+    assert "| cat | test | cat | train | 0.970 |" in page
+    assert "Labels that are likely wrong: 25, the first 20" in page
+    assert page.count("| cat | cat | dog | 0.0125 |") == 20
+    assert "| cat | cat | 3.2 |" in page
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"drift": None, "compared_with": "No model is in production yet."}, "No model is in production yet."),
+        (
+            {"drift": asdict(Drift(500, 60, 0.5, 0.4, 0.25, 0.1, 1, 2))},
+            "60 new photos against 500",
+        ),
+    ],
+)
+def test_the_page_of_the_features_says_in_words_what_came_of_drift(reports, found, words):
+    folder = reports()
+    write_json(folder / "embeddings.json", read_json(folder / "embeddings.json") | found)
+    assert words in pages_of("check_features", folder)["photos-by-features"]
 
 
 def test_the_html_page_needs_no_network(reports):
