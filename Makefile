@@ -46,9 +46,12 @@ check: setup  ## what CI checks: formatting, lint, types, tests
 
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.validation data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.fuzz data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.scale data/raw $(if $(QUICK),--quick,--sizes $(or $(SIZES),1000 4000))
 	python -m benchmarks.faults data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.label_errors data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.heads $(if $(QUICK),--quick)
 	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)

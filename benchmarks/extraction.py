@@ -38,7 +38,11 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, float]:
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
     _, manifest = build_manifest(
-        raw, max_pixels=params.validate_data.max_pixels, workers=0, on_progress=lambda done, total: None
+        raw,
+        max_pixels=params.validate_data.max_pixels,
+        max_seconds=params.validate_data.max_seconds,
+        workers=0,
+        on_progress=lambda done, total: None,
     )
     dataset = build_dataset(manifest, val_share=0.1, test_share=0.1).head(images)
     rates: dict[str, list[float]] = {"regraft": [], "keras": [], "decode": [], "inference": []}

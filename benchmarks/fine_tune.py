@@ -88,7 +88,11 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, Any]:
 def _training_photos(raw: Path, count: int, params: Params) -> Dataset:
     """So many photos of a folder, all of them to train on."""
     _, manifest = build_manifest(
-        raw, max_pixels=params.validate_data.max_pixels, workers=0, on_progress=lambda done, total: None
+        raw,
+        max_pixels=params.validate_data.max_pixels,
+        max_seconds=params.validate_data.max_seconds,
+        workers=0,
+        on_progress=lambda done, total: None,
     )
     dataset = build_dataset(manifest, val_share=0.1, test_share=0.1)
     return Dataset(dataset.rows.assign(split="train"), dataset.class_names).head(count)

@@ -81,6 +81,7 @@ def _random_features(path: Path, images: int) -> Features:
         splits=np.where(is_val, "val", "train"),
         class_indices=class_indices,
         class_names=[str(index) for index in range(_CLASSES)],
+        namespace="random",
         dim=_DIM,
         file=path.open("rb", buffering=0),
         offsets=np.arange(images) * _DIM * values.itemsize,

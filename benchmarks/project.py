@@ -16,10 +16,19 @@ from benchmarks.server import Server
 from regraft.files import read_json
 
 ROOT = Path(__file__).parents[1]
-STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+STAGES = [
+    "validate_data",
+    "preprocess",
+    "cache_features",
+    "check_features",
+    "train_head",
+    "fine_tune",
+    "export_onnx",
+    "evaluate",
+]
 # What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
 HEAD_ONLY = ["fine_tune.mode=off", "validate_data.min_images_per_class=1"]
-_COPIED = ["dvc.yaml", "pyproject.toml", ".gitignore", "regraft", "tasks", "flows"]
+_COPIED = ["dvc.yaml", "pyproject.toml", ".gitignore", "expectations", "regraft", "tasks", "flows"]
 _REFUSED = 2  # the flow's exit status when the gate refuses the new model; the run is complete
 
 

@@ -128,7 +128,7 @@ def _work(root: Path, output: Path, ready, flush_rows: int, environment: dict[st
 
 def choose_images(raw: Path, count: int) -> Dataset:
     """Return so many images of a folder, from everywhere in it, with their splits."""
-    _, manifest = build_manifest(raw, max_pixels=10**8, workers=0, on_progress=lambda done, total: None)
+    _, manifest = build_manifest(raw, max_pixels=10**8, max_seconds=20, workers=0, on_progress=lambda done, total: None)
     dataset = build_dataset(manifest, val_share=0.15, test_share=0.15)
     step = max(1, len(dataset) // count)
     return Dataset(dataset.rows[::step].head(count).reset_index(drop=True), dataset.class_names)

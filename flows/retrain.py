@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import State
 from flows.promote import leave_with, promote_model, record_data
 from flows.server import connected
 from tasks.cache_features import cache_features
+from tasks.check_features import check_features
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
@@ -30,6 +31,7 @@ def retrain(promote: bool = True) -> State | None:
     validate_data()
     preprocess()
     cache_features()
+    check_features()
     train_head()
     fine_tune()
     export_onnx()

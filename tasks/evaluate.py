@@ -1,4 +1,4 @@
-"""Stage 7 of 7: run the shipped file over the untouched test photos, and put every report on one page.
+"""Stage 8 of 8: run the shipped file over the untouched test photos, and put every report on one page.
 
 Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the other stages; writes
 reports/metrics.json, reports/predictions.csv, pictures and reports/report.html.

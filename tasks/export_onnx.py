@@ -1,4 +1,4 @@
-"""Stage 6 of 7: compose the file to ship and prove on real photos that it computes what was trained.
+"""Stage 7 of 8: compose the file to ship and prove on real photos that it computes what was trained.
 
 Reads models/model.keras, reports/fine_tune.json, build/dataset.parquet and data/raw; writes models/model.onnx and
 reports/export.json.

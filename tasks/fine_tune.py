@@ -1,4 +1,4 @@
-"""Stage 5 of 7: train the top of the backbone, or all of it, together with the head.
+"""Stage 6 of 8: train the top of the backbone, or all of it, together with the head.
 
 Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
 where all layers are trained); writes models/model.keras, reports/fine_tune.json, reports/fine_tune_curve.csv and .png.

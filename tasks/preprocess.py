@@ -1,4 +1,4 @@
-"""Stage 2 of 7: give every usable image a class index and a split that never changes, and show what the network sees.
+"""Stage 2 of 8: give every usable image a class index and a split that never changes, and show what the network sees.
 
 Reads build/manifest.parquet and data/raw; writes build/dataset.parquet, reports/dataset.json and reports/prepared.png.
 """

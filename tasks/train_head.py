@@ -1,4 +1,4 @@
-"""Stage 4 of 7: train the new classifier on the cached features.
+"""Stage 5 of 8: train the new classifier on the cached features.
 
 Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/leaderboard.csv, reports/head_curve.csv
 and .png.

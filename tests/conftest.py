@@ -76,7 +76,7 @@ def raw(photo: Photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(raw: Path) -> Dataset:
     """The data set of `raw`."""
-    _, manifest = build_manifest(raw, max_pixels=10**6, workers=1, on_progress=lambda *_: None)
+    _, manifest = build_manifest(raw, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
     return build_dataset(manifest, val_share=0.2, test_share=0.2)
 
 

@@ -18,7 +18,16 @@ from regraft.dataset import read_dataset
 from regraft.files import sha256_of
 
 pytestmark = pytest.mark.flow
-STAGES = ["validate_data", "preprocess", "cache_features", "train_head", "fine_tune", "export_onnx", "evaluate"]
+STAGES = [
+    "validate_data",
+    "preprocess",
+    "cache_features",
+    "check_features",
+    "train_head",
+    "fine_tune",
+    "export_onnx",
+    "evaluate",
+]
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
 HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
 
@@ -71,7 +80,8 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("retrain") / "project"
     folder.mkdir()
     project = Project(folder, environment, patience=240)
-    project.copy_source(["regraft", "tasks", "flows", "params.yaml", "dvc.yaml", "pyproject.toml", ".gitignore"])
+    project.copy_source(["regraft", "tasks", "flows", "expectations"])
+    project.copy_source(["params.yaml", "dvc.yaml", "pyproject.toml", ".gitignore"])
     project.succeed("git", "init", "--quiet")
     project.succeed("dvc", "init", "--quiet")
     _add_digits(project, keep=PER_CLASS)

@@ -9,7 +9,7 @@ from project import Project
 from benchmarks.server import Server
 
 pytestmark = pytest.mark.flow
-SOURCE = ["regraft", "tasks", "flows", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]
+SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]
 
 
 @pytest.fixture(scope="module")

@@ -73,7 +73,7 @@ def test_a_photo_that_changed_since_it_was_validated_is_refused(colour_classifie
         for split in ("train", "val", "test"):
             (tmp_path / split / name).mkdir(parents=True)
             Image.fromarray(photo(len(name + split), 8, 8)).save(tmp_path / split / name / f"{name}{split}.png")
-    _, manifest = build_manifest(tmp_path, max_pixels=100, workers=1, on_progress=lambda *_: None)
+    _, manifest = build_manifest(tmp_path, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
     dataset = build_dataset(manifest, val_share=0.1, test_share=0.1)
     changed = dataset.rows.path[3]
     Image.new("RGB", (8, 8)).save(tmp_path / changed)

@@ -104,7 +104,7 @@ class Folder(RuleBasedStateMachine):
         self.weights = weights
 
     def dataset(self) -> Dataset:
-        _, manifest = build_manifest(self.raw, max_pixels=10**6, workers=1, on_progress=lambda *_: None)
+        _, manifest = build_manifest(self.raw, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
         rows = manifest[manifest.verdict == "use"][["digest", "path"]].reset_index(drop=True)
         return Dataset(rows.assign(class_name="x", class_index=0, split="train").astype(ROW), ["x"])
 

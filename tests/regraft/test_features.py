@@ -17,6 +17,10 @@ def test_features_are_those_of_their_view(features, store, views):
     assert np.array_equal(features.read(np.arange(len(keys))), store.features.read(keys))
 
 
+def test_features_carry_the_name_of_the_store_they_come_from(features, store):
+    assert features.namespace == store.features.folder.name
+
+
 def test_rows_are_read_in_the_order_that_is_asked_for(features):
     every = features.read(np.arange(len(features.digests)))
     positions = np.array([5, 6, 7, 3, 3, 50, 0])

@@ -1,4 +1,4 @@
-"""The seven stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
+"""The eight stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
 
 import shutil
 from pathlib import Path
@@ -8,6 +8,7 @@ from small_project import changed, quiet, write_photos
 
 from regraft.config import Params, load_params
 from tasks.cache_features import cache_features
+from tasks.check_features import check_features
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
@@ -16,7 +17,7 @@ from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 
 ROOT = Path(__file__).parents[2]
-STAGES = [validate_data, preprocess, cache_features, train_head, fine_tune, export_onnx, evaluate]
+STAGES = [validate_data, preprocess, cache_features, check_features, train_head, fine_tune, export_onnx, evaluate]
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,17 @@
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from small_project import changed, quiet
 
+from regraft.config import Params
 from regraft.errors import InvalidData
-from regraft.files import read_json
+from regraft.features import read_features
+from regraft.files import read_json, write_json
 from regraft.manifest import read_manifest
+from regraft.reference import build_reference
+from regraft.registry import Production
 from tasks.validate_data import validate_data
 
 
@@ -43,6 +48,64 @@ def test_a_second_run_decodes_nothing_and_writes_the_same_bytes(project, small_p
     monkeypatch.setattr("regraft.scan.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
     validate_data.function(small_params, quiet)
     before = (project / "build" / "manifest.parquet").read_bytes()
-    monkeypatch.setattr("regraft.scan.inspect", lambda *_, **__: pytest.fail("a file was decoded"))
+    monkeypatch.setattr("regraft.inspection.Inspectors.inspect", lambda *_: pytest.fail("a file was decoded"))
     validate_data.function(small_params, quiet)
     assert (project / "build" / "manifest.parquet").read_bytes() == before
+
+
+def violated(project: Path) -> set[str]:
+    expectations = read_json(project / "reports" / "validation.json")["expectations"]
+    return {entry["name"] for entry in expectations if not entry["success"]}
+
+
+def put_into_production(project: Path, params: Params) -> Production:
+    production = Production(params.paths.production)
+    _, manifest = read_manifest(params.paths.manifest)
+    reference = build_reference(manifest, read_features(params.paths.features))
+    production.promote(params.paths.onnx, "better", keep=1, reference=reference)
+    return production
+
+
+def test_a_new_class_and_a_vanished_one_are_reported_against_the_model_in_production(project, small_params):
+    put_into_production(project, small_params)
+    (project / "data" / "raw" / "red").rename(project / "data" / "raw" / "orange")
+    validate_data.function(small_params, quiet)
+    assert {"no_new_classes", "no_vanished_classes"} <= violated(project)
+    assert read_json(project / "reports" / "validation.json")["compared_with"].startswith(
+        "Compared with the 72 photos of"
+    )
+
+
+def test_an_unchanged_folder_has_not_drifted(project, small_params):
+    put_into_production(project, small_params)
+    validate_data.function(small_params, quiet)
+    report = read_json(project / "reports" / "validation.json")
+    assert report["drift"] != []
+    assert {row["psi"] for row in report["drift"]} == {0.0}
+
+
+def test_a_damaged_reference_stops_nothing_and_is_told(project, small_params):
+    reference = put_into_production(project, small_params).reference
+    assert reference is not None
+    reference.write_bytes(b"damaged")
+    validate_data.function(small_params, quiet)
+    assert "is damaged" in read_json(project / "reports" / "validation.json")["compared_with"]
+
+
+def test_a_users_own_critical_expectation_stops_the_run(project, small_params):
+    square = {"type": "expect_column_max_to_be_between", "kwargs": {"column": "aspect_ratio", "max_value": 1}}
+    (project / "expectations").mkdir()
+    write_json(project / "expectations" / "mine.json", {"expectations": [square | {"notes": "square photos"}]})
+    with pytest.raises(
+        InvalidData, match=r"expected square photos\. Found 2\.\d+\. Mend the photos, or change exp.*mine"
+    ):
+        validate_data.function(small_params, quiet)
+    assert "mine 1" in violated(project)
+
+
+def test_a_wrong_file_of_expectations_stops_the_run_before_the_photos_are_read(project, small_params, monkeypatch):
+    monkeypatch.setattr("tasks.validate_data.build_manifest", lambda *_, **__: pytest.fail("photos were read"))
+    (project / "expectations").mkdir()
+    (project / "expectations" / "mine.json").write_text("{")
+    with pytest.raises(InvalidData, match="is no suite of expectations"):
+        validate_data.function(small_params, quiet)

@@ -1,0 +1,43 @@
+"""Stage 4 of 8: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
+
+Reads build/features.arrow, build/dataset.parquet and data/raw, and what the model in production was trained on, which
+is no dep here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv and .png,
+and reports/features_verdict.json, without which no head is trained.
+"""
+
+from regraft.config import Params
+from regraft.dataset import read_dataset
+from regraft.errors import InvalidData
+from regraft.feature_checks import check, compared_features, write_label_errors
+from regraft.features import read_features
+from regraft.files import write_json
+from regraft.plots import label_errors_sheet
+from regraft.reference import find_reference
+from regraft.registry import Production
+from regraft.validation import problems_that_stop
+from tasks.stage import Progress, stage
+
+
+@stage
+def check_features(params: Params, progress: Progress) -> None:
+    """Write what the features say; a violated check of severity error stops the run before anything is trained."""
+    settings, paths = params.check_features, params.paths
+    features, dataset = read_features(paths.features), read_dataset(paths.dataset)
+    reference, compared_with = find_reference(Production(paths.production))
+    in_production, compared_with = compared_features(reference, features, compared_with)
+    report, labels = check(
+        features, dataset, settings, in_production, compared_with=compared_with, on_progress=progress("checks")
+    )
+    write_json(paths.reports / "embeddings.json", report)
+    write_label_errors(paths.reports / "label_errors.csv", labels)
+    shown = labels[labels.likely].head(settings.thumbnails)
+    label_errors_sheet(paths.reports / "label_errors.png", dataset, shown, paths.raw)
+    stops = problems_that_stop(report)
+    if stops:
+        raise InvalidData("\n".join([f"the photos in {paths.raw} should not be trained on as they are:", *stops]))
+    # The same bytes whenever the run may go on: training depends on this file, and not on what is reported.
+    write_json(paths.reports / "features_verdict.json", {"may_be_trained_on": True})
+
+
+if __name__ == "__main__":
+    check_features.run()

@@ -1,0 +1,93 @@
+import shutil
+
+import pandas as pd
+import pytest
+from PIL import Image
+from small_project import changed, quiet
+
+from regraft.dataset import read_dataset
+from regraft.errors import InvalidData
+from regraft.files import read_json, sha256_of
+from tasks.cache_features import cache_features
+from tasks.check_features import check_features
+from tasks.preprocess import preprocess
+from tasks.validate_data import validate_data
+
+REPORTS = ["embeddings.json", "label_errors.csv", "label_errors.png", "features_verdict.json"]
+# Photos of noise look nearly alike to a backbone with random weights.
+ONLY_COPIES = {"min_similarity": 0.99999, "leaks": "error", "outliers": "off", "label_errors": "off"}
+
+BY_CONTENT = {"max_hash_distance": None}  # validation would leave such a copy out of train
+
+
+def split_folders(project):
+    """Give the photos as a user does who has split them, and one of them in two splits, saved as another file."""
+    raw = project / "data" / "raw"
+    for photo in read_dataset(project / "build" / "dataset.parquet").photos():
+        target = raw / photo.split / photo.class_name
+        target.mkdir(parents=True, exist_ok=True)
+        shutil.move(raw / photo.path, target)
+    for name in ("red", "grün", "deep blue"):
+        (raw / name).rmdir()
+    train = sorted((raw / "train" / "red").iterdir())[0]
+    Image.open(train).save(raw / "test" / "red" / "copied.png", compress_level=1)
+    return f"train/red/{train.name}"
+
+
+def test_every_photo_is_in_the_list_once_the_least_believable_first(project):
+    table = pd.read_csv(project / "reports" / "label_errors.csv")
+    assert list(table.columns) == ["path", "label", "suggested", "score", "likely"]
+    assert set(table.path) == set(read_dataset(project / "build" / "dataset.parquet").rows.path)
+    assert table.score.is_monotonic_increasing
+    assert table.score.between(0, 1).all()
+
+
+def test_the_report_says_that_nothing_is_in_production_yet(project):
+    report = read_json(project / "reports" / "embeddings.json")
+    assert (report["images"], report["drift"]) == (72, None)
+    assert report["compared_with"].startswith("No model is in production yet")
+    assert report["namespace"].startswith("features-")
+
+
+def test_the_same_features_give_the_same_bytes(project, small_params):
+    before = [sha256_of(project / "reports" / name) for name in REPORTS]
+    check_features.function(small_params, quiet)
+    assert [sha256_of(project / "reports" / name) for name in REPORTS] == before
+
+
+def test_a_copy_across_splits_stops_the_run_and_is_named(project, small_params):
+    path = split_folders(project)
+    params = changed(small_params, check_features=ONLY_COPIES, validate_data=BY_CONTENT)
+    for stage in (validate_data, preprocess, cache_features):
+        stage.function(params, quiet)
+    (project / "reports" / "features_verdict.json").unlink()  # as DVC does before a stage runs
+    with pytest.raises(InvalidData) as stop:
+        check_features.function(params, quiet)
+    assert f"test/red/copied.png (test) is nearly {path} (train): 1.000" in str(stop.value)
+    assert "Found 1 pair(s)" in str(stop.value)
+    assert "Remove one of the two" in str(stop.value)
+    assert not read_json(project / "reports" / "embeddings.json")["success"]
+    assert not (project / "reports" / "features_verdict.json").exists()
+
+
+def test_a_check_that_only_warns_lets_training_begin(project, small_params):
+    split_folders(project)
+    params = changed(small_params, check_features=ONLY_COPIES | {"leaks": "warn"}, validate_data=BY_CONTENT)
+    for stage in (validate_data, preprocess, cache_features, check_features):
+        stage.function(params, quiet)
+    assert len(read_json(project / "reports" / "embeddings.json")["leaks"]) == 1
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"min_similarity": 0.5, "max_outliers": 0.5}, {"leaks": "off", "label_errors": "off", "outliers": "off"}],
+)
+def test_a_setting_that_stops_nothing_leaves_what_training_depends_on(project, small_params, settings):
+    before = sha256_of(project / "reports" / "features_verdict.json")
+    check_features.function(changed(small_params, check_features=settings), quiet)
+    assert sha256_of(project / "reports" / "features_verdict.json") == before
+
+
+def test_features_carry_the_name_of_their_namespace(project):
+    store = project / "build" / "store"
+    assert (store / read_json(project / "reports" / "embeddings.json")["namespace"]).is_dir()

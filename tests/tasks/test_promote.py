@@ -1,0 +1,27 @@
+from small_project import quiet
+
+from regraft.features import read_features
+from regraft.manifest import read_manifest
+from regraft.reference import read_reference
+from regraft.registry import Production
+from tasks.promote import challenge
+
+
+def test_a_model_goes_into_production_with_what_it_was_trained_on(project, small_params):
+    verdict = challenge(small_params, quiet)
+    assert verdict is not None
+    assert verdict.is_accepted
+    path = Production(small_params.paths.production).reference
+    assert path is not None
+    reference = read_reference(path)
+    _, manifest = read_manifest(small_params.paths.manifest)
+    assert sorted(reference.rows.digest) == sorted(manifest.digest)
+    assert len(reference.features) == 72
+    assert reference.namespace == read_features(small_params.paths.features).namespace
+
+
+def test_a_model_that_is_in_production_already_is_left_alone(project, small_params):
+    challenge(small_params, quiet)
+    before = Production(small_params.paths.production).history()
+    assert challenge(small_params, quiet) is None
+    assert Production(small_params.paths.production).history() == before
