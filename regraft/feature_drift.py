@@ -61,6 +61,7 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
     """
     if reference is None or len(reference) < _LEAST_REFERENCE or len(new) < _LEAST_NEW:
         return None
+    from scipy.linalg import eigh
     from scipy.stats import betabinom, chi2, f
 
     known, fresh = unit_length(reference), unit_length(new)
@@ -68,7 +69,9 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
     with threadpool_limits(1, user_api="blas"):
         among, from_nearest = _nearest(known, known, is_same=True)
         to_them, fresh_from_nearest = _nearest(fresh, known, is_same=False)
-        axes = np.linalg.svd(known - known.mean(axis=0), full_matrices=False)[2][: min(_AXES, m // 2)].T
+        centred, dim = known - known.mean(axis=0), known.shape[1]
+        first = max(0, dim - min(_AXES, m // 2))  # they come with the smallest variance first
+        axes = eigh(centred.T @ centred, subset_by_index=(first, dim - 1))[1]
         shift, degrees = _hotelling(from_nearest @ axes, fresh_from_nearest @ axes)
     edges = np.quantile(among, np.linspace(0, 1, _BINS + 1)[1:-1])
     # Half a photo in each bin more than there is: an empty bin would have an infinite logarithm.
