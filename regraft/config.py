@@ -51,7 +51,7 @@ def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
 
 def _without_secret(url: str | None) -> str | None:
     if url and urlsplit(url).password is not None:
-        raise ValueError("must not hold a password: this file is in git. Put credentials into the environment")
+        raise ValueError("must be a URL without a password, since this file is in git; the environment is for those")
     return url
 
 

@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections import deque
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
 
 from regraft.appearance import describe
-from regraft.images import ImageFacts, inspect
+from regraft.images import ImageFacts, inspect, load_rgb
 
 _READY = "ready"
 
@@ -99,7 +100,10 @@ class Inspectors:
 def main() -> None:
     """Inspect the files whose paths come in, one after the other, until no more can come."""
     max_pixels, max_seconds = int(sys.argv[1]), float(sys.argv[2])
-    describe(Image.new("RGB", (9, 9)))  # imports what it needs, which must not count as time for the first file
+    # What the first picture makes Pillow and others import must not count as time for the first file.
+    file = BytesIO()
+    Image.new("RGB", (9, 9)).save(file, "PNG")
+    describe(Image.fromarray(load_rgb(file)))
     answers = os.fdopen(os.dup(1), "w")
     print(_READY, file=answers, flush=True)
     # Decoders print what they think of a file; it must not get between the answers.
