@@ -37,8 +37,11 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
         challenger_accuracy = accuracy(OnnxClassifier(paths.onnx), "new model")
     verdict = judge(challenger_accuracy, champion_accuracy, images=len(test), margin=params.promote.margin)
     if verdict.is_accepted:
-        _, manifest = read_manifest(paths.manifest)
-        reference = build_reference(manifest, read_features(paths.features))
+        reference = None
+        # What lies in build/ may have been removed since; then later photos are compared with nothing.
+        if paths.manifest.exists() and paths.features.exists():
+            _, manifest = read_manifest(paths.manifest)
+            reference = build_reference(manifest, read_features(paths.features))
         production.promote(paths.onnx, verdict.words, keep=params.promote.keep, reference=reference)
     return verdict
 

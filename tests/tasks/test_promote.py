@@ -25,3 +25,11 @@ def test_a_model_that_is_in_production_already_is_left_alone(project, small_para
     before = Production(small_params.paths.production).history()
     assert challenge(small_params, quiet) is None
     assert Production(small_params.paths.production).history() == before
+
+
+def test_a_model_is_promoted_although_what_it_was_trained_on_is_not_known_any_more(project, small_params):
+    small_params.paths.features.unlink()
+    verdict = challenge(small_params, quiet)
+    assert verdict is not None
+    assert verdict.is_accepted
+    assert Production(small_params.paths.production).reference is None
