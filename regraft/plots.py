@@ -55,8 +55,10 @@ def image_statistics_chart(
         if both.empty:
             continue
         # What ranges over powers of ten is drawn on a logarithmic scale.
-        is_wide = both.min() > 0 and both.max() / both.min() > 100
-        bins = (np.geomspace if is_wide else np.linspace)(both.min(), max(both.max(), both.min() + 1e-6), 31)
+        lowest, highest = both.min(), both.max()
+        is_wide = lowest > 0 and highest / lowest > 100
+        margin = 0.1 * abs(lowest) + 0.1 if lowest == highest else 0  # photos of one size are one bar in the middle
+        bins = (np.geomspace if is_wide else np.linspace)(lowest - margin, highest + margin, 31)
         axes.hist(values, bins=bins, weights=np.full(len(values), 1 / max(1, len(values))), color=_BLUE, label="now")
         if len(before):
             weights = np.full(len(before), 1 / len(before))
