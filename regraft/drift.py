@@ -75,11 +75,11 @@ def population_stability_index(then: np.ndarray, now: np.ndarray) -> float:
     return float(((share_now - share_then) * np.log(share_now / share_then)).sum())
 
 
-def psi_by_chance(bins: int, then: int, now: int) -> float:
-    """Return what the PSI of so many photos exceeds once in a thousand times if nothing has moved."""
+def psi_by_chance(bins: int, then: int, now: int, chance: float = _CHANCE) -> float:
+    """Return what the PSI of so many photos exceeds with this probability if nothing has moved."""
     from scipy.special import chdtri  # scipy.stats has the same and takes a second to import
 
-    return float(chdtri(bins - 1, _CHANCE)) * (1 / then + 1 / now)
+    return float(chdtri(bins - 1, chance)) * (1 / then + 1 / now)
 
 
 def _compared(then: DataFrame, now: DataFrame, classes: list[str], photos: str, max_psi: float) -> list[list[object]]:

@@ -6,7 +6,7 @@ write one.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +134,7 @@ def _check_values(rule: Rule) -> None:
         raise ValueError(f"kwargs of {rule.type} are wrong ({words}). Received: {_short(rule.arguments)}.") from None
 
 
-def _check_keys(value: Any, what: str, allowed: set[str], needed: set[str] = frozenset()) -> None:  # type: ignore[assignment]
+def _check_keys(value: Any, what: str, allowed: Set[str], needed: Set[str] = frozenset()) -> None:
     if not isinstance(value, dict):
         raise ValueError(f"{what} must be an object in braces. Received: {_short(value)}")
     missing, unknown = sorted(needed - value.keys()), sorted(value.keys() - allowed)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from regraft.drift import population_stability_index, psi_by_chance
 from regraft.embeddings import distances_of, unit_length
 
 _ROWS = 1024  # in memory at a time
@@ -62,7 +63,7 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
     if reference is None or len(reference) < _LEAST_REFERENCE or len(new) < _LEAST_NEW:
         return None
     from scipy.linalg import eigh
-    from scipy.stats import betabinom, chi2, f
+    from scipy.stats import betabinom, f
 
     known, fresh = unit_length(reference), unit_length(new)
     n, m = len(known), len(fresh)
@@ -74,17 +75,13 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
         axes = eigh(centred.T @ centred, subset_by_index=(first, dim - 1))[1]
         shift, degrees = _hotelling(from_nearest @ axes, fresh_from_nearest @ axes)
     edges = np.quantile(among, np.linspace(0, 1, _BINS + 1)[1:-1])
-    # Half a photo in each bin more than there is: an empty bin would have an infinite logarithm.
-    shares = [
-        (np.bincount(np.searchsorted(edges, distances), minlength=_BINS) + 0.5) / (len(distances) + 0.5 * _BINS)
-        for distances in (among, to_them)
-    ]
+    then, now = (np.bincount(np.searchsorted(edges, distances), minlength=_BINS) for distances in (among, to_them))
     rank = max(1, round(_FAR * n))
     return Drift(
         reference=n,
         new=m,
-        population_stability=float(np.sum((shares[1] - shares[0]) * np.log(shares[1] / shares[0]))),
-        population_stability_limit=float(chi2.isf(significance, _BINS - 1) * (1 / n + 1 / m)),
+        population_stability=population_stability_index(then, now),
+        population_stability_limit=psi_by_chance(_BINS, n, m, significance),
         far_share=float(np.mean(to_them > np.sort(among)[-rank])),
         far_share_limit=float(betabinom.isf(significance, m, rank, n - rank + 1) / m),
         shift=shift,

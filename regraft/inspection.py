@@ -75,8 +75,9 @@ class Inspectors:
 
     def _start(self) -> "subprocess.Popen[str]":
         root = str(Path(__file__).parents[1])
+        command = [sys.executable, "-m", __name__, str(self._max_pixels), str(self._max_seconds)]
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__, str(self._max_pixels), str(self._max_seconds)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -85,7 +86,7 @@ class Inspectors:
         )
         assert process.stdout
         if process.stdout.readline().strip() != _READY:
-            raise RuntimeError(f"`{' '.join(process.args)}` ended with status {process.wait()} before the first file")  # type: ignore[arg-type]
+            raise RuntimeError(f"`{' '.join(command)}` ended with status {process.wait()} before the first file")
         return process
 
     def _error(self, process: "subprocess.Popen[str]") -> OSError:

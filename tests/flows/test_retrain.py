@@ -13,21 +13,12 @@ import pytest
 from prefect_server import FlowRun, last_flow_run
 from project import Project
 
+from benchmarks.project import STAGES
 from benchmarks.server import Server
 from regraft.dataset import read_dataset
 from regraft.files import sha256_of
 
 pytestmark = pytest.mark.flow
-STAGES = [
-    "validate_data",
-    "preprocess",
-    "cache_features",
-    "check_features",
-    "train_head",
-    "fine_tune",
-    "export_onnx",
-    "evaluate",
-]
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
 HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
 

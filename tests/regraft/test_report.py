@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from benchmarks.project import STAGES
 from regraft.config import load_params
 from regraft.dataset import Dataset
 from regraft.extraction import Receipt
@@ -22,16 +23,6 @@ from regraft.networks import Epoch
 from regraft.onnx_export import Parity
 from regraft.report import pages_of, summary, write_html, write_predictions
 
-STAGES = [
-    "validate_data",
-    "preprocess",
-    "cache_features",
-    "check_features",
-    "train_head",
-    "fine_tune",
-    "export_onnx",
-    "evaluate",
-]
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
