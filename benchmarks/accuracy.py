@@ -10,6 +10,7 @@ that lead from the photos to the trained model. `--shots N` keeps N training pho
     recipe-tuned the same, then the layers above the cut for `fine_tune.epochs` epochs over the photos
     linear, mlp  Regraft's heads on cached features
     tuned        the default: linear head, then the layers above the cut, from cached activations
+    views        as tuned, with four augmented views of each training photo in the cache beside it
     all          the whole network, from photos
 """
 
@@ -34,6 +35,7 @@ _SETTINGS = {
     "linear": ["train_head.kind=linear", "fine_tune.mode=off"],
     "mlp": ["train_head.kind=mlp", "fine_tune.mode=off"],
     "tuned": ["fine_tune.mode=always", "fine_tune.layers=top"],
+    "views": ["fine_tune.mode=always", "fine_tune.layers=top", "cache_features.views=4"],
     "all": ["fine_tune.mode=always", "fine_tune.layers=all"],
 }
 _METHODS = ["recipe", "recipe-tuned", *_SETTINGS]
