@@ -6,7 +6,7 @@ trains it once more alone, so that its weights follow from its own settings and 
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -146,14 +146,15 @@ def train_heads(
 ) -> list[TrainedHead]:
     """Train one head per setting on the features of train, all of them at once.
 
-    Cross-entropy against smoothed targets. Every head starts from the same kernels and sees the same images in the same
-    order. One that has not improved on val for `patience` epochs leaves, and the others go on.
+    Cross-entropy against smoothed targets. Every head starts from the same kernels, those of the logits from zero, and
+    sees the same images in the same order. One that has not improved on val for `patience` epochs leaves, and the
+    others go on.
 
     Args:
         features: of the images; those of test are not looked at.
         sweep: a setting per head.
         config: batch size, epochs, patience, and how rare classes are helped.
-        seed: of kernels, order and dropout.
+        seed: of hidden kernels, order and dropout.
         on_epoch: called after each epoch with its number.
         share: of the images of each train class that are used, at least one.
     """
@@ -168,9 +169,10 @@ def train_heads(
 
     def stack(settings: list[HeadSettings]) -> Stack:
         units = settings[0].hidden_units
-        sizes = [features.dim, *([units] if units else []), num_classes]
-        random = np.random.default_rng([seed, 0, units])
-        return Stack(settings, [glorot_uniform(random, *ends) for ends in pairwise(sizes)], log_prior)
+        hidden = [glorot_uniform(np.random.default_rng([seed, 0, units]), features.dim, units)] if units else []
+        # Training moves a kernel only within what the photos of train span. With few photos that is a small part of the
+        # feature space; a random start would stay as it is in the rest, where other photos also lie.
+        return Stack(settings, [*hidden, np.zeros((num_classes, units or features.dim), np.float32)], log_prior)
 
     runs = [_Run(settings) for settings in sweep]
     groups: dict[Any, list[_Run]] = {}
