@@ -39,7 +39,7 @@ SETTINGS = FineTune(
     weight_decay=0.01,
     label_smoothing=0.05,
     batch_size=6,
-    significance=0.05,
+    significance=1.0,
     max_minutes=60.0,
 )
 
@@ -317,11 +317,10 @@ def judged(before: float, after: float, only_before: int, only_after: int, **set
     return finetune._judge(first, best, mcnemar_test(*right), changed_settings(**settings))
 
 
-def test_with_always_the_best_epoch_is_used_unless_that_is_the_head_alone():
-    head_alone, later = curve((0.8, 0.5), (0.8, 0.4))
+def test_it_is_not_used_if_no_epoch_was_better():
+    (head_alone,) = curve((0.8, 0.5))
     none = mcnemar_test(np.array([True]), np.array([True]))
-    assert finetune._judge(head_alone, later, none, SETTINGS)[0]
-    is_kept, words = finetune._judge(head_alone, head_alone, none, SETTINGS)
+    is_kept, words = finetune._judge(head_alone, head_alone, none, changed_settings(significance=1.0))
     assert not is_kept
     assert words.endswith("not used: no epoch was better on val than the head alone, 0.800 (cross-entropy 0.500).")
 
@@ -329,12 +328,17 @@ def test_with_always_the_best_epoch_is_used_unless_that_is_the_head_alone():
 @pytest.mark.parametrize(
     ("only_before", "only_after", "expected"), [(0, 4, False), (0, 5, True), (5, 14, True), (9, 14, False)]
 )
-def test_with_auto_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after, expected):
-    is_kept, words = judged(0.8, 0.9, only_before, only_after, mode="auto")
+@pytest.mark.parametrize("mode", ["always", "auto"])
+def test_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after, expected, mode):
+    is_kept, words = judged(0.8, 0.9, only_before, only_after, mode=mode, significance=0.05)
     assert is_kept is expected
     assert f"The fine-tuned network is {'' if expected else 'not '}used: val accuracy 0.900" in words
     assert f"{only_after} val photos are right only with it, {only_before} only without it" in words
     assert re.search(r"p = 0\.\d+\); fine_tune\.significance is 0\.05", words)
+
+
+def test_with_a_significance_of_one_any_gain_is_enough():
+    assert judged(0.8, 0.8, 7, 7, significance=1.0)[0]
 
 
 def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backbone, tune):
@@ -345,7 +349,7 @@ def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backb
 
 
 def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, tune):
-    result = tune(load(head, backbone), changed_settings(mode="auto", significance=0.5, max_minutes=1e-6))
+    result = tune(load(head, backbone), changed_settings(mode="auto", max_minutes=1e-6))
     assert (result.is_kept, result.curve) == (False, [])
     assert re.match(
         r"Not fine-tuned: 2 epochs would take about .* minutes here, and fine_tune\.max_minutes is", result.reason
@@ -355,7 +359,7 @@ def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, tune):
 def test_auto_trains_as_always_does_where_it_trains(tuned, head, backbone, tune):
     _, model, expected = tuned
     again = load(head, backbone)
-    result = tune(again, changed_settings(mode="auto", significance=0.5))
+    result = tune(again, changed_settings(mode="auto"))
     assert result.curve == expected.curve
     assert all(np.array_equal(*pair) for pair in zip(again.get_weights(), model.get_weights(), strict=True))
 
