@@ -30,7 +30,7 @@ from tasks.stage import Progress, stage
 
 @stage
 def fine_tune(params: Params, progress: Progress) -> None:
-    """Write the whole network: fine-tuned where that is better on val, else with the backbone as it was."""
+    """Write the whole network: fine-tuned where a test on val speaks for it, else with the backbone as it was."""
     settings, paths, machine = params.fine_tune, params.paths, params.machine
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
