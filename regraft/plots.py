@@ -82,18 +82,19 @@ def write_curve(path: Path, curve: "list[Epoch]", best: "Epoch | None", *, title
         table.to_csv(temporary, index=False)
     figure = _figure(7, 3.2)
     left, right = figure.subplots(1, 2)
-    left.plot(table.epoch, table.train_loss, color=_GREY, label="train (smoothed targets)")
+    left.plot(table.epoch, table.train_loss, color=_GREY, label="train, as it is minimized")
     left.plot(table.epoch, table.val_log_loss, color=_BLUE, label="val")
     left.set(xlabel="epoch", ylabel="cross-entropy")
-    right.plot(table.epoch, table.val_accuracy, color=_BLUE, label="val")
+    right.plot(table.epoch, table.val_accuracy, color=_BLUE)
     right.set(xlabel="epoch", ylabel="accuracy")
     if best is None:
-        right.text(0.5, 0.5, "not run", ha="center", transform=right.transAxes)
+        for axes in (left, right):
+            axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes)
+            axes.set(xticks=[], yticks=[])
     else:
         left.plot(best.epoch, best.val.log_loss, "o", color=_ORANGE)
         right.plot(best.epoch, best.val.accuracy, "o", color=_ORANGE, label=f"kept: epoch {best.epoch}")
-        left.legend(frameon=False)
-        right.legend(frameon=False)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title)
     _save(figure, path.with_suffix(".png"))
 

@@ -116,12 +116,16 @@ def test_the_curve_as_csv_has_a_line_per_epoch(tmp_path):
 
 def test_the_epoch_that_was_kept_is_marked(tmp_path, drawn):
     write_curve(tmp_path / "curve.csv", CURVE, CURVE[1], title="Head")
-    assert [label.get_text() for label in drawn[0].axes[1].get_legend().get_texts()] == ["val", "kept: epoch 1"]
+    assert [label.get_text() for label in drawn[0].legends[0].get_texts()] == [
+        "train, as it is minimized",
+        "val",
+        "kept: epoch 1",
+    ]
 
 
 def test_a_phase_that_was_off_says_so(tmp_path, drawn):
     write_curve(tmp_path / "curve.csv", [], None, title="Fine-tuning")
-    assert [text.get_text() for text in drawn[0].axes[1].texts] == ["not run"]
+    assert [[text.get_text() for text in axes.texts] for axes in drawn[0].axes] == [["not run"]] * 2
 
 
 def test_the_same_curve_gives_the_same_bytes(tmp_path):
