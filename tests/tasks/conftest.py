@@ -26,8 +26,8 @@ def small_params() -> Params:
         load_params(ROOT / "params.yaml"),
         backbone={"weights": None, "image_size": 64},
         preprocess={"val_share": 0.25, "test_share": 0.25},
-        train_head={"epochs": 2},
-        fine_tune={"epochs": 2, "significance": 1.0},
+        train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
+        fine_tune={"epochs": 2, "batch_size": 4, "significance": 1.0},
         export_onnx={"parity_images": 4},
     )
 
