@@ -223,7 +223,7 @@ class FineTune(Section):
     weight_decay: float = Field(ge=0)
     label_smoothing: Share
     batch_size: int = Field(ge=1)
-    significance: float = Field(gt=0, le=1)
+    significance: float = Field(gt=0, le=0.5)
     max_minutes: float = Field(gt=0)
 
 

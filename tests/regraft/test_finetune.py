@@ -39,7 +39,7 @@ SETTINGS = FineTune(
     weight_decay=0.01,
     label_smoothing=0.05,
     batch_size=6,
-    significance=1.0,
+    significance=0.5,
     max_minutes=60.0,
 )
 
@@ -320,7 +320,7 @@ def judged(before: float, after: float, only_before: int, only_after: int, **set
 def test_it_is_not_used_if_no_epoch_was_better():
     (head_alone,) = curve((0.8, 0.5))
     none = mcnemar_test(np.array([True]), np.array([True]))
-    is_kept, words = finetune._judge(head_alone, head_alone, none, changed_settings(significance=1.0))
+    is_kept, words = finetune._judge(head_alone, head_alone, none, SETTINGS)
     assert not is_kept
     assert words.endswith("not used: no epoch was better on val than the head alone, 0.800 (cross-entropy 0.500).")
 
@@ -337,8 +337,9 @@ def test_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after
     assert re.search(r"p = 0\.\d+\); fine_tune\.significance is 0\.05", words)
 
 
-def test_with_a_significance_of_one_any_gain_is_enough():
-    assert judged(0.8, 0.8, 7, 7, significance=1.0)[0]
+@pytest.mark.parametrize(("only_before", "only_after", "expected"), [(7, 8, True), (0, 1, True), (7, 7, False)])
+def test_with_the_largest_significance_any_gain_in_accuracy_is_enough(only_before, only_after, expected):
+    assert judged(0.8, 0.9, only_before, only_after, significance=0.5)[0] is expected
 
 
 def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backbone, tune):

@@ -27,7 +27,7 @@ def small_params() -> Params:
         backbone={"weights": None, "image_size": 64},
         preprocess={"val_share": 0.25, "test_share": 0.25},
         train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
-        fine_tune={"epochs": 2, "batch_size": 4, "significance": 1.0},
+        fine_tune={"epochs": 2, "batch_size": 4, "significance": 0.5},
         export_onnx={"parity_images": 4},
     )
 
