@@ -170,8 +170,8 @@ def train_heads(
     def stack(settings: list[HeadSettings]) -> Stack:
         units = settings[0].hidden_units
         hidden = [glorot_uniform(np.random.default_rng([seed, 0, units]), features.dim, units)] if units else []
-        # Training moves a kernel little outside of what the photos of train span. With few photos that is a small part of
-        # the feature space; a random start would stay as it is in the rest, where other photos also lie.
+        # Training moves a kernel little outside of what the photos of train span. With few photos that is a small part
+        # of the feature space; a random start would stay as it is in the rest, where other photos also lie.
         return Stack(settings, [*hidden, np.zeros((num_classes, units or features.dim), np.float32)], log_prior)
 
     runs = [_Run(settings) for settings in sweep]

@@ -53,7 +53,8 @@ def train(
 
 def random_kernels(random: np.random.Generator, hidden_units: int) -> list[np.ndarray]:
     """Kernels for a `Stack` of heads for 1,280 features and three classes, none of them zero."""
-    return [glorot_uniform(random, *ends) for ends in pairwise([1280, *([hidden_units] if hidden_units else []), 3])]
+    sizes = [1280, *([hidden_units] if hidden_units else []), 3]
+    return [glorot_uniform(random, *ends) for ends in pairwise(sizes)]
 
 
 def unwatched(_: str):
