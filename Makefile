@@ -21,16 +21,16 @@ $(STAMP): requirements.lock pyproject.toml
 demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
 	python -m regraft.demo_data data/raw
 	python -m flows.retrain
-	@python -m regraft.report
+	@python -m regraft.reports.pages
 
 demo-more: setup  ## add 100 further digits and retrain: only they cost forward passes
 	python -m regraft.demo_data --more data/raw
 	python -m flows.retrain
-	@python -m regraft.report
+	@python -m regraft.reports.pages
 
 retrain: setup  ## retrain on the photos in data/raw; what is up to date is skipped
 	python -m flows.retrain
-	@python -m regraft.report
+	@python -m regraft.reports.pages
 
 ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ctrl-C
 	prefect server start --host 127.0.0.1 --port 4200

@@ -16,15 +16,15 @@ from typing import Any
 
 from benchmarks.machine import describe_machine
 from benchmarks.project import ROOT, STAGES, Ended, run_stage, write_params
-from regraft.backbones import choose_backbone
-from regraft.classifier import OnnxClassifier
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.trunk import load_trunk
 from regraft.config import load_params
-from regraft.dataset import read_dataset
+from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import Parity, compare, reference
 from regraft.files import read_json
-from regraft.networks import load_model
-from regraft.onnx_export import Parity, compare, reference
-from regraft.preparation import Preparation
-from regraft.trunk import load_trunk
+from regraft.photos.dataset import read_dataset
+from regraft.photos.preparation import Preparation
+from regraft.training.keras_models import load_model
 
 
 def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str, Any]:

@@ -20,14 +20,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine
-from regraft.backbones import Backbone, choose_backbone
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params, load_params
-from regraft.dataset import Dataset, Photo, build_dataset, read_photo
-from regraft.extraction import extract_missing, open_feature_store
-from regraft.images import in_threads
-from regraft.manifest import build_manifest
-from regraft.trunk import Trunk, load_trunk
-from regraft.views import Views, choose_views
+from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.photos.dataset import Dataset, Photo, read_photo
+from regraft.photos.images import in_threads
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset
+from regraft.photos.views import Views, choose_views
 
 ROOT = Path(__file__).parents[1]
 

@@ -24,20 +24,21 @@ import numpy as np
 
 from benchmarks.in_keras import compile_classifier
 from benchmarks.machine import describe_machine
-from regraft.backbones import Backbone, choose_backbone
-from regraft.backbones.cuts import multiply_adds
-from regraft.checkpoints import Checkpoint
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.backbones.cut_points import multiply_adds
+from regraft.backbones.trunk import load_trunk
 from regraft.config import Params, load_params
-from regraft.dataset import Dataset, build_dataset
-from regraft.extraction import extract_missing, open_feature_store
-from regraft.finetune import cached_activations, choose_layers, join, start_trainer
-from regraft.head_stack import HeadSettings
-from regraft.heads import build_head
-from regraft.manifest import build_manifest
-from regraft.networks import start_keras
-from regraft.training import Images, Training
-from regraft.trunk import load_trunk
-from regraft.views import choose_views
+from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.photos.dataset import Dataset
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset
+from regraft.photos.views import choose_views
+from regraft.training.batched_heads import HeadSettings
+from regraft.training.checkpoints import Checkpoint
+from regraft.training.fine_tune import cached_activations, choose_layers, join, start_trainer
+from regraft.training.heads import build_head
+from regraft.training.keras_models import start_keras
+from regraft.training.trainer import Images, Training
 
 if TYPE_CHECKING:
     import keras

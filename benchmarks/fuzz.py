@@ -27,8 +27,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.photos import usable_photos
 from benchmarks.project import ROOT
 from regraft.config import load_params
-from regraft.images import in_threads, load_rgb
-from regraft.manifest import build_manifest
+from regraft.photos.images import in_threads, load_rgb
+from regraft.photos.manifest import build_manifest
 
 _SOURCES, _SIDE = 64, 120  # photos, and pixels of their longer side: mutations have to hit what matters
 _ENCODINGS: dict[str, dict[str, Any]] = {

@@ -22,9 +22,9 @@ from threadpoolctl import threadpool_limits
 from benchmarks.machine import describe_machine
 from benchmarks.photos import usable_photos
 from benchmarks.project import HEAD_ONLY, run_stage, stages_folder
-from regraft.embeddings import Embeddings, embed
-from regraft.features import Features, read_features
-from regraft.label_errors import label_probabilities, rank_labels
+from regraft.features.label_errors import label_probabilities, rank_labels
+from regraft.features.neighbours import Embeddings, embed
+from regraft.features.table import Features, read_features
 
 _FLIPPED, _TOP, _FOLDS = 0.02, 0.05, 5
 _QUICK_PHOTOS = 400

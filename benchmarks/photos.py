@@ -9,8 +9,8 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.project import HEAD_ONLY, run_stage, stages_folder
-from regraft.dataset import read_dataset
-from regraft.images import in_threads, load_rgb
+from regraft.photos.dataset import read_dataset
+from regraft.photos.images import in_threads, load_rgb
 
 _SEED = 20261124
 _JPEG_QUALITY = 85
@@ -18,7 +18,7 @@ _SMALLEST_CROP = 0.85  # of each side
 
 
 def usable_photos(folder: Path) -> pd.DataFrame:
-    """Return the photos of a folder that a run would use: the columns of `regraft.dataset`, paths made absolute.
+    """Return the photos of a folder that a run would use: the columns of `regraft.photos.dataset`, paths made absolute.
 
     They are in an order in which any beginning has the classes and splits in the proportions of the whole, and every
     class in every split comes once before any comes twice.

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
 from regraft.config import load_params
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.photos import encode_photo, make_photos, usable_photos
 from benchmarks.project import HEAD_ONLY, STAGES, FlowRun, Project, run_stage, stages_folder, temporary_project
 from benchmarks.server import running_server
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
 from regraft.config import load_params
 from regraft.files import read_json, readable_bytes
 

@@ -19,10 +19,11 @@ import filelock  # noqa: F401 - the stage imports it when it runs; here it is im
 from tqdm import tqdm
 
 from benchmarks.chain import ROOT, write_params
-from regraft import extraction
-from regraft.dataset import Dataset, build_dataset, write_dataset
+from regraft.features import extraction
 from regraft.files import read_json
-from regraft.manifest import build_manifest
+from regraft.photos.dataset import Dataset, write_dataset
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset
 from tasks.cache_features import cache_features
 
 FLUSH_ROWS = 32  # so that a short run writes often

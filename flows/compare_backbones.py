@@ -17,16 +17,17 @@ from prefect.cache_policies import NO_CACHE
 from flows.server import connected
 from regraft.comparison import Compared, in_words, rank, write_ranking
 from regraft.config import load_params
-from regraft.dataset import read_dataset
+from regraft.photos.dataset import read_dataset
 from tasks import stage
 from tasks.compare_backbones import compare
+from tasks.progress import prefect_progress
 
 
 @prefect.task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
 def try_backbone(name: str) -> Compared:
     """Run one backbone over the photos and train a head on its features."""
     params = load_params(stage.enter_project() / "params.yaml")
-    with stage.prefect_progress(name) as progress:
+    with prefect_progress(name) as progress:
         return compare(name, params, progress)
 
 

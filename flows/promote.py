@@ -17,8 +17,9 @@ from prefect.states import Completed, Failed
 
 from flows.server import connected
 from regraft.config import load_params
+from tasks import dvc_seam, stage
 from tasks import promote as gate
-from tasks import stage
+from tasks.progress import prefect_progress
 
 
 def record_data() -> None:
@@ -26,7 +27,7 @@ def record_data() -> None:
 
     def record() -> State:
         root = stage.enter_project()
-        outcome = stage.record_data(root, load_params(root / "params.yaml").paths.raw)
+        outcome = dvc_seam.record_data(root, load_params(root / "params.yaml").paths.raw)
         return Completed(name=outcome, message=f"data: {outcome.lower()}")
 
     stage.dvc_task("record_data", record)()
@@ -37,7 +38,7 @@ def promote_model() -> State:
 
     def promote() -> State:
         params = load_params(stage.enter_project() / "params.yaml")
-        with stage.prefect_progress("promote_model") as progress:
+        with prefect_progress("promote_model") as progress:
             verdict = gate.challenge(params, progress)
         if verdict is None:
             return Completed(name="Already in production", message="This very file is in production already.")

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params
-from regraft.dataset import Dataset
 from regraft.errors import RegraftError
-from regraft.extraction import extract_missing, open_feature_store
-from regraft.features import read_features, write_features
+from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.features.table import read_features, write_features
 from regraft.files import replacing
-from regraft.heads import settings_of, train_heads
-from regraft.probes import probe
+from regraft.photos.dataset import Dataset
+from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
-from regraft.trunk import Trunk, load_trunk
-from regraft.views import choose_views
+from regraft.training.baselines import probe
+from regraft.training.heads import settings_of, train_heads
 
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
 

@@ -45,7 +45,7 @@ def _list_to_tuple(value: Any) -> Any:
 
 
 def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
-    # As regraft.manifest reads them: an accented letter may be one code point or two.
+    # As regraft.photos.manifest reads them: an accented letter may be one code point or two.
     return tuple(unicodedata.normalize("NFC", name).strip() for name in names)
 
 
@@ -98,7 +98,7 @@ class Machine(Section):
 
 
 class Severities(Section):
-    """What a violated expectation does; one key per expectation of `regraft.validation`."""
+    """What a violated expectation does; one key per expectation of `regraft.validation.checks`."""
 
     some_images: Severity
     two_classes: Severity

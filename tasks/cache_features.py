@@ -3,17 +3,18 @@
 Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json.
 """
 
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.dataset import read_dataset
-from regraft.extraction import extract_missing, keys_of, open_feature_store
-from regraft.features import write_features
+from regraft.features.extraction import extract_missing, keys_of, open_feature_store
+from regraft.features.table import write_features
 from regraft.files import md5_of, write_json
+from regraft.photos.dataset import read_dataset
+from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
-from regraft.trunk import load_trunk
-from regraft.views import choose_views
-from tasks.stage import Progress, stage
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

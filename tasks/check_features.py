@@ -6,16 +6,17 @@ and reports/features_verdict.json, without which no head is trained.
 """
 
 from regraft.config import Params
-from regraft.dataset import read_dataset
 from regraft.errors import InvalidData
-from regraft.feature_checks import check, compared_features, write_label_errors
-from regraft.features import read_features
+from regraft.features.checks import check, compared_features, write_label_errors
+from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.plots import label_errors_sheet
-from regraft.reference import find_reference
-from regraft.registry import Production
-from regraft.validation import problems_that_stop
-from tasks.stage import Progress, stage
+from regraft.photos.dataset import read_dataset
+from regraft.production.registry import Production
+from regraft.production.training_data import find_reference
+from regraft.reports.plots import label_errors_sheet
+from regraft.validation.checks import problems_that_stop
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

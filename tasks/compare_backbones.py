@@ -2,9 +2,9 @@
 
 from regraft.comparison import Compared, compare_backbone
 from regraft.config import Params
-from regraft.dataset import read_dataset
 from regraft.errors import WrongFolder
-from tasks.stage import Progress
+from regraft.photos.dataset import read_dataset
+from tasks.progress import Progress
 
 
 def compare(name: str, params: Params, progress: Progress) -> Compared:

@@ -4,15 +4,16 @@ Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the 
 reports/metrics.json, reports/predictions.csv, pictures and reports/report.html.
 """
 
-from regraft.classifier import OnnxClassifier
 from regraft.config import Params
-from regraft.dataset import read_dataset
+from regraft.export.classifier import OnnxClassifier
 from regraft.files import write_json
-from regraft.metrics import classification_report
-from regraft.plots import confusion_chart, mistakes_sheet, write_confusion
-from regraft.report import write_html, write_predictions
+from regraft.photos.dataset import read_dataset
+from regraft.reports.pages import write_html, write_predictions
+from regraft.reports.plots import confusion_chart, mistakes_sheet, write_confusion
 from regraft.store.leases import store_in_use
-from tasks.stage import Progress, stage
+from regraft.training.metrics import classification_report
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

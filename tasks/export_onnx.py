@@ -6,15 +6,16 @@ reports/export.json.
 
 from dataclasses import asdict
 
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.dataset import read_dataset
+from regraft.export.compose import build_classifier, reference, save_if_equal
 from regraft.files import read_json, sha256_of, write_json
-from regraft.networks import load_model, start_keras
-from regraft.onnx_export import build_classifier, reference, save_if_equal
-from regraft.preparation import Preparation
-from regraft.trunk import load_trunk
-from tasks.stage import Progress, stage
+from regraft.photos.dataset import read_dataset
+from regraft.photos.preparation import Preparation
+from regraft.training.keras_models import load_model, start_keras
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

@@ -10,22 +10,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from regraft.accelerators import strategy
-from regraft.backbones import Backbone, choose_backbone
-from regraft.checkpoints import open_checkpoint
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.dataset import Dataset, read_dataset
-from regraft.extraction import extract_missing, open_feature_store
+from regraft.features.extraction import extract_missing, open_feature_store
 from regraft.files import write_json
-from regraft.finetune import FineTuned, cached_activations, facts_of, join, live_pixels, switched_off
-from regraft.finetune import fine_tune as tune
-from regraft.networks import load_model, save_model, start_keras
-from regraft.plots import write_curve
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.views import Views, choose_views
+from regraft.reports.plots import write_curve
 from regraft.store import Namespace
 from regraft.store.leases import store_in_use
-from regraft.trunk import load_trunk
-from regraft.views import Views, choose_views
-from tasks.stage import Progress, stage
+from regraft.training.checkpoints import open_checkpoint
+from regraft.training.devices import strategy
+from regraft.training.fine_tune import FineTuned, cached_activations, facts_of, join, live_pixels, switched_off
+from regraft.training.fine_tune import fine_tune as tune
+from regraft.training.keras_models import load_model, save_model, start_keras
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

@@ -3,14 +3,16 @@
 Reads build/manifest.parquet and data/raw; writes build/dataset.parquet, reports/dataset.json and reports/prepared.png.
 """
 
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
-from regraft.dataset import build_dataset, dataset_report, write_dataset
 from regraft.files import write_json
-from regraft.manifest import read_manifest
-from regraft.plots import contact_sheet
-from regraft.preparation import Preparation
-from tasks.stage import Progress, stage
+from regraft.photos.dataset import write_dataset
+from regraft.photos.manifest import read_manifest
+from regraft.photos.preparation import Preparation
+from regraft.photos.splitting import build_dataset, dataset_report
+from regraft.reports.plots import contact_sheet
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

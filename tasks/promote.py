@@ -1,16 +1,16 @@
 """After the eight stages, outside of DVC: which model services use. Production is state and not a result."""
 
-from regraft.classifier import OnnxClassifier
 from regraft.config import Params
-from regraft.dataset import read_dataset
-from regraft.features import read_features
+from regraft.export.classifier import OnnxClassifier
+from regraft.features.table import read_features
 from regraft.files import sha256_of
-from regraft.gate import Verdict, accuracy_of, judge
-from regraft.manifest import read_manifest
-from regraft.reference import build_reference
-from regraft.registry import Change, Production
+from regraft.photos.dataset import read_dataset
+from regraft.photos.manifest import read_manifest
+from regraft.production.gate import Verdict, accuracy_of, judge
+from regraft.production.registry import Change, Production
+from regraft.production.training_data import build_reference
 from regraft.store.leases import store_in_use
-from tasks.stage import Progress
+from tasks.progress import Progress
 
 
 def challenge(params: Params, progress: Progress) -> Verdict | None:

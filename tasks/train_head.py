@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from regraft.config import Params
-from regraft.features import read_features
+from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.heads import find_head, learning_curve, to_keras, write_leaderboard
-from regraft.networks import save_model, start_keras
-from regraft.plots import write_curve
-from regraft.probes import in_words, probe
-from tasks.stage import Progress, stage
+from regraft.reports.plots import write_curve
+from regraft.training.baselines import in_words, probe
+from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
+from regraft.training.keras_models import save_model, start_keras
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

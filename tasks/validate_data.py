@@ -9,20 +9,21 @@ which model it compared.
 """
 
 from regraft.config import Params
-from regraft.drift import with_shape
-from regraft.duplicates import mark_duplicates
 from regraft.errors import InvalidData
-from regraft.expectations import read_expectations
 from regraft.files import write_json
-from regraft.manifest import build_manifest, write_manifest
-from regraft.photo_pages import PAGES
-from regraft.plots import class_balance_chart, image_statistics_chart
-from regraft.reference import find_reference
-from regraft.registry import Production
-from regraft.rules import limits_of
-from regraft.validation import problems_that_stop, validate
-from regraft.validation_page import write_validation_page
-from tasks.stage import Progress, stage
+from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.manifest import build_manifest, write_manifest
+from regraft.production.registry import Production
+from regraft.production.training_data import find_reference
+from regraft.reports.photo_pages import PAGES
+from regraft.reports.plots import class_balance_chart, image_statistics_chart
+from regraft.reports.validation_page import write_validation_page
+from regraft.validation.checks import problems_that_stop, validate
+from regraft.validation.drift import with_shape
+from regraft.validation.rules import limits_of
+from regraft.validation.user_rules import read_expectations
+from tasks.progress import Progress
+from tasks.stage import stage
 
 
 @stage

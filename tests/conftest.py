@@ -12,16 +12,17 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from regraft.backbones import Backbone, choose_backbone
-from regraft.classifier import OnnxClassifier
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import BackboneChoice
-from regraft.dataset import Dataset, build_dataset
-from regraft.extraction import FeatureStore, extract_missing, open_feature_store
-from regraft.features import Features, read_features, write_features
-from regraft.manifest import build_manifest
-from regraft.preparation import Preparation
-from regraft.trunk import Trunk, load_trunk
-from regraft.views import Augmentation, Views
+from regraft.export.classifier import OnnxClassifier
+from regraft.features.extraction import FeatureStore, extract_missing, open_feature_store
+from regraft.features.table import Features, read_features, write_features
+from regraft.photos.dataset import Dataset
+from regraft.photos.manifest import build_manifest
+from regraft.photos.preparation import Preparation
+from regraft.photos.splitting import build_dataset
+from regraft.photos.views import Augmentation, Views
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
 

@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks.photos import hold_back, make_photos, spread
 from benchmarks.project import Ended, FlowRun, Step, run
-from regraft.backbones.cuts import multiply_adds
-from regraft.images import inspect
+from regraft.backbones.cut_points import multiply_adds
+from regraft.photos.decoder import inspect
 
 SIZES = {("train", 0): 60, ("train", 1): 5, ("train", 2): 1, ("val", 0): 20, ("val", 1): 2, ("test", 0): 30}
 

@@ -11,8 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from regraft.backbones import CATALOGUE, Backbone, catalogue, choose_backbone
-from regraft.backbones.cuts import cut_points, multiply_adds
+from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue, choose_backbone
+from regraft.backbones.cut_points import cut_points, multiply_adds
 from regraft.backbones.preprocessing import MODES
 from regraft.config import BackboneChoice
 from regraft.errors import RegraftError
@@ -63,8 +63,8 @@ def _images_per_second(backbone: Backbone) -> float:
     """Run the frozen graph on noise, as the extraction runs it: one image at a time on each core."""
     import numpy as np
 
-    from regraft.images import in_threads
-    from regraft.trunk import load_trunk
+    from regraft.backbones.trunk import load_trunk
+    from regraft.photos.images import in_threads
 
     size = backbone.image_size
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.backbones.preprocessing import preprocessed_input
-from regraft.backbones.torch_file import fill_layer, read_tensors
-from regraft.backbones.wheels import installed_file
+from regraft.backbones.torch_file import fill_layer, installed_file, read_tensors
 
 if TYPE_CHECKING:
     import keras

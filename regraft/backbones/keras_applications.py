@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.backbones.flattening import as_backbone
+from regraft.backbones.as_backbone import as_backbone
 from regraft.errors import InvalidParams, InvalidWeights
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from regraft.backbones.flattening import as_backbone
+from regraft.backbones.as_backbone import as_backbone
 from regraft.errors import InvalidParams, InvalidWeights
 
 if TYPE_CHECKING:

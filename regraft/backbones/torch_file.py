@@ -7,6 +7,7 @@ Source of the format: `torch.serialization` (the layout before version 1.6: four
 each as a 64-bit count of elements and its raw little-endian bytes).
 """
 
+import importlib.metadata
 import math
 import os
 import pickle  # only through _TensorUnpickler, which refuses everything but tensors
@@ -54,6 +55,27 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             f"{path} is truncated or not a PyTorch weights file ({error or type(error).__name__}). "
             f"Get it from its publisher again."
         ) from None
+
+
+def installed_file(package: str, suffix: str, install: str) -> Path:
+    """Return the file with a suffix that a package installed.
+
+    Args:
+        package: its name in the registry.
+        suffix: of the file, with the dot.
+        install: the command that installs it, for the message.
+
+    Raises:
+        InvalidWeights: the package is not installed, or holds no such file.
+    """
+    try:
+        files = importlib.metadata.files(package) or []
+    except importlib.metadata.PackageNotFoundError:
+        raise InvalidWeights(f"the weights are not installed. Run `{install}`.") from None
+    for file in files:
+        if file.suffix == suffix:
+            return Path(str(file.locate()))
+    raise InvalidWeights(f"the package {package} holds no {suffix} file. Install it again: `{install}`.")
 
 
 def fill_layer(

@@ -10,7 +10,7 @@
     <root>/uses/            which rows each version of build/features.arrow was made from; `gc` goes by it
 
 A namespace stands for everything that can change a value and is no matter of one image: weights, cut, dtype, engine. A
-key stands for one image and how it is looked at: a SHA-256 and the number of the view (`regraft.views`). The shards
+key stands for one image and how it is looked at: a SHA-256 and the number of the view. The shards
 themselves are the index: there is nothing to keep in step with them, so writers need no lock, and two that compute the
 same row merely store it twice.
 
@@ -23,7 +23,6 @@ Values are read by plain reads into the caller's array. A memory-mapped file wou
 page, so that memory seemed to grow with the data set, and would keep a file open per shard.
 """
 
-from regraft.store.namespace import Namespace, open_namespace
-from regraft.store.shards import Key, key_of
+import lazy_loader
 
-__all__ = ["Key", "Namespace", "key_of", "open_namespace"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from regraft.config import Params, load_params
 from regraft.errors import RegraftError
-from regraft.store.history import features_versions
 from regraft.store.overview import list_store, verify
 from regraft.store.upkeep import collect, compact
+from tasks.history import features_versions
 
 _PARAMS = Path("params.yaml")
 

@@ -5,10 +5,10 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from project import clean_environment
-from toy import FLOW, KINDS, Toy, build_toy
 
 from benchmarks.server import Server, running_server
+from tests.support.project import clean_environment
+from tests.support.toy import FLOW, KINDS, Toy, build_toy
 
 
 @pytest.fixture(scope="session")

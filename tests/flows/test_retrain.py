@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect_server import FlowRun, last_flow_run
-from project import Project
 
 from benchmarks.project import STAGES
 from benchmarks.server import Server
-from regraft.dataset import read_dataset
 from regraft.files import sha256_of
+from regraft.photos.dataset import read_dataset
+from tests.support.prefect_server import FlowRun, last_flow_run
+from tests.support.project import Project
 
 pytestmark = pytest.mark.flow
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10

@@ -4,9 +4,9 @@ import time
 from pathlib import Path
 
 import pytest
-from project import Project
 
 from benchmarks.server import Server
+from tests.support.project import Project
 
 pytestmark = pytest.mark.flow
 SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]

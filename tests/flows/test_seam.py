@@ -4,14 +4,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from project import Command
-from toy import DVC, FLOW, KINDS, PARAMS, STAGES, Toy, build_toy
+
+from tests.support.project import Command
+from tests.support.toy import DVC, FLOW, KINDS, PARAMS, STAGES, Toy, build_toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW], scope="module")
 each_runner_after_the_other = pytest.mark.parametrize(("made_by", "runner"), [(DVC, FLOW), (FLOW, DVC)])
 one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
-RECORD = "from pathlib import Path; from tasks.stage import *; print(record_data(enter_project(), Path('data/raw')))"
+RECORD = """
+from pathlib import Path
+from tasks.dvc_seam import record_data
+from tasks.stage import enter_project
+print(record_data(enter_project(), Path("data/raw")))
+"""
 
 CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
     "a param": (lambda toy: toy.set_param(PARAMS["second"], 0.21), ["second", "third"]),
@@ -112,7 +118,7 @@ def test_the_flow_calls_the_function_in_its_own_process_and_not_the_command(new_
 
 @one_kind
 def test_without_a_function_the_seam_leaves_dvc_to_run_the_command(new_toy: Toy) -> None:
-    script = "from tasks.stage import *; reproduce(enter_project(), 'first')"
+    script = "from tasks.dvc_seam import *; from tasks.stage import *; reproduce(enter_project(), 'first')"
     new_toy.succeed("python", "-c", script)
     assert new_toy.runs == ["first"]
 

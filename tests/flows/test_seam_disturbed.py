@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from project import Command
-from toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
+
+from tests.support.project import Command
+from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from prefect_server import task_states
-from project import Command
-from toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 from benchmarks.server import Server
+from tests.support.prefect_server import task_states
+from tests.support.project import Command
+from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 pytestmark = pytest.mark.flow
 one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
@@ -122,10 +122,10 @@ def test_params_that_are_edited_while_the_flow_waits_for_a_lock_are_used_by_the_
     finished_toy.set_param(PARAMS["second"], 0.21)
     (finished_toy.root.parent / "edited").write_text(finished_toy.params_with(PARAMS["second"], 0.31))
     script = (
-        "import shutil; from prefect import flow; from tasks import stage; from tasks.second import second\n"
-        "open_repo = stage.open_repo\n"
+        "import shutil; from prefect import flow; from tasks import dvc_seam; from tasks.second import second\n"
+        "open_repo = dvc_seam.open_repo\n"
         "def open_after_a_wait(root): shutil.copy('../edited', 'params.yaml'); return open_repo(root)\n"
-        "stage.open_repo = open_after_a_wait\n"
+        "dvc_seam.open_repo = open_after_a_wait\n"
         "flow(lambda: second(), name='one stage')()"
     )
     finished_toy.run("python", "-c", script, PREFECT_API_URL=server.api)

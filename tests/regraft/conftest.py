@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.images import load_rgb
-from regraft.preparation import Preparation
-from regraft.trunk import Trunk
+from regraft.backbones.trunk import Trunk
+from regraft.photos.images import load_rgb
+from regraft.photos.preparation import Preparation
 
 
 @pytest.fixture(scope="session")

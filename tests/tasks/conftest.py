@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_project import changed, quiet, write_photos
 
 from regraft.config import Params, load_params
 from tasks.cache_features import cache_features
@@ -15,6 +14,7 @@ from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
+from tests.support.small_project import changed, quiet, write_photos
 
 ROOT = Path(__file__).parents[2]
 STAGES = [validate_data, preprocess, cache_features, check_features, train_head, fine_tune, export_onnx, evaluate]

@@ -1,10 +1,10 @@
 import shutil
 
 import pytest
-from small_project import changed, quiet
 
 from regraft.files import read_json, sha256_of
 from tasks.cache_features import cache_features
+from tests.support.small_project import changed, quiet
 
 KEYS = [
     "images",

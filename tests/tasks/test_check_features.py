@@ -3,15 +3,15 @@ import shutil
 import pandas as pd
 import pytest
 from PIL import Image
-from small_project import changed, quiet
 
-from regraft.dataset import read_dataset
 from regraft.errors import InvalidData
 from regraft.files import read_json, sha256_of
+from regraft.photos.dataset import read_dataset
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
+from tests.support.small_project import changed, quiet
 
 REPORTS = ["embeddings.json", "label_errors.csv", "label_errors.png", "features_verdict.json"]
 # Photos of noise look nearly alike to a backbone with random weights.

@@ -1,8 +1,8 @@
 import pytest
-from small_project import quiet
 
 from regraft.errors import WrongFolder
 from tasks.compare_backbones import compare
+from tests.support.small_project import quiet
 
 
 def test_a_second_comparison_costs_no_forward_pass(project, small_params):

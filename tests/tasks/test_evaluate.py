@@ -1,9 +1,9 @@
 import pandas as pd
 import pytest
-from small_project import quiet
 
 from regraft.files import read_json
 from tasks.evaluate import evaluate
+from tests.support.small_project import quiet
 
 
 def test_the_metrics_have_their_keys(project):

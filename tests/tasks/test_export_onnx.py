@@ -2,12 +2,12 @@ import json
 
 import onnx
 import pytest
-from small_project import quiet
 
 from regraft.errors import ExportMismatch
 from regraft.files import read_json, sha256_of, write_json
-from regraft.networks import load_model, save_model
+from regraft.training.keras_models import load_model, save_model
 from tasks.export_onnx import export_onnx
+from tests.support.small_project import quiet
 
 
 def test_the_same_model_gives_the_same_bytes(project, small_params):

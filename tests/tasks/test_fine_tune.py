@@ -3,18 +3,18 @@ import shutil
 
 import pandas as pd
 from ruamel.yaml import YAML
-from small_project import changed, quiet
 
 from benchmarks.project import ROOT
 from benchmarks.training_kills import prove
-from regraft.backbones import choose_backbone
+from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, sha256_of
-from regraft.finetune import join
-from regraft.metrics import Score
-from regraft.networks import load_model, start_keras
+from regraft.training.fine_tune import join
+from regraft.training.keras_models import load_model, start_keras
+from regraft.training.metrics import Score
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
+from tests.support.small_project import changed, quiet
 
 
 def test_the_same_inputs_give_the_same_bytes_even_with_an_empty_store(project, small_params):

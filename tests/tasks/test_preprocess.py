@@ -1,11 +1,11 @@
 import pytest
-from small_project import changed, quiet, write_photos
 
-from regraft.dataset import read_dataset
 from regraft.errors import InvalidData
 from regraft.files import read_json
+from regraft.photos.dataset import read_dataset
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
+from tests.support.small_project import changed, quiet, write_photos
 
 
 def test_an_image_keeps_its_split_when_images_are_added_and_renamed(project, small_params):

@@ -1,10 +1,9 @@
-from small_project import quiet
-
-from regraft.features import read_features
-from regraft.manifest import read_manifest
-from regraft.reference import read_reference
-from regraft.registry import Production
+from regraft.features.table import read_features
+from regraft.photos.manifest import read_manifest
+from regraft.production.registry import Production
+from regraft.production.training_data import read_reference
 from tasks.promote import challenge
+from tests.support.small_project import quiet
 
 
 def test_a_model_goes_into_production_with_what_it_was_trained_on(project, small_params):

@@ -1,8 +1,7 @@
-from small_project import changed, quiet
-
 from regraft.files import read_json, sha256_of
-from regraft.networks import load_model
+from regraft.training.keras_models import load_model
 from tasks.train_head import train_head
+from tests.support.small_project import changed, quiet
 
 
 def test_the_same_features_params_and_seed_give_the_same_bytes(project, small_params):

@@ -3,16 +3,16 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from small_project import changed, quiet
 
 from regraft.config import Params
 from regraft.errors import InvalidData
-from regraft.features import read_features
+from regraft.features.table import read_features
 from regraft.files import read_json, write_json
-from regraft.manifest import read_manifest
-from regraft.reference import build_reference
-from regraft.registry import Production
+from regraft.photos.manifest import read_manifest
+from regraft.production.registry import Production
+from regraft.production.training_data import build_reference
 from tasks.validate_data import validate_data
+from tests.support.small_project import changed, quiet
 
 
 def test_a_good_folder_passes_and_every_image_is_in_the_manifest(project):
@@ -45,10 +45,10 @@ def test_a_folder_of_broken_images_stops_with_what_to_do(project, small_params):
 
 def test_a_second_run_decodes_nothing_and_writes_the_same_bytes(project, small_params, monkeypatch):
     # A minute later: files that were just written are looked at again, since they may be written once more.
-    monkeypatch.setattr("regraft.scan.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
+    monkeypatch.setattr("regraft.photos.scan.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
     validate_data.function(small_params, quiet)
     before = (project / "build" / "manifest.parquet").read_bytes()
-    monkeypatch.setattr("regraft.inspection.Inspectors.inspect", lambda *_: pytest.fail("a file was decoded"))
+    monkeypatch.setattr("regraft.photos.decoder.Inspectors.inspect", lambda *_: pytest.fail("a file was decoded"))
     validate_data.function(small_params, quiet)
     assert (project / "build" / "manifest.parquet").read_bytes() == before
 

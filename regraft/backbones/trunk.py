@@ -1,0 +1,132 @@
+"""The frozen backbone as one ONNX graph: what fills the store is what ships.
+
+The graph `backbone.onnx` has two outputs, the activations at the cut and the pooled features, so one forward pass fills
+both parts of the store. The exported model is composed of pieces of this very graph.
+"""
+
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from regraft.backbones.catalogue import Backbone
+from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
+from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
+from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
+
+
+@dataclass(frozen=True, slots=True)
+class Trunk:
+    """The frozen backbone, ready to run."""
+
+    runner: Runner
+    path: Path  # of backbone.onnx
+    is_quantised: bool  # whether it computes in int8, and so only nearly what the Keras model does
+    digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
+    image_size: int
+    activation_shape: tuple[int, int, int]  # height, width, channels at the cut
+    feature_dim: int
+
+    @property
+    def engine(self) -> str:
+        """Name and version of what computes."""
+        return self.runner.name
+
+    def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run prepared images through the frozen backbone.
+
+        The backbone is in inference mode, so an image has the same values whatever else is in its batch: exactly on the
+        CPU, up to the order of floating-point sums on a GPU. That is what makes them safe to keep.
+
+        Args:
+            images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.
+            with_activations: whether to return the activations at the cut too.
+
+        Returns:
+            Pooled features, float32, shape (n, feature_dim); and activations at the cut, float32, shape
+            (n, *activation_shape), or None.
+        """
+        if images.dtype != np.uint8 or images.shape[1:] != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"images must be uint8 of shape (n, {self.image_size}, {self.image_size}, 3). "
+                f"Received: {images.dtype} of shape {images.shape}."
+            )
+        return self.runner.run(images, with_activations=with_activations)
+
+
+def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
+    """Return the frozen backbone; its graph is converted from Keras once and kept in `folder`.
+
+    Args:
+        backbone: from `choose_backbone`.
+        folder: where graphs are kept between runs.
+    """
+    engine = choose_engine(backbone.engine)
+    path = _kept(folder / f"{backbone.name}-{_graph_key(backbone)}.onnx", lambda: _build_graph(backbone))
+    if engine == "onnxruntime-int8":
+        from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
+
+        exact = path
+        kept = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
+        path = _kept(kept, lambda: quantised(onnx.load(exact), backbone.image_size))
+    outputs = onnx.load(path).graph.output
+    shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
+    height, width, channels = shapes[ACTIVATIONS][1:]
+    return Trunk(
+        runner=start_runner(engine, backbone, path),
+        path=path,
+        is_quantised=engine == "onnxruntime-int8",
+        digest=sha256_of(path),
+        image_size=backbone.image_size,
+        activation_shape=(height, width, channels),
+        feature_dim=shapes[FEATURES][1],
+    )
+
+
+def _kept(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
+    """Make sure that a graph is at `path`, and return that."""
+    seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
+    if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
+        contents = build().SerializeToString(deterministic=True)
+        with writing(path.parent, len(contents)):
+            write_bytes(path, contents)
+            write_text(seal, sha256_of(path))
+    return path
+
+
+def _quantised_key(exact: Path) -> str:
+    """What decides the bytes of the int8 graph."""
+    facts = {
+        "graph": sha256_of(exact),
+        "source": sha256_of(Path(__file__).parents[1] / "onnx_graphs" / "int8.py"),
+        "versions": [importlib.metadata.version(package) for package in ("onnxruntime", "onnx", "numpy")],
+    }
+    return fingerprint(facts)[:16]
+
+
+def _graph_key(backbone: Backbone) -> str:
+    """What decides the bytes of the graph, short enough for a file's name."""
+    here = Path(__file__).parent
+    sources = [here.parent / "onnx_graphs" / "convert.py", *sorted(here.glob("*.py"))]
+    facts = {
+        "name": backbone.name,
+        "weights": backbone.weights_digest,
+        "preprocessing": backbone.preprocessing,
+        "image_size": backbone.image_size,
+        "cut": backbone.wanted_cut,
+        "sources": [sha256_of(source) for source in sources],
+        "versions": [importlib.metadata.version(package) for package in ("keras", "tf2onnx", "onnx")],
+    }
+    return fingerprint(facts)[:16]
+
+
+def _build_graph(backbone: Backbone) -> onnx.ModelProto:
+    import keras
+
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    converted = convert_keras(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
+    return canonical(with_uint8_input(converted))

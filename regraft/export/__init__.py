@@ -1,0 +1,9 @@
+"""Export: the one ONNX file that ships, composed and compared with Keras, and the file in use.
+
+In: the trained Keras model, the frozen graph, the preparation of photos. Out: model.onnx, raw uint8 RGB of any size to
+probabilities, and a classifier that runs it.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

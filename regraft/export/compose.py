@@ -1,0 +1,192 @@
+"""The file to ship: one ONNX graph from raw uint8 pixels to probabilities, proven on real photos.
+
+It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the converted rest. So the
+head was trained on exactly what the file computes. Only where all layers were trained nothing of that graph is left.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import onnx
+
+from regraft import __version__
+from regraft.backbones.catalogue import Backbone
+from regraft.backbones.runners import ACTIVATIONS, FEATURES
+from regraft.backbones.trunk import Trunk
+from regraft.errors import ExportMismatch
+from regraft.export.classifier import OnnxClassifier
+from regraft.files import replacing
+from regraft.onnx_graphs.convert import canonical, chained, convert_keras, part_of, renamed, with_uint8_input
+from regraft.photos.dataset import Dataset, read_photo
+from regraft.photos.preparation import Preparation
+
+if TYPE_CHECKING:
+    import keras
+
+
+Trained = Literal["head", "top", "all"]  # the head alone, what lies above the cut, or the whole network
+_KERAS_BATCH = 32
+_FROZEN_PART = {True: "int8 weights and activations", False: "float32"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parity:
+    """How closely the ONNX file follows the Keras model, over some photos."""
+
+    images: int
+    largest_difference: float  # of any probability
+    mean_difference: float  # of all probabilities
+    same_top1: float  # share of photos with the same most probable class
+
+
+def build_classifier(
+    model: "keras.Model",
+    backbone: Backbone,
+    trunk: Trunk,
+    preparation: Preparation,
+    class_names: list[str],
+    *,
+    trained: Trained,
+) -> onnx.ModelProto:
+    """Return the graph to ship.
+
+    Input `image`: uint8 RGB, shape (batch, height, width, 3), upright, any size. Output `probabilities`: float32, shape
+    (batch, num_classes).
+
+    Args:
+        model: the whole Keras network, from `finetune.join`.
+        backbone: the frozen network it started from.
+        trunk: its graph.
+        preparation: the preprocessing to build in.
+        class_names: in the order of the outputs.
+        trained: what differs from the backbone as it was. That is converted; what lies before it is taken from the
+            frozen graph.
+    """
+    if trained == "all":
+        converted = convert_keras(model, input_name="prepared", output_names=["probabilities"])
+        parts = [with_uint8_input(converted)]
+    else:
+        rest, source = _rest(model, backbone, trained)
+        frozen = part_of(onnx.load(trunk.path), [source])
+        parts = [frozen, convert_keras(rest, input_name=source, output_names=["probabilities"])]
+    whole = chained([preparation.build_graph(), *parts])
+    outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}
+    whole = renamed(whole, outer)
+    facts = {
+        "regraft_version": __version__,
+        "class_names": json.dumps(class_names, ensure_ascii=False),
+        "input": "image: uint8 RGB, (batch, height, width, 3), any size, upright (apply the EXIF orientation first)",
+        "output": "probabilities: float32, (batch, classes), in the order of class_names",
+        "preprocessing": json.dumps(
+            {
+                "inside_the_graph": True,
+                "crop": "centre square",
+                "crop_fraction": preparation.crop_fraction,
+                "resize": "bilinear, antialiased",
+                "image_size": preparation.image_size,
+            }
+        ),
+        "backbone": backbone.name,
+        "backbone_weights_sha256": backbone.weights_digest,
+        "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
+        "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",
+        "fine_tuned_from": {"head": "nothing: frozen backbone", "top": backbone.cut, "all": "the input"}[trained],
+    }
+    onnx.helper.set_model_props(whole, facts)
+    whole = canonical(whole)
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def reference(
+    model: "keras.Model", backbone: Backbone, trunk: Trunk, *, trained: Trained
+) -> Callable[[np.ndarray], np.ndarray]:
+    """Return what the exported graph has to compute: prepared images, uint8, to probabilities, by Keras.
+
+    That is the whole Keras model; but of a quantised backbone its own frozen graph, and only the trained rest by Keras.
+    """
+    if not trunk.is_quantised or trained == "all":
+        return lambda prepared: model.predict_on_batch(prepared.astype(np.float32))
+    rest, source = _rest(model, backbone, trained)
+
+    def by_parts(prepared: np.ndarray) -> np.ndarray:
+        features, activations = trunk.run(prepared, with_activations=source == ACTIVATIONS)
+        return rest.predict_on_batch(features if activations is None else activations)
+
+    return by_parts
+
+
+def _rest(model: "keras.Model", backbone: Backbone, trained: Literal["head", "top"]) -> tuple["keras.Model", str]:
+    """Return the trained part of the network, and the output of the frozen graph that it takes."""
+    import keras
+
+    border, source = (backbone.cut, ACTIVATIONS) if trained == "top" else (FEATURES, FEATURES)
+    return keras.Model(model.get_layer(border).output, model.output, name="rest"), source
+
+
+def save_if_equal(
+    path: Path,
+    graph: onnx.ModelProto,
+    expected: Callable[[np.ndarray], np.ndarray],
+    dataset: Dataset,
+    raw: Path,
+    preparation: Preparation,
+    *,
+    tolerance: float,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> Parity:
+    """Write the graph to `path` if it computes what is expected; else leave `path` as it is.
+
+    Args:
+        path: of the ONNX file.
+        graph: from `build_classifier`.
+        expected: from `reference`.
+        dataset: real photos to compare on, from the raw file to the probabilities.
+        raw: the data folder.
+        preparation: how Keras is given them.
+        tolerance: the largest difference of any probability that is allowed.
+        workers: threads that decode.
+        on_progress: called with the number of photos done and their total.
+
+    Raises:
+        ExportMismatch: they differ by more, or disagree on a class where the two best are further apart than that.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(graph.SerializeToString(deterministic=True))
+        parity = compare(
+            OnnxClassifier(temporary), expected, dataset, raw, preparation, workers=workers, on_progress=on_progress
+        )
+        if not parity.largest_difference <= tolerance:  # NaN is no agreement
+            raise ExportMismatch(
+                f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
+                f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
+                f"defect of the conversion: please report it with the versions in requirements.lock."
+            )
+    return parity
+
+
+def compare(
+    classifier: OnnxClassifier,
+    expected: Callable[[np.ndarray], np.ndarray],
+    dataset: Dataset,
+    raw: Path,
+    preparation: Preparation,
+    *,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> Parity:
+    """Run the same raw photos through the ONNX file and, prepared as for training, through Keras."""
+    onnx_side = classifier.probabilities_of(dataset, raw, kept=None, workers=workers, on_progress=on_progress)
+    keras_side = []
+    photos = dataset.photos()
+    for start in range(0, len(photos), _KERAS_BATCH):
+        prepared = np.stack([preparation(read_photo(raw, photo)) for photo in photos[start : start + _KERAS_BATCH]])
+        keras_side.append(expected(prepared))
+    difference = np.abs(onnx_side - np.concatenate(keras_side))
+    same = onnx_side.argmax(axis=1) == np.concatenate(keras_side).argmax(axis=1)
+    return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))

@@ -1,0 +1,9 @@
+"""Features: what the frozen backbone says of photos, computed once per view, and what follows from it alone.
+
+In: a data set, views, a trunk and a store. Out: features.arrow, a receipt of what it cost, and checks on the features:
+leaks between splits, labels that are likely wrong, outliers, drift.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

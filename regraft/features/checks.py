@@ -1,0 +1,229 @@
+"""What the frozen features say about the photos, in the words that a person reads: leaks, labels, outliers, drift.
+
+A check of severity `error` stops the run where it is violated, one of severity `warn` is reported, and one that is
+`off` is not made.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regraft.config import CheckFeatures
+from regraft.errors import InvalidData
+from regraft.features.drift import Drift, measure_drift
+from regraft.features.label_errors import label_probabilities, rank_labels
+from regraft.features.neighbours import Embeddings, embed, find_leaks, outlier_distances
+from regraft.features.table import Features
+from regraft.files import replacing
+from regraft.photos.dataset import Dataset
+from regraft.production.training_data import Reference
+
+_LABEL_COLUMNS = ["path", "label", "suggested", "score", "likely"]
+_NAMED = 50  # offenders that a check names; their number is always whole
+_LISTED = 1000  # leaks, likely label errors and outliers that the report lists
+_DIGITS = 4  # of figures: more would change with the last bit of a sum
+
+InProduction = tuple[np.ndarray, np.ndarray]
+
+
+def check(
+    features: Features,
+    dataset: Dataset,
+    settings: CheckFeatures,
+    in_production: InProduction | None,
+    *,
+    compared_with: str,
+    on_progress: Callable[[int, int], None],
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Make the checks that are not off.
+
+    Args:
+        features: of the data set; the unchanged view of each image counts.
+        dataset: where the features come from.
+        settings: severities and thresholds.
+        in_production: features, shape (n, dim), of photos that the model in production was trained on, and of those
+            that are new since, from the same backbone; None where there are none that could be compared.
+        compared_with: a sentence that says which model that is, or why there is nothing.
+        on_progress: called with done and total after each check.
+
+    Returns:
+        reports/embeddings.json, and the images by how little their label is believed: the columns of
+        reports/label_errors.csv, and `row` of the data set.
+
+    Raises:
+        InvalidData: the features are those of another data set.
+    """
+    embeddings = embed(features)
+    if [features.digests[position] for position in embeddings.positions] != dataset.rows.digest.tolist():
+        raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
+    labels, paths = _ranked_labels(embeddings, dataset, settings), dataset.rows.path.tolist()
+    on_progress(1, 4)
+    leaks = _leaks(embeddings, dataset, settings)
+    on_progress(2, 4)
+    outliers = [
+        {"path": paths[row], "label": dataset.rows.class_name.iat[row], "distance": distance}
+        for row, distance in _far_rows(embeddings, settings)
+    ]
+    on_progress(3, 4)
+    drift = measure_drift(*in_production, settings.drift_significance) if in_production else None
+    if in_production and drift is None:
+        compared_with += " Too few photos are new to tell drift from chance."
+    on_progress(4, 4)
+    expectations = [
+        _expect_no_leaks(settings, leaks),
+        _expect_right_labels(settings, labels),
+        _expect_no_outliers(settings, outliers, len(dataset)),
+    ]
+    if drift:
+        expectations.append(_expect_no_drift(settings, drift))
+    expectations = [expectation for expectation in expectations if expectation["severity"] != "off"]
+    report = {
+        "success": all(each["success"] for each in expectations if each["severity"] == "error"),
+        "images": len(dataset),
+        "namespace": features.namespace,
+        "expectations": expectations,
+        "leaks": leaks[:_LISTED],
+        "label_errors": labels.loc[labels.likely, _LABEL_COLUMNS[:4]].head(_LISTED).to_dict("records"),
+        "outliers": outliers[:_LISTED],
+        "compared_with": compared_with,
+        "drift": {name: round(value, _DIGITS) for name, value in asdict(drift).items()} if drift else None,
+    }
+    return report, labels
+
+
+def compared_features(
+    reference: Reference | None, features: Features, compared_with: str
+) -> tuple[InProduction | None, str]:
+    """Return the features of the model in production and of what is new since, and a sentence about it.
+
+    Args:
+        reference: what the model in production was trained on; None if that is not known.
+        features: of the data set.
+        compared_with: the sentence of `find_reference`.
+    """
+    if reference is None:
+        return None, compared_with
+    if reference.namespace != features.namespace:
+        return None, "The model in production has another backbone, so its features cannot be compared with these."
+    known = set(reference.rows.digest)
+    is_new = [view == 0 and digest not in known for view, digest in zip(features.views, features.digests, strict=True)]
+    return (reference.features, features.read(np.flatnonzero(is_new))), compared_with
+
+
+def write_label_errors(path: Path, labels: pd.DataFrame) -> None:
+    """Write the images as CSV, the least believable label first: path, label, suggested, score, likely."""
+    with replacing(path) as temporary:
+        labels[_LABEL_COLUMNS].to_csv(temporary, index=False)
+
+
+def _ranked_labels(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) -> pd.DataFrame:
+    if settings.label_errors == "off":
+        return pd.DataFrame({name: [] for name in ["row", *_LABEL_COLUMNS]}).astype({"row": int, "likely": bool})
+    ranked = rank_labels(label_probabilities(embeddings), embeddings.class_indices)
+    ranked["path"] = dataset.rows.path.to_numpy()[ranked.row]
+    ranked["label"] = dataset.rows.class_name.to_numpy()[ranked.row]
+    ranked["suggested"] = np.array(dataset.class_names, object)[ranked.suggested]
+    ranked["score"] = ranked.score.astype(float).round(_DIGITS)
+    return ranked.sort_values(["score", "path"], kind="stable").reset_index(drop=True)
+
+
+def _leaks(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) -> list[dict[str, Any]]:
+    if settings.leaks == "off":
+        return []
+    paths, splits = dataset.rows.path.tolist(), dataset.rows.split.tolist()
+    return [
+        {
+            "path": paths[row],
+            "split": splits[row],
+            "other_path": paths[other],
+            "other_split": splits[other],
+            "similarity": round(similarity, _DIGITS),
+        }
+        for row, other, similarity in find_leaks(embeddings, settings.min_similarity)
+    ]
+
+
+def _far_rows(embeddings: Embeddings, settings: CheckFeatures) -> list[tuple[int, float]]:
+    if settings.outliers == "off":
+        return []
+    distances = outlier_distances(embeddings).round(_DIGITS)
+    far = np.flatnonzero(distances > settings.outlier_distance)
+    return [(int(row), float(distances[row])) for row in far[np.argsort(-distances[far], kind="stable")]]
+
+
+def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]]) -> dict[str, Any]:
+    return _expectation(
+        "no_leaks",
+        settings.leaks,
+        not leaks,
+        f"no photo in two splits that is nearly the same (similarity {settings.min_similarity:g} or more)",
+        f"{len(leaks)} pair(s)",
+        [
+            f"{leak['path']} ({leak['split']}) is nearly {leak['other_path']} ({leak['other_split']}): "
+            f"{leak['similarity']:.3f}"
+            for leak in leaks
+        ],
+        "Remove one of the two, or give the splits yourself and keep both in one; test figures are too good otherwise.",
+    )
+
+
+def _expect_right_labels(settings: CheckFeatures, labels: pd.DataFrame) -> dict[str, Any]:
+    likely = labels[labels.likely]
+    return _expectation(
+        "right_labels",
+        settings.label_errors,
+        len(likely) <= settings.max_label_errors * len(labels),
+        f"at most {settings.max_label_errors:.1%} of the labels likely wrong",
+        f"{len(likely)} of {len(labels)}",
+        [f"{row.path} is '{row.label}' and looks like '{row.suggested}'" for row in likely.itertuples()],
+        "Look at the photos that label_errors.csv lists first and move those that are wrong to the right class, or "
+        "raise check_features.max_label_errors.",
+    )
+
+
+def _expect_no_outliers(settings: CheckFeatures, outliers: list[dict[str, Any]], images: int) -> dict[str, Any]:
+    return _expectation(
+        "no_outliers",
+        settings.outliers,
+        len(outliers) <= settings.max_outliers * images,
+        f"at most {settings.max_outliers:.1%} of the photos unlike all others",
+        f"{len(outliers)} of {images}",
+        [f"{outlier['path']}: {outlier['distance']:.1f} deviations" for outlier in outliers],
+        "Remove those that do not belong to the data set, add photos like those that do, or raise "
+        "check_features.max_outliers.",
+    )
+
+
+def _expect_no_drift(settings: CheckFeatures, drift: Drift) -> dict[str, Any]:
+    return _expectation(
+        "no_drift",
+        settings.drift,
+        not drift.is_drift,
+        f"new photos like those of the model in production: a stability index of at most "
+        f"{drift.population_stability_limit:.3f}, at most {drift.far_share_limit:.1%} of them far away, a shift of at "
+        f"most {drift.shift_limit:.2f}",
+        f"{drift.population_stability:.3f}, {drift.far_share:.1%} and {drift.shift:.2f} for {drift.new} new photos",
+        [],
+        "Find out what has changed (light, camera, kinds of things); if it is here to stay, set check_features.drift "
+        "to warn and retrain.",
+    )
+
+
+def _expectation(
+    name: str, severity: str, success: bool, expected: str, found: str, offenders: list[str], advice: str
+) -> dict[str, Any]:
+    """One entry of the report, as in reports/validation.json."""
+    return {
+        "name": name,
+        "severity": severity,
+        "success": bool(success),
+        "expected": expected,
+        "found": found,
+        "count": len(offenders),
+        "offenders": offenders[:_NAMED],
+        "advice": advice,
+    }

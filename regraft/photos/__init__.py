@@ -1,0 +1,9 @@
+"""Photos: from files in a data folder to the pixels that a network is given.
+
+In: a folder of labelled photos, whatever else lies in it. Out: a manifest (one row per file), a data set (one row per
+image that is used, with its split), and the views of each image as uint8 RGB arrays.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,16 @@
+from .dataset import Dataset as Dataset
+from .dataset import Photo as Photo
+from .dataset import read_dataset as read_dataset
+from .dataset import write_dataset as write_dataset
+from .duplicates import mark_duplicates as mark_duplicates
+from .images import in_threads as in_threads
+from .images import load_rgb as load_rgb
+from .manifest import build_manifest as build_manifest
+from .manifest import check_folder as check_folder
+from .manifest import read_manifest as read_manifest
+from .manifest import write_manifest as write_manifest
+from .preparation import Preparation as Preparation
+from .splitting import build_dataset as build_dataset
+from .splitting import dataset_report as dataset_report
+from .views import Views as Views
+from .views import choose_views as choose_views

@@ -1,0 +1,92 @@
+"""The data set: one row per image that is used, with its class and its split."""
+
+import hashlib
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from regraft.errors import InvalidData
+from regraft.files import replacing
+from regraft.photos.images import load_rgb
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+COLUMNS = {
+    "digest": "str",  # SHA-256 of the file's bytes
+    "path": "str",  # relative to the data folder
+    "class_name": "str",
+    "class_index": "int32",
+    "split": "str",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """One image of the data set."""
+
+    digest: str  # SHA-256 of the file's bytes
+    path: str  # relative to the data folder
+    class_name: str
+    class_index: int
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The images that are used: `rows` has the columns of `COLUMNS`, ordered by digest."""
+
+    rows: pd.DataFrame
+    class_names: list[str]  # in the order of class_index
+
+    def of(self, *splits: Split) -> "Dataset":
+        """Return the images of some splits only."""
+        return Dataset(self.rows.loc[self.rows.split.isin(splits)].reset_index(drop=True), self.class_names)
+
+    def photos(self) -> list[Photo]:
+        """Return the images one by one, in the order of the rows."""
+        return [Photo(*values) for values in zip(*(self.rows[column].tolist() for column in COLUMNS), strict=True)]
+
+    def head(self, count: int) -> "Dataset":
+        """Return the first `count` images; ordered by digest, they are as good as drawn at random."""
+        return Dataset(self.rows.head(count), self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+def read_photo(raw: Path, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
+    """Return a photo of the data set as uint8 RGB, shape (height, width, 3), upright and not resized.
+
+    Args:
+        raw: the data folder.
+        photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the store.
+        shorter_side: pixels that are enough, as for `load_rgb`; None for all there are.
+
+    Raises:
+        InvalidData: the file is gone, or is not the one that was validated.
+    """
+    path = raw / photo.path
+    try:
+        contents = path.read_bytes()
+    except OSError as error:
+        raise InvalidData(f"{path} cannot be read any more: {error.strerror}. Run again.") from None
+    if hashlib.sha256(contents).hexdigest() != photo.digest:
+        raise InvalidData(f"{path} has changed since it was validated. Run again, and it is seen as new.")
+    return load_rgb(BytesIO(contents), shorter_side=shorter_side)
+
+
+def write_dataset(path: Path, dataset: Dataset) -> None:
+    """Write the data set as Parquet; class names travel in the table's `attrs`."""
+    dataset.rows.attrs = {"class_names": dataset.class_names}
+    with replacing(path) as temporary:
+        dataset.rows.to_parquet(temporary, index=False)
+
+
+def read_dataset(path: Path) -> Dataset:
+    """Return what `write_dataset` wrote."""
+    rows = pd.read_parquet(path)
+    return Dataset(rows, list(rows.attrs["class_names"]))

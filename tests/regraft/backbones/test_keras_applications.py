@@ -1,0 +1,237 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from regraft.backbones import keras_applications
+from regraft.backbones.as_backbone import as_backbone
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.backbones.cut_points import cut_points
+from regraft.backbones.trunk import load_trunk
+from regraft.config import BackboneChoice
+from regraft.errors import InvalidParams, InvalidWeights, RegraftError
+from regraft.onnx_graphs import convert as graphs
+from regraft.training.keras_models import save_model
+
+# Keras' own code with NumPy 2, and of building a MobileNetV3 with its classifier at another size.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:`input_shape` is undefined")
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
+# One of each kind: caffe; gates and arithmetic between layers; tf.
+NAMES = ["VGG16", "MobileNetV3Small", "ResNet50V2"]
+
+
+def choose(name: str, **changes: object) -> Backbone:
+    choice = BackboneChoice(
+        name=name, weights=None, preprocessing="auto", image_size=75, cut="auto", engine="onnxruntime"
+    )
+    return choose_backbone(choice.model_copy(update=changes))
+
+
+def convnext(name: str = "small_convnext") -> keras.Model:
+    """A small ConvNeXt: nested parts, LayerScale, GELU, convolutions in groups."""
+    from keras.src.applications.convnext import ConvNeXt
+
+    keras.utils.set_random_seed(0)
+    network = ConvNeXt(
+        [1, 1, 2, 1], [8, 16, 24, 32], name=name, include_top=False, pooling="avg", input_shape=(64, 64, 3)
+    )
+    for variable in network.weights:
+        if "layer_scale" in variable.path:
+            variable.assign(np.ones(variable.shape))  # 1e-6 would hide everything before it
+    return network
+
+
+@pytest.fixture(autouse=True)
+def in_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in params.yaml are relative to the project's root."""
+    monkeypatch.chdir(tmp_path)
+
+
+# As Keras computes them.
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_network_computes_what_keras_computes_and_so_do_its_two_halves(name, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (1, 75, 75, 3)).astype(np.float32)
+    theirs = getattr(keras.applications, name)(weights=None, include_top=False, pooling="avg", input_shape=(75, 75, 3))
+    theirs.save_weights("a.weights.h5")
+    backbone = choose(name, weights="a.weights.h5")
+    ours = backbone.build()
+    module = __import__(f"keras.applications.{keras_applications.applications()[name].family}", fromlist=["_"])
+    expected = np.asarray(theirs(module.preprocess_input(images.copy()), training=False))
+    features = np.asarray(ours(images, training=False))
+    # float32; a Rescaling multiplies where `preprocess_input` divides.
+    assert features == pytest.approx(expected, rel=1e-3, abs=1e-4 * float(np.abs(expected).max()))
+    cut = ours.get_layer(backbone.cut).output
+    halves = keras.Model(cut, ours.output)(keras.Model(ours.input, cut)(images, training=False), training=False)
+    assert np.array_equal(halves, features)
+
+
+def test_a_network_with_nested_parts_can_be_cut_inside_and_computes_the_same():
+    network = convnext()
+    flat = as_backbone(network, 64, "none", "flat")
+    assert not [layer for layer in flat.layers if isinstance(layer, keras.Model)]
+    assert len(cut_points(flat)) > len(cut_points(network))
+    # float32: the convolution in groups is a depthwise one, and sums in another order.
+    assert np.asarray(flat(IMAGES, training=False)) == pytest.approx(
+        np.asarray(network(IMAGES, training=False)), rel=1e-3, abs=1e-4
+    )
+
+
+def test_layers_have_the_same_names_whatever_was_built_before():
+    first, second = ([layer.name for layer in choose("MobileNetV3Small").build().layers] for _ in range(2))
+    assert "activation_5" in first  # one of those that Keras numbers, otherwise per process
+    assert second == first
+
+
+@pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50V2"])
+def test_random_weights_keep_numbers_in_the_range_of_float16(name):
+    backbone = choose(name, image_size=64)
+    model = backbone.build()
+    outputs = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])(IMAGES, training=False)
+    for values in outputs:
+        assert 0.05 < np.std(values) < 100
+
+
+# As ONNX computes them.
+
+
+@pytest.fixture(scope="module")
+def graph_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where graphs are kept; converting one takes seconds."""
+    return tmp_path_factory.mktemp("graphs")
+
+
+@pytest.fixture(params=["MobileNetV3Small", "convnext.keras"])
+def convertible(request: pytest.FixtureRequest) -> Backbone:
+    """A backbone whose graph may be in `graph_folder`."""
+    if not request.param.endswith(".keras"):
+        return choose(request.param, image_size=64)
+    save_model(Path(request.param), convnext())
+    return choose(request.param, image_size=64, weights="own")
+
+
+def test_the_onnx_graph_computes_what_keras_computes(convertible, graph_folder):
+    backbone = convertible
+    trunk = load_trunk(backbone, graph_folder)
+    features, activations = trunk.run(IMAGES.astype(np.uint8), with_activations=True)
+    model = backbone.build()
+    both = keras.Model(model.input, [model.output, model.get_layer(backbone.cut).output])
+    for ours, theirs in zip((features, activations), both(IMAGES, training=False), strict=True):
+        # float32 through dozens of layers, summed in another order.
+        assert ours == pytest.approx(np.asarray(theirs), rel=1e-3, abs=1e-4 * float(np.abs(theirs).max()))
+
+
+def test_a_network_that_onnx_cannot_express_is_refused_by_the_operation():
+    image = keras.Input((16, 16, 4))
+    grouped = keras.Model(image, layers.Conv2D(4, 3, groups=2)(image), name="grouped")
+    with pytest.raises(RegraftError, match=r"grouped cannot be converted to ONNX: it has StatefulPartitionedCall"):
+        graphs.convert_keras(grouped, input_name="image", output_names=["output"])
+
+
+def test_a_network_with_values_outside_its_weights_is_refused_by_their_name():
+    image = keras.Input((16, 16, 3))
+    normalised = layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0], name="norm")(image)
+    with pytest.raises(RegraftError, match=r"own cannot be converted to ONNX: .*outside its weights \(.*norm"):
+        graphs.convert_keras(keras.Model(image, normalised, name="own"), input_name="image", output_names=["output"])
+
+
+def test_a_backbone_can_be_quantised(convertible, graph_folder):
+    images = IMAGES.astype(np.uint8)
+    expected, found = (
+        load_trunk(replace(convertible, engine=engine), graph_folder).run(images, with_activations=False)[0]
+        for engine in ("onnxruntime", "onnxruntime-int8")
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert 0.9 < np.dot(ours, theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs) < 1 - 1e-6
+
+
+# Weights.
+
+
+def saved(name: str, file: str, **changes: Any) -> keras.Model:
+    """A model of keras.applications with weights of its own, which are in `file`."""
+    settings = {"weights": None, "input_shape": (64, 64, 3)} | changes
+    model = getattr(keras.applications, name)(**settings)
+    if file.endswith(".weights.h5"):
+        model.save_weights(file)
+    else:
+        model.save(file)
+    return model
+
+
+@pytest.mark.parametrize("include_top", [True, False])
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5"])
+def test_a_file_of_the_model_with_or_without_its_classifier_fills_the_network(file, include_top, monkeypatch):
+    theirs = saved("MobileNetV3Small", file, include_top=include_top, classes=5)
+    layer = "expanded_conv_4_project"
+    ours = choose("mobilenet_v3_small", image_size=64, weights=file).build()
+    expected = [theirs.get_layer(name).get_weights()[0] for name in ("conv", layer, "conv_1")]
+    assert all(
+        np.array_equal(ours.get_layer(name).get_weights()[0], value)
+        for name, value in zip(("conv", layer, "conv_1"), expected, strict=True)
+    )
+
+
+def test_a_file_of_another_model_is_refused_by_name():
+    saved("MobileNet", "a.weights.h5", include_top=False)
+    with pytest.raises(
+        InvalidWeights,
+        match=r"backbone\.weights: a\.weights\.h5 does not hold the weights of MobileNetV3Small .*save_weights",
+    ):
+        choose("MobileNetV3Small", image_size=64, weights="a.weights.h5").build()
+
+
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5", "a.pth"])
+def test_a_file_that_is_none_of_keras_is_refused_by_name(file):
+    Path(file).write_bytes(b"anything")
+    with pytest.raises(InvalidWeights, match=rf"{re.escape(file)} does not hold the weights of MobileNetV3Small"):
+        choose("MobileNetV3Small", image_size=64, weights=file).build()
+
+
+def test_weights_that_cannot_be_downloaded_are_an_error_that_says_what_to_do(monkeypatch):
+    import urllib.error
+
+    def offline(*_, **__):
+        raise urllib.error.URLError("Name or service not known")
+
+    monkeypatch.setattr("keras.src.utils.file_utils.urlretrieve", offline)
+    monkeypatch.setenv("KERAS_HOME", str(Path.cwd()))
+    monkeypatch.setattr("keras.src.utils.file_utils.os.path.exists", lambda _: False)
+    with pytest.raises(
+        InvalidWeights,
+        match=r"the ImageNet weights of MobileNetV3Small cannot be downloaded: .*Run once where .*\.weights\.h5.*null",
+    ):
+        choose("MobileNetV3Small", image_size=64, weights="imagenet").build()
+
+
+def test_the_published_normalisation_of_efficientnet_means_the_same_from_a_file():
+    # Keras divides by the square root of the deviations once more, but only when it downloads the file itself.
+    network = keras.applications.EfficientNetB0(weights=None, include_top=False, input_shape=(64, 64, 3))
+    mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)
+    network.get_layer(index=2).set_weights([mean, deviation, np.array(0)])
+    network.save_weights("a.weights.h5")
+    ours = choose("EfficientNetB0", image_size=64, weights="a.weights.h5").build()
+    normalised = keras.Model(ours.input, ours.get_layer("normalization").output)(IMAGES)
+    assert np.asarray(normalised) == pytest.approx((IMAGES / 255 - mean) / deviation, abs=1e-4)
+
+
+def test_an_image_that_is_too_small_is_refused_with_what_keras_says():
+    with pytest.raises(InvalidParams, match=r"backbone\.image_size: 64 does not suit InceptionV3: .*at least 75"):
+        choose("InceptionV3", image_size=64).build()
+
+
+def test_nothing_is_downloaded_before_the_network_is_built():
+    assert choose("VGG16", weights="imagenet").weights_digest.startswith("ImageNet weights of Keras 3.")
+
+
+def test_another_preprocessing_takes_the_place_of_the_backbones_own():
+    backbone = choose("VGG16", image_size=64, preprocessing="tf")
+    assert backbone.preprocessing == "tf"
+    assert isinstance(backbone.build().get_layer("preprocessing"), layers.Rescaling)

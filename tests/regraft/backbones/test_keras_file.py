@@ -1,0 +1,147 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from regraft.backbones.catalogue import Backbone, choose_backbone
+from regraft.config import BackboneChoice
+from regraft.errors import InvalidParams, InvalidWeights
+from regraft.training.keras_models import load_model, save_model
+
+# Keras' own code with NumPy 2.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
+
+
+def choose(name: str, *, image_size: Any = "auto", weights: str = "own") -> Backbone:
+    return choose_backbone(
+        BackboneChoice(
+            name=name, weights=weights, preprocessing="auto", image_size=image_size, cut="auto", engine="onnxruntime"
+        )
+    )
+
+
+@pytest.fixture(autouse=True)
+def in_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths in params.yaml are relative to the project's root."""
+    monkeypatch.chdir(tmp_path)
+
+
+def own(build: Callable[[Any], Any], *, side: int | None = 32, channels: int = 3) -> Backbone:
+    """The backbone that a model file is; `build` makes of its input tensor its output."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((side, side, channels))
+    save_model(Path("mine.keras"), keras.Model(image, build(image)))
+    return choose("mine.keras")
+
+
+def maps(image: Any) -> Any:
+    """Feature maps with eight channels."""
+    return layers.Conv2D(8, 3, activation="relu", name="maps")(image)
+
+
+def features_of(backbone: Backbone) -> np.ndarray:
+    return np.asarray(backbone.build()(IMAGES, training=False))
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda x: x,
+        lambda x: layers.GlobalAveragePooling2D()(x),
+        lambda x: layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)),
+        lambda x: layers.Softmax()(layers.Dense(3)(layers.Dropout(0.5)(layers.Flatten()(x)))),
+        lambda x: layers.Dense(3)(layers.Dense(16, activation="relu")(layers.GlobalAveragePooling2D()(x))),
+    ],
+    ids=["maps", "pooled", "classifier", "flattened", "hidden layer"],
+)
+def test_a_model_file_gives_its_pooled_features_however_it_ends(end):
+    backbone = own(lambda image: end(maps(image)))
+    assert (backbone.name, backbone.image_size, backbone.preprocessing) == ("mine", 32, "none")
+    kernel, bias = load_model(Path("mine.keras")).get_layer("maps").get_weights()
+    by_hand = np.maximum(np.asarray(keras.ops.conv(IMAGES, kernel)) + bias, 0).mean(axis=(1, 2))
+    assert features_of(backbone) == pytest.approx(by_hand, rel=1e-4)
+
+
+def test_a_nested_model_is_taken_apart_and_a_layer_that_is_used_twice_stays_one():
+    inner_image = keras.Input((32, 32, 3))
+    twice = layers.Conv2D(3, 3, padding="same")
+    inner = keras.Model(inner_image, twice(twice(inner_image)))
+    backbone = own(lambda image: maps(inner(image, training=False)))
+    model = backbone.build()
+    expected = np.mean(load_model(Path("mine.keras"))(IMAGES, training=False), axis=(1, 2))
+    assert features_of(backbone) == pytest.approx(expected, rel=1e-5)
+    assert [layer.name for layer in model.layers] == ["image", "conv2d", "maps", "features"]
+
+
+def test_a_sequential_model_of_any_size_takes_the_size_in_params():
+    save_model(Path("mine.keras"), keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.ReLU()]))
+    assert choose("mine.keras", image_size=40).build().input_shape == (None, 40, 40, 3)
+    with pytest.raises(InvalidParams, match=r"mine\.keras takes images of any size\. Expected a number of pixels"):
+        choose("mine.keras")
+
+
+def test_a_model_in_half_precision_computes_in_single():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        backbone = own(maps)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert backbone.build().output.dtype == "float32"
+
+
+@pytest.mark.parametrize(
+    ("build", "settings", "message"),
+    [
+        (lambda image: layers.Dense(3)(layers.Flatten()(image)), {}, r"mine has no feature maps"),
+        (lambda image: [maps(image), layers.Conv2D(4, 1)(image)], {}, r"mine has several outputs\. Expected one"),
+        (maps, {"channels": 1}, r"takes \(None, 32, 32, 1\)\. Expected one input of square RGB images"),
+    ],
+    ids=["no maps", "two outputs", "grey"],
+)
+def test_a_model_that_is_no_image_network_is_refused_with_the_reason(build, settings, message):
+    with pytest.raises(InvalidWeights, match=message):
+        own(build, **settings).build()
+
+
+def test_a_file_with_code_of_its_own_is_refused_and_not_run(tmp_path):
+    image = keras.Input((32, 32, 3))
+    Path("ran").unlink(missing_ok=True)
+    code = layers.Lambda(lambda x: (Path("ran").touch(), x)[1], output_shape=(32, 32, 3))
+    keras.Model(image, maps(code(image))).save("mine.keras")
+    Path("ran").unlink(missing_ok=True)
+    with pytest.raises(InvalidWeights, match=r"mine\.keras cannot be loaded .*must not bring code"):
+        choose("mine.keras").build()
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("absent.keras", {}, InvalidWeights, r"backbone\.name: absent\.keras does not exist"),
+        ("../mine.keras", {}, InvalidParams, r"backbone\.name: expected a path inside the project"),
+        ("/mine.keras", {}, InvalidParams, r"backbone\.name: expected a path inside the project"),
+        ("mine.keras", {"weights": "imagenet"}, InvalidParams, r"backbone\.weights: expected own.*'imagenet'"),
+    ],
+)
+def test_a_setting_that_does_not_suit_a_file_is_refused_by_its_key(name, settings, error, message):
+    own(maps)
+    with pytest.raises(error, match=message):
+        choose(name, **settings)
+
+
+def test_a_file_of_another_image_size_is_refused_with_both():
+    own(maps)
+    with pytest.raises(InvalidParams, match=r"backbone\.image_size: mine\.keras takes 32 pixels.*Received: 64"):
+        choose("mine.keras", image_size=64).build()
+
+
+def test_a_damaged_file_is_refused_by_name():
+    Path("mine.keras").write_bytes(b"PK")
+    with pytest.raises(InvalidWeights, match=r"backbone\.name: mine\.keras cannot be loaded"):
+        choose("mine.keras")

@@ -1,0 +1,72 @@
+import importlib
+
+import numpy as np
+import pytest
+
+from regraft.backbones.keras_applications import FAMILIES, applications
+from regraft.backbones.preprocessing import MODES, preprocessed_input
+from regraft.training.keras_models import load_model, save_model
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
+
+
+def built(mode: str):
+    """A model that only preprocesses."""
+    import keras
+
+    image, preprocessed = preprocessed_input(16, mode)
+    return keras.Model(image, keras.layers.Identity()(preprocessed))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_is_preprocessed_as_keras_does_it(family):
+    theirs = importlib.import_module(f"keras.applications.{family}").preprocess_input
+    # Theirs works in place, so it gets a copy. Differences are those of float32, divided in another order.
+    assert np.asarray(built(FAMILIES[family].preprocessing)(IMAGES)) == pytest.approx(
+        theirs(IMAGES.copy()), rel=1e-6, abs=1e-6
+    )
+
+
+def test_caffe_mode_is_exact():
+    from keras.applications.vgg16 import preprocess_input
+
+    assert np.array_equal(built("caffe")(IMAGES), preprocess_input(IMAGES.copy()))
+
+
+def test_lite_mode_is_what_those_weights_were_trained_with():
+    pixels = np.array([0, 127, 255], np.float32) * np.ones((1, 16, 16, 1), np.float32)
+    assert np.asarray(built("lite")(pixels))[0, 0, 0] == pytest.approx([-127 / 128, 0, 1])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_preprocessing_is_saved_with_the_model_and_loaded_in_safe_mode(mode, tmp_path):
+    save_model(tmp_path / "a.keras", built(mode))
+    assert np.array_equal(load_model(tmp_path / "a.keras")(IMAGES), built(mode)(IMAGES))
+
+
+def test_preprocessing_is_never_trained():
+    assert built("caffe").trainable_weights == []
+
+
+def test_every_classification_model_of_keras_has_a_known_family():
+    import keras
+
+    constructors = {name for name, value in vars(keras.applications).items() if callable(value)}
+    assert len(constructors) > 30
+    assert set(applications()) == constructors
+
+
+# MobileNetV3 says its size, 224, in its documentation only.
+@pytest.mark.parametrize("name", [name for name in applications() if not name.startswith("MobileNetV3")])
+def test_the_image_size_is_the_one_that_keras_gives_as_the_default(name, monkeypatch):
+    import keras
+
+    class Asked(Exception): ...
+
+    def ask(input_shape, default_size, **_):
+        raise Asked(default_size)
+
+    monkeypatch.setattr("keras.src.applications.imagenet_utils.obtain_input_shape", ask)
+    with pytest.raises(Asked) as asked:
+        getattr(keras.applications, name)(weights=None)
+    assert asked.value.args == (applications()[name].image_size,)

@@ -1,0 +1,126 @@
+import errno
+from dataclasses import replace
+
+import keras
+import numpy as np
+import onnx
+import pytest
+
+from regraft.backbones import trunk as module
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.runners import choose_engine
+from regraft.backbones.trunk import load_trunk
+from regraft.config import BackboneChoice
+from regraft.errors import RegraftError
+from regraft.files import sha256_of
+
+
+@pytest.fixture(scope="module")
+def images(photo, preparation) -> np.ndarray:
+    """Five prepared photos."""
+    return np.stack([preparation(photo(seed, 80 + seed, 70)) for seed in range(5)])
+
+
+def test_the_shapes_are_those_of_the_backbone(trunk):
+    assert (trunk.image_size, trunk.activation_shape, trunk.feature_dim) == (64, (2, 2, 192), 1280)
+
+
+def test_the_digest_is_that_of_the_graph(trunk):
+    assert trunk.digest == sha256_of(trunk.path)
+
+
+def test_features_and_activations_are_those_of_the_keras_model(trunk, backbone, images):
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    activations, features = both(images.astype(np.float32), training=False)
+    ours = trunk.run(images, with_activations=True)
+    # float32 through fifty layers, summed in another order by another engine; values are of size one.
+    assert np.allclose(ours[0], features, atol=1e-4)
+    assert np.allclose(ours[1], activations, atol=1e-4)
+
+
+def test_activations_are_not_computed_unless_asked_for(trunk, images):
+    assert trunk.run(images, with_activations=False)[1] is None
+
+
+def test_features_do_not_depend_on_whether_activations_are_asked_for(trunk, images):
+    (alone, _), (together, _) = (trunk.run(images, with_activations=wanted) for wanted in (False, True))
+    assert np.array_equal(alone, together)
+
+
+def test_photos_that_differ_have_different_features(trunk, images):
+    features, _ = trunk.run(images, with_activations=False)
+    assert len(np.unique(features, axis=0)) == len(images)
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [((2, 64, 64, 3), np.float32), ((2, 63, 64, 3), np.uint8), ((2, 64, 64, 1), np.uint8), ((64, 64, 3), np.uint8)],
+)
+def test_images_of_another_kind_are_refused_with_both_kinds(trunk, shape, dtype):
+    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, 64, 64, 3\)\. Received: "):
+        trunk.run(np.zeros(shape, dtype), with_activations=False)
+
+
+def test_the_graph_is_converted_once_and_then_kept(trunk, backbone, monkeypatch):
+    monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("it was converted again"))
+    assert load_trunk(backbone, trunk.path.parent).digest == trunk.digest
+
+
+@pytest.mark.parametrize("change", [{"cut": "block9_add"}, {"image_size": 96}, {"weights": None}])
+def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change):
+    class Converted(Exception): ...
+
+    def convert(_):
+        raise Converted
+
+    monkeypatch.setattr(module, "_build_graph", convert)
+    choice = BackboneChoice(
+        name="efficientnet_lite0",
+        weights="imagenet",
+        preprocessing="auto",
+        image_size=64,
+        cut="block13_add",
+        engine="onnxruntime",
+    ).model_copy(update=change)
+    with pytest.raises(Converted):
+        load_trunk(choose_backbone(choice), trunk.path.parent)
+
+
+def test_the_int8_graph_is_another_graph_with_nearly_the_same_features(trunk, int8_trunk, images):
+    exact, nearly = (one.run(images, with_activations=True) for one in (trunk, int8_trunk))
+    assert (trunk.is_quantised, int8_trunk.is_quantised) == (False, True)
+    assert int8_trunk.digest != trunk.digest
+    for ours, theirs in zip(nearly, exact, strict=True):
+        cosines = [
+            np.dot(a, b) / np.linalg.norm(a) / np.linalg.norm(b)
+            for a, b in zip(ours.reshape(5, -1), theirs.reshape(5, -1), strict=True)
+        ]
+        assert 0.9 < min(cosines) < 1 - 1e-6
+
+
+def test_the_graph_is_quantised_once_and_then_kept(int8_trunk, backbone, monkeypatch):
+    monkeypatch.setattr("regraft.onnx_graphs.int8.quantised", lambda *_: pytest.fail("it was quantised again"))
+    again = load_trunk(replace(backbone, engine="onnxruntime-int8"), int8_trunk.path.parent)
+    assert again.digest == int8_trunk.digest
+
+
+@pytest.mark.parametrize(("wanted", "expected"), [("auto", "onnxruntime"), ("onnxruntime-int8", "onnxruntime-int8")])
+def test_without_a_gpu_auto_is_onnx_runtime(monkeypatch, wanted, expected):
+    monkeypatch.setattr("regraft.backbones.runners._has_gpu", lambda: False)
+    assert choose_engine(wanted) == expected
+
+
+def test_with_a_gpu_auto_is_tensorflow(monkeypatch):
+    monkeypatch.setattr("regraft.backbones.runners._has_gpu", lambda: True)
+    assert choose_engine("auto") == "tensorflow"
+
+
+def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(module, "_build_graph", lambda _: onnx.load(trunk.path))
+    monkeypatch.setattr(module, "write_bytes", refuse)
+    with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
+        load_trunk(backbone, tmp_path / "graphs")

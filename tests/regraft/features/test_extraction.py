@@ -1,0 +1,267 @@
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+from regraft.backbones.catalogue import Backbone
+from regraft.backbones.runners import TensorFlowRunner
+from regraft.backbones.trunk import Trunk
+from regraft.errors import InvalidData
+from regraft.features import extraction
+from regraft.features.extraction import FeatureStore, Receipt, extract_missing, open_feature_store
+from regraft.photos.dataset import Dataset, read_photo
+from regraft.photos.views import Views
+from regraft.store import Namespace
+
+Extract = Callable[..., Receipt]
+
+
+@pytest.fixture
+def few(dataset: Dataset) -> Dataset:
+    """Eight photos, some of each split."""
+    rows = dataset.rows.groupby("split").head(3).head(8)
+    return Dataset(rows.reset_index(drop=True), dataset.class_names)
+
+
+@pytest.fixture
+def extract(raw: Path, views: Views, trunk: Trunk, tmp_path: Path) -> Extract:
+    """A function that runs the extraction on a store of its own, opened anew as by another process."""
+
+    def run(
+        dataset: Dataset,
+        *,
+        count: int = 0,
+        activations: bool = True,
+        raw: Path = raw,
+        trunk: Trunk = trunk,
+        on_progress=lambda *_: None,
+    ):
+        return extract_missing(
+            dataset,
+            raw,
+            replace(views, count=count),
+            trunk,
+            open_feature_store(tmp_path, trunk),
+            with_activations=activations,
+            verify_activations=True,
+            batch_size=3,
+            workers=2,
+            on_progress=on_progress,
+        )
+
+    return run
+
+
+@pytest.fixture
+def opened(trunk: Trunk, tmp_path: Path) -> Callable[[], FeatureStore]:
+    """A function that opens the store that `extract` fills."""
+    return lambda: open_feature_store(tmp_path, trunk)
+
+
+@pytest.fixture
+def keys(views: Views) -> Callable[..., list[bytes]]:
+    """A function that returns the keys of one view of every image."""
+    return lambda dataset, view=0: [views.key(digest, view) for digest in dataset.rows.digest]
+
+
+@pytest.fixture(scope="session")
+def batching(trunk: Trunk, backbone: Backbone) -> Trunk:
+    """The same backbone where one thread makes all forward passes, as on a GPU."""
+    return replace(trunk, runner=TensorFlowRunner(backbone))
+
+
+def test_an_image_has_exactly_the_same_values_whatever_else_is_computed(extract, opened, few, store, keys):
+    extract(few.head(3))
+    extract(few)  # `store` was filled with more images in one go
+    ours, trained_on = opened(), keys(few.of("train", "val"))
+    assert np.array_equal(ours.features.read(keys(few)), store.features.read(keys(few)))
+    assert np.array_equal(ours.activations.read(trained_on), store.activations.read(trained_on))
+
+
+def test_tensorflow_computes_the_same_in_batches(extract, few, batching, store, keys, views, tmp_path):
+    receipt = extract(few, count=1, trunk=batching)
+    theirs = open_feature_store(tmp_path, batching)
+    wanted = [*keys(few), *keys(few.of("train"), 1)]
+    # float32 through fifty layers, summed in another order by another engine; values are of size one.
+    assert np.abs(theirs.features.read(wanted) - store.features.read(wanted)).max() <= 1e-4
+    trained_on = [*keys(few.of("train", "val")), *keys(few.of("train"), 1)]
+    ours = [part.activations.read(trained_on).astype(np.float32) for part in (theirs, store)]
+    # float16 has 11 bits, so a value that lies between two may be rounded to either: 2 ** -10 of its size.
+    assert np.allclose(*ours, rtol=2**-10, atol=1e-4)
+    assert receipt.engine == f"tensorflow {tf.__version__} (CPU)"
+
+
+def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, raw, preparation, trunk, views):
+    photo = dataset.photos()[7]
+    alone, _ = trunk.run(preparation(read_photo(raw, photo))[None], with_activations=False)
+    assert np.array_equal(store.features.read([views.key(photo.digest, 0)]), alone)
+
+
+def test_a_second_run_computes_nothing(extract, few, monkeypatch):
+    first = extract(few)
+    monkeypatch.setattr(Trunk, "run", lambda *_, **__: pytest.fail("a forward pass"))
+    monkeypatch.setattr("regraft.features.extraction.read_photo", lambda *_, **__: pytest.fail("a photo was read"))
+    second = extract(few)
+    assert (first.computed, second.computed, second.from_store) == (8, 0, 8)
+
+
+def test_only_new_images_cost_a_forward_pass(extract, few, monkeypatch):
+    extract(few.head(5))
+    passed, run = [], Trunk.run
+    monkeypatch.setattr(
+        Trunk, "run", lambda self, images, **options: passed.append(len(images)) or run(self, images, **options)
+    )
+    extract(few)
+    assert passed == [1, 1, 1]
+
+
+def test_more_views_cost_forward_passes_for_the_new_ones_only(extract, opened, few, keys):
+    extract(few, count=1)
+    receipt, train = extract(few, count=3), few.of("train")
+    assert receipt.computed == 2 * len(train)
+    assert opened().features.missing([*keys(few), *keys(train, 1), *keys(train, 2), *keys(train, 3)]) == []
+
+
+def test_only_training_images_are_augmented(extract, opened, few, keys):
+    receipt = extract(few, count=1)
+    rest = few.of("val", "test")
+    assert opened().features.missing(keys(rest, 1)) == keys(rest, 1)
+    assert (receipt.views, receipt.rows) == (2, len(few) + len(few.of("train")))
+
+
+def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
+    read, seen = extraction.read_photo, []
+    monkeypatch.setattr(
+        extraction, "read_photo", lambda raw, photo, **how: seen.append(photo.digest) or read(raw, photo, **how)
+    )
+    extract(few, count=3)
+    assert sorted(seen) == sorted(few.rows.digest)
+
+
+def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
+    row = few.of("train").rows.head(1)
+    for splits in (["test", "train"], ["train", "test"]):
+        extract(Dataset(pd.concat([row, row]).assign(split=splits), few.class_names), count=1)
+        assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
+
+
+def test_a_file_that_is_there_twice_is_computed_once(extract, few):
+    twice = Dataset(few.rows.loc[[0, 0, 1]].assign(class_index=[0, 1, 0]), few.class_names)
+    receipt = extract(twice)
+    assert (receipt.images, receipt.computed) == (2, 2)
+
+
+def test_the_receipt_of_a_second_run_says_what_was_saved(extract, few):
+    first, second = extract(few), extract(few)
+    assert 0 < second.seconds_saved <= first.seconds
+    assert (second.seconds, second.images_per_second, second.store_bytes) == (0, None, first.store_bytes)
+
+
+def test_a_receipt_adds_up(extract, few):
+    extract(few.head(3))
+    receipt = extract(few)
+    assert (receipt.rows, receipt.from_store, receipt.computed) == (8, 3, 5)
+    assert receipt.images_per_second == pytest.approx(5 / receipt.seconds)
+
+
+def test_progress_counts_what_has_to_be_computed(extract, few):
+    extract(few.head(3))
+    calls = []
+    extract(few, on_progress=lambda *call: calls.append(call))
+    assert calls == [(done, 5) for done in range(6)]
+
+
+def test_test_images_have_features_and_no_activations(extract, opened, few, keys):
+    extract(few)
+    assert opened().features.missing(keys(few)) == []
+    assert opened().activations.missing(keys(few)) == keys(few.of("test"))
+
+
+def test_without_fine_tuning_no_activations_are_kept(extract, opened, few):
+    extract(few, activations=False)
+    assert len(opened().activations) == 0
+
+
+def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extract, opened, few, keys):
+    extract(few, activations=False)
+    receipt = extract(few)
+    assert receipt.computed == len(few.of("train", "val"))
+    assert opened().activations.missing(keys(few.of("train", "val"))) == []
+
+
+@pytest.mark.parametrize("part", ["features", "activations"])
+def test_a_damaged_shard_is_set_aside_and_its_images_are_computed_again(extract, opened, few, part, keys):
+    extract(few)
+    before = opened().features.read(keys(few))
+    folder = getattr(opened(), part).folder
+    (shard,) = folder.glob("*.arrow")
+    contents = bytearray(shard.read_bytes())
+    contents[len(contents) // 2] ^= 0xFF  # far from the headers, among the values
+    shard.write_bytes(contents)
+    receipt = extract(few)
+    assert receipt.computed == (8 if part == "features" else len(few.of("train", "val")))
+    assert np.array_equal(opened().features.read(keys(few)), before)
+    assert [path.suffix for path in folder.iterdir() if path.stem == shard.stem] == [".damaged"]
+
+
+@pytest.mark.parametrize("last", [1, 2])
+def test_after_a_kill_between_the_two_writes_the_next_run_completes_both(extract, opened, few, monkeypatch, last, keys):
+    class Killed(BaseException): ...
+
+    calls, flush = [], Namespace.flush
+
+    def flush_or_die(self):
+        calls.append(self)
+        if len(calls) == last:
+            raise Killed
+        flush(self)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Namespace, "flush", flush_or_die)
+        with pytest.raises(Killed):
+            extract(few)
+    extract(few)
+    assert opened().features.missing(keys(few)) == []
+    assert opened().activations.missing(keys(few.of("train", "val"))) == []
+
+
+def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(extract, few, raw, photo, tmp_path):
+    copy = shutil.copytree(raw, tmp_path / "raw")
+    path = copy / few.rows.path[2]
+    path.write_bytes(path.read_bytes() + b"\0")
+    with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} has changed since it was validated\. Run again"):
+        extract(few, raw=copy)
+
+
+def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
+    copy = shutil.copytree(raw, tmp_path / "raw")
+    path = copy / few.rows.path[2]
+    path.unlink()
+    with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} cannot be read any more: No such file"):
+        extract(few, raw=copy)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"digest": "other graph"}, {"feature_dim": 640}, {"activation_shape": (2, 2, 112)}],
+    ids=lambda change: next(iter(change)),
+)
+def test_another_backbone_has_a_store_of_its_own(trunk, tmp_path, change):
+    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, replace(trunk, **change)))
+    assert (ours.features.folder, ours.activations.folder) != (theirs.features.folder, theirs.activations.folder)
+
+
+def test_another_engine_has_a_store_of_its_own(trunk, batching, tmp_path):
+    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, batching))
+    assert ours.features.folder != theirs.features.folder
+
+
+def test_the_report_is_rounded_to_milliseconds():
+    report = Receipt(1, 1, 1, 0, 1, 1.23456, 0.81, 0.0, 100, "engine").as_report()
+    assert (report["seconds"], report["images"], report["engine"]) == (1.235, 1, "engine")

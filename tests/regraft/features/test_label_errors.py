@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+from sklearn.linear_model import Ridge
+from sklearn.preprocessing import normalize
+
+from regraft.features import label_errors as module
+from regraft.features.label_errors import label_probabilities, rank_labels
+from regraft.features.neighbours import embed
+from tests.support.points import clouds, write_points
+
+
+@pytest.fixture
+def ranked(tmp_path):
+    """A function that ranks made-up labels."""
+
+    def rank(points: np.ndarray, labels: np.ndarray):
+        return rank_labels(label_probabilities(embed(write_points(tmp_path / "features", points, labels))), labels)
+
+    return rank
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_wrong_label_ranks_first_and_the_right_one_is_suggested(ranked, seed):
+    points, labels = clouds(seed)
+    labels[123] = (labels[123] + 1) % 3
+    first = ranked(points, labels).iloc[0]
+    assert (first.row, first.suggested, first.likely) == (123, (labels[123] - 1) % 3, True)
+    assert first.score < 0.01
+
+
+def test_most_flipped_labels_are_among_the_likely_errors(ranked):
+    points, labels = clouds(0)
+    flipped = np.random.default_rng(0).choice(300, 12, replace=False)
+    labels[flipped] = (labels[flipped] + 1) % 3
+    table = ranked(points, labels)
+    assert set(table.row[:12]) == set(flipped)
+    likely = set(table.row[table.likely])
+    assert likely <= set(flipped)
+    assert len(likely) >= 10
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_label_of_a_clean_set_is_a_likely_error(ranked, seed):
+    assert not ranked(*clouds(seed)).likely.any()
+
+
+def test_every_output_is_that_of_a_regression_without_the_image(tmp_path):
+    points, labels = clouds(0, images=30)
+    embeddings = embed(write_points(tmp_path / "features", points, labels))
+    ridge = 0.7
+    outputs = module._regression(embeddings, labels).left_out(
+        embeddings.read(np.arange(30)), labels, np.array([ridge], np.float32)
+    )[0]
+    unit, targets = normalize(points).astype(float), np.eye(3)[labels]
+    for row in (0, 17, 29):
+        others = np.arange(30) != row
+        without = Ridge(alpha=ridge).fit(unit[others] - unit.mean(axis=0), targets[others])
+        wanted = without.predict(unit[[row]] - unit.mean(axis=0))[0]
+        assert np.allclose(outputs[row], wanted, atol=1e-4)  # float32
+
+
+def test_probabilities_add_up_to_one(tmp_path):
+    points, labels = clouds(0)
+    probabilities = label_probabilities(embed(write_points(tmp_path / "features", points, labels)))
+    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+
+
+def test_the_score_is_a_probability_that_holds(ranked):
+    points, labels = clouds(0, images=3000)
+    points += np.random.default_rng(9).normal(0, 2, points.shape).astype(np.float32)  # so that classes overlap
+    scores = ranked(points, labels).score
+    assert scores.mean() < 0.95
+    # The mean probability of the labels, and how often the most probable class is the label, agree.
+    confident = scores > 0.5
+    assert scores.mean() == pytest.approx(confident.mean(), abs=0.1)
+
+
+def test_the_order_of_the_images_does_not_matter(ranked):
+    points, labels = clouds(0)
+    labels[5] = 1
+    order = np.random.default_rng(0).permutation(300)
+    scores = ranked(points, labels).set_index("row").score
+    shuffled = ranked(points[order], labels[order]).set_index("row").score
+    assert np.allclose(shuffled.sort_index(), scores.loc[order], atol=1e-4)
+
+
+def test_a_class_of_one_image_is_not_judged_and_never_suggested(ranked):
+    points, labels = clouds(0)
+    labels[7] = 3
+    table = ranked(points, labels)
+    assert len(table) == 299
+    assert 7 not in set(table.row)
+    assert 3 not in set(table.suggested)
+    assert not table.likely.any()
+
+
+def test_features_that_say_nothing_make_no_label_likely_wrong(ranked):
+    labels = np.arange(60) % 3
+    assert not ranked(np.ones((60, 8), np.float32), labels).likely.any()
+    noise = np.random.default_rng(0).uniform(0, 1, (300, 48)).astype(np.float32)
+    assert ranked(noise, np.arange(300) % 3).likely.mean() < 0.1
+
+
+@pytest.mark.parametrize("labels", [[0, 1], [0, 0], [0, 0, 1, 1]])
+def test_a_few_images_are_ranked_too(ranked, labels):
+    table = ranked(clouds(0)[0][: len(labels)], np.array(labels))
+    assert np.isfinite(table.score).all()
+    assert len(table) == (0 if labels == [0, 1] else len(labels))

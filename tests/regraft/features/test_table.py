@@ -1,0 +1,73 @@
+import os
+
+import numpy as np
+import pytest
+
+from regraft.features import table as module
+from regraft.features.table import read_features, write_features
+
+
+def test_features_come_back_view_by_view_in_the_order_of_the_data_set(features, dataset):
+    assert features.digests == [*dataset.rows.digest, *dataset.of("train").rows.digest]
+    assert list(features.views) == [0] * len(dataset) + [1] * len(dataset.of("train"))
+
+
+def test_features_are_those_of_their_view(features, store, views):
+    keys = [views.key(digest, view) for digest, view in zip(features.digests, features.views.tolist(), strict=True)]
+    assert np.array_equal(features.read(np.arange(len(keys))), store.features.read(keys))
+
+
+def test_features_carry_the_name_of_the_store_they_come_from(features, store):
+    assert features.namespace == store.features.folder.name
+
+
+def test_rows_are_read_in_the_order_that_is_asked_for(features):
+    every = features.read(np.arange(len(features.digests)))
+    positions = np.array([5, 6, 7, 3, 3, 50, 0])
+    assert np.array_equal(features.read(positions), every[positions])
+    assert features.read(positions[:0]).shape == (0, 1280)
+
+
+def test_a_file_that_was_cut_off_since_is_refused(dataset, store, views, tmp_path):
+    path = tmp_path / "features.arrow"
+    write_features(path, store.features, dataset, views)
+    opened = read_features(path)
+    os.truncate(path, path.stat().st_size // 2)
+    with pytest.raises(OSError, match=r"features\.arrow is shorter than when it was opened\. Run again"):
+        opened.read(np.arange(len(opened.digests)))
+
+
+def test_labels_and_splits_come_back(features, dataset):
+    train = dataset.of("train").rows
+    assert list(features.splits) == [*dataset.rows.split, *train.split]
+    assert list(features.class_indices) == [*dataset.rows.class_index, *train.class_index]
+    assert features.class_names == dataset.class_names
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 36), ("val", 9), ("test", 9)])
+def test_a_split_has_its_own_rows_only(features, dataset, split, count):
+    values, class_indices = features.of(split)
+    assert values.shape == (count, 1280)
+    assert list(class_indices) == list(dataset.of(split).rows.class_index) * (2 if split == "train" else 1)
+
+
+def test_a_file_of_many_parts_is_read_as_one(features, dataset, store, views, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_WRITE_ROWS", 7)
+    write_features(tmp_path / "features.arrow", store.features, dataset, views)
+    every = np.arange(len(features.digests))
+    assert np.array_equal(read_features(tmp_path / "features.arrow").read(every), features.read(every))
+
+
+def test_equal_features_give_equal_bytes(dataset, store, views, tmp_path):
+    for name in ("one", "two"):
+        write_features(tmp_path / name, store.features, dataset, views)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, store, views, tmp_path):
+    path = tmp_path / "features.arrow"
+    path.write_text("old")
+    stranger = dataset.rows.assign(digest=dataset.rows.digest.where(dataset.rows.index != 5, "0" * 64))
+    with pytest.raises(KeyError):
+        write_features(path, store.features, type(dataset)(stranger, dataset.class_names), views)
+    assert path.read_text() == "old"

@@ -1,0 +1,217 @@
+import hashlib
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from regraft.errors import InvalidData
+from regraft.files import sha256_of
+from regraft.photos.dataset import Dataset, Photo, read_dataset, read_photo, write_dataset
+from regraft.photos.splitting import build_dataset, dataset_report, split_of, split_table
+
+SHARES = {"val_share": 0.25, "test_share": 0.25}
+
+
+def digest(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def row(number: int, label: str, split: str | None = None, verdict: str = "use") -> dict[str, object]:
+    return {
+        "digest": digest(number),
+        "path": f"{label}/{number}.png",
+        "label": label,
+        "split": split,
+        "verdict": verdict,
+        "group": digest(number) if verdict == "use" else None,
+    }
+
+
+def given(*classes: str) -> list[dict[str, object]]:
+    """Two images of each class in each split, as a user gives them."""
+    places = [(name, split) for name in classes for split in ("train", "val", "test") for _ in range(2)]
+    return [row(number, *place) for number, place in enumerate(places)]
+
+
+def build(rows: list[dict[str, object]]) -> Dataset:
+    manifest = pd.DataFrame(rows).astype({"split": "str"})
+    return build_dataset(manifest, **SHARES)
+
+
+def refusal(rows: list[dict[str, object]]) -> str:
+    with pytest.raises(InvalidData) as error:
+        build(rows)
+    return str(error.value)
+
+
+def test_classes_are_numbered_in_alphabetical_order():
+    dataset = build(given("dog", "Äpfel", "cat"))
+    assert dataset.class_names == ["cat", "dog", "Äpfel"]
+    assert all(dataset.class_names[row.class_index] == row.class_name for row in dataset.rows.itertuples())
+
+
+def test_a_split_that_the_user_gave_is_kept():
+    rows = given("cat", "dog")
+    splits = build(rows).rows.set_index("digest").split
+    assert splits.to_dict() == {row["digest"]: row["split"] for row in rows}
+
+
+def test_an_image_without_a_split_is_placed_by_its_content():
+    splits = build([row(number, "cd"[number % 2]) for number in range(80)]).rows.set_index("digest").split
+    assert splits.to_dict() == {digest(number): split_of(digest(number), **SHARES) for number in range(80)}
+
+
+@pytest.mark.parametrize("absent", ["val", "test"])
+def test_a_split_that_the_user_did_not_give_is_taken_from_train(absent):
+    rows = [row(number, "cd"[number % 2], "train") for number in range(80)]
+    there = "test" if absent == "val" else "val"
+    rows += [row(1000 + number, "cd"[number % 2], there) for number in range(10)]
+    splits = build(rows).rows.set_index("digest").split
+    assert set(splits) == {"train", "val", "test"}
+    assert set(splits[[digest(1000 + number) for number in range(10)]]) == {there}
+
+
+def test_other_images_do_not_move_an_image():
+    rows = [row(number, "cd"[number % 2]) for number in range(120)]
+    before, after = (build(part).rows.set_index("digest").split for part in (rows[:80], rows))
+    assert after[before.index].equals(before)
+
+
+def test_rows_do_not_depend_on_the_order_of_the_manifest():
+    rows = given("cat", "dog")
+    pd.testing.assert_frame_equal(build(rows).rows, build(rows[::-1]).rows)
+
+
+@pytest.mark.parametrize("verdict", ["quarantine", "ignore"])
+def test_only_usable_images_are_taken(verdict):
+    assert len(build([*given("cat", "dog"), row(99, "cat", "train", verdict)])) == 12
+
+
+def test_copies_under_one_label_count_once():
+    rows = given("cat", "dog")
+    assert len(build([*rows, {**rows[0], "path": "cat/copy.png"}])) == len(rows)
+
+
+def test_a_file_under_two_labels_is_in_one_split():
+    rows = [row(number, "cd"[number % 2]) for number in range(80)]
+    both = build([*rows, *({**row, "label": "e"} for row in rows)])
+    assert (both.rows.groupby("digest").split.nunique() == 1).all()
+
+
+def test_one_class_alone_is_refused_by_name():
+    assert re.search(r"at least two classes are needed.*Found 1: cat\. Add a folder", refusal(given("cat")))
+
+
+def test_no_usable_image_is_refused_in_words():
+    broken = [{**row, "verdict": "quarantine"} for row in given("cat", "dog")]
+    assert re.search(r"at least two classes.*Found 0: no usable image at all\. Add a folder", refusal(broken))
+
+
+def without(class_name: str, split: str) -> list[dict[str, object]]:
+    return [row for row in given("cat", "dog") if (row["label"], row["split"]) != (class_name, split)]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_class_may_be_missing_in_val_or_test(split):
+    assert split_table(build(without("dog", split))).loc["dog", split] == 0
+
+
+def test_a_class_that_is_missing_in_test_is_named_in_the_report():
+    rows = without("dog", "test")
+    assert dataset_report("splits", pd.DataFrame(rows), build(rows))["not_in_test"] == ["dog"]
+
+
+def test_a_class_without_training_images_is_refused_with_the_folder_to_fill():
+    assert re.search(
+        r"every class needs images to train on\. 1 class\(es\) have none in train: 'dog' \(4 image\(s\)\)\. "
+        r"Add images of these classes to the train folder",
+        refusal(without("dog", "train")),
+    )
+
+
+def test_a_class_whose_few_images_are_all_held_back_is_refused():
+    held_back = [number for number in range(1000, 1100) if split_of(digest(number), **SHARES) == "test"][:2]
+    message = refusal([*(row(number, "cat") for number in range(60)), *(row(number, "dog") for number in held_back)])
+    assert re.search(r"1 class\(es\) have none in train: 'dog' \(2 image\(s\)\)\. Add images of these classes", message)
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_split_without_any_image_is_refused_with_the_share_to_raise(split):
+    trained_on = [number for number in range(100) if split_of(digest(number), **SHARES) == "train"]
+    there = row(1000, "c", "test" if split == "val" else "val")
+    message = refusal([*(row(number, "cd"[number % 2]) for number in trained_on), there])
+    assert re.search(
+        rf"{split} has no image, out of \d+\. Add images, raise preprocess\.{split}_share, or give", message
+    )
+
+
+def test_of_many_classes_without_training_images_ten_are_named_and_all_counted():
+    message = refusal([row(number, f"class {number}") for number in range(200)])
+    count = sum(split_of(digest(number), **SHARES) != "train" for number in range(200))
+    assert (len(re.findall("'class ", message)), f"{count} class(es)" in message) == (10, True)
+
+
+def test_the_data_set_comes_back_as_it_was_written(tmp_path):
+    dataset = build(given("cat", "Äpfel, grün"))
+    write_dataset(tmp_path / "dataset.parquet", dataset)
+    again = read_dataset(tmp_path / "dataset.parquet")
+    assert again.class_names == dataset.class_names
+    pd.testing.assert_frame_equal(again.rows, dataset.rows)
+
+
+def test_equal_data_sets_give_equal_bytes(tmp_path):
+    for name in ("one", "two"):
+        write_dataset(tmp_path / name, build(given("cat", "dog")))
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+def test_a_part_keeps_the_numbers_of_classes():
+    part = build(given("cat", "dog")).of("train", "val").head(3)
+    assert (len(part), part.class_names, "test" in set(part.rows.split)) == (3, ["cat", "dog"], False)
+
+
+def test_photos_are_the_rows_one_by_one():
+    photos = build(given("cat", "dog")).photos()
+    rows = build(given("cat", "dog")).rows
+    assert [(photo.digest, photo.path, photo.class_name, photo.class_index, photo.split) for photo in photos] == [
+        tuple(row) for row in rows[["digest", "path", "class_name", "class_index", "split"]].itertuples(index=False)
+    ]
+
+
+def test_the_split_table_counts_every_image_once():
+    table = split_table(build(given("cat", "dog")))
+    assert table.to_dict("index") == {name: {"train": 2, "val": 2, "test": 2} for name in ("cat", "dog")}
+
+
+def test_the_report_says_where_every_image_went():
+    rows = given("cat", "dog")
+    rows.append({**rows[0], "path": "cat/copy.png"})
+    report = dataset_report("splits", pd.DataFrame(rows), build(rows))
+    assert (report["images"], report["copies_left_out"], report["splits"]) == (12, 1, {"train": 4, "val": 4, "test": 4})
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Photo:
+    """A PNG file of one colour, as the data set knows it."""
+    Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "a.png")
+    return Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train")
+
+
+def test_a_photo_is_read_as_rgb(picture, tmp_path):
+    rgb = read_photo(tmp_path, picture)
+    assert np.array_equal(rgb, np.full((4, 6, 3), (1, 2, 3), np.uint8))
+
+
+def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(picture, tmp_path):
+    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
+    with pytest.raises(InvalidData, match=r".*a\.png has changed since it was validated\. Run again"):
+        read_photo(tmp_path, picture)
+
+
+def test_a_photo_that_is_gone_is_refused_by_name(picture, tmp_path):
+    (tmp_path / "a.png").unlink()
+    with pytest.raises(InvalidData, match=r"a\.png cannot be read any more: No such file or directory\. Run again"):
+        read_photo(tmp_path, picture)

@@ -1,0 +1,131 @@
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from regraft.photos.decoder import Inspectors, inspect
+from regraft.photos.manifest import build_manifest
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """A small file that takes a second to decode."""
+    path = tmp_path / "large.png"
+    Image.new("RGB", (12_000, 12_000)).save(path)
+    return path
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    path = tmp_path / "small.png"
+    Image.new("RGB", (30, 20), (9, 80, 7)).save(path)
+    return path
+
+
+@pytest.fixture
+def pipe(tmp_path: Path) -> Path:
+    """What opens it waits for ever."""
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    return path
+
+
+def inspectors_running() -> list[psutil.Process]:
+    """The processes that inspect; other tests may have left processes of other kinds."""
+    found = []
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has just ended
+            found += [child] if "regraft.photos.decoder" in child.cmdline() else []
+    return found
+
+
+def kill_inspector(with_signal: signal.Signals) -> threading.Thread:
+    """Kill the process that inspects, once there is one."""
+
+    def wait_and_kill() -> None:
+        while not (found := inspectors_running()):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        found[0].send_signal(with_signal)
+
+    thread = threading.Thread(target=wait_and_kill)
+    thread.start()
+    return thread
+
+
+def test_a_process_finds_out_what_the_function_does(small, tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no image")
+    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+        assert [inspectors.inspect(path) for path in (small, broken)] == [
+            inspect(path, max_pixels=10**6) for path in (small, broken)
+        ]
+
+
+def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_is_inspected(large, small):
+    with Inspectors(max_pixels=10**9, max_seconds=0.2) as inspectors:
+        with pytest.raises(TimeoutError, match=r"longer than 0\.2 s \(validate_data\.max_seconds\)"):
+            inspectors.inspect(large)
+        assert inspectors.inspect(small).problem is None
+
+
+def test_a_slow_file_is_quarantined_with_the_limit(large, tmp_path):
+    folder = tmp_path / "raw" / "cat"
+    folder.mkdir(parents=True)
+    large.rename(folder / "large.png")
+    _, manifest = build_manifest(
+        tmp_path / "raw", max_pixels=10**9, max_seconds=0.2, workers=1, on_progress=lambda *_: None
+    )
+    assert manifest.verdict.tolist() == ["quarantine"]
+    assert "decoding takes longer than 0.2 s" in manifest.reason[0]
+
+
+def test_a_crash_of_the_decoder_is_told_and_the_next_file_is_inspected(pipe, small):
+    with Inspectors(max_pixels=10**6, max_seconds=60) as inspectors:
+        killer = kill_inspector(signal.SIGSEGV)
+        with pytest.raises(OSError, match=r"crashed on it \(SIGSEGV\)"):
+            inspectors.inspect(pipe)
+        killer.join()
+        assert inspectors.inspect(small).width == 30
+
+
+def test_a_process_that_died_while_it_was_idle_is_replaced(small):
+    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+        inspectors.inspect(small)
+        (process,) = inspectors_running()
+        process.kill()
+        process.wait()
+        assert inspectors.inspect(small).width == 30
+
+
+def test_a_failure_of_the_machine_is_an_error_as_in_the_function(tmp_path):
+    with Inspectors(max_pixels=100, max_seconds=20) as inspectors, pytest.raises(FileNotFoundError):
+        inspectors.inspect(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", 'a"b\\c.png', "ä ö.png"])
+def test_any_name_reaches_the_process(small, tmp_path, name):
+    small.rename(tmp_path / name)
+    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+        assert inspectors.inspect(tmp_path / name).width == 30
+
+
+def test_no_process_stays_behind_and_there_are_no_more_than_threads(small):
+    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(inspectors.inspect, [small] * 40))
+        assert len(inspectors_running()) <= 2
+    assert inspectors_running() == []
+
+
+def test_a_process_that_cannot_start_is_no_fault_of_the_files(small, monkeypatch):
+    monkeypatch.setattr("sys.executable", "/bin/false")
+    with Inspectors(max_pixels=100, max_seconds=20) as inspectors, pytest.raises(RuntimeError, match="status 1"):
+        inspectors.inspect(small)

@@ -1,0 +1,198 @@
+import hashlib
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from regraft.photos.duplicates import mark_duplicates, near_components
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset, dataset_report
+
+
+def digest(number: int) -> str:
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def flipped(phash: str, *positions: int) -> str:
+    value = int(phash, 16)
+    for position in positions:
+        value ^= 1 << position
+    return f"{value:064x}"
+
+
+def row(number: int, label: str, *, of: int | None = None, phash: str | None = None) -> dict[str, object]:
+    """A row of a manifest; `of` is the number of the file whose copy it is."""
+    content = number if of is None else of
+    return {
+        "path": f"{label}/{number}.png",
+        "label": label,
+        "split": None,
+        "verdict": "use",
+        "reason": None,
+        "digest": digest(content),
+        "phash": phash or digest(1000 + content),
+        "group": None,
+        "conflict": False,
+    }
+
+
+def marked(
+    *rows: dict[str, object], distance: int | None = 8, on_label_conflict: Literal["drop", "keep", "error"] = "drop"
+) -> pd.DataFrame:
+    table = pd.DataFrame(rows).astype({"reason": "str", "group": "str", "split": "str"})
+    return mark_duplicates(table, max_hash_distance=distance, on_label_conflict=on_label_conflict).set_index("path")
+
+
+# Groups.
+
+
+def test_photos_that_have_nothing_in_common_are_groups_of_their_own():
+    table = marked(row(1, "a"), row(2, "a"), row(3, "b"))
+    assert table.group.tolist() == table.digest.tolist()
+
+
+def test_copies_share_a_group():
+    assert marked(row(1, "a"), row(2, "a", of=1)).group.nunique() == 1
+
+
+@pytest.mark.parametrize(("bits", "groups"), [(8, 1), (9, 2)])
+def test_near_duplicates_share_a_group_up_to_the_distance(bits, groups):
+    phash = digest(7)
+    near = flipped(phash, *range(0, 252, 28)[:bits])
+    table = marked(row(1, "a", phash=phash), row(2, "b", phash=near))
+    assert table.group.nunique() == groups
+
+
+def test_a_chain_of_near_duplicates_is_one_group():
+    phashes = [flipped(digest(7), *range(5 * step)) for step in range(4)]
+    assert marked(*(row(number, "a", phash=phash) for number, phash in enumerate(phashes))).group.nunique() == 1
+
+
+def test_without_a_distance_only_copies_are_grouped():
+    phash = digest(7)
+    table = marked(row(1, "a", phash=phash), row(2, "a", phash=phash), row(3, "a", of=1, phash=phash), distance=None)
+    assert table.group.nunique() == 2
+
+
+def test_photos_without_a_hash_are_not_near_each_other():
+    rows = [row(1, "a") | {"phash": None}, row(2, "a") | {"phash": None}]
+    assert marked(*rows).group.nunique() == 2
+
+
+def test_a_group_does_not_depend_on_the_order_of_its_photos():
+    phash = digest(7)
+    rows = [row(number, "a", phash=flipped(phash, number)) for number in range(9)]
+    assert set(marked(*rows).group) == set(marked(*rows[::-1]).group)
+
+
+def test_what_is_not_used_has_no_group():
+    assert marked(row(1, "a") | {"verdict": "quarantine"}, row(2, "a")).group.isna().tolist() == [True, False]
+
+
+def test_groups_are_in_the_splits_in_the_shares_of_single_photos():
+    # The smallest digest of a group would put most groups into test, whose share begins at 0.
+    rows = []
+    for number in range(3000):
+        phash = digest(10**6 + number // 10)
+        rows.append(row(number, "ab"[number // 10 % 2], phash=phash))
+    table = marked(*rows, distance=0).reset_index()
+    dataset = build_dataset(table, val_share=0.2, test_share=0.2)
+    assert dataset.rows.split.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.07)
+    assert dataset.rows.split.value_counts(normalize=True)["val"] == pytest.approx(0.2, abs=0.07)
+
+
+def linked(hashes: np.ndarray, distance: int) -> list[set[int]]:
+    """Every group by brute force."""
+    from scipy.sparse.csgraph import connected_components
+
+    bits = np.unpackbits(hashes, axis=1)
+    near = (bits[:, None] != bits[None]).sum(axis=2) <= distance
+    return groups_of(connected_components(near, directed=False)[1])
+
+
+def groups_of(component: np.ndarray) -> list[set[int]]:
+    return sorted((set(np.flatnonzero(component == number).tolist()) for number in set(component)), key=min)
+
+
+@pytest.mark.parametrize("distance", [0, 1, 7, 20, 32])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_groups_are_those_of_comparing_every_pair(distance, seed):
+    random = np.random.default_rng(seed)
+    centres = random.integers(0, 256, (40, 32), np.uint8)
+    bits = np.unpackbits(centres[random.integers(0, 40, 200)], axis=1)
+    noise = random.random(bits.shape) < distance / 600
+    hashes = np.packbits(bits ^ noise, axis=1)
+    assert groups_of(near_components(hashes, distance)) == linked(hashes, distance)
+
+
+def test_thousands_of_pictures_of_one_scene_are_one_group():
+    random = np.random.default_rng(1)
+    bits = np.repeat(np.unpackbits(random.integers(0, 256, (1, 32), np.uint8), axis=1), 5000, axis=0)
+    hashes = np.packbits(bits ^ (random.random(bits.shape) < 0.02), axis=1)
+    assert set(near_components(hashes, 20)) == {0}
+
+
+# One file under two labels.
+
+
+def test_dropped_conflicts_are_quarantined_with_the_other_paths():
+    table = marked(row(1, "a"), row(2, "b", of=1), row(3, "b"))
+    assert table.verdict.to_dict() == {"a/1.png": "quarantine", "b/2.png": "quarantine", "b/3.png": "use"}
+    assert table.reason["a/1.png"] == ("the same file stands under another label: b/2.png; remove the wrong one")
+
+
+@pytest.mark.parametrize("choice", ["keep", "error"])
+def test_conflicts_that_are_not_dropped_are_used_and_marked(choice):
+    table = marked(row(1, "a"), row(2, "b", of=1), row(3, "b"), on_label_conflict=choice)
+    assert set(table.verdict) == {"use"}
+    assert table.conflict.tolist() == [True, True, False]
+
+
+def test_copies_under_one_label_are_no_conflict():
+    assert not marked(row(1, "a"), row(2, "a", of=1)).conflict.any()
+
+
+# The whole way from the folder.
+
+
+def test_an_edited_copy_is_found_and_stays_in_the_split_of_the_photo(photo, tmp_path):
+    for number in range(30):
+        folder = tmp_path / ("cat" if number % 2 else "dog")
+        folder.mkdir(exist_ok=True)
+        detail = np.random.default_rng(number).normal(0, 40, (30, 40, 3)).repeat(5, axis=0).repeat(5, axis=1)
+        image = Image.fromarray((photo(number, 200, 150) + detail).clip(0, 255).astype(np.uint8))
+        image.save(folder / f"{number}.png")
+        image.resize((160, 120)).save(folder / f"{number}-small.jpg", quality=60)
+    _, manifest = build_manifest(tmp_path, max_pixels=10**6, max_seconds=20, workers=2, on_progress=lambda *_: None)
+    manifest = mark_duplicates(manifest, max_hash_distance=20, on_label_conflict="drop")
+    dataset = build_dataset(manifest, val_share=0.3, test_share=0.3)
+    assert manifest.group.nunique() == 30
+    assert (dataset.rows.groupby(dataset.rows.path.str.extract(r"/(\d+)")[0]).split.nunique() == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("splits", "left"), [(("train", "test"), "test"), (("train", "val"), "val"), (("val", "test"), "test")]
+)
+def test_of_near_duplicates_in_two_given_splits_the_one_that_is_tested_stays(splits, left):
+    phash = digest(7)
+    pair = [row(number, "a", phash=phash) | {"split": split} for number, split in enumerate(splits)]
+    others = [
+        row(10 + 10 * position + number, "ab"[number % 2]) | {"split": split}
+        for position, split in enumerate(("train", "val", "test"))
+        for number in range(4)
+    ]
+    dataset = build_dataset(marked(*pair, *others).reset_index(), val_share=0.2, test_share=0.2)
+    assert dataset.rows.split[dataset.rows.path.isin(["a/0.png", "a/1.png"])].tolist() == [left]
+
+
+def test_near_duplicates_that_are_left_out_are_named_in_the_report():
+    pair = [row(number, "a", phash=digest(7)) | {"split": split} for number, split in enumerate(("train", "test"))]
+    others = [
+        row(10 + number, "ab"[number % 2]) | {"split": split}
+        for number, split in enumerate(("train", "train", "val", "val", "test", "test"))
+    ]
+    table = marked(*pair, *others, row(99, "b", of=11) | {"split": "train"}).reset_index()
+    report = dataset_report("splits", table, build_dataset(table, val_share=0.2, test_share=0.2))
+    assert (report["near_duplicates_left_out"], report["copies_left_out"]) == (["a/0.png"], 1)

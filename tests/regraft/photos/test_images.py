@@ -1,0 +1,280 @@
+import errno
+import io
+import os
+import re
+import threading
+from pathlib import Path
+
+import numpy as np
+import PIL.EpsImagePlugin
+import pytest
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
+
+from regraft.photos.decoder import inspect
+from regraft.photos.images import in_threads, is_suffix_of, load_rgb, looks_like_an_image
+
+ORIENTATION = 0x0112
+# How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
+STORED = {
+    1: lambda upright: upright,
+    2: np.fliplr,
+    3: lambda upright: np.rot90(upright, 2),
+    4: np.flipud,
+    5: lambda upright: upright.transpose(1, 0, 2),
+    6: lambda upright: np.rot90(upright, 1),
+    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
+    8: lambda upright: np.rot90(upright, -1),
+}
+
+
+@pytest.fixture
+def image(photo) -> Image.Image:
+    """A landscape photo of 60 x 40 pixels."""
+    return Image.fromarray(photo(1, 60, 40))
+
+
+def saved(path: Path, image: Image.Image, **options: object) -> Path:
+    image.save(path, **options)  # type: ignore[arg-type]
+    return path
+
+
+def encoded(image: Image.Image, format: str) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, format)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_a_photo_is_upright_whatever_its_exif_orientation(tmp_path, image, orientation):
+    upright, exif = np.asarray(image), Image.Exif()
+    exif[ORIENTATION] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](upright)))
+    assert np.array_equal(load_rgb(saved(tmp_path / "photo.png", stored, exif=exif)), upright)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour"),
+    [
+        ("1", 1),
+        ("L", 90),
+        ("LA", (90, 255)),
+        ("P", 3),
+        ("RGB", (90, 8, 7)),
+        ("RGBA", (90, 8, 7, 255)),
+        ("CMYK", (9, 8, 7, 0)),
+    ],
+)
+def test_every_mode_of_pixels_becomes_rgb(tmp_path, mode, colour):
+    rgb = load_rgb(
+        saved(tmp_path / "image.tif" if mode == "CMYK" else tmp_path / "image.png", Image.new(mode, (6, 4), colour))
+    )
+    assert (rgb.dtype, rgb.shape) == (np.uint8, (4, 6, 3))
+
+
+@pytest.mark.parametrize(("mode", "colour"), [("RGBA", (200, 0, 0, 0)), ("LA", (0, 0))])
+def test_what_is_transparent_becomes_white(tmp_path, mode, colour):
+    assert (load_rgb(saved(tmp_path / "logo.png", Image.new(mode, (6, 4), colour))) == 255).all()
+
+
+def test_a_transparent_palette_colour_becomes_white(tmp_path):
+    assert (load_rgb(saved(tmp_path / "logo.gif", Image.new("P", (6, 4), 0), transparency=0)) == 255).all()
+
+
+def test_16_bits_are_scaled_and_not_clipped(tmp_path):
+    grey = np.array([[0, 257, 32768, 65535]], np.uint16)
+    rgb = load_rgb(saved(tmp_path / "scan.png", Image.fromarray(grey)))
+    assert rgb[0, :, 0].tolist() == [0, 1, 127, 255]
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path):
+    frames = [Image.new("RGB", (6, 4), colour) for colour in ("red", "blue")]
+    path = saved(tmp_path / "moving.gif", frames[0], save_all=True, append_images=frames[1:])
+    assert load_rgb(path)[0, 0].tolist() == [255, 0, 0]
+
+
+def test_the_content_decides_what_a_file_is_and_not_its_name(tmp_path, image):
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(image, "JPEG"))
+    facts = inspect(path, max_pixels=10**6)
+    assert (facts.format, facts.problem) == ("JPEG", None)
+
+
+def test_facts_are_those_of_the_file(tmp_path, image):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    facts = inspect(saved(tmp_path / "photo.jpg", image, exif=exif), max_pixels=60 * 40)
+    assert (facts.width, facts.height, facts.mode, facts.orientation, facts.frames) == (60, 40, "RGB", 6, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "bits"),
+    [
+        ("a.jpg", Image.new("L", (6, 4)), 8),
+        ("a.png", Image.new("1", (6, 4)), 1),
+        ("a.png", Image.fromarray(np.zeros((4, 6), np.uint16)), 16),
+        ("a.tif", Image.fromarray(np.zeros((4, 6), np.uint16)), 16),
+        ("a.tif", Image.new("RGB", (6, 4)), 8),
+        ("a.webp", Image.new("RGB", (6, 4)), 8),
+    ],
+)
+def test_the_bit_depth_is_that_of_a_channel_in_the_file(tmp_path, name, image, bits):
+    assert inspect(saved(tmp_path / name, image), max_pixels=100).bit_depth == bits
+
+
+@pytest.mark.parametrize(
+    ("name", "format_name", "expected"),
+    [
+        ("a/photo.JPG", "JPEG", True),
+        ("photo.jpeg", "MPO", True),
+        ("photo.bmp", "DIB", True),
+        ("photo", "PNG", True),
+        ("photo.backup", "PNG", True),
+        ("photo.png", "JPEG", False),
+        ("photo.jpg", "WEBP", False),
+        ("broken.jpg", "", True),
+    ],
+)
+def test_a_suffix_of_another_format_is_wrong_and_one_that_says_nothing_is_not(name, format_name, expected):
+    assert is_suffix_of(name, format_name) is expected
+
+
+@pytest.mark.parametrize(
+    ("contents", "problem"),
+    [
+        (b"", "the file is empty"),
+        (b"no image", "not an image that can be read"),
+        (encoded(Image.effect_noise((60, 40), 50), "JPEG")[:-200], "cannot be decoded: image file is truncated"),
+        (encoded(Image.new("RGB", (61, 40)), "PNG"), "61 x 40 pixels is above validate_data.max_pixels (2400)"),
+        (
+            encoded(Image.new("F", (6, 4)), "TIFF"),
+            "floating-point numbers with no agreed range; save it with 8 or 16 bits",
+        ),
+    ],
+)
+def test_a_problem_is_told_in_words(tmp_path, contents, problem):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(contents)
+    assert problem in (inspect(path, max_pixels=2400).problem or "")
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
+def test_hostile_bytes_are_a_problem_and_never_an_exception(tmp_path, image, format):
+    good, path, random = encoded(image, format), tmp_path / "hostile", np.random.default_rng(0)
+    for _ in range(60):
+        contents = np.frombuffer(good, np.uint8).copy()
+        contents[random.integers(len(good), size=8)] = random.integers(256, size=8)
+        path.write_bytes(contents[: random.integers(len(good))].tobytes())
+        inspect(path, max_pixels=10**6)
+
+
+def test_an_image_above_max_pixels_is_not_decoded(tmp_path, image, monkeypatch):
+    path = saved(tmp_path / "photo.png", image)
+    monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
+    inspect(path, max_pixels=100)
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        b"\x02\0\x04\0\0\0abc\0\0\0\0\0",  # type 2 (text), four bytes, "abc"
+        b"\x10\0\x01\0\0\0\x1a\0\0\0\0\0\0\0" + b"\xff" * 8,  # type 16 (64 bits), the largest number, at byte 26
+    ],
+)
+def test_an_orientation_that_is_no_number_of_16_bits_does_no_harm(tmp_path, image, entry):
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01" + entry  # one entry, of tag 0x0112
+    facts = inspect(saved(tmp_path / "photo.jpg", image, exif=exif), max_pixels=10**6)
+    assert (facts.problem, facts.orientation) == (None, 1)
+
+
+@pytest.mark.parametrize(
+    ("failure", "number"),
+    [
+        (OSError(errno.EIO, "Input/output error"), errno.EIO),
+        (MemoryError(), errno.ENOMEM),
+        (OSError("out of memory when reading image file"), errno.ENOMEM),  # as Pillow says it of a decoder
+    ],
+)
+def test_a_failure_of_the_machine_is_no_problem_of_the_file(tmp_path, image, monkeypatch, failure, number):
+    def load(_: Image.Image) -> None:
+        raise failure
+
+    path = saved(tmp_path / "photo.png", image)
+    monkeypatch.setattr(PngImageFile, "load", load, raising=False)
+    with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+        inspect(path, max_pixels=10**6)
+
+
+def test_postscript_is_never_run(tmp_path, image, monkeypatch):
+    # Pillow hands PostScript, which is a program, to Ghostscript if there is one; the content decides, so a name cannot
+    # keep it out.
+    monkeypatch.setattr(PIL.EpsImagePlugin, "Ghostscript", lambda *_, **__: pytest.fail("it was run"))
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(encoded(image, "EPS"))
+    assert inspect(path, max_pixels=10**6).problem
+
+
+@pytest.mark.parametrize(
+    ("name", "start", "expected"),
+    [
+        ("photo.JPG", b"", True),
+        ("photo.webp", b"text", True),
+        ("no_extension", b"\xff\xd8\xff\xe0", True),
+        ("no_extension", b"RIFF\0\0\0\0WEBP", True),
+        ("no_extension", b"RIFF\0\0\0\0WAVE", False),
+        ("notes.txt", b"text", False),
+        ("manual.pdf", b"%PDF", False),
+        ("Thumbs.db", b"\xd0\xcf\x11\xe0", False),
+    ],
+)
+def test_a_name_or_a_first_byte_shows_that_an_image_was_meant(tmp_path, name, start, expected):
+    (tmp_path / name).write_bytes(start)
+    assert looks_like_an_image(tmp_path / name) is expected
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_results_of_threads_come_in_order(workers):
+    assert list(in_threads(lambda number: number**2, range(100), workers=workers)) == [
+        number**2 for number in range(100)
+    ]
+
+
+def test_threads_do_not_read_everything_ahead():
+    taken = []
+    items = (taken.append(number) or number for number in range(10_000))
+    results = in_threads(str, items, workers=2)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert len(taken) < 50
+
+
+def test_an_error_in_a_thread_reaches_the_caller():
+    with pytest.raises(ZeroDivisionError):
+        list(in_threads(lambda number: 1 / number, [2, 1, 0, 1], workers=2))
+
+
+def test_several_threads_work_at_once():
+    both = threading.Barrier(2, timeout=5)
+    assert len(list(in_threads(lambda _: both.wait(), range(2), workers=2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((400, 300), (200, 150)), ((810, 1200), (102, 150)), ((150, 90), (150, 90))]
+)
+def test_a_jpeg_can_be_decoded_at_a_part_of_its_size_and_not_below_what_is_enough(photo, tmp_path, size, expected):
+    Image.fromarray(photo(0, *size)).save(tmp_path / "a.jpg", quality=95)
+    height, width, _ = load_rgb(tmp_path / "a.jpg", shorter_side=100).shape
+    assert (width, height) == expected
+
+
+def test_a_jpeg_at_a_part_of_its_size_is_the_same_picture(photo, tmp_path):
+    Image.fromarray(photo(0, 800, 640)).save(tmp_path / "a.jpg", quality=95)
+    whole, part = (Image.fromarray(load_rgb(tmp_path / "a.jpg", shorter_side=side)) for side in (None, 80))
+    assert part.size == (100, 80)
+    difference = np.asarray(whole.resize(part.size, Image.Resampling.BILINEAR)).astype(int) - np.asarray(part)
+    assert np.abs(difference).mean() < 1  # grey levels
+
+
+def test_a_png_is_decoded_whole(photo, tmp_path):
+    Image.fromarray(photo(0, 400, 300)).save(tmp_path / "a.png")
+    assert load_rgb(tmp_path / "a.png", shorter_side=100).shape == (300, 400, 3)

@@ -1,0 +1,349 @@
+import csv
+import os
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from regraft.errors import InvalidData
+from regraft.files import sha256_of
+from regraft.photos.manifest import COLUMNS, build_manifest, find_files, read_manifest, write_manifest
+
+NFC, NFD = unicodedata.normalize("NFC", "Äpfel"), unicodedata.normalize("NFD", "Äpfel")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty data folder."""
+    folder = tmp_path / "raw"
+    folder.mkdir()
+    return folder
+
+
+def add(folder: Path, *paths: str) -> None:
+    """Put a small image at each path; each has its own content."""
+    for number, path in enumerate(paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (number, 9, 9)).save(folder / path, "PNG")
+
+
+def labels(folder: Path, text: str) -> Path:
+    path = folder / "labels.csv"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def manifest_of(folder: Path) -> pd.DataFrame:
+    return build_manifest(folder, max_pixels=120_000_000, max_seconds=20, workers=2, on_progress=lambda *_: None)[
+        1
+    ].set_index("path")
+
+
+def found(folder: Path) -> list[tuple[str, str | None, str | None]]:
+    return [(str(file.path), file.label, file.split) for file in find_files(folder)[1]]
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InvalidData) as error:
+        find_files(folder)
+    return str(error.value)
+
+
+# Layouts.
+
+
+def test_a_folder_is_a_class(folder):
+    add(folder, "cat/a.png", "cat/deep/er/b.png", "dog/c.png")
+    assert find_files(folder)[0] == "classes"
+    assert found(folder) == [("cat/a.png", "cat", None), ("cat/deep/er/b.png", "cat", None), ("dog/c.png", "dog", None)]
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+def test_folders_named_as_splits_are_splits(folder, val):
+    add(folder, "Train/cat/a.png", f"{val}/cat/b.png", "test/dog/c.png")
+    assert find_files(folder)[0] == "splits"
+    assert set(found(folder)) == {
+        ("Train/cat/a.png", "cat", "train"),
+        (f"{val}/cat/b.png", "cat", "val"),
+        ("test/dog/c.png", "dog", "test"),
+    }
+
+
+def test_a_class_may_have_the_name_of_a_split(folder):
+    add(folder, "train/a.png", "bus/b.png")  # vehicles
+    assert found(folder) == [("bus/b.png", "bus", None), ("train/a.png", "train", None)]
+
+
+def test_labels_csv_gives_labels_and_splits(folder):
+    add(folder, "x/a.png", "b.png")
+    labels(folder, "path,label,split\nx/a.png,cat,validation\nb.png, dog ,\n")
+    assert find_files(folder)[0] == "labels"
+    assert ("x/a.png", "cat", "val") in found(folder)
+    assert ("b.png", "dog", None) in found(folder)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_labels_csv_may_come_from_a_spreadsheet(folder, mark):
+    add(folder, "x/a, b.png")
+    labels(folder, f'{mark}path, label\r\n"x\\a, b.png","cat, black"\r\n')
+    assert ("x/a, b.png", "cat, black", None) in found(folder)
+
+
+@pytest.mark.parametrize("layout", ["{}/a.png", "train/{}/a.png"])
+def test_the_two_spellings_of_an_accented_class_are_one_class(folder, layout):
+    add(folder, layout.format(NFC), layout.format(NFD))
+    assert {label for _, label, _ in found(folder)} == {NFC}
+
+
+def test_the_two_spellings_of_an_accented_label_are_one_class(folder):
+    add(folder, "a.png", "b.png")
+    labels(folder, f"path,label\na.png,{NFC}\nb.png,{NFD}\n")
+    assert {label for _, label, _ in found(folder) if label} == {NFC}
+
+
+def test_a_class_name_may_hold_spaces_and_any_letters(folder):
+    add(folder, "ripe tomato/a b.png", "西红柿/c.png")
+    assert manifest_of(folder).label.to_dict() == {"ripe tomato/a b.png": "ripe tomato", "西红柿/c.png": "西红柿"}
+
+
+def test_hidden_folders_are_not_data(folder):
+    add(folder, "cat/a.png", ".ipynb_checkpoints/a.png", "cat/.hidden/b.png", "__MACOSX/cat/a.png")
+    assert found(folder) == [("cat/a.png", "cat", None)]
+
+
+# Rows.
+
+
+def test_a_row_says_what_the_file_is(folder):
+    add(folder, "cat/a.png")
+    row = manifest_of(folder).loc["cat/a.png"]
+    assert row[["label", "verdict", "format", "width", "height", "mode", "frames"]].tolist() == [
+        "cat", "use", "PNG", 8, 6, "RGB", 1,
+    ]  # fmt: skip
+    assert (row.digest, row.bytes) == (sha256_of(folder / "cat/a.png"), (folder / "cat/a.png").stat().st_size)
+
+
+def test_an_image_that_the_layout_gives_no_label_is_quarantined_with_the_reason(folder):
+    add(folder, "cat/a.png", "loose.png")
+    row = manifest_of(folder).loc["loose.png"]
+    assert (row.verdict, row.reason) == ("quarantine", "not inside a class folder")
+
+
+def test_a_file_that_was_meant_as_an_image_is_quarantined_and_another_ignored(folder):
+    add(folder, "cat/a.png")
+    (folder / "cat/broken.jpg").write_bytes(b"no image")
+    (folder / "cat/notes.txt").write_text("no image")
+    assert manifest_of(folder).verdict.to_dict() == {
+        "cat/a.png": "use",
+        "cat/broken.jpg": "quarantine",
+        "cat/notes.txt": "ignore",
+    }
+
+
+def test_the_verdict_on_every_odd_file_is_the_expected_one(real_data, folder):
+    shutil.copytree(real_data / "odd_files", folder / "odd")
+    verdicts = manifest_of(folder).verdict
+    names = {
+        "accept": {"use"},
+        "quarantine": {"quarantine"},
+        "ignore": {"ignore"},
+        "accept-or-quarantine": {"use", "quarantine"},
+    }
+    with (real_data / "odd_files" / "EXPECTED.tsv").open(encoding="utf-8", newline="") as file:
+        expected = {row["file"]: names[row["expected"].split()[0]] for row in csv.DictReader(file, delimiter="\t")}
+    assert {name: verdicts[f"odd/{name}"] for name in expected if verdicts[f"odd/{name}"] not in expected[name]} == {}
+
+
+def test_the_manifest_does_not_depend_on_the_number_of_threads(folder):
+    add(folder, *(f"cat/{number}.png" for number in range(30)))
+    tables = [
+        build_manifest(folder, max_pixels=100, max_seconds=20, workers=workers, on_progress=lambda *_: None)[1]
+        for workers in (1, 4)
+    ]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_progress_counts_every_file(folder):
+    add(folder, "cat/a.png", "cat/b.png")
+    calls = []
+    build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call))
+    assert calls == [(1, 2), (2, 2)]
+
+
+def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
+    add(folder, "cat/a.png", "loose.png")
+    layout, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    write_manifest(tmp_path / "manifest.parquet", layout, manifest)
+    layout_again, again = read_manifest(tmp_path / "manifest.parquet")
+    assert layout_again == layout
+    pd.testing.assert_frame_equal(again, manifest)
+
+
+def test_equal_folders_give_equal_bytes(folder, tmp_path):
+    add(folder, "cat/a.png", "dog/b.png")
+    for name in ("one", "two"):
+        layout, manifest = build_manifest(
+            folder, max_pixels=100, max_seconds=20, workers=2, on_progress=lambda *_: None
+        )
+        write_manifest(tmp_path / name, layout, manifest)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+# What is refused.
+
+
+def test_a_missing_data_folder_is_refused_with_what_belongs_there(tmp_path):
+    message = refusal(tmp_path / "raw")
+    assert re.search(
+        r"no data folder .*raw\. Expected labelled photos.*<class>/\*\.jpg.*labels\.csv.*Put yours there", message
+    )
+
+
+def test_an_empty_data_folder_is_refused_with_what_to_do(folder):
+    assert re.search(r"the data folder .*raw is empty\. Put one folder of photos per class", refusal(folder))
+
+
+@pytest.mark.parametrize("target", ["file", "folder"])
+def test_a_link_out_of_the_data_folder_is_refused_by_name(folder, tmp_path, target):
+    add(folder, "cat/a.png")
+    add(tmp_path, "folder/secret.png")
+    outside = tmp_path / "folder" / "secret.png" if target == "file" else tmp_path / "folder"
+    (folder / "cat" / "link").symlink_to(outside)
+    assert re.search(
+        rf"must not leave it.*Found 1: .*link -> {re.escape(str(outside))}\. Replace each by a copy", refusal(folder)
+    )
+
+
+def test_a_link_to_a_folder_inside_is_refused_because_its_images_would_count_twice(folder):
+    add(folder, "cat/a.png")
+    (folder / "kitten").symlink_to(folder / "cat")
+    assert "kitten -> " in refusal(folder)
+
+
+def test_a_link_to_an_image_inside_is_an_image(folder):
+    add(folder, "cat/a.png")
+    (folder / "cat" / "b.png").symlink_to("a.png")
+    assert manifest_of(folder).verdict.tolist() == ["use", "use"]
+
+
+def test_a_link_to_nothing_is_quarantined(folder):
+    add(folder, "cat/a.png")
+    (folder / "cat" / "b.png").symlink_to("gone.png")
+    assert manifest_of(folder).verdict.to_dict() == {"cat/a.png": "use", "cat/b.png": "quarantine"}
+
+
+def test_a_pipe_is_quarantined_and_not_waited_for(folder):
+    add(folder, "cat/a.png")
+    os.mkfifo(folder / "cat" / "pipe.png")
+    assert manifest_of(folder).verdict["cat/pipe.png"] == "quarantine"
+
+
+def becomes_a_link_to_itself(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def becomes_a_name_of_an_old_windows(path: Path) -> None:
+    path.rename(path.with_name(os.fsdecode(b"\xe9.png")))  # Latin-1, not UTF-8; zip files bring such names
+
+
+@pytest.mark.parametrize("change", [becomes_a_link_to_itself, becomes_a_name_of_an_old_windows])
+def test_a_file_that_cannot_be_followed_or_named_is_quarantined_or_refused(folder, change):
+    add(folder, "cat/a.png", "cat/b.png")
+    change(folder / "cat/b.png")
+    try:
+        verdicts = manifest_of(folder).verdict.tolist()
+    except InvalidData:
+        return
+    assert verdicts == ["use", "quarantine"]
+
+
+def test_the_orientation_of_a_hostile_file_does_not_stop_the_others(folder):
+    add(folder, "cat/a.png")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"  # text instead of a number
+    Image.new("RGB", (8, 6)).save(folder / "cat/b.jpg", exif=exif)
+    assert manifest_of(folder).verdict["cat/a.png"] == "use"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secret.png",
+        "cat/../../secret.png",
+        "/etc/passwd",
+        r"..\secret.png",
+        r"cat\..\..\secret.png",
+        r"C:\secret.png",
+        "C:/secret.png",
+        r"\\server\share\secret.png",
+        r"\secret.png",
+        "",
+        ".",
+        "./",
+    ],
+)
+def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(folder, tmp_path, path):
+    add(folder, "cat/a.png")
+    add(tmp_path, "secret.png")
+    file = labels(folder, f"path,label\ncat/a.png,cat\n{path},cat\n")
+    assert re.search(
+        rf"{re.escape(str(file))} has 1 line\(s\) to mend: line 3: path .*must lie inside the data folder",
+        refusal(folder),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", r"must start with the line path,label or path,label,split\. Received: ''"),
+        ("file,class\na.png,cat\n", r"must start with the line path,label.*Received: 'file,class'"),
+        ("path\na.png\n", r"must start with the line path,label.*Received: 'path'"),
+        ("path,label,weight\na.png,cat,1\n", r"must start with the line path,label.*Received: 'path,label,weight'"),
+        ("path,label,label\na.png,cat,dog\n", r"must start with the line path,label.*Received: 'path,label,label'"),
+        ("path;label\na.png;cat\n", r"must start with the line path,label.*Received: 'path;label'"),
+        ("path,label\na.png,cat\na.png,dog\n", r"has 1 line\(s\) to mend: line 3: a\.png is listed twice"),
+        ("path,label\na.png,cat\n./a.png,cat\n", r"has 1 line\(s\) to mend: line 3: a\.png is listed twice"),
+        ("path,label,split\na.png,cat,holdout\n", r"line 2: split of a\.png must be train, val or test.*'holdout'"),
+        ("path,label\na.png,\n", r"line 2: a\.png has no label"),
+        ("path,label\na.png\n", r"line 2: a\.png has no label"),
+        ("path,label\na.png,tools, hand\n", r"line 2: "),  # a comma that nobody quoted: the label would be half of it
+        ('path,label\n"a.png,cat\n', r"is not a CSV file in UTF-8: .*Save it as such"),
+        (
+            "path,label\nb.png,cat\nc.png,dog\n",
+            r"names 2 file\(s\) that are not in .*: b\.png; c\.png\. Add the files, or",
+        ),
+    ],
+)
+def test_a_wrong_labels_csv_is_refused_with_file_line_and_remedy(folder, text, message):
+    add(folder, "a.png")
+    file = labels(folder, text)
+    assert re.search(rf"{re.escape(str(file))} .*{message}", refusal(folder))
+
+
+def test_labels_csv_in_another_encoding_is_refused(folder):
+    add(folder, "a.png")
+    (folder / "labels.csv").write_bytes("path,label\na.png,Äpfel\n".encode("latin-1"))
+    assert re.search(r"labels\.csv is not a CSV file in UTF-8.*Save it as such", refusal(folder))
+
+
+def test_of_many_wrong_lines_the_first_are_named_and_all_counted(folder):
+    add(folder, "a.png")
+    labels(folder, "path,label\n" + "../b.png,cat\n" * 9)
+    assert re.search(r"has 9 line\(s\) to mend: line 2: .*line 6: .* and 4 more", refusal(folder))
+
+
+def test_an_image_that_labels_csv_does_not_list_is_quarantined(folder):
+    add(folder, "a.png", "b.png")
+    labels(folder, "path,label\na.png,cat\n")
+    row = manifest_of(folder).loc["b.png"]
+    assert (row.verdict, row.reason) == ("quarantine", "not listed in labels.csv")
+
+
+def test_the_columns_are_those_that_later_stages_rely_on(folder):
+    add(folder, "cat/a.png")
+    _, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    assert list(manifest.columns) == list(COLUMNS)

@@ -1,0 +1,105 @@
+import itertools
+
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image
+
+from regraft.photos.preparation import Preparation
+
+SIZES = [  # height, width
+    (64, 64),
+    (480, 640),  # landscape
+    (641, 479),  # portrait, odd
+    (33, 1000),  # a strip
+    (1000, 33),
+    (17, 23),  # made larger
+    (2, 3),
+    (1, 1),
+    (1, 90),
+    (223, 225),  # about the network's size
+    (1499, 2003),  # made much smaller
+]
+
+
+def by_pillow(preparation: Preparation, rgb: np.ndarray) -> np.ndarray:
+    """What Pillow makes of the same square."""
+    height, width = rgb.shape[:2]
+    exact = np.float32(min(height, width)) * np.float32(preparation.crop_fraction) + np.float32(0.5)
+    side = max(1, int(np.floor(exact)))
+    top, left = (height - side) // 2, (width - side) // 2
+    square = Image.fromarray(rgb[top : top + side, left : left + side])
+    size = (preparation.image_size, preparation.image_size)
+    return np.asarray(square.resize(size, Image.Resampling.BILINEAR)).astype(int)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_it_prepares_a_photo_of_any_size_as_pillow_does(photo, size):
+    preparation, rgb = Preparation(224, 0.875), photo(0, size[1], size[0])
+    difference = np.abs(preparation(rgb) - by_pillow(preparation, rgb))
+    # Pillow rounds twice, after each pass, and the graph once, so a value near the middle of two may become the other.
+    assert difference.max() <= 1
+    assert (difference > 0).mean() < 0.25
+
+
+@pytest.mark.parametrize(("image_size", "crop_fraction"), [(64, 0.875), (96, 1.0), (300, 0.875), (50, 0.3)])
+def test_it_prepares_the_hardest_photos_at_any_network_size_as_pillow_does(image_size, crop_fraction):
+    preparation = Preparation(image_size, crop_fraction)
+    for height, width in SIZES:
+        noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+        difference = np.abs(preparation(noise) - by_pillow(preparation, noise))
+        # Pillow rounds rows, then columns, so two at most.
+        assert difference.max() <= 2, (height, width)
+        assert (difference > 1).mean() < 2e-4, (height, width)
+        assert (difference > 0).mean() < 0.3, (height, width)
+
+
+def test_it_takes_the_same_square_as_pillow_at_every_size():
+    # Black and white noise: a square that is off by one pixel would give another picture altogether.
+    preparation = Preparation(32, 0.875)
+    for height, width in itertools.product(range(30, 47), repeat=2):
+        noise = np.random.default_rng(0).integers(0, 2, (height, width, 3), np.uint8) * 255
+        assert np.abs(preparation(noise) - by_pillow(preparation, noise)).max() <= 2, (height, width)
+
+
+def test_photos_of_one_size_are_prepared_together_as_alone(photo):
+    photos = np.stack([photo(seed, 90, 70) for seed in range(3)])
+    preparation = Preparation(64, 0.875)
+    session = onnxruntime.InferenceSession(preparation.build_graph().SerializeToString())
+    (together,) = session.run(None, {"image": photos})
+    assert np.array_equal(together, np.stack([preparation(one) for one in photos]))
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 500), (500, 1), (31, 97), (640, 480), (224, 224)])
+def test_a_prepared_image_has_the_networks_size(photo, width, height):
+    prepared = Preparation(48, 0.875)(photo(0, width, height))
+    assert (prepared.dtype, prepared.shape) == (np.uint8, (48, 48, 3))
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fraction", "square"),
+    [
+        (100, 200, 0.5, np.s_[25:75, 75:125]),
+        (200, 100, 1.0, np.s_[50:150, 0:100]),
+        (10, 12, 0.5, np.s_[2:7, 3:8]),  # a margin of five is two before and three after
+        (9, 9, 0.5, np.s_[2:7, 2:7]),  # 4.5 is rounded up to five
+        (1, 3, 0.3, np.s_[0:1, 1:2]),  # at least one pixel
+    ],
+)
+def test_the_centre_square_is_taken(photo, height, width, fraction, square):
+    rgb = photo(0, width, height)
+    # At its own size the square is not resized, so every pixel can be compared.
+    assert np.array_equal(Preparation(rgb[square].shape[0], fraction)(rgb), rgb[square])
+
+
+def test_an_image_that_has_the_networks_size_is_not_changed(photo):
+    rgb = photo(3, 48, 48)
+    assert np.array_equal(Preparation(48, 1.0)(rgb), rgb)
+
+
+def test_fine_stripes_become_grey_when_they_are_made_smaller():
+    # Without antialiasing they would come out as black and white stripes of another width.
+    stripes = np.zeros((256, 256, 3), np.uint8)
+    stripes[:, ::2] = 255
+    inner = Preparation(32, 1.0)(stripes)[:, 1:-1]
+    assert abs(inner.astype(int) - 127).max() <= 2  # 127 or 128 by rounding, one more for Pillow's fixed-point weights

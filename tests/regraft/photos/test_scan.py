@@ -1,0 +1,323 @@
+import errno
+import os
+import re
+import shutil
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pandas as pd
+import PIL
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from regraft.errors import InvalidData, RegraftError
+from regraft.files import sha256_of
+from regraft.photos import scan
+from regraft.photos.decoder import Inspectors
+from regraft.photos.manifest import build_manifest
+
+PHOTOS = ["cat/a.png", "cat/b.png", "dog/c.png"]
+SOURCES = ["appearance.py", "images.py", "inspection.py", "scan.py"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A data folder of three small images, each with its own content and all of one size."""
+    for number, path in enumerate(PHOTOS):
+        file = tmp_path / "raw" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (number, 9, 9)).save(file.with_suffix(".bmp"))
+        file.with_suffix(".bmp").rename(file)
+    return tmp_path / "raw"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The scan's clock; it is a minute ahead, so that files that were just written are old to the scan."""
+    clock = SimpleNamespace(ahead=60)
+    clock.time_ns = lambda: time.time_ns() + clock.ahead * 10**9
+    monkeypatch.setattr(scan, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def looked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
+    """The files that were read, in order of path; clear it between scans."""
+    paths, inspect = [], Inspectors.inspect
+
+    def record(inspectors: Inspectors, path: Path):
+        paths.append(path.relative_to(folder).as_posix())
+        return inspect(inspectors, path)
+
+    monkeypatch.setattr(Inspectors, "inspect", record)
+    return paths
+
+
+@pytest.fixture
+def kept(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
+    """What a first scan has kept."""
+    kept = folder.parent / "store" / "scan.parquet"
+    manifest_of(folder, kept)
+    looked.clear()
+    return kept
+
+
+def manifest_of(folder: Path, kept: Path | None, *, max_pixels: int = 1000) -> pd.DataFrame:
+    manifest = build_manifest(
+        folder, max_pixels=max_pixels, max_seconds=20, workers=2, on_progress=lambda *_: None, kept=kept
+    )[1]
+    return manifest.set_index("path")
+
+
+def flip_a_bit(path: Path, position: int) -> None:
+    contents = bytearray(path.read_bytes())
+    contents[position] ^= 1
+    path.write_bytes(contents)
+
+
+# What is read, and what is not.
+
+
+def test_an_unchanged_file_is_neither_hashed_nor_decoded_again(folder, kept, looked, monkeypatch):
+    hashed, sha256_of = [], scan.sha256_of
+    monkeypatch.setattr(scan, "sha256_of", lambda path: hashed.append(path.name) or sha256_of(path))
+    manifest_of(folder, kept)
+    assert (looked, sorted(hashed)) == ([], SOURCES)
+
+
+def test_only_new_files_are_read(folder, kept, looked):
+    shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
+    manifest_of(folder, kept)
+    assert looked == ["dog/new.png"]
+
+
+def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, kept, looked):
+    before = manifest_of(folder, None)
+    looked.clear()
+    (folder / "cat/a.png").touch()
+    pd.testing.assert_frame_equal(manifest_of(folder, kept), before)
+    assert looked == ["cat/a.png"]
+
+
+def test_one_byte_that_changed_is_seen_although_size_and_mtime_are_as_before(folder, kept):
+    file = folder / "cat/a.png"
+    status = file.stat()
+    flip_a_bit(file, -1)
+    os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
+    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(file)
+
+
+def test_another_file_in_the_place_of_one_is_seen_although_size_and_mtime_are_the_same(folder, kept):
+    a, b = folder / "cat/a.png", folder / "cat/b.png"
+    os.utime(b, ns=(a.stat().st_atime_ns, a.stat().st_mtime_ns))
+    b.replace(a)
+    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(a)
+
+
+def test_a_link_that_leads_elsewhere_now_is_seen(folder, kept):
+    link = folder / "cat/link.png"
+    for target in ("a.png", "b.png"):
+        link.unlink(missing_ok=True)
+        link.symlink_to(target)
+        assert manifest_of(folder, kept).digest["cat/link.png"] == sha256_of(folder / "cat" / target)
+
+
+def test_files_that_are_gone_are_forgotten(folder, kept):
+    (folder / "cat/a.png").unlink()
+    manifest_of(folder, kept)
+    assert sorted(pq.read_table(kept)["path"].to_pylist()) == PHOTOS[1:]
+
+
+def test_what_was_read_before_an_interruption_is_kept(folder, kept, looked):
+    kept.unlink()
+
+    def stop(done: int, total: int) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=stop, kept=kept)
+    looked.clear()
+    manifest_of(folder, kept)
+    assert looked == PHOTOS[2:]
+
+
+def test_progress_counts_known_files_as_done(folder, kept):
+    shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
+    calls = []
+    build_manifest(
+        folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call), kept=kept
+    )
+    assert calls == [(3, 4), (4, 4)]
+
+
+# Rows are the same, remembered or read.
+
+
+def test_a_remembered_manifest_equals_one_that_was_read(folder, clock, looked):
+    (folder / "cat/broken.jpg").write_bytes(b"no image")
+    (folder / "cat/empty.jpg").touch()
+    (folder / "cat/notes.txt").write_text("no image")
+    (folder / "cat/.hidden.png").write_text("no image")
+    (folder / "cat/leads nowhere.png").symlink_to("gone.png")
+    Image.new("RGB", (99, 99)).save(folder / "cat/large.png")
+    Image.new("L", (8, 6)).save(folder / "loose.png")
+    kept = folder.parent / "scan.parquet"
+    first, second = (manifest_of(folder, kept) for _ in range(2))
+    assert len(looked) == 8  # as many as were read the first time; the link to nothing cannot be opened
+    pd.testing.assert_frame_equal(second, first)
+    pd.testing.assert_frame_equal(manifest_of(folder, None), first)
+
+
+def test_odd_files_have_the_same_rows_remembered_and_read(real_data, tmp_path, clock):
+    shutil.copytree(real_data / "odd_files", tmp_path / "raw" / "odd")
+    first, second = (manifest_of(tmp_path / "raw", tmp_path / "scan.parquet") for _ in range(2))
+    pd.testing.assert_frame_equal(second, first)
+
+
+def test_a_file_that_moved_has_its_new_label_and_the_reason_of_its_new_place(folder, kept):
+    (folder / "cat/a.png").rename(folder / "dog/a.png")
+    (folder / "cat/b.png").rename(folder / "b.png")
+    manifest = manifest_of(folder, kept)
+    assert manifest.label["dog/a.png"] == "dog"
+    assert manifest.reason["b.png"] == "not inside a class folder"
+
+
+def test_the_name_decides_again_whether_an_image_was_meant(folder, kept):
+    (folder / "cat/notes.txt").write_text("no image")
+    assert manifest_of(folder, kept).verdict["cat/notes.txt"] == "ignore"
+    (folder / "cat/notes.txt").rename(folder / "cat/notes.png")
+    assert manifest_of(folder, kept).verdict["cat/notes.png"] == "quarantine"
+
+
+# Times that say nothing.
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_file_that_was_written_within_two_seconds_of_the_scan_is_read_again(folder, kept, looked, clock, ahead):
+    kept.unlink()
+    for path in PHOTOS:
+        (folder / path).touch()
+    clock.ahead = ahead
+    manifest_of(folder, kept)
+    clock.ahead = 60
+    looked.clear()
+    manifest_of(folder, kept)
+    assert sorted(looked) == PHOTOS
+
+
+def test_a_file_from_the_future_is_read_again(folder, kept, looked):
+    os.utime(folder / "cat/a.png", ns=(0, time.time_ns() + 3600 * 10**9))
+    for _ in range(2):
+        looked.clear()
+        manifest_of(folder, kept)
+        assert looked == ["cat/a.png"]
+
+
+def test_everything_is_read_again_after_the_clock_was_set_back(folder, kept, looked, clock):
+    clock.ahead = 30
+    manifest_of(folder, kept)
+    assert sorted(looked) == PHOTOS
+
+
+def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, kept, looked, monkeypatch):
+    kept.unlink()
+    record = Inspectors.inspect
+
+    def write_meanwhile(inspectors: Inspectors, path: Path):
+        facts = record(inspectors, path)
+        if path.name == "a.png":
+            flip_a_bit(path, -1)
+        return facts
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inspectors, "inspect", write_meanwhile)
+        manifest_of(folder, kept)
+    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(folder / "cat/a.png")
+
+
+def test_a_file_that_could_not_be_read_once_is_read_again(folder, kept, monkeypatch):
+    kept.unlink()
+
+    def fail(inspectors: Inspectors, path: Path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Inspectors, "inspect", fail)
+        assert set(manifest_of(folder, kept).reason) == {"cannot be read: Input/output error"}
+    assert set(manifest_of(folder, kept).verdict) == {"use"}
+
+
+# The kept file as a whole.
+
+
+@pytest.mark.parametrize("name", ["scan.parquet", "scan.seal"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        Path.unlink,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"\xff" * 99),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: flip_a_bit(path, path.stat().st_size // 3),
+    ],
+    ids=["gone", "empty", "other bytes", "cut short", "one bit"],
+)
+def test_what_is_damaged_is_as_good_as_absent(folder, kept, looked, name, damage):
+    before = manifest_of(folder, kept)
+    damage(kept.with_name(name))
+    pd.testing.assert_frame_equal(manifest_of(folder, kept), before)
+    assert sorted(looked) == PHOTOS
+    looked.clear()
+    manifest_of(folder, kept)
+    assert looked == []
+
+
+def test_another_limit_of_pixels_is_applied_to_files_that_were_read_before(folder, kept):
+    assert set(manifest_of(folder, kept, max_pixels=10).verdict) == {"quarantine"}
+
+
+def test_another_version_of_pillow_reads_everything_again(folder, kept, looked, monkeypatch):
+    monkeypatch.setattr(PIL, "__version__", "0")
+    manifest_of(folder, kept)
+    assert sorted(looked) == PHOTOS
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_other_code_reads_everything_again(folder, kept, looked, monkeypatch, tmp_path, source):
+    for name in SOURCES:
+        shutil.copy(Path(scan.__file__).parent / name, tmp_path / name)
+    flip_a_bit(tmp_path / source, 0)
+    monkeypatch.setattr(scan, "__file__", str(tmp_path / "scan.py"))
+    manifest_of(folder, kept)
+    assert sorted(looked) == PHOTOS
+
+
+# The walk.
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path: Path):
+        if path.name == "dog":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InvalidData, match=r"the folder .*dog cannot be read: Permission denied\. .* make it readable"):
+        scan.walk(folder)
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("regraft.photos.scan.write_bytes", refuse)
+    kept = tmp_path / "store" / "scan.parquet"
+    message = rf"{re.escape(str(kept.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
+    with pytest.raises(RegraftError, match=message):
+        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *_: None, kept=kept)

@@ -1,0 +1,294 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regraft.errors import RegraftError
+from regraft.files import sha256_of
+from regraft.production.registry import Production
+from regraft.production.training_data import Reference, read_reference
+
+Candidate = Callable[[str], Path]
+
+
+class Killed(BaseException):
+    """What the process would not have lived to see."""
+
+
+@pytest.fixture
+def production(tmp_path: Path) -> Production:
+    return Production(tmp_path / "production")
+
+
+@pytest.fixture
+def candidate(tmp_path: Path) -> Candidate:
+    """A function that writes a new model of the given contents, read-only as DVC's outputs may be."""
+
+    def write(contents: str) -> Path:
+        path = tmp_path / f"{contents}.onnx"
+        path.write_text(contents)
+        path.chmod(0o444)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def promote(production: Production, candidate: Candidate) -> Callable[..., None]:
+    """A function that promotes new models, one after the other."""
+
+    def run(*contents: str, keep: int = 5) -> None:
+        for text in contents:
+            production.promote(candidate(text), f"because of {text}", keep=keep)
+
+    return run
+
+
+def versions(production: Production) -> set[str]:
+    return {path.read_text() for path in (production.folder / "versions").glob("*.onnx")}
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, rename: int) -> None:
+    """Let the given rename be the first that does not happen."""
+    happened, replace = [], os.replace
+
+    def replace_or_die(source: Path, target: Path) -> None:
+        if len(happened) == rename:
+            raise Killed
+        happened.append(target)
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", replace_or_die)
+
+
+def test_before_the_first_promotion_there_is_no_model(production):
+    assert (production.digest, production.history()) == (None, [])
+
+
+def test_the_promoted_model_is_what_services_read(production, promote):
+    promote("one", "two")
+    assert production.model.read_text() == "two"
+
+
+def test_the_digest_is_that_of_the_model(production, candidate, promote):
+    promote("one")
+    assert production.digest == sha256_of(candidate("one"))
+
+
+def test_the_log_says_when_what_and_why_oldest_first(production, candidate, promote):
+    promote("one", "zwéi")
+    history = production.history()
+    assert [(change.sha256, change.words) for change in history] == [
+        (sha256_of(candidate(text)), f"because of {text}") for text in ("one", "zwéi")
+    ]
+    assert all(change.at.endswith("+00:00") for change in history)
+
+
+def test_a_model_in_production_can_be_replaced_even_if_the_new_one_is_read_only(production, promote):
+    promote("one", "two")
+    assert os.access(production.model, os.W_OK)
+
+
+def test_the_candidate_stays_where_it_is(candidate, promote):
+    promote("one")
+    assert candidate("one").read_text() == "one"
+
+
+@pytest.mark.parametrize(
+    ("keep", "expected"), [(1, {"three", "four"}), (2, {"two", "three", "four"}), (9, {"one", "two", "three", "four"})]
+)
+def test_as_many_earlier_models_are_kept_as_asked_for(production, promote, keep, expected):
+    promote("one", "two", "three", "four", keep=keep)
+    assert versions(production) == expected
+
+
+def test_promoting_a_model_again_does_not_push_out_another(production, promote):
+    promote("one", "two", "two", "two", keep=1)
+    assert versions(production) == {"one", "two"}
+
+
+def test_a_rollback_puts_the_model_before_back(production, promote):
+    promote("one", "two")
+    production.rollback()
+    assert production.model.read_text() == "one"
+
+
+def test_a_rollback_is_logged_with_what_it_left(production, promote):
+    promote("one", "two")
+    left = production.digest
+    change = production.rollback()
+    assert (change.sha256, change.words) == (production.digest, f"Rolled back from {left[:12]}.")
+
+
+def test_a_second_rollback_goes_one_model_further_back(production, promote):
+    # The one after it is the model that the first rollback fled from.
+    promote("one", "two", "three")
+    production.rollback()
+    production.rollback()
+    assert production.model.read_text() == "one"
+
+
+def test_the_model_before_a_rollback_is_kept_and_can_be_promoted_again(production, promote):
+    promote("one", "two")
+    production.rollback()
+    promote("two")
+    assert production.model.read_text() == "two"
+
+
+@pytest.mark.parametrize("promoted", [[], ["one"]])
+def test_without_an_earlier_model_a_rollback_is_refused_and_changes_nothing(production, promote, promoted):
+    promote(*promoted)
+    before = production.digest
+    with pytest.raises(
+        RegraftError, match=r"no earlier model in .*versions to go back to\. .*model\.onnx stays as it is"
+    ):
+        production.rollback()
+    assert production.digest == before
+
+
+def test_a_damaged_earlier_model_is_not_put_into_production(production, promote):
+    promote("one", "two")
+    (earlier,) = (path for path in (production.folder / "versions").glob("*.onnx") if path.read_text() == "one")
+    earlier.write_text("on")
+    with pytest.raises(RegraftError):
+        production.rollback()
+    assert production.model.read_text() == "two"
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_a_kill_at_any_step_leaves_one_whole_model_in_production(production, promote, monkeypatch, step):
+    promote("one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote("two")
+    assert production.model.read_text() == ("two" if step == 2 else "one")
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_after_a_kill_the_same_promotion_succeeds(production, promote, monkeypatch, step):
+    promote("one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote("two")
+    promote("two")
+    assert (production.model.read_text(), production.history()[-1].words) == ("two", "because of two")
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_after_a_kill_the_next_promotion_can_be_rolled_back_to_what_was_in_production(
+    production, promote, monkeypatch, step
+):
+    promote("one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote("two")
+    before = production.model.read_text()
+    promote("three")
+    production.rollback()
+    assert production.model.read_text() == before
+
+
+@pytest.mark.parametrize("step", range(3))
+def test_after_a_kill_a_rollback_goes_to_the_model_before(production, promote, monkeypatch, step):
+    promote("zero", "one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote("two")
+    production.rollback()
+    assert production.model.read_text() == ("one" if step == 2 else "zero")
+
+
+def test_half_a_last_line_of_the_log_does_not_count_and_does_not_stay(production, promote):
+    promote("one")
+    log = production.folder / "log.jsonl"
+    log.write_text(log.read_text() + '{"at": "20')
+    assert len(production.history()) == 1
+    promote("two")
+    assert [change.words for change in production.history()] == ["because of one", "because of two"]
+
+
+def test_a_model_that_somebody_put_there_by_hand_can_be_rolled_back_to(production, promote):
+    production.folder.mkdir()
+    production.model.write_text("by hand")
+    promote("one")
+    production.rollback()
+    assert production.model.read_text() == "by hand"
+
+
+# What a model was trained on.
+
+
+def data(name: str) -> Reference:
+    """A reference of one photo of the given class."""
+    facts = {"width": 8, "height": 6, "brightness": 0.5, "contrast": 0.2, "sharpness": 9.0, "entropy": 7.0}
+    rows = pd.DataFrame([{"digest": "d", "label": name, "split": "train", **facts, "sampled": True}])
+    return Reference(rows, np.ones((1, 4), np.float32), "a namespace")
+
+
+def promote_with_data(production: Production, candidate: Candidate, *contents: str, keep: int = 5) -> None:
+    for text in contents:
+        production.promote(candidate(text), f"because of {text}", keep=keep, reference=data(text))
+
+
+def label_in(production: Production) -> str:
+    path = production.reference
+    assert path is not None
+    return read_reference(path).rows.label[0]
+
+
+def test_the_data_in_production_is_that_of_the_model_in_production(production, candidate):
+    promote_with_data(production, candidate, "one", "two")
+    assert label_in(production) == "two"
+
+
+def test_a_rollback_goes_back_to_the_data_too(production, candidate):
+    promote_with_data(production, candidate, "one", "two")
+    production.rollback()
+    assert label_in(production) == "one"
+
+
+def test_data_is_removed_together_with_its_model(production, candidate):
+    promote_with_data(production, candidate, "one", "two", "three", keep=1)
+    data_of = {path.stem for path in (production.folder / "versions").glob("*.parquet")}
+    assert data_of == {path.stem for path in (production.folder / "versions").glob("*.onnx")}
+    assert len(data_of) == 2
+
+
+@pytest.mark.parametrize("promoted", [[], ["one"]])
+def test_without_a_model_or_its_data_there_is_no_reference(production, promote, promoted):
+    promote(*promoted)
+    assert production.reference is None
+
+
+def test_a_model_without_data_has_not_that_of_the_one_before(production, candidate, promote):
+    promote_with_data(production, candidate, "one")
+    promote("two")
+    assert production.reference is None
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_after_a_kill_at_any_step_the_data_is_that_of_the_model(production, candidate, monkeypatch, step):
+    promote_with_data(production, candidate, "one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote_with_data(production, candidate, "two")
+    assert label_in(production) == production.model.read_text()
+
+
+@pytest.mark.parametrize("step", range(4))
+def test_data_that_a_kill_left_without_its_model_is_removed_in_the_end(production, candidate, monkeypatch, step):
+    promote_with_data(production, candidate, "one")
+    with monkeypatch.context() as patch:
+        kill_at(patch, step)
+        with pytest.raises(Killed):
+            promote_with_data(production, candidate, "two")
+    promote_with_data(production, candidate, "three", "four", keep=1)
+    assert len(list((production.folder / "versions").glob("*.parquet"))) == 2

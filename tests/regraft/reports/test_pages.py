@@ -1,0 +1,291 @@
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from benchmarks.project import STAGES
+from regraft.config import load_params
+from regraft.export.compose import Parity
+from regraft.features.drift import Drift
+from regraft.features.extraction import Receipt
+from regraft.files import read_json, write_json
+from regraft.photos.dataset import Dataset
+from regraft.reports.pages import pages_of, summary, write_html, write_predictions
+from regraft.training.batched_heads import HeadSettings
+from regraft.training.heads import TrainedHead, write_leaderboard
+from regraft.training.keras_models import Epoch
+from regraft.training.metrics import Score, classification_report
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "</td></table><h1>x",
+    "&lt;b&gt;",
+    "<!-- x",
+    "a|b",
+    r"a\|b",
+    "a\\",
+    "[x](javascript:alert(1))",
+    "![x](https://example.org/x.png)",
+    "<https://example.org>",
+    "`code`",
+    "*bold*",
+    "__init__",
+    "a\nb",
+    "a\rb",
+    "a\n\n# b",
+]
+EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Mend it."}
+DRIFT = {"quantity": "shorter_side", "photos": "joined", "then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
+LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
+CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
+LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
+
+
+class Page(HTMLParser):
+    """What a browser would find: tags, addresses, the text of cells, and how many cells each row of each table has."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.addresses: list[str | None] = []
+        self.cells: list[str] = []
+        self.tables: list[list[int]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append(0)
+        elif tag in ("td", "th"):
+            self.tables[-1][-1] += 1
+            self.cells.append("")
+
+    def handle_data(self, data):
+        if self.cells:
+            self.cells[-1] += data.rstrip("\n")
+
+
+@pytest.fixture
+def reports(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes the reports of all stages, with a class and a file of the given name."""
+
+    def write(name: str = "cat") -> Path:
+        folder, splits = tmp_path / "reports", {"train": 6, "val": 2, "test": 2}
+        best = CURVE[1].as_report(epochs_run=1)
+        written = {
+            "validation": {
+                "success": False,
+                "layout": "classes",
+                "files": {"use": 10, "quarantine": 1, "ignore": 0},
+                "classes": {name: 10},
+                "expectations": [EXPECTATION | {"found": name, "offenders": [name], "paths": [name]}],
+                "compared_with": f"Compared with the photos of {name}.",
+                "drift": [DRIFT | {"words": name}],
+                "not_used": [{"path": name, "verdict": "quarantine", "reason": f"broken: {name}"}],
+            },
+            "dataset": {
+                "layout": "classes",
+                "images": 20,
+                "copies_left_out": 0,
+                "near_duplicates_left_out": [],
+                "splits": {split: 2 * count for split, count in splits.items()},
+                "classes": {name: splits, "dog": splits},
+                "not_in_test": [name],
+            },
+            "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
+            "embeddings": {
+                "success": True,
+                "images": 20,
+                "namespace": "features-0",
+                "expectations": [EXPECTATION | {"found": name, "offenders": [name]}],
+                "leaks": [
+                    {"path": name, "split": "test", "other_path": name, "other_split": "train", "similarity": 0.97}
+                ],
+                "label_errors": [{"path": name, "label": name, "suggested": "dog", "score": 0.0125}] * 25,
+                "outliers": [{"path": name, "label": name, "distance": 3.25}],
+                "compared_with": f"With the photos of {name}.",
+                "drift": None,
+            },
+            "head": {
+                **best,
+                "probes": {"majority": 0.5, "nearest_centroid": 0.75, "nearest_neighbours": 0.75},
+                "learning_curve": {"0.1": 0.25},
+                "words": ["Transfer works."],
+            },
+            "fine_tune": {"reason": "It is used, because it is better.", **best},
+            "export": {
+                "sha256": "0" * 64,
+                "bytes": 123,
+                "trained": "top",
+                "parity": asdict(Parity(4, 0.1, 0.1, 1.0)),
+            },
+            "metrics": {"test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], bins=2)},
+        }
+        for report, contents in written.items():
+            write_json(folder / f"{report}.json", contents)
+        write_leaderboard(folder / "leaderboard.csv", LEADERS)
+        for picture in (
+            "class_balance",
+            "image_statistics",
+            "prepared",
+            "label_errors",
+            "head_curve",
+            "fine_tune_curve",
+            "confusion",
+            "mistakes",
+        ):
+            Image.new("RGB", (2, 2)).save(folder / f"{picture}.png")
+        return folder
+
+    return write
+
+
+def page_of(folder: Path) -> Page:
+    write_html(folder)
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
+
+
+def test_every_stage_has_a_page(reports):
+    folder = reports()
+    assert [stage for stage in STAGES if not pages_of(stage, folder)] == []
+
+
+def test_a_stage_that_reports_nothing_has_no_page(reports):
+    assert pages_of("promote", reports()) == {}
+
+
+def test_keys_are_what_prefect_allows(reports):
+    folder = reports()
+    keys = [key for stage in STAGES for key in pages_of(stage, folder)]
+    assert [key for key in keys if not re.fullmatch("[a-z0-9-]+", key)] == []
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_html_page_holds_the_pages_of_all_stages(reports):
+    folder = reports()
+    count = sum(len(pages_of(stage, folder)) for stage in STAGES)
+    write_html(folder)
+    assert (folder / "report.html").read_text().count("<section>") == count
+
+
+def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_leaderboard(reports):
+    page = pages_of("train_head", reports())["head"]
+    assert "Transfer works." in page
+    assert "Leaderboard: 25 tried, the first 20" in page
+    assert "| 20 | 0 | relu | adamw | 0.2 | 0.001 | 0 | 0.05 | 0.7500 | 0.5000 | 1 |" in page.replace("\\", "")
+    assert "| the head, with 10% of the training photos | 0.250 |" in page
+
+
+def test_the_page_names_the_first_offenders_of_an_expectation(reports):
+    folder = reports()
+    validation = read_json(folder / "validation.json")
+    validation["expectations"][0]["offenders"] = [f"{name}.jpg" for name in "abcdefgh"]
+    write_json(folder / "validation.json", validation)
+    assert "| a.jpg; b.jpg; c.jpg; ... | Mend it. |" in pages_of("validate_data", folder)["validation"]
+
+
+def test_the_page_says_what_moved_since_the_model_in_production(reports):
+    page = pages_of("validate_data", reports())["validation"]
+    assert "Compared with the photos of cat." in page
+    assert "| shorter side | only those that joined: 30 | cat | 0.500 | 0.250 | **moved** |" in page
+
+
+def test_the_page_of_the_features_names_leaks_label_errors_and_outliers(reports):
+    page = pages_of("check_features", reports())["photos-by-features"].replace("\\", "")
+    assert "| cat | test | cat | train | 0.970 |" in page
+    assert "Labels that are likely wrong: 25, the first 20" in page
+    assert page.count("| cat | cat | dog | 0.0125 |") == 20
+    assert "| cat | cat | 3.2 |" in page
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"drift": None, "compared_with": "No model is in production yet."}, "No model is in production yet."),
+        (
+            {"drift": asdict(Drift(500, 60, 0.5, 0.4, 0.25, 0.1, 1, 2))},
+            "60 new photos against 500",
+        ),
+    ],
+)
+def test_the_page_of_the_features_says_in_words_what_came_of_drift(reports, found, words):
+    folder = reports()
+    write_json(folder / "embeddings.json", read_json(folder / "embeddings.json") | found)
+    assert words in pages_of("check_features", folder)["photos-by-features"]
+
+
+def test_the_html_page_needs_no_network(reports):
+    addresses = [str(address) for address in page_of(reports()).addresses]
+    assert addresses
+    assert [address[:40] for address in addresses if not address.startswith("data:image/png;base64,")] == []
+
+
+def test_the_html_page_runs_nothing(reports):
+    assert page_of(reports()).tags.isdisjoint({"script", "iframe", "object", "embed", "form", "link"})
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_cannot_break_a_table(reports, name):
+    assert page_of(reports(name)).tables == page_of(reports("cat")).tables
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_cannot_bring_markup_into_the_page(reports, name):
+    hostile, plain = page_of(reports(name)), page_of(reports("cat"))
+    assert (hostile.tags, hostile.addresses) == (plain.tags, plain.addresses)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_is_shown_as_it_is(reports, name):
+    # Line ends are shown as spaces: a table's row is one line.
+    assert re.sub(r"\s+", " ", name) in [re.sub(r"\s+", " ", cell) for cell in page_of(reports(name)).cells]
+
+
+@pytest.mark.parametrize("result", [{}, CURVE[1].as_report(epochs_run=1)])
+def test_the_page_says_in_words_what_came_of_fine_tuning(reports, result):
+    folder = reports()
+    write_json(folder / "fine_tune.json", {"reason": "Not fine-tuned: that could be chance.", **result})
+    assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", folder).values())
+
+
+@pytest.mark.parametrize(("trained", "words"), [("head", "frozen backbone"), ("top", "top"), ("all", "all layers")])
+def test_the_page_says_what_of_the_shipped_network_was_trained(reports, trained, words):
+    folder = reports()
+    export = read_json(folder / "export.json")
+    write_json(folder / "export.json", export | {"trained": trained})
+    assert words in "".join(pages_of("export_onnx", folder).values())
+
+
+def test_predictions_are_written_with_names_as_they_are(tmp_path):
+    names = ['a, "b"', "c|d\ne"]
+    rows = pd.DataFrame({"path": ["z, 1.png", "a\n2.png"], "class_name": names, "class_index": [0, 1]})
+    write_predictions(tmp_path / "predictions.csv", Dataset(rows, names), np.array([[0.25, 0.75], [0.125, 0.875]]))
+    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            ["path", "actual", "predicted", "confidence"],
+            ["a\n2.png", names[1], names[1], "0.875"],
+            ["z, 1.png", names[0], names[1], "0.75"],
+        ]
+
+
+def test_the_summary_says_what_a_run_came_to_and_where_to_look(reports, root, tmp_path, monkeypatch):
+    reports()
+    params = load_params(root / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    params.paths.onnx.parent.mkdir(parents=True)
+    params.paths.onnx.write_bytes(bytes(1234))
+    assert re.search(
+        rf"(?s)0\.5000 on 2 photos.*{params.paths.onnx} \(1\.2 kB\).*12 forward passes.*8 of 20.*report\.html",
+        summary(params),
+    )

@@ -1,0 +1,79 @@
+import base64
+import re
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from regraft.config import load_params
+from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.manifest import build_manifest
+from regraft.reports.validation_page import write_validation_page
+from regraft.validation.checks import validate
+
+
+@pytest.fixture
+def folder(photo, tmp_path: Path) -> Path:
+    """Two classes of six photos, a dark one, one under two labels, and a broken one."""
+    raw = tmp_path / "raw"
+    for number in range(12):
+        path = raw / ("cat" if number % 2 else "dog") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(photo(number, 90, 70)).save(path)
+    Image.new("RGB", (90, 70), (1, 2, 1)).save(raw / "cat" / "dark <night>.png")
+    (raw / "cat" / "both.png").write_bytes((raw / "dog" / "0.png").read_bytes())
+    (raw / "dog" / "broken.png").write_bytes(b"\x89PNG broken")
+    return raw
+
+
+@pytest.fixture
+def page(folder: Path, tmp_path: Path, root: Path) -> str:
+    settings = load_params(root / "params.yaml").validate_data.model_copy(update={"min_images_per_class": 1})
+    layout, manifest = build_manifest(folder, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
+    report = validate(layout, manifest, settings)
+    write_validation_page(tmp_path / "page.html", ["# In words"], report, manifest, folder, workers=1)
+    return (tmp_path / "page.html").read_text()
+
+
+def shown(page: str, expected: str) -> list[str]:
+    """The captions of the photos below the heading of an expectation."""
+    (section,) = [part for part in page.split("<section>") if f"<h2>Expected: {expected}" in part]
+    return re.findall(r"<figcaption>(.*?)</figcaption>", section)
+
+
+def test_a_photo_is_shown_below_the_expectation_that_it_violates(page):
+    assert shown(page, "a mean grey value of at least 0.05") == ["cat/dark &lt;night&gt;.png"]
+
+
+def test_copies_under_two_labels_are_shown_side_by_side(page):
+    assert shown(page, "no file under two labels") == ["cat/both.png", "dog/0.png"]
+
+
+def test_a_file_that_cannot_be_decoded_has_no_picture(page):
+    assert "broken.png</figcaption>" not in page
+
+
+def test_expectations_that_hold_show_nothing(page):
+    assert "Expected: a shorter side" not in page
+
+
+def test_thumbnails_are_the_photos_and_in_the_page_itself(page):
+    sources = re.findall(r'<img src="([^"]*)"', page)
+    assert all(source.startswith("data:image/") for source in sources)
+    first = Image.open(BytesIO(base64.b64decode(sources[0].split(",")[1])))
+    assert (first.format, first.size) == ("JPEG", (90, 70))
+
+
+def test_the_page_needs_no_network_and_runs_no_script(page):
+    assert re.findall(r"https?:|<script|<link", page) == []
+
+
+def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
+    settings = load_params(root / "params.yaml").validate_data
+    layout, manifest = build_manifest(folder, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    report = validate(layout, manifest, settings)
+    (folder / "cat" / "dark <night>.png").unlink()
+    write_validation_page(tmp_path / "page.html", [], report, manifest, folder, workers=1)
+    assert "dark &lt;night&gt;.png" in (tmp_path / "page.html").read_text()

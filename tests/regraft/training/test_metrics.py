@@ -1,0 +1,117 @@
+import warnings
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics
+
+from regraft.training.metrics import Score, classification_report, expected_calibration_error, mcnemar_test, score
+
+
+@pytest.fixture
+def answers() -> tuple[np.ndarray, np.ndarray]:
+    """True classes and probabilities of 200 images in 7 classes, about half of them right."""
+    random = np.random.default_rng(0)
+    class_indices = random.integers(7, size=200)
+    logits = random.normal(size=(200, 7)) + 1.5 * np.eye(7)[class_indices]
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    return class_indices, probabilities.astype(np.float32)
+
+
+def test_accuracy_is_that_of_sklearn(answers):
+    class_indices, probabilities = answers
+    assert score(*answers).accuracy == metrics.accuracy_score(class_indices, probabilities.argmax(axis=1))
+
+
+def test_log_loss_is_that_of_sklearn(answers):
+    # float32 probabilities add up to 1 only within 1e-7, and sklearn divides by their sum.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = metrics.log_loss(*answers, labels=range(7))
+    assert score(*answers).log_loss == pytest.approx(expected, rel=1e-6)
+
+
+def test_a_probability_of_zero_for_the_truth_costs_a_finite_amount():
+    assert score(np.array([0]), np.array([[0.0, 1.0]], np.float32)).log_loss == pytest.approx(-np.log(1e-7))
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "expected"),
+    [
+        (Score(0.9, 2.0), Score(0.8, 0.1), True),
+        (Score(0.9, 0.1), Score(0.9, 0.2), True),
+        (Score(0.9, 0.2), Score(0.9, 0.2), False),
+        (Score(0.8, 0.1), Score(0.9, 2.0), False),
+    ],
+)
+def test_accuracy_decides_and_log_loss_where_accuracies_are_equal(one, other, expected):
+    assert one.is_better_than(other) is expected
+
+
+def test_the_calibration_error_is_that_of_a_hand_computed_example():
+    # Two bins. Up to 0.5: nothing. Above: confidences 0.6, 0.8, 0.9 and 0.7 (mean 0.75), of which two are right (0.5).
+    probabilities = np.array([[0.6, 0.4], [0.2, 0.8], [0.1, 0.9], [0.7, 0.3]])
+    assert expected_calibration_error(np.array([0, 1, 0, 1]), probabilities, bins=2) == pytest.approx(0.25)
+
+
+def test_the_calibration_error_weights_bins_by_their_images():
+    # Three images at 0.9, all right: a gap of 0.1. One at 0.6, wrong: a gap of 0.6. (3 * 0.1 + 0.6) / 4.
+    probabilities = np.array([[0.9, 0.1]] * 3 + [[0.6, 0.4]])
+    assert expected_calibration_error(np.array([0, 0, 0, 1]), probabilities, bins=5) == pytest.approx(0.225)
+
+
+@pytest.mark.parametrize(("truth", "expected"), [(0, 0.0), (1, 1.0)])
+def test_a_calibration_error_is_0_at_best_and_1_at_worst(truth, expected):
+    assert expected_calibration_error(np.array([truth] * 5), np.array([[1.0, 0.0]] * 5), bins=10) == expected
+
+
+def test_gaps_in_different_bins_do_not_cancel():
+    # Too sure in one bin and not sure enough in the other, by the same amount.
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    assert expected_calibration_error(np.array([0, 1, 0, 0]), probabilities, bins=5) == pytest.approx(0.4)
+
+
+def test_macro_f1_is_that_of_sklearn(answers):
+    class_indices, probabilities = answers
+    expected = metrics.f1_score(class_indices, probabilities.argmax(axis=1), average="macro")
+    assert classification_report(*answers, bins=15)["macro_f1"] == pytest.approx(expected)
+
+
+def test_a_class_that_no_image_has_cannot_be_measured_and_does_not_count_in_macro_f1():
+    probabilities = np.eye(3)[[0, 0, 1, 1]]
+    assert classification_report(np.array([0, 0, 1, 1]), probabilities, bins=2)["macro_f1"] == 1.0
+
+
+def test_top5_accuracy_is_that_of_sklearn(answers):
+    expected = metrics.top_k_accuracy_score(*answers, k=5, labels=range(7))
+    assert classification_report(*answers, bins=15)["top5_accuracy"] == pytest.approx(expected)
+
+
+def test_of_five_classes_the_right_one_is_always_among_five():
+    report = classification_report(np.array([0, 1]), np.eye(5)[[1, 0]], bins=2)
+    assert (report["accuracy"], report["top5_accuracy"]) == (0.0, 1.0)
+
+
+def test_the_report_holds_plain_numbers_that_json_can_write(answers):
+    assert {type(value) for value in classification_report(*answers, bins=15).values()} == {int, float}
+
+
+# Two classifiers on the same images.
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [("1100", "1010", (1, 1)), ("0000", "1111", (0, 4)), ("1111", "1111", (0, 0)), ("1111", "0011", (2, 0))],
+)
+def test_images_on_which_one_of_two_is_right_are_counted(before, after, counts):
+    test = mcnemar_test(*(np.array(list(right)) == "1" for right in (before, after)))
+    assert (test.only_before, test.only_after) == counts
+
+
+@pytest.mark.parametrize(("only_before", "only_after"), [(0, 0), (0, 5), (5, 0), (3, 9), (40, 61), (700, 900)])
+def test_the_probability_of_chance_is_that_of_the_binomial_distribution(only_before, only_after):
+    before = np.repeat([True, False, True, False], [only_before, only_after, 7, 9])
+    after = np.repeat([False, True, True, False], [only_before, only_after, 7, 9])
+    count = only_before + only_after
+    expected = stats.binomtest(only_after, count, 0.5, alternative="greater").pvalue if count else 1.0
+    assert mcnemar_test(before, after).p == pytest.approx(expected, rel=1e-9)

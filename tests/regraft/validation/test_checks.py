@@ -1,0 +1,434 @@
+import hashlib
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from regraft.config import load_params
+from regraft.files import write_json
+from regraft.photos.manifest import COLUMNS, build_manifest
+from regraft.reports.pages import pages_of
+from regraft.validation.checks import problems_that_stop, validate
+from regraft.validation.drift import STATISTICS
+from regraft.validation.rules import build_rules
+
+_PROJECTS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
+SETTINGS = _PROJECTS.model_copy(
+    update={"min_images_per_class": 3, "max_quarantined_share": 0.2, "max_imbalance": 4.0, "max_pixels": 10**6}
+)
+
+
+def with_severity(**severities: str) -> dict[str, Any]:
+    """A change of settings."""
+    return {"severity": SETTINGS.severity.model_copy(update=severities)}
+
+
+def images(
+    class_name: str, count: int, *, broken: int = 0, ignored: int = 0, **facts: object
+) -> list[dict[str, object]]:
+    """Rows of a manifest: usable, broken and ignored files of one class."""
+    verdicts = ["use"] * count + ["quarantine"] * broken + ["ignore"] * ignored
+    reasons = {"use": None, "quarantine": "cannot be decoded", "ignore": "not an image"}
+    rows = []
+    for number, verdict in enumerate(verdicts):
+        digest = hashlib.sha256(f"{class_name}{number}".encode()).hexdigest()
+        row: dict[str, object] = {"path": f"{class_name}/{number}.jpg", "label": class_name, "verdict": verdict}
+        row |= {"reason": reasons[verdict], "digest": digest, "bytes": 1, "conflict": False}
+        if verdict == "use":
+            row |= {"width": 64, "height": 48, "group": digest}
+            row |= {"brightness": 0.5, "contrast": 0.2, "sharpness": 500.0, "entropy": 7.0}
+        rows.append(row | facts)
+    return rows
+
+
+def manifest_of(*rows: list[dict[str, object]]) -> pd.DataFrame:
+    return pd.DataFrame([row for part in rows for row in part], columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def checked(*rows: list[dict[str, object]], **changes: object):
+    return validate("classes", manifest_of(*rows), SETTINGS.model_copy(update=changes))
+
+
+def result(report, name: str):
+    return next(entry for entry in report["expectations"] if entry["name"] == name)
+
+
+def violated(report) -> set[str]:
+    return {entry["name"] for entry in report["expectations"] if not entry["success"]}
+
+
+def test_good_images_pass_every_expectation():
+    report = checked(images("cat", 5), images("dog", 5))
+    assert (report["success"], violated(report)) == (True, set())
+
+
+def test_the_report_counts_files_and_images_per_class():
+    report = checked(images("cat", 5, broken=1, ignored=2), images("dog", 4))
+    assert (report["files"], report["classes"]) == ({"use": 9, "quarantine": 1, "ignore": 2}, {"cat": 5, "dog": 4})
+
+
+def test_every_file_that_is_not_used_is_named_with_the_reason():
+    report = checked(images("cat", 5, broken=1, ignored=1), images("dog", 5))
+    assert report["not_used"] == [
+        {"path": "cat/5.jpg", "verdict": "quarantine", "reason": "cannot be decoded"},
+        {"path": "cat/6.jpg", "verdict": "ignore", "reason": "not an image"},
+    ]
+
+
+def test_results_come_in_the_order_of_the_rules():
+    report = checked(images("cat", 5), images("dog", 5))
+    assert [entry["name"] for entry in report["expectations"]] == [rule.name for rule in build_rules(SETTINGS)]
+
+
+# What stops a run.
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        ([images("cat", 5)], {"two_classes"}),
+        ([images("cat", 5), images("dog", 2)], {"enough_images_per_class"}),
+        ([images("cat", 5, broken=2), images("dog", 1, broken=1)], {"enough_images_per_class", "readable_images"}),
+        ([images("cat", 0, broken=5), images("dog", 0, broken=5)], {"two_classes", "readable_images"}),
+        ([images("cat", 5), images("dog", 5), images("rare", 0, broken=1)], {"enough_images_per_class"}),
+        ([images("cat", 0, ignored=3)], {"some_images", "two_classes"}),
+        ([[]], {"some_images", "two_classes"}),
+    ],
+    ids=[
+        "one class",
+        "a small class",
+        "a tenth broken",
+        "every image broken",
+        "every image of a class broken",
+        "no image",
+        "no file",
+    ],
+)
+def test_images_that_cannot_be_trained_on_stop_the_run(rows, expected):
+    report = checked(*rows)
+    stopping = {entry["name"] for entry in report["expectations"] if entry["severity"] == "error"}
+    assert report["success"] is False
+    assert expected <= violated(report) & stopping
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([images("cat", 5)], "expected at least two classes with usable images. Found 1. Add a folder of photos"),
+        (
+            [images("cat", 5), images("dog", 2)],
+            "expected at least 3 usable images in every class. Found 1 of 2 (dog: 2). Add images of these classes,",
+        ),
+        (
+            [images("cat", 3, broken=5), images("dog", 3)],
+            "expected at most 20.0% of the images unusable. Found 5 of 11 (cat/3.jpg: cannot be decoded; ",
+        ),
+        (
+            [images("cat", 0, broken=2)],
+            "expected at most 20.0% of the images unusable. Found 2 of 2 (cat/0.jpg: cannot be decoded; cat/1.jpg: ",
+        ),
+        ([[]], "expected at least one file that is an image. Found 0. Put photos into the data folder"),
+    ],
+)
+def test_what_stops_a_run_is_told_with_what_was_found_and_what_to_do(rows, words):
+    assert words in "\n".join(problems_that_stop(checked(*rows)))
+
+
+def test_of_many_offenders_five_are_shown():
+    (line,) = problems_that_stop(checked(images("cat", 9, broken=8), images("dog", 9)))
+    assert line.count("cannot be decoded") == 5
+    assert "; ...)" in line
+
+
+@pytest.mark.parametrize(("broken", "expected"), [(5, True), (6, False)])
+def test_the_share_of_unusable_images_may_be_exactly_the_limit(broken, expected):
+    report = checked(images("cat", 50 - broken, broken=broken), images("dog", 50), max_quarantined_share=0.05)
+    assert result(report, "readable_images")["success"] is expected
+
+
+def test_a_file_under_two_labels_counts_as_no_unusable_image():
+    report = checked(images("cat", 3), images("dog", 3), conflict("quarantine"), max_quarantined_share=0.0)
+    assert result(report, "readable_images")["success"]
+
+
+def test_files_that_are_no_images_do_not_count_as_unusable_images():
+    assert checked(images("cat", 3, ignored=100), images("dog", 3))["success"]
+
+
+def test_exactly_enough_images_are_enough():
+    assert checked(images("cat", 3), images("dog", 3))["success"]
+
+
+# What is reported and stops nothing.
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "name", "found", "offenders"),
+    [
+        (images("owl", 13), "balanced_classes", "2 of 3", ["cat: 3", "dog: 3"]),
+        (images("owl", 3, height=31), "large_enough_images", "3 of 9", ["owl/0.jpg", "owl/1.jpg", "owl/2.jpg"]),
+        (images("owl", 1, width=145), "usual_shape", "1 of 7", ["owl/0.jpg"]),
+        (images("owl", 1, brightness=0.04), "bright_enough", "1 of 7", ["owl/0.jpg"]),
+        (images("owl", 1, brightness=0.96), "not_too_bright", "1 of 7", ["owl/0.jpg"]),
+        (images("owl", 1, contrast=0.01), "enough_contrast", "1 of 7", ["owl/0.jpg"]),
+        (images("owl", 1, sharpness=4.9), "sharp_enough", "1 of 7", ["owl/0.jpg"]),
+        (images("owl", 1, entropy=0.4), "enough_information", "1 of 7", ["owl/0.jpg"]),
+        (images("dog", 1, path="dog/copy.jpg"), "no_copies", "2 of 7", ["dog/0.jpg = dog/copy.jpg"]),
+    ],
+    ids=["unbalanced", "small", "long", "dark", "bright", "flat", "blurred", "empty", "copies"],
+)
+def test_a_doubt_is_reported_with_the_files_and_stops_nothing(doubtful, name, found, offenders):
+    report = checked(images("cat", 3), images("dog", 3), doubtful, min_images_per_class=1)
+    entry = result(report, name)
+    assert report["success"] is True
+    assert (entry["success"], entry["found"], entry["offenders"]) == (False, found, offenders)
+    assert violated(report) == {name}
+
+
+@pytest.mark.parametrize("name", list(type(SETTINGS.severity).model_fields))
+def test_every_severity_in_params_is_that_of_one_rule(name):
+    def severities(severity: str) -> dict[str, str]:
+        changed = SETTINGS.model_copy(update={"classes": ("cat", "dog"), **with_severity(**{name: severity})})
+        return {rule.name: rule.severity for rule in build_rules(changed, ["cat", "dog"])}
+
+    assert [severities(severity).get(name) for severity in ("error", "warn", "off")] == ["error", "warn", None]
+
+
+def test_a_rule_of_severity_error_stops_the_run_whatever_it_is_about():
+    report = checked(images("cat", 3), images("dog", 3, brightness=0.01), **with_severity(bright_enough="error"))
+    assert report["success"] is False
+    assert "mean grey value of at least 0.05 (0 is black). Found 3 of 6 (dog/0.jpg; dog/1.jpg; dog/2.jpg). Look at" in (
+        "\n".join(problems_that_stop(report))
+    )
+
+
+def test_a_rule_of_severity_warn_stops_nothing():
+    assert checked(images("cat", 5), **with_severity(two_classes="warn"))["success"] is True
+
+
+def test_offenders_are_also_listed_as_bare_paths():
+    report = checked(images("cat", 3, broken=3), images("dog", 3))
+    assert result(report, "readable_images")["paths"] == ["cat/3.jpg", "cat/4.jpg", "cat/5.jpg"]
+    assert result(report, "enough_images_per_class")["paths"] == []
+
+
+def test_facts_that_are_missing_offend_no_rule_about_them():
+    nothing: dict[str, Any] = dict.fromkeys(
+        ["brightness", "contrast", "sharpness", "entropy", "width", "height", "group"]
+    )
+    assert violated(checked(images("cat", 3, **nothing), images("dog", 3))) == set()
+
+
+# Classes that params.yaml names.
+
+
+def test_a_label_that_is_not_among_the_classes_stops_the_run_and_its_files_are_named():
+    report = checked(images("cat", 3), images("dgo", 3), images("dog", 3), classes=("cat", "dog"))
+    assert report["success"] is False
+    assert result(report, "known_classes")["offenders"] == ["dgo/0.jpg", "dgo/1.jpg", "dgo/2.jpg"]
+
+
+def test_a_class_without_a_usable_image_stops_the_run_if_it_must_be_there():
+    report = checked(
+        images("cat", 3), images("dog", 3), images("owl", 0, broken=1), classes=("cat", "dog", "owl", "emu")
+    )
+    assert result(report, "present_classes")["offenders"] == ["owl: 0", "emu: 0"]
+    assert report["success"] is False
+
+
+def test_without_a_list_of_classes_any_class_will_do():
+    assert {"known_classes", "present_classes"}.isdisjoint(rule.name for rule in build_rules(SETTINGS))
+
+
+# Copies, near-duplicates and labels that contradict each other.
+
+
+def conflict(verdict: str) -> list[dict[str, object]]:
+    """One file as cat and as dog."""
+    reason = "also under another label" if verdict == "quarantine" else None
+    facts = {"digest": "c" * 64, "conflict": True, "verdict": verdict, "reason": reason}
+    facts["group"] = "c" * 64 if verdict == "use" else None
+    return images("cat", 1, path="cat/same.jpg", **facts) + images("dog", 1, path="dog/same.jpg", **facts)
+
+
+@pytest.mark.parametrize(
+    ("choice", "verdict", "severity", "advice"),
+    [
+        ("drop", "quarantine", "warn", "None of these files is used"),
+        ("keep", "use", "warn", "All of these files are used"),
+        ("error", "use", "error", "Decide which label is right"),
+    ],
+)
+def test_one_file_under_two_labels_is_named_with_its_other_path(choice, verdict, severity, advice):
+    report = checked(images("cat", 3), images("dog", 3), conflict(verdict), on_label_conflict=choice)
+    entry = result(report, "one_label_per_image")
+    assert (entry["severity"], report["success"]) == (severity, severity == "warn")
+    assert (entry["count"], entry["offenders"]) == (2, ["cat/same.jpg = dog/same.jpg"])
+    assert entry["paths"] == ["cat/same.jpg", "dog/same.jpg"]
+    assert entry["advice"].startswith(advice)
+    assert violated(report) == {"one_label_per_image"}
+
+
+def near(*labels: str, splits: tuple[str | None, ...] = (None,) * 9) -> list[dict[str, object]]:
+    """Different files that show one photo."""
+    return [
+        images(label, 1, path=f"{label}/near{number}.jpg", digest=f"{number}" * 64, group="0" * 64, split=split)[0]
+        for number, (label, split) in enumerate(zip(labels, splits, strict=False))
+    ]
+
+
+def test_near_duplicates_are_named_together():
+    report = checked(images("cat", 3), images("dog", 3), near("cat", "cat", "cat"))
+    assert violated(report) == {"no_near_copies"}
+    assert result(report, "no_near_copies")["offenders"] == ["cat/near0.jpg = cat/near1.jpg = cat/near2.jpg"]
+
+
+def test_of_many_near_duplicates_six_are_named():
+    (line,) = result(checked(images("cat", 3), near(*["dog"] * 9)), "no_near_copies")["offenders"]
+    assert line.startswith("dog/near0.jpg = ")
+    assert line.endswith("dog/near5.jpg and 3 more")
+
+
+def test_near_duplicates_under_different_labels_are_named_together():
+    report = checked(images("cat", 3), images("dog", 3), near("cat", "dog"))
+    assert violated(report) == {"no_near_copies", "one_label_per_group"}
+    assert result(report, "one_label_per_group")["offenders"] == ["cat/near0.jpg = dog/near1.jpg"]
+
+
+def test_a_photo_in_two_of_the_users_splits_is_named():
+    report = checked(images("cat", 3), images("dog", 3), near("cat", "cat", splits=("train", "test")))
+    assert result(report, "no_copies_across_splits")["offenders"] == ["cat/near0.jpg = cat/near1.jpg"]
+
+
+def test_a_copy_in_two_of_the_users_splits_is_named():
+    copies = [images("cat", 1, path=f"{split}/cat/same.jpg", split=split)[0] for split in ("train", "val")]
+    report = checked(images("dog", 3), copies, min_images_per_class=1)
+    assert result(report, "no_copies_across_splits")["offenders"] == ["train/cat/same.jpg = val/cat/same.jpg"]
+
+
+def test_copies_within_one_split_or_without_splits_are_in_no_two_splits():
+    report = checked(images("cat", 3), near("cat", "cat", splits=("train", "train")), near("dog", "dog", "dog"))
+    assert "no_copies_across_splits" not in violated(report)
+
+
+def test_of_many_offenders_fifty_are_named_and_all_counted():
+    entry = result(checked(images("cat", 60, height=3), images("dog", 60)), "large_enough_images")
+    assert (len(entry["offenders"]), len(entry["paths"]), entry["count"]) == (50, 50, 60)
+
+
+def test_files_that_cannot_be_read_are_no_copies_of_each_other():
+    unreadable = images("cat", 0, broken=2, digest="") + images("dog", 0, broken=1, digest="")
+    report = checked(images("cat", 5), images("dog", 5), unreadable)
+    assert violated(report) & {"no_copies", "one_label_per_image"} == set()
+
+
+# Against the photos of the model in production.
+
+
+def many(class_name: str, count: int, first: int = 0, **facts: object) -> list[dict[str, object]]:
+    rows = images(class_name, first + count)[first:]
+    for number, row in enumerate(rows, first):
+        row |= {"brightness": 0.3 + (number * 37 % 100) / 250, **facts}
+    return rows
+
+
+FORMER = [many("cat", 100), many("dog", 100)]
+
+
+def compared(*rows: list[dict[str, object]], **changes: object):
+    settings = SETTINGS.model_copy(update=changes)
+    return validate("classes", manifest_of(*rows), settings, former=manifest_of(*FORMER), compared_with="With before.")
+
+
+def test_an_unchanged_folder_has_not_drifted():
+    report = compared(*FORMER)
+    assert violated(report) == set()
+    assert report["compared_with"] == "With before."
+    assert [(row["quantity"], row["photos"]) for row in report["drift"]] == [
+        (quantity, "all") for quantity in ("class shares", *STATISTICS)
+    ]
+    assert {row["psi"] for row in report["drift"]} == {0.0}
+
+
+def test_a_new_class_and_a_vanished_one_are_named():
+    report = compared(FORMER[0], many("owl", 100))
+    assert result(report, "no_new_classes")["offenders"] == ["owl: 100"]
+    assert result(report, "no_vanished_classes")["offenders"] == ["dog: 0"]
+
+
+def test_a_class_that_has_tripled_is_named_with_its_shares():
+    report = compared(*FORMER, many("dog", 400, first=100))
+    assert result(report, "class_shares_as_before")["offenders"][0].startswith(
+        "class shares of all photos: cat 50% -> 17%, dog 50% -> 83% (index 0."
+    )
+
+
+def test_a_dark_batch_is_named_although_it_vanishes_among_all_photos():
+    report = compared(*FORMER, many("cat", 15, 100, brightness=0.2), many("dog", 15, 100, brightness=0.2))
+    (offender,) = result(report, "statistics_as_before")["offenders"]
+    assert offender.startswith("brightness of the photos that joined: 10, 50, 90 % below ")
+    assert report["success"] is True
+
+
+def test_drift_can_stop_the_run():
+    report = compared(FORMER[0], many("dog", 100, brightness=0.1), **with_severity(statistics_as_before="error"))
+    assert "expected a population stability index of at most 0.25, or of chance, of each figure" in (
+        "\n".join(problems_that_stop(report))
+    )
+
+
+def test_without_a_reference_nothing_is_compared():
+    report = checked(images("cat", 5), images("dog", 5))
+    assert report["drift"] == []
+    assert not any("as_before" in entry["name"] for entry in report["expectations"])
+
+
+# What the engine must not do.
+
+
+def test_no_temporary_folder_is_left_behind(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    checked(images("cat", 5), images("dog", 5))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_modules_that_the_engine_goes_without_can_be_imported_afterwards(root):
+    # In a process of its own, because something else may have imported them in this one.
+    code = """
+import sys
+from pathlib import Path
+import pandas as pd
+from regraft.config import load_params
+from regraft.photos.manifest import COLUMNS
+from regraft.validation.checks import validate
+validate("classes", pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), load_params(Path("params.yaml")).validate_data)
+assert not {"altair", "scipy.stats"} & set(sys.modules)
+from scipy import stats
+assert stats.norm.cdf(0) == 0.5
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+
+
+# The whole way from the folder.
+
+
+def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
+    for name in ("cat/a.jpg", "dog/b.jpg"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(b"no image")
+    layout, manifest = build_manifest(tmp_path, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    words = "\n".join(problems_that_stop(validate(layout, manifest, SETTINGS)))
+    assert "Found 2 of 2 (cat/a.jpg: not an image that can be read; dog/b.jpg: not an image that can be read)" in words
+
+
+def test_the_report_can_be_written_and_shown(tmp_path):
+    write_json(tmp_path / "validation.json", checked(images("cat", 5, broken=1), images("dog", 2)))
+    for name in ("class_balance", "image_statistics"):
+        (tmp_path / f"{name}.png").touch()
+    page = pages_of("validate_data", tmp_path)["validation"]
+    assert "**The images cannot be trained on.**" in page
+    assert "| cat/5.jpg | quarantine | cannot be decoded |" in page

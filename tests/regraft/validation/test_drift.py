@@ -1,0 +1,149 @@
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regraft.validation.drift import STATISTICS, drift_table, population_stability_index, psi_by_chance
+
+MAX_PSI = 0.25
+
+
+def photos(seed: int, count: int, *, shares: Any = (0.25,) * 4, **changes: float) -> pd.DataFrame:
+    """Used rows of a manifest; `brightness=0.5` makes the photos half as bright."""
+    random = np.random.default_rng(seed)
+    table = pd.DataFrame(
+        {
+            "digest": [f"{seed}-{number}" for number in range(count)],
+            "label": random.choice([f"class {number}" for number in range(len(shares))], count, p=shares),
+            "width": random.choice([640, 640, 640, 480, 600], count),
+            "height": random.choice([480, 480, 640], count),
+            "brightness": random.beta(6, 6, count),
+            "contrast": random.uniform(0.1, 0.4, count),
+            "sharpness": random.gamma(2, 300, count),
+            "entropy": 8 * random.beta(8, 2, count),
+        }
+    )
+    return table.assign(**{name: table[name] * factor for name, factor in changes.items()})
+
+
+def moved(then: pd.DataFrame, now: pd.DataFrame) -> set[tuple[str, str]]:
+    table = drift_table(then, now, max_psi=MAX_PSI)
+    return {(row.photos, row.quantity) for row in table.itertuples() if row.psi > row.limit}
+
+
+def test_an_unchanged_folder_has_not_moved_at_all():
+    then = photos(0, 500)
+    table = drift_table(then, then.sample(frac=1, random_state=0), max_psi=MAX_PSI)
+    assert table.quantity.tolist() == ["class shares", *STATISTICS]
+    assert set(table.photos) == {"all"}
+    assert set(table.psi) == {0.0}
+
+
+def test_batches_of_the_same_kind_are_not_taken_for_drift():
+    """Of 200 random draws, of 20 to 600 photos that join 150 to 1,200, at most one may be a false alarm."""
+    random, alarms = np.random.default_rng(0), 0
+    for draw in range(200):
+        then = photos(2 * draw, int(random.integers(150, 1200)), shares=(0.5, 0.3, 0.15, 0.05))
+        joined = photos(2 * draw + 1, int(random.integers(20, 600)), shares=(0.5, 0.3, 0.15, 0.05))
+        alarms += bool(moved(then, pd.concat([then, joined])))
+    assert alarms <= 1
+
+
+def test_the_limit_of_chance_is_exceeded_once_in_a_thousand_times():
+    """Without the limit of params.yaml: of 4,000 draws 4 are expected, and more than 12 once in 4,000 times."""
+    random = np.random.default_rng(1)
+    then, now = random.multinomial(2000, [0.1] * 10, 4000), random.multinomial(500, [0.1] * 10, 4000)
+    limit = psi_by_chance(10, 2000, 500)
+    assert sum(population_stability_index(*pair) > limit for pair in zip(then, now, strict=True)) <= 12
+
+
+@pytest.mark.parametrize("quantity", ["brightness", "contrast", "sharpness"])
+def test_a_batch_that_halves_a_figure_is_found_among_what_joined_and_vanishes_among_all(quantity):
+    then, halved = photos(0, 3000), {quantity: 0.5}
+    assert moved(then, pd.concat([then, photos(1, 60, **halved)])) == {("joined", quantity)}
+
+
+def test_a_folder_of_darker_photos_is_found_among_all():
+    assert ("all", "brightness") in moved(photos(0, 500), photos(1, 500, brightness=0.5))
+
+
+@pytest.mark.parametrize(("before", "after"), [((640, 480), (64, 48)), ((640, 480), (1280, 960))])
+def test_photos_of_one_size_that_become_of_another_are_found(before, after):
+    then, now = photos(0, 100), photos(1, 100)
+    table = drift_table(
+        then.assign(width=before[0], height=before[1]), now.assign(width=after[0], height=after[1]), max_psi=MAX_PSI
+    )
+    found = table[(table.photos == "all") & (table.psi > table.limit)]
+    assert found.quantity.tolist() == ["shorter_side"]
+    then_and_now = [", ".join([f"{size[1]:.3g}"] * 3) for size in (before, after)]
+    assert found.words.tolist() == ["10, 50, 90 % below " + " -> ".join(then_and_now)]
+
+
+def test_a_class_that_has_tripled_is_found_and_told():
+    then = photos(0, 1000, shares=(0.5, 0.4, 0.1))
+    now = pd.concat([then, photos(1, 200, shares=(0, 0, 1))])
+    (row,) = drift_table(then, now, max_psi=0.1).query("quantity == 'class shares' and photos == 'all'").itertuples()
+    assert row.psi > row.limit
+    assert row.words.startswith("class 2 10% -> 25%, class 0 ")
+
+
+def test_new_and_vanished_classes_do_not_count_as_moved_shares():
+    then = photos(0, 600, shares=(0.4, 0.4, 0.2))
+    now = photos(1, 600, shares=(0.4, 0.4, 0, 0.2))
+    assert moved(then, now) == set()
+
+
+def test_photos_of_one_class_that_join_have_moved_the_shares_of_what_joined():
+    then = photos(0, 2000)
+    joined = photos(1, 40).assign(label="class 1")
+    assert moved(then, pd.concat([then, joined])) == {("joined", "class shares")}
+
+
+def test_photos_that_join_as_a_new_class_have_moved_no_shares():
+    then = photos(0, 2000)
+    assert moved(then, pd.concat([then, photos(1, 40).assign(label="new")])) == set()
+
+
+def test_a_shape_stays_the_same_when_photos_are_reduced():
+    then, now = photos(0, 300).assign(width=533, height=400), photos(1, 300).assign(width=200, height=266)
+    assert ("all", "aspect_ratio") not in moved(then, now)
+
+
+def test_figures_that_are_zero_for_most_photos_are_compared():
+    then = photos(0, 200).assign(sharpness=0.0)
+    assert moved(then, then) == set()
+    assert ("all", "sharpness") in moved(then, photos(1, 200))
+
+
+@pytest.mark.parametrize(("count", "judged"), [(19, {"all"}), (20, {"all", "joined"})])
+def test_fewer_than_twenty_photos_that_joined_are_not_judged(count, judged):
+    then = photos(0, 200)
+    table = drift_table(then, pd.concat([then, photos(1, count, brightness=0.1)]), max_psi=MAX_PSI)
+    assert set(table.photos) == judged
+
+
+def test_a_file_counts_once_per_label():
+    then = photos(0, 200)
+    copies = pd.concat([then, *[then.head(1).assign(path=str(number)) for number in range(500)]])
+    assert set(drift_table(then, copies, max_psi=MAX_PSI).psi) == {0.0}
+
+
+def test_figures_that_nobody_measured_are_not_compared():
+    then, now = photos(0, 200).assign(brightness=np.nan), photos(1, 200).assign(entropy=np.nan)
+    quantities = set(drift_table(then, now, max_psi=MAX_PSI).quantity)
+    assert quantities == {"class shares", *STATISTICS} - {"brightness", "entropy"}
+
+
+def test_a_folder_without_photos_is_not_compared():
+    assert drift_table(photos(0, 200), photos(0, 0), max_psi=MAX_PSI).empty
+
+
+def test_few_photos_need_a_larger_index_than_many():
+    assert psi_by_chance(10, 1000, 20) > 1 > MAX_PSI > psi_by_chance(10, 1000, 1000)
+
+
+def test_the_index_of_many_photos_is_that_of_the_literature():
+    """0.1 ln 1/2 twice and so on: (0.2 - 0.1) ln 2 + (0.8 - 0.9) ln 8/9."""
+    psi = population_stability_index(np.array([100_000, 900_000]), np.array([200_000, 800_000]))
+    assert psi == pytest.approx(0.1 * np.log(2) - 0.1 * np.log(8 / 9), abs=1e-4)
