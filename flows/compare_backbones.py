@@ -37,7 +37,7 @@ def compare_backbones(names: list[str]) -> str:
     ranking = rank([try_backbone(name) for name in names])
     params = load_params(stage.enter_project() / "params.yaml")
     write_ranking(params.paths.reports / "backbones.csv", ranking)
-    words = in_words(ranking, len(read_dataset(params.paths.dataset).of("val")))
+    words = in_words(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
     create_table_artifact(ranking.astype(str).to_dict("records"), key="backbones", description=words)
     return f"{ranking.drop(columns='problem').round(4).to_string(index=False, na_rep='-')}\n\n{words}"
 

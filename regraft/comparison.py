@@ -14,14 +14,16 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params
 from regraft.errors import RegraftError
-from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
 from regraft.features.table import read_features, write_features
 from regraft.files import replacing
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.baselines import probe
-from regraft.training.heads import settings_of, train_heads
+from regraft.training.heads import settings_of
+from regraft.training.sweep import train_heads
 
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
 
@@ -73,20 +75,10 @@ def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: C
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
     with store_in_use(paths.store, machine.shared_store), tempfile.TemporaryDirectory() as temporary:
         store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-        receipt = extract_missing(
-            dataset,
-            paths.raw,
-            views,
-            trunk,
-            store,
-            with_activations=False,
-            verify_activations=False,
-            batch_size=machine.batch_size,
-            workers=machine.workers,
-            on_progress=on_progress,
-        )
+        extractor = Extractor(views, trunk, store, machine)
+        receipt = extractor.fill_store(dataset, activations="none", on_progress=on_progress)
         file = Path(temporary, "features.arrow")
-        write_features(file, store.features, dataset, views)
+        write_features(file, extractor, dataset)
         features = read_features(file)
         settings = settings_of(params.train_head)[:1]
         (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)

@@ -6,7 +6,8 @@ Reads build/dataset.parquet and data/raw; writes build/features.arrow and report
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.features.extraction import extract_missing, keys_of, open_feature_store
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
 from regraft.features.table import write_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
@@ -21,30 +22,23 @@ from tasks.stage import stage
 def cache_features(params: Params, progress: Progress) -> None:
     """Write the pooled features of every image; an image seen before costs a read, not a forward pass."""
     paths, machine = params.paths, params.machine
-    dataset = read_dataset(paths.dataset)
+    dataset = read_dataset(paths.dataset, paths.raw)
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     trunk = load_trunk(backbone, paths.store / "graphs")
+    needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
     with store_in_use(paths.store, machine.shared_store):
         store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-        receipt = extract_missing(
-            dataset,
-            paths.raw,
-            views,
-            trunk,
-            store,
-            with_activations=params.fine_tune.mode != "off" and params.fine_tune.layers != "all",
-            verify_activations=False,
-            batch_size=machine.batch_size,
-            workers=machine.workers,
-            on_progress=progress("views"),
+        extractor = Extractor(views, trunk, store, machine)
+        receipt = extractor.fill_store(
+            dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
         )
-        write_features(paths.features, store.features, dataset, views)
+        write_features(paths.features, extractor, dataset)
         record_use(
             paths.store,
             md5_of(paths.features),
             [store.features, store.activations],
-            keys_of(dataset, views),
+            extractor.keys(dataset),
             shared=machine.shared_store,
         )
     write_json(paths.reports / "features.json", receipt.as_report())

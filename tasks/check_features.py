@@ -23,7 +23,7 @@ from tasks.stage import stage
 def check_features(params: Params, progress: Progress) -> None:
     """Write what the features say; a violated check of severity error stops the run before anything is trained."""
     settings, paths = params.check_features, params.paths
-    features, dataset = read_features(paths.features), read_dataset(paths.dataset)
+    features, dataset = read_features(paths.features), read_dataset(paths.dataset, paths.raw)
     reference, compared_with = find_reference(Production(paths.production))
     in_production, compared_with = compared_features(reference, features, compared_with)
     report, labels = check(
@@ -32,7 +32,7 @@ def check_features(params: Params, progress: Progress) -> None:
     write_json(paths.reports / "embeddings.json", report)
     write_label_errors(paths.reports / "label_errors.csv", labels)
     shown = labels[labels.likely].head(settings.thumbnails)
-    label_errors_sheet(paths.reports / "label_errors.png", dataset, shown, paths.raw)
+    label_errors_sheet(paths.reports / "label_errors.png", dataset, shown)
     stops = problems_that_stop(report)
     if stops:
         raise InvalidData("\n".join([f"the photos in {paths.raw} should not be trained on as they are:", *stops]))

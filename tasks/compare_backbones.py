@@ -14,4 +14,4 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
             f"there is no {params.paths.dataset}, which names the photos and their splits. Run `dvc repro preprocess` "
             f"first."
         )
-    return compare_backbone(name, read_dataset(params.paths.dataset), params, progress("views"))
+    return compare_backbone(name, read_dataset(params.paths.dataset, params.paths.raw), params, progress("views"))

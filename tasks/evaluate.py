@@ -6,8 +6,10 @@ reports/metrics.json, reports/predictions.csv, pictures and reports/report.html.
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.images import Threads
 from regraft.reports.pages import write_html, write_predictions
 from regraft.reports.plots import confusion_chart, mistakes_sheet, write_confusion
 from regraft.store.leases import store_in_use
@@ -21,23 +23,19 @@ def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures, the pictures and the page of the model that ships."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
-    dataset = read_dataset(paths.dataset)
+    dataset = read_dataset(paths.dataset, paths.raw)
     test = dataset.of("test")
     with store_in_use(paths.store, None):
-        probabilities = classifier.probabilities_of(
-            test,
-            paths.raw,
-            kept=classifier.open_kept(paths.store),
-            workers=machine.workers,
-            on_progress=progress("photos"),
-        )
+        stored = open_probabilities(paths.store, classifier)
+        threads = Threads(machine.workers, progress("photos"))
+        probabilities = probabilities_of(classifier, test, threads, stored=stored)
     class_indices = test.rows.class_index.to_numpy()
     metrics = classification_report(class_indices, probabilities, bins=settings.calibration_bins)
     write_json(paths.reports / "metrics.json", {"test": metrics})
     write_predictions(paths.reports / "predictions.csv", test, probabilities)
     write_confusion(paths.reports / "confusion.csv", test, probabilities)
     confusion_chart(paths.reports / "confusion.csv", paths.reports / "confusion.png")
-    mistakes_sheet(paths.reports / "mistakes.png", test, probabilities, paths.raw, count=settings.worst_mistakes)
+    mistakes_sheet(paths.reports / "mistakes.png", test, probabilities, count=settings.worst_mistakes)
     write_html(paths.reports)
 
 

@@ -13,18 +13,23 @@ from typing import Any
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
 from regraft.files import write_json
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views
 from regraft.reports.plots import write_curve
 from regraft.store import Namespace
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
 from regraft.training.devices import strategy
-from regraft.training.fine_tune import FineTuned, cached_activations, facts_of, join, live_pixels, switched_off
+from regraft.training.fine_tune import FineTuned, facts_of, switched_off
 from regraft.training.fine_tune import fine_tune as tune
+from regraft.training.inputs import cached_activations, live_pixels, training_images
 from regraft.training.keras_models import load_model, save_model, start_keras
+from regraft.training.layers import join
+from regraft.training.training_loop import Plan
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -42,7 +47,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
         else:
             with store_in_use(paths.store, machine.shared_store):
                 result = _train(model, backbone, params, progress)
-            if not result.is_kept:
+            if not result.is_used:
                 model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
@@ -54,13 +59,13 @@ def fine_tune(params: Params, progress: Progress) -> None:
 
 
 def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -> FineTuned:
-    settings, paths, machine = params.fine_tune, params.paths, params.machine
-    class_weight = params.train_head.class_weight
-    dataset = read_dataset(paths.dataset).of("train", "val")
+    paths = params.paths
+    plan = Plan(params.fine_tune, params.train_head.class_weight, params.seed)
+    dataset = read_dataset(paths.dataset, paths.raw).of("train", "val")
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-    facts = facts_of(backbone, views, settings, class_weight, files=[paths.head, paths.dataset], seed=params.seed)
-    if settings.layers == "all":
-        inputs_of = partial(live_pixels, raw=paths.raw, views=views, workers=machine.workers)
+    facts = facts_of(backbone, views, plan, files=[paths.head, paths.dataset])
+    if plan.settings.layers == "all":
+        inputs_of = partial(live_pixels, views=views, threads=Threads(params.machine.workers))
     else:
         activations = _activations(dataset, views, backbone, params, progress)
         facts["activations"] = activations.folder.name
@@ -69,13 +74,10 @@ def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -
     return tune(
         model,
         backbone.cut,
-        dataset,
-        inputs_of,
-        settings,
-        class_weight=class_weight,
-        seed=params.seed,
+        training_images(dataset, inputs_of),
+        plan,
         checkpoint=open_checkpoint(_checkpoints(params), facts),
-        on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.epochs),
+        on_epoch=lambda epoch: epochs_done(epoch.epoch, plan.settings.epochs),
     )
 
 
@@ -84,18 +86,8 @@ def _activations(dataset: Dataset, views: Views, backbone: Backbone, params: Par
     paths, machine = params.paths, params.machine
     trunk = load_trunk(backbone, paths.store / "graphs")
     store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-    extract_missing(
-        dataset,
-        paths.raw,
-        views,
-        trunk,
-        store,
-        with_activations=True,
-        verify_activations=True,
-        batch_size=machine.batch_size,
-        workers=machine.workers,
-        on_progress=progress("views"),
-    )
+    extractor = Extractor(views, trunk, store, machine)
+    extractor.fill_store(dataset, activations="verified", on_progress=progress("views"))
     return store.activations
 
 

@@ -20,11 +20,11 @@ def preprocess(params: Params, progress: Progress) -> None:
     """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more."""
     settings, paths = params.preprocess, params.paths
     layout, manifest = read_manifest(paths.manifest)
-    dataset = build_dataset(manifest, val_share=settings.val_share, test_share=settings.test_share)
+    dataset = build_dataset(manifest, paths.raw, val_share=settings.val_share, test_share=settings.test_share)
     write_dataset(paths.dataset, dataset)
     write_json(paths.reports / "dataset.json", dataset_report(layout, manifest, dataset))
     preparation = Preparation(choose_backbone(params.backbone).image_size, settings.crop_fraction)
-    contact_sheet(paths.reports / "prepared.png", dataset, paths.raw, preparation, on_progress=progress("thumbnails"))
+    contact_sheet(paths.reports / "prepared.png", dataset, preparation, on_progress=progress("thumbnails"))
 
 
 if __name__ == "__main__":

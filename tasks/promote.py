@@ -2,9 +2,11 @@
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
+from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
 from regraft.production.gate import Verdict, accuracy_of, judge
 from regraft.production.registry import Change, Production
@@ -19,15 +21,16 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     Returns:
         The verdict, or None if this very file is in production already.
     """
-    paths, workers = params.paths, params.machine.workers
+    paths = params.paths
     production = Production(paths.production)
     if paths.onnx.exists() and production.digest == sha256_of(paths.onnx):
         return None
-    test = read_dataset(paths.dataset).of("test")
+    test = read_dataset(paths.dataset, paths.raw).of("test")
 
     def accuracy(classifier: OnnxClassifier, name: str) -> float:
-        kept, report = classifier.open_kept(paths.store), progress(f"photos ({name})")
-        probabilities = classifier.probabilities_of(test, paths.raw, kept=kept, workers=workers, on_progress=report)
+        threads = Threads(params.machine.workers, progress(f"photos ({name})"))
+        stored = open_probabilities(paths.store, classifier)
+        probabilities = probabilities_of(classifier, test, threads, stored=stored)
         return accuracy_of(classifier, test, probabilities)
 
     champion_accuracy = None

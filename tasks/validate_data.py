@@ -11,7 +11,9 @@ which model it compared.
 from regraft.config import Params
 from regraft.errors import InvalidData
 from regraft.files import write_json
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest, write_manifest
 from regraft.production.registry import Production
 from regraft.production.training_data import find_reference
@@ -33,11 +35,9 @@ def validate_data(params: Params, progress: Progress) -> None:
     own = read_expectations(paths.expectations)
     layout, manifest = build_manifest(
         paths.raw,
-        max_pixels=settings.max_pixels,
-        max_seconds=settings.max_seconds,
-        workers=params.machine.workers,
-        on_progress=progress("files"),
-        kept=paths.store / "scan.parquet",
+        limits=DecodeLimits(settings.max_pixels, settings.max_seconds),
+        threads=Threads(params.machine.workers, progress("files")),
+        cache=paths.store / "scan.parquet",
     )
     manifest = mark_duplicates(
         manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict

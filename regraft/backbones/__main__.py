@@ -64,7 +64,7 @@ def _images_per_second(backbone: Backbone) -> float:
     import numpy as np
 
     from regraft.backbones.trunk import load_trunk
-    from regraft.photos.images import in_threads
+    from regraft.photos.images import Threads
 
     size = backbone.image_size
     images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def _images_per_second(backbone: Backbone) -> float:
         while seconds < _SECONDS:
             count *= 2
             start = time.perf_counter()
-            for _ in in_threads(lambda _: trunk.run(images, with_activations=False), range(count), workers=0):
+            for _ in Threads(0).map(lambda _: trunk.run(images, with_activations=False), range(count)):
                 pass
             seconds = time.perf_counter() - start
     return count / seconds

@@ -5,7 +5,7 @@ head was trained on exactly what the file computes. Only where all layers were t
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -19,9 +19,11 @@ from regraft.backbones.runners import ACTIVATIONS, FEATURES
 from regraft.backbones.trunk import Trunk
 from regraft.errors import ExportMismatch
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring import probabilities_of
 from regraft.files import replacing
 from regraft.onnx_graphs.convert import canonical, chained, convert_keras, part_of, renamed, with_uint8_input
-from regraft.photos.dataset import Dataset, read_photo
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
 
 if TYPE_CHECKING:
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 
 Trained = Literal["head", "top", "all"]  # the head alone, what lies above the cut, or the whole network
+Expected = Callable[[Iterable[np.ndarray]], np.ndarray]  # raw photos, uint8 RGB of any size, to probabilities
 _KERAS_BATCH = 32
 _FROZEN_PART = {True: "int8 weights and activations", False: "float32"}
 
@@ -58,7 +61,7 @@ def build_classifier(
     (batch, num_classes).
 
     Args:
-        model: the whole Keras network, from `finetune.join`.
+        model: the whole Keras network, from `layers.join`.
         backbone: the frozen network it started from.
         trunk: its graph.
         preparation: the preprocessing to build in.
@@ -76,7 +79,17 @@ def build_classifier(
     whole = chained([preparation.build_graph(), *parts])
     outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}
     whole = renamed(whole, outer)
-    facts = {
+    onnx.helper.set_model_props(whole, _metadata(backbone, trunk, preparation, class_names, trained))
+    whole = canonical(whole)
+    onnx.checker.check_model(whole, full_check=True)
+    return whole
+
+
+def _metadata(
+    backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str], trained: Trained
+) -> dict[str, str]:
+    """What the file says of itself."""
+    return {
         "regraft_version": __version__,
         "class_names": json.dumps(class_names, ensure_ascii=False),
         "input": "image: uint8 RGB, (batch, height, width, 3), any size, upright (apply the EXIF orientation first)",
@@ -96,28 +109,28 @@ def build_classifier(
         "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",
         "fine_tuned_from": {"head": "nothing: frozen backbone", "top": backbone.cut, "all": "the input"}[trained],
     }
-    onnx.helper.set_model_props(whole, facts)
-    whole = canonical(whole)
-    onnx.checker.check_model(whole, full_check=True)
-    return whole
 
 
-def reference(
-    model: "keras.Model", backbone: Backbone, trunk: Trunk, *, trained: Trained
-) -> Callable[[np.ndarray], np.ndarray]:
-    """Return what the exported graph has to compute: prepared images, uint8, to probabilities, by Keras.
+def expected_by_keras(
+    model: "keras.Model", backbone: Backbone, trunk: Trunk, preparation: Preparation, *, trained: Trained
+) -> Expected:
+    """Return what the exported graph has to compute: raw photos to probabilities, by Keras.
 
     That is the whole Keras model; but of a quantised backbone its own frozen graph, and only the trained rest by Keras.
     """
     if not trunk.is_quantised or trained == "all":
-        return lambda prepared: model.predict_on_batch(prepared.astype(np.float32))
+        return lambda photos: model.predict_on_batch(_prepared(photos, preparation).astype(np.float32))
     rest, source = _rest(model, backbone, trained)
 
-    def by_parts(prepared: np.ndarray) -> np.ndarray:
-        features, activations = trunk.run(prepared, with_activations=source == ACTIVATIONS)
+    def by_parts(photos: Iterable[np.ndarray]) -> np.ndarray:
+        features, activations = trunk.run(_prepared(photos, preparation), with_activations=source == ACTIVATIONS)
         return rest.predict_on_batch(features if activations is None else activations)
 
     return by_parts
+
+
+def _prepared(photos: Iterable[np.ndarray], preparation: Preparation) -> np.ndarray:
+    return np.stack([preparation(photo) for photo in photos])
 
 
 def _rest(model: "keras.Model", backbone: Backbone, trained: Literal["head", "top"]) -> tuple["keras.Model", str]:
@@ -129,38 +142,24 @@ def _rest(model: "keras.Model", backbone: Backbone, trained: Literal["head", "to
 
 
 def save_if_equal(
-    path: Path,
-    graph: onnx.ModelProto,
-    expected: Callable[[np.ndarray], np.ndarray],
-    dataset: Dataset,
-    raw: Path,
-    preparation: Preparation,
-    *,
-    tolerance: float,
-    workers: int,
-    on_progress: Callable[[int, int], None],
+    path: Path, graph: onnx.ModelProto, expected: Expected, dataset: Dataset, threads: Threads, *, tolerance: float
 ) -> Parity:
     """Write the graph to `path` if it computes what is expected; else leave `path` as it is.
 
     Args:
         path: of the ONNX file.
         graph: from `build_classifier`.
-        expected: from `reference`.
+        expected: from `expected_by_keras`.
         dataset: real photos to compare on, from the raw file to the probabilities.
-        raw: the data folder.
-        preparation: how Keras is given them.
+        threads: that decode; told how many photos are done, and their total.
         tolerance: the largest difference of any probability that is allowed.
-        workers: threads that decode.
-        on_progress: called with the number of photos done and their total.
 
     Raises:
-        ExportMismatch: they differ by more, or disagree on a class where the two best are further apart than that.
+        ExportMismatch: they differ by more.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(graph.SerializeToString(deterministic=True))
-        parity = compare(
-            OnnxClassifier(temporary), expected, dataset, raw, preparation, workers=workers, on_progress=on_progress
-        )
+        parity = compare(OnnxClassifier(temporary), expected, dataset, threads)
         if not parity.largest_difference <= tolerance:  # NaN is no agreement
             raise ExportMismatch(
                 f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
@@ -170,23 +169,13 @@ def save_if_equal(
     return parity
 
 
-def compare(
-    classifier: OnnxClassifier,
-    expected: Callable[[np.ndarray], np.ndarray],
-    dataset: Dataset,
-    raw: Path,
-    preparation: Preparation,
-    *,
-    workers: int,
-    on_progress: Callable[[int, int], None],
-) -> Parity:
+def compare(classifier: OnnxClassifier, expected: Expected, dataset: Dataset, threads: Threads) -> Parity:
     """Run the same raw photos through the ONNX file and, prepared as for training, through Keras."""
-    onnx_side = classifier.probabilities_of(dataset, raw, kept=None, workers=workers, on_progress=on_progress)
-    keras_side = []
-    photos = dataset.photos()
+    onnx_side = probabilities_of(classifier, dataset, threads, stored=None)
+    photos, batches = dataset.photos(), []
     for start in range(0, len(photos), _KERAS_BATCH):
-        prepared = np.stack([preparation(read_photo(raw, photo)) for photo in photos[start : start + _KERAS_BATCH]])
-        keras_side.append(expected(prepared))
-    difference = np.abs(onnx_side - np.concatenate(keras_side))
-    same = onnx_side.argmax(axis=1) == np.concatenate(keras_side).argmax(axis=1)
+        batches.append(expected(map(dataset.read_photo, photos[start : start + _KERAS_BATCH])))
+    keras_side = np.concatenate(batches)
+    difference = np.abs(onnx_side - keras_side)
+    same = onnx_side.argmax(axis=1) == keras_side.argmax(axis=1)
     return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))

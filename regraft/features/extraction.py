@@ -1,20 +1,24 @@
 """From photos to cached features: every view of an image goes through the frozen backbone once in its life."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from regraft.backbones.trunk import Trunk
-from regraft.photos.dataset import Dataset, Photo, read_photo
-from regraft.photos.images import in_threads
+from regraft.config import Machine
+from regraft.features.feature_store import FeatureStore
+from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.images import Threads
 from regraft.photos.views import Views
-from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Key
+
+# Which activations at the cut are wanted beside the pooled features: none; those of train and val images, in the store;
+# or the same, every one of them verified, because the caller reads them all next.
+Activations = Literal["none", "stored", "verified"]
 
 _FLUSH_ROWS = 1024  # a kill loses at most the work on so many
 
@@ -40,27 +44,12 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class FeatureStore:
-    """The two parts of the store that a forward pass fills."""
-
-    features: Namespace  # pooled, float32, (feature_dim,)
-    activations: Namespace  # at the cut, float16, (height, width, channels)
-
-    def flush(self) -> None:
-        """Write what both still hold in memory."""
-        try:
-            self.activations.flush()
-        finally:
-            self.features.flush()  # also when the first part was kept here and could not be sent
-
-
-@dataclass(frozen=True, slots=True)
 class _Work:
-    """The views of one image that have to be computed, and those among them whose activations have to be kept."""
+    """The views of one image that are needed, and those among them whose activations are needed too."""
 
     photo: Photo
     views: list[int]
-    kept: list[int]
+    cut_views: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,155 +58,154 @@ class _Result:
 
     keys: list[Key]
     features: np.ndarray  # float32, (views, feature_dim)
-    kept_keys: list[Key]
-    activations: np.ndarray  # float16, (kept views, *activation_shape)
+    cut_keys: list[Key]
+    activations: np.ndarray  # float16, (cut_views, *activation_shape)
 
 
-def open_feature_store(root: Path, trunk: Trunk, *, shared: str | None = None) -> FeatureStore:
-    """Open the namespaces of this backbone and this engine, here and in the shared store.
+@dataclass(frozen=True, slots=True)
+class Extractor:
+    """Runs views of photos through the frozen backbone, each once in its life; the store holds what came out.
 
-    How a photo becomes a view is part of the rows' keys.
+    It is what `regraft.features.table.write_features` reads pooled features from.
     """
-    facts = {"graph": trunk.digest, "engine": trunk.engine}
-    return FeatureStore(
-        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32", shared=shared),
-        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16", shared=shared),
-    )
 
+    views: Views  # which views an image has, and how they are drawn
+    trunk: Trunk
+    store: FeatureStore
+    machine: Machine  # the section of params.yaml: threads, and the batch where one thread makes all forward passes
 
-def extract_missing(
-    dataset: Dataset,
-    raw: Path,
-    views: Views,
-    trunk: Trunk,
-    store: FeatureStore,
-    *,
-    with_activations: bool,
-    verify_activations: bool,
-    batch_size: int,
-    workers: int,
-    on_progress: Callable[[int, int], None],
-) -> Receipt:
-    """Compute what the store does not hold: one forward pass per new view, none for one that was computed before.
+    @property
+    def namespace(self) -> str:
+        """Name of the part of the store that the pooled features lie in."""
+        return self.store.features.folder.name
 
-    Args:
-        dataset: the images that are needed.
-        raw: the data folder.
-        views: which views of them are needed, and how they are drawn.
-        trunk: the frozen backbone.
-        store: where the results are kept.
-        with_activations: keep the activations at the cut too, of train and val images; test images never need them.
-        verify_activations: whether the caller reads them all next, so that damaged ones have to be found now; features
-            are always verified.
-        batch_size: images per forward pass where one thread makes them all (`Runner.is_parallel`).
-        workers: threads that decode; 0 means one per core.
-        on_progress: called with the number of views computed and to compute.
-    """
-    needed = _needed(dataset, views, with_activations)
-    missing = _missing(needed, views, store, verify_activations=verify_activations)
-    rows, total = (sum(len(work.views) for work in part) for part in (needed, missing))
-    gone = {key for work in missing for key in views.keys(work.photo.digest, work.views)}
-    seconds_saved = store.features.seconds_for(
-        key for work in needed for key in views.keys(work.photo.digest, work.views) if key not in gone
-    )
-    start = last = time.perf_counter()
-    done = unwritten = 0
-    on_progress(0, total)
-    try:
-        for result in _compute(missing, raw, views, trunk, batch_size=batch_size, workers=workers):
-            now = time.perf_counter()
-            store.features.append(result.keys, result.features, seconds=now - last)
-            if result.kept_keys:
-                store.activations.append(result.kept_keys, result.activations, seconds=now - last)
-            last = now
-            done += len(result.keys)
-            unwritten += len(result.keys)
-            if unwritten >= _FLUSH_ROWS:
-                store.flush()
-                unwritten = 0
-            on_progress(done, total)
-    finally:
-        # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the other.
-        store.flush()
-    seconds = time.perf_counter() - start if missing else 0.0
-    return Receipt(
-        images=len(needed),
-        views=views.count + 1,
-        rows=rows,
-        from_store=rows - total,
-        computed=total,
-        seconds=seconds,
-        images_per_second=total / seconds if missing else None,
-        seconds_saved=seconds_saved,
-        store_bytes=store.features.stored_bytes + store.activations.stored_bytes,
-        engine=trunk.engine,
-    )
+    @property
+    def feature_dim(self) -> int:
+        """Numbers of a pooled feature."""
+        return self.trunk.feature_dim
 
+    @property
+    def augmented_views(self) -> int:
+        """Views of a training image beside its centre square."""
+        return self.views.count
 
-def _needed(dataset: Dataset, views: Views, with_activations: bool) -> list[_Work]:
-    """Every different image once, as if nothing were in the store; a file in two splits has what either needs."""
-    needed: dict[str, _Work] = {}
-    for photo in dataset.photos():
-        numbers = list(views.of(photo.split))
-        kept = numbers if with_activations and photo.split != "test" else []
-        if before := needed.get(photo.digest):
-            numbers, kept = max(numbers, before.views, key=len), max(kept, before.kept, key=len)
-        needed[photo.digest] = _Work(photo, numbers, kept)
-    return list(needed.values())
+    def read_features(self, digests: Sequence[str], view: int) -> np.ndarray:
+        """Return one view's pooled features of some images: float32, shape (len(digests), feature_dim)."""
+        return self.store.features.read([self.views.key(digest, view) for digest in digests])
 
+    def keys(self, dataset: Dataset) -> list[Key]:
+        """Return the store's keys of all views of a data set, once each."""
+        return list(dict.fromkeys(self._keys(self._needed(dataset, "none"), "views")))
 
-def keys_of(dataset: Dataset, views: Views) -> list[Key]:
-    """Return the keys of all views of a data set, once each."""
-    return list(dict.fromkeys(_keys(_needed(dataset, views, with_activations=False), views, "views")))
+    def fill_store(
+        self, dataset: Dataset, *, activations: Activations, on_progress: Callable[[int, int], None]
+    ) -> Receipt:
+        """Compute what the store does not hold: one forward pass per new view, none for a view that is there.
 
+        Args:
+            dataset: the images that are needed.
+            activations: see `Activations`; features are always verified, and test images never need activations.
+            on_progress: called with the number of views computed and to compute.
+        """
+        needed = self._needed(dataset, activations)
+        missing = self._missing(needed, verify_activations=activations == "verified")
+        rows, computed = (sum(len(work.views) for work in part) for part in (needed, missing))
+        absent = set(self._keys(missing, "views"))
+        present = [key for key in self._keys(needed, "views") if key not in absent]
+        seconds_saved = self.store.features.seconds_for(present)
+        start = time.perf_counter()
+        self._compute_missing(dataset, missing, on_progress)
+        seconds = time.perf_counter() - start if missing else 0.0
+        return Receipt(
+            images=len(needed),
+            views=self.views.count + 1,
+            rows=rows,
+            from_store=rows - computed,
+            computed=computed,
+            seconds=seconds,
+            images_per_second=computed / seconds if missing else None,
+            seconds_saved=seconds_saved,
+            store_bytes=self.store.stored_bytes,
+            engine=self.trunk.engine,
+        )
 
-def _missing(needed: list[_Work], views: Views, store: FeatureStore, *, verify_activations: bool) -> list[_Work]:
-    """What of it the store does not hold."""
-    no_features = set(store.features.missing(_keys(needed, views, "views")))
-    no_activations = set(store.activations.missing(_keys(needed, views, "kept"), verify=verify_activations))
-    if not no_features and not no_activations:
-        return []
-    missing = []
-    for work in needed:
-        digest = work.photo.digest
-        kept = [view for view in work.kept if views.key(digest, view) in no_activations]
-        numbers = [view for view in work.views if view in kept or views.key(digest, view) in no_features]
-        if numbers:
-            missing.append(_Work(work.photo, numbers, kept))
-    return missing
+    def _needed(self, dataset: Dataset, activations: Activations) -> list[_Work]:
+        """Every different image once, as if nothing were in the store; a file in two splits has what either needs."""
+        needed: dict[str, _Work] = {}
+        for photo in dataset.photos():
+            numbers = list(self.views.of(photo.split))
+            cut_views = numbers if activations != "none" and photo.split != "test" else []
+            if before := needed.get(photo.digest):
+                numbers, cut_views = max(numbers, before.views, key=len), max(cut_views, before.cut_views, key=len)
+            needed[photo.digest] = _Work(photo, numbers, cut_views)
+        return list(needed.values())
 
+    def _missing(self, needed: list[_Work], *, verify_activations: bool) -> list[_Work]:
+        """What of it the store does not hold."""
+        no_features = set(self.store.features.missing(self._keys(needed, "views")))
+        no_activations = set(self.store.activations.missing(self._keys(needed, "cut_views"), verify=verify_activations))
+        if not no_features and not no_activations:
+            return []
+        missing = []
+        for work in needed:
+            digest = work.photo.digest
+            cut_views = [view for view in work.cut_views if self.views.key(digest, view) in no_activations]
+            numbers = [v for v in work.views if v in cut_views or self.views.key(digest, v) in no_features]
+            if numbers:
+                missing.append(_Work(work.photo, numbers, cut_views))
+        return missing
 
-def _keys(needed: list[_Work], views: Views, part: Literal["views", "kept"]) -> Iterator[Key]:
-    return (key for work in needed for key in views.keys(work.photo.digest, getattr(work, part)))
+    def _keys(self, needed: list[_Work], part: Literal["views", "cut_views"]) -> Iterator[Key]:
+        return (key for work in needed for key in self.views.keys(work.photo.digest, getattr(work, part)))
 
+    def _compute_missing(self, dataset: Dataset, missing: list[_Work], on_progress: Callable[[int, int], None]) -> None:
+        """Compute and store, about a thousand views at a time."""
+        total, done, unwritten = sum(len(work.views) for work in missing), 0, 0
+        last = time.perf_counter()
+        on_progress(0, total)
+        try:
+            for result in self._results(dataset, missing):
+                now = time.perf_counter()
+                self.store.features.append(result.keys, result.features, seconds=now - last)
+                if result.cut_keys:
+                    self.store.activations.append(result.cut_keys, result.activations, seconds=now - last)
+                last = now
+                done += len(result.keys)
+                unwritten += len(result.keys)
+                if unwritten >= _FLUSH_ROWS:
+                    self.store.flush()
+                    unwritten = 0
+                on_progress(done, total)
+        finally:
+            # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the
+            # other.
+            self.store.flush()
 
-def _compute(
-    missing: list[_Work], raw: Path, views: Views, trunk: Trunk, *, batch_size: int, workers: int
-) -> Iterator[_Result]:
-    """Decode, draw and run; a photo is decoded once for all its views, and no more than a few dozen are in memory."""
+    def _results(self, dataset: Dataset, missing: list[_Work]) -> Iterator[_Result]:
+        """Decode, draw and run; a photo is decoded once for all its views, and only a few dozen are in memory."""
 
-    def draw(work: _Work) -> np.ndarray:
-        rgb = read_photo(raw, work.photo, shorter_side=views.shorter_side)
-        return views.draw(rgb, work.photo.digest, work.views)
+        def draw(work: _Work) -> np.ndarray:
+            rgb = dataset.read_photo(work.photo, shorter_side=self.views.shorter_side)
+            return self.views.draw(rgb, work.photo.digest, work.views)
 
-    if trunk.runner.is_parallel:
-        for results in in_threads(lambda work: _run([work], draw(work), views, trunk), missing, workers=workers):
-            yield from results
-    else:
-        drawn = in_threads(lambda work: (work, draw(work)), missing, workers=workers)
-        while batch := list(islice(drawn, batch_size)):
-            yield from _run([work for work, _ in batch], np.concatenate([pixels for _, pixels in batch]), views, trunk)
+        threads = Threads(self.machine.workers)
+        if self.trunk.runner.is_parallel:
+            for results in threads.map(lambda work: self._run([work], draw(work)), missing):
+                yield from results
+        else:
+            drawn = threads.map(lambda work: (work, draw(work)), missing)
+            while batch := list(islice(drawn, self.machine.batch_size)):
+                yield from self._run([work for work, _ in batch], np.concatenate([pixels for _, pixels in batch]))
 
-
-def _run(batch: list[_Work], pixels: np.ndarray, views: Views, trunk: Trunk) -> list[_Result]:
-    """One pass of several images; `pixels` holds their views one after the other."""
-    features, activations = trunk.run(pixels, with_activations=any(work.kept for work in batch))
-    results, start = [], 0
-    for work in batch:
-        stop = start + len(work.views)
-        keys = views.keys(work.photo.digest, work.views)
-        positions = [work.views.index(view) for view in work.kept]
-        values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
-        results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))
-        start = stop
-    return results
+    def _run(self, batch: list[_Work], pixels: np.ndarray) -> list[_Result]:
+        """One pass of several images; `pixels` holds their views one after the other."""
+        features, activations = self.trunk.run(pixels, with_activations=any(work.cut_views for work in batch))
+        results, start = [], 0
+        for work in batch:
+            stop = start + len(work.views)
+            keys = self.views.keys(work.photo.digest, work.views)
+            positions = [work.views.index(view) for view in work.cut_views]
+            values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
+            results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))
+            start = stop
+        return results

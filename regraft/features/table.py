@@ -3,10 +3,10 @@
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import numpy as np
 import pandas as pd
@@ -14,8 +14,6 @@ import pyarrow as pa
 
 from regraft.files import replacing
 from regraft.photos.dataset import Dataset
-from regraft.photos.views import Views
-from regraft.store.namespace import Namespace
 
 _WRITE_ROWS = 1024  # in memory at a time
 
@@ -61,12 +59,24 @@ class Features:
         return self.read(chosen), self.class_indices[chosen]
 
 
-def write_features(path: Path, pooled: Namespace, dataset: Dataset, views: Views) -> None:
+class FeatureSource(Protocol):
+    """Where `write_features` reads pooled features from: `regraft.features.extraction.Extractor`."""
+
+    @property
+    def namespace(self) -> str: ...
+    @property
+    def feature_dim(self) -> int: ...
+    @property
+    def augmented_views(self) -> int: ...
+    def read_features(self, digests: Sequence[str], view: int) -> np.ndarray: ...
+
+
+def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
     """Write the pooled features of every view of a data set as one Arrow IPC file, a thousand rows in memory at a time.
 
     View by view, and within a view in the order of the data set.
     """
-    feature_dim = pooled.shape[0]
+    feature_dim = source.feature_dim
     schema = pa.schema(
         {
             "digest": pa.string(),
@@ -77,12 +87,12 @@ def write_features(path: Path, pooled: Namespace, dataset: Dataset, views: Views
         },
         metadata={
             "class_names": json.dumps(dataset.class_names, ensure_ascii=False),
-            "namespace": pooled.folder.name,
+            "namespace": source.namespace,
         },
     )
     with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        for view, part in _parts(dataset, views):
-            values = pooled.read([views.key(digest, view) for digest in part.digest])
+        for view, part in _parts(dataset, source.augmented_views):
+            values = source.read_features(part.digest.tolist(), view)
             columns = [
                 pa.array(part.digest, pa.string()),
                 pa.array(np.full(len(part), view, np.int16)),
@@ -93,9 +103,9 @@ def write_features(path: Path, pooled: Namespace, dataset: Dataset, views: Views
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def _parts(dataset: Dataset, views: Views) -> Iterator[tuple[int, pd.DataFrame]]:
+def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.DataFrame]]:
     """The rows that have a view, view by view, some at a time."""
-    for view in range(views.count + 1):
+    for view in range(augmented_views + 1):
         rows = dataset.rows if view == 0 else dataset.of("train").rows
         for start in range(0, len(rows), _WRITE_ROWS):
             yield view, rows[start : start + _WRITE_ROWS]

@@ -2,8 +2,9 @@ from .dataset import Dataset as Dataset
 from .dataset import Photo as Photo
 from .dataset import read_dataset as read_dataset
 from .dataset import write_dataset as write_dataset
+from .decoder import DecodeLimits as DecodeLimits
 from .duplicates import mark_duplicates as mark_duplicates
-from .images import in_threads as in_threads
+from .images import Threads as Threads
 from .images import load_rgb as load_rgb
 from .manifest import build_manifest as build_manifest
 from .manifest import check_folder as check_folder

@@ -1,7 +1,7 @@
 """The data set: one row per image that is used, with its class and its split."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Literal
@@ -41,42 +41,46 @@ class Dataset:
 
     rows: pd.DataFrame
     class_names: list[str]  # in the order of class_index
+    folder: Path  # the data folder, which the paths are relative to
 
     def of(self, *splits: Split) -> "Dataset":
         """Return the images of some splits only."""
-        return Dataset(self.rows.loc[self.rows.split.isin(splits)].reset_index(drop=True), self.class_names)
+        return self.with_rows(self.rows.loc[self.rows.split.isin(splits)].reset_index(drop=True))
+
+    def head(self, count: int) -> "Dataset":
+        """Return the first `count` images; ordered by digest, they are as good as drawn at random."""
+        return self.with_rows(self.rows.head(count))
+
+    def with_rows(self, rows: pd.DataFrame) -> "Dataset":
+        """Return a part of the images, in the order of `rows`."""
+        return replace(self, rows=rows)
 
     def photos(self) -> list[Photo]:
         """Return the images one by one, in the order of the rows."""
         return [Photo(*values) for values in zip(*(self.rows[column].tolist() for column in COLUMNS), strict=True)]
 
-    def head(self, count: int) -> "Dataset":
-        """Return the first `count` images; ordered by digest, they are as good as drawn at random."""
-        return Dataset(self.rows.head(count), self.class_names)
+    def read_photo(self, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
+        """Return a photo as uint8 RGB, shape (height, width, 3), upright and not resized.
+
+        Args:
+            photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the
+                store.
+            shorter_side: pixels that are enough, as for `load_rgb`; None for all there are.
+
+        Raises:
+            InvalidData: the file is gone, or is not the one that was validated.
+        """
+        path = self.folder / photo.path
+        try:
+            contents = path.read_bytes()
+        except OSError as error:
+            raise InvalidData(f"{path} cannot be read any more: {error.strerror}. Run again.") from None
+        if hashlib.sha256(contents).hexdigest() != photo.digest:
+            raise InvalidData(f"{path} has changed since it was validated. Run again, and it is seen as new.")
+        return load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-def read_photo(raw: Path, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
-    """Return a photo of the data set as uint8 RGB, shape (height, width, 3), upright and not resized.
-
-    Args:
-        raw: the data folder.
-        photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the store.
-        shorter_side: pixels that are enough, as for `load_rgb`; None for all there are.
-
-    Raises:
-        InvalidData: the file is gone, or is not the one that was validated.
-    """
-    path = raw / photo.path
-    try:
-        contents = path.read_bytes()
-    except OSError as error:
-        raise InvalidData(f"{path} cannot be read any more: {error.strerror}. Run again.") from None
-    if hashlib.sha256(contents).hexdigest() != photo.digest:
-        raise InvalidData(f"{path} has changed since it was validated. Run again, and it is seen as new.")
-    return load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
 
 def write_dataset(path: Path, dataset: Dataset) -> None:
@@ -86,7 +90,7 @@ def write_dataset(path: Path, dataset: Dataset) -> None:
         dataset.rows.to_parquet(temporary, index=False)
 
 
-def read_dataset(path: Path) -> Dataset:
-    """Return what `write_dataset` wrote."""
+def read_dataset(path: Path, folder: Path) -> Dataset:
+    """Return what `write_dataset` wrote, with the data folder that its paths are relative to."""
     rows = pd.read_parquet(path)
-    return Dataset(rows, list(rows.attrs["class_names"]))
+    return Dataset(rows, list(rows.attrs["class_names"]), folder)

@@ -31,6 +31,14 @@ _BITS_PER_SAMPLE = 258  # tag number, TIFF 6.0, section 3
 
 
 @dataclass(frozen=True, slots=True)
+class DecodeLimits:
+    """What one file may ask of the machine."""
+
+    max_pixels: int  # width x height; an image with more is not decoded
+    max_seconds: float  # that decoding may take
+
+
+@dataclass(frozen=True, slots=True)
 class ImageFacts:
     """What one file turned out to be; `problem` says why it cannot be used and is None for a good image."""
 
@@ -88,8 +96,8 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
 class Inspectors:
     """Processes that inspect files, as many as there are threads that ask; each is started when it is first needed."""
 
-    def __init__(self, *, max_pixels: int, max_seconds: float) -> None:
-        self._max_pixels, self._max_seconds = max_pixels, max_seconds
+    def __init__(self, limits: DecodeLimits) -> None:
+        self._limits = limits
         self._free: deque[subprocess.Popen[str]] = deque()
 
     def __enter__(self) -> "Inspectors":
@@ -104,7 +112,7 @@ class Inspectors:
         """Do what `inspect` does, within the limits; safe to call from several threads.
 
         Raises:
-            TimeoutError: it took longer than `max_seconds`.
+            TimeoutError: it took longer than the limits allow.
             OSError: the machine failed, or the decoder crashed.
         """
         process = self._send(json.dumps(str(path.absolute())) + "\n")
@@ -136,7 +144,7 @@ class Inspectors:
 
     def _start(self) -> "subprocess.Popen[str]":
         root = str(Path(__file__).parents[2])
-        command = [sys.executable, "-m", __name__, str(self._max_pixels), str(self._max_seconds)]
+        command = [sys.executable, "-m", __name__, str(self._limits.max_pixels), str(self._limits.max_seconds)]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -154,7 +162,8 @@ class Inspectors:
         status = process.wait()
         process.communicate()
         if status == -signal.SIGALRM:
-            return TimeoutError(0, f"decoding takes longer than {self._max_seconds:g} s (validate_data.max_seconds)")
+            seconds = self._limits.max_seconds
+            return TimeoutError(0, f"decoding takes longer than {seconds:g} s (validate_data.max_seconds)")
         how = signal.Signals(-status).name if status < 0 else f"status {status}"
         return OSError(0, f"the decoder crashed on it ({how})")
 

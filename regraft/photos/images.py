@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from math import ceil
 from pathlib import Path, PurePath
@@ -81,16 +82,29 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def in_threads(function: Callable[[Item], Result], items: Iterable[Item], *, workers: int) -> Iterator[Result]:
-    """Yield `function(item)` in the order of `items`, several at a time, never more than a few dozen ahead.
+@dataclass(frozen=True, slots=True)
+class Threads:
+    """How many photos are worked on at a time, and who is told how far it is."""
 
-    Pillow and hashlib release the interpreter's lock while they work, so threads use all cores.
-    `ThreadPoolExecutor.map` alone would read everything ahead and hold every result in memory.
-    """
-    workers = workers or os.cpu_count() or 1
-    with ThreadPoolExecutor(workers, thread_name_prefix="regraft") as pool:
-        waiting = iter(items)
-        running = deque(pool.submit(function, item) for item in islice(waiting, 8 * workers))
-        while running:
-            yield running.popleft().result()
-            running.extend(pool.submit(function, item) for item in islice(waiting, 1))
+    workers: int  # 0 means one per core that this process may use
+    on_progress: Callable[[int, int], None] = lambda done, total: None  # called with what is done and the total
+
+    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """Yield `function(item)` in the order of `items`, several at a time, never more than a few dozen ahead.
+
+        Pillow and hashlib release the interpreter's lock while they work, so threads use all cores.
+        `ThreadPoolExecutor.map` alone would read everything ahead and hold every result in memory.
+        """
+        workers = self.workers or _cores()
+        with ThreadPoolExecutor(workers, thread_name_prefix="regraft") as pool:
+            waiting = iter(items)
+            running = deque(pool.submit(function, item) for item in islice(waiting, 8 * workers))
+            while running:
+                yield running.popleft().result()
+                running.extend(pool.submit(function, item) for item in islice(waiting, 1))
+
+
+def _cores() -> int:
+    # A container or a scheduler may allow fewer cores than the machine has.
+    allowed = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else ()
+    return len(allowed) or os.cpu_count() or 1

@@ -8,7 +8,6 @@ A data folder has one of three layouts, and which one is found out by looking:
 
 import csv
 import unicodedata
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +17,8 @@ import pandas as pd
 from regraft.errors import InvalidData, some
 from regraft.files import replacing
 from regraft.photos.dataset import Split
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.images import Threads
 from regraft.photos.scan import FileFacts, scan, walk
 
 LABELS_FILE = "labels.csv"
@@ -61,21 +62,17 @@ class Found:
 def build_manifest(
     root: Path,
     *,
-    max_pixels: int,
-    max_seconds: float,
-    workers: int,
-    on_progress: Callable[[int, int], None],
-    kept: Path | None = None,
+    limits: DecodeLimits,
+    threads: Threads,
+    cache: Path | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """Return the layout's name and the manifest; a file that is unchanged since the last time is not read again.
 
     Args:
         root: the data folder.
-        max_pixels: larger images are quarantined without decoding them.
-        max_seconds: files that take longer to decode are quarantined.
-        workers: threads; 0 means one per core.
-        on_progress: called with the number of files done and their total.
-        kept: where `regraft.photos.scan` keeps what it found; with None every file is read.
+        limits: larger images and slower files are quarantined.
+        threads: that read and decode; told how many files are done, and their total.
+        cache: where `regraft.photos.scan` keeps what it found; with None every file is read.
 
     Returns:
         "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path. What files have to
@@ -88,11 +85,9 @@ def build_manifest(
     facts = scan(
         root,
         [file.path for file in files if _is_looked_into(file.path)],
-        kept=kept,
-        max_pixels=max_pixels,
-        max_seconds=max_seconds,
-        workers=workers,
-        on_progress=on_progress,
+        limits=limits,
+        threads=threads,
+        cache=cache,
     )
     rows = [_row(file, facts.get(file.path)) for file in files]
     return layout, pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)

@@ -1,7 +1,7 @@
 """The scan: which files there are and what each holds, kept between runs so that an unchanged file is not read again.
 
-    <kept>                  one row per file: its path, its state when it was read, and what was found in it
-    <kept, as .seal>        SHA-256 over that file and over everything else that can change what is found
+    <cache>                 one row per file: its path, its state when it was read, and what was found in it
+    <cache, as .seal>       SHA-256 over that file and over everything else that can change what is found
 
 A state is size, mtime, inode and ctime. The kernel sets ctime to the time of its clock whenever a file is written,
 renamed, touched or given other times, and no program can set it, so a file of the same state has the same bytes.
@@ -16,7 +16,6 @@ Both files can be deleted at any time. Damaged, or written by another version, t
 import hashlib
 import os
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +27,8 @@ from PIL import features
 
 from regraft.errors import InvalidData, some
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
-from regraft.photos.decoder import ImageFacts, Inspectors
-from regraft.photos.images import in_threads, looks_like_an_image
+from regraft.photos.decoder import DecodeLimits, ImageFacts, Inspectors
+from regraft.photos.images import Threads, looks_like_an_image
 
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
 # second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
@@ -110,39 +109,35 @@ def scan(
     root: Path,
     paths: list[str],
     *,
-    kept: Path | None,
-    max_pixels: int,
-    max_seconds: float,
-    workers: int,
-    on_progress: Callable[[int, int], None],
+    limits: DecodeLimits,
+    threads: Threads,
+    cache: Path | None,
 ) -> dict[str, FileFacts]:
     """Return what each file holds; only files that are new or changed since the last scan are read.
 
     Args:
         root: the data folder.
         paths: of the files, relative to it.
-        kept: the Parquet file in which the facts are kept between runs; None keeps nothing.
-        max_pixels: larger images are not decoded.
-        max_seconds: longest time for one file; a slower one has a problem, and is tried again next time.
-        workers: threads; 0 means one per core.
-        on_progress: called with the number of files done and their total.
+        limits: of decoding; a file that takes longer has a problem, and is tried again next time.
+        threads: that read and decode; told how many files are done, and their total.
+        cache: the Parquet file in which the facts are kept between runs; None keeps nothing.
     """
-    before = _read(kept, max_pixels) if kept else {}
+    before = _read(cache, limits.max_pixels) if cache else {}
     known = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}
     new = [path for path in paths if path not in known]
     if known:
-        on_progress(len(known), len(paths))
+        threads.on_progress(len(known), len(paths))
     found = dict(known)
     try:
-        with Inspectors(max_pixels=max_pixels, max_seconds=max_seconds) as inspectors:
-            looked = in_threads(lambda path: _look(root / path, inspectors), new, workers=workers)
-            for path, facts in zip(new, looked, strict=True):
+        with Inspectors(limits) as inspectors:
+            inspected = threads.map(lambda path: _inspected(root / path, inspectors), new)
+            for path, facts in zip(new, inspected, strict=True):
                 found[path] = facts
-                on_progress(len(found), len(paths))
+                threads.on_progress(len(found), len(paths))
     finally:
         # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
-        if kept and (new or len(known) < len(before)):
-            _write(kept, found, max_pixels)
+        if cache and (new or len(known) < len(before)):
+            _write(cache, found, limits.max_pixels)
     return found
 
 
@@ -164,7 +159,7 @@ def _resolved(link: Path) -> Path:
         return link.absolute().parent.resolve() / link.name
 
 
-def _look(file: Path, inspectors: Inspectors) -> FileFacts:
+def _inspected(file: Path, inspectors: Inspectors) -> FileFacts:
     """Read and decode one file."""
     try:
         if not file.is_file():
@@ -201,11 +196,11 @@ def _state(status: os.stat_result) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ino} {status.st_ctime_ns}"
 
 
-def _read(kept: Path, max_pixels: int) -> dict[str, FileFacts]:
+def _read(cache: Path, max_pixels: int) -> dict[str, FileFacts]:
     """Return the facts of the last scan by path; none if they are damaged or of another version."""
     try:
-        contents = kept.read_bytes()
-        if kept.with_suffix(".seal").read_text() != _seal(contents, max_pixels):
+        contents = cache.read_bytes()
+        if cache.with_suffix(".seal").read_text() != _seal(contents, max_pixels):
             return {}
     except (OSError, ValueError):
         return {}
@@ -216,16 +211,16 @@ def _read(kept: Path, max_pixels: int) -> dict[str, FileFacts]:
     return {path: fact for path, fact in zip(paths, facts, strict=True) if fact.moment <= now}
 
 
-def _write(kept: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
+def _write(cache: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
     lasting = {path: facts for path, facts in found.items() if facts.state}
     columns = [[getattr(facts, field.name) for facts in lasting.values()] for field in fields(FileFacts)]
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table([list(lasting), *columns], schema=_SCHEMA), sink)
     contents = sink.getvalue().to_pybytes()
-    with writing(kept.parent, len(contents)):
-        write_bytes(kept, contents)
+    with writing(cache.parent, len(contents)):
+        write_bytes(cache, contents)
         # Last: without it the other is not looked at.
-        write_text(kept.with_suffix(".seal"), _seal(contents, max_pixels))
+        write_text(cache.with_suffix(".seal"), _seal(contents, max_pixels))
 
 
 def _seal(contents: bytes, max_pixels: int) -> str:

@@ -4,6 +4,7 @@ The split follows from the image's content alone, so it does not change when oth
 test image of last month never becomes a training image.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -30,7 +31,7 @@ def split_of(digest: str, *, val_share: float, test_share: float) -> Split:
     return "val" if uniform < test_share + val_share else "train"
 
 
-def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float) -> Dataset:
+def build_dataset(manifest: pd.DataFrame, folder: Path, *, val_share: float, test_share: float) -> Dataset:
     """Give every usable image a class index and a split.
 
     A split that the user gave is kept. An image without one, and a training image where the user's val or test is
@@ -75,7 +76,7 @@ def build_dataset(manifest: pd.DataFrame, *, val_share: float, test_share: float
     rows = rows.sort_values(["digest", "class_index", "split", "path"]).drop_duplicates(
         ["digest", "class_index", "split"]
     )
-    dataset = Dataset(rows.reset_index(drop=True), class_names)
+    dataset = Dataset(rows.reset_index(drop=True), class_names, folder)
     _check_splits(dataset, given)
     return dataset
 

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image, ImageDraw, ImageFont
 
 from regraft.files import replacing
-from regraft.photos.dataset import Dataset, Photo, read_photo
+from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.preparation import Preparation
 
 if TYPE_CHECKING:
@@ -131,48 +131,47 @@ def confusion_chart(csv: Path, path: Path) -> None:
 
 
 def contact_sheet(
-    path: Path, dataset: Dataset, raw: Path, preparation: Preparation, *, on_progress: Callable[[int, int], None]
+    path: Path, dataset: Dataset, preparation: Preparation, *, on_progress: Callable[[int, int], None]
 ) -> None:
     """Draw a few training images of each class as the network is given them, a row per class."""
     train = dataset.of("train").rows
     first = train[train.class_index < _MAX_CLASSES].groupby("class_index").head(_PER_CLASS)
-    photos = Dataset(first.sort_values("class_index", kind="stable"), dataset.class_names).photos()
+    photos = dataset.with_rows(first.sort_values("class_index", kind="stable")).photos()
     tiles: dict[str, list[tuple[np.ndarray, str]]] = {}
     for done, photo in enumerate(photos, start=1):
         line = tiles.setdefault(photo.class_name, [])
-        line.append((preparation(read_photo(raw, photo)), "" if line else photo.class_name))
+        line.append((preparation(dataset.read_photo(photo)), "" if line else photo.class_name))
         on_progress(done, len(photos))
     _save_sheet(path, list(tiles.values()))
 
 
-def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, raw: Path, *, count: int) -> None:
+def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, *, count: int) -> None:
     """Draw the test images that the model is most confidently wrong about, with what it said and what is right."""
     photos = test.photos()
     predicted = probabilities.argmax(axis=1)
     wrong = np.flatnonzero(predicted != test.rows.class_index.to_numpy())
     wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
     said = [f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}" for index in wrong]
-    _save_photos(path, [photos[index] for index in wrong], said, raw)
+    _save_photos(path, test, [photos[index] for index in wrong], said)
 
 
-def label_errors_sheet(path: Path, dataset: Dataset, errors: pd.DataFrame, raw: Path) -> None:
+def label_errors_sheet(path: Path, dataset: Dataset, errors: pd.DataFrame) -> None:
     """Draw images whose label is likely wrong, with what they look like and what they are called.
 
     Args:
         path: of the picture.
         dataset: all images.
         errors: those to draw: columns row (of the data set) and suggested (a class name).
-        raw: the data folder.
     """
-    chosen = Dataset(dataset.rows.iloc[errors.row.to_numpy()], dataset.class_names)
-    _save_photos(path, chosen.photos(), [f"{name}?" for name in errors.suggested], raw)
+    chosen = dataset.with_rows(dataset.rows.iloc[errors.row.to_numpy()])
+    _save_photos(path, dataset, chosen.photos(), [f"{name}?" for name in errors.suggested])
 
 
-def _save_photos(path: Path, photos: list[Photo], said: list[str], raw: Path) -> None:
+def _save_photos(path: Path, dataset: Dataset, photos: list[Photo], said: list[str]) -> None:
     """Save thumbnails of photos as one picture, each under what is said of it and its label."""
     thumbnail = Preparation(_THUMBNAIL, 1.0)
     tiles = [
-        (thumbnail(read_photo(raw, photo)), f"{words}\nis {photo.class_name}")
+        (thumbnail(dataset.read_photo(photo)), f"{words}\nis {photo.class_name}")
         for photo, words in zip(photos, said, strict=True)
     ]
     _save_sheet(path, [tiles[start : start + _PER_CLASS] for start in range(0, len(tiles), _PER_CLASS)])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from regraft.photos.images import in_threads, load_rgb
+from regraft.photos.images import Threads, load_rgb
 from regraft.reports.html import gallery, write_page
 
 _SHOWN = 12  # photos of each violated expectation
@@ -33,9 +33,7 @@ def write_validation_page(
     for result in report["expectations"]:
         shown = [name for name in result["paths"] if name in readable][:_SHOWN]
         if shown and not result["success"]:
-            tiles = list(
-                zip(in_threads(lambda name: _thumbnail(raw / name), shown, workers=workers), shown, strict=True)
-            )
+            tiles = list(zip(Threads(workers).map(lambda name: _thumbnail(raw / name), shown), shown, strict=True))
             more = f"; the first {len(shown)}" if result["count"] > len(shown) else ""
             words = f"Found {result['found']}{more}. {result['advice']}"
             galleries.append(gallery(f"Expected: {result['expected']}", words, tiles))

@@ -1,0 +1,154 @@
+"""The loop of fine-tuning: the learning rate's schedule, the best epoch on val, and going on after a kill."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import cos, pi
+
+import numpy as np
+
+from regraft.config import ClassWeight, FineTune
+from regraft.training.checkpoints import Checkpoint
+from regraft.training.class_weights import weights_of
+from regraft.training.inputs import Images, TrainingImages
+from regraft.training.keras_models import Epoch
+from regraft.training.metrics import Score, score
+from regraft.training.trainer import VAL_BATCH, Trainer
+
+_TIMED_STEPS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What decides a training beside the network and its images."""
+
+    settings: FineTune
+    class_weight: ClassWeight  # what is done for rare classes, as for the head
+    seed: int  # of the order of images; dropout has its own state
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a training came to."""
+
+    curve: list[Epoch]  # epoch 0 is before training
+    best: Epoch
+    before: np.ndarray  # class indices that were predicted on val before training, shape (images,)
+    after: np.ndarray  # the same at the best epoch
+
+
+class Training:
+    """A training from its first epoch to its last, in one process or in several."""
+
+    def __init__(self, trainer: Trainer, images: TrainingImages, plan: Plan, checkpoint: Checkpoint) -> None:
+        """Go on from the checkpoint, or score the network as it is.
+
+        Args:
+            trainer: of the network; it has its own part of `plan.class_weight`.
+            images: each train image is visited once per epoch, in an order that follows from seed and epoch; val
+                chooses the epoch.
+            plan: settings and seed.
+            checkpoint: written after each epoch.
+        """
+        self._trainer, self._train, self._val = trainer, images.train, images.val
+        self._settings, self._seed = plan.settings, plan.seed
+        smoothing, num_classes = plan.settings.label_smoothing, images.num_classes
+        self._targets = (np.eye(num_classes) * (1 - smoothing) + smoothing / num_classes).astype(np.float32)
+        self._targets *= weights_of(plan.class_weight, images.train.class_indices, num_classes)[:, None]
+        self._checkpoint = checkpoint
+        arrays = checkpoint.read()
+        self.is_begun = arrays is not None
+        if arrays:
+            self._resume(arrays)
+        else:
+            first = self._score(0, None)
+            self.curve, self.best, self.before = [first[0]], first[0], first[1]
+            self.after, self._best_weights = self.before, trainer.weights()
+
+    def run(self, on_epoch: Callable[[Epoch], None]) -> Trained:
+        """Train until the last epoch or until patience is over, and leave the weights of the best epoch in place."""
+        while self.curve[-1].epoch < self._settings.epochs and self._is_patient():
+            number = self.curve[-1].epoch + 1
+            epoch, predicted = self._score(number, self.train_epoch(number))
+            self.curve.append(epoch)
+            if epoch.val.is_better_than(self.best.val):
+                self.best, self.after, self._best_weights = epoch, predicted, self._trainer.weights()
+            self._checkpoint.write(self._arrays())
+            on_epoch(epoch)
+        self._trainer.set_weights(self._best_weights)
+        return Trained(self.curve, self.best, self.before, self.after)
+
+    def train_epoch(self, epoch: int) -> float:
+        """Visit every training image once, in epoch 1, 2, ..., and return the mean loss."""
+        batches, settings, loss = self._batches(epoch), self._settings, 0.0
+        for number, (chosen, inputs) in enumerate(zip(batches, self._train.inputs(batches, epoch), strict=True)):
+            share = _schedule(epoch - 1 + number / len(batches), settings.epochs)
+            targets = self._targets[self._train.class_indices[chosen]]
+            loss += self._trainer.step(inputs, targets, settings.learning_rate * share) * len(chosen)
+        return loss / len(self._train)
+
+    def seconds(self) -> float:
+        """Return about how long `run` will take: a few steps are timed, and taken back."""
+        state, ends = self._trainer.state(), []
+        batches = self._batches(1)[: _TIMED_STEPS + 1]
+        for chosen, inputs in zip(batches, self._train.inputs(batches, 1), strict=True):
+            self._trainer.step(inputs, self._targets[self._train.class_indices[chosen]], 0.0)
+            ends.append(time.perf_counter())
+        self._trainer.restore(state)
+        # The first step also builds the graph; where there is no other one, that is all there is to time.
+        per_step = float(np.median(np.diff(ends))) if len(ends) > 1 else 0.0
+        start = time.perf_counter()
+        self._trainer.predict(Images(self._val.inputs, self._val.class_indices[:VAL_BATCH]))
+        per_val_image = (time.perf_counter() - start) / min(VAL_BATCH, len(self._val))
+        return self._settings.epochs * (len(self._batches(1)) * per_step + len(self._val) * per_val_image)
+
+    def _is_patient(self) -> bool:
+        return self.curve[-1].epoch - self.best.epoch < self._settings.patience
+
+    def _batches(self, epoch: int) -> list[np.ndarray]:
+        """Return the positions of each step's images; within a batch in the order of the store, read fastest."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._train))
+        size = self._settings.batch_size
+        return [np.sort(batch) for batch in np.split(order, range(size, len(order), size))]
+
+    def _score(self, number: int, train_loss: float | None) -> tuple[Epoch, np.ndarray]:
+        probabilities = self._trainer.predict(self._val)
+        return Epoch(number, train_loss, score(self._val.class_indices, probabilities)), probabilities.argmax(axis=1)
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """What `_resume` needs."""
+        rows = [(epoch.train_loss or 0.0, epoch.val.accuracy, epoch.val.log_loss) for epoch in self.curve]
+        return {
+            "curve": np.array(rows),  # float64 keeps every bit
+            "best_epoch": np.array(self.best.epoch),
+            "before": self.before,
+            "after": self.after,
+            **{f"state{number}": value for number, value in enumerate(self._trainer.state())},
+            **{f"best{number}": value for number, value in enumerate(self._best_weights)},
+        }
+
+    def _resume(self, arrays: dict[str, np.ndarray]) -> None:
+        self.curve = [
+            Epoch(number, loss if number else None, Score(accuracy, log_loss))
+            for number, (loss, accuracy, log_loss) in enumerate(arrays["curve"].tolist())
+        ]
+        self.best = self.curve[int(arrays["best_epoch"])]
+        self.before, self.after = arrays["before"], arrays["after"]
+        self._best_weights = _numbered(arrays, "best")
+        self._trainer.restore(_numbered(arrays, "state"))
+
+
+def _schedule(epochs_done: float, epochs: int) -> float:
+    """Return the learning rate as a share of its peak.
+
+    One epoch of linear warm-up, so that the first steps of a fresh optimizer do not shake pretrained weights; then a
+    cosine to zero (Loshchilov & Hutter, "SGDR", 2017, equation 5, without restarts).
+    """
+    if epochs_done < 1:
+        return epochs_done
+    return (1 + cos(pi * (epochs_done - 1) / max(1, epochs - 1))) / 2
+
+
+def _numbered(arrays: dict[str, np.ndarray], stem: str) -> list[np.ndarray]:
+    """Return the arrays stem0, stem1, ..."""
+    return [arrays[f"{stem}{number}"] for number in range(len(arrays)) if f"{stem}{number}" in arrays]
