@@ -64,7 +64,7 @@ def _add(found: dict[str, str], contents: str, features: Path, place: str) -> No
         versions = [out["md5"] for out in outs if out["path"] == features.as_posix()]
     except (YAMLError, KeyError, TypeError, AttributeError):
         raise RegraftError(
-            f"dvc.lock of {place} cannot be read, so nobody knows what it needs. Mend it, or restore it from git."
+            f"dvc.lock of {place} cannot be read, so nobody knows what it needs. Fix it, or restore it from git."
         ) from None
     for version in versions:
         found.setdefault(version, place)
@@ -84,4 +84,4 @@ def _git(project: Path, *arguments: str, may_fail: bool = False) -> str:
     except subprocess.CalledProcessError as error:
         if may_fail:
             return ""
-        raise RegraftError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}. Mend the repository.") from None
+        raise RegraftError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}. Fix the repository.") from None

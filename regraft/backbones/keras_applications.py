@@ -52,7 +52,7 @@ _SIDES = {
     **{f"EfficientNetV2B{n}": side for n, side in enumerate((224, 240, 260, 300))},
     **{"EfficientNetV2S": 384, "EfficientNetV2M": 480, "EfficientNetV2L": 480},
 }
-# What the published weights of EfficientNet B0 to B7 hold as variances of red, green and blue: see `_mended`.
+# What the published weights of EfficientNet B0 to B7 hold as variances of red, green and blue: see `_square_variances`.
 _DEVIATIONS = np.array([0.229, 0.224, 0.225], np.float32)
 
 
@@ -147,10 +147,10 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
             f"backbone.weights: {path} does not hold the weights of {name} ({reason}). Expected a file that Keras "
             f"saved of keras.applications.{name}: .weights.h5 from `save_weights`, or .h5 as Keras downloads it."
         ) from None
-    _mend(network)
+    _square_variances(network)
 
 
-def _mend(network: "keras.Model") -> None:
+def _square_variances(network: "keras.Model") -> None:
     """Make a published file of EfficientNet B0 to B7 mean the same from a path as when Keras downloads it.
 
     The file holds standard deviations s where `Normalization` expects variances, so (x - mean) / sqrt(s) comes out.

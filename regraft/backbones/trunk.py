@@ -58,20 +58,20 @@ class Trunk:
 
 
 def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
-    """Return the frozen backbone; its graph is converted from Keras once and kept in `folder`.
+    """Return the frozen backbone; its graph is converted from Keras once and stored in `folder`.
 
     Args:
         backbone: from `choose_backbone`.
-        folder: where graphs are kept between runs.
+        folder: where graphs are stored between runs.
     """
     engine = choose_engine(backbone.engine)
-    path = _kept(folder / f"{backbone.name}-{_graph_key(backbone)}.onnx", lambda: _build_graph(backbone))
+    path = _stored(folder / f"{backbone.name}-{_graph_key(backbone)}.onnx", lambda: _build_graph(backbone))
     if engine == "onnxruntime-int8":
         from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
 
         exact = path
-        kept = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
-        path = _kept(kept, lambda: quantised(onnx.load(exact), backbone.image_size))
+        stored = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
+        path = _stored(stored, lambda: quantised(onnx.load(exact), backbone.image_size))
     outputs = onnx.load(path).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
@@ -86,7 +86,7 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
     )
 
 
-def _kept(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
+def _stored(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
     """Make sure that a graph is at `path`, and return that."""
     seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
     if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):

@@ -28,7 +28,7 @@ class Receipt:
     """What a run paid for and what it did not have to."""
 
     images: int  # different image files
-    views: int  # versions of a training image that are kept, the centre square among them
+    views: int  # views of a training image in the store, the centre square among them
     rows: int  # views of all images together
     from_store: int  # rows that were there already
     computed: int  # rows that cost a forward pass now

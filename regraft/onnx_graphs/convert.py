@@ -48,18 +48,7 @@ def convert_keras(model: "keras.Model", *, input_name: str, output_names: list[s
         large_model=True,
         custom_op_handlers={"Erfc": (_convert_erfc, [])},
     )
-    unknown = sorted({node.op_type for node in converted.graph.node if not onnx.defs.has(node.op_type)})
-    if unknown:
-        raise RegraftError(
-            f"{model.name} cannot be converted to ONNX: it has {', '.join(unknown)} (StatefulPartitionedCall is a "
-            f"convolution in groups). Choose another backbone, or replace that layer."
-        )
-    captured = [value.name for value in converted.graph.input if value.name != input_name]
-    if captured:
-        raise RegraftError(
-            f"{model.name} cannot be converted to ONNX: it computes with values outside its weights ({captured[0]}). "
-            f"Choose another backbone, or replace that layer."
-        )
+    _check_converted(converted, model.name, input_name)
     for tensor in converted.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.raw_data = weights.name_to_tensor_data[tensor.external_data[0].value]
@@ -71,6 +60,22 @@ def convert_keras(model: "keras.Model", *, input_name: str, output_names: list[s
     for value in [*converted.graph.input, *converted.graph.output]:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return canonical(converted)
+
+
+def _check_converted(converted: onnx.ModelProto, model_name: str, input_name: str) -> None:
+    """Raise RegraftError if tf2onnx left something in the graph that ONNX cannot compute by itself."""
+    unknown = sorted({node.op_type for node in converted.graph.node if not onnx.defs.has(node.op_type)})
+    if unknown:
+        raise RegraftError(
+            f"{model_name} cannot be converted to ONNX: it has {', '.join(unknown)} (StatefulPartitionedCall is a "
+            f"convolution in groups). Choose another backbone, or replace that layer."
+        )
+    captured = [value.name for value in converted.graph.input if value.name != input_name]
+    if captured:
+        raise RegraftError(
+            f"{model_name} cannot be converted to ONNX: it computes with values outside its weights ({captured[0]}). "
+            f"Choose another backbone, or replace that layer."
+        )
 
 
 def with_uint8_input(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -116,43 +121,7 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     tf2onnx numbers nodes and orders initializers differently from run to run, so equal weights gave different files.
     Inputs and outputs keep their names. Nodes are taken depth first from the outputs, which is a topological order.
     """
-    graph = model.graph
-    producers = {output: node for node in graph.node for output in node.output}
-    initializers = {tensor.name: tensor for tensor in graph.initializer}
-    public = {value.name for value in [*graph.input, *graph.output]}
-    names: dict[str, str] = {}
-    nodes: list[onnx.NodeProto] = []
-    used: list[str] = []
-
-    def rename(name: str, stem: str) -> None:
-        new = name if name in public or not name else f"{stem}{len(names)}"
-        while new != name and new in public:  # a public name may look like a generated one
-            new += "_"
-        names.setdefault(name, new)
-
-    def visit(name: str) -> None:
-        stack = [(name, False)]
-        while stack:
-            name, ready = stack.pop()
-            if name in names or not name:
-                continue
-            if name in initializers:
-                used.append(name)
-                rename(name, "weight")
-            elif name not in producers:
-                rename(name, "value")
-            elif ready:
-                node = producers[name]
-                nodes.append(node)
-                for output in node.output:
-                    rename(output, "value")
-            else:
-                stack.append((name, True))
-                stack.extend((needed, False) for needed in reversed(producers[name].input))
-
-    for value in graph.output:
-        visit(value.name)
-
+    graph, order = model.graph, _Order(model.graph)
     result = onnx.ModelProto()
     result.ir_version = IR_VERSION
     result.producer_name = "regraft"
@@ -161,20 +130,60 @@ def canonical(model: onnx.ModelProto) -> onnx.ModelProto:
     result.metadata_props.extend(sorted(model.metadata_props, key=lambda entry: entry.key))
     result.graph.input.extend(graph.input)
     result.graph.output.extend(graph.output)
-    for index, node in enumerate(nodes):
+    for index, node in enumerate(order.nodes):
         copy = result.graph.node.add()
         copy.CopyFrom(node)
         copy.name = f"{node.op_type}{index}"
         copy.ClearField("doc_string")
-        copy.input[:] = [names[name] if name else "" for name in node.input]
-        copy.output[:] = [names[name] if name else "" for name in node.output]
+        copy.input[:] = [order.names[name] if name else "" for name in node.input]
+        copy.output[:] = [order.names[name] if name else "" for name in node.output]
         attributes = sorted(node.attribute, key=lambda attribute: attribute.name)
         del copy.attribute[:]
         copy.attribute.extend(attributes)
-    for name in used:
-        tensor = result.graph.initializer.add()
-        tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(initializers[name]), names[name]))
+    for tensor in order.initializers:
+        array = numpy_helper.to_array(tensor)
+        result.graph.initializer.add().CopyFrom(numpy_helper.from_array(array, order.names[tensor.name]))
     return result
+
+
+class _Order:
+    """The nodes and initializers of a graph that its outputs need, depth first, and what each value is called then."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[TensorProto] = []
+        self.names: dict[str, str] = {}
+        self._producers = {output: node for node in graph.node for output in node.output}
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._public = {value.name for value in [*graph.input, *graph.output]}
+        for value in graph.output:
+            self._visit(value.name)
+
+    def _visit(self, name: str) -> None:
+        stack = [(name, False)]
+        while stack:
+            name, ready = stack.pop()
+            if name in self.names or not name:
+                continue
+            if name in self._tensors:
+                self.initializers.append(self._tensors[name])
+                self._rename(name, "weight")
+            elif name not in self._producers:
+                self._rename(name, "value")
+            elif ready:
+                node = self._producers[name]
+                self.nodes.append(node)
+                for output in node.output:
+                    self._rename(output, "value")
+            else:
+                stack.append((name, True))
+                stack.extend((needed, False) for needed in reversed(self._producers[name].input))
+
+    def _rename(self, name: str, stem: str) -> None:
+        new = name if name in self._public or not name else f"{stem}{len(self.names)}"
+        while new != name and new in self._public:  # a public name may look like a generated one
+            new += "_"
+        self.names.setdefault(name, new)
 
 
 def _convert_erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
@@ -187,7 +196,7 @@ def _convert_erfc(ctx: Any, node: Any, name: str, args: Any) -> None:
 
 
 def _let_tf2onnx_use_numpy_2() -> None:
-    """tf2onnx 1.17 still says `np.cast`, `np.bool` and the like; Keras mends it the same way before its own export."""
+    """tf2onnx 1.17 still uses `np.cast`, `np.bool` and the like; Keras patches it the same way before its export."""
     from keras.src.export.onnx import patch_tf2onnx
     from keras.src.utils.module_utils import tf2onnx  # noqa: F401
 

@@ -63,7 +63,7 @@ class Dataset:
         """Return a photo as uint8 RGB, shape (height, width, 3), upright and not resized.
 
         Args:
-            photo: its digest must be that of the file: values are kept under it, and a wrong one would poison the
+            photo: its digest must be that of the file: values are stored under it, and a wrong one would poison the
                 store.
             shorter_side: pixels that are enough, as for `load_rgb`; None for all there are.
 

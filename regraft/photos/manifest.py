@@ -2,7 +2,7 @@
 
 A data folder has one of three layouts, and which one is found out by looking:
     classes   <class>/**/image
-    splits    {train, val|valid|validation, test}/<class>/**/image     the given split is kept
+    splits    {train, val|valid|validation, test}/<class>/**/image     your split stays
     labels    labels.csv with the columns path,label[,split]
 """
 
@@ -72,7 +72,7 @@ def build_manifest(
         root: the data folder.
         limits: larger images and slower files are quarantined.
         threads: that read and decode; told how many files are done, and their total.
-        cache: where `regraft.photos.scan` keeps what it found; with None every file is read.
+        cache: where `scan` remembers what it found; with None every file is read.
 
     Returns:
         "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path. What files have to
@@ -185,7 +185,7 @@ def _read_labels(path: Path) -> dict[str, Found]:
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidData(f"{path} is not a CSV file in UTF-8: {error}. Save it as such.") from None
     if problems:
-        raise InvalidData(f"{path} has {len(problems)} line(s) to mend: {some(problems)}.")
+        raise InvalidData(f"{path} has {len(problems)} line(s) to fix: {some(problems)}.")
     return listed
 
 

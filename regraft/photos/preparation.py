@@ -46,34 +46,6 @@ class Preparation:
         as Pillow does (without it they differ by up to 26 grey levels), so the result is Pillow's `crop` and
         `resize(BILINEAR)`, which rounds after each of two passes, give or take one grey level.
         """
-        nodes = [
-            helper.make_node("Shape", ["image"], ["size"], start=1, end=3),
-            helper.make_node("ReduceMin", ["size"], ["shorter"], keepdims=1),
-            helper.make_node("Cast", ["shorter"], ["shorter_float"], to=TensorProto.FLOAT),
-            helper.make_node("Mul", ["shorter_float", "crop_fraction"], ["side_exact"]),
-            helper.make_node("Add", ["side_exact", "half"], ["side_plus"]),
-            helper.make_node("Floor", ["side_plus"], ["side_floor"]),
-            helper.make_node("Cast", ["side_floor"], ["side_integer"], to=TensorProto.INT64),
-            helper.make_node("Max", ["side_integer", "one"], ["side"]),
-            helper.make_node("Sub", ["size", "side"], ["margin"]),
-            helper.make_node("Div", ["margin", "two"], ["start"]),
-            helper.make_node("Add", ["start", "side"], ["end"]),
-            helper.make_node("Slice", ["image", "start", "end", "axes"], ["square"]),
-            # ONNX Runtime resizes float32 nearly twice as fast as uint8.
-            helper.make_node("Cast", ["square"], ["square_float"], to=TensorProto.FLOAT),
-            helper.make_node(
-                "Resize",
-                ["square_float", "", "", "target"],
-                ["resized"],
-                axes=[1, 2],
-                mode="linear",
-                antialias=1,
-                exclude_outside=1,
-                coordinate_transformation_mode="half_pixel",
-            ),
-            helper.make_node("Round", ["resized"], ["rounded"]),
-            helper.make_node("Cast", ["rounded"], ["prepared"], to=TensorProto.UINT8),
-        ]
         size = self.image_size
         constants = {
             "crop_fraction": np.array([self.crop_fraction], np.float32),
@@ -84,13 +56,44 @@ class Preparation:
             "target": np.array([size, size], np.int64),
         }
         graph = helper.make_graph(
-            nodes,
+            _nodes(),
             "preparation",
             [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", "height", "width", 3])],
             [helper.make_tensor_value_info("prepared", TensorProto.UINT8, ["batch", size, size, 3])],
             [numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
+
+def _nodes() -> list[onnx.NodeProto]:
+    return [
+        helper.make_node("Shape", ["image"], ["size"], start=1, end=3),
+        helper.make_node("ReduceMin", ["size"], ["shorter"], keepdims=1),
+        helper.make_node("Cast", ["shorter"], ["shorter_float"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["shorter_float", "crop_fraction"], ["side_exact"]),
+        helper.make_node("Add", ["side_exact", "half"], ["side_plus"]),
+        helper.make_node("Floor", ["side_plus"], ["side_floor"]),
+        helper.make_node("Cast", ["side_floor"], ["side_integer"], to=TensorProto.INT64),
+        helper.make_node("Max", ["side_integer", "one"], ["side"]),
+        helper.make_node("Sub", ["size", "side"], ["margin"]),
+        helper.make_node("Div", ["margin", "two"], ["start"]),
+        helper.make_node("Add", ["start", "side"], ["end"]),
+        helper.make_node("Slice", ["image", "start", "end", "axes"], ["square"]),
+        # ONNX Runtime resizes float32 nearly twice as fast as uint8.
+        helper.make_node("Cast", ["square"], ["square_float"], to=TensorProto.FLOAT),
+        helper.make_node(
+            "Resize",
+            ["square_float", "", "", "target"],
+            ["resized"],
+            axes=[1, 2],
+            mode="linear",
+            antialias=1,
+            exclude_outside=1,
+            coordinate_transformation_mode="half_pixel",
+        ),
+        helper.make_node("Round", ["resized"], ["rounded"]),
+        helper.make_node("Cast", ["rounded"], ["prepared"], to=TensorProto.UINT8),
+    ]
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The scan: which files there are and what each holds, kept between runs so that an unchanged file is not read again.
+"""The scan: which files there are and what each holds, remembered so that an unchanged file is not read again.
 
     <cache>                 one row per file: its path, its state when it was read, and what was found in it
     <cache, as .seal>       SHA-256 over that file and over everything else that can change what is found
@@ -6,7 +6,7 @@
 A state is size, mtime, inode and ctime. The kernel sets ctime to the time of its clock whenever a file is written,
 renamed, touched or given other times, and no program can set it, so a file of the same state has the same bytes.
 
-Facts are kept by path, although a state alone would also recognise the files of a renamed folder. On file systems that
+Facts are filed by path, although a state alone would also recognise the files of a renamed folder. On file systems that
 make inodes up and know times to two seconds (FAT, some network drives), two files that were unpacked together can have
 one state; only the path keeps them apart. A file that was moved is read once more: that costs milliseconds.
 
@@ -120,7 +120,7 @@ def scan(
         paths: of the files, relative to it.
         limits: of decoding; a file that takes longer has a problem, and is tried again next time.
         threads: that read and decode; told how many files are done, and their total.
-        cache: the Parquet file in which the facts are kept between runs; None keeps nothing.
+        cache: the Parquet file that remembers the facts between runs; None: nothing is remembered.
     """
     before = _read(cache, limits.max_pixels) if cache else {}
     known = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}

@@ -34,7 +34,7 @@ def split_of(digest: str, *, val_share: float, test_share: float) -> Split:
 def build_dataset(manifest: pd.DataFrame, folder: Path, *, val_share: float, test_share: float) -> Dataset:
     """Give every usable image a class index and a split.
 
-    A split that the user gave is kept. An image without one, and a training image where the user's val or test is
+    A split that the user gave stays. An image without one, and a training image where the user's val or test is
     missing altogether, is placed by the content of its group (`split_of`, `regraft.photos.duplicates`), so copies and
     near-duplicates are in one split. Where the user's own splits part them, those in test stay, those in val only if
     none is in test, and the others are left out: nothing is trained on that is tested. Copies of one file under one
@@ -55,11 +55,11 @@ def build_dataset(manifest: pd.DataFrame, folder: Path, *, val_share: float, tes
     def split(group: str, user_split: Any) -> Split:  # pandas says NaN where there is none
         if user_split in ("val", "test"):
             return user_split
-        kept = user_split == "train"
+        is_given = user_split == "train"
         return split_of(
             group,
-            val_share=0 if kept and "val" in given else val_share,
-            test_share=0 if kept and "test" in given else test_share,
+            val_share=0 if is_given and "val" in given else val_share,
+            test_share=0 if is_given and "test" in given else test_share,
         )
 
     rows = pd.DataFrame(

@@ -7,7 +7,7 @@
         log.jsonl                  one line per change: when, which file, why
 
 `model.onnx` is the truth. A kill between two of the steps below leaves at worst a version too many or a line missing in
-the log, and the next change mends both.
+the log, and the next change repairs both.
 """
 
 import json
@@ -111,7 +111,7 @@ class Production:
         return line
 
     def _record_what_is_there(self) -> None:
-        """Mend what a kill or a hand left: the model in production has a version and a line in the log."""
+        """Complete what a kill or a hand left: the model in production has a version and a line in the log."""
         current, history = self.digest, self.history()
         if current is None:
             return

@@ -1,4 +1,4 @@
-"""The store: arrays that are computed once per image and kept between runs.
+"""The store: arrays that are computed once per image and stored between runs.
 
     <root>/<kind>-<first 16 digits of the namespace's fingerprint>/
         namespace.json      what the arrays are, for people and for `python -m regraft.store`

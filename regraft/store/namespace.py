@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import fingerprint, read_json, write_json, writing
+from regraft.files import writing
+from regraft.store.description import describe, folder_of
 from regraft.store.index import Index
 from regraft.store.leases import renew_lease
 from regraft.store.remote import Remote, send, synchronise
-from regraft.store.shards import (
-    SENT,
-    Key,
-    Shard,
-    as_array,
-    buffers_of,
-    name_of,
-    set_aside,
-    shard_paths,
-    write_shard,
-)
+from regraft.store.shards import SENT, Key, Shard, as_array, buffers_of, name_of, set_aside, shard_paths, write_shard
 
 _LISTINGS = 5  # of a folder whose files vanish while it is listed
 
@@ -39,7 +30,7 @@ class Namespace:
         self._pending: dict[Key, tuple[np.ndarray, float]] = {}
         self.refresh()
         if self.shards:
-            self._describe()
+            describe(self.folder, self.facts)
 
     def refresh(self) -> None:
         """Look at the folder, and the shared root, again: shards of other writers appear, removed ones disappear."""
@@ -75,7 +66,7 @@ class Namespace:
         Args:
             keys: from `key_of`, one per row.
             values: this namespace's dtype, shape (len(keys), *shape).
-            seconds: what computing them took; `seconds_for` gives it back as long as the rows are kept.
+            seconds: what computing them took; `seconds_for` gives it back as long as the rows are there.
         """
         if values.dtype != self.dtype or values.shape != (len(keys), *self.shape):
             raise ValueError(
@@ -96,7 +87,7 @@ class Namespace:
 
     def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Shard:
         """Write rows as one new shard, in the folder only: keys from `as_array`, and the seconds that each row took."""
-        self._describe()
+        describe(self.folder, self.facts)
         with writing(self.folder):
             shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
         self._index = self._index.with_shard(len(self.shards), shard)
@@ -221,7 +212,7 @@ class Namespace:
     def _synchronise(self) -> bool:
         if not self.remote:
             return False
-        self._describe()
+        describe(self.folder, self.facts)
         with writing(self.folder):
             return synchronise(self.folder, self.remote, self._check, self._unusable)
 
@@ -229,22 +220,6 @@ class Namespace:
         """Read all of a shard; ValueError if anything in it is damaged."""
         if not Shard(path, self.shape, self.dtype).is_sound():
             raise ValueError("damaged")
-
-    def _describe(self) -> None:
-        """Write what the arrays are, unless it is there and sound."""
-        description = self.folder / "namespace.json"
-        if read_description(description) is None:
-            with writing(self.folder):
-                write_json(description, self.facts)
-
-
-def read_description(path: Path) -> dict[str, Any] | None:
-    """Return the facts in a namespace.json, or None if it is absent or damaged: its folder is named after them."""
-    try:
-        facts = read_json(path)
-    except (FileNotFoundError, ValueError):
-        return None
-    return facts if path.parent.name.endswith(fingerprint(facts)[:16]) else None
 
 
 def open_namespace(
@@ -264,5 +239,4 @@ def open_namespace(
         RegraftError: the shared store cannot be reached, or the folder not written to.
     """
     facts = {**facts, "kind": kind, "shape": list(shape), "dtype": dtype}
-    folder = root / f"{kind}-{fingerprint(facts)[:16]}"
-    return Namespace(folder, facts, Remote(shared) if shared else None)
+    return Namespace(folder_of(root, facts), facts, Remote(shared) if shared else None)

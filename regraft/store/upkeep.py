@@ -16,8 +16,9 @@ import numpy as np
 
 from regraft.errors import RegraftError
 from regraft.files import readable_bytes, write_bytes
+from regraft.store.description import read_description
 from regraft.store.leases import is_running, store_in_use
-from regraft.store.namespace import Namespace, read_description
+from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, as_keys, buffers_of
 from regraft.store.uses import forget_use, is_young, read_use, recorded
@@ -150,8 +151,8 @@ def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: lis
 
 
 def _gc_plan(namespace: Namespace, wanted: np.ndarray) -> _Plan:
-    kept = [rows[np.isin(shard.keys[rows], wanted)] for shard, rows in _live(namespace)]
-    return _Plan(namespace, [(s, rows) for s, rows in zip(namespace.shards, kept, strict=True) if len(rows) < len(s)])
+    needed = [rows[np.isin(shard.keys[rows], wanted)] for shard, rows in _live(namespace)]
+    return _Plan(namespace, [(s, rows) for s, rows in zip(namespace.shards, needed, strict=True) if len(rows) < len(s)])
 
 
 def _merge_plan(namespace: Namespace) -> _Plan:

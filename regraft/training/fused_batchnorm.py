@@ -17,7 +17,7 @@ def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.
 
     A BatchNorm that follows a convolution and is frozen is a fixed scale s and shift b per channel:
     s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W, and W is what
-    is kept: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
+    is saved: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
     backward. A 1 x 1 convolution is a matrix product, and so is the gradient of a depthwise kernel on
     small maps.
 
