@@ -16,13 +16,13 @@ from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import BackboneChoice
 from regraft.export.classifier import OnnxClassifier
-from regraft.features.extraction import FeatureStore, extract_missing, open_feature_store
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import FeatureStore
 from regraft.features.table import Features, read_features, write_features
 from regraft.photos.dataset import Dataset
-from regraft.photos.manifest import build_manifest
 from regraft.photos.preparation import Preparation
-from regraft.photos.splitting import build_dataset
 from regraft.photos.views import Augmentation, Views
+from tests.support.library import dataset_of, extractor_of, ignore_progress
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
 
@@ -77,8 +77,7 @@ def raw(photo: Photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def dataset(raw: Path) -> Dataset:
     """The data set of `raw`."""
-    _, manifest = build_manifest(raw, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
-    return build_dataset(manifest, val_share=0.2, test_share=0.2)
+    return dataset_of(raw)
 
 
 @pytest.fixture(scope="session")
@@ -121,31 +120,24 @@ def int8_trunk(backbone: Backbone, trunk: Trunk) -> Trunk:
 
 
 @pytest.fixture(scope="session")
-def store(
-    dataset: Dataset, raw: Path, views: Views, trunk: Trunk, tmp_path_factory: pytest.TempPathFactory
-) -> FeatureStore:
-    """Features and activations of all views. Do not change it."""
-    store = open_feature_store(tmp_path_factory.mktemp("store"), trunk)
-    extract_missing(
-        dataset,
-        raw,
-        views,
-        trunk,
-        store,
-        with_activations=True,
-        verify_activations=True,
-        batch_size=16,
-        workers=1,
-        on_progress=lambda *_: None,
-    )
-    return store
+def extractor(dataset: Dataset, views: Views, trunk: Trunk, tmp_path_factory: pytest.TempPathFactory) -> Extractor:
+    """An extractor whose store holds features and activations of all views. Do not change it."""
+    extractor = extractor_of(views, trunk, tmp_path_factory.mktemp("store"))
+    extractor.fill_store(dataset, activations="verified", on_progress=ignore_progress)
+    return extractor
 
 
 @pytest.fixture(scope="session")
-def features(dataset: Dataset, store: FeatureStore, views: Views, tmp_path_factory: pytest.TempPathFactory) -> Features:
+def store(extractor: Extractor) -> FeatureStore:
+    """Its store. Do not change it."""
+    return extractor.store
+
+
+@pytest.fixture(scope="session")
+def features(dataset: Dataset, extractor: Extractor, tmp_path_factory: pytest.TempPathFactory) -> Features:
     """The pooled features of all views."""
     path = tmp_path_factory.mktemp("features") / "features.arrow"
-    write_features(path, store.features, dataset, views)
+    write_features(path, extractor, dataset)
     return read_features(path)
 
 

@@ -261,6 +261,6 @@ def test_a_refused_model_leaves_production_as_it_was(refused: Event, rolled_back
 
 
 def _shift_labels(raw: Path, dataset: Path) -> None:
-    for row in read_dataset(dataset).of("train", "val").rows.itertuples():
+    for row in read_dataset(dataset, raw).of("train", "val").rows.itertuples():
         path = raw / str(row.path)
         path.rename(raw / str((int(row.class_name) + 1) % CLASSES) / f"shifted-{path.name}")

@@ -6,11 +6,11 @@ from PIL import Image
 
 from regraft.errors import InvalidData
 from regraft.files import read_json, sha256_of
-from regraft.photos.dataset import read_dataset
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
+from tests.support.library import dataset_in
 from tests.support.small_project import changed, quiet
 
 REPORTS = ["embeddings.json", "label_errors.csv", "label_errors.png", "features_verdict.json"]
@@ -23,7 +23,7 @@ BY_CONTENT = {"max_hash_distance": None}  # validation would leave such a copy o
 def split_folders(project):
     """Give the photos as a user does who has split them, and one of them in two splits, saved as another file."""
     raw = project / "data" / "raw"
-    for photo in read_dataset(project / "build" / "dataset.parquet").photos():
+    for photo in dataset_in(project).photos():
         target = raw / photo.split / photo.class_name
         target.mkdir(parents=True, exist_ok=True)
         shutil.move(raw / photo.path, target)
@@ -37,7 +37,7 @@ def split_folders(project):
 def test_every_photo_is_in_the_list_once_the_least_believable_first(project):
     table = pd.read_csv(project / "reports" / "label_errors.csv")
     assert list(table.columns) == ["path", "label", "suggested", "score", "likely"]
-    assert set(table.path) == set(read_dataset(project / "build" / "dataset.parquet").rows.path)
+    assert set(table.path) == set(dataset_in(project).rows.path)
     assert table.score.is_monotonic_increasing
     assert table.score.between(0, 1).all()
 

@@ -8,8 +8,8 @@ from benchmarks.project import ROOT
 from benchmarks.training_kills import prove
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, sha256_of
-from regraft.training.fine_tune import join
 from regraft.training.keras_models import load_model, start_keras
+from regraft.training.layers import join
 from regraft.training.metrics import Score
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
@@ -31,7 +31,7 @@ def test_switched_off_it_gives_the_backbone_and_the_head_as_they_were(project, s
     weights = load_model(project / "models" / "model.keras").get_weights()
     assert all((new == old).all() for new, old in zip(weights, expected.get_weights(), strict=True))
     report = read_json(project / "reports" / "fine_tune.json")
-    assert (report["mode"], report["is_kept"], report["trained"]) == ("off", False, "head")
+    assert (report["mode"], report["is_used"], report["trained"]) == ("off", False, "head")
 
 
 def test_layers_below_the_cut_and_batch_norm_stay_as_they_were(project, small_params):
@@ -51,7 +51,7 @@ def test_it_is_used_only_if_it_is_better_on_val(project):
     report = read_json(project / "reports" / "fine_tune.json")
     new, old = report["val"], report["head_alone"]
     better = (new["accuracy"], -new["log_loss"]) > (old["accuracy"], -old["log_loss"])
-    assert report["is_kept"] == better
+    assert report["is_used"] == better
 
 
 def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
@@ -68,7 +68,7 @@ def test_with_all_layers_trained_that_network_is_what_ships(project, small_param
     shutil.rmtree(project / "build" / "store")
     fine_tune.function(params, quiet)
     report = read_json(project / "reports" / "fine_tune.json")
-    assert (report["is_kept"], report["trained"]) == (True, "all")
+    assert (report["is_used"], report["trained"]) == (True, "all")
     # Its parity with the Keras model is checked from the raw photos; the frozen graph would differ.
     export_onnx.function(params, quiet)
     assert read_json(project / "reports" / "export.json")["trained"] == "all"

@@ -2,20 +2,20 @@ import pytest
 
 from regraft.errors import InvalidData
 from regraft.files import read_json
-from regraft.photos.dataset import read_dataset
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
+from tests.support.library import dataset_in
 from tests.support.small_project import changed, quiet, write_photos
 
 
 def test_an_image_keeps_its_split_when_images_are_added_and_renamed(project, small_params):
-    before = read_dataset(project / "build" / "dataset.parquet").rows.set_index("digest").split
+    before = dataset_in(project).rows.set_index("digest").split
     for photo in list((project / "data" / "raw" / "red").iterdir()):
         photo.rename(photo.with_name(f"renamed {photo.name}"))
     write_photos(project / "data" / "raw", per_class=4, seed=2)
     validate_data.function(small_params, quiet)
     preprocess.function(small_params, quiet)
-    after = read_dataset(project / "build" / "dataset.parquet").rows.set_index("digest").split
+    after = dataset_in(project).rows.set_index("digest").split
     assert len(after) == len(before) + 12
     assert (after[before.index] == before).all()
 
@@ -26,7 +26,7 @@ def test_the_report_counts_every_image_once(project):
 
 
 def test_a_class_without_training_images_stops_with_its_name(project, small_params):
-    before = read_dataset(project / "build" / "dataset.parquet").photos()
+    before = dataset_in(project).photos()
     for photo in before:
         if photo.class_name == "red" and photo.split == "train":
             (project / "data" / "raw" / photo.path).unlink()
@@ -37,7 +37,7 @@ def test_a_class_without_training_images_stops_with_its_name(project, small_para
 
 
 def test_a_class_without_test_images_is_trained_and_named_in_the_report(project, small_params):
-    for photo in read_dataset(project / "build" / "dataset.parquet").photos():
+    for photo in dataset_in(project).photos():
         if photo.class_name == "red" and photo.split == "test":
             (project / "data" / "raw" / photo.path).unlink()
     validate_data.function(small_params, quiet)

@@ -34,7 +34,7 @@ def checked(settings: CheckFeatures, tmp_path: Path):
                 "split": splits_of(images),
             }
         )
-        dataset = Dataset(rows, features.class_names)
+        dataset = Dataset(rows, features.class_names, tmp_path)
         changed = settings.model_copy(update=changes)
         return check(
             features, dataset, changed, in_production, compared_with="With a model.", on_progress=lambda *_: None
@@ -148,7 +148,7 @@ def test_without_a_reference_the_reason_is_passed_on(tmp_path):
 def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
     points, labels = clouds(0)
     features = write_points(tmp_path / "features", points, labels)
-    other = Dataset(pd.DataFrame({"digest": ["0"]}), features.class_names)
+    other = Dataset(pd.DataFrame({"digest": ["0"]}), features.class_names, tmp_path)
     with pytest.raises(InvalidData, match=r"not those of the data set\. Run the stage cache_features again"):
         check(features, other, settings, None, compared_with="", on_progress=lambda *_: None)
 

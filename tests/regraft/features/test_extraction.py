@@ -9,15 +9,14 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from regraft.backbones.catalogue import Backbone
-from regraft.backbones.runners import TensorFlowRunner
 from regraft.backbones.trunk import Trunk
 from regraft.errors import InvalidData
-from regraft.features import extraction
-from regraft.features.extraction import FeatureStore, Receipt, extract_missing, open_feature_store
-from regraft.photos.dataset import Dataset, read_photo
+from regraft.features.extraction import Activations, Receipt
+from regraft.features.feature_store import FeatureStore, open_feature_store
+from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store import Namespace
+from tests.support.library import extractor_of, ignore_progress
 
 Extract = Callable[..., Receipt]
 
@@ -26,34 +25,23 @@ Extract = Callable[..., Receipt]
 def few(dataset: Dataset) -> Dataset:
     """Eight photos, some of each split."""
     rows = dataset.rows.groupby("split").head(3).head(8)
-    return Dataset(rows.reset_index(drop=True), dataset.class_names)
+    return dataset.with_rows(rows.reset_index(drop=True))
 
 
 @pytest.fixture
-def extract(raw: Path, views: Views, trunk: Trunk, tmp_path: Path) -> Extract:
-    """A function that runs the extraction on a store of its own, opened anew as by another process."""
+def extract(views: Views, trunk: Trunk, tmp_path: Path) -> Extract:
+    """A function that fills a store of its own, opened anew as by another process."""
 
     def run(
         dataset: Dataset,
         *,
         count: int = 0,
-        activations: bool = True,
-        raw: Path = raw,
+        activations: Activations = "verified",
         trunk: Trunk = trunk,
-        on_progress=lambda *_: None,
+        on_progress=ignore_progress,
     ):
-        return extract_missing(
-            dataset,
-            raw,
-            replace(views, count=count),
-            trunk,
-            open_feature_store(tmp_path, trunk),
-            with_activations=activations,
-            verify_activations=True,
-            batch_size=3,
-            workers=2,
-            on_progress=on_progress,
-        )
+        extractor = extractor_of(replace(views, count=count), trunk, tmp_path)
+        return extractor.fill_store(dataset, activations=activations, on_progress=on_progress)
 
     return run
 
@@ -68,12 +56,6 @@ def opened(trunk: Trunk, tmp_path: Path) -> Callable[[], FeatureStore]:
 def keys(views: Views) -> Callable[..., list[bytes]]:
     """A function that returns the keys of one view of every image."""
     return lambda dataset, view=0: [views.key(digest, view) for digest in dataset.rows.digest]
-
-
-@pytest.fixture(scope="session")
-def batching(trunk: Trunk, backbone: Backbone) -> Trunk:
-    """The same backbone where one thread makes all forward passes, as on a GPU."""
-    return replace(trunk, runner=TensorFlowRunner(backbone))
 
 
 def test_an_image_has_exactly_the_same_values_whatever_else_is_computed(extract, opened, few, store, keys):
@@ -97,16 +79,16 @@ def test_tensorflow_computes_the_same_in_batches(extract, few, batching, store, 
     assert receipt.engine == f"tensorflow {tf.__version__} (CPU)"
 
 
-def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, raw, preparation, trunk, views):
+def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, preparation, trunk, views):
     photo = dataset.photos()[7]
-    alone, _ = trunk.run(preparation(read_photo(raw, photo))[None], with_activations=False)
+    alone, _ = trunk.run(preparation(dataset.read_photo(photo))[None], with_activations="none")
     assert np.array_equal(store.features.read([views.key(photo.digest, 0)]), alone)
 
 
 def test_a_second_run_computes_nothing(extract, few, monkeypatch):
     first = extract(few)
     monkeypatch.setattr(Trunk, "run", lambda *_, **__: pytest.fail("a forward pass"))
-    monkeypatch.setattr("regraft.features.extraction.read_photo", lambda *_, **__: pytest.fail("a photo was read"))
+    monkeypatch.setattr(Dataset, "read_photo", lambda *_, **__: pytest.fail("a photo was read"))
     second = extract(few)
     assert (first.computed, second.computed, second.from_store) == (8, 0, 8)
 
@@ -136,9 +118,9 @@ def test_only_training_images_are_augmented(extract, opened, few, keys):
 
 
 def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
-    read, seen = extraction.read_photo, []
+    read, seen = Dataset.read_photo, []
     monkeypatch.setattr(
-        extraction, "read_photo", lambda raw, photo, **how: seen.append(photo.digest) or read(raw, photo, **how)
+        Dataset, "read_photo", lambda self, photo, **how: seen.append(photo.digest) or read(self, photo, **how)
     )
     extract(few, count=3)
     assert sorted(seen) == sorted(few.rows.digest)
@@ -147,12 +129,12 @@ def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
 def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
     row = few.of("train").rows.head(1)
     for splits in (["test", "train"], ["train", "test"]):
-        extract(Dataset(pd.concat([row, row]).assign(split=splits), few.class_names), count=1)
+        extract(few.with_rows(pd.concat([row, row]).assign(split=splits)), count=1)
         assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
 
 
 def test_a_file_that_is_there_twice_is_computed_once(extract, few):
-    twice = Dataset(few.rows.loc[[0, 0, 1]].assign(class_index=[0, 1, 0]), few.class_names)
+    twice = few.with_rows(few.rows.loc[[0, 0, 1]].assign(class_index=[0, 1, 0]))
     receipt = extract(twice)
     assert (receipt.images, receipt.computed) == (2, 2)
 
@@ -184,12 +166,12 @@ def test_test_images_have_features_and_no_activations(extract, opened, few, keys
 
 
 def test_without_fine_tuning_no_activations_are_kept(extract, opened, few):
-    extract(few, activations=False)
+    extract(few, activations="none")
     assert len(opened().activations) == 0
 
 
 def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extract, opened, few, keys):
-    extract(few, activations=False)
+    extract(few, activations="none")
     receipt = extract(few)
     assert receipt.computed == len(few.of("train", "val"))
     assert opened().activations.missing(keys(few.of("train", "val"))) == []
@@ -231,12 +213,12 @@ def test_after_a_kill_between_the_two_writes_the_next_run_completes_both(extract
     assert opened().activations.missing(keys(few.of("train", "val"))) == []
 
 
-def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(extract, few, raw, photo, tmp_path):
+def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(extract, few, raw, tmp_path):
     copy = shutil.copytree(raw, tmp_path / "raw")
     path = copy / few.rows.path[2]
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} has changed since it was validated\. Run again"):
-        extract(few, raw=copy)
+        extract(replace(few, folder=copy))
 
 
 def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
@@ -244,22 +226,7 @@ def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
     path = copy / few.rows.path[2]
     path.unlink()
     with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} cannot be read any more: No such file"):
-        extract(few, raw=copy)
-
-
-@pytest.mark.parametrize(
-    "change",
-    [{"digest": "other graph"}, {"feature_dim": 640}, {"activation_shape": (2, 2, 112)}],
-    ids=lambda change: next(iter(change)),
-)
-def test_another_backbone_has_a_store_of_its_own(trunk, tmp_path, change):
-    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, replace(trunk, **change)))
-    assert (ours.features.folder, ours.activations.folder) != (theirs.features.folder, theirs.activations.folder)
-
-
-def test_another_engine_has_a_store_of_its_own(trunk, batching, tmp_path):
-    ours, theirs = (open_feature_store(tmp_path, one) for one in (trunk, batching))
-    assert ours.features.folder != theirs.features.folder
+        extract(replace(few, folder=copy))
 
 
 def test_the_report_is_rounded_to_milliseconds():

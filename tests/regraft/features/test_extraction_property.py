@@ -15,11 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from PIL import Image
 
 from regraft.backbones.trunk import Trunk
-from regraft.features.extraction import extract_missing, open_feature_store
-from regraft.photos.dataset import Dataset, read_photo
-from regraft.photos.manifest import build_manifest
+from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views
+from tests.support.library import extractor_of, ignore_progress, scan_folder
 
 SIZE = 8
 NAMES = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
@@ -104,9 +103,9 @@ class Folder(RuleBasedStateMachine):
         self.weights = weights
 
     def dataset(self) -> Dataset:
-        _, manifest = build_manifest(self.raw, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
+        _, manifest = scan_folder(self.raw)
         rows = manifest[manifest.verdict == "use"][["digest", "path"]].reset_index(drop=True)
-        return Dataset(rows.assign(class_name="x", class_index=0, split="train").astype(ROW), ["x"])
+        return Dataset(rows.assign(class_name="x", class_index=0, split="train").astype(ROW), ["x"], self.raw)
 
     def wanted(self) -> set[tuple]:
         how = {True: self.views.preparation, False: self.views.augmentation}
@@ -122,26 +121,15 @@ class Folder(RuleBasedStateMachine):
         if not self.files:
             return
         trunk = Trunk(Sums(self.weights), Path("unused"), False, f"graph {self.weights}", SIZE, (1, 1, 3), 3)
-        store, dataset = open_feature_store(self.root / "store", trunk), self.dataset()
-        receipt = extract_missing(
-            dataset,
-            self.raw,
-            self.views,
-            trunk,
-            store,
-            with_activations=True,
-            verify_activations=True,
-            batch_size=2,
-            workers=1,
-            on_progress=lambda *_: None,
-        )
+        extractor, dataset = extractor_of(self.views, trunk, self.root / "store"), self.dataset()
+        receipt = extractor.fill_store(dataset, activations="verified", on_progress=ignore_progress)
         assert receipt.computed == len(self.wanted() - self.computed)
         self.computed |= self.wanted()
         for photo in dataset.photos():
             numbers = self.views.of(photo.split)
-            drawn = self.views.draw(read_photo(self.raw, photo), photo.digest, numbers)
+            drawn = self.views.draw(dataset.read_photo(photo), photo.digest, numbers)
             expected, _ = trunk.run(drawn, with_activations=False)
-            assert np.array_equal(store.features.read(self.views.keys(photo.digest, numbers)), expected)
+            assert np.array_equal(extractor.store.features.read(self.views.keys(photo.digest, numbers)), expected)
 
 
 TestFolder = Folder.TestCase

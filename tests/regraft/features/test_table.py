@@ -28,9 +28,9 @@ def test_rows_are_read_in_the_order_that_is_asked_for(features):
     assert features.read(positions[:0]).shape == (0, 1280)
 
 
-def test_a_file_that_was_cut_off_since_is_refused(dataset, store, views, tmp_path):
+def test_a_file_that_was_cut_off_since_is_refused(dataset, extractor, tmp_path):
     path = tmp_path / "features.arrow"
-    write_features(path, store.features, dataset, views)
+    write_features(path, extractor, dataset)
     opened = read_features(path)
     os.truncate(path, path.stat().st_size // 2)
     with pytest.raises(OSError, match=r"features\.arrow is shorter than when it was opened\. Run again"):
@@ -51,23 +51,23 @@ def test_a_split_has_its_own_rows_only(features, dataset, split, count):
     assert list(class_indices) == list(dataset.of(split).rows.class_index) * (2 if split == "train" else 1)
 
 
-def test_a_file_of_many_parts_is_read_as_one(features, dataset, store, views, tmp_path, monkeypatch):
+def test_a_file_of_many_parts_is_read_as_one(features, dataset, extractor, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_WRITE_ROWS", 7)
-    write_features(tmp_path / "features.arrow", store.features, dataset, views)
+    write_features(tmp_path / "features.arrow", extractor, dataset)
     every = np.arange(len(features.digests))
     assert np.array_equal(read_features(tmp_path / "features.arrow").read(every), features.read(every))
 
 
-def test_equal_features_give_equal_bytes(dataset, store, views, tmp_path):
+def test_equal_features_give_equal_bytes(dataset, extractor, tmp_path):
     for name in ("one", "two"):
-        write_features(tmp_path / name, store.features, dataset, views)
+        write_features(tmp_path / name, extractor, dataset)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, store, views, tmp_path):
+def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, extractor, tmp_path):
     path = tmp_path / "features.arrow"
     path.write_text("old")
     stranger = dataset.rows.assign(digest=dataset.rows.digest.where(dataset.rows.index != 5, "0" * 64))
     with pytest.raises(KeyError):
-        write_features(path, store.features, type(dataset)(stranger, dataset.class_names), views)
+        write_features(path, extractor, dataset.with_rows(stranger))
     assert path.read_text() == "old"

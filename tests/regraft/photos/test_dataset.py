@@ -1,5 +1,6 @@
 import hashlib
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ from PIL import Image
 
 from regraft.errors import InvalidData
 from regraft.files import sha256_of
-from regraft.photos.dataset import Dataset, Photo, read_dataset, read_photo, write_dataset
+from regraft.photos.dataset import Dataset, Photo, read_dataset, write_dataset
 from regraft.photos.splitting import build_dataset, dataset_report, split_of, split_table
 
 SHARES = {"val_share": 0.25, "test_share": 0.25}
+RAW = Path("data", "raw")
 
 
 def digest(number: int) -> str:
@@ -38,7 +40,7 @@ def given(*classes: str) -> list[dict[str, object]]:
 
 def build(rows: list[dict[str, object]]) -> Dataset:
     manifest = pd.DataFrame(rows).astype({"split": "str"})
-    return build_dataset(manifest, **SHARES)
+    return build_dataset(manifest, RAW, **SHARES)
 
 
 def refusal(rows: list[dict[str, object]]) -> str:
@@ -157,8 +159,8 @@ def test_of_many_classes_without_training_images_ten_are_named_and_all_counted()
 def test_the_data_set_comes_back_as_it_was_written(tmp_path):
     dataset = build(given("cat", "Äpfel, grün"))
     write_dataset(tmp_path / "dataset.parquet", dataset)
-    again = read_dataset(tmp_path / "dataset.parquet")
-    assert again.class_names == dataset.class_names
+    again = read_dataset(tmp_path / "dataset.parquet", RAW)
+    assert (again.class_names, again.folder) == (dataset.class_names, dataset.folder)
     pd.testing.assert_frame_equal(again.rows, dataset.rows)
 
 
@@ -194,24 +196,25 @@ def test_the_report_says_where_every_image_went():
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> Photo:
-    """A PNG file of one colour, as the data set knows it."""
+def single(tmp_path: Path) -> Dataset:
+    """A data set of one PNG file of one colour."""
     Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "a.png")
-    return Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train")
+    photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train")
+    return Dataset(pd.DataFrame([asdict(photo)]), ["cat"], tmp_path)
 
 
-def test_a_photo_is_read_as_rgb(picture, tmp_path):
-    rgb = read_photo(tmp_path, picture)
+def test_a_photo_is_read_as_rgb(single):
+    rgb = single.read_photo(*single.photos())
     assert np.array_equal(rgb, np.full((4, 6, 3), (1, 2, 3), np.uint8))
 
 
-def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(picture, tmp_path):
+def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(single, tmp_path):
     Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
     with pytest.raises(InvalidData, match=r".*a\.png has changed since it was validated\. Run again"):
-        read_photo(tmp_path, picture)
+        single.read_photo(*single.photos())
 
 
-def test_a_photo_that_is_gone_is_refused_by_name(picture, tmp_path):
+def test_a_photo_that_is_gone_is_refused_by_name(single, tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(InvalidData, match=r"a\.png cannot be read any more: No such file or directory\. Run again"):
-        read_photo(tmp_path, picture)
+        single.read_photo(*single.photos())

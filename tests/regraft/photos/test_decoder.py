@@ -10,7 +10,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from regraft.photos.decoder import Inspectors, inspect
+from regraft.photos.decoder import DecodeLimits, Inspectors, inspect
+from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest
 
 
@@ -63,14 +64,14 @@ def kill_inspector(with_signal: signal.Signals) -> threading.Thread:
 def test_a_process_finds_out_what_the_function_does(small, tmp_path):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"no image")
-    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+    with Inspectors(DecodeLimits(10**6, 20)) as inspectors:
         assert [inspectors.inspect(path) for path in (small, broken)] == [
             inspect(path, max_pixels=10**6) for path in (small, broken)
         ]
 
 
 def test_a_file_that_takes_too_long_is_given_up_and_the_next_one_is_inspected(large, small):
-    with Inspectors(max_pixels=10**9, max_seconds=0.2) as inspectors:
+    with Inspectors(DecodeLimits(10**9, 0.2)) as inspectors:
         with pytest.raises(TimeoutError, match=r"longer than 0\.2 s \(validate_data\.max_seconds\)"):
             inspectors.inspect(large)
         assert inspectors.inspect(small).problem is None
@@ -80,15 +81,13 @@ def test_a_slow_file_is_quarantined_with_the_limit(large, tmp_path):
     folder = tmp_path / "raw" / "cat"
     folder.mkdir(parents=True)
     large.rename(folder / "large.png")
-    _, manifest = build_manifest(
-        tmp_path / "raw", max_pixels=10**9, max_seconds=0.2, workers=1, on_progress=lambda *_: None
-    )
+    _, manifest = build_manifest(tmp_path / "raw", limits=DecodeLimits(10**9, 0.2), threads=Threads(1))
     assert manifest.verdict.tolist() == ["quarantine"]
     assert "decoding takes longer than 0.2 s" in manifest.reason[0]
 
 
 def test_a_crash_of_the_decoder_is_told_and_the_next_file_is_inspected(pipe, small):
-    with Inspectors(max_pixels=10**6, max_seconds=60) as inspectors:
+    with Inspectors(DecodeLimits(10**6, 60)) as inspectors:
         killer = kill_inspector(signal.SIGSEGV)
         with pytest.raises(OSError, match=r"crashed on it \(SIGSEGV\)"):
             inspectors.inspect(pipe)
@@ -97,7 +96,7 @@ def test_a_crash_of_the_decoder_is_told_and_the_next_file_is_inspected(pipe, sma
 
 
 def test_a_process_that_died_while_it_was_idle_is_replaced(small):
-    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+    with Inspectors(DecodeLimits(10**6, 20)) as inspectors:
         inspectors.inspect(small)
         (process,) = inspectors_running()
         process.kill()
@@ -106,19 +105,19 @@ def test_a_process_that_died_while_it_was_idle_is_replaced(small):
 
 
 def test_a_failure_of_the_machine_is_an_error_as_in_the_function(tmp_path):
-    with Inspectors(max_pixels=100, max_seconds=20) as inspectors, pytest.raises(FileNotFoundError):
+    with Inspectors(DecodeLimits(100, 20)) as inspectors, pytest.raises(FileNotFoundError):
         inspectors.inspect(tmp_path / "gone.png")
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", 'a"b\\c.png', "ä ö.png"])
 def test_any_name_reaches_the_process(small, tmp_path, name):
     small.rename(tmp_path / name)
-    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+    with Inspectors(DecodeLimits(10**6, 20)) as inspectors:
         assert inspectors.inspect(tmp_path / name).width == 30
 
 
 def test_no_process_stays_behind_and_there_are_no_more_than_threads(small):
-    with Inspectors(max_pixels=10**6, max_seconds=20) as inspectors:
+    with Inspectors(DecodeLimits(10**6, 20)) as inspectors:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(inspectors.inspect, [small] * 40))
         assert len(inspectors_running()) <= 2
@@ -127,5 +126,5 @@ def test_no_process_stays_behind_and_there_are_no_more_than_threads(small):
 
 def test_a_process_that_cannot_start_is_no_fault_of_the_files(small, monkeypatch):
     monkeypatch.setattr("sys.executable", "/bin/false")
-    with Inspectors(max_pixels=100, max_seconds=20) as inspectors, pytest.raises(RuntimeError, match="status 1"):
+    with Inspectors(DecodeLimits(100, 20)) as inspectors, pytest.raises(RuntimeError, match="status 1"):
         inspectors.inspect(small)

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -7,8 +8,10 @@ import pytest
 from PIL import Image
 
 from regraft.photos.duplicates import mark_duplicates, near_components
-from regraft.photos.manifest import build_manifest
 from regraft.photos.splitting import build_dataset, dataset_report
+from tests.support.library import scan_folder
+
+RAW = Path("data", "raw")
 
 
 def digest(number: int) -> str:
@@ -98,7 +101,7 @@ def test_groups_are_in_the_splits_in_the_shares_of_single_photos():
         phash = digest(10**6 + number // 10)
         rows.append(row(number, "ab"[number // 10 % 2], phash=phash))
     table = marked(*rows, distance=0).reset_index()
-    dataset = build_dataset(table, val_share=0.2, test_share=0.2)
+    dataset = build_dataset(table, RAW, val_share=0.2, test_share=0.2)
     assert dataset.rows.split.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.07)
     assert dataset.rows.split.value_counts(normalize=True)["val"] == pytest.approx(0.2, abs=0.07)
 
@@ -165,9 +168,9 @@ def test_an_edited_copy_is_found_and_stays_in_the_split_of_the_photo(photo, tmp_
         image = Image.fromarray((photo(number, 200, 150) + detail).clip(0, 255).astype(np.uint8))
         image.save(folder / f"{number}.png")
         image.resize((160, 120)).save(folder / f"{number}-small.jpg", quality=60)
-    _, manifest = build_manifest(tmp_path, max_pixels=10**6, max_seconds=20, workers=2, on_progress=lambda *_: None)
+    _, manifest = scan_folder(tmp_path)
     manifest = mark_duplicates(manifest, max_hash_distance=20, on_label_conflict="drop")
-    dataset = build_dataset(manifest, val_share=0.3, test_share=0.3)
+    dataset = build_dataset(manifest, tmp_path, val_share=0.3, test_share=0.3)
     assert manifest.group.nunique() == 30
     assert (dataset.rows.groupby(dataset.rows.path.str.extract(r"/(\d+)")[0]).split.nunique() == 1).all()
 
@@ -183,7 +186,7 @@ def test_of_near_duplicates_in_two_given_splits_the_one_that_is_tested_stays(spl
         for position, split in enumerate(("train", "val", "test"))
         for number in range(4)
     ]
-    dataset = build_dataset(marked(*pair, *others).reset_index(), val_share=0.2, test_share=0.2)
+    dataset = build_dataset(marked(*pair, *others).reset_index(), RAW, val_share=0.2, test_share=0.2)
     assert dataset.rows.split[dataset.rows.path.isin(["a/0.png", "a/1.png"])].tolist() == [left]
 
 
@@ -194,5 +197,5 @@ def test_near_duplicates_that_are_left_out_are_named_in_the_report():
         for number, split in enumerate(("train", "train", "val", "val", "test", "test"))
     ]
     table = marked(*pair, *others, row(99, "b", of=11) | {"split": "train"}).reset_index()
-    report = dataset_report("splits", table, build_dataset(table, val_share=0.2, test_share=0.2))
+    report = dataset_report("splits", table, build_dataset(table, RAW, val_share=0.2, test_share=0.2))
     assert (report["near_duplicates_left_out"], report["copies_left_out"]) == (["a/0.png"], 1)

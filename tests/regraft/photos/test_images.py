@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from regraft.photos.decoder import inspect
-from regraft.photos.images import in_threads, is_suffix_of, load_rgb, looks_like_an_image
+from regraft.photos.images import Threads, is_suffix_of, load_rgb, looks_like_an_image
 
 ORIENTATION = 0x0112
 # How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
@@ -234,15 +234,13 @@ def test_a_name_or_a_first_byte_shows_that_an_image_was_meant(tmp_path, name, st
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
 def test_results_of_threads_come_in_order(workers):
-    assert list(in_threads(lambda number: number**2, range(100), workers=workers)) == [
-        number**2 for number in range(100)
-    ]
+    assert list(Threads(workers).map(lambda number: number**2, range(100))) == [number**2 for number in range(100)]
 
 
 def test_threads_do_not_read_everything_ahead():
     taken = []
     items = (taken.append(number) or number for number in range(10_000))
-    results = in_threads(str, items, workers=2)
+    results = Threads(2).map(str, items)
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert len(taken) < 50
@@ -250,12 +248,12 @@ def test_threads_do_not_read_everything_ahead():
 
 def test_an_error_in_a_thread_reaches_the_caller():
     with pytest.raises(ZeroDivisionError):
-        list(in_threads(lambda number: 1 / number, [2, 1, 0, 1], workers=2))
+        list(Threads(2).map(lambda number: 1 / number, [2, 1, 0, 1]))
 
 
 def test_several_threads_work_at_once():
     both = threading.Barrier(2, timeout=5)
-    assert len(list(in_threads(lambda _: both.wait(), range(2), workers=2))) == 2
+    assert len(list(Threads(2).map(lambda _: both.wait(), range(2)))) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from PIL import Image
 
 from regraft.errors import InvalidData
 from regraft.files import sha256_of
-from regraft.photos.manifest import COLUMNS, build_manifest, find_files, read_manifest, write_manifest
+from regraft.photos.images import Threads
+from regraft.photos.manifest import COLUMNS, find_files, read_manifest, write_manifest
+from tests.support.library import scan_folder
 
 NFC, NFD = unicodedata.normalize("NFC", "Äpfel"), unicodedata.normalize("NFD", "Äpfel")
 
@@ -38,9 +40,7 @@ def labels(folder: Path, text: str) -> Path:
 
 
 def manifest_of(folder: Path) -> pd.DataFrame:
-    return build_manifest(folder, max_pixels=120_000_000, max_seconds=20, workers=2, on_progress=lambda *_: None)[
-        1
-    ].set_index("path")
+    return scan_folder(folder, max_pixels=120_000_000)[1].set_index("path")
 
 
 def found(folder: Path) -> list[tuple[str, str | None, str | None]]:
@@ -160,23 +160,20 @@ def test_the_verdict_on_every_odd_file_is_the_expected_one(real_data, folder):
 
 def test_the_manifest_does_not_depend_on_the_number_of_threads(folder):
     add(folder, *(f"cat/{number}.png" for number in range(30)))
-    tables = [
-        build_manifest(folder, max_pixels=100, max_seconds=20, workers=workers, on_progress=lambda *_: None)[1]
-        for workers in (1, 4)
-    ]
+    tables = [scan_folder(folder, threads=Threads(workers))[1] for workers in (1, 4)]
     pd.testing.assert_frame_equal(*tables)
 
 
 def test_progress_counts_every_file(folder):
     add(folder, "cat/a.png", "cat/b.png")
     calls = []
-    build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call))
+    scan_folder(folder, threads=Threads(1, lambda *call: calls.append(call)))
     assert calls == [(1, 2), (2, 2)]
 
 
 def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
     add(folder, "cat/a.png", "loose.png")
-    layout, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    layout, manifest = scan_folder(folder)
     write_manifest(tmp_path / "manifest.parquet", layout, manifest)
     layout_again, again = read_manifest(tmp_path / "manifest.parquet")
     assert layout_again == layout
@@ -186,9 +183,7 @@ def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
 def test_equal_folders_give_equal_bytes(folder, tmp_path):
     add(folder, "cat/a.png", "dog/b.png")
     for name in ("one", "two"):
-        layout, manifest = build_manifest(
-            folder, max_pixels=100, max_seconds=20, workers=2, on_progress=lambda *_: None
-        )
+        layout, manifest = scan_folder(folder)
         write_manifest(tmp_path / name, layout, manifest)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
@@ -291,7 +286,7 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
     add(tmp_path, "secret.png")
     file = labels(folder, f"path,label\ncat/a.png,cat\n{path},cat\n")
     assert re.search(
-        rf"{re.escape(str(file))} has 1 line\(s\) to mend: line 3: path .*must lie inside the data folder",
+        rf"{re.escape(str(file))} has 1 line\(s\) to fix: line 3: path .*must lie inside the data folder",
         refusal(folder),
     )
 
@@ -305,8 +300,8 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
         ("path,label,weight\na.png,cat,1\n", r"must start with the line path,label.*Received: 'path,label,weight'"),
         ("path,label,label\na.png,cat,dog\n", r"must start with the line path,label.*Received: 'path,label,label'"),
         ("path;label\na.png;cat\n", r"must start with the line path,label.*Received: 'path;label'"),
-        ("path,label\na.png,cat\na.png,dog\n", r"has 1 line\(s\) to mend: line 3: a\.png is listed twice"),
-        ("path,label\na.png,cat\n./a.png,cat\n", r"has 1 line\(s\) to mend: line 3: a\.png is listed twice"),
+        ("path,label\na.png,cat\na.png,dog\n", r"has 1 line\(s\) to fix: line 3: a\.png is listed twice"),
+        ("path,label\na.png,cat\n./a.png,cat\n", r"has 1 line\(s\) to fix: line 3: a\.png is listed twice"),
         ("path,label,split\na.png,cat,holdout\n", r"line 2: split of a\.png must be train, val or test.*'holdout'"),
         ("path,label\na.png,\n", r"line 2: a\.png has no label"),
         ("path,label\na.png\n", r"line 2: a\.png has no label"),
@@ -333,7 +328,7 @@ def test_labels_csv_in_another_encoding_is_refused(folder):
 def test_of_many_wrong_lines_the_first_are_named_and_all_counted(folder):
     add(folder, "a.png")
     labels(folder, "path,label\n" + "../b.png,cat\n" * 9)
-    assert re.search(r"has 9 line\(s\) to mend: line 2: .*line 6: .* and 4 more", refusal(folder))
+    assert re.search(r"has 9 line\(s\) to fix: line 2: .*line 6: .* and 4 more", refusal(folder))
 
 
 def test_an_image_that_labels_csv_does_not_list_is_quarantined(folder):
@@ -345,5 +340,5 @@ def test_an_image_that_labels_csv_does_not_list_is_quarantined(folder):
 
 def test_the_columns_are_those_that_later_stages_rely_on(folder):
     add(folder, "cat/a.png")
-    _, manifest = build_manifest(folder, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    _, manifest = scan_folder(folder)
     assert list(manifest.columns) == list(COLUMNS)

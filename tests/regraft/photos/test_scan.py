@@ -16,10 +16,11 @@ from regraft.errors import InvalidData, RegraftError
 from regraft.files import sha256_of
 from regraft.photos import scan
 from regraft.photos.decoder import Inspectors
-from regraft.photos.manifest import build_manifest
+from regraft.photos.images import Threads
+from tests.support.library import scan_folder
 
 PHOTOS = ["cat/a.png", "cat/b.png", "dog/c.png"]
-SOURCES = ["appearance.py", "images.py", "inspection.py", "scan.py"]
+SOURCES = ["decoder.py", "images.py", "scan.py", "statistics.py"]
 
 
 @pytest.fixture
@@ -56,19 +57,18 @@ def looked(monkeypatch: pytest.MonkeyPatch, folder: Path) -> list[str]:
 
 
 @pytest.fixture
-def kept(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
-    """What a first scan has kept."""
-    kept = folder.parent / "store" / "scan.parquet"
-    manifest_of(folder, kept)
+def cache(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
+    """What a first scan has found."""
+    cache = folder.parent / "store" / "scan.parquet"
+    manifest_of(folder, cache)
     looked.clear()
-    return kept
+    return cache
 
 
-def manifest_of(folder: Path, kept: Path | None, *, max_pixels: int = 1000) -> pd.DataFrame:
-    manifest = build_manifest(
-        folder, max_pixels=max_pixels, max_seconds=20, workers=2, on_progress=lambda *_: None, kept=kept
-    )[1]
-    return manifest.set_index("path")
+def manifest_of(
+    folder: Path, cache: Path | None, *, max_pixels: int = 1000, threads: Threads | None = None
+) -> pd.DataFrame:
+    return scan_folder(folder, max_pixels=max_pixels, threads=threads, cache=cache)[1].set_index("path")
 
 
 def flip_a_bit(path: Path, position: int) -> None:
@@ -80,77 +80,75 @@ def flip_a_bit(path: Path, position: int) -> None:
 # What is read, and what is not.
 
 
-def test_an_unchanged_file_is_neither_hashed_nor_decoded_again(folder, kept, looked, monkeypatch):
+def test_an_unchanged_file_is_neither_hashed_nor_decoded_again(folder, cache, looked, monkeypatch):
     hashed, sha256_of = [], scan.sha256_of
     monkeypatch.setattr(scan, "sha256_of", lambda path: hashed.append(path.name) or sha256_of(path))
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert (looked, sorted(hashed)) == ([], SOURCES)
 
 
-def test_only_new_files_are_read(folder, kept, looked):
+def test_only_new_files_are_read(folder, cache, looked):
     shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert looked == ["dog/new.png"]
 
 
-def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, kept, looked):
+def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, cache, looked):
     before = manifest_of(folder, None)
     looked.clear()
     (folder / "cat/a.png").touch()
-    pd.testing.assert_frame_equal(manifest_of(folder, kept), before)
+    pd.testing.assert_frame_equal(manifest_of(folder, cache), before)
     assert looked == ["cat/a.png"]
 
 
-def test_one_byte_that_changed_is_seen_although_size_and_mtime_are_as_before(folder, kept):
+def test_one_byte_that_changed_is_seen_although_size_and_mtime_are_as_before(folder, cache):
     file = folder / "cat/a.png"
     status = file.stat()
     flip_a_bit(file, -1)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (file.stat().st_size, file.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
-    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(file)
+    assert manifest_of(folder, cache).digest["cat/a.png"] == sha256_of(file)
 
 
-def test_another_file_in_the_place_of_one_is_seen_although_size_and_mtime_are_the_same(folder, kept):
+def test_another_file_in_the_place_of_one_is_seen_although_size_and_mtime_are_the_same(folder, cache):
     a, b = folder / "cat/a.png", folder / "cat/b.png"
     os.utime(b, ns=(a.stat().st_atime_ns, a.stat().st_mtime_ns))
     b.replace(a)
-    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(a)
+    assert manifest_of(folder, cache).digest["cat/a.png"] == sha256_of(a)
 
 
-def test_a_link_that_leads_elsewhere_now_is_seen(folder, kept):
+def test_a_link_that_leads_elsewhere_now_is_seen(folder, cache):
     link = folder / "cat/link.png"
     for target in ("a.png", "b.png"):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
-        assert manifest_of(folder, kept).digest["cat/link.png"] == sha256_of(folder / "cat" / target)
+        assert manifest_of(folder, cache).digest["cat/link.png"] == sha256_of(folder / "cat" / target)
 
 
-def test_files_that_are_gone_are_forgotten(folder, kept):
+def test_files_that_are_gone_are_forgotten(folder, cache):
     (folder / "cat/a.png").unlink()
-    manifest_of(folder, kept)
-    assert sorted(pq.read_table(kept)["path"].to_pylist()) == PHOTOS[1:]
+    manifest_of(folder, cache)
+    assert sorted(pq.read_table(cache)["path"].to_pylist()) == PHOTOS[1:]
 
 
-def test_what_was_read_before_an_interruption_is_kept(folder, kept, looked):
-    kept.unlink()
+def test_what_was_read_before_an_interruption_is_remembered(folder, cache, looked):
+    cache.unlink()
 
     def stop(done: int, total: int) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=stop, kept=kept)
+        manifest_of(folder, cache, threads=Threads(1, stop))
     looked.clear()
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert looked == PHOTOS[2:]
 
 
-def test_progress_counts_known_files_as_done(folder, kept):
+def test_progress_counts_known_files_as_done(folder, cache):
     shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
     calls = []
-    build_manifest(
-        folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *call: calls.append(call), kept=kept
-    )
+    manifest_of(folder, cache, threads=Threads(1, lambda *call: calls.append(call)))
     assert calls == [(3, 4), (4, 4)]
 
 
@@ -165,8 +163,8 @@ def test_a_remembered_manifest_equals_one_that_was_read(folder, clock, looked):
     (folder / "cat/leads nowhere.png").symlink_to("gone.png")
     Image.new("RGB", (99, 99)).save(folder / "cat/large.png")
     Image.new("L", (8, 6)).save(folder / "loose.png")
-    kept = folder.parent / "scan.parquet"
-    first, second = (manifest_of(folder, kept) for _ in range(2))
+    cache = folder.parent / "scan.parquet"
+    first, second = (manifest_of(folder, cache) for _ in range(2))
     assert len(looked) == 8  # as many as were read the first time; the link to nothing cannot be opened
     pd.testing.assert_frame_equal(second, first)
     pd.testing.assert_frame_equal(manifest_of(folder, None), first)
@@ -178,53 +176,53 @@ def test_odd_files_have_the_same_rows_remembered_and_read(real_data, tmp_path, c
     pd.testing.assert_frame_equal(second, first)
 
 
-def test_a_file_that_moved_has_its_new_label_and_the_reason_of_its_new_place(folder, kept):
+def test_a_file_that_moved_has_its_new_label_and_the_reason_of_its_new_place(folder, cache):
     (folder / "cat/a.png").rename(folder / "dog/a.png")
     (folder / "cat/b.png").rename(folder / "b.png")
-    manifest = manifest_of(folder, kept)
+    manifest = manifest_of(folder, cache)
     assert manifest.label["dog/a.png"] == "dog"
     assert manifest.reason["b.png"] == "not inside a class folder"
 
 
-def test_the_name_decides_again_whether_an_image_was_meant(folder, kept):
+def test_the_name_decides_again_whether_an_image_was_meant(folder, cache):
     (folder / "cat/notes.txt").write_text("no image")
-    assert manifest_of(folder, kept).verdict["cat/notes.txt"] == "ignore"
+    assert manifest_of(folder, cache).verdict["cat/notes.txt"] == "ignore"
     (folder / "cat/notes.txt").rename(folder / "cat/notes.png")
-    assert manifest_of(folder, kept).verdict["cat/notes.png"] == "quarantine"
+    assert manifest_of(folder, cache).verdict["cat/notes.png"] == "quarantine"
 
 
 # Times that say nothing.
 
 
 @pytest.mark.parametrize("ahead", [0, 1])
-def test_a_file_that_was_written_within_two_seconds_of_the_scan_is_read_again(folder, kept, looked, clock, ahead):
-    kept.unlink()
+def test_a_file_that_was_written_within_two_seconds_of_the_scan_is_read_again(folder, cache, looked, clock, ahead):
+    cache.unlink()
     for path in PHOTOS:
         (folder / path).touch()
     clock.ahead = ahead
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     clock.ahead = 60
     looked.clear()
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
 
 
-def test_a_file_from_the_future_is_read_again(folder, kept, looked):
+def test_a_file_from_the_future_is_read_again(folder, cache, looked):
     os.utime(folder / "cat/a.png", ns=(0, time.time_ns() + 3600 * 10**9))
     for _ in range(2):
         looked.clear()
-        manifest_of(folder, kept)
+        manifest_of(folder, cache)
         assert looked == ["cat/a.png"]
 
 
-def test_everything_is_read_again_after_the_clock_was_set_back(folder, kept, looked, clock):
+def test_everything_is_read_again_after_the_clock_was_set_back(folder, cache, looked, clock):
     clock.ahead = 30
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
 
 
-def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, kept, looked, monkeypatch):
-    kept.unlink()
+def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, cache, looked, monkeypatch):
+    cache.unlink()
     record = Inspectors.inspect
 
     def write_meanwhile(inspectors: Inspectors, path: Path):
@@ -235,23 +233,23 @@ def test_a_file_that_is_written_while_it_is_read_is_read_again(folder, kept, loo
 
     with monkeypatch.context() as patch:
         patch.setattr(Inspectors, "inspect", write_meanwhile)
-        manifest_of(folder, kept)
-    assert manifest_of(folder, kept).digest["cat/a.png"] == sha256_of(folder / "cat/a.png")
+        manifest_of(folder, cache)
+    assert manifest_of(folder, cache).digest["cat/a.png"] == sha256_of(folder / "cat/a.png")
 
 
-def test_a_file_that_could_not_be_read_once_is_read_again(folder, kept, monkeypatch):
-    kept.unlink()
+def test_a_file_that_could_not_be_read_once_is_read_again(folder, cache, monkeypatch):
+    cache.unlink()
 
     def fail(inspectors: Inspectors, path: Path):
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch:
         patch.setattr(Inspectors, "inspect", fail)
-        assert set(manifest_of(folder, kept).reason) == {"cannot be read: Input/output error"}
-    assert set(manifest_of(folder, kept).verdict) == {"use"}
+        assert set(manifest_of(folder, cache).reason) == {"cannot be read: Input/output error"}
+    assert set(manifest_of(folder, cache).verdict) == {"use"}
 
 
-# The kept file as a whole.
+# The cache as a whole.
 
 
 @pytest.mark.parametrize("name", ["scan.parquet", "scan.seal"])
@@ -266,33 +264,33 @@ def test_a_file_that_could_not_be_read_once_is_read_again(folder, kept, monkeypa
     ],
     ids=["gone", "empty", "other bytes", "cut short", "one bit"],
 )
-def test_what_is_damaged_is_as_good_as_absent(folder, kept, looked, name, damage):
-    before = manifest_of(folder, kept)
-    damage(kept.with_name(name))
-    pd.testing.assert_frame_equal(manifest_of(folder, kept), before)
+def test_what_is_damaged_is_as_good_as_absent(folder, cache, looked, name, damage):
+    before = manifest_of(folder, cache)
+    damage(cache.with_name(name))
+    pd.testing.assert_frame_equal(manifest_of(folder, cache), before)
     assert sorted(looked) == PHOTOS
     looked.clear()
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert looked == []
 
 
-def test_another_limit_of_pixels_is_applied_to_files_that_were_read_before(folder, kept):
-    assert set(manifest_of(folder, kept, max_pixels=10).verdict) == {"quarantine"}
+def test_another_limit_of_pixels_is_applied_to_files_that_were_read_before(folder, cache):
+    assert set(manifest_of(folder, cache, max_pixels=10).verdict) == {"quarantine"}
 
 
-def test_another_version_of_pillow_reads_everything_again(folder, kept, looked, monkeypatch):
+def test_another_version_of_pillow_reads_everything_again(folder, cache, looked, monkeypatch):
     monkeypatch.setattr(PIL, "__version__", "0")
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
 
 
 @pytest.mark.parametrize("source", SOURCES)
-def test_other_code_reads_everything_again(folder, kept, looked, monkeypatch, tmp_path, source):
+def test_other_code_reads_everything_again(folder, cache, looked, monkeypatch, tmp_path, source):
     for name in SOURCES:
         shutil.copy(Path(scan.__file__).parent / name, tmp_path / name)
     flip_a_bit(tmp_path / source, 0)
     monkeypatch.setattr(scan, "__file__", str(tmp_path / "scan.py"))
-    manifest_of(folder, kept)
+    manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
 
 
@@ -317,7 +315,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypat
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("regraft.photos.scan.write_bytes", refuse)
-    kept = tmp_path / "store" / "scan.parquet"
-    message = rf"{re.escape(str(kept.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
+    cache = tmp_path / "store" / "scan.parquet"
+    message = rf"{re.escape(str(cache.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
     with pytest.raises(RegraftError, match=message):
-        build_manifest(folder, max_pixels=1000, max_seconds=20, workers=1, on_progress=lambda *_: None, kept=kept)
+        manifest_of(folder, cache)

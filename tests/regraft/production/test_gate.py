@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -51,5 +53,5 @@ def test_an_acceptance_says_both_figures():
     ],
 )
 def test_accuracy_compares_names_and_not_numbers(colour_classifier, known, expected):
-    test = Dataset(pd.DataFrame({"class_name": ["blue", "green", "red", "red"]}), ["blue", "green", "red"])
+    test = Dataset(pd.DataFrame({"class_name": ["blue", "green", "red", "red"]}), ["blue", "green", "red"], Path())
     assert accuracy_of(colour_classifier(known), test, np.eye(3)[[0, 1, 2, 0]]) == expected

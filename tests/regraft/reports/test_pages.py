@@ -270,7 +270,9 @@ def test_the_page_says_what_of_the_shipped_network_was_trained(reports, trained,
 def test_predictions_are_written_with_names_as_they_are(tmp_path):
     names = ['a, "b"', "c|d\ne"]
     rows = pd.DataFrame({"path": ["z, 1.png", "a\n2.png"], "class_name": names, "class_index": [0, 1]})
-    write_predictions(tmp_path / "predictions.csv", Dataset(rows, names), np.array([[0.25, 0.75], [0.125, 0.875]]))
+    write_predictions(
+        tmp_path / "predictions.csv", Dataset(rows, names, tmp_path), np.array([[0.25, 0.75], [0.125, 0.875]])
+    )
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["path", "actual", "predicted", "confidence"],

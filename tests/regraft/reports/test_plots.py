@@ -1,3 +1,6 @@
+from dataclasses import replace
+from pathlib import Path
+
 import matplotlib.figure
 import numpy as np
 import pandas as pd
@@ -6,7 +9,6 @@ from PIL import Image
 from sklearn.metrics import confusion_matrix
 
 from regraft.photos.dataset import Dataset
-from regraft.reports import plots
 from regraft.reports.plots import (
     class_balance_chart,
     confusion_chart,
@@ -41,7 +43,7 @@ def predictions(names: list[str]) -> tuple[Dataset, np.ndarray]:
     """Two test images of each class; the model takes every second for the next class."""
     rows = pd.DataFrame({"class_name": np.repeat(names, 2), "class_index": np.repeat(np.arange(len(names)), 2)})
     said = (rows.class_index + np.arange(len(rows)) % 2) % len(names)
-    return Dataset(rows, names), np.eye(len(names))[said]
+    return Dataset(rows, names, Path()), np.eye(len(names))[said]
 
 
 def bar_labels(figure: matplotlib.figure.Figure) -> list[str]:
@@ -144,7 +146,7 @@ def test_the_confusion_matrix_is_that_of_sklearn(tmp_path):
 def test_a_class_without_test_images_has_its_row_and_column(tmp_path):
     test, probabilities = predictions(["a", "b"])
     wider = np.pad(probabilities, ((0, 0), (0, 1)))
-    write_confusion(tmp_path / "confusion.csv", Dataset(test.rows, ["a", "b", "never seen"]), wider)
+    write_confusion(tmp_path / "confusion.csv", replace(test, class_names=["a", "b", "never seen"]), wider)
     table = pd.read_csv(tmp_path / "confusion.csv", index_col="actual")
     assert (table.shape, table.loc["never seen"].sum()) == ((3, 3), 0)
 
@@ -166,46 +168,46 @@ def test_the_confusion_chart_writes_the_number_of_images_into_each_cell(tmp_path
 @pytest.fixture
 def shown(monkeypatch) -> list[str]:
     """The paths of the photos that were drawn, in order."""
-    paths, read_photo = [], plots.read_photo
+    paths, read_photo = [], Dataset.read_photo
 
-    def record(raw, photo):
+    def record(dataset, photo):
         paths.append(photo.path)
-        return read_photo(raw, photo)
+        return read_photo(dataset, photo)
 
-    monkeypatch.setattr(plots, "read_photo", record)
+    monkeypatch.setattr(Dataset, "read_photo", record)
     return paths
 
 
-def test_the_contact_sheet_shows_training_images_of_every_class(dataset, raw, preparation, tmp_path, shown):
-    contact_sheet(tmp_path / "sheet.png", dataset, raw, preparation, on_progress=lambda *_: None)
+def test_the_contact_sheet_shows_training_images_of_every_class(dataset, preparation, tmp_path, shown):
+    contact_sheet(tmp_path / "sheet.png", dataset, preparation, on_progress=lambda *_: None)
     assert sorted(shown) == sorted(dataset.of("train").rows.path)
     Image.open(tmp_path / "sheet.png").verify()
 
 
-def test_the_contact_sheet_counts_what_it_draws(dataset, raw, preparation, tmp_path):
+def test_the_contact_sheet_counts_what_it_draws(dataset, preparation, tmp_path):
     calls = []
-    contact_sheet(tmp_path / "sheet.png", dataset, raw, preparation, on_progress=lambda *call: calls.append(call))
+    contact_sheet(tmp_path / "sheet.png", dataset, preparation, on_progress=lambda *call: calls.append(call))
     assert calls == [(number, 18) for number in range(1, 19)]
 
 
-def test_the_most_confident_mistakes_come_first(dataset, raw, tmp_path, shown):
+def test_the_most_confident_mistakes_come_first(dataset, tmp_path, shown):
     test = dataset.of("test")
     truth = test.rows.class_index.to_numpy()
     confidence = np.where(np.arange(len(test)) == 4, 0.9, 0.6)
     said = np.where(np.arange(len(test)) < 5, (truth + 1) % 3, truth)  # the first five are wrong, the fifth most surely
     probabilities = np.full((len(test), 3), 0.1) + np.eye(3)[said] * confidence[:, None]
-    mistakes_sheet(tmp_path / "sheet.png", test, probabilities, raw, count=3)
+    mistakes_sheet(tmp_path / "sheet.png", test, probabilities, count=3)
     assert shown == list(test.rows.path[[4, 0, 1]])
 
 
-def test_the_sheet_of_label_errors_shows_the_rows_that_it_is_given_in_their_order(dataset, raw, tmp_path, shown):
+def test_the_sheet_of_label_errors_shows_the_rows_that_it_is_given_in_their_order(dataset, tmp_path, shown):
     errors = pd.DataFrame({"row": [7, 2], "suggested": ["apple", "piña"]})
-    label_errors_sheet(tmp_path / "sheet.png", dataset, errors, raw)
+    label_errors_sheet(tmp_path / "sheet.png", dataset, errors)
     assert shown == list(dataset.rows.path[[7, 2]])
 
 
 @pytest.mark.parametrize("count", [0, 24])
-def test_a_sheet_without_mistakes_is_a_picture_too(dataset, raw, tmp_path, count):
+def test_a_sheet_without_mistakes_is_a_picture_too(dataset, tmp_path, count):
     test = dataset.of("test")
-    mistakes_sheet(tmp_path / "sheet.png", test, np.eye(3)[test.rows.class_index], raw, count=count)
+    mistakes_sheet(tmp_path / "sheet.png", test, np.eye(3)[test.rows.class_index], count=count)
     Image.open(tmp_path / "sheet.png").verify()

@@ -8,9 +8,9 @@ from PIL import Image
 
 from regraft.config import load_params
 from regraft.photos.duplicates import mark_duplicates
-from regraft.photos.manifest import build_manifest
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import validate
+from tests.support.library import scan_folder
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def folder(photo, tmp_path: Path) -> Path:
 @pytest.fixture
 def page(folder: Path, tmp_path: Path, root: Path) -> str:
     settings = load_params(root / "params.yaml").validate_data.model_copy(update={"min_images_per_class": 1})
-    layout, manifest = build_manifest(folder, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)
     write_validation_page(tmp_path / "page.html", ["# In words"], report, manifest, folder, workers=1)
@@ -72,7 +72,7 @@ def test_the_page_needs_no_network_and_runs_no_script(page):
 
 def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
     settings = load_params(root / "params.yaml").validate_data
-    layout, manifest = build_manifest(folder, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    layout, manifest = scan_folder(folder)
     report = validate(layout, manifest, settings)
     (folder / "cat" / "dark <night>.png").unlink()
     write_validation_page(tmp_path / "page.html", [], report, manifest, folder, workers=1)

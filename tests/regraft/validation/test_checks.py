@@ -10,11 +10,12 @@ import pytest
 
 from regraft.config import load_params
 from regraft.files import write_json
-from regraft.photos.manifest import COLUMNS, build_manifest
+from regraft.photos.manifest import COLUMNS
 from regraft.reports.pages import pages_of
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.drift import STATISTICS
 from regraft.validation.rules import build_rules
+from tests.support.library import scan_folder
 
 _PROJECTS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
 SETTINGS = _PROJECTS.model_copy(
@@ -420,7 +421,7 @@ def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
     for name in ("cat/a.jpg", "dog/b.jpg"):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"no image")
-    layout, manifest = build_manifest(tmp_path, max_pixels=100, max_seconds=20, workers=1, on_progress=lambda *_: None)
+    layout, manifest = scan_folder(tmp_path)
     words = "\n".join(problems_that_stop(validate(layout, manifest, SETTINGS)))
     assert "Found 2 of 2 (cat/a.jpg: not an image that can be read; dog/b.jpg: not an image that can be read)" in words
 

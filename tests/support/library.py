@@ -1,0 +1,68 @@
+"""How tests set the library up on a few small photos: what the stages otherwise take from params.yaml."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from regraft.backbones.trunk import Trunk
+from regraft.config import FineTune, Machine
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.images import Threads
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset
+from regraft.photos.views import Views
+
+MACHINE = Machine(workers=2, batch_size=3, shared_store=None)
+FINE_TUNE = FineTune(
+    mode="always",
+    layers="top",
+    epochs=2,
+    patience=2,
+    learning_rate=1e-3,
+    layer_decay=1.0,
+    weight_decay=0.01,
+    label_smoothing=0.05,
+    batch_size=6,
+    significance=0.5,
+    max_minutes=60.0,
+)
+
+
+def ignore_progress(done: int, total: int) -> None:
+    """A progress that nobody watches."""
+
+
+def fine_tune_settings(**settings: object) -> FineTune:
+    """Return `FINE_TUNE` with some settings changed."""
+    return FINE_TUNE.model_copy(update=settings)
+
+
+def limits(max_pixels: int = 10**6, max_seconds: float = 20.0) -> DecodeLimits:
+    """Return limits that no file of a test comes near, unless it is made to."""
+    return DecodeLimits(max_pixels, max_seconds)
+
+
+def scan_folder(
+    folder: Path, *, max_pixels: int = 10**6, threads: Threads | None = None, cache: Path | None = None
+) -> tuple[str, pd.DataFrame]:
+    """Return the layout's name and the manifest of a folder."""
+    return build_manifest(folder, limits=limits(max_pixels), threads=threads or Threads(2), cache=cache)
+
+
+def dataset_of(folder: Path, *, share: float = 0.2) -> Dataset:
+    """Return the data set of a folder; `share` is that of val and that of test where the folder gives no splits."""
+    _, manifest = scan_folder(folder)
+    return build_dataset(manifest, folder, val_share=share, test_share=share)
+
+
+def dataset_in(project: Path) -> Dataset:
+    """Return the data set that a project's stage `preprocess` wrote."""
+    return read_dataset(project / "build" / "dataset.parquet", project / "data" / "raw")
+
+
+def extractor_of(views: Views, trunk: Trunk, folder: Path) -> Extractor:
+    """Return an extractor whose store lies in `folder`, opened anew as by another process."""
+    return Extractor(views, trunk, open_feature_store(folder, trunk), MACHINE)
