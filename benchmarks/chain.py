@@ -20,9 +20,10 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import load_params
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import Parity, compare, reference
+from regraft.export.compose import Parity, compare, expected_by_keras
 from regraft.files import read_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_models import load_model
 
@@ -57,14 +58,12 @@ def parity_on_test(project: Path) -> Parity:
     model = load_model(project / params.paths.model)
     trunk = load_trunk(backbone, project / params.paths.store / "graphs")
     trained = read_json(project / params.paths.reports / "fine_tune.json")["trained"]
+    preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     return compare(
         OnnxClassifier(project / params.paths.onnx),
-        reference(model, backbone, trunk, trained=trained),
-        read_dataset(project / params.paths.dataset).of("test"),
-        project / params.paths.raw,
-        Preparation(backbone.image_size, params.preprocess.crop_fraction),
-        workers=params.machine.workers,
-        on_progress=lambda done, total: None,
+        expected_by_keras(model, backbone, trunk, preparation, trained=trained),
+        read_dataset(project / params.paths.dataset, project / params.paths.raw).of("test"),
+        Threads(params.machine.workers),
     )
 
 

@@ -20,14 +20,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.machine import describe_machine
+from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params, load_params
-from regraft.features.extraction import extract_missing, open_feature_store
-from regraft.photos.dataset import Dataset, Photo, read_photo
-from regraft.photos.images import in_threads
-from regraft.photos.manifest import build_manifest
-from regraft.photos.splitting import build_dataset
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
+from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views
 
 ROOT = Path(__file__).parents[1]
@@ -38,25 +38,18 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, float]:
     params = load_params(ROOT / "params.yaml")
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
-    _, manifest = build_manifest(
-        raw,
-        max_pixels=params.validate_data.max_pixels,
-        max_seconds=params.validate_data.max_seconds,
-        workers=0,
-        on_progress=lambda done, total: None,
-    )
-    dataset = build_dataset(manifest, val_share=0.1, test_share=0.1).head(images)
+    dataset = read_folder(raw).head(images)
     rates: dict[str, list[float]] = {"regraft": [], "keras": [], "decode": [], "inference": []}
     with tempfile.TemporaryDirectory(prefix="regraft-extraction-") as temporary:
         trunk = load_trunk(backbone, Path(temporary))
-        pixels = [_draw(raw, views, photo) for photo in dataset.head(64).photos()]
-        keras_side = _keras_side(backbone, raw, dataset, Path(temporary, "keras"))
+        pixels = [_draw(dataset, views, photo) for photo in dataset.head(64).photos()]
+        keras_side = _keras_side(backbone, dataset, Path(temporary, "keras"))
         for repeat in range(repeats + 1):
             store = Path(temporary, f"store{repeat}")
             measured = {
-                "regraft": _rate(len(dataset), partial(_regraft, dataset, raw, views, trunk, store, params)),
+                "regraft": _rate(len(dataset), partial(_regraft, dataset, views, trunk, store, params)),
                 "keras": _rate(len(dataset), keras_side),
-                "decode": _rate(len(dataset), lambda: _exhaust(partial(_draw, raw, views), dataset.photos())),
+                "decode": _rate(len(dataset), lambda: _exhaust(partial(_draw, dataset, views), dataset.photos())),
                 "inference": _rate(
                     4 * len(pixels), lambda: _exhaust(partial(trunk.run, with_activations=False), pixels * 4)
                 ),
@@ -83,39 +76,29 @@ def _rate(images: int, work: Callable[[], object]) -> float:
     return images / (time.perf_counter() - start)
 
 
-def _regraft(dataset: Dataset, raw: Path, views: Views, trunk: Trunk, folder: Path, params: Params) -> None:
-    extract_missing(
-        dataset,
-        raw,
-        views,
-        trunk,
-        open_feature_store(folder, trunk),
-        with_activations=False,
-        verify_activations=True,
-        batch_size=params.machine.batch_size,
-        workers=params.machine.workers,
-        on_progress=lambda done, total: None,
-    )
+def _regraft(dataset: Dataset, views: Views, trunk: Trunk, folder: Path, params: Params) -> None:
+    extractor = Extractor(views, trunk, open_feature_store(folder, trunk), params.machine)
+    extractor.fill_store(dataset, activations="none", on_progress=lambda done, total: None)
 
 
-def _draw(raw: Path, views: Views, photo: Photo) -> np.ndarray:
-    return views.draw(read_photo(raw, photo), photo.digest, [0])
+def _draw(dataset: Dataset, views: Views, photo: Photo) -> np.ndarray:
+    return views.draw(dataset.read_photo(photo), photo.digest, [0])
 
 
 def _exhaust(function: Callable[[Any], object], items: list[Any]) -> None:
     """Call a function on every item, on all cores, and drop the results."""
-    for _ in in_threads(function, items, workers=0):
+    for _ in Threads(0).map(function, items):
         pass
 
 
-def _keras_side(backbone: Backbone, raw: Path, dataset: Dataset, links: Path) -> Callable[[], object]:
+def _keras_side(backbone: Backbone, dataset: Dataset, links: Path) -> Callable[[], object]:
     """The same files through Keras: links to them in a folder of their own, so that Keras sees just these."""
     import keras
 
     folder = links / "all"
     folder.mkdir(parents=True)
     for number, path in enumerate(dataset.rows.path):
-        source = (raw / path).resolve()
+        source = (dataset.folder / path).resolve()
         # Keras goes by the suffix; its decoder goes by the content.
         (folder / f"{number}{source.suffix.lower() or '.jpg'}").symlink_to(source)
     images = keras.utils.image_dataset_from_directory(

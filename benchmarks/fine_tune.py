@@ -24,21 +24,23 @@ import numpy as np
 
 from benchmarks.in_keras import compile_classifier
 from benchmarks.machine import describe_machine
+from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import multiply_adds
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params, load_params
-from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
 from regraft.photos.dataset import Dataset
-from regraft.photos.manifest import build_manifest
-from regraft.photos.splitting import build_dataset
 from regraft.photos.views import choose_views
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.checkpoints import Checkpoint
-from regraft.training.fine_tune import cached_activations, choose_layers, join, start_trainer
+from regraft.training.fine_tune import start_trainer
 from regraft.training.heads import build_head
+from regraft.training.inputs import Images, TrainingImages, cached_activations
 from regraft.training.keras_models import start_keras
-from regraft.training.trainer import Images, Training
+from regraft.training.layers import choose_layers, join
+from regraft.training.training_loop import Plan, Training
 
 if TYPE_CHECKING:
     import keras
@@ -54,11 +56,11 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, Any]:
     params = load_params(ROOT / "params.yaml")
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
-    dataset = _training_photos(raw, images, params)
+    dataset = _training_photos(raw, images)
     with tempfile.TemporaryDirectory(prefix="regraft-fine-tune-") as temporary:
         folder = Path(temporary)
-        cached, cache_seconds = _from_cache(dataset, raw, backbone, params, folder)
-        fit, photos = _from_images(dataset, raw, backbone, params, folder / "photos")
+        cached, cache_seconds = _from_cache(dataset, backbone, params, folder)
+        fit, photos = _from_images(dataset, backbone, params, folder / "photos")
         seconds: dict[str, list[float]] = {"cached": [], "cached_cpu": [], "images": [], "images_cpu": []}
         for epoch in range(1, repeats + 2):
             start, start_cpu = time.perf_counter(), time.process_time()
@@ -86,17 +88,10 @@ def measure(raw: Path, *, images: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def _training_photos(raw: Path, count: int, params: Params) -> Dataset:
+def _training_photos(raw: Path, count: int) -> Dataset:
     """So many photos of a folder, all of them to train on."""
-    _, manifest = build_manifest(
-        raw,
-        max_pixels=params.validate_data.max_pixels,
-        max_seconds=params.validate_data.max_seconds,
-        workers=0,
-        on_progress=lambda done, total: None,
-    )
-    dataset = build_dataset(manifest, val_share=0.1, test_share=0.1)
-    return Dataset(dataset.rows.assign(split="train"), dataset.class_names).head(count)
+    dataset = read_folder(raw)
+    return dataset.with_rows(dataset.rows.assign(split="train")).head(count)
 
 
 def _network(backbone: Backbone, num_classes: int) -> "keras.Model":
@@ -104,52 +99,29 @@ def _network(backbone: Backbone, num_classes: int) -> "keras.Model":
     return join(backbone, build_head(backbone.build().output_shape[-1], num_classes, linear))
 
 
-def _from_cache(
-    dataset: Dataset, raw: Path, backbone: Backbone, params: Params, folder: Path
-) -> tuple[Training, float]:
+def _from_cache(dataset: Dataset, backbone: Backbone, params: Params, folder: Path) -> tuple[Training, float]:
     """Regraft's side, and the seconds that filling the cache took."""
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
     trunk = load_trunk(backbone, folder / "graphs")
     store = open_feature_store(folder / "store", trunk)
-    receipt = extract_missing(
-        dataset,
-        raw,
-        views,
-        trunk,
-        store,
-        with_activations=True,
-        verify_activations=False,
-        batch_size=params.machine.batch_size,
-        workers=params.machine.workers,
-        on_progress=lambda done, total: None,
-    )
+    extractor = Extractor(views, trunk, store, params.machine)
+    receipt = extractor.fill_store(dataset, activations="stored", on_progress=lambda done, total: None)
     network = _network(backbone, len(dataset.class_names))
     trainer = start_trainer(network, backbone.cut, params.fine_tune)
     inputs = cached_activations(dataset, store.activations, views, seed=params.seed)
     train = Images(inputs, dataset.rows.class_index.to_numpy())
     val = Images(inputs, train.class_indices[:1])
-    checkpoint = Checkpoint(folder / "unused.npz")
-    training = Training(
-        trainer,
-        train,
-        val,
-        len(dataset.class_names),
-        params.fine_tune,
-        class_weight="none",
-        seed=params.seed,
-        checkpoint=checkpoint,
-    )
-    return training, receipt.seconds
+    images = TrainingImages(train, val, len(dataset.class_names))
+    plan = Plan(params.fine_tune, "none", params.seed)
+    return Training(trainer, images, plan, Checkpoint(folder / "unused.npz")), receipt.seconds
 
 
-def _from_images(
-    dataset: Dataset, raw: Path, backbone: Backbone, params: Params, links: Path
-) -> tuple["keras.Model", Any]:
+def _from_images(dataset: Dataset, backbone: Backbone, params: Params, links: Path) -> tuple["keras.Model", Any]:
     """Keras' side: a compiled model and its photos, as links in a folder of their own: Keras sees just these."""
     import keras
 
     for number, photo in enumerate(dataset.photos()):
-        source = (raw / photo.path).resolve()
+        source = (dataset.folder / photo.path).resolve()
         # Keras goes by the suffix; its decoder goes by the content.
         link = links / f"{photo.class_index:05}" / f"{number}{source.suffix.lower() or '.jpg'}"
         link.parent.mkdir(parents=True, exist_ok=True)

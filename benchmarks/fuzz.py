@@ -27,7 +27,8 @@ from benchmarks.machine import describe_machine
 from benchmarks.photos import usable_photos
 from benchmarks.project import ROOT
 from regraft.config import load_params
-from regraft.photos.images import in_threads, load_rgb
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.images import Threads, load_rgb
 from regraft.photos.manifest import build_manifest
 
 _SOURCES, _SIDE = 64, 120  # photos, and pixels of their longer side: mutations have to hit what matters
@@ -100,16 +101,11 @@ def measure(photos: Path, *, files: int, seed: int) -> dict[str, Any]:
         raw = Path(temporary, "raw")
         formats = _write(raw, _encoded(photos), files, np.random.default_rng(seed))
         start = time.perf_counter()
-        _, manifest = build_manifest(
-            raw,
-            max_pixels=settings.max_pixels,
-            max_seconds=settings.max_seconds,
-            workers=0,
-            on_progress=lambda done, total: None,
-        )
+        limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
+        _, manifest = build_manifest(raw, limits=limits, threads=Threads(0))
         seconds = time.perf_counter() - start
         accepted = manifest[manifest.verdict == "use"]
-        problems = list(in_threads(lambda path: _problem(raw / path), accepted.path, workers=0))
+        problems = list(Threads(0).map(lambda path: _problem(raw / path), accepted.path))
         reasons = manifest.reason.fillna("")
         return {
             "files": len(manifest),

@@ -24,8 +24,9 @@ from benchmarks.project import ROOT
 from regraft.config import TrainHead, load_params
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.heads import build_head, settings_of, train_heads
+from regraft.training.heads import build_head, settings_of
 from regraft.training.keras_models import start_keras
+from regraft.training.sweep import train_heads
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow prints a page about itself otherwise
 _DIM, _CLASSES, _VAL_SHARE = 1280, 10, 0.15

@@ -8,9 +8,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from benchmarks.project import HEAD_ONLY, run_stage, stages_folder
-from regraft.photos.dataset import read_dataset
-from regraft.photos.images import in_threads, load_rgb
+from benchmarks.project import HEAD_ONLY, ROOT, run_stage, stages_folder
+from regraft.config import load_params
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.images import Threads, load_rgb
+from regraft.photos.manifest import build_manifest
+from regraft.photos.splitting import build_dataset
 
 _SEED = 20261124
 _JPEG_QUALITY = 85
@@ -27,8 +31,19 @@ def usable_photos(folder: Path) -> pd.DataFrame:
         project = stages_folder(Path(temporary, "stages"), folder, HEAD_ONLY)
         for stage in ("validate_data", "preprocess"):
             run_stage(stage, project, log=Path(temporary, f"{stage}.log"))
-        rows = read_dataset(project / "build" / "dataset.parquet").rows
+        rows = read_dataset(project / "build" / "dataset.parquet", folder).rows
     return spread(rows.assign(path=[str(folder.resolve() / path) for path in rows.path]))
+
+
+def read_folder(folder: Path, *, share: float = 0.1) -> Dataset:
+    """Return the data set of a folder, within the limits of params.yaml but unchecked.
+
+    `share` is that of val and that of test where the folder gives no splits.
+    """
+    settings = load_params(ROOT / "params.yaml").validate_data
+    limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
+    _, manifest = build_manifest(folder, limits=limits, threads=Threads(0))
+    return build_dataset(manifest, folder, val_share=share, test_share=share)
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
@@ -55,7 +70,7 @@ def make_photos(sources: pd.DataFrame, folder: Path, numbers: range) -> None:
         path = folder / f"{class_indexes[number % len(sources)]:03}" / f"{number:07}.jpg"
         path.write_bytes(encode_photo(sources, number))
 
-    for _ in in_threads(make, numbers, workers=0):
+    for _ in Threads(0).map(make, numbers):
         pass
 
 

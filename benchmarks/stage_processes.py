@@ -19,11 +19,10 @@ import filelock  # noqa: F401 - the stage imports it when it runs; here it is im
 from tqdm import tqdm
 
 from benchmarks.chain import ROOT, write_params
+from benchmarks.photos import read_folder
 from regraft.features import extraction
 from regraft.files import read_json
 from regraft.photos.dataset import Dataset, write_dataset
-from regraft.photos.manifest import build_manifest
-from regraft.photos.splitting import build_dataset
 from tasks.cache_features import cache_features
 
 FLUSH_ROWS = 32  # so that a short run writes often
@@ -129,10 +128,9 @@ def _work(root: Path, output: Path, ready, flush_rows: int, environment: dict[st
 
 def choose_images(raw: Path, count: int) -> Dataset:
     """Return so many images of a folder, from everywhere in it, with their splits."""
-    _, manifest = build_manifest(raw, max_pixels=10**8, max_seconds=20, workers=0, on_progress=lambda done, total: None)
-    dataset = build_dataset(manifest, val_share=0.15, test_share=0.15)
+    dataset = read_folder(raw, share=0.15)
     step = max(1, len(dataset) // count)
-    return Dataset(dataset.rows[::step].head(count).reset_index(drop=True), dataset.class_names)
+    return dataset.with_rows(dataset.rows[::step].head(count).reset_index(drop=True))
 
 
 def project_maker(raw: Path, dataset: Dataset, settings: list[str]) -> Callable[..., Project]:

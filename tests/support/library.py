@@ -40,16 +40,11 @@ def fine_tune_settings(**settings: object) -> FineTune:
     return FINE_TUNE.model_copy(update=settings)
 
 
-def limits(max_pixels: int = 10**6, max_seconds: float = 20.0) -> DecodeLimits:
-    """Return limits that no file of a test comes near, unless it is made to."""
-    return DecodeLimits(max_pixels, max_seconds)
-
-
 def scan_folder(
     folder: Path, *, max_pixels: int = 10**6, threads: Threads | None = None, cache: Path | None = None
 ) -> tuple[str, pd.DataFrame]:
     """Return the layout's name and the manifest of a folder."""
-    return build_manifest(folder, limits=limits(max_pixels), threads=threads or Threads(2), cache=cache)
+    return build_manifest(folder, limits=DecodeLimits(max_pixels, 20), threads=threads or Threads(2), cache=cache)
 
 
 def dataset_of(folder: Path, *, share: float = 0.2) -> Dataset:

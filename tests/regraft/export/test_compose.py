@@ -12,12 +12,13 @@ from PIL import Image
 
 from regraft.errors import ExportMismatch
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import Trained, build_classifier, reference, save_if_equal
-from regraft.photos.images import load_rgb
+from regraft.export.compose import Trained, build_classifier, expected_by_keras, save_if_equal
+from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.fine_tune import join
 from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
+from regraft.training.layers import join
+from tests.support.library import ignore_progress
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
@@ -66,20 +67,17 @@ def graphs_of(
 
 
 @pytest.fixture
-def save(dataset, raw, preparation, tmp_path):
+def save(backbone, trunk, dataset, preparation, tmp_path):
     """A function that saves a graph if it is equal to a model on the val photos."""
 
-    def run(graph, model, *, tolerance: float = TOLERANCE, on_progress=lambda *_: None):
+    def run(graph, model, *, tolerance: float = TOLERANCE, on_progress=ignore_progress):
         return save_if_equal(
             tmp_path / "model.onnx",
             graph,
-            lambda prepared: model.predict_on_batch(prepared.astype(np.float32)),
+            expected_by_keras(model, backbone, trunk, preparation, trained="all"),
             dataset.of("val"),
-            raw,
-            preparation,
+            Threads(2, on_progress),
             tolerance=tolerance,
-            workers=2,
-            on_progress=on_progress,
         )
 
     return run
@@ -146,20 +144,21 @@ def test_an_equal_graph_is_saved_with_its_parity_from_the_raw_files(save, graphs
 
 @pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
 def test_with_an_int8_backbone_that_very_backbone_ships(
-    request, backbone, int8_trunk, preparation, dataset, raw, tmp_path, network
+    request, backbone, int8_trunk, preparation, dataset, tmp_path, network
 ):
     model, trained = request.getfixturevalue(network.replace("-", "_")), TRAINED[network]
     graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained=trained)
-    expected = reference(model, backbone, int8_trunk, trained=trained)
-    options = {"tolerance": TOLERANCE, "workers": 2, "on_progress": lambda *_: None}
-    parity = save_if_equal(tmp_path / "model.onnx", graph, expected, dataset.of("val"), raw, preparation, **options)
+    expected = expected_by_keras(model, backbone, int8_trunk, preparation, trained=trained)
+    val = dataset.of("val")
+    parity = save_if_equal(tmp_path / "model.onnx", graph, expected, val, Threads(2), tolerance=TOLERANCE)
     assert parity.same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["frozen_part"] == "int8 weights and activations"
     # The whole Keras model is in float32: the file is not, and would not pass for it.
-    whole = reference(model, backbone, replace(int8_trunk, is_quantised=False), trained=trained)
+    unquantised = replace(int8_trunk, is_quantised=False)
+    whole = expected_by_keras(model, backbone, unquantised, preparation, trained=trained)
     with pytest.raises(ExportMismatch):
-        save_if_equal(tmp_path / "x.onnx", graph, whole, dataset.of("val"), raw, preparation, **options)
+        save_if_equal(tmp_path / "x.onnx", graph, whole, val, Threads(2), tolerance=TOLERANCE)
 
 
 def test_progress_counts_the_photos(save, graphs_of):
@@ -218,7 +217,7 @@ def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(graphs_
     quantised = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained="all")
     assert quantised.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
     photos = np.zeros((1, 64, 64, 3), np.uint8)
-    expected = reference(model, backbone, int8_trunk, trained="all")(photos)
+    expected = expected_by_keras(model, backbone, int8_trunk, preparation, trained="all")(photos)
     assert expected == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
 
 

@@ -1,0 +1,58 @@
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regraft.errors import RegraftError
+from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.photos.images import Threads
+from tests.support.library import dataset_of
+
+
+def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset):
+    classifier = colour_classifier(["red", "green", "blue"])
+    together = probabilities_of(classifier, dataset, Threads(2), stored=None)
+    one_by_one = [classifier.probabilities(dataset.read_photo(photo)) for photo in dataset.photos()]
+    assert np.array_equal(together, one_by_one)
+
+
+def test_progress_counts_every_photo(colour_classifier, dataset):
+    calls = []
+    threads = Threads(1, lambda *call: calls.append(call))
+    probabilities_of(colour_classifier(["red", "green", "blue"]), dataset.head(3), threads, stored=None)
+    assert calls == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_a_photo_that_changed_since_it_was_validated_is_refused(colour_classifier, photo, tmp_path):
+    for name in ("a", "b"):
+        for split in ("train", "val", "test"):
+            (tmp_path / split / name).mkdir(parents=True)
+            Image.fromarray(photo(len(name + split), 8, 8)).save(tmp_path / split / name / f"{name}{split}.png")
+    dataset = dataset_of(tmp_path)
+    changed = dataset.rows.path[3]
+    Image.new("RGB", (8, 8)).save(tmp_path / changed)
+    with pytest.raises(RegraftError, match=rf"{re.escape(changed)} has changed since it was validated"):
+        probabilities_of(colour_classifier(["a", "b", "c"]), dataset, Threads(1), stored=None)
+
+
+def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dataset, tmp_path):
+    classifier = colour_classifier(["a", "b", "c"])
+
+    def run(photos, calls):
+        threads = Threads(1, lambda *call: calls.append(call))
+        return probabilities_of(classifier, photos, threads, stored=open_probabilities(tmp_path / "store", classifier))
+
+    run(dataset.head(3), [])
+    calls: list[tuple[int, int]] = []
+    together = run(dataset.head(5), calls)
+    assert calls == [(1, 2), (2, 2)]
+    alone = probabilities_of(classifier, dataset.head(5), Threads(1), stored=None)
+    assert np.array_equal(together, alone)
+
+
+def test_another_file_has_said_nothing_yet(colour_classifier, tmp_path):
+    ours, theirs = (
+        open_probabilities(tmp_path, colour_classifier(names)) for names in (["a", "b", "c"], ["a", "b", "d"])
+    )
+    assert ours.folder != theirs.folder

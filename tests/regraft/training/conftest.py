@@ -1,0 +1,24 @@
+"""What several tests of training share."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.in_keras import compile_classifier
+from regraft.training.batched_heads import HeadSettings
+from regraft.training.heads import build_head
+from regraft.training.keras_models import save_model, start_keras
+
+
+@pytest.fixture(scope="session")
+def head(features, tmp_path_factory) -> Path:
+    """The file of a head that was hardly trained, so that there is something left to learn."""
+    path = tmp_path_factory.mktemp("head") / "head.keras"
+    start_keras(0)
+    head = build_head(features.dim, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.0003, 0.001, 0.05))
+    compile_classifier(head, learning_rate=0.0003, weight_decay=0.001, label_smoothing=0.05)
+    values, class_indices = features.of("train")
+    head.fit(values, np.eye(3)[class_indices], batch_size=8, epochs=1, verbose=0)
+    save_model(path, head)
+    return path

@@ -1,0 +1,225 @@
+"""The training loop, on a network of a few numbers."""
+
+from collections.abc import Callable
+from itertools import chain
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from regraft.config import ClassWeight, FineTune
+from regraft.training import training_loop
+from regraft.training.checkpoints import Checkpoint
+from regraft.training.class_weights import prior_of
+from regraft.training.inputs import Images, TrainingImages
+from regraft.training.keras_models import Epoch, start_keras
+from regraft.training.metrics import Score, score
+from regraft.training.training_loop import Plan, Trained, Training
+from tests.support.library import fine_tune_settings
+from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, read_values, saved, trainer_of
+
+SETTINGS = fine_tune_settings(
+    epochs=4, patience=4, learning_rate=0.01, label_smoothing=0.1, batch_size=16, significance=0.05, max_minutes=1.0
+)
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing in the code may catch it."""
+
+
+def changed(**settings: object) -> FineTune:
+    return SETTINGS.model_copy(update=settings)
+
+
+def training_of(
+    model: keras.Model,
+    folder: Path,
+    settings: FineTune = SETTINGS,
+    *,
+    seed: int = 0,
+    images: Images = IMAGES,
+    class_weight: ClassWeight = "none",
+) -> Training:
+    trainer = trainer_of(model, prior=prior_of(class_weight, images.class_indices, 3))
+    plan = Plan(settings, class_weight, seed)
+    return Training(trainer, TrainingImages(images, IMAGES, 3), plan, Checkpoint(folder / "checkpoint.npz"))
+
+
+def train(
+    folder: Path,
+    settings: FineTune = SETTINGS,
+    *,
+    seed: int = 0,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+    images: Images = IMAGES,
+    class_weight: ClassWeight = "none",
+) -> tuple[keras.Model, Trained]:
+    start_keras(seed)
+    model = build_small()
+    training = training_of(model, folder, settings, seed=seed, images=images, class_weight=class_weight)
+    return model, training.run(on_epoch)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[bytes, Trained]:
+    """The file and the curve of a training that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    model, trained = train(folder)
+    return saved(model, folder), trained
+
+
+@pytest.fixture
+def scores(monkeypatch) -> Callable[..., None]:
+    """A function that gives the accuracies on val, from before training on."""
+
+    def give(*accuracies: float) -> None:
+        following = iter(accuracies)
+        monkeypatch.setattr(training_loop, "score", lambda *_: Score(next(following), 1.0))
+
+    return give
+
+
+# The schedule and the order.
+
+
+def test_the_learning_rate_warms_up_for_an_epoch_and_falls_to_zero():
+    shares = [training_loop._schedule(done / 10, 5) for done in range(51)]
+    assert shares[0] == 0
+    assert shares[10] == 1
+    assert np.all(np.diff(shares[:11]) > 0)
+    assert np.all(np.diff(shares[10:]) < 0)
+    assert shares[50] == pytest.approx(0)
+
+
+def test_every_image_is_visited_once_per_epoch_in_a_new_order(tmp_path):
+    visited: dict[int, list[list[int]]] = {}
+
+    def noted(batches, epoch):
+        visited[epoch] = [list(chosen) for chosen in batches]
+        return read_values(batches, epoch)
+
+    train(tmp_path, changed(epochs=2, patience=2), images=Images(noted, CLASSES))
+    assert [len(batch) for batch in visited[1]] == [16, 16, 8]
+    assert [sorted(chain.from_iterable(visited[epoch])) for epoch in (1, 2)] == [list(range(40))] * 2
+    assert visited[1] != visited[2]
+    assert all(batch == sorted(batch) for batch in visited[1])  # as they lie in the store
+
+
+# Which epoch is left in the network.
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "best"), [((0.1, 0.5, 0.9, 0.8), 2), ((0.9, 0.5, 0.6, 0.7), 0), ((0.1, 0.5, 0.5, 0.5), 1)]
+)
+def test_the_weights_of_the_best_epoch_are_left_in_the_network(tmp_path, scores, accuracies, best):
+    scores(*accuracies)
+    settings, seen = changed(epochs=3), []
+    weights: list[list[np.ndarray]] = []
+
+    def note(epoch: Epoch) -> None:
+        seen.append(epoch)
+        weights.append(model.get_weights())
+
+    start_keras(0)
+    model = build_small()
+    training = training_of(model, tmp_path, settings)
+    weights.append(model.get_weights())
+    trained = training.run(note)
+    assert trained.best.epoch == best
+    assert trained.curve[1:] == seen
+    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), weights[best], strict=True))
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "patience", "epochs"),
+    [((0.5, 0.4, 0.4), 2, 2), ((0.5, 0.4, 0.6, 0.5, 0.5), 2, 4), ((0.5, 0.6, 0.7, 0.7), 1, 3)],
+)
+def test_training_stops_when_patience_is_over(tmp_path, scores, accuracies, patience, epochs):
+    scores(*accuracies)
+    assert train(tmp_path, changed(epochs=9, patience=patience))[1].curve[-1].epoch == epochs
+
+
+def test_the_curve_starts_before_training_and_the_predictions_are_those_of_its_ends(tmp_path):
+    model, trained = train(tmp_path)
+    assert (trained.curve[0].epoch, trained.curve[0].train_loss) == (0, None)
+    assert trained.best.epoch > 0
+    assert np.array_equal(trained.after, model.predict(VALUES, verbose=0).argmax(axis=1))
+    assert trained.best.val.accuracy == np.mean(trained.after == CLASSES)
+    assert trained.curve[0].val.accuracy == np.mean(trained.before == CLASSES)
+    assert trained.best.val == score(CLASSES, model.predict(VALUES, verbose=0))
+
+
+# Going on.
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 4])
+def test_after_a_kill_the_training_goes_on_and_ends_in_the_same_bytes(undisturbed, tmp_path, killed_after):
+    def kill(epoch: Epoch) -> None:
+        if epoch.epoch == killed_after:
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path, on_epoch=kill)
+    later: list[int] = []
+    model, trained = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
+    expected, reference = undisturbed
+    assert later == list(range(killed_after + 1, 5))
+    assert saved(model, tmp_path) == expected
+    assert (trained.curve, trained.best) == (reference.curve, reference.best)
+    assert np.array_equal(trained.before, reference.before)
+    assert np.array_equal(trained.after, reference.after)
+
+
+def test_a_kill_within_an_epoch_costs_that_epoch_only(undisturbed, tmp_path):
+    def killed(batches, epoch):
+        for number, chosen in enumerate(batches):
+            if (epoch, number) == (3, 1):
+                raise Killed
+            yield VALUES[chosen]
+
+    with pytest.raises(Killed):
+        train(tmp_path, images=Images(killed, CLASSES))
+    later: list[int] = []
+    model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
+    assert later == [3, 4]
+    assert saved(model, tmp_path) == undisturbed[0]
+
+
+@pytest.mark.parametrize("damage", [lambda contents: contents[:-100], lambda contents: b"", lambda contents: b"no zip"])
+def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
+    train(tmp_path)
+    path = tmp_path / "checkpoint.npz"
+    path.write_bytes(damage(path.read_bytes()))
+    later: list[int] = []
+    model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
+    assert later == [1, 2, 3, 4]
+    assert saved(model, tmp_path) == undisturbed[0]
+
+
+def test_another_seed_gives_other_bytes(undisturbed, tmp_path):
+    assert saved(train(tmp_path, seed=1)[0], tmp_path) != undisturbed[0]
+
+
+def test_timing_a_few_steps_changes_nothing(undisturbed, tmp_path):
+    start_keras(0)
+    model = build_small()
+    training = training_of(model, tmp_path)
+    assert training.seconds() > 0
+    training.run(lambda _: None)
+    assert saved(model, tmp_path) == undisturbed[0]
+
+
+# Rare classes.
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "logit_adjustment"])
+def test_a_rare_class_is_named_more_often_when_it_is_helped(tmp_path, class_weight):
+    used = np.flatnonzero((CLASSES != 2) | (np.cumsum(CLASSES == 2) <= 2))
+    images = Images(lambda batches, epoch: (VALUES[used[chosen]] for chosen in batches), CLASSES[used])
+    probabilities = []
+    for number, way in enumerate(("none", class_weight)):
+        folder = tmp_path / str(number)
+        model, _ = train(folder, changed(epochs=20, patience=20), images=images, class_weight=way)
+        probabilities.append(float(model.predict(VALUES[CLASSES == 2], verbose=0)[:, 2].mean()))
+    assert probabilities[1] > probabilities[0] + 0.05

@@ -1,0 +1,43 @@
+"""Heads that tests train on a few features."""
+
+import numpy as np
+
+from regraft.config import TrainHead
+from regraft.features.table import Features
+from regraft.training.batched_heads import HeadSettings
+from regraft.training.sweep import TrainedHead, train_heads
+
+LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.01, 0.001, 0.05)
+CONFIG = TrainHead.model_validate(
+    {
+        "kind": "linear",
+        "hidden_units": 5,
+        "activation": "silu",
+        "dropout": 0.2,
+        "learning_rate": 0.01,
+        "weight_decay": 0.001,
+        "label_smoothing": 0.05,
+        "class_weight": "none",
+        "batch_size": 8,
+        "epochs": 6,
+        "patience": 12,
+        "learning_curve": [],
+    }
+)
+
+
+def config(**values: object) -> TrainHead:
+    """Return `CONFIG` with some settings changed."""
+    return TrainHead.model_validate(CONFIG.model_dump() | values)
+
+
+def train(
+    features: Features, *sweep: HeadSettings, seed: int = 0, share: float = 1.0, **values: object
+) -> list[TrainedHead]:
+    """Train a head for each setting, as `CONFIG` says but for `values`."""
+    return train_heads(features, sweep, config(**values), seed=seed, on_epoch=lambda _: None, share=share)
+
+
+def are_equal(one: TrainedHead, other: TrainedHead) -> bool:
+    """Whether two heads have the same weights."""
+    return len(one.weights) == len(other.weights) and all(map(np.array_equal, one.weights, other.weights))

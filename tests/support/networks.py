@@ -1,0 +1,49 @@
+"""Networks that tests train: a backbone with a head, and one of a few numbers that learns within a second."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+from keras import layers
+
+from regraft.backbones.catalogue import Backbone
+from regraft.training.inputs import Images
+from regraft.training.keras_models import load_model, save_model, start_keras
+from regraft.training.layers import join
+from regraft.training.trainer import Trainer
+
+VALUES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
+CLASSES = (VALUES[:, 0] > 0).astype(int) + (VALUES[:, 1] > 0)  # three classes that can be learnt
+
+
+def load_joined(backbone: Backbone, head: Path) -> keras.Model:
+    """Return backbone and head as one network; the head comes from a file, because `join` shares its layers."""
+    start_keras(0)
+    return join(backbone, load_model(head))
+
+
+def build_small() -> keras.Model:
+    """Return a network for `VALUES`, with random weights and dropout."""
+    image = keras.Input((6,))
+    hidden = layers.Dropout(0.3)(layers.Dense(8, activation="relu")(image))
+    return keras.Model(image, layers.Dense(3, activation="softmax")(hidden))
+
+
+def read_values(batches, epoch: int):
+    """Yield the values of each batch, the same ones in every epoch."""
+    return (VALUES[chosen] for chosen in batches)
+
+
+IMAGES = Images(read_values, CLASSES)
+
+
+def trainer_of(model: keras.Model, *, weight_decay: float = 0.01, prior: np.ndarray | None = None) -> Trainer:
+    """Return a trainer of all that is trainable, everything at one learning rate."""
+    rates = {variable.path: 1.0 for variable in model.trainable_variables}
+    return Trainer(model, rates, weight_decay=weight_decay, dtype="float32", prior=prior)
+
+
+def saved(model: keras.Model, folder: Path) -> bytes:
+    """Return the bytes of the file that a network is saved as."""
+    save_model(folder / "model.keras", model)
+    return (folder / "model.keras").read_bytes()
