@@ -1,8 +1,7 @@
-"""Which backbone suits these photos? Each runs frozen over them once, and a head on its features is the judge."""
+"""Which backbone suits these photos? A table of what each came to, and which to take."""
 
-import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,18 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.features.extraction import extract_missing, open_feature_store
-from regraft.features.table import read_features, write_features
+from regraft.backbones.trunk import Trunk
 from regraft.files import replacing
-from regraft.photos.dataset import Dataset
-from regraft.photos.views import choose_views
-from regraft.store.leases import store_in_use
-from regraft.training.baselines import probe
-from regraft.training.heads import settings_of, train_heads
 
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
 
@@ -41,67 +30,6 @@ class Compared:
     problem: str = ""
 
 
-def compare_backbone(name: str, dataset: Dataset, params: Params, on_progress: Callable[[int, int], None]) -> Compared:
-    """Try one backbone with its own weights, preprocessing, image size and cut; what it computes stays in the store.
-
-    The judge is the section `train_head` of params.yaml, the first combination of a sweep.
-
-    Args:
-        name: from the catalogue, or `name=weights` with what `backbone.weights` may be.
-        dataset: its train and val images are used.
-        params: everything else.
-        on_progress: called with the number of views done and their total.
-    """
-    backbone_name, _, weights = name.partition("=")
-    usual = "own" if backbone_name.endswith(".keras") else "imagenet"
-    choice = params.backbone.model_copy(
-        update={
-            "name": backbone_name,
-            "weights": None if weights == "null" else weights or usual,
-            "preprocessing": "auto",
-            "image_size": "auto",
-            "cut": "auto",
-        }
-    )
-    paths, machine = params.paths, params.machine
-    dataset = dataset.of("train", "val")
-    try:
-        backbone = choose_backbone(choice)
-        trunk = load_trunk(backbone, paths.store / "graphs")
-    except RegraftError as error:
-        return Compared(name, problem=str(error))
-    views = choose_views(params.preprocess, image_size=backbone.image_size, count=0)
-    with store_in_use(paths.store, machine.shared_store), tempfile.TemporaryDirectory() as temporary:
-        store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-        receipt = extract_missing(
-            dataset,
-            paths.raw,
-            views,
-            trunk,
-            store,
-            with_activations=False,
-            verify_activations=False,
-            batch_size=machine.batch_size,
-            workers=machine.workers,
-            on_progress=on_progress,
-        )
-        file = Path(temporary, "features.arrow")
-        write_features(file, store.features, dataset, views)
-        features = read_features(file)
-        settings = settings_of(params.train_head)[:1]
-        (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
-        return Compared(
-            name=name,
-            val_accuracy=head.best.val.accuracy,
-            val_log_loss=head.best.val.log_loss,
-            nearest_neighbours=probe(features).nearest_neighbours,
-            milliseconds=_milliseconds(trunk),
-            megabytes=trunk.path.stat().st_size / 1e6,
-            feature_dim=trunk.feature_dim,
-            computed=receipt.computed,
-        )
-
-
 def rank(compared: Sequence[Compared]) -> pd.DataFrame:
     """Return a table, the most accurate backbone on val first; those that could not be tried come last."""
     table = pd.DataFrame([asdict(each) for each in compared]).astype({"feature_dim": "Int64"})
@@ -114,17 +42,22 @@ def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
         ranking.to_csv(temporary, index=False)
 
 
-def in_words(ranking: pd.DataFrame, val_images: int) -> str:
-    """Say which backbone to take: the fastest of those that are not worse than the best by more than noise."""
+def recommendation(ranking: pd.DataFrame, val_images: int) -> str:
+    """Say which backbone to take: the fastest of those that are not worse than the best by more than noise.
+
+    Args:
+        ranking: from `rank`.
+        val_images: how many photos the accuracies were measured on.
+    """
     tried = ranking[ranking.problem == ""]
     problems = "".join(
         f"\n{each.name} could not be tried: {each.problem}"
         for each in ranking[ranking.problem != ""].itertuples(index=False)
     )
-    return (_choice_in_words(tried, val_images) if len(tried) else "No backbone could be tried.") + problems
+    return (_choice(tried, val_images) if len(tried) else "No backbone could be tried.") + problems
 
 
-def _choice_in_words(tried: pd.DataFrame, val_images: int) -> str:
+def _choice(tried: pd.DataFrame, val_images: int) -> str:
     best: Any = tried.iloc[0]
     noise = float(np.sqrt(max(best.val_accuracy * (1 - best.val_accuracy), 1 / val_images) / val_images))
     good = tried[tried.val_accuracy >= best.val_accuracy - noise]
@@ -138,8 +71,8 @@ def _choice_in_words(tried: pd.DataFrame, val_images: int) -> str:
     return words
 
 
-def _milliseconds(trunk: Trunk) -> float:
-    """Per image, the best of some rounds, so that what else runs counts little."""
+def milliseconds_per_image(trunk: Trunk) -> float:
+    """Measure how long one forward pass takes: the best of some rounds, so that other load counts little."""
     images = np.zeros((_TIMED_IMAGES, trunk.image_size, trunk.image_size, 3), np.uint8)
     trunk.run(images[:1], with_activations=False)
     rounds = []
