@@ -1,4 +1,4 @@
-"""Which versions of build/features.arrow are still wanted: those that dvc.lock names now, or named lately.
+"""What of the store is still wanted: what dvc.lock names now or named lately, and what models in use said of photos.
 
 Read from dvc.lock, which is YAML, and from git; neither the DVC nor a git library is needed.
 """
@@ -11,7 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from regraft.config import Paths
 from regraft.errors import RegraftError
+from regraft.files import sha256_of
 
 
 def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, str]:
@@ -43,6 +45,13 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
     return found
 
 
+def models_in_use(paths: Paths) -> set[str]:
+    """Return the SHA-256 of the exported model and of the one in production, as far as they exist."""
+    from regraft.production.registry import Production
+
+    return {sha256_of(model) for model in (paths.onnx, Production(paths.production).model) if model.exists()}
+
+
 def _revisions(project: Path, keep: int) -> list[str]:
     """Return the commits whose dvc.lock counts."""
     sources = ["HEAD", "--branches", "--tags", "--remotes"]
@@ -64,7 +73,7 @@ def _add(found: dict[str, str], contents: str, features: Path, place: str) -> No
         versions = [out["md5"] for out in outs if out["path"] == features.as_posix()]
     except (YAMLError, KeyError, TypeError, AttributeError):
         raise RegraftError(
-            f"dvc.lock of {place} cannot be read, so nobody knows what it needs. Mend it, or restore it from git."
+            f"dvc.lock of {place} cannot be read, so nobody knows what it needs. Fix it, or restore it from git."
         ) from None
     for version in versions:
         found.setdefault(version, place)
@@ -84,4 +93,4 @@ def _git(project: Path, *arguments: str, may_fail: bool = False) -> str:
     except subprocess.CalledProcessError as error:
         if may_fail:
             return ""
-        raise RegraftError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}. Mend the repository.") from None
+        raise RegraftError(f"git {' '.join(arguments)} failed: {error.stderr.strip()}. Fix the repository.") from None

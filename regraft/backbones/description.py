@@ -1,38 +1,33 @@
-"""The backbones that params.yaml can name, and what one of them costs.
+"""The backbones that params.yaml can name, and what one of them costs on this machine, as text for a person."""
 
-python -m regraft.backbones                       list them
-python -m regraft.backbones NAME [--weights W] [--image-size N] [--preprocessing MODE]
-                                                  size, work, speed on this machine, and where it can be cut
-"""
-
-import argparse
 import os
 import tempfile
 import time
 from pathlib import Path
 
-from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue, choose_backbone
+from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue
 from regraft.backbones.cut_points import cut_points, multiply_adds
 from regraft.backbones.preprocessing import MODES
-from regraft.config import BackboneChoice
-from regraft.errors import RegraftError
 
 _SECONDS = 2  # of measuring the speed, at least
 
 
-def list_all() -> None:
-    """Print every name with the facts that are known before anything is loaded."""
+def list_backbones() -> str:
+    """Return every name with the facts that are known before anything is loaded."""
+    lines = []
     for name, recipe in catalogue().items():
-        print(f"{name:22} {recipe.image_size} pixels, preprocessing {recipe.preprocessing}")
-        if name in CATALOGUE:
-            print(f"{'':22} {recipe.title}, {recipe.weights_source}, {recipe.weights_licence}")
-        else:
-            print(f"{'':22} {recipe.title}, ImageNet weights {recipe.weights_source}, {recipe.weights_licence}")
-    print("Also the path of your own model.keras, with backbone.weights: own.")
+        source = recipe.weights_source if name in CATALOGUE else f"ImageNet weights {recipe.weights_source}"
+        lines.append(f"{name:22} {recipe.image_size} pixels, preprocessing {recipe.preprocessing}")
+        lines.append(f"{'':22} {recipe.title}, {source}, {recipe.weights_licence}")
+    return "\n".join([*lines, "Also the path of your own model.keras, with backbone.weights: own."])
 
 
-def tell(backbone: Backbone) -> None:
-    """Print what one backbone is, what it costs here, and where it can be cut."""
+def describe(backbone: Backbone) -> str:
+    """Return what one backbone is, what it costs here, and where it can be cut; its speed is measured for seconds.
+
+    Raises:
+        InvalidWeights: they cannot be loaded.
+    """
     import keras
 
     model = backbone.build()
@@ -51,12 +46,12 @@ def tell(backbone: Backbone) -> None:
         "pretrained weights": f"{backbone.recipe.weights_source}; {backbone.recipe.weights_licence}",
         "speed here": f"{_images_per_second(backbone):,.1f} images/s, float32, ONNX Runtime, {os.cpu_count()} threads",
     }
-    for what, value in rows.items():
-        print(f"{what:20}{value}")
-    print(f"\n{'cut point':40}{'bytes stored per view':>22}{'work above it':>15}")
+    lines = [f"{what:20}{value}" for what, value in rows.items()]
+    lines += ["", f"{'cut point':40}{'bytes stored per view':>22}{'work above it':>15}"]
     for point in cut_points(model):
         mark = "  <- auto" if point.name == backbone.cut else ""
-        print(f"{point.name:40}{point.activation_bytes:>22,}{point.share_above:>15.1%}{mark}")
+        lines.append(f"{point.name:40}{point.activation_bytes:>22,}{point.share_above:>15.1%}{mark}")
+    return "\n".join(lines)
 
 
 def _images_per_second(backbone: Backbone) -> float:
@@ -79,36 +74,3 @@ def _images_per_second(backbone: Backbone) -> float:
                 pass
             seconds = time.perf_counter() - start
     return count / seconds
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m regraft.backbones", description="The backbones of Regraft.")
-    parser.add_argument("name", nargs="?", help="a name, or the path of a .keras file")
-    parser.add_argument("--weights", default="null", help="as backbone.weights in params.yaml; without it random ones")
-    parser.add_argument("--image-size", type=int, help="side in pixels; without it the one it was pretrained at")
-    parser.add_argument("--preprocessing", default="auto", choices=["auto", "none", "tf", "torch", "caffe"])
-    arguments = parser.parse_args()
-    if arguments.name is None:
-        list_all()
-        return
-    weights = None if arguments.weights == "null" else arguments.weights
-    try:
-        tell(
-            choose_backbone(
-                BackboneChoice(
-                    name=arguments.name,
-                    weights="own" if weights is None and arguments.name.endswith(".keras") else weights,
-                    preprocessing=arguments.preprocessing,
-                    image_size=arguments.image_size or "auto",
-                    cut="auto",
-                    engine="onnxruntime",
-                )
-            )
-        )
-    except RegraftError as error:
-        parser.exit(1, f"{error}\n")
-
-
-if __name__ == "__main__":
-    main()
