@@ -30,4 +30,4 @@ def nothing_to_do(root: Path, *, promote: bool) -> str | None:
 def _is_in_production(params: Params) -> bool:
     from regraft.production.registry import Production
 
-    return Production(params.paths.production).digest == sha256_of(params.paths.onnx)
+    return params.paths.onnx.exists() and Production(params.paths.production).digest == sha256_of(params.paths.onnx)

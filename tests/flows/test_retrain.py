@@ -16,11 +16,12 @@ from benchmarks.server import Server
 from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
 from tests.support.prefect_server import FlowRun, last_flow_run
-from tests.support.project import REGRAFT, Project
+from tests.support.project import REGRAFT, Command, Project
 
 pytestmark = pytest.mark.flow
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
 HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
+NOBODY = "http://127.0.0.1:9/api"
 
 # Says at the very end which of the heavy packages the flow has imported.
 FLOW_AND_ITS_IMPORTS = f"""
@@ -28,6 +29,16 @@ import atexit, json, runpy, sys
 atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
 sys.argv = ["regraft", "retrain"]
 runpy.run_module("flows.cli", run_name="__main__", alter_sys=True)
+"""
+
+# The same where not even `make ui` answers; Prefect itself must not be imported either.
+WITHOUT_SERVER = f"""
+import atexit, json, sys
+import flows.cli, flows.server
+flows.server.LOCAL_API = "{NOBODY}"
+atexit.register(lambda: print(json.dumps(sorted({HEAVY | {"prefect"}} & set(sys.modules)))))
+sys.argv = ["regraft", "retrain"]
+flows.cli.main()
 """
 
 
@@ -159,6 +170,19 @@ def test_a_run_with_nothing_to_do_says_so_of_every_task(repeated: Event) -> None
 
 def test_a_run_with_nothing_to_do_imports_nothing_heavy(repeated: Event) -> None:
     assert "\n[]\n" in repeated.output
+
+
+@pytest.fixture(scope="module")
+def repeated_without_server(project: Project, repeated: Event) -> Command:
+    """A run with nothing to do where no Prefect server answers."""
+    return project.run("python", "-c", WITHOUT_SERVER)
+
+
+def test_a_run_with_nothing_to_do_needs_no_server_and_no_prefect(repeated_without_server: Command) -> None:
+    said, heavy = repeated_without_server.output.strip().splitlines()
+    assert repeated_without_server.status == 0
+    assert said.startswith("Already in production: every stage is up to date")
+    assert json.loads(heavy) == []
 
 
 @pytest.fixture(scope="module")
