@@ -19,18 +19,18 @@ $(STAMP): requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
-	python -m regraft.demo_data data/raw
-	python -m flows.retrain
-	@python -m regraft.reports.pages
+	regraft demo-data
+	regraft retrain
+	@regraft report
 
 demo-more: setup  ## add 100 further digits and retrain: only they cost forward passes
-	python -m regraft.demo_data --more data/raw
-	python -m flows.retrain
-	@python -m regraft.reports.pages
+	regraft demo-data --more
+	regraft retrain
+	@regraft report
 
 retrain: setup  ## retrain on the photos in data/raw; what is up to date is skipped
-	python -m flows.retrain
-	@python -m regraft.reports.pages
+	regraft retrain
+	@regraft report
 
 ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ctrl-C
 	prefect server start --host 127.0.0.1 --port 4200

@@ -26,6 +26,8 @@ STAGES = [
     "export_onnx",
     "evaluate",
 ]
+# The command `regraft` with the code of the folder that it runs in; the installed one belongs to one checkout.
+REGRAFT = [sys.executable, "-m", "flows.cli"]
 # What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
 HEAD_ONLY = ["fine_tune.mode=off", "validate_data.min_images_per_class=1"]
 _COPIED = ["dvc.yaml", "pyproject.toml", ".gitignore", "expectations", "regraft", "tasks", "flows"]
@@ -52,7 +54,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class FlowRun:
-    """What `python -m flows.retrain` took, from the start of the process to its end."""
+    """What `regraft retrain` took, from the start of the process to its end."""
 
     process: Ended
     start_seconds: float  # before the first task: Python, imports, Prefect
@@ -82,7 +84,7 @@ class Project:
     def run_flow(self, server: Server) -> FlowRun:
         """Run the flow as the schedule does, against a server that runs already."""
         process = run(
-            [sys.executable, "-m", "flows.retrain"],
+            [*REGRAFT, "retrain"],
             self.root,
             self.environment | {"PREFECT_API_URL": server.api},
             log=self.root.parent / "flow.log",

@@ -2,7 +2,7 @@
 
     python -m benchmarks.retrain DIR [--quick]
 
-Regraft: wall time of `python -m flows.retrain` against a running Prefect server, without fine-tuning. Everything is in
+Regraft: wall time of `regraft retrain` against a running Prefect server, without fine-tuning. Everything is in
 it: Python's start, DVC, the ONNX file and its test, the gate. Median of five runs, each after further photos joined.
 Baseline: `benchmarks.recipe`, ten epochs over all these photos, wall time of its process, its test included. It takes
 minutes, so it runs once.

@@ -3,7 +3,7 @@
     python -m benchmarks.scale DIR [--sizes 1000 4000 16000 64000] [--quick]
 
 The photos are random crops of those in DIR, no two files the same. For each size, without fine-tuning: a first run, a
-run after 1 % new photos joined, and a run with nothing new, each `python -m flows.retrain` against a running Prefect
+run after 1 % new photos joined, and a run with nothing new, each `regraft retrain` against a running Prefect
 server; then `dvc repro`. At the smallest and the largest size every stage also runs as a process of its own, on an
 empty store and again with 1 % new photos: its peak memory is that of the process. The baseline is the smallest size.
 """

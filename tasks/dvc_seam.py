@@ -65,6 +65,22 @@ def record_data(root: Path, folder: Path) -> str:
     return "Recorded"
 
 
+def is_up_to_date(root: Path, folder: Path) -> bool:
+    """Whether the data folder is recorded as it is now, and every stage has been run on what there is to run it on.
+
+    Where DVC cannot tell, because of a damaged file or another run, the answer is False: the run that follows says why.
+    """
+    from dvc.exceptions import DvcException
+
+    if not (root / f"{folder}.dvc").exists():
+        return False
+    try:
+        with open_repo(root) as repo:
+            return not repo.status()
+    except DvcException:
+        return False
+
+
 def raise_cause(error: Exception) -> NoReturn:
     """DVC wraps what went wrong in errors that do not say it; raise what did."""
     from dvc.lock import LockError

@@ -1,4 +1,4 @@
-"""Which versions of build/features.arrow are still wanted: those that dvc.lock names now, or named lately.
+"""What of the store is still wanted: what dvc.lock names now or named lately, and what models in use said of photos.
 
 Read from dvc.lock, which is YAML, and from git; neither the DVC nor a git library is needed.
 """
@@ -11,7 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from regraft.config import Paths
 from regraft.errors import RegraftError
+from regraft.files import sha256_of
 
 
 def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, str]:
@@ -41,6 +43,13 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
             "still needed. Run this in the project's root, after a first retraining."
         )
     return found
+
+
+def models_in_use(paths: Paths) -> set[str]:
+    """Return the SHA-256 of the exported model and of the one in production, as far as they exist."""
+    from regraft.production.registry import Production
+
+    return {sha256_of(model) for model in (paths.onnx, Production(paths.production).model) if model.exists()}
 
 
 def _revisions(project: Path, keep: int) -> list[str]:

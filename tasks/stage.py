@@ -20,6 +20,7 @@ from regraft.config import Params, load_params
 from regraft.errors import Busy, RegraftError, WrongFolder
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.progress import Progress, prefect_progress, terminal_progress
+from tasks.startup import quieten_libraries
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
 _LOCK_RETRIES, _LOCK_RETRY_SECONDS = 360, 10.0  # an hour: another run may be training
@@ -49,6 +50,7 @@ class Stage:
     def _run(self, params: Params, progress_of: Callable[[str], AbstractContextManager[Progress]]) -> None:
         from filelock import FileLock, Timeout
 
+        quieten_libraries()
         # DVC keeps its own runs apart; this also covers a stage that is started by hand.
         try:
             with FileLock(_own_folder() / f"{self.name}.lock", timeout=0), progress_of(self.name) as progress:
@@ -117,14 +119,20 @@ def enter_project() -> Path:
             f"run this in the project's root, the folder that holds {' and '.join(ROOT_FILES)}. "
             f"There is no {missing[0]} in {root}: change to the right folder first."
         )
+    own, loaded = root / "tasks" / "stage.py", Path(__file__)
+    # DVC hashes the code in the project's folder, so no other may run. `python -m` starts that of the folder.
+    if own.exists() and not own.samefile(loaded):
+        raise WrongFolder(
+            f"this command belongs to {loaded.parents[1]}, and {root} has code of its own. "
+            f"Run `python -m flows.cli` in its place, or `pip install -e .` here."
+        )
     return root
 
 
 @contextmanager
 def readable_errors(name: str) -> Iterator[None]:
     """Print the message of a RegraftError without a traceback and leave with exit status 1."""
-    # TensorFlow prints a page about itself otherwise.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    quieten_libraries()
     # Python looks for garbage after every 700 new objects. An import of TensorFlow makes millions and no garbage: that
     # search was a third of its 2.6 s.
     gc.set_threshold(100_000, 20, 20)

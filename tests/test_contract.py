@@ -13,7 +13,7 @@ DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 STAGES = DVC_YAML["stages"]
 # It decides when a stage runs and no byte of an output passes through it, so editing it must not redo every stage.
-SEAM = {"tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/__init__.py"}
+SEAM = {"tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/startup.py", "tasks/__init__.py"}
 # Read by nothing that makes results: paths are deps and outs themselves, and the machine changes speed only.
 NOT_RESULTS = {"paths", "machine"}
 

@@ -94,7 +94,7 @@ class Production:
                 return self.history()[-1]
         raise RegraftError(
             f"there is no earlier model in {self._versions} to go back to. {self.model} stays as it is. "
-            f"Promote another one with `python -m flows.promote`."
+            f"Promote another one with `regraft promote`."
         )
 
     def _data_of(self, digest: str | None) -> Path:

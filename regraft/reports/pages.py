@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.files import read_json, readable_bytes, replacing
 from regraft.photos.dataset import Dataset
 from regraft.reports import photo_pages
@@ -171,7 +171,3 @@ _PAGES: dict[str, dict[str, Callable[[Path], str]]] = {
     "export_onnx": {"onnx-file": _export},
     "evaluate": {"metrics": _metrics, "confusion-matrix": _confusion},
 }
-
-
-if __name__ == "__main__":
-    print(summary(load_params(Path("params.yaml"))))

@@ -1,7 +1,7 @@
 """The store: arrays that are computed once per image and stored between runs.
 
     <root>/<kind>-<first 16 digits of the namespace's fingerprint>/
-        namespace.json      what the arrays are, for people and for `python -m regraft.store`
+        namespace.json      what the arrays are, for people and for `regraft store`
         <random>-<start>-<stop>-<checksum>.arrow
                             shards: immutable Arrow IPC files of rows (key, checksum, seconds, value); the values lie
                             from byte <start> to <stop>, and <checksum> is that of all other bytes

@@ -8,7 +8,7 @@ the old ones go, so that a kill leaves some rows twice and none missing.
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,13 +46,16 @@ class _Plan:
         return sum(len(shard) - len(rows) for shard, rows in self.old)
 
 
-def collect(root: Path, shared: str | None, versions: dict[str, str], *, really: bool) -> None:
-    """Remove every row that no wanted version of the features needs, and say so.
+def collect(
+    root: Path, shared: str | None, versions: dict[str, str], *, models: Collection[str] = (), really: bool
+) -> None:
+    """Remove every row that neither a wanted version of the features nor a model in use needs, and say so.
 
     Args:
         root: the store's folder.
         shared: the shared root, or None; it is collected too.
-        versions: from `features_versions`.
+        versions: the MD5 of every wanted version of the features, with a place that names it.
+        models: the SHA-256 of the ONNX files in use; the probabilities that they gave stay.
         really: False only says what would be removed.
 
     Raises:
@@ -74,6 +77,8 @@ def collect(root: Path, shared: str | None, versions: dict[str, str], *, really:
                 needed.setdefault(name, []).append(use.keys)
         freed = 0
         for name in namespaces(root, remote):
+            if _model_of(root / name) in models:
+                continue
             freed += _collect_namespace(root, remote, name, needed.get(name, []), really=really)
         rubbish = {path: path.stat().st_size for path in root.glob("*/*") if _is_rubbish(path)}
         if rubbish:
@@ -148,6 +153,12 @@ def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: lis
             remote.remove_folder(name)
         shutil.rmtree(root / name, ignore_errors=True)
     return size
+
+
+def _model_of(folder: Path) -> str | None:
+    """Return the SHA-256 of the model whose probabilities a namespace holds; None if it holds something else."""
+    facts = read_description(folder / "namespace.json") or {}
+    return facts.get("model")
 
 
 def _gc_plan(namespace: Namespace, wanted: np.ndarray) -> _Plan:

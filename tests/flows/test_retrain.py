@@ -16,17 +16,29 @@ from benchmarks.server import Server
 from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
 from tests.support.prefect_server import FlowRun, last_flow_run
-from tests.support.project import Project
+from tests.support.project import REGRAFT, Command, Project
 
 pytestmark = pytest.mark.flow
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
 HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
+NOBODY = "http://127.0.0.1:9/api"
 
 # Says at the very end which of the heavy packages the flow has imported.
 FLOW_AND_ITS_IMPORTS = f"""
 import atexit, json, runpy, sys
 atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
-runpy.run_module("flows.retrain", run_name="__main__", alter_sys=True)
+sys.argv = ["regraft", "retrain"]
+runpy.run_module("flows.cli", run_name="__main__", alter_sys=True)
+"""
+
+# The same where not even `make ui` answers; Prefect itself must not be imported either.
+WITHOUT_SERVER = f"""
+import atexit, json, sys
+import flows.cli, flows.server
+flows.server.LOCAL_API = "{NOBODY}"
+atexit.register(lambda: print(json.dumps(sorted({HEAVY | {"prefect"}} & set(sys.modules)))))
+sys.argv = ["regraft", "retrain"]
+flows.cli.main()
 """
 
 
@@ -59,7 +71,7 @@ def _see(project: Project, server: Server, *command: str) -> Event:
 
 def _add_digits(project: Project, *options: str, keep: int) -> None:
     """Write the demo's digits, and keep the first so many of each class."""
-    project.succeed("python", "-m", "regraft.demo_data", *options, "data/raw")
+    project.succeed(*REGRAFT, "demo-data", *options)
     for number in range(CLASSES):
         for path in sorted((project.root / "data/raw" / str(number)).glob("*.png"))[keep:]:
             path.unlink()
@@ -86,7 +98,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 @pytest.fixture(scope="module")
 def trained(project: Project, server: Server) -> Event:
     """The first run."""
-    return _see(project, server, "python", "-m", "flows.retrain")
+    return _see(project, server, *REGRAFT, "retrain")
 
 
 def test_the_first_run_succeeds(trained: Event) -> None:
@@ -161,10 +173,23 @@ def test_a_run_with_nothing_to_do_imports_nothing_heavy(repeated: Event) -> None
 
 
 @pytest.fixture(scope="module")
+def repeated_without_server(project: Project, repeated: Event) -> Command:
+    """A run with nothing to do where no Prefect server answers."""
+    return project.run("python", "-c", WITHOUT_SERVER)
+
+
+def test_a_run_with_nothing_to_do_needs_no_server_and_no_prefect(repeated_without_server: Command) -> None:
+    said, heavy = repeated_without_server.output.strip().splitlines()
+    assert repeated_without_server.status == 0
+    assert said.startswith("Already in production: every stage is up to date")
+    assert json.loads(heavy) == []
+
+
+@pytest.fixture(scope="module")
 def restored(project: Project, server: Server, repeated: Event) -> Event:
     """A run after the model was deleted."""
     (project.root / "models/model.onnx").unlink()
-    return _see(project, server, "python", "-m", "flows.retrain")
+    return _see(project, server, *REGRAFT, "retrain")
 
 
 def test_a_deleted_model_is_restored_as_it_was(restored: Event, trained: Event) -> None:
@@ -190,7 +215,7 @@ def test_the_other_runner_exports_the_same_bytes(exported_again: Event, trained:
 @pytest.fixture(scope="module")
 def rolled_back_too_early(project: Project, server: Server, exported_again: Event) -> Event:
     """A rollback when there was one model only."""
-    return _see(project, server, "python", "-m", "flows.promote", "--rollback")
+    return _see(project, server, *REGRAFT, "promote", "--rollback")
 
 
 def test_a_rollback_without_an_earlier_model_says_why_not(rolled_back_too_early: Event) -> None:
@@ -209,7 +234,7 @@ def grown(project: Project, server: Server, rolled_back_too_early: Event) -> Eve
     """A run with ten more digits, whose model is promoted in any case."""
     _add_digits(project, "--more", keep=PER_CLASS + NEW_PER_CLASS)
     project.set_param("promote.margin", 1.0)
-    return _see(project, server, "python", "-m", "flows.retrain")
+    return _see(project, server, *REGRAFT, "retrain")
 
 
 def test_of_new_images_only_they_cost_a_forward_pass(grown: Event) -> None:
@@ -229,7 +254,7 @@ def test_an_accepted_model_takes_the_place_of_the_one_in_production(grown: Event
 @pytest.fixture(scope="module")
 def rolled_back(project: Project, server: Server, grown: Event) -> Event:
     """A rollback to the first model."""
-    return _see(project, server, "python", "-m", "flows.promote", "--rollback")
+    return _see(project, server, *REGRAFT, "promote", "--rollback")
 
 
 def test_a_rollback_puts_the_earlier_model_back_into_production(rolled_back: Event, trained: Event) -> None:
@@ -245,7 +270,7 @@ def refused(project: Project, server: Server, rolled_back: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
     project.set_param("promote.margin", 0.01)
-    return _see(project, server, "python", "-m", "flows.retrain")
+    return _see(project, server, *REGRAFT, "retrain")
 
 
 def test_a_worse_model_is_refused_by_name(refused: Event) -> None:

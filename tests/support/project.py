@@ -15,6 +15,7 @@ from typing import Any, Self
 from ruamel.yaml import YAML
 
 SOURCE = Path(__file__).parents[2]
+REGRAFT = ("python", "-m", "flows.cli")  # the command `regraft` with the code of the folder that it runs in
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ KINDS = {
     "no-git": [["dvc", "init", "--quiet", "--no-scm"]],
 }
 _COPIED = ["params.yaml", "pyproject.toml", "regraft", "tasks/__init__.py", "tasks/promote.py"]
-_COPIED += ["tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py"]
+_COPIED += ["tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/startup.py", "tasks/up_to_date.py"]
 _COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
 
 _DVC_YAML = """\

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from regraft.backbones import __main__ as command
 from regraft.backbones import efficientnet_lite as lite
 from regraft.backbones import mobilenet_v2
 from regraft.backbones.catalogue import CATALOGUE, Backbone, choose_backbone
@@ -307,28 +306,3 @@ def test_a_truncated_weights_file_is_refused_when_the_backbone_is_built(tmp_path
     (tmp_path / "half.pth").write_bytes(contents[: len(contents) // 2])
     with pytest.raises(InvalidWeights, match=r"half\.pth is truncated or not a PyTorch weights file"):
         choose(weights=str(tmp_path / "half.pth")).build()
-
-
-def test_the_command_lists_every_backbone_with_its_licence(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["regraft.backbones"])
-    command.main()
-    listed = capsys.readouterr().out
-    assert all(re.search(rf"^{name} +\d+ pixels", listed, re.M) for name in [*CATALOGUE, "VGG16", "ConvNeXtTiny"])
-    assert "CC BY (VGG, Oxford)" in listed
-
-
-def test_the_command_tells_what_a_backbone_costs(capsys, monkeypatch, lite0):
-    monkeypatch.setattr("regraft.backbones.__main__._SECONDS", 1e-9)
-    monkeypatch.setattr("sys.argv", ["regraft.backbones", "efficientnet_lite0", "--image-size", "64"])
-    command.main()
-    told = capsys.readouterr().out
-    assert f"{lite0.count_params():,} (13.7 MB)" in told
-    assert "49 layers, epsilon 0.001" in told
-    assert re.search(r"^block10_add +3,584 +36\.\d%  <- auto$", told, re.M)
-
-
-def test_the_command_ends_an_unknown_name_without_a_traceback(capsys, monkeypatch):
-    monkeypatch.setattr("sys.argv", ["regraft.backbones", "resnet"])
-    with pytest.raises(SystemExit):
-        command.main()
-    assert capsys.readouterr().err.startswith("backbone.name: expected a file that ends in .keras, or one of:")

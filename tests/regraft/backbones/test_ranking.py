@@ -2,7 +2,7 @@ import csv
 
 import pytest
 
-from regraft.comparison import Compared, in_words, rank, write_ranking
+from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
 
 
 def compared(name: str, accuracy: float, milliseconds: float) -> Compared:
@@ -25,13 +25,13 @@ def test_of_equal_accuracies_the_lower_log_loss_is_better():
     [(0.88, 100, True), (0.88, 10_000, False), (0.8, 100, False)],  # a standard error of 0.03 and of 0.003
 )
 def test_a_faster_backbone_is_named_if_it_is_worse_by_no_more_than_noise(fast, images, is_named):
-    words = in_words(rank([compared("slow", 0.9, 10.0), compared("fast", fast, 2.0)]), images)
+    words = recommendation(rank([compared("slow", 0.9, 10.0), compared("fast", fast, 2.0)]), images)
     assert words.startswith("The most accurate is slow (0.900")
     assert ("fast is within one standard error" in words and "20% of its time" in words) is is_named
 
 
 def test_nothing_tried_is_said():
-    words = in_words(rank([Compared("a", problem="no weights")]), 100)
+    words = recommendation(rank([Compared("a", problem="no weights")]), 100)
     assert words == "No backbone could be tried.\na could not be tried: no weights"
 
 

@@ -1,0 +1,188 @@
+"""The command line: `regraft --help` is the table of contents.
+
+A command imports what it needs when it is called, so that help and a mistyped option cost no import of TensorFlow,
+Prefect or DVC. Exit status: 0 done, 1 stopped with a message that says what to do, 2 the gate refused the model.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from flows import cli_store
+
+app = typer.Typer(
+    help="Retrain an image classifier by transfer learning and pay only for what changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(cli_store.app, name="store", help="Look after the store of computed features.")
+
+
+@app.command()
+def retrain(
+    no_promote: Annotated[bool, typer.Option("--no-promote", help="Leave production as it is.")] = False,
+) -> None:
+    """Turn the photos in data/raw into a model in production.
+
+    What is up to date is skipped, and the gate refuses a model that is worse than the one in production.
+    """
+    from tasks.stage import enter_project, readable_errors
+
+    with readable_errors("retrain"):
+        root = enter_project()
+        from flows import server
+        from tasks.up_to_date import nothing_to_do
+
+        # To start Prefect's temporary server takes ten times as long as to see that there is nothing to do.
+        if not server.is_expected() and (outcome := nothing_to_do(root, promote=not no_promote)):
+            print(f"\n{outcome}")
+            return
+        from flows.promote import leave_with
+        from flows.retrain import retrain as flow
+
+        with server.connected():
+            leave_with(flow(promote=not no_promote, return_state=True))
+
+
+@app.command()
+def promote(
+    rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous model back.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="List what was in production, and when.")] = False,
+) -> None:
+    """Put the new model into production, or the one before."""
+    from regraft.config import load_params
+    from tasks import promote as gate
+    from tasks.stage import enter_project, readable_errors
+
+    if rollback and history:
+        raise typer.BadParameter("--rollback and --history exclude each other.")
+    with readable_errors("promote"):
+        params = load_params(enter_project() / "params.yaml")
+        if rollback or history:
+            for change in [gate.rollback(params)] if rollback else gate.history(params):
+                print(f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}")
+            return
+        from flows.promote import leave_with
+        from flows.promote import promote as flow
+        from flows.server import connected
+
+        with connected():
+            leave_with(flow(return_state=True))
+
+
+@app.command()
+def report() -> None:
+    """Say how good the new model is and where to read more."""
+    from regraft.config import load_params
+    from regraft.errors import RegraftError
+    from regraft.reports.pages import summary
+    from tasks.stage import enter_project, readable_errors
+
+    with readable_errors("report"):
+        params = load_params(enter_project() / "params.yaml")
+        try:
+            print(summary(params))
+        except FileNotFoundError as error:
+            raise RegraftError(f"there is no {error.filename} yet. Run `regraft retrain` first.") from None
+
+
+@app.command()
+def backbones(
+    name: Annotated[
+        str | None, typer.Argument(help="A name, or the path of a .keras file; without it all are listed.")
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="As backbone.weights in params.yaml; without it random ones.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(min=32, max=2048, help="Side in pixels; without it the pretrained one.")
+    ] = None,
+    preprocessing: Annotated[
+        Literal["auto", "none", "tf", "torch", "caffe"], typer.Option(help="How pixels are scaled.")
+    ] = "auto",
+) -> None:
+    """List the pretrained networks, or describe one.
+
+    Of one: its size, its work, its speed on this machine, and where it can be cut.
+    """
+    from regraft.backbones.catalogue import choose_backbone
+    from regraft.backbones.description import describe, list_backbones
+    from regraft.config import BackboneChoice
+    from tasks.stage import readable_errors
+
+    if name is None:
+        print(list_backbones())
+        return
+    if weights in (None, "null"):
+        weights = "own" if name.endswith(".keras") else None
+    with readable_errors("backbones"):
+        choice = BackboneChoice(
+            name=name,
+            weights=weights,
+            preprocessing=preprocessing,
+            image_size=image_size or "auto",
+            cut="auto",
+            engine="onnxruntime",
+        )
+        print(describe(choose_backbone(choice)))
+
+
+@app.command()
+def compare_backbones(
+    names: Annotated[list[str], typer.Argument(help="Names that `regraft backbones` lists, or name=weights.")],
+) -> None:
+    """Rank pretrained networks on your own photos.
+
+    Each runs over the train and val photos once; its accuracy, speed and size go into reports/backbones.csv.
+    """
+    from tasks.stage import enter_project, readable_errors
+
+    with readable_errors("compare-backbones"):
+        enter_project()
+        from flows.compare_backbones import compare_backbones as flow
+        from flows.server import connected
+
+        with connected():
+            print(f"\n{flow(names)}")
+
+
+@app.command()
+def demo_data(
+    folder: Annotated[
+        Path | None, typer.Argument(help="The data folder; without it paths.raw of params.yaml.", show_default=False)
+    ] = None,
+    dataset: Annotated[
+        Literal["digits", "solar-cells"], typer.Option(help="1,000 digits, or 2,624 photos of solar cells.")
+    ] = "digits",
+    more: Annotated[bool, typer.Option("--more", help="Add 100 further digits.")] = False,
+) -> None:
+    """Write real photos to try Regraft on.
+
+    They come with the packages of the extra `demo`; nothing is downloaded.
+    """
+    from regraft.config import load_params
+    from regraft.demo_data import write_digits, write_solar_cells
+    from tasks.stage import enter_project, readable_errors
+
+    if more and dataset != "digits":
+        raise typer.BadParameter("--more goes with the digits only.")
+    with readable_errors("demo-data"):
+        folder = folder or load_params(enter_project() / "params.yaml").paths.raw
+        if dataset == "solar-cells":
+            print("elpv-dataset is licensed CC BY-NC-SA 4.0: not for commercial use.")
+            written = write_solar_cells(folder)
+        else:
+            written = write_digits(folder, more=more)
+        print(f"{written} new images in {folder}")
+
+
+def main() -> None:
+    """Run the command that the arguments name."""
+    app(prog_name="regraft")
+
+
+if __name__ == "__main__":
+    main()

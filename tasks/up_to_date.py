@@ -1,0 +1,33 @@
+"""Is there anything to do? Asked of DVC in this process, without Prefect, whose temporary server takes ten seconds."""
+
+from pathlib import Path
+
+from regraft.config import Params, load_params
+from regraft.files import sha256_of
+from tasks.dvc_seam import is_up_to_date
+
+
+def nothing_to_do(root: Path, *, promote: bool) -> str | None:
+    """Return what a run of the flow would end with if it had nothing to do, and None if it may have something to do.
+
+    Args:
+        root: the project's root.
+        promote: whether the run would end with the gate.
+
+    Raises:
+        RegraftError: what the flow would stop with as well.
+    """
+    params = load_params(root / "params.yaml")
+    if not is_up_to_date(root, params.paths.raw):
+        return None
+    if not promote:
+        return "Completed: every stage is up to date."
+    if not _is_in_production(params):
+        return None
+    return "Already in production: every stage is up to date, and this very file is in production already."
+
+
+def _is_in_production(params: Params) -> bool:
+    from regraft.production.registry import Production
+
+    return params.paths.onnx.exists() and Production(params.paths.production).digest == sha256_of(params.paths.onnx)
