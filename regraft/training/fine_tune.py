@@ -1,6 +1,5 @@
 """Fine-tuning: the top of the backbone, or all of it, is trained together with the head."""
 
-import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
@@ -19,6 +18,7 @@ from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, read_photo
 from regraft.photos.images import in_threads
 from regraft.photos.views import Views
+from regraft.provenance import provenance_of
 from regraft.store.namespace import Namespace
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
@@ -270,16 +270,13 @@ def facts_of(
         files: that it starts from: head and data set.
         seed: of the training.
     """
-    here = Path(__file__).parent
-    sources = ("fine_tune", "trainer", "fused_batchnorm", "class_weights", "keras_models", "metrics", "../photos/views")
     return {
         "backbone": [backbone.name, backbone.weights_digest, backbone.image_size, backbone.cut],
         "views": asdict(views),
         "settings": [settings.model_dump(), class_weight],
         "files": [sha256_of(file) for file in files],
         "seed": seed,
-        "sources": [sha256_of(here / f"{name}.py") for name in sources],
-        "versions": [importlib.metadata.version(package) for package in ("keras", "numpy", "pillow")],
+        "provenance": provenance_of(__name__).digest,
     }
 
 
