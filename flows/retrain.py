@@ -16,6 +16,7 @@ from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
+from tasks.record_code import record_code
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 
@@ -24,6 +25,7 @@ from tasks.validate_data import validate_data
 def retrain(promote: bool = True) -> State | None:
     """Bring every stage up to date; then the new model takes the place of the one in production, or is refused."""
     record_data()
+    record_code()
     validate_data()
     preprocess()
     cache_features()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
+from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -39,7 +40,8 @@ def reproduce(root: Path, target: str, function: Callable[[], None] | None = Non
     token = _function.set(run if function else None)
     try:
         with open_repo(root) as repo:
-            changed = repo.reproduce(target, single_item=True)
+            force = target == RECORDER and has_other_libraries(root)
+            changed = repo.reproduce(target, single_item=True, force=force)
     except Exception as error:
         raise_cause(error)
     finally:
@@ -160,19 +162,34 @@ def _run_function(stage: Any, dry: bool = False, run_env: dict[str, str] | None 
 
 @contextmanager
 def _inputs_unchanged(stage: Any) -> Iterator[None]:
-    """Raise InputsChanged if a dependency differs afterwards: no lock entry could describe what was made."""
-    stale = [str(dep) for dep in stage.deps if _is_loaded_in_another_version(Path(dep.fs_path))]
-    if stale:
-        raise InputsChanged(
-            f"{', '.join(stale)} changed after this run was started, and the old code is loaded. Start it again."
-        )
+    """Raise InputsChanged if a dependency, the code or a library is not, or is no longer, what dvc.lock would say."""
+    root, name = Path(stage.repo.root_dir), stage.addressing
+    is_recorded = any(Path(dep.fs_path) == root / RECORD for dep in stage.deps)
+    if is_recorded:
+        _check_code(root, name)
     before = {str(dep): dep.get_hash() for dep in stage.deps}
     yield
     changed = [str(dep) for dep in stage.deps if not dep.exists or dep.get_hash() != before[str(dep)]]
+    if is_recorded:
+        changed += changed_since_recorded(name, root)
     if changed:
         raise InputsChanged(
-            f"{', '.join(changed)} changed while {stage.addressing} ran, so its result belongs to neither version. "
+            f"{', '.join(changed)} changed while {name} ran, so its result belongs to neither version. "
             f"Nothing was recorded. Run again."
+        )
+
+
+def _check_code(root: Path, stage: str) -> None:
+    """Raise InputsChanged unless this process runs the code and the libraries that are recorded for a stage."""
+    if changed := changed_since_start(stage):
+        raise InputsChanged(
+            f"{', '.join(changed)} changed after this run was started, and the old version may be loaded. Start it "
+            f"again."
+        )
+    if changed := changed_since_recorded(stage, root):
+        raise InputsChanged(
+            f"{RECORD} is older than what {stage} runs: {', '.join(changed)} changed since. Run "
+            f"`dvc repro --force --single-item {RECORDER}`, and then this again."
         )
 
 
@@ -181,18 +198,3 @@ def inputs_unchanged_for_command(root: Path, name: str) -> Iterator[None]:
     """The same for a stage that `dvc repro` started: plain DVC would record the inputs as they were before."""
     with open_repo(root) as repo, _inputs_unchanged(repo.stage.load_one(name=name)):
         yield
-
-
-def _read_sources() -> dict[Path, bytes]:
-    """The project's code as it is when this process starts; a flow imports every stage then."""
-    root = Path(__file__).resolve().parents[1]
-    files = [file for folder in ("regraft", "tasks") for file in (root / folder).rglob("*.py")]
-    return {file: file.read_bytes() for file in files}
-
-
-_sources = _read_sources()
-
-
-def _is_loaded_in_another_version(path: Path) -> bool:
-    path = path.resolve()
-    return path in _sources and (not path.exists() or path.read_bytes() != _sources[path])

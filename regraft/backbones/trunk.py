@@ -4,7 +4,6 @@ The graph `backbone.onnx` has two outputs, the activations at the cut and the po
 both parts of the store. The exported model is composed of pieces of this very graph.
 """
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
 from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
+from regraft.provenance import provenance_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,26 +99,18 @@ def _stored(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
 
 def _quantised_key(exact: Path) -> str:
     """What decides the bytes of the int8 graph."""
-    facts = {
-        "graph": sha256_of(exact),
-        "source": sha256_of(Path(__file__).parents[1] / "onnx_graphs" / "int8.py"),
-        "versions": [importlib.metadata.version(package) for package in ("onnxruntime", "onnx", "numpy")],
-    }
-    return fingerprint(facts)[:16]
+    return fingerprint([sha256_of(exact), provenance_of("regraft.onnx_graphs.int8").digest])[:16]
 
 
 def _graph_key(backbone: Backbone) -> str:
     """What decides the bytes of the graph, short enough for a file's name."""
-    here = Path(__file__).parent
-    sources = [here.parent / "onnx_graphs" / "convert.py", *sorted(here.glob("*.py"))]
     facts = {
         "name": backbone.name,
         "weights": backbone.weights_digest,
         "preprocessing": backbone.preprocessing,
         "image_size": backbone.image_size,
         "cut": backbone.wanted_cut,
-        "sources": [sha256_of(source) for source in sources],
-        "versions": [importlib.metadata.version(package) for package in ("keras", "tf2onnx", "onnx")],
+        "provenance": provenance_of(__name__).digest,
     }
     return fingerprint(facts)[:16]
 

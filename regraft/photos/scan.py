@@ -17,23 +17,20 @@ import hashlib
 import os
 import time
 from dataclasses import asdict, dataclass, fields
-from importlib.metadata import version
 from pathlib import Path
 
-import PIL
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import features
 
 from regraft.errors import InvalidData, some
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
 from regraft.photos.decoder import DecodeLimits, ImageFacts, Inspectors
 from regraft.photos.images import Threads, looks_like_an_image
+from regraft.provenance import provenance_of
 
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
 # second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
 _SETTLED_NS = 2_000_000_000
-_DECODERS = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "libtiff", "webp", "avif")  # that Pillow may take from outside
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,12 +221,4 @@ def _write(cache: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
 
 
 def _seal(contents: bytes, max_pixels: int) -> str:
-    here = Path(__file__).parent
-    facts = {
-        "contents": hashlib.sha256(contents).hexdigest(),
-        "max_pixels": max_pixels,
-        "decoders": [PIL.__version__, *(features.version(name) for name in _DECODERS)],
-        "hash": [version("imagehash"), version("scipy")],
-        "sources": [sha256_of(here / name) for name in ("statistics.py", "images.py", "decoder.py", "scan.py")],
-    }
-    return fingerprint(facts)
+    return fingerprint([hashlib.sha256(contents).hexdigest(), max_pixels, provenance_of(__name__).digest])

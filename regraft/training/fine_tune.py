@@ -1,6 +1,5 @@
 """Fine-tuning: the top of the backbone, or all of it, is trained together with the head."""
 
-import importlib.metadata
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from math import ceil, log2
@@ -13,6 +12,7 @@ from regraft.backbones.catalogue import Backbone
 from regraft.config import FineTune
 from regraft.files import sha256_of
 from regraft.photos.views import Views
+from regraft.provenance import provenance_of
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
 from regraft.training.inputs import Images, TrainingImages
@@ -116,16 +116,13 @@ def facts_of(backbone: Backbone, views: Views, plan: Plan, *, files: list[Path])
         plan: settings and seed.
         files: that it starts from: head and data set.
     """
-    here = Path(__file__).parent
-    sources = ("fine_tune", "trainer", "training_loop", "layers", "inputs", "fused_batchnorm", "class_weights")
     return {
         "backbone": [backbone.name, backbone.weights_digest, backbone.image_size, backbone.cut],
         "views": asdict(views),
         "settings": [plan.settings.model_dump(), plan.class_weight],
         "files": [sha256_of(file) for file in files],
         "seed": plan.seed,
-        "sources": [sha256_of(here / f"{name}.py") for name in sources],
-        "versions": [importlib.metadata.version(package) for package in ("keras", "numpy", "pillow")],
+        "provenance": provenance_of(__name__).digest,
     }
 
 

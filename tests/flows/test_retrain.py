@@ -84,7 +84,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     folder.mkdir()
     project = Project(folder, environment, patience=240)
     project.copy_source(["regraft", "tasks", "flows", "expectations"])
-    project.copy_source(["params.yaml", "dvc.yaml", "pyproject.toml", ".gitignore"])
+    project.copy_source(["params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore"])
     project.succeed("git", "init", "--quiet")
     project.succeed("dvc", "init", "--quiet")
     _add_digits(project, keep=PER_CLASS)
@@ -106,7 +106,11 @@ def test_the_first_run_succeeds(trained: Event) -> None:
 
 
 def test_in_the_first_run_every_stage_runs(trained: Event) -> None:
-    expected = {"record_data": "Recorded", **dict.fromkeys(STAGES, "Ran"), "promote_model": "Promoted"}
+    expected = {
+        "record_data": "Recorded",
+        **dict.fromkeys(["record_code", *STAGES], "Ran"),
+        "promote_model": "Promoted",
+    }
     assert trained.flow_run.task_states == expected
 
 
@@ -164,7 +168,7 @@ def repeated(project: Project, server: Server, asked_dvc: Dvc) -> Event:
 
 
 def test_a_run_with_nothing_to_do_says_so_of_every_task(repeated: Event) -> None:
-    expected = dict.fromkeys(["record_data", *STAGES], "Up to date")
+    expected = dict.fromkeys(["record_data", "record_code", *STAGES], "Up to date")
     assert repeated.flow_run.task_states == expected | {"promote_model": "Already in production"}
 
 

@@ -105,9 +105,9 @@ def test_dvc_runs_a_stage_through_the_function_that_the_seam_replaces(new_toy: T
         "import dvc.stage.run; from dvc.repo import Repo\n"
         "def replaced(stage, dry=False, run_env=None): raise SystemExit(f'replaced {stage.addressing}')\n"
         "dvc.stage.run.cmd_run = replaced\n"
-        "Repo().reproduce('first', single_item=True)\n"
+        "Repo().reproduce('record_code', single_item=True)\n"
     )
-    assert "replaced first" in new_toy.run("python", "-c", script).output
+    assert "replaced record_code" in new_toy.run("python", "-c", script).output
 
 
 @one_kind
@@ -118,6 +118,7 @@ def test_the_flow_calls_the_function_in_its_own_process_and_not_the_command(new_
 
 @one_kind
 def test_without_a_function_the_seam_leaves_dvc_to_run_the_command(new_toy: Toy) -> None:
+    new_toy.succeed("dvc", "repro", "record_code")
     script = "from tasks.dvc_seam import *; from tasks.stage import *; reproduce(enter_project(), 'first')"
     new_toy.succeed("python", "-c", script)
     assert new_toy.runs == ["first"]

@@ -1,8 +1,8 @@
 """A toy project for the tests of the seam: three stages that take no time, the real seam, the real dvc.
 
-    data/raw  ->  first  ->  second  ->  third
+    record_code,  data/raw  ->  first  ->  second  ->  third
 
-The third stage reads data/raw too, and each has its own section of params.yaml.
+The third stage reads data/raw too, and each has its own section of params.yaml. The code of `second` uses NumPy.
 Tests give orders to a stage by files in orders/, which DVC does not know: wait, fail, or edit a file while it runs.
 """
 
@@ -24,26 +24,33 @@ KINDS = {
     "git": [["git", "init", "--quiet"], ["dvc", "init", "--quiet"]],
     "no-git": [["dvc", "init", "--quiet", "--no-scm"]],
 }
-_COPIED = ["params.yaml", "pyproject.toml", "regraft", "tasks/__init__.py", "tasks/promote.py"]
-_COPIED += ["tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/startup.py", "tasks/up_to_date.py"]
+_COPIED = ["params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft"]
+_COPIED += [f"tasks/{name}.py" for name in ("__init__", "promote", "record_code", "startup", "up_to_date")]
+_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_seam", "code_record", "progress")]
 _COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
 
 _DVC_YAML = """\
 stages:
+  record_code:
+    cmd: python -m tasks.record_code
+    deps: [regraft, tasks, requirements.lock]
+    outs:
+      - build/provenance.json:
+          persist: true
   first:
     cmd: python -m tasks.first
-    deps: [data/raw, tasks/first.py]
-    params: [validate_data]
+    deps: [data/raw]
+    params: [validate_data, build/provenance.json: [first]]
     outs: [build/first.txt]
   second:
     cmd: python -m tasks.second
-    deps: [build/first.txt, tasks/second.py]
-    params: [preprocess]
+    deps: [build/first.txt]
+    params: [preprocess, build/provenance.json: [second]]
     outs: [build/second.txt]
   third:
     cmd: python -m tasks.third
-    deps: [data/raw, build/second.txt, tasks/third.py]
-    params: [evaluate]
+    deps: [data/raw, build/second.txt]
+    params: [evaluate, build/provenance.json: [third]]
     outs: [build/third.txt]
 """
 
@@ -67,6 +74,10 @@ def {name}(params: Params, progress: Progress) -> None:
     Path("build/{name}.txt").write_text("\\n".join(result) + "\\n")
 
 
+def unused():
+    {imports}
+
+
 VERSION = "version 1"
 
 if __name__ == "__main__":
@@ -78,6 +89,8 @@ _READS = {
     "second": 'Path("build/first.txt").read_text().split("\\n")',
     "third": '[file.read_text() for file in [Path("build/second.txt"), *sorted(params.paths.raw.iterdir())]]',
 }
+
+_IMPORTS = {"first": "import regraft.files", "second": "import numpy", "third": "import regraft.errors"}
 
 _ORDERS = '''\
 """What a test makes a toy stage do."""
@@ -111,6 +124,7 @@ import json
 
 from regraft.config import load_params
 from tasks.first import first
+from tasks.record_code import record_code
 from tasks.second import second
 from tasks.stage import enter_project, readable_errors
 from tasks.dvc_seam import reproduce
@@ -120,9 +134,10 @@ from tasks.third import third
 outcomes = {}
 with readable_errors("in_process"):
     root = enter_project()
-    for stage in (first, second, third):
+    for stage in (record_code, first, second, third):
         function = lambda: stage._run(load_params(root / "params.yaml"), terminal_progress)
         outcomes[stage.name] = reproduce(root, stage.name, function)
+print(outcomes.pop("record_code"))
 print(json.dumps(outcomes))
 '''
 
@@ -135,6 +150,7 @@ import tasks.stage
 from flows.promote import leave_with, record_data
 from flows.server import connected
 from tasks.first import first
+from tasks.record_code import record_code
 from tasks.second import second
 from tasks.stage import readable_errors
 from tasks.third import third
@@ -146,6 +162,7 @@ tasks.stage._LOCK_RETRY_SECONDS = 0.5
 def chain():
     print("flow run", runtime.flow_run.id)
     record_data()
+    record_code()
     first()
     second()
     third()
@@ -215,7 +232,9 @@ def build_toy(root: Path, environment: dict[str, str]) -> Toy:
     toy.write("in_process.py", _IN_PROCESS)
     toy.write("flows/chain.py", _CHAIN)
     for name in STAGES:
-        toy.write(f"tasks/{name}.py", _STAGE.format(name=name, reads=_READS[name], param=PARAMS[name]))
+        toy.write(
+            f"tasks/{name}.py", _STAGE.format(name=name, reads=_READS[name], imports=_IMPORTS[name], param=PARAMS[name])
+        )
     for fruit in ("apple", "banana", "cherry"):
         toy.write(f"data/raw/{fruit}.txt", f"one {fruit}")
     return toy

@@ -1,0 +1,76 @@
+"""The record of code: which sources and libraries decide what each stage writes, in build/provenance.json.
+
+Every stage of dvc.yaml has its entry of that file among its params, so DVC reruns exactly the stages whose code or
+libraries changed. `tasks/record_code.py` writes the file; whenever a stage runs, the seam compares it with what runs.
+"""
+
+import ast
+from dataclasses import asdict
+from pathlib import Path
+
+from regraft.files import read_json, write_json
+from regraft.provenance import Provenance, Snapshot, installed_versions, provenance_of, take_snapshot
+
+RECORDER = "record_code"
+RECORD = Path("build", "provenance.json")
+# The seam: it decides when a stage runs and no byte of an output passes through it, so editing it redoes no stage.
+SEAM = ("tasks", "tasks.code_record", "tasks.dvc_seam", "tasks.progress", "tasks.stage")
+NOTHING = Provenance({}, {})
+
+_at_start = take_snapshot()  # a flow imports every stage when it starts, and a stage may begin hours later
+
+
+def what_decides(stage: str, snapshot: Snapshot | None = None) -> Provenance:
+    """Return what decides the outputs of a stage, now or when a snapshot was taken."""
+    return provenance_of(f"tasks.{stage}", snapshot=snapshot, without=SEAM)
+
+
+def what_decides_each() -> dict[str, Provenance]:
+    """Return the same for every stage: modules in tasks/ with a function that is decorated with `@stage`."""
+    snapshot = take_snapshot()
+    modules = sorted(name for name, text in snapshot.modules.items() if name.startswith("tasks.") and _is_stage(text))
+    stages = [name.removeprefix("tasks.") for name in modules]
+    return {stage: what_decides(stage, snapshot) for stage in stages if stage != RECORDER}
+
+
+def read_record(root: Path) -> dict[str, Provenance]:
+    """Return what is recorded; nothing if the file is missing or damaged, since it is then written anew."""
+    try:
+        return {stage: Provenance(**facts) for stage, facts in read_json(root / RECORD).items()}
+    except (OSError, ValueError, AttributeError, TypeError):
+        return {}
+
+
+def write_record(root: Path, record: dict[str, Provenance]) -> None:
+    """Write what decides each stage."""
+    write_json(root / RECORD, {stage: asdict(decides) for stage, decides in record.items()})
+
+
+def has_other_libraries(root: Path) -> bool:
+    """Whether a recorded library has another version now. DVC cannot see that: pip changes no file of the project."""
+    installed = installed_versions()
+    recorded = [library for decides in read_record(root).values() for library in decides.libraries.items()]
+    return any(installed.get(name) != version for name, version in recorded)
+
+
+def changed_since_start(stage: str) -> list[str]:
+    """Return what has changed of what decides a stage since this process began, and loaded some of it."""
+    return differences(what_decides(stage, _at_start), what_decides(stage))
+
+
+def changed_since_recorded(stage: str, root: Path) -> list[str]:
+    """Return in what the code and libraries of a stage differ from those that are recorded."""
+    return differences(read_record(root).get(stage, NOTHING), what_decides(stage))
+
+
+def differences(before: Provenance, now: Provenance) -> list[str]:
+    """Return the names of modules that differ, and of libraries with both versions."""
+    modules = sorted(dict(before.code.items() ^ now.code.items()))
+    libraries = sorted(dict(before.libraries.items() ^ now.libraries.items()))
+    versions = [(name, before.libraries.get(name, "unused"), now.libraries.get(name, "unused")) for name in libraries]
+    return modules + [f"{name} {old} -> {new}" for name, old, new in versions]
+
+
+def _is_stage(text: bytes) -> bool:
+    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
+    return any(isinstance(mark, ast.Name) and mark.id == "stage" for node in functions for mark in node.decorator_list)
