@@ -1,7 +1,8 @@
 # Every verb says what it does: `make help`. A fresh machine needs Python 3.11-3.13, git and make, nothing else.
 
 VENV := .venv
-STAMP := $(VENV)/.regraft-setup
+# Named after the content of the two files, not after their times: switching branches and back rebuilds nothing.
+STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -11,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 
 setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP):
 	@test -n "$(PYTHON)" || { echo "Regraft needs Python 3.11, 3.12 or 3.13. None was found as python3, python3.13, python3.12 or python3.11."; exit 1; }
 	@echo "Setting up .venv from requirements.lock: about 750 MB to download, two to five minutes."
 	$(PYTHON) -m venv --clear $(VENV)

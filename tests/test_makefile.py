@@ -1,0 +1,41 @@
+"""`make setup` builds the environment when the content of the lock or of pyproject.toml changed, and only then."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def folder(tmp_path: Path, root: Path) -> Path:
+    """A project whose environment was set up."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(root / name, tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (touch,) = [line for line in setup(tmp_path).splitlines() if line.startswith("touch ")]
+    (tmp_path / touch.split()[1]).touch()
+    return tmp_path
+
+
+def setup(folder: Path) -> str:
+    """What `make setup` would do."""
+    command = ["make", "--no-print-directory", "--dry-run", "setup"]
+    return subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def test_an_environment_that_was_set_up_is_left_as_it_is(folder: Path) -> None:
+    assert "venv" not in setup(folder)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
+def test_a_file_with_another_time_rebuilds_nothing(folder: Path, name: str) -> None:
+    os.utime(folder / name, (2e9, 2e9))
+    assert "venv" not in setup(folder)
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "pyproject.toml"])
+def test_a_file_with_another_content_rebuilds_the_environment(folder: Path, name: str) -> None:
+    (folder / name).write_text((folder / name).read_text() + "# changed\n")
+    assert "-m venv --clear .venv" in setup(folder)
