@@ -39,10 +39,11 @@ ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ct
 test: setup  ## run all tests
 	python -m pytest
 
-check: setup  ## what CI checks: formatting, lint, types, tests
+check: setup  ## what CI checks: formatting, lint, types, imports, tests
 	ruff format --check .
 	ruff check .
 	pyright
+	lint-imports --no-cache
 	python -m pytest
 
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"

@@ -16,7 +16,6 @@ from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest, write_manifest
 from regraft.production.registry import Production
-from regraft.production.training_data import find_reference
 from regraft.reports.photo_pages import PAGES
 from regraft.reports.plots import class_balance_chart, image_statistics_chart
 from regraft.reports.validation_page import write_validation_page
@@ -43,7 +42,7 @@ def validate_data(params: Params, progress: Progress) -> None:
         manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict
     )
     write_manifest(paths.manifest, layout, manifest)
-    reference, compared_with = find_reference(Production(paths.production))
+    reference, compared_with = Production(paths.production).find_reference()
     report = validate(
         layout,
         manifest,

@@ -1,29 +1,43 @@
 """The contract of the project: code = dvc.yaml = flow = params.yaml."""
 
 import ast
+import importlib
 import inspect
 import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from regraft.provenance import LIBRARIES
+from tasks.code_record import RECORD, RECORDER, SEAM, what_decides, what_decides_each
+
 ROOT = Path(__file__).parents[1]
 DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
-STAGES = DVC_YAML["stages"]
-# It decides when a stage runs and no byte of an output passes through it, so editing it must not redo every stage.
-SEAM = {"tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/startup.py", "tasks/__init__.py"}
+STAGES: dict[str, dict[str, Any]] = DVC_YAML["stages"]
+RECORDED = [name for name in STAGES if name != RECORDER]
 # Read by nothing that makes results: paths are deps and outs themselves, and the machine changes speed only.
 NOT_RESULTS = {"paths", "machine"}
+# Libraries that a stage imports and whose version decides no byte of what it writes.
+NO_BYTES = {
+    "pydantic": "checks params.yaml and changes no value",
+    "ruamel": "reads YAML, whose meaning is fixed",
+    "lazy_loader": "finds the module behind a name of a room",
+    "fsspec": "copies files",
+    "xxhash": "computes checksums, which are fixed by their definition",
+    "threadpoolctl": "sets the number of threads, as the code says",
+}
 
 
 def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def _imported(path: Path) -> set[Path]:
-    """The project's modules that a file imports anywhere, except for type checkers only."""
+def _imported(path: Path) -> set[str]:
+    """The names that a file imports anywhere, except for type checkers only: modules, and what is taken from them."""
     tree = _tree(path)
     ignored = {
         id(inner)
@@ -32,7 +46,7 @@ def _imported(path: Path) -> set[Path]:
         for statement in node.body
         for inner in ast.walk(statement)
     }
-    names = set()
+    names = set(re.findall(r"""import_module\("([a-z_]+)"\)""", path.read_text(encoding="utf-8")))
     for node in ast.walk(tree):
         if id(node) in ignored:
             continue
@@ -40,25 +54,45 @@ def _imported(path: Path) -> set[Path]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    files = set()
-    for name in names:
-        parts = name.split(".")
-        # Importing a.b.c runs a/__init__.py and a/b/__init__.py too.
-        candidates = [ROOT.joinpath(*parts).with_suffix(".py")]
-        candidates += [ROOT.joinpath(*parts[: end + 1], "__init__.py") for end in range(len(parts))]
-        files |= {candidate for candidate in candidates if candidate.is_file()}
-    return files
+    return names
 
 
-def _closure(path: Path) -> set[str]:
-    """Every module of the project that runs when a stage does, as in the deps of dvc.yaml."""
-    found, waiting = {path}, [path]
+def _files(name: str) -> set[Path]:
+    """The files of the project that run when a name is imported: a.b.c runs a/__init__.py and a/b/__init__.py too."""
+    parts = name.split(".")
+    candidates = [ROOT.joinpath(*parts).with_suffix(".py")]
+    candidates += [ROOT.joinpath(*parts[: end + 1], "__init__.py") for end in range(len(parts))]
+    room = ROOT.joinpath(*parts[:-1])
+    if (room / "__init__.pyi").exists() and not (room / parts[-1]).with_suffix(".py").exists():
+        # Through the door of a room: Python itself says where the name comes from.
+        behind = getattr(importlib.import_module(".".join(parts[:-1])), parts[-1])
+        candidates.append(ROOT.joinpath(*behind.__module__.split(".")).with_suffix(".py"))
+    return {candidate for candidate in candidates if candidate.is_file()}
+
+
+def _module(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def _closure(stage: str) -> dict[str, Path]:
+    """Every module of the project that runs when a stage does, except for the seam and the provenance itself."""
+    start = ROOT / "tasks" / f"{stage}.py"
+    found, waiting = {_module(start): start}, [start]
     while waiting:
-        for file in _imported(waiting.pop()) - found:
-            if file.relative_to(ROOT).as_posix() not in SEAM:
-                found.add(file)
+        for file in {file for name in _imported(waiting.pop()) for file in _files(name)}:
+            if _module(file) not in {*found, *SEAM, "regraft.provenance"}:
+                found[_module(file)] = file
                 waiting.append(file)
-    return {file.relative_to(ROOT).as_posix() for file in found}
+    return found
+
+
+def _third_party(stage: str) -> set[str]:
+    names = {name.split(".")[0] for path in _closure(stage).values() for name in _imported(path)}
+    return names - {"regraft", "tasks"} - set(sys.stdlib_module_names)
+
+
+def _outputs(stage: dict[str, Any]) -> list[str]:
+    return [next(iter(out)) if isinstance(out, dict) else out for out in [*stage["outs"], *stage.get("metrics", [])]]
 
 
 def _calls(function: ast.FunctionDef) -> list[str]:
@@ -73,17 +107,53 @@ def _params_used(path: Path) -> set[str]:
     return set(re.findall(r"\bparams\.((?:[a-z_]+)(?:\.[a-z_]+)?)", path.read_text(encoding="utf-8")))
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_the_deps_of_a_stage_are_exactly_the_modules_it_imports(stage):
-    code = {dep for dep in STAGES[stage]["deps"] if dep.endswith(".py")}
-    assert code == _closure(ROOT / "tasks" / f"{stage}.py")
+@pytest.mark.parametrize("stage", RECORDED)
+def test_what_decides_a_stage_are_exactly_the_modules_it_imports(stage):
+    assert set(what_decides(stage).code) == set(_closure(stage))
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", RECORDED)
+def test_what_decides_a_stage_are_exactly_the_libraries_it_imports_except_those_that_decide_no_byte(stage):
+    imported = _third_party(stage)
+    assert imported <= {*LIBRARIES, *NO_BYTES}
+    assert set(what_decides(stage).libraries) == {library for name in imported for library in LIBRARIES.get(name, ())}
+
+
+def test_no_library_is_listed_that_no_stage_imports():
+    assert {*LIBRARIES, *NO_BYTES} == set().union(*map(_third_party, RECORDED))
+
+
+@pytest.mark.parametrize("stage", RECORDED)
+def test_a_stage_depends_on_its_own_entry_of_the_record_and_otherwise_on_data_alone(stage):
+    assert {RECORD.as_posix(): [stage]} in STAGES[stage]["params"]
+    assert [dep for dep in STAGES[stage]["deps"] if not dep.startswith("${paths.")] == []
+
+
+def test_the_record_has_an_entry_for_every_other_stage_and_is_made_first():
+    assert next(iter(STAGES)) == RECORDER
+    assert sorted(what_decides_each()) == sorted(RECORDED)
+
+
+def test_the_record_depends_on_all_code_and_on_the_versions_that_setup_installs():
+    assert STAGES[RECORDER]["deps"] == ["regraft", "tasks", "requirements.lock"]
+    assert "__pycache__" in (ROOT / ".dvcignore").read_text().split()  # or every import would change the code
+
+
+def test_the_record_is_never_restored_from_the_run_cache():
+    assert STAGES[RECORDER]["outs"] == [{RECORD.as_posix(): {"persist": True}}]
+
+
+def test_dvc_yaml_is_read_in_two_minutes():
+    lines = (ROOT / "dvc.yaml").read_text().splitlines()
+    assert (len(lines) <= 200, max(map(len, lines)) <= 120) == (True, True)
+
+
+@pytest.mark.parametrize("stage", RECORDED)
 def test_the_params_of_a_stage_are_exactly_the_sections_it_uses(stage):
     used = {name for name in _params_used(ROOT / "tasks" / f"{stage}.py") if name.split(".")[0] not in NOT_RESULTS}
     # A stage that takes a single key declares that key alone, so that it is not redone when another one changes.
-    assert set(STAGES[stage]["params"]) == {name for name in used if name.split(".")[0] not in used - {name}}
+    expected = {name for name in used if name.split(".")[0] not in used - {name}}
+    assert {name for name in STAGES[stage]["params"] if isinstance(name, str)} == expected
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -112,8 +182,9 @@ def test_every_stage_module_is_a_stage_of_dvc_yaml():
 
 
 def test_every_output_is_made_by_one_stage_and_stands_in_params_or_below_the_reports():
-    outputs = [out for stage in STAGES.values() for out in [*stage["outs"], *stage.get("metrics", [])]]
+    outputs = [out for stage in STAGES.values() for out in _outputs(stage)]
     assert len(outputs) == len(set(outputs))
+    outputs.remove(RECORD.as_posix())  # DVC's alone: no person looks for it
     assert all(re.fullmatch(r"\$\{paths\.[a-z]+\}(/[a-z_]+\.[a-z]+)?", out) for out in outputs)
 
 
@@ -121,7 +192,7 @@ def test_plots_and_artifacts_name_files_that_stages_write():
     def resolved(name: str) -> str:
         return re.sub(r"\$\{paths\.([a-z]+)\}", lambda match: PARAMS["paths"][match[1]], name)
 
-    written = {resolved(out) for stage in STAGES.values() for out in [*stage["outs"], *stage.get("metrics", [])]}
+    written = {resolved(out) for stage in STAGES.values() for out in _outputs(stage)}
     plotted = {next(iter(plot)) if isinstance(plot, dict) else plot for plot in DVC_YAML["plots"]}
     assert plotted <= written
     assert {artifact["path"] for artifact in DVC_YAML["artifacts"].values()} <= written
@@ -141,14 +212,21 @@ def test_every_setting_has_a_comment():
 def test_imports_run_one_way(layer, forbidden):
     offenders = []
     for path in (ROOT / layer).rglob("*.py"):
-        if path.relative_to(ROOT).as_posix() in SEAM:
-            continue  # the seam: the modules that know prefect and dvc
+        if _module(path) in SEAM or path == ROOT / "regraft" / "store" / "__main__.py":
+            continue  # the seam: the modules that know prefect and dvc; and a command line, which is above the tasks
         text = path.read_text(encoding="utf-8")
         banned = forbidden | ({"prefect", "dvc"} if layer == "tasks" else set())
         offenders += [
             f"{path.name}: {name}" for name in banned if re.search(rf"^\s*(from|import) {name}\b", text, re.M)
         ]
     assert offenders == []
+
+
+def test_imports_between_rooms_run_one_way_and_never_in_a_circle(capsys):
+    from importlinter.cli import lint_imports
+
+    status = lint_imports(str(ROOT / "pyproject.toml"), no_cache=True)
+    assert status == 0, capsys.readouterr().out
 
 
 def test_the_seam_replaces_the_function_that_dvc_runs_a_stage_with():

@@ -20,7 +20,6 @@ from regraft.features.neighbours import Embeddings, embed, find_leaks, outlier_d
 from regraft.features.table import Features
 from regraft.files import replacing
 from regraft.photos.dataset import Dataset
-from regraft.production.training_data import Reference
 
 _LABEL_COLUMNS = ["path", "label", "suggested", "score", "likely"]
 _NAMED = 50  # offenders that a check names; their number is always whole
@@ -93,25 +92,6 @@ def check(
         "drift": {name: round(value, _DIGITS) for name, value in asdict(drift).items()} if drift else None,
     }
     return report, labels
-
-
-def compared_features(
-    reference: Reference | None, features: Features, compared_with: str
-) -> tuple[InProduction | None, str]:
-    """Return the features of the model in production and of what is new since, and a sentence about it.
-
-    Args:
-        reference: what the model in production was trained on; None if that is not known.
-        features: of the data set.
-        compared_with: the sentence of `find_reference`.
-    """
-    if reference is None:
-        return None, compared_with
-    if reference.namespace != features.namespace:
-        return None, "The model in production has another backbone, so its features cannot be compared with these."
-    known = set(reference.rows.digest)
-    is_new = [view == 0 and digest not in known for view, digest in zip(features.views, features.digests, strict=True)]
-    return (reference.features, features.read(np.flatnonzero(is_new))), compared_with
 
 
 def write_label_errors(path: Path, labels: pd.DataFrame) -> None:

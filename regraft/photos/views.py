@@ -18,7 +18,6 @@ from PIL import Image, ImageEnhance
 from regraft.config import Preprocess
 from regraft.files import fingerprint
 from regraft.photos.preparation import Preparation
-from regraft.store.shards import Key, key_of
 
 # What the fingerprint of a view cannot see by itself: raise it when the same photo would come out as other pixels.
 # tests/regraft/test_views.py holds the pixels of one view and fails if they change.
@@ -58,13 +57,13 @@ class Views:
         """Return the numbers of the views that an image of this split has; only training images are augmented."""
         return range(self.count + 1 if split == "train" else 1)
 
-    def key(self, digest: str, view: int) -> Key:
-        """Return the key of a view in the store: it stands for the file's bytes and for how the view is drawn."""
+    def key(self, digest: str, view: int) -> bytes:
+        """Return the key of a view in the store, 34 bytes; they stand for the file's bytes and how it is drawn."""
         how = self.augmentation if view else self.preparation
         drawing = _drawing_of(how, self.preparation.image_size, self.shorter_side)
-        return key_of(hashlib.sha256(bytes.fromhex(digest) + drawing).hexdigest(), view)
+        return hashlib.sha256(bytes.fromhex(digest) + drawing).digest() + view.to_bytes(2, "big")
 
-    def keys(self, digest: str, views: Iterable[int]) -> list[Key]:
+    def keys(self, digest: str, views: Iterable[int]) -> list[bytes]:
         """Return the keys of several views of one image."""
         return [self.key(digest, view) for view in views]
 

@@ -17,9 +17,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from regraft.errors import RegraftError
+from regraft.errors import InvalidData, RegraftError
 from regraft.files import replacing, sha256_of, write_text
-from regraft.production.training_data import Reference, write_reference
+from regraft.production.training_data import Reference, read_reference, write_reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,26 @@ class Production:
         """The file that says what the model in production was trained on; None if that was not kept."""
         path = self._data_of(self.digest)
         return path if path.exists() else None
+
+    def find_reference(self) -> tuple[Reference | None, str]:
+        """Return what the model in production was trained on, if that is known, and a sentence that says which it is.
+
+        A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
+        """
+        digest, path = self.digest, self.reference
+        if digest is None:
+            return None, "No model is in production yet, so there is nothing to compare the photos with."
+        promoted = [change.at[:10] for change in self.history() if change.sha256 == digest]
+        model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"
+        if path is None:
+            return None, (
+                f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
+            )
+        try:
+            reference = read_reference(path)
+        except InvalidData as error:
+            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
+        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
 
     def history(self) -> list[Change]:
         """Return the changes, oldest first; half a last line, left by a kill, does not count."""

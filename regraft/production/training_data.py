@@ -19,7 +19,6 @@ from regraft.files import replacing
 
 if TYPE_CHECKING:
     from regraft.features.table import Features
-    from regraft.production.registry import Production
 
 COLUMNS = ("digest", "label", "split", "width", "height", "brightness", "contrast", "sharpness", "entropy")
 _SAMPLE = 2000  # photos whose features are kept; at 1,280 numbers each that is 10 MB
@@ -86,20 +85,20 @@ def read_reference(path: Path) -> Reference:
         ) from None
 
 
-def find_reference(production: "Production") -> tuple[Reference | None, str]:
-    """Return what the model in production was trained on, if that is known, and a sentence that says which model it is.
+def compared_features(
+    reference: Reference | None, features: "Features", compared_with: str
+) -> tuple[tuple[np.ndarray, np.ndarray] | None, str]:
+    """Return the features of the model in production and of what is new since, and a sentence about it.
 
-    A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
+    Args:
+        reference: what the model in production was trained on; None if that is not known.
+        features: of the data set.
+        compared_with: the sentence of `Production.find_reference`.
     """
-    digest, path = production.digest, production.reference
-    if digest is None:
-        return None, "No model is in production yet, so there is nothing to compare the photos with."
-    promoted = [change.at[:10] for change in production.history() if change.sha256 == digest]
-    model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"
-    if path is None:
-        return None, f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
-    try:
-        reference = read_reference(path)
-    except InvalidData as error:
-        return None, f"Warning: the photos are not compared with those of {model}, because {error}"
-    return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+    if reference is None:
+        return None, compared_with
+    if reference.namespace != features.namespace:
+        return None, "The model in production has another backbone, so its features cannot be compared with these."
+    known = set(reference.rows.digest)
+    is_new = [view == 0 and digest not in known for view, digest in zip(features.views, features.digests, strict=True)]
+    return (reference.features, features.read(np.flatnonzero(is_new))), compared_with

@@ -6,9 +6,9 @@ import pytest
 
 from regraft.config import CheckFeatures, load_params
 from regraft.errors import InvalidData
-from regraft.features.checks import check, compared_features, write_label_errors
+from regraft.features.checks import check, write_label_errors
 from regraft.photos.dataset import Dataset
-from regraft.production.training_data import Reference
+from regraft.production.training_data import Reference, compared_features
 from tests.support.points import clouds, splits_of, write_points
 
 

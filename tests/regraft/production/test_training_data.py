@@ -10,7 +10,7 @@ from regraft.files import sha256_of
 from regraft.photos.manifest import COLUMNS
 from regraft.production import training_data as module
 from regraft.production.registry import Production
-from regraft.production.training_data import Reference, build_reference, find_reference, read_reference, write_reference
+from regraft.production.training_data import Reference, build_reference, read_reference, write_reference
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def production(tmp_path: Path) -> Production:
 
 def test_it_is_said_with_which_model_the_photos_are_compared(production, model, reference):
     production.promote(model, "better", keep=1, reference=reference)
-    found, words = find_reference(production)
+    found, words = production.find_reference()
     assert found is not None
     assert found.rows.equals(reference.rows)
     day = production.history()[-1].at[:10]
@@ -115,7 +115,7 @@ def test_it_is_said_with_which_model_the_photos_are_compared(production, model, 
 
 
 def test_before_the_first_promotion_it_is_said_that_there_is_none(production):
-    assert find_reference(production) == (
+    assert production.find_reference() == (
         None,
         "No model is in production yet, so there is nothing to compare the photos with.",
     )
@@ -123,7 +123,7 @@ def test_before_the_first_promotion_it_is_said_that_there_is_none(production):
 
 def test_of_a_model_that_was_promoted_without_its_data_that_is_said(production, model):
     production.promote(model, "better", keep=1)
-    found, words = find_reference(production)
+    found, words = production.find_reference()
     assert found is None
     assert "it is not known what it was trained on, so the photos are not compared with anything" in words
 
@@ -131,13 +131,13 @@ def test_of_a_model_that_was_promoted_without_its_data_that_is_said(production, 
 def test_a_model_that_was_put_there_by_hand_is_named_without_a_date(production, model):
     production.folder.mkdir()
     production.model.write_bytes(model.read_bytes())
-    assert f"Of the model in production ({sha256_of(model)[:12]}) it is not known" in find_reference(production)[1]
+    assert f"Of the model in production ({sha256_of(model)[:12]}) it is not known" in production.find_reference()[1]
 
 
 def test_a_damaged_reference_is_a_warning(production, model, reference):
     production.promote(model, "better", keep=1, reference=reference)
     production.reference.write_bytes(b"damaged")
-    found, words = find_reference(production)
+    found, words = production.find_reference()
     assert found is None
     assert words.startswith("Warning: the photos are not compared with those of the model in production (")
     assert "is damaged" in words

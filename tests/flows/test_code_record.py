@@ -1,0 +1,165 @@
+"""Code and libraries as inputs of stages: what changed of them reruns what it decides, and no result is recorded under
+code that did not make it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
+
+pytestmark = pytest.mark.flow
+each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])
+one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # none of this has to do with git
+SECOND_ALONE = ["dvc", "repro", "--force", "--single-item", "second"]
+UP_TO_DATE = "Data and pipelines are up to date."
+
+CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
+    "a comment": (lambda toy: toy.write("tasks/second.py", toy.read("tasks/second.py") + "\n# a comment\n"), []),
+    "a module that no stage imports": (lambda toy: toy.write("regraft/new.py", "new = 1\n"), []),
+    "the seam": (lambda toy: toy.write("tasks/stage.py", toy.read("tasks/stage.py") + "\nnew = 1\n"), []),
+    "a module that all import": (
+        lambda toy: toy.write("regraft/config.py", toy.read("regraft/config.py") + "\nnew = 1\n"),
+        STAGES,
+    ),
+    "a new import": (
+        lambda toy: toy.write("tasks/third.py", "import regraft.demo_data\n" + toy.read("tasks/third.py")),
+        ["third"],
+    ),
+}
+
+
+@pytest.fixture
+def another_numpy(tmp_path: Path) -> dict[str, str]:
+    """Variables of a command that finds another version of NumPy installed, as after pip; `second` imports it."""
+    folder = tmp_path / "site" / "numpy-9.9.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 9.9\n")
+    return {"PYTHONPATH": str(folder.parent)}
+
+
+@one_kind
+@each_runner
+@pytest.mark.parametrize("change", CHANGES)
+def test_exactly_the_stages_that_a_change_of_code_decides_run(finished_toy: Toy, runner: str, change: str) -> None:
+    make_change, affected = CHANGES[change]
+    make_change(finished_toy)
+    ran = finished_toy.bring_up_to_date(runner)
+    assert (ran.status, finished_toy.runs) == (0, affected), ran.output
+    assert finished_toy.succeed("dvc", "status").output.strip() == UP_TO_DATE
+
+
+@one_kind
+def test_dvc_params_diff_names_the_module_that_changed(finished_toy: Toy) -> None:
+    finished_toy.succeed("git", "add", ".")
+    finished_toy.succeed("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")
+    finished_toy.write("tasks/second.py", finished_toy.edited_module("second"))
+    said = finished_toy.succeed("dvc", "repro", "record_code").output
+    assert "record_code: tasks.second changed: second runs again" in said
+    difference = finished_toy.succeed("dvc", "params", "diff").output
+    assert "second.code.tasks.second" in difference
+    assert "third" not in difference
+
+
+@one_kind
+def test_a_new_lock_file_and_what_it_installs_reruns_what_the_library_decides_under_dvc(
+    finished_toy: Toy, another_numpy: dict[str, str]
+) -> None:
+    finished_toy.write("requirements.lock", finished_toy.read("requirements.lock") + "# as after an upgrade\n")
+    assert "requirements.lock" in finished_toy.succeed("dvc", "status").output
+    run = finished_toy.succeed(*COMMANDS[DVC], **another_numpy)
+    assert "-> 9.9 changed: second runs again" in run.output
+    assert finished_toy.runs == ["second"]  # and its output is the same, so the third has nothing to do
+
+
+@one_kind
+def test_a_library_that_was_installed_by_hand_reruns_what_it_decides_in_the_flow(
+    finished_toy: Toy, another_numpy: dict[str, str]
+) -> None:
+    run = finished_toy.succeed(*COMMANDS[FLOW], **another_numpy)
+    assert run.outcomes == {"first": "Up to date", "second": "Ran", "third": "Up to date"}
+    assert finished_toy.succeed("dvc", "status").output.strip() == UP_TO_DATE
+
+
+@one_kind
+def test_the_flow_has_nothing_to_do_after_it_saw_a_library_that_was_installed_by_hand(
+    finished_toy: Toy, another_numpy: dict[str, str]
+) -> None:
+    finished_toy.succeed(*COMMANDS[FLOW], **another_numpy)
+    run = finished_toy.succeed(*COMMANDS[FLOW], **another_numpy)
+    assert (run.stdout.splitlines()[-2], set(run.outcomes.values())) == ("Up to date", {"Up to date"})
+
+
+@one_kind
+def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_decides_under_dvc(
+    finished_toy: Toy, another_numpy: dict[str, str]
+) -> None:
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    lock = finished_toy.read("dvc.lock")
+    run = finished_toy.run(*COMMANDS[DVC], **another_numpy)
+    assert "second stopped: build/provenance.json is older than what second runs: numpy" in run.output
+    assert "-> 9.9 changed since. Run `dvc repro --force --single-item record_code`" in run.output
+    assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
+
+
+@one_kind
+def test_what_that_message_says_to_do_helps(finished_toy: Toy, another_numpy: dict[str, str]) -> None:
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    finished_toy.run(*COMMANDS[DVC], **another_numpy)
+    finished_toy.succeed("dvc", "repro", "--force", "--single-item", "record_code", **another_numpy)
+    finished_toy.succeed(*COMMANDS[DVC], **another_numpy)
+    assert finished_toy.runs == ["second", "third"]
+
+
+@one_kind
+def test_a_single_stage_with_a_stale_record_of_its_code_stops(finished_toy: Toy) -> None:
+    finished_toy.write("tasks/second.py", finished_toy.edited_module("second"))
+    lock = finished_toy.read("dvc.lock")
+    run = finished_toy.run(*SECOND_ALONE)
+    assert "second stopped: build/provenance.json is older than what second runs: tasks.second changed" in run.output
+    assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
+
+
+@one_kind
+def test_a_record_that_was_edited_by_hand_is_believed_by_nobody(finished_toy: Toy) -> None:
+    record = finished_toy.read("build/provenance.json")
+    finished_toy.write("build/provenance.json", record.replace('"numpy": "', '"numpy": "0.'))
+    run = finished_toy.run(*SECOND_ALONE)
+    assert "second stopped: build/provenance.json is older than what second runs: numpy" in run.output
+    finished_toy.succeed(*COMMANDS[DVC])
+    assert (finished_toy.read("build/provenance.json"), finished_toy.runs) == (record, [])
+
+
+@one_kind
+@each_runner
+def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_toy: Toy, runner: str) -> None:
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    text = finished_toy.read("tasks/second.py") + "\n# a comment\n"
+    finished_toy.order("second", "edit", ["tasks/second.py", text])
+    run = finished_toy.bring_up_to_date(runner)
+    assert (run.status, finished_toy.runs) == (0, ["second", "third"]), run.output
+
+
+@one_kind
+@each_runner
+def test_a_library_that_is_installed_while_a_stage_runs_stops_it(
+    finished_toy: Toy, another_numpy: dict[str, str], runner: str
+) -> None:
+    metadata = Path(another_numpy["PYTHONPATH"]) / "numpy-9.9.dist-info" / "METADATA"
+    finished_toy.succeed(*COMMANDS[FLOW], **another_numpy)
+    finished_toy.forget_runs()
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    finished_toy.order("second", "edit", [str(metadata), metadata.read_text().replace("9.9", "9.10")])
+    lock = finished_toy.read("dvc.lock")
+    run = finished_toy.run(*COMMANDS[runner], **another_numpy)
+    assert "numpy 9.9 -> 9.10 changed while second ran" in run.output
+    assert (run.status != 0, finished_toy.read("dvc.lock")) == (True, lock)
+
+
+@one_kind
+def test_a_run_whose_code_was_edited_after_it_started_says_so(finished_toy: Toy) -> None:
+    finished_toy.write("data/raw/durian.txt", "one durian")
+    finished_toy.order("first", "edit", ["tasks/second.py", finished_toy.edited_module("second")])
+    run = finished_toy.bring_up_to_date(FLOW)
+    assert "tasks.second changed after this run was started" in run.output
+    assert finished_toy.runs == ["first"]

@@ -1,0 +1,122 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regraft.config import Params
+from regraft.provenance import Snapshot, take_snapshot
+from tasks import code_record
+from tasks.record_code import record_code
+from tests.support.small_project import quiet
+
+STAGES = ["cache_features", "check_features", "evaluate", "export_onnx", "fine_tune", "preprocess", "train_head"]
+STAGES += ["validate_data"]
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give modules another text, or libraries another version."""
+    now = take_snapshot()
+
+    def change(modules: dict[str, bytes] | None = None, versions: dict[str, str] | None = None) -> None:
+        changed: Snapshot = replace(
+            now, modules=now.modules | (modules or {}), versions=now.versions | (versions or {})
+        )
+        monkeypatch.setattr(code_record, "take_snapshot", lambda: changed)
+        monkeypatch.setattr(code_record, "installed_versions", lambda: changed.versions)
+
+    return change
+
+
+@pytest.fixture
+def said(small_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """Run the stage in an empty folder, or again; what it said."""
+    monkeypatch.chdir(tmp_path)
+
+    def said() -> list[str]:
+        record_code.function(small_params, quiet)
+        return capsys.readouterr().out.splitlines()
+
+    assert said() == ["record_code: recorded the code and libraries of 8 stages"]
+    return said
+
+
+def recorded() -> dict[str, dict[str, dict[str, str]]]:
+    return json.loads(Path("build/provenance.json").read_text())
+
+
+def text_of(module: str) -> bytes:
+    return take_snapshot().modules[module]
+
+
+def test_every_stage_has_its_modules_and_the_versions_of_its_libraries(said):
+    record = recorded()
+    assert sorted(record) == STAGES
+    assert {"regraft.training.heads", "tasks.train_head"} <= set(record["train_head"]["code"])
+    assert {"tensorflow", "keras", "numpy"} <= set(record["train_head"]["libraries"])
+
+
+def test_nothing_changed_and_it_says_so(said):
+    before = Path("build/provenance.json").read_bytes()
+    assert said() == ["record_code: no stage is affected"]
+    assert Path("build/provenance.json").read_bytes() == before
+
+
+def test_a_comment_changes_no_byte_of_the_record(said, change):
+    before = Path("build/provenance.json").read_bytes()
+    change({"regraft.training.heads": text_of("regraft.training.heads") + b"\n# a comment\n"})
+    assert said() == ["record_code: no stage is affected"]
+    assert Path("build/provenance.json").read_bytes() == before
+
+
+def test_it_says_which_module_changed_and_which_stages_run_again(said, change):
+    change({"regraft.training.heads": text_of("regraft.training.heads") + b"\nnew = 1\n"})
+    assert said() == ["record_code: regraft.training.heads changed: train_head runs again"]
+
+
+def test_a_module_of_every_stage_is_said_to_rerun_all(said, change):
+    change({"regraft.config": text_of("regraft.config") + b"\nnew = 1\n"})
+    assert said() == ["record_code: regraft.config changed: all stages run again"]
+
+
+def test_another_tensorflow_reruns_exactly_the_stages_that_import_it(said, change):
+    before = recorded()
+    old = before["train_head"]["libraries"]["tensorflow"]
+    change(versions={"tensorflow": "9.9"})
+    (line,) = said()
+    assert line.startswith(f"record_code: tensorflow {old} -> 9.9 changed: ")
+    changed = {stage for stage, entry in recorded().items() if entry != before[stage]}
+    assert changed == {stage for stage, entry in before.items() if "tensorflow" in entry["libraries"]}
+    assert {"train_head", "fine_tune", "export_onnx"} <= changed
+    assert not changed & {"validate_data", "check_features", "evaluate"}
+
+
+def test_a_damaged_record_is_written_anew(said):
+    before = Path("build/provenance.json").read_bytes()
+    for damage in (b"", b"[]", b'{"train_head": 1}', b'{"train_head": {"code": {}}}', b"\xff"):
+        Path("build/provenance.json").write_bytes(damage)
+        assert said() == ["record_code: recorded the code and libraries of 8 stages"]
+        assert Path("build/provenance.json").read_bytes() == before
+
+
+def test_another_version_of_a_recorded_library_is_seen(said, change):
+    assert not code_record.has_other_libraries(Path())
+    change(versions={"onnxruntime": "9.9"})
+    assert code_record.has_other_libraries(Path())
+
+
+def test_without_a_record_there_is_no_other_library(said):
+    Path("build/provenance.json").unlink()
+    assert not code_record.has_other_libraries(Path())
+
+
+def test_it_imports_nothing_that_takes_long(said):
+    heavy = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn", "pandas"}
+    script = f"import sys, tasks.record_code as it; it.what_decides_each(); print(sorted({heavy} & set(sys.modules)))"
+    root = Path(code_record.__file__).parents[1]
+    ran = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
+    assert ran.stdout.strip() == "[]"
