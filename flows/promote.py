@@ -20,6 +20,7 @@ from regraft.config import load_params
 from tasks import dvc_seam, stage
 from tasks import promote as gate
 from tasks.progress import prefect_progress
+from tasks.report import refresh_report
 
 
 def record_data() -> None:
@@ -52,10 +53,22 @@ def promote_model() -> State:
     return State(type=state.type, name=state.name, message=state.message, data=state.data)
 
 
+def write_report() -> None:
+    """Write reports/report.html if something that it shows has changed: last, so that it has the gate's verdict."""
+
+    def write() -> State:
+        stage.enter_project()
+        return Completed(name="Written" if refresh_report() else "Up to date")
+
+    stage.dvc_task("write_report", write)()
+
+
 @flow
 def promote() -> State:
     """Let models/model.onnx into production if the gate accepts it, without bringing any stage up to date first."""
-    return promote_model()
+    state = promote_model()
+    write_report()
+    return state
 
 
 def main() -> None:
@@ -69,6 +82,7 @@ def main() -> None:
         params = load_params(stage.enter_project() / "params.yaml")
         if arguments.rollback:
             _print(gate.rollback(params))
+            refresh_report()
         elif arguments.history:
             for change in gate.history(params):
                 _print(change)

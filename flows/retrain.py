@@ -11,7 +11,7 @@ import argparse
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.promote import leave_with, promote_model, record_data
+from flows.promote import leave_with, promote_model, record_data, write_report
 from flows.server import connected
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
@@ -36,9 +36,9 @@ def retrain(promote: bool = True) -> State | None:
     fine_tune()
     export_onnx()
     evaluate()
-    if promote:
-        return promote_model()
-    return None
+    state = promote_model() if promote else None
+    write_report()
+    return state
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage 6 of 8: train the top of the backbone, or all of it, together with the head.
 
 Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
-where all layers are trained); writes models/model.keras, reports/fine_tune.json, reports/fine_tune_curve.csv and .png.
+where all layers are trained); writes models/model.keras, reports/fine_tune.json and reports/fine_tune_curve.csv.
 Until these are written, the last finished epoch is kept in build/fine_tune: after a kill the next run goes on there.
 """
 
@@ -17,7 +17,6 @@ from regraft.features.extraction import extract_missing, open_feature_store
 from regraft.files import write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import Views, choose_views
-from regraft.reports.plots import write_curve
 from regraft.store import Namespace
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
@@ -25,6 +24,7 @@ from regraft.training.devices import strategy
 from regraft.training.fine_tune import FineTuned, cached_activations, facts_of, join, live_pixels, switched_off
 from regraft.training.fine_tune import fine_tune as tune
 from regraft.training.keras_models import load_model, save_model, start_keras
+from regraft.training.tables import write_curve
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -46,9 +46,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
                 model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
-    write_curve(
-        paths.reports / "fine_tune_curve.csv", result.curve, result.best, title="Fine-tuning; epoch 0 is the head alone"
-    )
+    write_curve(paths.reports / "fine_tune_curve.csv", result.curve)
     print(f"fine_tune: {result.reason}")
     shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
 

@@ -102,9 +102,9 @@ def publish(stage_name: str, params: Params) -> None:
     """Show a stage's reports as Prefect artifacts of this run."""
     from prefect.artifacts import create_markdown_artifact
 
-    from regraft.reports.pages import pages_of
+    from tasks.report import pages_to_publish
 
-    for key, markdown in pages_of(stage_name, params.paths.reports).items():
+    for key, markdown in pages_to_publish(stage_name, params).items():
         create_markdown_artifact(markdown, key=key, description=stage_name)
 
 

@@ -13,9 +13,9 @@ DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
 PARAMS = YAML(typ="safe").load((ROOT / "params.yaml").read_text())
 STAGES = DVC_YAML["stages"]
 # It decides when a stage runs and no byte of an output passes through it, so editing it must not redo every stage.
-SEAM = {"tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/__init__.py"}
-# Read by nothing that makes results: paths are deps and outs themselves, and the machine changes speed only.
-NOT_RESULTS = {"paths", "machine"}
+SEAM = {"tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/report.py", "tasks/__init__.py"}
+# No result depends on these: paths are deps and outs themselves, the machine changes speed only.
+NOT_RESULTS = {"paths", "machine", "report"}
 
 
 def _tree(path: Path) -> ast.Module:
@@ -103,7 +103,7 @@ def test_a_stage_says_what_it_does(stage):
 def test_the_flow_calls_the_stages_of_dvc_yaml_in_their_order():
     tree = _tree(ROOT / "flows" / "retrain.py")
     (flow,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "retrain"]
-    assert _calls(flow) == ["record_data", *STAGES, "promote_model"]
+    assert _calls(flow) == ["record_data", *STAGES, "promote_model", "write_report"]
 
 
 def test_every_stage_module_is_a_stage_of_dvc_yaml():

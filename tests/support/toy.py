@@ -16,7 +16,7 @@ STAGES = ["first", "second", "third"]
 PARAMS = {
     "first": "validate_data.min_images_per_class",
     "second": "preprocess.val_share",
-    "third": "evaluate.worst_mistakes",
+    "third": "evaluate.calibration_bins",
 }
 DVC, FLOW = "dvc repro", "in-process"  # the two runners; the second does what a flow does, without Prefect around it
 COMMANDS = {DVC: ["dvc", "repro"], FLOW: ["python", "in_process.py"]}
@@ -25,7 +25,7 @@ KINDS = {
     "no-git": [["dvc", "init", "--quiet", "--no-scm"]],
 }
 _COPIED = ["params.yaml", "pyproject.toml", "regraft", "tasks/__init__.py", "tasks/promote.py"]
-_COPIED += ["tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py"]
+_COPIED += ["tasks/stage.py", "tasks/dvc_seam.py", "tasks/progress.py", "tasks/report.py"]
 _COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
 
 _DVC_YAML = """\
