@@ -29,7 +29,7 @@ def retrain(
 
     What is up to date is skipped, and the gate refuses a model that is worse than the one in production.
     """
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
 
     with readable_errors("retrain"):
         root = enter_project()
@@ -55,7 +55,8 @@ def promote(
     """Put the new model into production, or the one before."""
     from regraft.config import load_params
     from tasks import promote as gate
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
+    from tasks.report import refresh_report
 
     if rollback and history:
         raise typer.BadParameter("--rollback and --history exclude each other.")
@@ -64,6 +65,8 @@ def promote(
         if rollback or history:
             for change in [gate.rollback(params)] if rollback else gate.history(params):
                 print(f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}")
+            if rollback:
+                refresh_report()
             return
         from flows.promote import leave_with
         from flows.promote import promote as flow
@@ -75,15 +78,17 @@ def promote(
 
 @app.command()
 def report() -> None:
-    """Say how good the new model is and where to read more."""
+    """Say how good the new model is, and write the page that shows everything."""
     from regraft.config import load_params
     from regraft.errors import RegraftError
     from regraft.reports.pages import summary
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
+    from tasks.report import refresh_report
 
     with readable_errors("report"):
         params = load_params(enter_project() / "params.yaml")
         try:
+            refresh_report()
             print(summary(params))
         except FileNotFoundError as error:
             raise RegraftError(f"there is no {error.filename} yet. Run `regraft retrain` first.") from None
@@ -111,7 +116,7 @@ def backbones(
     from regraft.backbones.catalogue import choose_backbone
     from regraft.backbones.description import describe, list_backbones
     from regraft.config import BackboneChoice
-    from tasks.stage import readable_errors
+    from tasks.project import readable_errors
 
     if name is None:
         print(list_backbones())
@@ -138,7 +143,7 @@ def compare_backbones(
 
     Each runs over the train and val photos once; its accuracy, speed and size go into reports/backbones.csv.
     """
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
 
     with readable_errors("compare-backbones"):
         enter_project()
@@ -165,7 +170,7 @@ def demo_data(
     """
     from regraft.config import load_params
     from regraft.demo_data import write_digits, write_solar_cells
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
 
     if more and dataset != "digits":
         raise typer.BadParameter("--more goes with the digits only.")

@@ -58,7 +58,7 @@ def gc(
         from regraft.config import load_params
         from regraft.store.upkeep import collect
         from tasks.history import features_versions, models_in_use
-        from tasks.stage import enter_project
+        from tasks.project import enter_project
 
         params = load_params(enter_project() / "params.yaml")
         versions = features_versions(Path(), params.paths.features, keep=keep)
@@ -79,7 +79,7 @@ def _store(root: Path | None, shared: str | None) -> Iterator[tuple[Path, str | 
     """The folder and the shared root that the options name, or else params.yaml; outside a project --root is enough."""
     from regraft.config import load_params
     from regraft.errors import RegraftError
-    from tasks.stage import enter_project, readable_errors
+    from tasks.project import enter_project, readable_errors
 
     with readable_errors("store"):
         if root is None or Path("params.yaml").exists():

@@ -15,15 +15,15 @@ from prefect.cache_policies import NO_CACHE
 from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
 from regraft.config import load_params
 from regraft.photos.dataset import read_dataset
-from tasks import stage
 from tasks.compare_backbones import compare
 from tasks.progress import prefect_progress
+from tasks.project import enter_project
 
 
 @prefect.task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
 def try_backbone(name: str) -> Compared:
     """Run one backbone over the photos and train a head on its features."""
-    params = load_params(stage.enter_project() / "params.yaml")
+    params = load_params(enter_project() / "params.yaml")
     with prefect_progress(name) as progress:
         return compare(name, params, progress)
 
@@ -32,7 +32,7 @@ def try_backbone(name: str) -> Compared:
 def compare_backbones(names: list[str]) -> str:
     """Try every backbone, one after the other, and say which to take."""
     ranking = rank([try_backbone(name) for name in names])
-    params = load_params(stage.enter_project() / "params.yaml")
+    params = load_params(enter_project() / "params.yaml")
     write_ranking(params.paths.reports / "backbones.csv", ranking)
     words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
     create_table_artifact(ranking.astype(str).to_dict("records"), key="backbones", description=words)

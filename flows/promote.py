@@ -13,13 +13,15 @@ from regraft.config import load_params
 from tasks import dvc_seam, stage
 from tasks import promote as gate
 from tasks.progress import prefect_progress
+from tasks.project import enter_project
+from tasks.report import refresh_report
 
 
 def record_data() -> None:
     """Let DVC record the data folder as it is now, so that the run's inputs can be brought back later."""
 
     def record() -> State:
-        root = stage.enter_project()
+        root = enter_project()
         outcome = dvc_seam.record_data(root, load_params(root / "params.yaml").paths.raw)
         return Completed(name=outcome, message=f"data: {outcome.lower()}")
 
@@ -30,7 +32,7 @@ def promote_model() -> State:
     """Return a state named Promoted, Already in production, or Refused; the last is a failure, and production stays."""
 
     def promote() -> State:
-        params = load_params(stage.enter_project() / "params.yaml")
+        params = load_params(enter_project() / "params.yaml")
         with prefect_progress("promote_model") as progress:
             verdict = gate.challenge(params, progress)
         if verdict is None:
@@ -45,10 +47,22 @@ def promote_model() -> State:
     return State(type=state.type, name=state.name, message=state.message, data=state.data)
 
 
+def write_report() -> None:
+    """Write reports/report.html if something that it shows has changed: last, so that it has the gate's verdict."""
+
+    def write() -> State:
+        enter_project()
+        return Completed(name="Written" if refresh_report() else "Up to date")
+
+    stage.dvc_task("write_report", write)()
+
+
 @flow
 def promote() -> State:
     """Let models/model.onnx into production if the gate accepts it, without bringing any stage up to date first."""
-    return promote_model()
+    state = promote_model()
+    write_report()
+    return state
 
 
 def leave_with(state: State) -> NoReturn:

@@ -9,7 +9,7 @@ Each line of the flow is one stage of dvc.yaml, in the same order. What is alrea
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.promote import promote_model, record_data
+from flows.promote import promote_model, record_data, write_report
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.evaluate import evaluate
@@ -34,6 +34,6 @@ def retrain(promote: bool = True) -> State | None:
     fine_tune()
     export_onnx()
     evaluate()
-    if promote:
-        return promote_model()
-    return None
+    state = promote_model() if promote else None
+    write_report()
+    return state

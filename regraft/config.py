@@ -191,7 +191,6 @@ class CheckFeatures(Section):
     max_outliers: float = Field(ge=0, le=1)
     drift: Severity
     drift_significance: float = Field(gt=0, le=0.5)
-    thumbnails: int = Field(ge=0)
 
 
 class TrainHead(Section):
@@ -238,7 +237,6 @@ class Evaluate(Section):
     """Stage 8: the figures on the test split."""
 
     calibration_bins: int = Field(ge=2)
-    worst_mistakes: int = Field(ge=0)
 
 
 class Promote(Section):
@@ -246,6 +244,12 @@ class Promote(Section):
 
     margin: float = Field(ge=0, le=1)
     keep: int = Field(ge=1)
+
+
+class Report(Section):
+    """What a person is shown; no result depends on it."""
+
+    photos: int = Field(ge=0)
 
 
 class Params(Section):
@@ -264,6 +268,7 @@ class Params(Section):
     export_onnx: ExportOnnx
     evaluate: Evaluate
     promote: Promote
+    report: Report
 
 
 def load_params(path: Path) -> Params:

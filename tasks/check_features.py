@@ -1,8 +1,8 @@
 """Stage 4 of 8: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
 
-Reads build/features.arrow, build/dataset.parquet and data/raw, and what the model in production was trained on, which
-is no dep here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv and .png,
-and reports/features_verdict.json, without which no head is trained.
+Reads build/features.arrow and build/dataset.parquet, and what the model in production was trained on, which
+is no dep here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
+reports/features_verdict.json, without which no head is trained.
 """
 
 from regraft.config import Params
@@ -13,7 +13,6 @@ from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
 from regraft.production.registry import Production
 from regraft.production.training_data import compared_features
-from regraft.reports.plots import label_errors_sheet
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -31,8 +30,6 @@ def check_features(params: Params, progress: Progress) -> None:
     )
     write_json(paths.reports / "embeddings.json", report)
     write_label_errors(paths.reports / "label_errors.csv", labels)
-    shown = labels[labels.likely].head(settings.thumbnails)
-    label_errors_sheet(paths.reports / "label_errors.png", dataset, shown)
     stops = problems_that_stop(report)
     if stops:
         raise InvalidData("\n".join([f"the photos in {paths.raw} should not be trained on as they are:", *stops]))

@@ -13,8 +13,17 @@ from regraft.provenance import Provenance, Snapshot, installed_versions, provena
 
 RECORDER = "record_code"
 RECORD = Path("build", "provenance.json")
-# The seam: it decides when a stage runs and no byte of an output passes through it, so editing it redoes no stage.
-SEAM = ("tasks", "tasks.code_record", "tasks.dvc_seam", "tasks.progress", "tasks.stage")
+# The seam decides when a stage runs, and the report is a view: no byte of an output passes through them, so editing
+# them redoes no stage.
+SEAM = (
+    "tasks",
+    "tasks.code_record",
+    "tasks.dvc_seam",
+    "tasks.progress",
+    "tasks.project",
+    "tasks.report",
+    "tasks.stage",
+)
 NOTHING = Provenance({}, {})
 
 _at_start = take_snapshot()  # a flow imports every stage when it starts, and a stage may begin hours later

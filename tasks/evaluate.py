@@ -1,26 +1,30 @@
-"""Stage 8 of 8: run the shipped file over the untouched test photos, and put every report on one page.
+"""Stage 8 of 8: run the shipped file over the untouched test photos, and gather the figures of the run.
 
-Reads models/model.onnx, build/dataset.parquet, data/raw and the reports of the other stages; writes
-reports/metrics.json, reports/predictions.csv, pictures and reports/report.html.
+Reads models/model.onnx, build/dataset.parquet, data/raw, reports/head.json and reports/fine_tune.json; writes
+reports/metrics.json, which holds numbers only, reports/predictions.csv and reports/confusion.csv.
+
+As a command it also writes reports/report.html, which is a view of the results and none of them (`tasks.report`).
 """
+
+from typing import Any
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
-from regraft.files import write_json
+from regraft.files import read_json, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
-from regraft.reports.pages import write_html, write_predictions
-from regraft.reports.plots import confusion_chart, mistakes_sheet, write_confusion
 from regraft.store.leases import store_in_use
 from regraft.training.metrics import classification_report
+from regraft.training.tables import write_confusion, write_predictions
 from tasks.progress import Progress
+from tasks.report import write_report
 from tasks.stage import stage
 
 
 @stage
 def evaluate(params: Params, progress: Progress) -> None:
-    """Write the figures, the pictures and the page of the model that ships."""
+    """Write the figures of the model that ships, and what it said of every test photo."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
     dataset = read_dataset(paths.dataset, paths.raw)
@@ -30,14 +34,24 @@ def evaluate(params: Params, progress: Progress) -> None:
         threads = Threads(machine.workers, progress("photos"))
         probabilities = probabilities_of(classifier, test, threads, stored=stored)
     class_indices = test.rows.class_index.to_numpy()
-    metrics = classification_report(class_indices, probabilities, bins=settings.calibration_bins)
-    write_json(paths.reports / "metrics.json", {"test": metrics})
+    metrics = {
+        "test": classification_report(class_indices, probabilities, bins=settings.calibration_bins),
+        "head": _on_val(read_json(paths.reports / "head.json")),
+        "fine_tune": _on_val(read_json(paths.reports / "fine_tune.json")),
+    }
+    write_json(paths.reports / "metrics.json", {phase: figures for phase, figures in metrics.items() if figures})
     write_predictions(paths.reports / "predictions.csv", test, probabilities)
     write_confusion(paths.reports / "confusion.csv", test, probabilities)
-    confusion_chart(paths.reports / "confusion.csv", paths.reports / "confusion.png")
-    mistakes_sheet(paths.reports / "mistakes.png", test, probabilities, count=settings.worst_mistakes)
-    write_html(paths.reports)
+
+
+def _on_val(report: dict[str, Any]) -> dict[str, float | int]:
+    """Return the figures of a training; none of one that was off."""
+    if "val" not in report:
+        return {}
+    val = report["val"]
+    return {"val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"], "best_epoch": report["best_epoch"]}
 
 
 if __name__ == "__main__":
     evaluate.run()
+    write_report()

@@ -1,7 +1,7 @@
 """Stage 6 of 8: train the top of the backbone, or all of it, together with the head.
 
 Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
-where all layers are trained); writes models/model.keras, reports/fine_tune.json, reports/fine_tune_curve.csv and .png.
+where all layers are trained); writes models/model.keras, reports/fine_tune.json and reports/fine_tune_curve.csv.
 Until these are written, the last finished epoch is kept in build/fine_tune: after a kill the next run goes on there.
 """
 
@@ -19,7 +19,6 @@ from regraft.files import write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views
-from regraft.reports.plots import write_curve
 from regraft.store import Namespace
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
@@ -29,6 +28,7 @@ from regraft.training.fine_tune import fine_tune as tune
 from regraft.training.inputs import cached_activations, live_pixels, training_images
 from regraft.training.keras_models import load_model, save_model, start_keras
 from regraft.training.layers import join
+from regraft.training.tables import write_curve
 from regraft.training.training_loop import Plan
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -51,9 +51,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
                 model = join(backbone, load_model(paths.head))
     save_model(paths.model, model)
     write_json(paths.reports / "fine_tune.json", result.as_report())
-    write_curve(
-        paths.reports / "fine_tune_curve.csv", result.curve, result.best, title="Fine-tuning; epoch 0 is the head alone"
-    )
+    write_curve(paths.reports / "fine_tune_curve.csv", result.curve)
     print(f"fine_tune: {result.reason}")
     shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
 

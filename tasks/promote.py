@@ -1,17 +1,22 @@
 """After the eight stages, outside of DVC: which model services use. Production is state and not a result."""
 
+from datetime import UTC, datetime
+from typing import Any
+
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.features.table import read_features
-from regraft.files import sha256_of
+from regraft.files import sha256_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
 from regraft.production.gate import Verdict, accuracy_of, judge
 from regraft.production.registry import Change, Production
 from regraft.production.training_data import build_reference
+from regraft.reports.first_screen import VERDICT
 from regraft.store.leases import store_in_use
+from regraft.training.metrics import accuracy_with_interval
 from tasks.progress import Progress
 
 
@@ -39,6 +44,7 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
             champion_accuracy = accuracy(OnnxClassifier(production.model), "production")
         challenger_accuracy = accuracy(OnnxClassifier(paths.onnx), "new model")
     verdict = judge(challenger_accuracy, champion_accuracy, images=len(test), margin=params.promote.margin)
+    _record(params, verdict, images=len(test))
     if verdict.is_accepted:
         reference = None
         # What lies in build/ may have been removed since; then later photos are compared with nothing.
@@ -47,6 +53,27 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
             reference = build_reference(manifest, read_features(paths.features))
         production.promote(paths.onnx, verdict.words, keep=params.promote.keep, reference=reference)
     return verdict
+
+
+def _record(params: Params, verdict: Verdict, *, images: int) -> None:
+    """Write what the gate said for the report; like production, it is state and no output of DVC."""
+    paths = params.paths
+
+    def figures(accuracy: float | None) -> dict[str, Any] | None:
+        if accuracy is None:
+            return None
+        return {"images": images, **accuracy_with_interval(round(accuracy * images), images)}
+
+    contents = {
+        # The verdict on another model, or on other test photos, says nothing about this one.
+        "about": {"model": sha256_of(paths.onnx), "dataset": sha256_of(paths.dataset)},
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "is_accepted": verdict.is_accepted,
+        "words": verdict.words,
+        "challenger": figures(verdict.challenger_accuracy),
+        "champion": figures(verdict.champion_accuracy),
+    }
+    write_json(paths.reports / VERDICT, contents)
 
 
 def rollback(params: Params) -> Change:

@@ -7,22 +7,21 @@ No byte of any output passes through it, so no stage depends on it in dvc.yaml.
 """
 
 import ctypes
-import gc
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from regraft.config import Params, load_params
-from regraft.errors import Busy, RegraftError, WrongFolder
+from regraft.errors import Busy
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.progress import Progress, prefect_progress, terminal_progress
+from tasks.project import enter_project, readable_errors
 from tasks.startup import quieten_libraries
 
-ROOT_FILES = ("params.yaml", "dvc.yaml")
 _LOCK_RETRIES, _LOCK_RETRY_SECONDS = 360, 10.0  # an hour: another run may be training
 
 
@@ -104,43 +103,10 @@ def publish(stage_name: str, params: Params) -> None:
     """Show a stage's reports as Prefect artifacts of this run."""
     from prefect.artifacts import create_markdown_artifact
 
-    from regraft.reports.pages import pages_of
+    from tasks.report import pages_to_publish
 
-    for key, markdown in pages_of(stage_name, params.paths.reports).items():
+    for key, markdown in pages_to_publish(stage_name, params).items():
         create_markdown_artifact(markdown, key=key, description=stage_name)
-
-
-def enter_project() -> Path:
-    """Make sure that this process is in the project's root and return it."""
-    root = Path.cwd()
-    missing = [name for name in ROOT_FILES if not (root / name).is_file()]
-    if missing:
-        raise WrongFolder(
-            f"run this in the project's root, the folder that holds {' and '.join(ROOT_FILES)}. "
-            f"There is no {missing[0]} in {root}: change to the right folder first."
-        )
-    own, loaded = root / "tasks" / "stage.py", Path(__file__)
-    # DVC hashes the code in the project's folder, so no other may run. `python -m` starts that of the folder.
-    if own.exists() and not own.samefile(loaded):
-        raise WrongFolder(
-            f"this command belongs to {loaded.parents[1]}, and {root} has code of its own. "
-            f"Run `python -m flows.cli` in its place, or `pip install -e .` here."
-        )
-    return root
-
-
-@contextmanager
-def readable_errors(name: str) -> Iterator[None]:
-    """Print the message of a RegraftError without a traceback and leave with exit status 1."""
-    quieten_libraries()
-    # Python looks for garbage after every 700 new objects. An import of TensorFlow makes millions and no garbage: that
-    # search was a third of its 2.6 s.
-    gc.set_threshold(100_000, 20, 20)
-    try:
-        yield
-    except RegraftError as error:
-        print(f"\n{name} stopped: {error}", file=sys.stderr)
-        sys.exit(1)
 
 
 def _give_memory_back() -> None:

@@ -1,7 +1,7 @@
 """Stage 5 of 8: train the new classifier on the cached features.
 
-Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/leaderboard.csv, reports/head_curve.csv
-and .png.
+Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/leaderboard.csv and
+reports/head_curve.csv.
 """
 
 from collections.abc import Callable
@@ -10,10 +10,10 @@ from dataclasses import asdict
 from regraft.config import Params
 from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.reports.plots import write_curve
 from regraft.training.baselines import in_words, probe
 from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.training.keras_models import save_model, start_keras
+from regraft.training.tables import write_curve
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -43,7 +43,7 @@ def train_head(params: Params, progress: Progress) -> None:
     }
     write_json(paths.reports / "head.json", report)
     write_leaderboard(paths.reports / "leaderboard.csv", ranked)
-    write_curve(paths.reports / "head_curve.csv", winner.curve, winner.best, title="Head on cached features")
+    write_curve(paths.reports / "head_curve.csv", winner.curve)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Stage 1 of 8: look at every file in the data folder, and stop if the images cannot be trained on.
 
 Reads data/raw, but of unchanged files their times only, and expectations/; writes build/manifest.parquet,
-reports/validation.json and .html, reports/class_balance.png and reports/image_statistics.png.
+reports/validation.json and reports/validation.html, which is there too where the stage stops the run.
 
 It also compares the photos with what the model in production was trained on (models/production), although that is no
 dep in dvc.yaml: production is state, and as a dep it would redo this stage after every promotion. The report says with
@@ -16,12 +16,8 @@ from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest, write_manifest
 from regraft.production.registry import Production
-from regraft.reports.photo_pages import PAGES
-from regraft.reports.plots import class_balance_chart, image_statistics_chart
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import problems_that_stop, validate
-from regraft.validation.drift import with_shape
-from regraft.validation.rules import limits_of
 from regraft.validation.user_rules import read_expectations
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -52,16 +48,8 @@ def validate_data(params: Params, progress: Progress) -> None:
         compared_with=compared_with,
     )
     write_json(paths.reports / "validation.json", report)
-    class_balance_chart(paths.reports / "class_balance.png", report["classes"])
-    image_statistics_chart(
-        paths.reports / "image_statistics.png",
-        with_shape(manifest[manifest.verdict == "use"]),
-        with_shape(reference.rows) if reference else None,
-        limits_of(settings),
-    )
-    pages = [page(paths.reports) for page in PAGES["validate_data"].values()]
     write_validation_page(
-        paths.reports / "validation.html", pages, report, manifest, paths.raw, workers=params.machine.workers
+        paths.reports / "validation.html", report, manifest, paths.raw, Threads(params.machine.workers)
     )
     stops = problems_that_stop(report)
     if stops:

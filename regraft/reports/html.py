@@ -1,90 +1,108 @@
-"""Self-contained HTML pages: Markdown, embedded pictures, and thumbnails of photos; no network, no script."""
+"""Self-contained HTML pages: Markdown, charts and thumbnails of photos; no network, no script."""
 
 import base64
 import html
-import re
+from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from regraft.files import write_text
-from regraft.reports.markdown import PNG
+from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
+from regraft.reports.style import STYLE
 
-_JPEG = "data:image/jpeg;base64,"
+if TYPE_CHECKING:
+    from markdown_it import MarkdownIt
+
 _JPEG_QUALITY = 80
-
 _PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="color-scheme" content="light dark">
 <title>{title}</title>
-<style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #1f2328; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-section {{ border-top: 1px solid #d1d9e0; margin-top: 2rem; }}
-table {{ border-collapse: collapse; display: block; overflow-x: auto; }}
-th, td {{ border: 1px solid #d1d9e0; padding: 0.25rem 0.6rem; text-align: left; }}
-img {{ max-width: 100%; }}
-.photos {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(9rem, 1fr)); gap: 0.8rem; }}
-figure {{ margin: 0; }}
-figcaption {{ font-size: 12px; color: #57606a; overflow-wrap: anywhere; }}
-</style></head><body><h1>{title}</h1>
+<style>{style}</style></head><body><h1>{title}</h1>
+{first}
+<nav><h2>Contents</h2><ul>
+{contents}
+</ul></nav>
 {sections}
 </body></html>
 """
 
 
-def write_page(path: Path, title: str, pages: list[str]) -> None:
-    """Write one HTML file.
+def write_page(path: Path, title: str, pages: list[Page], first: str = "") -> None:
+    """Write one HTML file with a table of contents.
 
     Args:
         path: of the file.
         title: of the page.
-        pages: a section each, as Markdown in which pictures are embedded as PNG, or as HTML from `gallery`.
+        pages: a section each.
+        first: HTML above the contents.
     """
+    renderer = _renderer()
+    # Whatever a name may smuggle in: nothing is loaded or run but embedded pictures and this very style sheet.
+    digest = base64.b64encode(sha256(STYLE.encode()).digest()).decode()
+    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    contents = "\n".join(f'<li><a href="#{page.key}">{html.escape(page.title)}</a></li>' for page in pages)
+    sections = "\n".join(_section(renderer, page) for page in pages)
+    text = _PAGE.format(
+        policy=policy, title=html.escape(title), style=STYLE, first=first, contents=contents, sections=sections
+    )
+    write_text(path, text)
+
+
+def _renderer() -> "MarkdownIt":
     from markdown_it import MarkdownIt
 
-    # html=False: a class or file name cannot bring markup into the page.
+    # html=False: a class or file name cannot bring markup into the page; nor can it bring a link or a picture.
     renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
-    renderer.validateLink = lambda url: url.startswith(PNG)  # type: ignore[method-assign]
-    # The renderer goes through a link letter by letter, seconds for a picture: it is given a number in its place.
-    pictures: list[str] = []
-
-    def number(match: re.Match[str]) -> str:
-        pictures.append(match[1])
-        return f"{PNG}{len(pictures) - 1})"
-
-    def rendered(page: str) -> str:
-        return page if isinstance(page, _Html) else renderer.render(page)
-
-    numbered = [
-        page if isinstance(page, _Html) else re.sub(rf"{re.escape(PNG)}([A-Za-z0-9+/=]+)\)", number, page)
-        for page in pages
-    ]
-    sections = "\n".join(f"<section>{rendered(page)}</section>" for page in numbered)
-    sections = re.sub(rf'"{re.escape(PNG)}(\d+)"', lambda match: f'"{PNG}{pictures[int(match[1])]}"', sections)
-    write_text(path, _PAGE.format(title=html.escape(title), sections=sections))
+    renderer.validateLink = lambda url: False  # type: ignore[method-assign]
+    return renderer
 
 
-def gallery(title: str, words: str, tiles: list[tuple[np.ndarray, str]]) -> str:
-    """Return thumbnails with a line of text below each, as a section of a page.
+def _section(renderer: "MarkdownIt", page: Page) -> str:
+    blocks = "\n".join(_block(renderer, block) for block in page.blocks)
+    return f'<section id="{page.key}"><h2>{html.escape(page.title)}</h2>\n{blocks}</section>'
 
-    Args:
-        title: heading.
-        words: a sentence below it.
-        tiles: uint8 RGB, shape (height, width, 3), and the text.
-    """
-    figures = "\n".join(
-        f'<figure><img src="{_JPEG}{_encoded(pixels)}" alt=""><figcaption>{html.escape(text)}</figcaption></figure>'
-        for pixels, text in tiles
+
+def _block(renderer: "MarkdownIt", block: Block) -> str:
+    if isinstance(block, Chart):
+        return f'<div class="wide"><img class="chart" src="{_png(block.png)}" alt="{html.escape(block.title)}"></div>'
+    if isinstance(block, Photos):
+        return "\n".join(_group(name, tiles) for name, tiles in block.groups)
+    tokens = renderer.parse(block)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = "h3"  # below the section's own heading
+    text = renderer.renderer.render(tokens, renderer.options, {})
+    return text.replace("<table>", '<div class="wide"><table>').replace("</table>", "</table></div>")
+
+
+def _group(name: str, tiles: list[Tile]) -> str:
+    """A grid of thumbnails, or a row that scrolls sideways where the group has a name."""
+    figures = "".join(
+        f'<figure><img src="{_jpeg(tile.pixels)}" alt=""><figcaption>{_lines(tile.caption)}</figcaption></figure>'
+        if tile.caption
+        else f'<img src="{_jpeg(tile.pixels)}" alt="">'
+        for tile in tiles
     )
-    return _Html(f'<h2>{html.escape(title)}</h2><p>{html.escape(words)}</p><div class="photos">\n{figures}\n</div>')
+    if name:
+        return f'<h4>{html.escape(name)}</h4><div class="row">{figures}</div>'
+    return f'<div class="photos">{figures}</div>' if tiles else "<p>None.</p>"
 
 
-class _Html(str):
-    """A section that is HTML already."""
+def _lines(text: str) -> str:
+    return html.escape(text).replace("\n", "<br>")
 
 
-def _encoded(pixels: np.ndarray) -> str:
+def _png(contents: bytes) -> str:
+    return f"data:image/png;base64,{base64.b64encode(contents).decode()}"
+
+
+def _jpeg(pixels: np.ndarray) -> str:
     file = BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return base64.b64encode(file.getvalue()).decode()
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

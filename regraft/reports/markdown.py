@@ -1,11 +1,16 @@
-"""Markdown that shows what it is given: tables and pictures for the Prefect UI and for HTML pages."""
+"""Markdown that shows what it is given: the pages in the Prefect UI, and the tables of the HTML pages."""
 
 import base64
 import re
-from pathlib import Path
 from typing import Any
 
-PNG = "data:image/png;base64,"
+from regraft.reports.blocks import Chart, Page, Photos
+from regraft.reports.thumbnails import draw_sheet
+
+
+def to_markdown(page: Page) -> str:
+    """Return a page as Markdown; its charts and photos are embedded PNGs."""
+    return "\n\n".join([f"# {page.title}", *(_text(block) for block in page.blocks)])
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
@@ -24,6 +29,8 @@ class Bold(str):
     """A cell in bold type."""
 
 
-def picture(path: Path, title: str) -> str:
-    """Return a PNG file as an embedded image."""
-    return f"![{title}]({PNG}{base64.b64encode(path.read_bytes()).decode()})"
+def _text(block: str | Chart | Photos) -> str:
+    if isinstance(block, str):
+        return block
+    png = block.png if isinstance(block, Chart) else draw_sheet(block.groups)
+    return f"![{block.title}](data:image/png;base64,{base64.b64encode(png).decode()})"

@@ -1,226 +1,151 @@
-"""Pictures for people, each from figures that are also written as CSV or JSON."""
+"""Charts as PNG, each from figures that a stage wrote as CSV or JSON.
 
-from collections.abc import Callable
-from pathlib import Path
+They have no background and lines of a middle grey, so they can be read on a light page and on a dark one.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw, ImageFont
 
-from regraft.files import replacing
-from regraft.photos.dataset import Dataset, Photo
-from regraft.photos.preparation import Preparation
+from regraft.reports.thumbnails import cut, printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from regraft.training.keras_models import Epoch
+_BLUE, _ORANGE, _GREY = "#3b82f6", "#d9730d", "#7c828b"
+_MOST_BARS = 200  # of the chart of classes; matplotlib draws at most 65,536 pixels
+_MOST_NAMED = 60  # classes that a confusion matrix names; above, every class is a dot
+_MOST_COUNTED = 30  # classes whose confusion matrix has numbers in its cells
 
-_BLUE, _ORANGE, _GREY = "#1f6feb", "#d9730d", "#57606a"
-_THUMBNAIL = 112  # pixels
-_PER_CLASS, _MAX_CLASSES = 8, 30  # of the contact sheet
 
-
-def class_balance_chart(path: Path, images_per_class: dict[str, int]) -> None:
-    """Draw the number of usable images per class as bars, the largest class first."""
+def class_balance_chart(images_per_class: dict[str, int]) -> bytes:
+    """Draw the number of usable images per class as bars, the largest class first; of many classes, both ends."""
     names = sorted(images_per_class, key=lambda name: -images_per_class[name])
-    figure = _figure(7, 1.0 + 0.28 * max(1, len(names)))
-    axes = figure.subplots()
-    bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=_BLUE)
-    axes.set_yticks(range(len(names)), [_short(name) for name in names])  # two long names may look the same
-    axes.bar_label(bars, padding=3, color=_GREY)
-    axes.invert_yaxis()
-    axes.margins(x=0.12)
-    axes.set_xlabel("images that can be used")
-    _save(figure, path)
+    left_out = len(names) - _MOST_BARS
+    if left_out > 0:
+        half = _MOST_BARS // 2
+        names = [*names[:half], *names[-half:]]
+    with _chart(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
+        axes = figure.subplots()
+        bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=_BLUE)
+        axes.set_yticks(range(len(names)), [_label(name) for name in names])  # two long names may be cut alike
+        axes.bar_label(bars, padding=3)
+        axes.invert_yaxis()
+        axes.margins(x=0.12, y=0.01)
+        axes.set_xlabel("images that can be used")
+        if left_out > 0:
+            axes.axhline(half - 0.5, color=_ORANGE, linestyle="--")
+            axes.set_title(f"the {half} largest and the {half} smallest classes; {left_out} between them are not drawn")
+    return png.getvalue()
 
 
-def image_statistics_chart(
-    path: Path, now: pd.DataFrame, former: pd.DataFrame | None, limits: dict[str, tuple[float | None, float | None]]
-) -> None:
-    """Draw how the used photos are distributed, one histogram per statistic, with the limits that photos should keep.
-
-    Args:
-        path: of the PNG.
-        now: rows with the columns that `limits` names.
-        former: the same of the photos that the model in production was trained on; None: there are none.
-        limits: lowest and highest value by column; None where there is no such limit.
-    """
-    figure = _figure(8, 4.2)
-    for axes, (name, (low, high)) in zip(figure.subplots(2, 3).flat, limits.items(), strict=False):
-        values = now[name].dropna()
-        before = former[name].dropna() if former is not None else values.iloc[:0]
-        both = pd.concat([values, before])
-        if both.empty:
-            continue
-        # What ranges over powers of ten is drawn on a logarithmic scale.
-        lowest, highest = both.min(), both.max()
-        is_wide = lowest > 0 and highest / lowest > 100
-        margin = 0.1 * abs(lowest) + 0.1 if lowest == highest else 0  # photos of one size are one bar in the middle
-        bins = (np.geomspace if is_wide else np.linspace)(lowest - margin, highest + margin, 31)
-        axes.hist(values, bins=bins, weights=np.full(len(values), 1 / max(1, len(values))), color=_BLUE, label="now")
-        if len(before):
-            weights = np.full(len(before), 1 / len(before))
-            axes.hist(before, bins=bins, weights=weights, histtype="step", color=_GREY, label="in production")
-        for limit in (low, high):
-            if limit is not None and both.min() <= limit <= both.max():
-                axes.axvline(limit, color=_ORANGE, linestyle="--")
-        axes.set_xscale("log" if is_wide else "linear")
-        axes.set_title(name.replace("_", " "), fontsize=10)
-        axes.set_yticks([])
-    if former is not None:
-        figure.axes[0].legend(frameon=False, fontsize=8)
-    _save(figure, path)
-
-
-def write_curve(path: Path, curve: "list[Epoch]", best: "Epoch | None", *, title: str) -> None:
-    """Write a learning curve as CSV, and as a picture beside it; a phase that was off has an empty one."""
-    columns = ["epoch", "train_loss", "val_log_loss", "val_accuracy"]
-    table = pd.DataFrame([epoch.as_row() for epoch in curve], columns=columns)
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
-    figure = _figure(7, 3.2)
-    left, right = figure.subplots(1, 2)
-    left.plot(table.epoch, table.train_loss, color=_GREY, label="train, as it is minimized")
-    left.plot(table.epoch, table.val_log_loss, color=_BLUE, label="val")
-    left.set(xlabel="epoch", ylabel="cross-entropy")
-    right.plot(table.epoch, table.val_accuracy, color=_BLUE)
-    right.set(xlabel="epoch", ylabel="accuracy")
-    if best is None:
-        for axes in (left, right):
-            axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes)
-            axes.set(xticks=[], yticks=[])
-    else:
-        left.plot(best.epoch, best.val.log_loss, "o", color=_ORANGE)
-        right.plot(best.epoch, best.val.accuracy, "o", color=_ORANGE, label=f"kept: epoch {best.epoch}")
-        figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    figure.suptitle(title)
-    _save(figure, path.with_suffix(".png"))
-
-
-def write_confusion(path: Path, test: Dataset, probabilities: np.ndarray) -> None:
-    """Write the confusion matrix as CSV: a row per true class, a column per predicted one."""
-    from sklearn.metrics import confusion_matrix
-
-    labels = range(len(test.class_names))
-    matrix = confusion_matrix(test.rows.class_index, probabilities.argmax(axis=1), labels=labels)
-    with replacing(path) as temporary:
-        pd.DataFrame(matrix, index=test.class_names, columns=test.class_names).to_csv(temporary, index_label="actual")
-
-
-def confusion_chart(csv: Path, path: Path) -> None:
-    """Draw what `write_confusion` wrote: colours are shares of the true class, numbers are images."""
-    table = pd.read_csv(csv, index_col="actual", keep_default_na=False)
-    matrix = table.to_numpy()
-    size = 2.2 + 0.42 * len(matrix)
-    figure = _figure(size + 0.8, size)
-    axes = figure.subplots()
-    axes.imshow(matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True)), cmap="Blues", vmin=0, vmax=1)
-    names = [_short(str(name)) for name in table.columns]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
-    axes.set(xlabel="predicted", ylabel="actual")
-    if len(matrix) <= 30:
-        for row, column in zip(*np.nonzero(matrix), strict=True):
-            dark = matrix[row, column] > 0.5 * matrix[row].sum()
-            axes.text(
-                column, row, str(matrix[row, column]), ha="center", va="center", color="white" if dark else "black"
-            )
-    _save(figure, path)
-
-
-def contact_sheet(
-    path: Path, dataset: Dataset, preparation: Preparation, *, on_progress: Callable[[int, int], None]
-) -> None:
-    """Draw a few training images of each class as the network is given them, a row per class."""
-    train = dataset.of("train").rows
-    first = train[train.class_index < _MAX_CLASSES].groupby("class_index").head(_PER_CLASS)
-    photos = dataset.with_rows(first.sort_values("class_index", kind="stable")).photos()
-    tiles: dict[str, list[tuple[np.ndarray, str]]] = {}
-    for done, photo in enumerate(photos, start=1):
-        line = tiles.setdefault(photo.class_name, [])
-        line.append((preparation(dataset.read_photo(photo)), "" if line else photo.class_name))
-        on_progress(done, len(photos))
-    _save_sheet(path, list(tiles.values()))
-
-
-def mistakes_sheet(path: Path, test: Dataset, probabilities: np.ndarray, *, count: int) -> None:
-    """Draw the test images that the model is most confidently wrong about, with what it said and what is right."""
-    photos = test.photos()
-    predicted = probabilities.argmax(axis=1)
-    wrong = np.flatnonzero(predicted != test.rows.class_index.to_numpy())
-    wrong = wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:count]
-    said = [f"{test.class_names[predicted[index]]} {probabilities[index].max():.0%}" for index in wrong]
-    _save_photos(path, test, [photos[index] for index in wrong], said)
-
-
-def label_errors_sheet(path: Path, dataset: Dataset, errors: pd.DataFrame) -> None:
-    """Draw images whose label is likely wrong, with what they look like and what they are called.
+def image_statistics_chart(statistics: dict[str, dict[str, Any]]) -> bytes:
+    """Draw histograms of shares, one per statistic, with the limits that photos should keep.
 
     Args:
-        path: of the picture.
-        dataset: all images.
-        errors: those to draw: columns row (of the data set) and suggested (a class name).
+        statistics: from `regraft.validation.histograms`, by name.
     """
-    chosen = dataset.with_rows(dataset.rows.iloc[errors.row.to_numpy()])
-    _save_photos(path, dataset, chosen.photos(), [f"{name}?" for name in errors.suggested])
+    with _chart(8, 4.2) as (figure, png):
+        for axes, (name, histogram) in zip(figure.subplots(2, 3).flat, statistics.items(), strict=False):
+            axes.set_title(name.replace("_", " "), fontsize=10)
+            axes.set_yticks([])
+            if histogram["edges"]:
+                _draw_histogram(axes, histogram)
+        if any(histogram["in_production"] for histogram in statistics.values()):
+            figure.axes[0].legend(frameon=False, fontsize=8)
+    return png.getvalue()
 
 
-def _save_photos(path: Path, dataset: Dataset, photos: list[Photo], said: list[str]) -> None:
-    """Save thumbnails of photos as one picture, each under what is said of it and its label."""
-    thumbnail = Preparation(_THUMBNAIL, 1.0)
-    tiles = [
-        (thumbnail(dataset.read_photo(photo)), f"{words}\nis {photo.class_name}")
-        for photo, words in zip(photos, said, strict=True)
-    ]
-    _save_sheet(path, [tiles[start : start + _PER_CLASS] for start in range(0, len(tiles), _PER_CLASS)])
+def curve_chart(curve: pd.DataFrame, best_epoch: int | None) -> bytes:
+    """Draw a learning curve: cross-entropy of train and val, accuracy on val.
+
+    Args:
+        curve: columns epoch, train_loss, val_log_loss, val_accuracy; without rows, the phase was not run.
+        best_epoch: the epoch that is used, marked with a dot.
+    """
+    with _chart(7, 3.2) as (figure, png):
+        left, right = figure.subplots(1, 2)
+        left.plot(curve.epoch, curve.train_loss, color=_GREY, label="train, as it is minimized")
+        left.plot(curve.epoch, curve.val_log_loss, color=_BLUE, label="val")
+        left.set(xlabel="epoch", ylabel="cross-entropy")
+        right.plot(curve.epoch, curve.val_accuracy, color=_BLUE)
+        right.set(xlabel="epoch", ylabel="accuracy")
+        if curve.empty:
+            for axes in (left, right):
+                axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes)
+                axes.set(xticks=[], yticks=[])
+        else:
+            best = curve[curve.epoch == best_epoch]
+            left.plot(best.epoch, best.val_log_loss, "o", color=_ORANGE)
+            right.plot(best.epoch, best.val_accuracy, "o", color=_ORANGE, label=f"best: epoch {best_epoch}")
+            figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    return png.getvalue()
 
 
-def _save_sheet(path: Path, lines: list[list[tuple[np.ndarray, str]]]) -> None:
-    """Save rows of captioned thumbnails as one picture."""
-    caption, gap = 34, 6
-    font = _font(12)
-    height = max(1, len(lines)) * (_THUMBNAIL + caption + gap)
-    sheet = Image.new("RGB", (_PER_CLASS * (_THUMBNAIL + gap), height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for line, tiles in enumerate(lines):
-        for column, (pixels, text) in enumerate(tiles):
-            x, y = column * (_THUMBNAIL + gap), line * (_THUMBNAIL + caption + gap)
-            draw.multiline_text(
-                (x + 2, y + 2), "\n".join(_cut(part, 17) for part in text.split("\n")), fill="black", font=font
-            )
-            sheet.paste(Image.fromarray(pixels).resize((_THUMBNAIL, _THUMBNAIL)), (x, y + caption))
-    if not lines:
-        draw.text((4, 4), "none", fill="black", font=font)
-    with replacing(path) as temporary:
-        sheet.save(temporary)
+def confusion_chart(confusion: pd.DataFrame) -> bytes:
+    """Draw a confusion matrix: colours are shares of the true class, numbers are images.
+
+    Args:
+        confusion: a row per true class, by name, and a column per predicted one in the same order.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    matrix = confusion.to_numpy()
+    is_named = len(matrix) <= _MOST_NAMED
+    size = 2.2 + 0.42 * len(matrix) if is_named else 8.0
+    with _chart(size + 0.8, size) as (figure, png):
+        axes = figure.subplots()
+        shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
+        # From no colour at all, so that an empty cell is the page.
+        colours = LinearSegmentedColormap.from_list("shares", ["#1f6feb00", "#1f6febff"])
+        axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
+        axes.set(xlabel="predicted", ylabel="actual")
+        if is_named:
+            names = [_label(str(name)) for name in confusion.index]
+            axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+            axes.set_yticks(range(len(names)), names)
+        if len(matrix) <= _MOST_COUNTED:
+            for row, column in zip(*np.nonzero(matrix), strict=True):
+                colour = "white" if shares[row, column] > 0.5 else _GREY
+                axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
+    return png.getvalue()
 
 
-def _figure(width: float, height: float) -> "Figure":
+def _draw_histogram(axes: "Axes", histogram: dict[str, Any]) -> None:
+    edges, now, before = histogram["edges"], histogram["now"], histogram["in_production"]
+    axes.stairs(np.array(now) / max(1, sum(now)), edges, fill=True, color=_BLUE, label="now")
+    if before:
+        axes.stairs(np.array(before) / max(1, sum(before)), edges, color=_GREY, label="in production")
+    for limit in (histogram["lowest"], histogram["highest"]):
+        if limit is not None and edges[0] <= limit <= edges[-1]:
+            axes.axvline(limit, color=_ORANGE, linestyle="--")
+    axes.set_xscale("log" if histogram["is_logarithmic"] else "linear")
+
+
+@contextmanager
+def _chart(width: float, height: float) -> Iterator[tuple["Figure", BytesIO]]:
+    """Yield an empty figure of so many inches; when it is drawn, its PNG is in the file beside it."""
+    import matplotlib
     from matplotlib.figure import Figure
 
-    return Figure((width, height), layout="constrained", dpi=110)
+    coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    style: Any = {**dict.fromkeys(coloured, _GREY), "savefig.transparent": True}
+    with matplotlib.rc_context(style), warnings.catch_warnings():
+        # No font has every letter that a class name may have: the missing ones are boxes.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure, png = Figure((width, height), layout="constrained", dpi=110), BytesIO()
+        yield figure, png
+        for axes in figure.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+        figure.savefig(png, format="png")
 
 
-def _save(figure: "Figure", path: Path, **options: Any) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    with replacing(path) as temporary:
-        figure.savefig(temporary, **options)
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib's DejaVu Sans has the letters of most alphabets; Pillow's own font has Latin ones only.
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)
-
-
-def _cut(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-def _short(name: str) -> str:
+def _label(name: str) -> str:
     """A class name as a label of matplotlib, where a dollar sign would start a formula."""
-    return _cut(name, 24).replace("$", r"\$")
+    return cut(printable(name), 24).replace("$", r"\$")

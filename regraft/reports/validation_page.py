@@ -1,5 +1,9 @@
-"""reports/validation.html: what validation found, with the photos that it names, on one page that needs no network."""
+"""What validation found: pages about the photos, and reports/validation.html with the photos that it names.
 
+The HTML page needs nothing but the data folder and the report, so that it is there when validation stops a run.
+"""
+
+import re
 from pathlib import Path
 from typing import Any
 
@@ -7,37 +11,113 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from regraft.files import read_json
 from regraft.photos.images import Threads, load_rgb
-from regraft.reports.html import gallery, write_page
+from regraft.reports.blocks import Chart, Page, Photos, Tile
+from regraft.reports.expectations import NAMED, expectations_table
+from regraft.reports.html import write_page
+from regraft.reports.markdown import Bold, cell, table
+from regraft.reports.plots import class_balance_chart, image_statistics_chart
+from regraft.reports.sources import Sources
 
 _SHOWN = 12  # photos of each violated expectation
 _SIDE = 160  # pixels of a thumbnail
 
 
+def validation_page(sources: Sources) -> Page:
+    """Return the page with the expectations."""
+    return _validation(read_json(sources.reports / "validation.json"))
+
+
+def class_balance_page(sources: Sources) -> Page:
+    """Return the page with the number of images per class."""
+    return _class_balance(read_json(sources.reports / "validation.json"))
+
+
+def image_statistics_page(sources: Sources) -> Page:
+    """Return the page with the histograms."""
+    return _image_statistics(read_json(sources.reports / "validation.json"))
+
+
 def write_validation_page(
-    path: Path, pages: list[str], report: dict[str, Any], manifest: pd.DataFrame, raw: Path, *, workers: int
+    path: Path, report: dict[str, Any], manifest: pd.DataFrame, raw: Path, threads: Threads
 ) -> None:
-    """Write the page.
+    """Write reports/validation.html.
 
     Args:
         path: of the page.
-        pages: sections in words, as Markdown.
         report: what reports/validation.json holds.
         manifest: that was checked.
         raw: the data folder.
-        workers: threads that decode; 0 means one per core.
+        threads: that decode.
     """
     # What could not be decoded once must not be tried again here: it is named in the tables and has no picture.
     readable = set(manifest.path[(manifest.verdict == "use") | manifest.conflict])
-    galleries = []
+    pages = [_validation(report), _class_balance(report), _image_statistics(report)]
     for result in report["expectations"]:
         shown = [name for name in result["paths"] if name in readable][:_SHOWN]
         if shown and not result["success"]:
-            tiles = list(zip(Threads(workers).map(lambda name: _thumbnail(raw / name), shown), shown, strict=True))
+            pixels = threads.map(lambda name: _thumbnail(raw / name), shown)
+            tiles = [Tile(picture, name) for picture, name in zip(pixels, shown, strict=True)]
             more = f"; the first {len(shown)}" if result["count"] > len(shown) else ""
-            words = f"Found {result['found']}{more}. {result['advice']}"
-            galleries.append(gallery(f"Expected: {result['expected']}", words, tiles))
-    write_page(path, "Regraft: validation of the photos", [*pages, *galleries])
+            text = cell(f"Found {result['found']}{more}. {result['advice']}")
+            key = f"photos-{re.sub('[^a-z0-9]+', '-', result['name'].lower())}"
+            pages.append(Page(key, f"Expected: {result['expected']}", [text, Photos("offenders", [("", tiles)])]))
+    write_page(path, "Regraft: validation of the photos", pages)
+
+
+def _validation(report: dict[str, Any]) -> Page:
+    files = report["files"]
+    verdict = "The images can be trained on." if report["success"] else "**The images cannot be trained on.**"
+    blocks: list[Any] = [
+        f"{verdict} {files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are "
+        f"not images. Layout of the data folder: {report['layout']}.",
+        expectations_table(report),
+        "## Against the model in production",
+        cell(report["compared_with"]),
+    ]
+    if report["drift"]:
+        blocks.append(_drift(report["drift"]))
+    if report["not_used"]:
+        # Meant as images and lost, before what nobody meant as an image.
+        not_used = sorted(report["not_used"], key=lambda row: row["verdict"] != "quarantine")
+        named = [[row["path"], row["verdict"], row["reason"]] for row in not_used[:NAMED]]
+        blocks += [
+            f"## Not used: {len(report['not_used'])} (the first {len(named)}; all are in validation.json)",
+            table(["file", "verdict", "why"], named),
+        ]
+    return Page("validation", "Validation", blocks)
+
+
+def _class_balance(report: dict[str, Any]) -> Page:
+    chart = Chart("images per class", class_balance_chart(report["classes"]))
+    return Page("class-balance", "Class balance", [chart])
+
+
+def _image_statistics(report: dict[str, Any]) -> Page:
+    text = (
+        "Shares of the used photos. Dashed lines are limits of params.yaml; grey outlines are the photos that the "
+        "model in production was trained on. Sharpness is the variance of the Laplacian."
+    )
+    chart = Chart("histograms of image statistics", image_statistics_chart(report["statistics"]))
+    return Page("image-statistics", "Statistics of the photos", [text, chart])
+
+
+def _drift(rows: list[dict[str, Any]]) -> str:
+    """What moved since the model in production, and whether by more than chance and params.yaml allow."""
+    whose = {"all": "all", "joined": "only those that joined"}
+    cells = [
+        [
+            row["quantity"].replace("_", " "),
+            f"{whose[row['photos']]}: {row['now']}",
+            row["words"],
+            f"{row['psi']:.3f}",
+            f"{row['limit']:.3f}",
+            Bold("moved") if row["psi"] > row["limit"] else "as before",
+        ]
+        for row in rows
+    ]
+    return table(["", "photos", "then and now", "stability index", "limit", ""], cells)
 
 
 def _thumbnail(path: Path) -> np.ndarray:

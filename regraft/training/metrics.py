@@ -71,8 +71,27 @@ def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndar
     return float(np.abs(gap).sum() / len(confidence))
 
 
+def accuracy_with_interval(right: int, images: int) -> dict[str, float]:
+    """Return an accuracy and its 95 % confidence interval by Wilson's method, which holds near 0 and 1 too.
+
+    Args:
+        right: images whose class was named.
+        images: of how many, at least 1.
+
+    Returns:
+        accuracy, accuracy_low and accuracy_high, each 0 to 1.
+
+    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
+    Statistical Association 22, 1927.
+    """
+    from scipy.stats import binomtest
+
+    interval = binomtest(right, images).proportion_ci(confidence_level=0.95, method="wilson")
+    return {"accuracy": right / images, "accuracy_low": float(interval.low), "accuracy_high": float(interval.high)}
+
+
 def classification_report(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> dict[str, float | int]:
-    """Return the figures of reports/metrics.json for one split.
+    """Return the figures of one split; top5_accuracy only where there are more than five classes.
 
     Args:
         class_indices: the true classes, shape (n,).
@@ -83,17 +102,15 @@ def classification_report(class_indices: np.ndarray, probabilities: np.ndarray, 
 
     num_classes = probabilities.shape[1]
     labels = np.arange(num_classes)
-    overall = score(class_indices, probabilities)
-    # With five classes or fewer the right one is always among five.
-    top5 = top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels) if num_classes > 5 else 1.0
+    right = int((probabilities.argmax(axis=1) == class_indices).sum())
+    report = {"images": len(class_indices), **accuracy_with_interval(right, len(class_indices))}
+    if num_classes > 5:  # else the right one is always among five
+        report["top5_accuracy"] = float(top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels))
     # A small class may have no image in this split; it cannot be measured and must not count as 0.
     present = np.unique(class_indices)
     macro_f1 = f1_score(class_indices, probabilities.argmax(axis=1), labels=present, average="macro", zero_division=0.0)
-    return {
-        "images": len(class_indices),
-        "accuracy": overall.accuracy,
-        "top5_accuracy": float(top5),
+    return report | {
         "macro_f1": float(macro_f1),
-        "log_loss": overall.log_loss,
+        "log_loss": score(class_indices, probabilities).log_loss,
         "ece": expected_calibration_error(class_indices, probabilities, bins=bins),
     }

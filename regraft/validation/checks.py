@@ -13,7 +13,8 @@ from regraft.config import ValidateData
 from regraft.photos.images import is_suffix_of
 from regraft.validation.drift import drift_table, with_shape
 from regraft.validation.great_expectations import check
-from regraft.validation.rules import Rule, build_rules
+from regraft.validation.histograms import histograms
+from regraft.validation.rules import Rule, build_rules, limits_of
 
 
 def validate(
@@ -36,14 +37,16 @@ def validate(
         compared_with: a sentence that says which model that is, or why there is nothing.
 
     Returns:
-        JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found, how the
-        photos have moved since the model in production, and every quarantined or ignored file with its reason.
+        JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found,
+        histograms of the photos' statistics, how the photos have moved since the model in production, and every
+        quarantined or ignored file with its reason.
     """
     tables = build_tables(manifest, settings, former)
     rules = build_rules(settings, None if former is None else sorted(former.label.unique()))
     results = check(tables, [*rules, *own])
     classes, verdicts = tables["classes"], manifest.verdict.value_counts()
-    unused = manifest[manifest.verdict != "use"]
+    used, unused = manifest[manifest.verdict == "use"], manifest[manifest.verdict != "use"]
+    former_shapes = None if former is None else with_shape(former)
     moved = [
         tables[name].drop(columns="what") for name in ("drift_of_classes", "drift_of_statistics") if name in tables
     ]
@@ -54,6 +57,7 @@ def validate(
         "classes": dict(zip(classes.label.tolist(), classes.images.tolist(), strict=True)),
         "expectations": results,
         "compared_with": compared_with,
+        "statistics": histograms(with_shape(used), former_shapes, limits_of(settings)),
         "drift": [row for table in moved for row in table.to_dict("records")],
         "not_used": unused[["path", "verdict", "reason"]].to_dict("records"),
     }

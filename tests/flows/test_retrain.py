@@ -106,18 +106,24 @@ def test_the_first_run_succeeds(trained: Event) -> None:
 
 
 def test_in_the_first_run_every_stage_runs(trained: Event) -> None:
-    expected = {
-        "record_data": "Recorded",
-        **dict.fromkeys(["record_code", *STAGES], "Ran"),
-        "promote_model": "Promoted",
-    }
+    expected = {"record_data": "Recorded", **dict.fromkeys(["record_code", *STAGES], "Ran")}
+    expected |= {"promote_model": "Promoted", "write_report": "Written"}
     assert trained.flow_run.task_states == expected
 
 
-def test_the_metrics_are_those_of_the_test_split_and_no_others(trained: Event) -> None:
+def test_the_metrics_are_those_of_the_test_split_and_of_both_trainings(trained: Event) -> None:
     metrics = trained.reports["metrics"]
-    assert list(metrics) == ["test"]
-    assert set(metrics["test"]) == {"images", "accuracy", "top5_accuracy", "macro_f1", "log_loss", "ece"}
+    assert list(metrics) == ["test", "head", "fine_tune"]
+    assert set(metrics["test"]) == {
+        "images",
+        "accuracy",
+        "accuracy_low",
+        "accuracy_high",
+        "top5_accuracy",
+        "macro_f1",
+        "log_loss",
+        "ece",
+    }
 
 
 def test_the_model_has_learnt_from_the_digits(trained: Event) -> None:
@@ -169,7 +175,8 @@ def repeated(project: Project, server: Server, asked_dvc: Dvc) -> Event:
 
 def test_a_run_with_nothing_to_do_says_so_of_every_task(repeated: Event) -> None:
     expected = dict.fromkeys(["record_data", "record_code", *STAGES], "Up to date")
-    assert repeated.flow_run.task_states == expected | {"promote_model": "Already in production"}
+    last = {"promote_model": "Already in production", "write_report": "Up to date"}
+    assert repeated.flow_run.task_states == expected | last
 
 
 def test_a_run_with_nothing_to_do_imports_nothing_heavy(repeated: Event) -> None:

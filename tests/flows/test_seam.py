@@ -15,7 +15,7 @@ one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what 
 RECORD = """
 from pathlib import Path
 from tasks.dvc_seam import record_data
-from tasks.stage import enter_project
+from tasks.project import enter_project
 print(record_data(enter_project(), Path("data/raw")))
 """
 

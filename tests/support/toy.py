@@ -16,7 +16,7 @@ STAGES = ["first", "second", "third"]
 PARAMS = {
     "first": "validate_data.min_images_per_class",
     "second": "preprocess.val_share",
-    "third": "evaluate.worst_mistakes",
+    "third": "evaluate.calibration_bins",
 }
 DVC, FLOW = "dvc repro", "in-process"  # the two runners; the second does what a flow does, without Prefect around it
 COMMANDS = {DVC: ["dvc", "repro"], FLOW: ["python", "in_process.py"]}
@@ -26,7 +26,7 @@ KINDS = {
 }
 _COPIED = ["params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft"]
 _COPIED += [f"tasks/{name}.py" for name in ("__init__", "promote", "record_code", "startup", "up_to_date")]
-_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_seam", "code_record", "progress")]
+_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_seam", "code_record", "progress", "project", "report")]
 _COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
 
 _DVC_YAML = """\
@@ -126,7 +126,7 @@ from regraft.config import load_params
 from tasks.first import first
 from tasks.record_code import record_code
 from tasks.second import second
-from tasks.stage import enter_project, readable_errors
+from tasks.project import enter_project, readable_errors
 from tasks.dvc_seam import reproduce
 from tasks.progress import terminal_progress
 from tasks.third import third
@@ -152,7 +152,7 @@ from flows.server import connected
 from tasks.first import first
 from tasks.record_code import record_code
 from tasks.second import second
-from tasks.stage import readable_errors
+from tasks.project import readable_errors
 from tasks.third import third
 
 tasks.stage._LOCK_RETRY_SECONDS = 0.5

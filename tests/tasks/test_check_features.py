@@ -13,7 +13,7 @@ from tasks.validate_data import validate_data
 from tests.support.library import dataset_in
 from tests.support.small_project import changed, quiet
 
-REPORTS = ["embeddings.json", "label_errors.csv", "label_errors.png", "features_verdict.json"]
+REPORTS = ["embeddings.json", "label_errors.csv", "features_verdict.json"]
 # Photos of noise look nearly alike to a backbone with random weights.
 ONLY_COPIES = {"min_similarity": 0.99999, "leaks": "error", "outliers": "off", "label_errors": "off"}
 

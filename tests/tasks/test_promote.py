@@ -1,4 +1,5 @@
 from regraft.features.table import read_features
+from regraft.files import read_json, sha256_of
 from regraft.photos.manifest import read_manifest
 from regraft.production.registry import Production
 from regraft.production.training_data import read_reference
@@ -32,3 +33,12 @@ def test_a_model_is_promoted_although_what_it_was_trained_on_is_not_known_any_mo
     assert verdict is not None
     assert verdict.is_accepted
     assert Production(small_params.paths.production).reference is None
+
+
+def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_about(project, small_params):
+    challenge(small_params, quiet)
+    verdict = read_json(project / "reports" / "verdict.json")
+    assert verdict["about"]["model"] == sha256_of(project / "models" / "model.onnx")
+    assert (verdict["is_accepted"], verdict["champion"]) == (True, None)
+    assert verdict["challenger"]["accuracy_low"] < verdict["challenger"]["accuracy"]
+    assert verdict["challenger"]["images"] == read_json(project / "reports" / "metrics.json")["test"]["images"]

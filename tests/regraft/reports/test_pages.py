@@ -1,4 +1,6 @@
-import csv
+import base64
+import hashlib
+import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -6,9 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pandas as pd
 import pytest
-from PIL import Image
 
 from benchmarks.project import STAGES
 from regraft.config import load_params
@@ -16,12 +18,17 @@ from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
-from regraft.photos.dataset import Dataset
-from regraft.reports.pages import pages_of, summary, write_html, write_predictions
+from regraft.photos.dataset import Dataset, write_dataset
+from regraft.photos.images import Threads
+from regraft.reports.first_screen import Circumstances
+from regraft.reports.pages import pages_of, summary, write_html
+from regraft.reports.sources import Sources
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
+from regraft.training.tables import write_confusion, write_curve, write_predictions
+from regraft.validation.histograms import histograms
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -42,10 +49,11 @@ HOSTILE = [
     "a\rb",
     "a\n\n# b",
 ]
-EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Mend it."}
+EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
 DRIFT = {"quantity": "shorter_side", "photos": "joined", "then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
+NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567")
 LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
 
 
@@ -76,11 +84,17 @@ class Page(HTMLParser):
             self.cells[-1] += data.rstrip("\n")
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_drawn(monkeypatch):
+    """Charts have no pixels here: drawing a hundred of them takes minutes, and tests of their own look at them."""
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda figure, png, **_: png.write(b"drawn"))
+
+
 @pytest.fixture
-def reports(tmp_path: Path) -> Callable[..., Path]:
+def reports(tmp_path: Path) -> Callable[..., Sources]:
     """A function that writes the reports of all stages, with a class and a file of the given name."""
 
-    def write(name: str = "cat") -> Path:
+    def write(name: str = "cat") -> Sources:
         folder, splits = tmp_path / "reports", {"train": 6, "val": 2, "test": 2}
         best = CURVE[1].as_report(epochs_run=1)
         written = {
@@ -92,6 +106,7 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
                 "expectations": [EXPECTATION | {"found": name, "offenders": [name], "paths": [name]}],
                 "compared_with": f"Compared with the photos of {name}.",
                 "drift": [DRIFT | {"words": name}],
+                "statistics": histograms(pd.DataFrame({"contrast": [0.1, 0.2]}), None, {"contrast": (0.02, None)}),
                 "not_used": [{"path": name, "verdict": "quarantine", "reason": f"broken: {name}"}],
             },
             "dataset": {
@@ -135,30 +150,50 @@ def reports(tmp_path: Path) -> Callable[..., Path]:
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
-        for picture in (
-            "class_balance",
-            "image_statistics",
-            "prepared",
-            "label_errors",
-            "head_curve",
-            "fine_tune_curve",
-            "confusion",
-            "mistakes",
-        ):
-            Image.new("RGB", (2, 2)).save(folder / f"{picture}.png")
-        return folder
+        rows = pd.DataFrame(
+            {"digest": ["0"], "path": [name], "class_name": [name], "class_index": [0], "split": ["test"]}
+        )
+        dataset, said = Dataset(rows, [name, "dog"], tmp_path / "raw"), np.array([[0.25, 0.75]])
+        write_dataset(tmp_path / "dataset.parquet", dataset)
+        write_predictions(folder / "predictions.csv", dataset, said)
+        write_confusion(folder / "confusion.csv", dataset, said)
+        for phase in ("head", "fine_tune"):
+            write_curve(folder / f"{phase}_curve.csv", CURVE)
+        model = onnx.ModelProto()
+        preprocessing = {"image_size": 32, "crop_fraction": 0.5}
+        onnx.helper.set_model_props(model, {"preprocessing": json.dumps(preprocessing)})
+        onnx.save(model, tmp_path / "model.onnx")
+        return Sources(
+            folder,
+            tmp_path / "raw",
+            tmp_path / "dataset.parquet",
+            tmp_path / "model.onnx",
+            tmp_path / "production",
+            24,
+            Threads(1),
+        )
 
     return write
 
 
-def page_of(folder: Path) -> Page:
-    write_html(folder)
-    return Page((folder / "report.html").read_text(encoding="utf-8"))
+def html_of(sources: Sources) -> str:
+    path = sources.reports / "report.html"
+    write_html(path, sources, NOW)
+    return path.read_text(encoding="utf-8")
+
+
+def page_of(sources: Sources) -> Page:
+    return Page(html_of(sources))
+
+
+def kinds(addresses: list[str | None]) -> list[str]:
+    """Addresses without the pixels of pictures, in which names may be drawn."""
+    return [str(address).partition(",")[0] for address in addresses]
 
 
 def test_every_stage_has_a_page(reports):
-    folder = reports()
-    assert [stage for stage in STAGES if not pages_of(stage, folder)] == []
+    sources = reports()
+    assert [stage for stage in STAGES if not pages_of(stage, sources)] == []
 
 
 def test_a_stage_that_reports_nothing_has_no_page(reports):
@@ -166,17 +201,18 @@ def test_a_stage_that_reports_nothing_has_no_page(reports):
 
 
 def test_keys_are_what_prefect_allows(reports):
-    folder = reports()
-    keys = [key for stage in STAGES for key in pages_of(stage, folder)]
+    sources = reports()
+    keys = [key for stage in STAGES for key in pages_of(stage, sources)]
     assert [key for key in keys if not re.fullmatch("[a-z0-9-]+", key)] == []
     assert len(set(keys)) == len(keys)
 
 
-def test_the_html_page_holds_the_pages_of_all_stages(reports):
-    folder = reports()
-    count = sum(len(pages_of(stage, folder)) for stage in STAGES)
-    write_html(folder)
-    assert (folder / "report.html").read_text().count("<section>") == count
+def test_the_html_page_holds_the_pages_of_all_stages_and_links_to_each(reports):
+    sources = reports()
+    keys = {key for stage in STAGES for key in pages_of(stage, sources)}
+    page = html_of(sources)
+    assert set(re.findall('<section id="(.*?)">', page)) == keys
+    assert {address[1:] for address in kinds(Page(page).addresses) if address.startswith("#")} == keys
 
 
 def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_leaderboard(reports):
@@ -188,11 +224,11 @@ def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_lea
 
 
 def test_the_page_names_the_first_offenders_of_an_expectation(reports):
-    folder = reports()
-    validation = read_json(folder / "validation.json")
+    sources = reports()
+    validation = read_json(sources.reports / "validation.json")
     validation["expectations"][0]["offenders"] = [f"{name}.jpg" for name in "abcdefgh"]
-    write_json(folder / "validation.json", validation)
-    assert "| a.jpg; b.jpg; c.jpg; ... | Mend it. |" in pages_of("validate_data", folder)["validation"]
+    write_json(sources.reports / "validation.json", validation)
+    assert "| a.jpg; b.jpg; c.jpg; ... | Fix it. |" in pages_of("validate_data", sources)["validation"]
 
 
 def test_the_page_says_what_moved_since_the_model_in_production(reports):
@@ -220,15 +256,29 @@ def test_the_page_of_the_features_names_leaks_label_errors_and_outliers(reports)
     ],
 )
 def test_the_page_of_the_features_says_in_words_what_came_of_drift(reports, found, words):
-    folder = reports()
-    write_json(folder / "embeddings.json", read_json(folder / "embeddings.json") | found)
-    assert words in pages_of("check_features", folder)["photos-by-features"]
+    sources = reports()
+    path = sources.reports / "embeddings.json"
+    write_json(path, read_json(path) | found)
+    assert words in pages_of("check_features", sources)["photos-by-features"]
 
 
 def test_the_html_page_needs_no_network(reports):
-    addresses = [str(address) for address in page_of(reports()).addresses]
-    assert addresses
-    assert [address[:40] for address in addresses if not address.startswith("data:image/png;base64,")] == []
+    page = html_of(reports())
+    assert {re.sub("#.*", "#", kind) for kind in kinds(Page(page).addresses)} == {
+        "#",
+        "validation.html",
+        "data:image/png;base64",
+        "data:image/jpeg;base64",
+    }
+    assert "http" not in re.sub('http-equiv|"data:.*?"', "", page)
+
+
+def test_the_html_page_forbids_whatever_is_not_in_it(reports):
+    page = html_of(reports())
+    (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', page)
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ")[:3] == ["default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'"]
 
 
 def test_the_html_page_runs_nothing(reports):
@@ -243,7 +293,7 @@ def test_a_name_cannot_break_a_table(reports, name):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_cannot_bring_markup_into_the_page(reports, name):
     hostile, plain = page_of(reports(name)), page_of(reports("cat"))
-    assert (hostile.tags, hostile.addresses) == (plain.tags, plain.addresses)
+    assert (hostile.tags, kinds(hostile.addresses)) == (plain.tags, kinds(plain.addresses))
 
 
 @pytest.mark.parametrize("name", HOSTILE)
@@ -254,31 +304,26 @@ def test_a_name_is_shown_as_it_is(reports, name):
 
 @pytest.mark.parametrize("result", [{}, CURVE[1].as_report(epochs_run=1)])
 def test_the_page_says_in_words_what_came_of_fine_tuning(reports, result):
-    folder = reports()
-    write_json(folder / "fine_tune.json", {"reason": "Not fine-tuned: that could be chance.", **result})
-    assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", folder).values())
+    sources = reports()
+    write_json(sources.reports / "fine_tune.json", {"reason": "Not fine-tuned: that could be chance.", **result})
+    assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", sources).values())
 
 
 @pytest.mark.parametrize(("trained", "words"), [("head", "frozen backbone"), ("top", "top"), ("all", "all layers")])
 def test_the_page_says_what_of_the_shipped_network_was_trained(reports, trained, words):
-    folder = reports()
-    export = read_json(folder / "export.json")
-    write_json(folder / "export.json", export | {"trained": trained})
-    assert words in "".join(pages_of("export_onnx", folder).values())
+    sources = reports()
+    path = sources.reports / "export.json"
+    write_json(path, read_json(path) | {"trained": trained})
+    assert words in "".join(pages_of("export_onnx", sources).values())
 
 
-def test_predictions_are_written_with_names_as_they_are(tmp_path):
-    names = ['a, "b"', "c|d\ne"]
-    rows = pd.DataFrame({"path": ["z, 1.png", "a\n2.png"], "class_name": names, "class_index": [0, 1]})
-    write_predictions(
-        tmp_path / "predictions.csv", Dataset(rows, names, tmp_path), np.array([[0.25, 0.75], [0.125, 0.875]])
-    )
-    with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        assert list(csv.reader(file)) == [
-            ["path", "actual", "predicted", "confidence"],
-            ["a\n2.png", names[1], names[1], "0.875"],
-            ["z, 1.png", names[0], names[1], "0.75"],
-        ]
+def test_the_page_shows_the_preparation_that_is_in_the_file(reports):
+    page = pages_of("export_onnx", reports())["onnx-file"]
+    assert "A square of 50% of the shorter side, resized to 32 x 32" in page
+
+
+def test_the_page_names_the_classes_that_are_taken_for_each_other(reports):
+    assert "| cat | dog | 1 |" in pages_of("evaluate", reports())["confusion-matrix"]
 
 
 def test_the_summary_says_what_a_run_came_to_and_where_to_look(reports, root, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import base64
 import re
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -8,15 +9,16 @@ from PIL import Image
 
 from regraft.config import load_params
 from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.images import Threads
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import validate
 from tests.support.library import scan_folder
 
 
-@pytest.fixture
-def folder(photo, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def folder(photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two classes of six photos, a dark one, one under two labels, and a broken one."""
-    raw = tmp_path / "raw"
+    raw = tmp_path_factory.mktemp("folder") / "raw"
     for number in range(12):
         path = raw / ("cat" if number % 2 else "dog") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -27,19 +29,19 @@ def folder(photo, tmp_path: Path) -> Path:
     return raw
 
 
-@pytest.fixture
-def page(folder: Path, tmp_path: Path, root: Path) -> str:
+@pytest.fixture(scope="module")
+def page(folder: Path, root: Path) -> str:
     settings = load_params(root / "params.yaml").validate_data.model_copy(update={"min_images_per_class": 1})
     layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)
-    write_validation_page(tmp_path / "page.html", ["# In words"], report, manifest, folder, workers=1)
-    return (tmp_path / "page.html").read_text()
+    write_validation_page(folder.with_name("page.html"), report, manifest, folder, Threads(1))
+    return folder.with_name("page.html").read_text()
 
 
 def shown(page: str, expected: str) -> list[str]:
     """The captions of the photos below the heading of an expectation."""
-    (section,) = [part for part in page.split("<section>") if f"<h2>Expected: {expected}" in part]
+    (section,) = [part for part in page.split("<section ") if f"<h2>Expected: {expected}" in part]
     return re.findall(r"<figcaption>(.*?)</figcaption>", section)
 
 
@@ -60,9 +62,10 @@ def test_expectations_that_hold_show_nothing(page):
 
 
 def test_thumbnails_are_the_photos_and_in_the_page_itself(page):
-    sources = re.findall(r'<img src="([^"]*)"', page)
+    sources = re.findall(r'<img [^>]*src="([^"]*)"', page)
     assert all(source.startswith("data:image/") for source in sources)
-    first = Image.open(BytesIO(base64.b64decode(sources[0].split(",")[1])))
+    photos = [source for source in sources if source.startswith("data:image/jpeg")]
+    first = Image.open(BytesIO(base64.b64decode(photos[0].split(",")[1])))
     assert (first.format, first.size) == ("JPEG", (90, 70))
 
 
@@ -70,10 +73,15 @@ def test_the_page_needs_no_network_and_runs_no_script(page):
     assert re.findall(r"https?:|<script|<link", page) == []
 
 
+def test_the_page_has_the_charts_of_the_classes_and_of_the_statistics(page):
+    assert len(re.findall('<img class="chart" src="data:image/png', page)) == 2
+
+
 def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
+    folder = shutil.copytree(folder, tmp_path / "raw")
     settings = load_params(root / "params.yaml").validate_data
     layout, manifest = scan_folder(folder)
     report = validate(layout, manifest, settings)
     (folder / "cat" / "dark <night>.png").unlink()
-    write_validation_page(tmp_path / "page.html", [], report, manifest, folder, workers=1)
+    write_validation_page(tmp_path / "page.html", report, manifest, folder, Threads(1))
     assert "dark &lt;night&gt;.png" in (tmp_path / "page.html").read_text()

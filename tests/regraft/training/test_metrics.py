@@ -89,7 +89,7 @@ def test_top5_accuracy_is_that_of_sklearn(answers):
 
 def test_of_five_classes_the_right_one_is_always_among_five():
     report = classification_report(np.array([0, 1]), np.eye(5)[[1, 0]], bins=2)
-    assert (report["accuracy"], report["top5_accuracy"]) == (0.0, 1.0)
+    assert (report["accuracy"], "top5_accuracy" in report) == (0.0, False)
 
 
 def test_the_report_holds_plain_numbers_that_json_can_write(answers):

@@ -10,8 +10,10 @@ import pytest
 
 from regraft.config import load_params
 from regraft.files import write_json
+from regraft.photos.images import Threads
 from regraft.photos.manifest import COLUMNS
 from regraft.reports.pages import pages_of
+from regraft.reports.sources import Sources
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.drift import STATISTICS
 from regraft.validation.rules import build_rules
@@ -428,8 +430,7 @@ def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
 
 def test_the_report_can_be_written_and_shown(tmp_path):
     write_json(tmp_path / "validation.json", checked(images("cat", 5, broken=1), images("dog", 2)))
-    for name in ("class_balance", "image_statistics"):
-        (tmp_path / f"{name}.png").touch()
-    page = pages_of("validate_data", tmp_path)["validation"]
+    sources = Sources(tmp_path, *[tmp_path / "unused"] * 4, photos=24, threads=Threads(1))
+    page = pages_of("validate_data", sources)["validation"]
     assert "**The images cannot be trained on.**" in page
     assert "| cat/5.jpg | quarantine | cannot be decoded |" in page

@@ -1,0 +1,41 @@
+"""The table of expectations that the pages about the photos share."""
+
+from typing import Any
+
+from regraft.reports.markdown import Bold, table
+
+NAMED = 20  # rows of a table of problems
+_OFFENDERS = 3  # of an expectation that are named in its row
+
+
+def expectations_table(report: dict[str, Any]) -> str:
+    """Return the expectations of a report: what stops the run first, then what is only reported, then what is met."""
+    rows = [
+        [
+            _sign(result),
+            result["severity"],
+            result["expected"],
+            result["found"],
+            "" if result["success"] else _named(result["offenders"]),
+            "" if result["success"] else result["advice"],
+        ]
+        for result in sorted(report["expectations"], key=_urgency)
+    ]
+    return table(["", "severity", "expected", "found", "which", "what to do"], rows)
+
+
+def heading(title: str, rows: list[Any]) -> str:
+    """Return a heading with the number of rows, and how many of them the table below it has."""
+    return f"## {title}: {len(rows)}" + (f", the first {NAMED}" if len(rows) > NAMED else "")
+
+
+def _urgency(result: dict[str, Any]) -> int:
+    return 2 if result["success"] else 0 if result["severity"] == "error" else 1
+
+
+def _named(offenders: list[str]) -> str:
+    return "; ".join(offenders[:_OFFENDERS]) + ("; ..." if len(offenders) > _OFFENDERS else "")
+
+
+def _sign(result: dict[str, Any]) -> str:
+    return "ok" if result["success"] else Bold("fails") if result["severity"] == "error" else "see"

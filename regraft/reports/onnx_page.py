@@ -1,0 +1,56 @@
+"""The shipped file: its size, how closely it follows Keras, and what the network in it sees of a photo."""
+
+import json
+from collections import defaultdict
+
+import onnx
+
+from regraft.files import read_json, readable_bytes
+from regraft.photos.preparation import Preparation
+from regraft.reports.blocks import Page, Photos, Tile
+from regraft.reports.markdown import table
+from regraft.reports.sources import Sources
+from regraft.reports.thumbnails import prepared_photos
+
+_TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
+_PER_CLASS, _MAX_CLASSES = 8, 30  # photos that show what the network sees
+
+
+def onnx_page(sources: Sources) -> Page:
+    """Return the page."""
+    report = read_json(sources.reports / "export.json")
+    parity, preparation = report["parity"], _preparation(sources)
+    size = preparation.image_size
+    rows = [
+        ["size", readable_bytes(report["bytes"])],
+        ["sha256", report["sha256"]],
+        ["trained", _TRAINED[report["trained"]]],
+        ["compared with Keras", f"{parity['images']} val photos, from the raw file"],
+        ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
+        ["same most probable class", f"{parity['same_top1']:.1%}"],
+    ]
+    seen = (
+        f"A square of {preparation.crop_fraction:.0%} of the shorter side, resized to {size} x {size}; a row per class:"
+    )
+    photos = Photos("what the network sees", _seen(preparation, sources))
+    return Page("onnx-file", "ONNX file", [table(["", ""], rows), "## What the network sees", seen, photos])
+
+
+def _preparation(sources: Sources) -> Preparation:
+    """Return the preparation that is in the file."""
+    model = onnx.load(sources.onnx, load_external_data=False)
+    facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["preprocessing"])
+    return Preparation(facts["image_size"], facts["crop_fraction"])
+
+
+def _seen(preparation: Preparation, sources: Sources) -> list[tuple[str, list[Tile]]]:
+    dataset = sources.read_dataset()
+    train = dataset.of("train").rows
+    first = train[train.class_index < _MAX_CLASSES].groupby("class_index").head(_PER_CLASS)
+    chosen = dataset.with_rows(first.sort_values("class_index", kind="stable"))
+    rows: dict[str, list[Tile]] = defaultdict(list)
+    for class_name, tile in zip(
+        chosen.rows.class_name, prepared_photos(chosen, preparation, sources.threads), strict=True
+    ):
+        rows[class_name].append(tile)
+    return list(rows.items())

@@ -1,0 +1,39 @@
+"""Where the pages find what they show."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from regraft.config import Params
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.images import Threads
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files of a run that pages read; no page writes to any of them."""
+
+    reports: Path  # the JSON and CSV files of the stages, and the gate's verdict
+    raw: Path  # the data folder
+    dataset_file: Path
+    onnx: Path  # the shipped file
+    production: Path  # the folder of the models in production
+    photos: int  # thumbnails of mistakes, and of labels that are likely wrong
+    threads: Threads  # that decode thumbnails
+
+    def read_dataset(self) -> Dataset:
+        """Return the data set."""
+        return read_dataset(self.dataset_file, self.raw)
+
+
+def sources_of(params: Params) -> Sources:
+    """Return the sources that params.yaml names."""
+    paths = params.paths
+    return Sources(
+        paths.reports,
+        paths.raw,
+        paths.dataset,
+        paths.onnx,
+        paths.production,
+        photos=params.report.photos,
+        threads=Threads(params.machine.workers),
+    )

@@ -1,0 +1,93 @@
+"""Thumbnails of photos, and a sheet of them as one picture."""
+
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from regraft.errors import InvalidData
+from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.images import Threads
+from regraft.photos.preparation import Preparation
+from regraft.reports.blocks import Tile
+
+SIDE = 112  # pixels of a thumbnail
+_PER_ROW = 8
+_CAPTION, _GAP = 34, 6  # pixels of a sheet
+_BLANK = np.full((SIDE, SIDE, 3), 128, np.uint8)
+
+
+def thumbnails(dataset: Dataset, captions: dict[str, str], threads: Threads) -> list[Tile]:
+    """Return the centre squares of photos of the data set, in the order of `captions`.
+
+    Args:
+        dataset: holds the photos.
+        captions: what is said of a photo, by its path.
+        threads: that decode.
+    """
+    rows = dataset.rows[dataset.rows.path.isin(list(captions))]
+    photos = {photo.path: photo for photo in dataset.with_rows(rows).photos()}
+    draw = partial(_draw, dataset, Preparation(SIDE, 1.0), SIDE)
+    pixels = threads.map(draw, (photos.get(path) for path in captions))
+    return [Tile(square, caption) for square, caption in zip(pixels, captions.values(), strict=True)]
+
+
+def prepared_photos(dataset: Dataset, preparation: Preparation, threads: Threads) -> list[Tile]:
+    """Return photos as `preparation` gives them to the network, reduced to thumbnails, without captions."""
+    draw = partial(_draw, dataset, preparation, None)
+    return [Tile(square, "") for square in threads.map(draw, dataset.photos())]
+
+
+def draw_sheet(groups: list[tuple[str, list[Tile]]]) -> bytes:
+    """Return captioned thumbnails as one PNG; a group that has a name has a row of its own."""
+    rows: list[list[tuple[np.ndarray, str]]] = []
+    for name, tiles in groups:
+        texts = [name, *[""] * len(tiles)] if name else [tile.caption for tile in tiles]
+        cells = [(tile.pixels, text) for tile, text in zip(tiles, texts, strict=False)]
+        rows += [cells[start : start + _PER_ROW] for start in range(0, len(cells), _PER_ROW)]
+    font, step = _font(12), SIDE + _CAPTION + _GAP
+    sheet = Image.new("RGB", (_PER_ROW * (SIDE + _GAP), max(1, len(rows)) * step), "white")
+    draw = ImageDraw.Draw(sheet)
+    for row, cells in enumerate(rows):
+        for column, (pixels, text) in enumerate(cells):
+            x, y = column * (SIDE + _GAP), row * step
+            draw.multiline_text((x + 2, y + 2), _short_lines(text), fill="black", font=font)
+            sheet.paste(Image.fromarray(pixels).resize((SIDE, SIDE)), (x, y + _CAPTION))
+    if not rows:
+        draw.text((4, 4), "none", fill="black", font=font)
+    file = BytesIO()
+    sheet.save(file, "PNG")
+    return file.getvalue()
+
+
+def printable(text: str) -> str:
+    """Return text in which what has no shape, such as a control character, is a replacement character."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+
+
+def cut(text: str, length: int) -> str:
+    """Return at most `length` letters of a text."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def _draw(dataset: Dataset, preparation: Preparation, shorter_side: int | None, photo: Photo | None) -> np.ndarray:
+    if photo is None:
+        return _BLANK
+    try:
+        square = preparation(dataset.read_photo(photo, shorter_side=shorter_side))
+    except (InvalidData, OSError, ValueError):  # removed or replaced since the run: the report is still worth reading
+        return _BLANK
+    return np.asarray(Image.fromarray(square).resize((SIDE, SIDE)))
+
+
+def _short_lines(text: str) -> str:
+    return "\n".join(cut(printable(line), 17) for line in text.split("\n")[:2])
+
+
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    # matplotlib's DejaVu Sans has the letters of most alphabets; Pillow's own font has Latin ones only.
+    import matplotlib
+
+    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)

@@ -1,0 +1,45 @@
+"""The project's folder, and how a command ends where something outside the code has to change."""
+
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from regraft.errors import RegraftError, WrongFolder
+from tasks.startup import quieten_libraries
+
+ROOT_FILES = ("params.yaml", "dvc.yaml")
+
+
+def enter_project() -> Path:
+    """Make sure that this process is in the project's root and return it."""
+    root = Path.cwd()
+    missing = [name for name in ROOT_FILES if not (root / name).is_file()]
+    if missing:
+        raise WrongFolder(
+            f"run this in the project's root, the folder that holds {' and '.join(ROOT_FILES)}. "
+            f"There is no {missing[0]} in {root}: change to the right folder first."
+        )
+    own, loaded = root / "tasks" / "stage.py", Path(__file__)
+    # DVC hashes the code in the project's folder, so no other may run. `python -m` starts that of the folder.
+    if own.exists() and not own.samefile(loaded):
+        raise WrongFolder(
+            f"this command belongs to {loaded.parents[1]}, and {root} has code of its own. "
+            f"Run `python -m flows.cli` in its place, or `pip install -e .` here."
+        )
+    return root
+
+
+@contextmanager
+def readable_errors(name: str) -> Iterator[None]:
+    """Print the message of a RegraftError without a traceback and leave with exit status 1."""
+    quieten_libraries()
+    # Python looks for garbage after every 700 new objects. An import of TensorFlow makes millions and no garbage: that
+    # search was a third of its 2.6 s.
+    gc.set_threshold(100_000, 20, 20)
+    try:
+        yield
+    except RegraftError as error:
+        print(f"\n{name} stopped: {error}", file=sys.stderr)
+        sys.exit(1)
