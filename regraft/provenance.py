@@ -188,9 +188,8 @@ def _followed(target: str, names: tuple[str, ...], snapshot: Snapshot) -> list[s
 
 def _behind_door(room: str, snapshot: Snapshot) -> dict[str, str]:
     """Return the module behind each public name of a room."""
-    return {
-        name: f"{room}.{target}" for level, target, names in _parsed(snapshot.doors[room]).imports for name in names
-    }
+    imports = _parsed(snapshot.doors[room]).imports
+    return {name: f"{room}.{module}" for _, module, names in imports for name in names}
 
 
 @lru_cache(maxsize=1000)
@@ -230,10 +229,10 @@ def _describe(node: ast.AST, parts: list[str], imports: list[tuple[int, str, tup
 
 def _imports(node: ast.AST) -> list[tuple[int, str, tuple[str, ...]]]:
     match node:
-        case ast.Import(names=names):
-            return [(0, alias.name, ()) for alias in names]
-        case ast.ImportFrom(module=module, names=names, level=level):
-            return [(level, module or "", tuple(alias.name for alias in names))]
+        case ast.Import():
+            return [(0, alias.name, ()) for alias in node.names]
+        case ast.ImportFrom():
+            return [(node.level, node.module or "", tuple(alias.name for alias in node.names))]
         case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name)), *_]):
             return [(0, name, ())]
     return []
