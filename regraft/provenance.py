@@ -1,9 +1,9 @@
 """Provenance: which sources and which versions of libraries decide a result.
 
-Checkpoints, graphs, the scan and DVC all ask here. What decides the result of a module is its own code, that of every
-module of the project it imports, at once or later in a function, and those libraries among its imports whose version
-decides bytes. Names that come through the door of a room (`from regraft.photos import read_dataset`) are followed to
-the module behind them by the room's `__init__.pyi`, so a neighbour in that room decides nothing.
+Checkpoints, graphs, the scan and DVC all ask here. What decides is the module's own code, every module of the project
+that it imports, at once or later in a function, and the versions of some libraries. A name that comes through the door
+of a room (`from regraft.photos import read_dataset`) is followed to the module behind it by the room's `__init__.pyi`,
+so a neighbour in that room decides nothing.
 
 Code counts as its syntax tree: comments, docstrings and layout change nothing. The digest of a tree is the same on
 every Python that Regraft runs on, so results are shared between them.
@@ -12,6 +12,7 @@ every Python that Regraft runs on, so results are shared between them.
 import ast
 import hashlib
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import metadata
@@ -35,8 +36,7 @@ _DECODERS = {
     "libwebp": "webp",
     "libavif": "avif",
 }
-# Import name -> libraries whose version decides bytes of what a module with this import writes. Other libraries decide
-# none: tests/test_contract.py lists them with the reason.
+# Import name -> libraries whose version decides bytes of results. tests/test_contract.py says why others decide none.
 LIBRARIES: dict[str, tuple[str, ...]] = {
     "tensorflow": ("tensorflow",),  # the arithmetic of training, on which every weight depends
     "keras": ("keras", "tensorflow", "h5py"),  # layers and optimizers, run by TensorFlow; h5py writes the .keras files
@@ -54,8 +54,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "matplotlib": ("matplotlib", "pillow"),  # pictures only
     "markdown_it": ("markdown-it-py",),  # pages only
 }
-# The same library in another distribution; one of the two is installed.
-_ALSO_CALLED = {"tensorflow": "tensorflow-cpu"}
+_ALSO_CALLED = {"tensorflow": ("tensorflow", "tensorflow-cpu")}  # one of the two is installed
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +82,6 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class _Module:
-    """What one source text says, wherever it lies."""
-
     digest: str
     imports: tuple[tuple[int, str, tuple[str, ...]], ...]  # level (dots), module, and names that are taken from it
 
@@ -93,7 +90,7 @@ def take_snapshot(root: Path = ROOT) -> Snapshot:
     """Return the sources below a project's root, and the libraries, as they are now."""
     modules, packages, doors = {}, set(), {}
     for folder in _PACKAGES:
-        for path in (root / folder).rglob("*.py*"):
+        for path in (root / folder).rglob("[!.]*.py*"):  # none of the hidden files that editors leave for a while
             parts = path.relative_to(root).with_suffix("").parts
             name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
             if path.suffix == ".py":
@@ -108,8 +105,7 @@ def take_snapshot(root: Path = ROOT) -> Snapshot:
 def installed_versions() -> dict[str, str]:
     """Return the version of every library in `LIBRARIES`, `none` where it is not installed."""
     libraries = {library for brought in LIBRARIES.values() for library in brought if library not in _DECODERS}
-    versions = {name: _version(name) or _version(_ALSO_CALLED.get(name, name)) or "none" for name in libraries}
-    return dict(sorted({**versions, **_decoder_versions()}.items()))
+    return {name: _version(name) for name in sorted(libraries)} | _decoder_versions()
 
 
 def provenance_of(*modules: str, snapshot: Snapshot | None = None, without: Collection[str] = ()) -> Provenance:
@@ -138,19 +134,16 @@ def provenance_of(*modules: str, snapshot: Snapshot | None = None, without: Coll
         waiting += _with_parents([name], snapshot)
         for level, target, names in module.imports:
             target = _absolute(level, target, name, snapshot)
-            package = target.split(".")[0]
-            if package in _PACKAGES:
-                waiting += _with_parents(_followed(target, names, snapshot), snapshot)
-            else:
-                libraries.update(LIBRARIES.get(package, ()))
+            libraries.update(LIBRARIES.get(target.split(".")[0], ()))
+            waiting += _with_parents(_followed(target, names, snapshot), snapshot)
     return Provenance(dict(sorted(code.items())), {name: snapshot.versions[name] for name in sorted(libraries)})
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def _version(library: str) -> str:
+    for distribution in _ALSO_CALLED.get(library, (library,)):
+        with suppress(metadata.PackageNotFoundError):
+            return metadata.version(distribution)
+    return "none"
 
 
 @cache
@@ -164,8 +157,7 @@ def _decoder_versions() -> dict[str, str]:
 
 def _with_parents(names: Iterable[str], snapshot: Snapshot) -> list[str]:
     """Return modules with the packages around them: importing a.b.c runs a/__init__.py and a/b/__init__.py too."""
-    parts = [name.split(".") for name in names]
-    every = {".".join(each[:end]) for each in parts for end in range(1, len(each) + 1)}
+    every = {name.rsplit(".", up)[0] for name in names for up in range(name.count(".") + 1)}
     return [name for name in every if name in snapshot.modules]
 
 
@@ -196,16 +188,18 @@ def _followed(target: str, names: tuple[str, ...], snapshot: Snapshot) -> list[s
 
 def _behind_door(room: str, snapshot: Snapshot) -> dict[str, str]:
     """Return the module behind each public name of a room."""
-    return {
-        name: f"{room}.{target}" for level, target, names in _parsed(snapshot.doors[room]).imports for name in names
-    }
+    imports = _parsed(snapshot.doors[room]).imports
+    return {name: f"{room}.{module}" for _, module, names in imports for name in names}
 
 
 @lru_cache(maxsize=1000)
 def _parsed(text: bytes) -> _Module:
     parts: list[str] = []
     imports: list[tuple[int, str, tuple[str, ...]]] = []
-    _describe(ast.parse(text), parts, imports)
+    try:
+        _describe(ast.parse(text), parts, imports)
+    except (SyntaxError, ValueError):  # somebody is editing it; Python says so when it is imported
+        parts = [text.hex()]
     return _Module(hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16], tuple(imports))
 
 
@@ -235,10 +229,10 @@ def _describe(node: ast.AST, parts: list[str], imports: list[tuple[int, str, tup
 
 def _imports(node: ast.AST) -> list[tuple[int, str, tuple[str, ...]]]:
     match node:
-        case ast.Import(names=names):
-            return [(0, alias.name, ()) for alias in names]
-        case ast.ImportFrom(module=module, names=names, level=level):
-            return [(level, module or "", tuple(alias.name for alias in names))]
+        case ast.Import():
+            return [(0, alias.name, ()) for alias in node.names]
+        case ast.ImportFrom():
+            return [(node.level, node.module or "", tuple(alias.name for alias in node.names))]
         case ast.Call(func=ast.Attribute(attr="import_module"), args=[ast.Constant(value=str(name)), *_]):
             return [(0, name, ())]
     return []

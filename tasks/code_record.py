@@ -4,7 +4,7 @@ Every stage of dvc.yaml has its entry of that file among its params, so DVC reru
 libraries changed. `tasks/record_code.py` writes the file; whenever a stage runs, the seam compares it with what runs.
 """
 
-import ast
+import re
 from dataclasses import asdict
 from pathlib import Path
 
@@ -37,8 +37,11 @@ def what_decides(stage: str, snapshot: Snapshot | None = None) -> Provenance:
 def what_decides_each() -> dict[str, Provenance]:
     """Return the same for every stage: modules in tasks/ with a function that is decorated with `@stage`."""
     snapshot = take_snapshot()
-    modules = sorted(name for name, text in snapshot.modules.items() if name.startswith("tasks.") and _is_stage(text))
-    stages = [name.removeprefix("tasks.") for name in modules]
+    stages = [
+        name.removeprefix("tasks.")
+        for name, text in sorted(snapshot.modules.items())
+        if name.startswith("tasks.") and re.search(rb"^@stage$", text, re.M)
+    ]
     return {stage: what_decides(stage, snapshot) for stage in stages if stage != RECORDER}
 
 
@@ -78,8 +81,3 @@ def differences(before: Provenance, now: Provenance) -> list[str]:
     libraries = sorted(dict(before.libraries.items() ^ now.libraries.items()))
     versions = [(name, before.libraries.get(name, "unused"), now.libraries.get(name, "unused")) for name in libraries]
     return modules + [f"{name} {old} -> {new}" for name, old, new in versions]
-
-
-def _is_stage(text: bytes) -> bool:
-    functions = [node for node in ast.parse(text).body if isinstance(node, ast.FunctionDef)]
-    return any(isinstance(mark, ast.Name) and mark.id == "stage" for node in functions for mark in node.decorator_list)

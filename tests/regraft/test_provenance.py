@@ -208,6 +208,16 @@ def test_of_all_sources_exactly_those_it_consists_of_change_its_digest(found, wr
     assert (found("regraft.photos.views").digest != before.digest) == (name in before.code)
 
 
+@pytest.mark.parametrize("text", ["def half(", "a = '\0'"])
+def test_a_source_that_somebody_is_editing_has_a_digest_of_its_own(found, text):
+    assert found(ONE, regraft__photos__images=text).digest != found(ONE, regraft__photos__images=text + " ").digest
+
+
+def test_hidden_files_of_editors_are_no_sources(found, tmp_path):
+    (tmp_path / "regraft" / ".#training.py").symlink_to("somebody@somewhere")
+    assert "regraft.training" in found("regraft.training").code
+
+
 def test_another_module_behind_the_same_name_of_a_room_changes_it(found, write):
     one = found("regraft.one", regraft__one="from regraft.photos import load")
     write({"regraft/photos/__init__.pyi": "from .views import load as load\n"})
