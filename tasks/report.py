@@ -4,7 +4,7 @@
 
 It is no output of DVC. Its first screen has the gate's verdict, the date and the revision of the code, which are no
 results of a stage; as an output it would be stale or redo a stage whenever one of them changed. Whatever it shows is in
-the files that it reads, so it can be made again at any time. No stage depends on this module.
+the files that it reads, so it can be made again at any time. No byte of any output passes through this module.
 """
 
 import shutil
@@ -39,12 +39,15 @@ def write_report() -> Path:
 
 
 def refresh_report() -> bool:
-    """Write the page unless it shows what there is already; return whether it was written.
+    """Write the page unless nothing that it shows has changed since; return whether it was written.
 
-    A run that had nothing to do leaves the page alone, since it takes seconds to draw.
+    A run that had nothing to do leaves the page alone, since it takes seconds to draw. Without any results there is no
+    page: a model may be rolled back where none was trained.
     """
     params = load_params(enter_project() / "params.yaml")
     page = page_of(params)
+    if not (params.paths.reports / "metrics.json").exists():
+        return False
     if page.exists() and page.stat().st_mtime > max(map(_changed_at, _shown(params))):
         return False
     write_report()

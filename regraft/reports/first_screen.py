@@ -66,7 +66,8 @@ def _status(model: str, production: Production, gate: dict[str, Any] | None) -> 
         since = f" since {_time(change.at)}" if change else ""
         return _Status("good", f"In production{since}", change.words if change else "")
     if gate and not gate["is_accepted"]:
-        return _Status("bad", "Refused", gate["words"])
+        reason = gate["words"].removeprefix("Refused: ")
+        return _Status("bad", "Refused", reason[:1].upper() + reason[1:])
     there = "No model is in production." if production.digest is None else _other(production.digest, change)
     return _Status("wait", "Not in production", f"{there} `regraft promote` asks the gate to let this one in.")
 

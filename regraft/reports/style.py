@@ -25,7 +25,10 @@ nav ul { columns: 15rem; column-gap: 2rem; margin: 0; padding-left: 1.2rem; }
 section { border-top: 1px solid var(--line); margin-top: 2rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: 0.6rem 0; font-variant-numeric: tabular-nums; }
-th, td { border: 1px solid var(--line); padding: 0.25rem 0.6rem; text-align: left; overflow-wrap: normal; }
+th, td {
+  border: 1px solid var(--line); padding: 0.25rem 0.6rem; text-align: left; vertical-align: top;
+  overflow-wrap: normal;
+}
 th { background: var(--card); }
 img { max-width: 100%; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 0.8rem; }

@@ -72,6 +72,12 @@ def test_a_page_that_shows_what_there_is_stays_as_it_is(folder):
     assert (folder / "reports" / "report.html").stat().st_mtime_ns == before
 
 
+def test_without_results_there_is_no_page(folder):
+    shutil.rmtree(folder / "reports")
+    assert not refresh_report()
+    assert not (folder / "reports").exists()
+
+
 def test_a_page_is_written_again_once_another_model_is_in_production(folder, small_params):
     write_report()
     Production(small_params.paths.production).promote(small_params.paths.onnx, "better", keep=1)
