@@ -22,8 +22,9 @@ import numpy as np
 from benchmarks.machine import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, Photo, read_photo
 from regraft.photos.images import in_threads
 from regraft.photos.manifest import build_manifest

@@ -27,8 +27,9 @@ from benchmarks.machine import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import multiply_adds
 from regraft.backbones.trunk import load_trunk
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.photos.manifest import build_manifest
 from regraft.photos.splitting import build_dataset

@@ -16,7 +16,7 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.server import connected
 from regraft.comparison import Compared, in_words, rank, write_ranking
-from regraft.config import load_params
+from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from tasks import stage
 from tasks.compare_backbones import compare

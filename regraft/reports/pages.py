@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.files import read_json, readable_bytes, replacing
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.reports import photo_pages
 from regraft.reports.html import write_page

@@ -11,8 +11,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.errors import RegraftError
+from regraft.params_file import load_params
 from regraft.store.overview import list_store, verify
 from regraft.store.upkeep import collect, compact
 from tasks.history import features_versions

@@ -14,7 +14,7 @@ from tests.support.project import Command, Project
 
 STAGES = ["first", "second", "third"]
 PARAMS = {
-    "first": "validate_data.min_images_per_class",
+    "first": "validate_data.enough_images_per_class.min",
     "second": "preprocess.val_share",
     "third": "evaluate.worst_mistakes",
 }
@@ -109,7 +109,7 @@ _IN_PROCESS = '''\
 
 import json
 
-from regraft.config import load_params
+from regraft.params_file import load_params
 from tasks.first import first
 from tasks.second import second
 from tasks.stage import enter_project, readable_errors

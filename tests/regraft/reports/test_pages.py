@@ -11,11 +11,11 @@ import pytest
 from PIL import Image
 
 from benchmarks.project import STAGES
-from regraft.config import load_params
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.reports.pages import pages_of, summary, write_html, write_predictions
 from regraft.training.batched_heads import HeadSettings

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from regraft.config import load_params
+from regraft.params_file import load_params
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.manifest import build_manifest
 from regraft.reports.validation_page import write_validation_page
+from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
 
 
@@ -29,7 +30,8 @@ def folder(photo, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def page(folder: Path, tmp_path: Path, root: Path) -> str:
-    settings = load_params(root / "params.yaml").validate_data.model_copy(update={"min_images_per_class": 1})
+    settings = load_params(root / "params.yaml").validate_data
+    settings = settings.model_copy(update={"enough_images_per_class": AtLeast(min=1, severity="error")})
     layout, manifest = build_manifest(folder, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)
