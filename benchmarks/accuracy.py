@@ -59,7 +59,7 @@ def measure(
             _copy(part, raw)
             for method in methods:
                 folder = Path(temporary, method)
-                common = [*settings, "validate_data.min_images_per_class=1"]
+                common = [*settings, "validate_data.enough_images_per_class.min=1"]
                 runs = [_run(method, folder / str(seed), raw, [*common, f"seed={seed}"]) for seed in range(seeds)]
                 yield _row(method, count, runs)
 

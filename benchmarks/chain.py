@@ -18,10 +18,10 @@ from benchmarks.machine import describe_machine
 from benchmarks.project import ROOT, STAGES, Ended, run_stage, write_params
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
-from regraft.config import load_params
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import Parity, compare, expected_by_keras
 from regraft.files import read_json
+from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation

@@ -23,9 +23,10 @@ from benchmarks.machine import describe_machine
 from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views

@@ -28,9 +28,10 @@ from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import multiply_adds
 from regraft.backbones.trunk import load_trunk
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import choose_views
 from regraft.training.batched_heads import HeadSettings

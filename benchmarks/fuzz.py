@@ -26,7 +26,7 @@ from PIL import Image
 from benchmarks.machine import describe_machine
 from benchmarks.photos import usable_photos
 from benchmarks.project import ROOT
-from regraft.config import load_params
+from regraft.params_file import load_params
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads, load_rgb
 from regraft.photos.manifest import build_manifest

@@ -21,8 +21,9 @@ import numpy as np
 from benchmarks.in_keras import compile_classifier
 from benchmarks.machine import describe_machine
 from benchmarks.project import ROOT
-from regraft.config import TrainHead, load_params
+from regraft.config import TrainHead
 from regraft.features.table import Features
+from regraft.params_file import load_params
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import build_head, settings_of
 from regraft.training.keras_models import start_keras

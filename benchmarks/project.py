@@ -29,7 +29,7 @@ STAGES = [
 # The command `regraft` with the code of the folder that it runs in; the installed one belongs to one checkout.
 REGRAFT = [sys.executable, "-m", "flows.cli"]
 # What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
-HEAD_ONLY = ["fine_tune.mode=off", "validate_data.min_images_per_class=1"]
+HEAD_ONLY = ["fine_tune.mode=off", "validate_data.enough_images_per_class.min=1"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _COPIED += ["regraft", "tasks", "flows"]
 _REFUSED = 2  # the flow's exit status when the gate refuses the new model; the run is complete

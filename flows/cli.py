@@ -53,7 +53,7 @@ def promote(
     history: Annotated[bool, typer.Option("--history", help="List what was in production, and when.")] = False,
 ) -> None:
     """Put the new model into production, or the one before."""
-    from regraft.config import load_params
+    from regraft.params_file import load_params
     from tasks import promote as gate
     from tasks.project import enter_project, readable_errors
     from tasks.report import refresh_report
@@ -79,8 +79,8 @@ def promote(
 @app.command()
 def report() -> None:
     """Say how good the new model is, and write the page that shows everything."""
-    from regraft.config import load_params
     from regraft.errors import RegraftError
+    from regraft.params_file import load_params
     from regraft.reports.pages import summary
     from tasks.project import enter_project, readable_errors
     from tasks.report import refresh_report
@@ -168,8 +168,8 @@ def demo_data(
 
     They come with the packages of the extra `demo`; nothing is downloaded.
     """
-    from regraft.config import load_params
     from regraft.demo_data import write_digits, write_solar_cells
+    from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors
 
     if more and dataset != "digits":

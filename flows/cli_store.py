@@ -55,7 +55,7 @@ def gc(
     exported model and the one in production said of photos.
     """
     with _store(root, shared) as (folder, address):
-        from regraft.config import load_params
+        from regraft.params_file import load_params
         from regraft.store.upkeep import collect
         from tasks.history import features_versions, models_in_use
         from tasks.project import enter_project
@@ -77,8 +77,8 @@ def compact(root: Root = None, shared: Shared = None) -> None:
 @contextmanager
 def _store(root: Path | None, shared: str | None) -> Iterator[tuple[Path, str | None]]:
     """The folder and the shared root that the options name, or else params.yaml; outside a project --root is enough."""
-    from regraft.config import load_params
     from regraft.errors import RegraftError
+    from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors
 
     with readable_errors("store"):

@@ -13,7 +13,7 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
 from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
-from regraft.config import load_params
+from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from tasks.compare_backbones import compare
 from tasks.progress import prefect_progress

@@ -9,7 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from regraft.config import load_params
+from regraft.params_file import load_params
 from tasks import dvc_seam, stage
 from tasks import promote as gate
 from tasks.progress import prefect_progress

@@ -16,8 +16,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.files import fingerprint, read_json, sha256_of, write_json
+from regraft.params_file import load_params
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.pages import pages_of, write_html
 from regraft.reports.sources import sources_of

@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.errors import Busy
+from regraft.params_file import load_params
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.progress import Progress, prefect_progress, terminal_progress
 from tasks.project import enter_project, readable_errors

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.files import sha256_of
+from regraft.params_file import load_params
 from tasks.dvc_seam import is_up_to_date
 
 

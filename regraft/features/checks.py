@@ -16,7 +16,14 @@ from regraft.config import CheckFeatures
 from regraft.errors import InvalidData
 from regraft.features.drift import Drift, measure_drift
 from regraft.features.label_errors import label_probabilities, rank_labels
-from regraft.features.neighbours import Embeddings, embed, find_leaks, outlier_distances
+from regraft.features.neighbours import (
+    Distances,
+    Embeddings,
+    embed,
+    find_leaks,
+    measure_distances,
+    outlier_distances,
+)
 from regraft.features.table import Features
 from regraft.files import replacing
 from regraft.photos.dataset import Dataset
@@ -61,19 +68,20 @@ def check(
         raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
     labels, paths = _ranked_labels(embeddings, dataset, settings), dataset.rows.path.tolist()
     on_progress(1, 4)
-    leaks = _leaks(embeddings, dataset, settings)
+    distances = measure_distances(embeddings)
+    leaks = _leaks(embeddings, distances, dataset, settings)
     on_progress(2, 4)
     outliers = [
         {"path": paths[row], "label": dataset.rows.class_name.iat[row], "distance": distance}
-        for row, distance in _far_rows(embeddings, settings)
+        for row, distance in _far_rows(distances, settings)
     ]
     on_progress(3, 4)
-    drift = measure_drift(*in_production, settings.drift_significance) if in_production else None
+    drift = measure_drift(*in_production, settings.drift.significance) if in_production else None
     if in_production and drift is None:
         compared_with += " Too few photos are new to tell drift from chance."
     on_progress(4, 4)
     expectations = [
-        _expect_no_leaks(settings, leaks),
+        _expect_no_leaks(settings, leaks, distances),
         _expect_right_labels(settings, labels),
         _expect_no_outliers(settings, outliers, len(dataset)),
     ]
@@ -101,7 +109,7 @@ def write_label_errors(path: Path, labels: pd.DataFrame) -> None:
 
 
 def _ranked_labels(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) -> pd.DataFrame:
-    if settings.label_errors == "off":
+    if settings.label_errors.severity == "off":
         return pd.DataFrame({name: [] for name in ["row", *_LABEL_COLUMNS]}).astype({"row": int, "likely": bool})
     ranked = rank_labels(label_probabilities(embeddings), embeddings.class_indices)
     ranked["path"] = dataset.rows.path.to_numpy()[ranked.row]
@@ -111,8 +119,10 @@ def _ranked_labels(embeddings: Embeddings, dataset: Dataset, settings: CheckFeat
     return ranked.sort_values(["score", "path"], kind="stable").reset_index(drop=True)
 
 
-def _leaks(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) -> list[dict[str, Any]]:
-    if settings.leaks == "off":
+def _leaks(
+    embeddings: Embeddings, distances: Distances, dataset: Dataset, settings: CheckFeatures
+) -> list[dict[str, Any]]:
+    if settings.leaks.severity == "off":
         return []
     paths, splits = dataset.rows.path.tolist(), dataset.rows.split.tolist()
     return [
@@ -123,24 +133,32 @@ def _leaks(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) ->
             "other_split": splits[other],
             "similarity": round(similarity, _DIGITS),
         }
-        for row, other, similarity in find_leaks(embeddings, settings.min_similarity)
+        for row, other, similarity in find_leaks(
+            embeddings,
+            distances,
+            min_similarity=settings.leaks.min_similarity,
+            max_distance=settings.leaks.max_distance,
+        )
     ]
 
 
-def _far_rows(embeddings: Embeddings, settings: CheckFeatures) -> list[tuple[int, float]]:
-    if settings.outliers == "off":
+def _far_rows(distances: Distances, settings: CheckFeatures) -> list[tuple[int, float]]:
+    if settings.outliers.severity == "off":
         return []
-    distances = outlier_distances(embeddings).round(_DIGITS)
-    far = np.flatnonzero(distances > settings.outlier_distance)
-    return [(int(row), float(distances[row])) for row in far[np.argsort(-distances[far], kind="stable")]]
+    deviations = outlier_distances(distances).round(_DIGITS)
+    far = np.flatnonzero(deviations > settings.outliers.distance)
+    return [(int(row), float(deviations[row])) for row in far[np.argsort(-deviations[far], kind="stable")]]
 
 
-def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]]) -> dict[str, Any]:
+def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]], distances: Distances) -> dict[str, Any]:
+    limits, usual = settings.leaks, float(np.median(distances.around))
     return _expectation(
         "no_leaks",
-        settings.leaks,
+        limits.severity,
         not leaks,
-        f"no photo in two splits that is nearly the same (similarity {settings.min_similarity:g} or more)",
+        f"no photo in two splits that is nearly the same: of similarity {limits.min_similarity:g} or more, and nearer "
+        f"than {limits.max_distance:g} times the usual distance around it ({limits.max_distance * usual:.2f} here, a "
+        f"similarity of {1 - (limits.max_distance * usual) ** 2 / 2:.3f})",
         f"{len(leaks)} pair(s)",
         [
             f"{leak['path']} ({leak['split']}) is nearly {leak['other_path']} ({leak['other_split']}): "
@@ -155,41 +173,41 @@ def _expect_right_labels(settings: CheckFeatures, labels: pd.DataFrame) -> dict[
     likely = labels[labels.likely]
     return _expectation(
         "right_labels",
-        settings.label_errors,
-        len(likely) <= settings.max_label_errors * len(labels),
-        f"at most {settings.max_label_errors:.1%} of the labels likely wrong",
+        settings.label_errors.severity,
+        len(likely) <= settings.label_errors.max * len(labels),
+        f"at most {settings.label_errors.max:.1%} of the labels likely wrong",
         f"{len(likely)} of {len(labels)}",
         [f"{row.path} is '{row.label}' and looks like '{row.suggested}'" for row in likely.itertuples()],
         "Look at the photos that label_errors.csv lists first and move those that are wrong to the right class, or "
-        "raise check_features.max_label_errors.",
+        "raise check_features.label_errors.max.",
     )
 
 
 def _expect_no_outliers(settings: CheckFeatures, outliers: list[dict[str, Any]], images: int) -> dict[str, Any]:
     return _expectation(
         "no_outliers",
-        settings.outliers,
-        len(outliers) <= settings.max_outliers * images,
-        f"at most {settings.max_outliers:.1%} of the photos unlike all others",
+        settings.outliers.severity,
+        len(outliers) <= settings.outliers.max * images,
+        f"at most {settings.outliers.max:.1%} of the photos unlike all others",
         f"{len(outliers)} of {images}",
         [f"{outlier['path']}: {outlier['distance']:.1f} deviations" for outlier in outliers],
         "Remove those that do not belong to the data set, add photos like those that do, or raise "
-        "check_features.max_outliers.",
+        "check_features.outliers.max.",
     )
 
 
 def _expect_no_drift(settings: CheckFeatures, drift: Drift) -> dict[str, Any]:
     return _expectation(
         "no_drift",
-        settings.drift,
+        settings.drift.severity,
         not drift.is_drift,
-        f"new photos like those of the model in production: a stability index of at most "
-        f"{drift.population_stability_limit:.3f}, at most {drift.far_share_limit:.1%} of them far away, a shift of at "
-        f"most {drift.shift_limit:.2f}",
+        f"new photos as near to one half of those of the model in production as its other half is: a stability index "
+        f"of at most {drift.population_stability_limit:.3f}, at most {drift.far_share_limit:.1%} of them far away, a "
+        f"shift of at most {drift.shift_limit:.2f}",
         f"{drift.population_stability:.3f}, {drift.far_share:.1%} and {drift.shift:.2f} for {drift.new} new photos",
         [],
-        "Find out what has changed (light, camera, kinds of things); if it is here to stay, set check_features.drift "
-        "to warn and retrain.",
+        "Find out what has changed (light, camera, kinds of things); if it is here to stay, set "
+        "check_features.drift.severity to warn and retrain.",
     )
 
 

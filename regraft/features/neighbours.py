@@ -78,51 +78,73 @@ def embed(features: Features) -> Embeddings:
     return Embeddings(features, positions, mean, variances, axes, reduced)
 
 
-def find_leaks(embeddings: Embeddings, least: float) -> list[tuple[int, int, float]]:
+@dataclass(frozen=True, slots=True)
+class Distances:
+    """How far every image of a data set is from the others."""
+
+    fifth: np.ndarray  # float64, (n,): distance to the fifth neighbour
+    around: np.ndarray  # float64, (n,): what `fifth` usually is there, the median of the nearest images'
+
+
+def measure_distances(embeddings: Embeddings) -> Distances:
+    """Find the neighbours of every image."""
+    every = np.arange(len(embeddings))
+    among = np.linspace(0, len(every) - 1, min(len(every), _COMPARED_WITH)).astype(int)
+    compared, similarities = embeddings.read(among), np.empty(len(every), np.float32)
+    # Places in `among`, so that points are found in `compared`. One of the candidates may be the image itself.
+    found, _ = _candidates(embeddings, every, among, _CANDIDATES + 1)
+    places = np.searchsorted(among, found)
+    for rows, points in embeddings.blocks():
+        products = np.einsum("nd,nkd->nk", points, compared[places[rows]])
+        products[found[rows] == rows[:, None]] = -np.inf
+        neighbour = min(_NEIGHBOUR, max(1, len(among) - 1))
+        similarities[rows] = -np.partition(-products, neighbour - 1, axis=1)[:, neighbour - 1]
+    fifth = distances_of(similarities)
+    return Distances(fifth, np.median(fifth[found], axis=1))
+
+
+def find_leaks(
+    embeddings: Embeddings, distances: Distances, *, min_similarity: float, max_distance: float
+) -> list[tuple[int, int, float]]:
     """Return pairs of images in different splits that are nearly the same: held-out row, other row, similarity.
 
     Val is compared with train, and test with both: for every image there, the most similar ones.
 
     Args:
         embeddings: of the data set.
-        least: cosine similarity from which two images count as one.
+        distances: from `measure_distances`.
+        min_similarity: cosine similarity from which two images may count as one.
+        max_distance: largest distance of such a pair, in units of what is usual around either image: where all are
+            alike, no similarity says anything by itself.
     """
     splits, leaks = embeddings.splits, []
     for split, before in (("val", ["train"]), ("test", ["train", "val"])):
         rows, among = np.flatnonzero(splits == split), np.flatnonzero(np.isin(splits, before))
         if not len(rows) or not len(among):
             continue
-        found, distances = _candidates(embeddings, rows, among, _CANDIDATES)
+        found, along_axes = _candidates(embeddings, rows, among, _CANDIDATES)
         # Along some of the axes two points are never farther from each other than along all: no leak is lost here.
-        near = np.argwhere(distances <= np.sqrt(2 - 2 * least) + _NO_DISTANCE)
+        near = np.argwhere(along_axes <= np.sqrt(2 - 2 * min_similarity) + _NO_DISTANCE)
         for start in range(0, len(near), _ROWS):
             index, rank = near[start : start + _ROWS].T
             ones, others = rows[index], found[index, rank]
             similarities = np.einsum("nd,nd->n", embeddings.read(ones), embeddings.read(others))
-            leaks += zip(ones.tolist(), others.tolist(), similarities.tolist(), strict=True)
-    return sorted((leak for leak in leaks if leak[2] >= least), key=lambda leak: (-round(leak[2], 4), leak))
+            usual = np.minimum(distances.around[ones], distances.around[others])
+            is_leak = (similarities >= min_similarity) & (distances_of(similarities) <= max_distance * usual)
+            pairs = zip(ones.tolist(), others.tolist(), similarities.tolist(), strict=True)
+            leaks += [pair for pair, counts in zip(pairs, is_leak.tolist(), strict=True) if counts]
+    return sorted(leaks, key=lambda leak: (-round(leak[2], 4), leak))
 
 
-def outlier_distances(embeddings: Embeddings) -> np.ndarray:
+def outlier_distances(distances: Distances) -> np.ndarray:
     """Return how far each image is from all others, in deviations from the usual: float64, shape (n,).
 
     It is the distance to the fifth neighbour, less its median, over its median absolute deviation (scaled to the
     deviation of a normal distribution). Both are the same whatever the outliers are, and no fixed share is far.
     """
-    every = np.arange(len(embeddings))
-    among = np.linspace(0, len(every) - 1, min(len(every), _COMPARED_WITH)).astype(int)
-    compared, similarities = embeddings.read(among), np.empty(len(every), np.float32)
-    # Places in `among`, so that points are found in `compared`. One of the candidates may be the image itself.
-    places, _ = _candidates(embeddings, every, among, _CANDIDATES + 1)
-    for rows, points in embeddings.blocks():
-        found = np.einsum("nd,nkd->nk", points, compared[np.searchsorted(among, places[rows])])
-        found[places[rows] == rows[:, None]] = -np.inf
-        neighbour = min(_NEIGHBOUR, max(1, len(among) - 1))
-        similarities[rows] = -np.partition(-found, neighbour - 1, axis=1)[:, neighbour - 1]
-    distances = distances_of(similarities)
-    from_median = distances - np.median(distances)
+    from_median = distances.fifth - np.median(distances.fifth)
     deviation = _MAD_TO_DEVIATION * np.median(np.abs(from_median))
-    return from_median / deviation if deviation > _NO_DISTANCE else np.zeros(len(every))
+    return from_median / deviation if deviation > _NO_DISTANCE else np.zeros(len(from_median))
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
-from regraft.config import Params, load_params
+from regraft.config import Params
 from regraft.files import read_json, readable_bytes
+from regraft.params_file import load_params
 from regraft.reports.dataset_page import dataset_page
 from regraft.reports.evaluation_page import confusion_page, metrics_page
 from regraft.reports.features_page import features_page

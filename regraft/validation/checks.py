@@ -14,7 +14,9 @@ from regraft.photos.images import is_suffix_of
 from regraft.validation.drift import drift_table, with_shape
 from regraft.validation.great_expectations import check
 from regraft.validation.histograms import histograms
-from regraft.validation.rules import Rule, build_rules, limits_of
+from regraft.validation.limits import calibrate
+from regraft.validation.rule_table import Rule
+from regraft.validation.rules import build_rules, limits_of
 
 
 def validate(
@@ -31,7 +33,7 @@ def validate(
     Args:
         layout: of the data folder.
         manifest: from `build_manifest`.
-        settings: thresholds and severities.
+        settings: limits and severities.
         own: the user's own expectations, from `read_expectations`.
         former: the photos that the model in production was trained on, from its reference; None: nothing is compared.
         compared_with: a sentence that says which model that is, or why there is nothing.
@@ -42,7 +44,8 @@ def validate(
         quarantined or ignored file with its reason.
     """
     tables = build_tables(manifest, settings, former)
-    rules = build_rules(settings, None if former is None else sorted(former.label.unique()))
+    former_classes = None if former is None else sorted(former.label.unique())
+    rules = build_rules(settings, former_classes, calibrate(tables["images"], settings))
     results = check(tables, [*rules, *own])
     classes, verdicts = tables["classes"], manifest.verdict.value_counts()
     used, unused = manifest[manifest.verdict == "use"], manifest[manifest.verdict != "use"]
@@ -86,7 +89,12 @@ def build_tables(
     if settings.classes is not None:
         tables["wanted_classes"] = _with_counts(images, settings.classes)
     if former is not None:
-        drift = drift_table(former, manifest[manifest.verdict == "use"], max_psi=settings.max_psi)
+        drift = drift_table(
+            former,
+            manifest[manifest.verdict == "use"],
+            max_of_shares=settings.class_shares_as_before.max,
+            max_of_statistics=settings.statistics_as_before.max,
+        )
         drift["what"] = [
             f"{row.quantity} of {_WHOSE[row.photos]}: {row.words} (index {row.psi:.2f}, limit {row.limit:.2f})"
             for row in drift.itertuples()

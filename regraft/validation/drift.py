@@ -8,7 +8,7 @@ population stability index
 Below 0.1 nothing has moved, above 0.25 much has (Siddiqi, Credit Risk Scorecards, 2006). Of few photos PSI is large by
 chance alone: without any drift it is about (1/n + 1/m) times a chi-square variable with (bins - 1) degrees of freedom,
 for n photos then and m now (Yurdakul, Statistical Properties of Population Stability Index, 2018). So a move counts
-only if it is also above what chance exceeds once in a thousand times.
+only if it is also above what chance exceeds once in a thousand times, in all comparisons of a folder together.
 
 All photos are compared, and once more only those that joined since: one drifted photo in a hundred vanishes among all.
 """
@@ -24,10 +24,11 @@ COLUMNS = {
     "then": "int64",  # photos that were compared
     "now": "int64",
     "psi": "float64",
-    "limit": "float64",  # max_psi, or what chance hardly exceeds, whichever is larger
+    "limit": "float64",  # that of params.yaml, or what chance hardly exceeds, whichever is larger
     "words": "str",  # what moved where
 }
-_CHANCE = 0.001
+_CHANCE = 0.001  # of a false alarm in any comparison
+_COMPARISONS = 2 * (1 + len(STATISTICS))  # each has its part of the chance (Bonferroni)
 _DECILES = np.linspace(0.1, 0.9, 9)
 _MOVES = 3  # classes that the words name
 
@@ -39,13 +40,14 @@ def with_shape(rows: DataFrame) -> DataFrame:
     return rows.assign(shorter_side=shorter, aspect_ratio=sides.max(axis=1) / shorter)
 
 
-def drift_table(then: DataFrame, now: DataFrame, *, max_psi: float) -> DataFrame:
+def drift_table(then: DataFrame, now: DataFrame, *, max_of_shares: float, max_of_statistics: float) -> DataFrame:
     """Compare the used photos of two versions of a data folder.
 
     Args:
         then: used rows of the manifest that the model in production was trained on.
         now: used rows of today's manifest.
-        max_psi: largest population stability index that is no drift.
+        max_of_shares: largest population stability index of the classes' shares that is no drift.
+        max_of_statistics: largest one of each of `STATISTICS`.
 
     Returns:
         A table with the columns of `COLUMNS`, one row per quantity that could be compared, all photos first. A file
@@ -56,9 +58,10 @@ def drift_table(then: DataFrame, now: DataFrame, *, max_psi: float) -> DataFrame
     joined = now[[digest not in known for digest in now.digest.tolist()]]
     # New and vanished classes are no moved shares.
     lasting = sorted(set(then.label) & set(now.label))
-    rows = _compared(then, now, lasting, "all", max_psi)
+    largest = {"class shares": max_of_shares} | dict.fromkeys(STATISTICS, max_of_statistics)
+    rows = _compared(then, now, lasting, "all", largest)
     if len(joined) >= FEWEST_JOINED:
-        rows += _compared(then, joined, lasting, "joined", max_psi)
+        rows += _compared(then, joined, lasting, "joined", largest)
     return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -82,7 +85,9 @@ def psi_by_chance(bins: int, then: int, now: int, chance: float = _CHANCE) -> fl
     return float(chdtri(bins - 1, chance)) * (1 / then + 1 / now)
 
 
-def _compared(then: DataFrame, now: DataFrame, classes: list[str], photos: str, max_psi: float) -> list[list[object]]:
+def _compared(
+    then: DataFrame, now: DataFrame, classes: list[str], photos: str, largest: dict[str, float]
+) -> list[list[object]]:
     rows = []
     quantities = [("class shares", *_shares(then.label, now.label, classes))]
     quantities += [(name, *_deciles(then[name].dropna(), now[name].dropna())) for name in STATISTICS]
@@ -91,7 +96,7 @@ def _compared(then: DataFrame, now: DataFrame, classes: list[str], photos: str, 
         # Too few that have the figure, or are of a class that was there before.
         if min(n, m) < FEWEST_JOINED or len(counts_then) < 2:
             continue
-        limit = max(max_psi, psi_by_chance(len(counts_then), n, m))
+        limit = max(largest[quantity], psi_by_chance(len(counts_then), n, m, _CHANCE / _COMPARISONS))
         psi = population_stability_index(counts_then, counts_now)
         rows.append([quantity, photos, n, m, psi, limit, words])
     return rows

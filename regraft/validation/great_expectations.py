@@ -1,4 +1,4 @@
-"""Great Expectations, as far as Regraft needs it: rules are checked against tables, and results are put into words."""
+"""Great Expectations, as far as Regraft needs it: rules are checked against tables, and results become a report."""
 
 import importlib
 import os
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.errors import InvalidData
-from regraft.validation.rules import Rule
+from regraft.validation.rule_table import Rule
 
 _NAMED = 50  # offenders that a report names; their number is always whole
 _POSITION = "position"  # of a rule among those about one table
@@ -60,7 +60,7 @@ def check(tables: dict[str, pd.DataFrame], rules: list[Rule]) -> list[dict[str, 
         suite = gx.ExpectationSuite(name, [as_expectation(rule, position) for position, rule in enumerate(of_table)])
         for result in batch.validate(suite, result_format="COMPLETE").results:
             rule = of_table[result.expectation_config.meta[_POSITION]]
-            results[id(rule)] = _in_words(rule, result, tables[name])
+            results[id(rule)] = _entry(rule, result, tables[name])
     return [results[id(rule)] for rule in rules]
 
 
@@ -109,11 +109,11 @@ def _imported_later(*names: str) -> Iterator[None]:
             del sys.modules[name]
 
 
-def _in_words(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
+def _entry(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
     """One entry of the report from one result of Great Expectations about a table."""
     problem = _problem(result.exception_info)
     if problem and rule.source:
-        raise InvalidData(f"{rule.source}: {rule.type} cannot be checked with these arguments: {problem}. Mend it.")
+        raise InvalidData(f"{rule.source}: {rule.type} cannot be checked with these arguments: {problem}. Fix it.")
     if problem:
         raise RuntimeError(f"the expectation {rule.name} could not be checked: {problem}")
     details = result.result
@@ -136,6 +136,7 @@ def _in_words(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
         "offenders": _together(rows, rule.together) if rule.together else rows.what.head(_NAMED).tolist(),
         "paths": rows.path.head(_NAMED).tolist() if "path" in rows else [],
         "advice": rule.advice,
+        "note": rule.note,
     }
 
 

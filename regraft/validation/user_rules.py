@@ -14,7 +14,7 @@ from regraft.config import Severity
 from regraft.errors import InvalidData
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.great_expectations import as_expectation, load_engine
-from regraft.validation.rules import Rule
+from regraft.validation.rule_table import Rule
 
 TABLES = {
     "images": [*COLUMNS, "shorter_side", "aspect_ratio"],
@@ -34,7 +34,7 @@ def read_expectations(folder: Path) -> list[Rule]:
     """Return the expectations of all JSON files in a folder, ordered by file name; none if there is no such folder.
 
     Raises:
-        InvalidData: a file is no suite, or holds an expectation that cannot be checked; the message says what to mend.
+        InvalidData: a file is no suite, or holds an expectation that cannot be checked; the message says what to fix.
     """
     rules = []
     for path in sorted(folder.glob("*.json")):
@@ -56,7 +56,7 @@ def _entries(path: Path) -> list[Any]:
             f"{path} is no suite of expectations: {error}. {path.parent}/README.md has an example."
         ) from None
     if not isinstance(contents["expectations"], list):
-        raise InvalidData(f"{path}: expectations must be a list. Received: {_short(contents['expectations'])}.")
+        raise InvalidData(f"{path}: expectations must be a list. Found: {_short(contents['expectations'])}.")
     return contents["expectations"]
 
 
@@ -68,9 +68,7 @@ def _rule(entry: Any, name: str, path: Path, source: str) -> Rule:
     _check_choice(kind, "type", _usable_types())
     _check_keys(arguments, "kwargs", _arguments_of(kind))
     if "$PARAMETER" in json.dumps(arguments):
-        raise ValueError(
-            "kwargs must hold values. Received: a $PARAMETER, which is not evaluated here. Write its value."
-        )
+        raise ValueError("kwargs must hold values. Found: a $PARAMETER, which is not evaluated here. Write its value.")
     table, severity = meta.get("table", "images"), entry.get("severity", "critical")
     _check_choice(table, "meta.table", TABLES)
     _check_choice(severity, "severity", _SEVERITIES)
@@ -79,7 +77,7 @@ def _rule(entry: Any, name: str, path: Path, source: str) -> Rule:
         table=table,
         severity=_SEVERITIES[severity],
         expected=_words(entry),
-        advice=f"Mend the photos, or change {path}.",
+        advice=f"Fix the photos, or change {path}.",
         type=kind,
         arguments=arguments,
         source=source,
@@ -88,7 +86,7 @@ def _rule(entry: Any, name: str, path: Path, source: str) -> Rule:
     unknown = [column for column in rule.columns if column not in TABLES[table]]
     if unknown:
         raise ValueError(
-            f"the table {table} has no column {', '.join(unknown)}. It has: {', '.join(TABLES[table])}. Mend the name."
+            f"the table {table} has no column {', '.join(unknown)}. It has: {', '.join(TABLES[table])}. Fix the name."
         )
     return rule
 
@@ -131,24 +129,24 @@ def _check_values(rule: Rule) -> None:
         # Its own text names classes that a user does not know.
         problems = getattr(error, "errors", list)() or [{"loc": ("kwargs",), "msg": str(error)}]
         words = "; ".join(f"{problem['loc'][0]}: {problem['msg']}" for problem in problems)
-        raise ValueError(f"kwargs of {rule.type} are wrong ({words}). Received: {_short(rule.arguments)}.") from None
+        raise ValueError(f"kwargs of {rule.type} are wrong ({words}). Found: {_short(rule.arguments)}.") from None
 
 
 def _check_keys(value: Any, what: str, allowed: Set[str], needed: Set[str] = frozenset()) -> None:
     if not isinstance(value, dict):
-        raise ValueError(f"{what} must be an object in braces. Received: {_short(value)}")
+        raise ValueError(f"{what} must be an object in braces. Found: {_short(value)}")
     missing, unknown = sorted(needed - value.keys()), sorted(value.keys() - allowed)
     if missing:
         raise ValueError(f"{what} has no {' and no '.join(missing)}. Add it")
     if unknown:
         raise ValueError(
-            f"{what} must have no other keys than {', '.join(sorted(allowed))}. Received: {', '.join(unknown)}"
+            f"{what} must have no other keys than {', '.join(sorted(allowed))}. Found: {', '.join(unknown)}"
         )
 
 
 def _check_choice(value: Any, what: str, choices: Iterable[str]) -> None:
     if value not in list(choices):
-        raise ValueError(f"{what} must be one of: {', '.join(choices)}. Received: {_short(value)}.")
+        raise ValueError(f"{what} must be one of: {', '.join(choices)}. Found: {_short(value)}.")
 
 
 def _words(entry: dict[str, Any]) -> str:

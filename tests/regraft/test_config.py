@@ -7,8 +7,8 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from regraft.config import load_params
 from regraft.errors import InvalidParams
+from regraft.params_file import load_params
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -64,11 +64,11 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (lambda all: all.update(pathes=1), r"pathes: unknown key.*one of: seed, paths.*spelling"),
         (lambda all: all["fine_tune"].pop("epochs"), r"fine_tune\.epochs: missing\. Add it"),
         (lambda all: all.pop("promote"), r"promote: missing\. Add it"),
-        (lambda all: all.update(machine=None), r"machine: expected .*dictionary.*Received: None"),
-        (setting("fine_tune", "epochs", "many"), r"fine_tune\.epochs: expected a valid integer\. Received: 'many'"),
-        (setting("fine_tune", "epochs", 2.5), r"fine_tune\.epochs: expected a valid integer.*Received: 2\.5"),
-        (setting("fine_tune", "epochs", True), r"fine_tune\.epochs: expected a valid integer\. Received: True"),
-        (setting("fine_tune", "epochs", 0), r"fine_tune\.epochs: expected greater than or equal to 1\. Received: 0"),
+        (lambda all: all.update(machine=None), r"machine: expected the keys workers.*Found: None"),
+        (setting("fine_tune", "epochs", "many"), r"fine_tune\.epochs: expected a valid integer\. Found: 'many'"),
+        (setting("fine_tune", "epochs", 2.5), r"fine_tune\.epochs: expected a valid integer.*Found: 2\.5"),
+        (setting("fine_tune", "epochs", True), r"fine_tune\.epochs: expected a valid integer\. Found: True"),
+        (setting("fine_tune", "epochs", 0), r"fine_tune\.epochs: expected greater than or equal to 1\. Found: 0"),
         (
             setting("fine_tune", "mode", "sometimes"),
             r"fine_tune\.mode: expected 'off', 'auto' or 'always'.*'sometimes'",
@@ -76,60 +76,68 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("fine_tune", "learning_rate", "1e-3"), r"fine_tune\.learning_rate: expected a valid number.*'1e-3'"),
         (setting("fine_tune", "learning_rate", float("nan")), r"fine_tune\.learning_rate: expected a finite number"),
         (setting("fine_tune", "learning_rate", float("inf")), r"fine_tune\.learning_rate: expected a finite number"),
-        (setting("train_head", "dropout", 1), r"train_head\.dropout: expected less than 1\. Received: 1"),
+        (setting("train_head", "dropout", 1), r"train_head\.dropout: expected less than 1\. Found: 1"),
         (
             setting("backbone", "image_size", 16),
             r"backbone\.image_size: expected 'auto' or greater than or equal to 32",
         ),
         (
             setting("backbone", "preprocessing", "caffee"),
-            r"backbone\.preprocessing: expected 'auto', 'none', 'tf', 'torch' or 'caffe'\. Received: 'caffee'",
+            r"backbone\.preprocessing: expected 'auto', 'none', 'tf', 'torch' or 'caffe'\. Found: 'caffee'",
         ),
-        (setting("backbone", "image_size", "large"), r"backbone\.image_size: expected 'auto'.*Received: 'large'"),
+        (setting("backbone", "image_size", "large"), r"backbone\.image_size: expected 'auto'.*Found: 'large'"),
         (setting("paths", "raw", "/data"), r"paths\.raw: expected a path inside the project.*'/data'"),
         (
             setting("paths", "raw", "data/../../x"),
             r"paths\.raw: expected a path inside the project.*'data/\.\./\.\./x'",
         ),
         (setting("paths", "raw", "."), r"paths\.raw: expected a path inside the project.*'\.'"),
-        (setting("paths", "raw", 5), r"paths\.raw: expected a path inside the project.*Received: 5"),
-        (setting("preprocess", "val_share", 0.9), r"val_share \+ test_share below 1.*Received: 0\.9 \+ 0\.15"),
+        (setting("paths", "raw", 5), r"paths\.raw: expected a path inside the project.*Found: 5"),
+        (setting("preprocess", "val_share", 0.9), r"val_share \+ test_share below 1.*Found: 0\.9 \+ 0\.15"),
         (
-            lambda all: all["validate_data"]["severity"].update(no_copiez="warn"),
-            r"validate_data\.severity\.no_copiez: unknown key.*one of: some_images, .*no_copies.*spelling",
+            lambda all: all["validate_data"].update(no_copiez="warn"),
+            r"validate_data\.no_copiez: unknown key.*one of: max_pixels, .*no_copies.*spelling",
         ),
         (
-            lambda all: all["validate_data"]["severity"].update(min_side=32),
-            r"validate_data\.severity\.min_side: unknown key.*one of: some_images",
+            lambda all: all["validate_data"]["sharp_enough"].update(max=32),
+            r"validate_data\.sharp_enough\.max: unknown key\. Expected one of: min, severity\. Remove it",
         ),
         (
-            lambda all: all["validate_data"]["severity"].pop("no_copies"),
-            r"validate_data\.severity\.no_copies: missing\. Add it",
+            lambda all: all["validate_data"]["sharp_enough"].pop("min"),
+            r"validate_data\.sharp_enough\.min: missing\. Add it",
         ),
         (
-            lambda all: all["validate_data"]["severity"].update(no_copies="fatal"),
-            r"validate_data\.severity\.no_copies: expected 'error', 'warn' or 'off'\. Received: 'fatal'",
+            lambda all: all["validate_data"].update(no_copies="fatal"),
+            r"validate_data\.no_copies: expected 'error', 'warn' or 'off'\. Found: 'fatal'",
         ),
         (
-            setting("validate_data", "severity", "warn"),
-            r"validate_data\.severity: expected .*dictionary.*Received: 'warn'",
+            lambda all: all["validate_data"]["sharp_enough"].update(min=-1),
+            r"validate_data\.sharp_enough\.min: expected greater than or equal to 0\. Found: -1",
+        ),
+        (
+            lambda all: all["check_features"]["leaks"].update(severity="fatal"),
+            r"check_features\.leaks\.severity: expected 'error', 'warn' or 'off'\. Found: 'fatal'",
+        ),
+        (
+            setting("validate_data", "sharp_enough", "warn"),
+            r"validate_data\.sharp_enough: expected the keys min, severity with their values\. Found: 'warn'",
         ),
         (setting("validate_data", "classes", []), r"validate_data\.classes: expected .*list of different values"),
         (setting("validate_data", "classes", ["cat", "cat"]), r"validate_data\.classes: .*list of different values"),
         (
             setting("validate_data", "classes", ["cat", 1]),
-            r"validate_data\.classes: expected a valid string.*Received: 1",
+            r"validate_data\.classes: expected a valid string.*Found: 1",
         ),
         (
             setting("validate_data", "classes", "cat"),
-            r"validate_data\.classes: expected null or a list of names\. Received: 'cat'",
+            r"validate_data\.classes: expected null or a list of names\. Found: 'cat'",
         ),
-        (lambda all: all.update(seed=-1), r"seed: expected greater than or equal to 0\. Received: -1"),
+        (lambda all: all.update(seed=-1), r"seed: expected greater than or equal to 0\. Found: -1"),
     ],
 )
 def test_a_wrong_setting_is_named_with_what_was_expected_and_found(changed, change, message):
     path = changed(change)
-    with pytest.raises(InvalidParams, match=rf"(?s){re.escape(str(path))} has \d setting\(s\) to mend:.*{message}"):
+    with pytest.raises(InvalidParams, match=rf"(?s){re.escape(str(path))} has \d setting\(s\) to fix:.*{message}"):
         load_params(path)
 
 
@@ -139,15 +147,13 @@ def test_classes_are_named_as_folders_are_whatever_the_accent_is_made_of(changed
 
 
 @pytest.mark.parametrize("choice", [16, "large"])
-def test_a_wrong_image_size_is_one_setting_to_mend_and_not_two(changed, choice):
-    with pytest.raises(InvalidParams, match=r"has 1 setting\(s\) to mend"):
+def test_a_wrong_image_size_is_one_setting_to_fix_and_not_two(changed, choice):
+    with pytest.raises(InvalidParams, match=r"has 1 setting\(s\) to fix"):
         load_params(changed(setting("backbone", "image_size", choice)))
 
 
 def test_a_password_in_the_url_of_the_shared_store_is_refused_and_not_repeated(changed):
-    with pytest.raises(
-        InvalidParams, match=r"machine.shared_store: .*password.*Received: 'sftp://\*\*\*@host/x'"
-    ) as stop:
+    with pytest.raises(InvalidParams, match=r"machine.shared_store: .*password.*Found: 'sftp://\*\*\*@host/x'") as stop:
         load_params(changed(setting("machine", "shared_store", "sftp://me:hidden@host/x")))
     assert "hidden" not in str(stop.value)
 
@@ -174,11 +180,11 @@ def test_every_wrong_setting_is_named_at_once(changed):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("seed: [1", r"is not valid YAML: .*line 1.*Mend that line"),
-        ("seed: 1\nseed: 2", r"is not valid YAML: .*duplicate key.*Mend that line"),
-        ("", r"params\.yaml: expected .*Received: None"),
-        ("- seed", r"params\.yaml: expected .*Received: \['seed'\]"),
-        ("1: x", r"to mend"),
+        ("seed: [1", r"is not valid YAML: .*line 1.*Fix that line"),
+        ("seed: 1\nseed: 2", r"is not valid YAML: .*duplicate key.*Fix that line"),
+        ("", r"params\.yaml: expected .*Found: None"),
+        ("- seed", r"params\.yaml: expected .*Found: \['seed'\]"),
+        ("1: x", r"to fix"),
     ],
 )
 def test_a_file_that_is_no_set_of_params_is_refused_by_name(tmp_path, text, message):

@@ -13,8 +13,8 @@ import pytest
 from regraft import provenance
 from regraft.backbones import trunk
 from regraft.backbones.catalogue import Backbone
-from regraft.config import load_params
 from regraft.files import fingerprint
+from regraft.params_file import load_params
 from regraft.photos import scan
 from regraft.photos.views import choose_views
 from regraft.provenance import ROOT, Provenance, installed_versions, provenance_of, take_snapshot

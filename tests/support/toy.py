@@ -14,7 +14,7 @@ from tests.support.project import Command, Project
 
 STAGES = ["first", "second", "third"]
 PARAMS = {
-    "first": "validate_data.min_images_per_class",
+    "first": "validate_data.enough_images_per_class.min",
     "second": "preprocess.val_share",
     "third": "evaluate.calibration_bins",
 }
@@ -122,7 +122,7 @@ _IN_PROCESS = '''\
 
 import json
 
-from regraft.config import load_params
+from regraft.params_file import load_params
 from tasks.first import first
 from tasks.record_code import record_code
 from tasks.second import second

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params, load_params
+from regraft.config import Params
+from regraft.params_file import load_params
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.evaluate import evaluate

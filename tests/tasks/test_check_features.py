@@ -15,7 +15,11 @@ from tests.support.small_project import changed, quiet
 
 REPORTS = ["embeddings.json", "label_errors.csv", "features_verdict.json"]
 # Photos of noise look nearly alike to a backbone with random weights.
-ONLY_COPIES = {"min_similarity": 0.99999, "leaks": "error", "outliers": "off", "label_errors": "off"}
+OFF = {
+    "label_errors": {"max": 0.05, "severity": "off"},
+    "outliers": {"distance": 3.0, "max": 0.02, "severity": "off"},
+}
+ONLY_COPIES = OFF | {"leaks": {"min_similarity": 0.99999, "max_distance": 0.5, "severity": "error"}}
 
 BY_CONTENT = {"max_hash_distance": None}  # validation would leave such a copy out of train
 
@@ -72,7 +76,11 @@ def test_a_copy_across_splits_stops_the_run_and_is_named(project, small_params):
 
 def test_a_check_that_only_warns_lets_training_begin(project, small_params):
     split_folders(project)
-    params = changed(small_params, check_features=ONLY_COPIES | {"leaks": "warn"}, validate_data=BY_CONTENT)
+    params = changed(
+        small_params,
+        check_features=ONLY_COPIES | {"leaks": ONLY_COPIES["leaks"] | {"severity": "warn"}},
+        validate_data=BY_CONTENT,
+    )
     for stage in (validate_data, preprocess, cache_features, check_features):
         stage.function(params, quiet)
     assert len(read_json(project / "reports" / "embeddings.json")["leaks"]) == 1
@@ -80,7 +88,10 @@ def test_a_check_that_only_warns_lets_training_begin(project, small_params):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"min_similarity": 0.5, "max_outliers": 0.5}, {"leaks": "off", "label_errors": "off", "outliers": "off"}],
+    [
+        {"leaks": {"min_similarity": 0.5, "max_distance": 9.0, "severity": "warn"}},
+        OFF | {"leaks": ONLY_COPIES["leaks"] | {"severity": "off"}},
+    ],
 )
 def test_a_setting_that_stops_nothing_leaves_what_training_depends_on(project, small_params, settings):
     before = sha256_of(project / "reports" / "features_verdict.json")

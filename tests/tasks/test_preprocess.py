@@ -30,7 +30,7 @@ def test_a_class_without_training_images_stops_with_its_name(project, small_para
     for photo in before:
         if photo.class_name == "red" and photo.split == "train":
             (project / "data" / "raw" / photo.path).unlink()
-    lenient = changed(small_params, validate_data={"min_images_per_class": 1})
+    lenient = changed(small_params, validate_data={"enough_images_per_class": {"min": 1, "severity": "error"}})
     validate_data.function(lenient, quiet)
     with pytest.raises(InvalidData, match=r"1 class\(es\) have none in train: 'red' \(\d+ image\(s\)\)"):
         preprocess.function(lenient, quiet)

@@ -23,7 +23,9 @@ def test_a_good_folder_passes_and_every_image_is_in_the_manifest(project):
 
 def test_a_class_with_too_few_images_stops_the_run_and_is_named(project, small_params):
     with pytest.raises(InvalidData, match=r"at least 25 usable images in every class.*deep blue: 24"):
-        validate_data.function(changed(small_params, validate_data={"min_images_per_class": 25}), quiet)
+        validate_data.function(
+            changed(small_params, validate_data={"enough_images_per_class": {"min": 25, "severity": "error"}}), quiet
+        )
 
 
 def test_the_report_is_written_even_if_the_run_stops(project, small_params):
@@ -97,7 +99,7 @@ def test_a_users_own_critical_expectation_stops_the_run(project, small_params):
     (project / "expectations").mkdir()
     write_json(project / "expectations" / "mine.json", {"expectations": [square | {"notes": "square photos"}]})
     with pytest.raises(
-        InvalidData, match=r"expected square photos\. Found 2\.\d+\. Mend the photos, or change exp.*mine"
+        InvalidData, match=r"expected square photos\. Found 2\.\d+\. Fix the photos, or change exp.*mine"
     ):
         validate_data.function(small_params, quiet)
     assert "mine 1" in violated(project)

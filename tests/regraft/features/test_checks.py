@@ -4,9 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.config import CheckFeatures, load_params
+from regraft.config import CheckFeatures
 from regraft.errors import InvalidData
 from regraft.features.checks import check, write_label_errors
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.production.training_data import Reference, compared_features
 from tests.support.points import clouds, splits_of, write_points
@@ -15,7 +16,15 @@ from tests.support.points import clouds, splits_of, write_points
 @pytest.fixture
 def settings(root: Path) -> CheckFeatures:
     """The project's own settings; made-up points of one class are more alike than photos are."""
-    return load_params(root / "params.yaml").check_features.model_copy(update={"min_similarity": 0.999})
+    return changed(load_params(root / "params.yaml").check_features, leaks={"min_similarity": 0.999})
+
+
+def changed(settings: CheckFeatures, **changes: dict[str, object]) -> CheckFeatures:
+    """Settings of some checks changed, as `changed(settings, leaks={"severity": "off"})`."""
+    contents = settings.model_dump()
+    for name, values in changes.items():
+        contents[name] |= values
+    return CheckFeatures.model_validate(contents)
 
 
 @pytest.fixture
@@ -35,9 +44,13 @@ def checked(settings: CheckFeatures, tmp_path: Path):
             }
         )
         dataset = Dataset(rows, features.class_names, tmp_path)
-        changed = settings.model_copy(update=changes)
         return check(
-            features, dataset, changed, in_production, compared_with="With a model.", on_progress=lambda *_: None
+            features,
+            dataset,
+            changed(settings, **changes),
+            in_production,
+            compared_with="With a model.",
+            on_progress=lambda *_: None,
         )
 
     return run
@@ -79,20 +92,21 @@ def test_a_wrong_label_is_first_in_the_list_and_said_to_be_likely(checked):
     first = ranked.iloc[0]
     assert (first.path, first.label, first.suggested, first.likely) == ("class 1/9.jpg", "class 1", "class 0", True)
     assert report["label_errors"][0]["path"] == "class 1/9.jpg"
-    assert entry(report, "right_labels")["success"]  # one in 300 is no more than max_label_errors
+    assert entry(report, "right_labels")["success"]  # one in 300 is no more than label_errors.max
 
 
 @pytest.mark.parametrize(
     ("severity", "success", "found"), [("error", False, [False]), ("warn", True, [False]), ("off", True, [])]
 )
 def test_only_a_violated_check_of_severity_error_is_no_success(checked, severity, success, found):
-    report, _ = checked(*with_a_leak(), leaks=severity)
+    report, _ = checked(*with_a_leak(), leaks={"severity": severity})
     assert report["success"] is success
     assert [each["success"] for each in report["expectations"] if each["name"] == "no_leaks"] == found
 
 
 def test_checks_that_are_off_are_not_made(checked):
-    report, labels = checked(*with_a_leak(), leaks="off", label_errors="off", outliers="off")
+    off: dict[str, object] = {"severity": "off"}
+    report, labels = checked(*with_a_leak(), leaks=off, label_errors=off, outliers=off)
     assert (report["expectations"], report["leaks"], report["outliers"]) == ([], [], [])
     assert labels.empty
 

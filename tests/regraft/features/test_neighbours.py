@@ -6,7 +6,9 @@ from PIL import Image
 from sklearn.preprocessing import normalize
 
 from regraft.features import neighbours as module
-from regraft.features.neighbours import Embeddings, embed, find_leaks, outlier_distances
+from regraft.features.neighbours import Embeddings, embed, measure_distances
+from regraft.features.neighbours import find_leaks as find_leaks_at
+from regraft.features.neighbours import outlier_distances as outlier_distances_at
 from tests.support.points import clouds, write_points
 
 
@@ -18,6 +20,14 @@ def embedded(tmp_path):
         return embed(write_points(tmp_path / "features", points, np.zeros(len(points), int), splits))
 
     return make
+
+
+def find_leaks(made: Embeddings, min_similarity: float, max_distance: float = 0.5) -> list[tuple[int, int, float]]:
+    return find_leaks_at(made, measure_distances(made), min_similarity=min_similarity, max_distance=max_distance)
+
+
+def outlier_distances(made: Embeddings) -> np.ndarray:
+    return outlier_distances_at(measure_distances(made))
 
 
 def encoded_again(photo: Image.Image) -> Image.Image:

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 
 from benchmarks.project import STAGES
-from regraft.config import load_params
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
+from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, write_dataset
 from regraft.photos.images import Threads
 from regraft.reports.first_screen import Circumstances

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from regraft.config import load_params
+from regraft.params_file import load_params
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.reports.validation_page import write_validation_page
+from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
 from tests.support.library import scan_folder
 
@@ -31,7 +32,8 @@ def folder(photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(folder: Path, root: Path) -> str:
-    settings = load_params(root / "params.yaml").validate_data.model_copy(update={"min_images_per_class": 1})
+    settings = load_params(root / "params.yaml").validate_data
+    settings = settings.model_copy(update={"enough_images_per_class": AtLeast(min=1, severity="error")})
     layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)

@@ -7,6 +7,7 @@ import pytest
 from regraft.validation.drift import STATISTICS, drift_table, population_stability_index, psi_by_chance
 
 MAX_PSI = 0.25
+LIMITS = {"max_of_shares": MAX_PSI, "max_of_statistics": MAX_PSI}
 
 
 def photos(seed: int, count: int, *, shares: Any = (0.25,) * 4, **changes: float) -> pd.DataFrame:
@@ -28,13 +29,13 @@ def photos(seed: int, count: int, *, shares: Any = (0.25,) * 4, **changes: float
 
 
 def moved(then: pd.DataFrame, now: pd.DataFrame) -> set[tuple[str, str]]:
-    table = drift_table(then, now, max_psi=MAX_PSI)
+    table = drift_table(then, now, **LIMITS)
     return {(row.photos, row.quantity) for row in table.itertuples() if row.psi > row.limit}
 
 
 def test_an_unchanged_folder_has_not_moved_at_all():
     then = photos(0, 500)
-    table = drift_table(then, then.sample(frac=1, random_state=0), max_psi=MAX_PSI)
+    table = drift_table(then, then.sample(frac=1, random_state=0), **LIMITS)
     assert table.quantity.tolist() == ["class shares", *STATISTICS]
     assert set(table.photos) == {"all"}
     assert set(table.psi) == {0.0}
@@ -72,7 +73,7 @@ def test_a_folder_of_darker_photos_is_found_among_all():
 def test_photos_of_one_size_that_become_of_another_are_found(before, after):
     then, now = photos(0, 100), photos(1, 100)
     table = drift_table(
-        then.assign(width=before[0], height=before[1]), now.assign(width=after[0], height=after[1]), max_psi=MAX_PSI
+        then.assign(width=before[0], height=before[1]), now.assign(width=after[0], height=after[1]), **LIMITS
     )
     found = table[(table.photos == "all") & (table.psi > table.limit)]
     assert found.quantity.tolist() == ["shorter_side"]
@@ -83,7 +84,11 @@ def test_photos_of_one_size_that_become_of_another_are_found(before, after):
 def test_a_class_that_has_tripled_is_found_and_told():
     then = photos(0, 1000, shares=(0.5, 0.4, 0.1))
     now = pd.concat([then, photos(1, 200, shares=(0, 0, 1))])
-    (row,) = drift_table(then, now, max_psi=0.1).query("quantity == 'class shares' and photos == 'all'").itertuples()
+    (row,) = (
+        drift_table(then, now, max_of_shares=0.1, max_of_statistics=0.1)
+        .query("quantity == 'class shares' and photos == 'all'")
+        .itertuples()
+    )
     assert row.psi > row.limit
     assert row.words.startswith("class 2 10% -> 25%, class 0 ")
 
@@ -119,24 +124,24 @@ def test_figures_that_are_zero_for_most_photos_are_compared():
 @pytest.mark.parametrize(("count", "judged"), [(19, {"all"}), (20, {"all", "joined"})])
 def test_fewer_than_twenty_photos_that_joined_are_not_judged(count, judged):
     then = photos(0, 200)
-    table = drift_table(then, pd.concat([then, photos(1, count, brightness=0.1)]), max_psi=MAX_PSI)
+    table = drift_table(then, pd.concat([then, photos(1, count, brightness=0.1)]), **LIMITS)
     assert set(table.photos) == judged
 
 
 def test_a_file_counts_once_per_label():
     then = photos(0, 200)
     copies = pd.concat([then, *[then.head(1).assign(path=str(number)) for number in range(500)]])
-    assert set(drift_table(then, copies, max_psi=MAX_PSI).psi) == {0.0}
+    assert set(drift_table(then, copies, **LIMITS).psi) == {0.0}
 
 
 def test_figures_that_nobody_measured_are_not_compared():
     then, now = photos(0, 200).assign(brightness=np.nan), photos(1, 200).assign(entropy=np.nan)
-    quantities = set(drift_table(then, now, max_psi=MAX_PSI).quantity)
+    quantities = set(drift_table(then, now, **LIMITS).quantity)
     assert quantities == {"class shares", *STATISTICS} - {"brightness", "entropy"}
 
 
 def test_a_folder_without_photos_is_not_compared():
-    assert drift_table(photos(0, 200), photos(0, 0), max_psi=MAX_PSI).empty
+    assert drift_table(photos(0, 200), photos(0, 0), **LIMITS).empty
 
 
 def test_few_photos_need_a_larger_index_than_many():

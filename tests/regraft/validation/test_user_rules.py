@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from regraft.config import load_params
 from regraft.errors import InvalidData
+from regraft.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import build_tables, validate
 from regraft.validation.rules import build_rules
@@ -168,10 +168,10 @@ assert [entry["success"] for entry in found(Path({str(folder)!r}))] == [True]
     [
         (b"{", r"mine\.json is no suite of expectations: .*line 1.*README\.md has an example"),
         (b"\xff", r"mine\.json is no suite of expectations: .*utf-8"),
-        (b"[]", r"mine\.json is no suite of expectations: the file must be an object in braces\. Received: \[\]"),
+        (b"[]", r"mine\.json is no suite of expectations: the file must be an object in braces\. Found: \[\]"),
         (b"{}", r"mine\.json is no suite of expectations: the file has no expectations"),
-        (b'{"expectations": {}}', r"mine\.json: expectations must be a list\. Received: \{\}"),
-        (b'{"expectations": [], "expectation": 1}', r"no other keys than .*Received: expectation"),
+        (b'{"expectations": {}}', r"mine\.json: expectations must be a list\. Found: \{\}"),
+        (b'{"expectations": [], "expectation": 1}', r"no other keys than .*Found: expectation"),
         (b'{"expectations": [NaN]}', r"mine\.json is no suite of expectations: NaN is not JSON"),
     ],
 )
@@ -184,16 +184,16 @@ def test_a_file_that_is_no_suite_is_named(tmp_path, text, words):
 @pytest.mark.parametrize(
     ("expectation", "words"),
     [
-        (1, r"the expectation must be an object in braces\. Received: 1"),
+        (1, r"the expectation must be an object in braces\. Found: 1"),
         ({"type": BETWEEN}, r"the expectation has no kwargs"),
-        (BRIGHT | {"kind": 1}, r"no other keys than .*Received: kind"),
+        (BRIGHT | {"kind": 1}, r"no other keys than .*Found: kind"),
         (BRIGHT | {"kwargs": [1]}, r"kwargs must be an object in braces"),
-        (BRIGHT | {"severity": "bad"}, r'severity must be one of: critical, warning, info\. Received: "bad"'),
+        (BRIGHT | {"severity": "bad"}, r'severity must be one of: critical, warning, info\. Found: "bad"'),
         (BRIGHT | {"severity": ["bad"]}, r"severity must be one of"),
-        (BRIGHT | {"meta": {"table": "labels"}}, r'meta\.table must be one of: images, classes\. Received: "labels"'),
-        (BRIGHT | {"meta": {"tabel": 1}}, r"meta must have no other keys than name, table\. Received: tabel"),
-        (BRIGHT | {"type": "expect_beauty"}, rf'type must be one of: .*{BETWEEN}.*Received: "expect_beauty"'),
-        (BRIGHT | {"type": 5}, r"type must be one of: .*Received: 5"),
+        (BRIGHT | {"meta": {"table": "labels"}}, r'meta\.table must be one of: images, classes\. Found: "labels"'),
+        (BRIGHT | {"meta": {"tabel": 1}}, r"meta must have no other keys than name, table\. Found: tabel"),
+        (BRIGHT | {"type": "expect_beauty"}, rf'type must be one of: .*{BETWEEN}.*Found: "expect_beauty"'),
+        (BRIGHT | {"type": 5}, r"type must be one of: .*Found: 5"),
         (
             {"type": BETWEEN, "kwargs": {"column": "colour", "min_value": 1}},
             r"images has no column colour\. It has: path, label, .*entropy",
@@ -208,7 +208,7 @@ def test_a_file_that_is_no_suite_is_named(tmp_path, text, words):
         ),
         ({"type": "expect_compound_columns_to_be_unique", "kwargs": {"column_list": "path"}}, r"column_list"),
         ({"type": BETWEEN, "kwargs": {"column": ["path"], "min_value": 1}}, r"wrong \(column: str type expected\)"),
-        ({"type": BETWEEN, "kwargs": {"column": "bytes", "least": 1}}, r"no other keys than column, .*Received: least"),
+        ({"type": BETWEEN, "kwargs": {"column": "bytes", "least": 1}}, r"no other keys than column, .*Found: least"),
         ({"type": IN_SET, "kwargs": {"column": "mode"}}, r"wrong \(value_set: field required\)"),
         (
             {"type": IN_SET, "kwargs": {"column": "mode", "value_set": 5}},

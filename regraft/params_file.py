@@ -1,0 +1,86 @@
+"""Reading params.yaml: every setting is checked before anything runs, and what is wrong is named by its full key."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from regraft.config import Params
+from regraft.errors import InvalidParams
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False.
+
+    Raises:
+        InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
+            type or range. The message names every such key, what was expected and what was found.
+    """
+    try:
+        contents = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidParams(f"{path} does not exist. Run this in the project's root, or restore it from git.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParams(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+    try:
+        params = Params.model_validate(contents)
+    except ValidationError as error:
+        raise InvalidParams(_message(path, _lines(error.errors()))) from None
+    if params.preprocess.val_share + params.preprocess.test_share >= 1:
+        line = (
+            f"  preprocess: expected val_share + test_share below 1, so that images are left to train on. "
+            f"Found: {params.preprocess.val_share} + {params.preprocess.test_share}."
+        )
+        raise InvalidParams(_message(path, [line]))
+    return params
+
+
+def _message(path: Path, lines: list[str]) -> str:
+    return "\n".join([f"{path} has {len(lines)} setting(s) to fix:", *lines])
+
+
+def _lines(problems: list[Any]) -> list[str]:
+    """One line per key: what was expected, what was found, what to do."""
+    lines: dict[str, str] = {}
+    for problem in problems:
+        section, known = _place(problem["loc"])
+        key = ".".join(known) or "params.yaml"
+        if problem["type"] == "extra_forbidden":
+            key = ".".join([*known, str(problem["loc"][-1])])
+            expected = ", ".join(section.model_fields)
+            lines[key] = f"  {key}: unknown key. Expected one of: {expected}. Remove it or correct its spelling."
+        elif problem["type"] == "missing":
+            lines[key] = f"  {key}: missing. Add it; the project's own params.yaml says what it does."
+        else:
+            expected = re.sub(r"^(Value error, )?(Input should be |must be )?", "", problem["msg"])
+            if problem["type"] == "model_type":  # whose own text names a class
+                expected = f"the keys {', '.join(section.model_fields)} with their values"
+            before = lines[key].partition(". Found")[0] + " or " if key in lines else f"  {key}: expected "
+            # A password that somebody wrote into a URL must not reach a log either.
+            found = re.sub(r"//[^/@]*@", "//***@", repr(problem["input"]))
+            lines[key] = f"{before}{expected}. Found: {found}."
+    return list(lines.values())
+
+
+def _place(location: tuple[Any, ...]) -> tuple[type[BaseModel], list[str]]:
+    """The section that a problem is in, and the keys that lead there, with that of the value if it is a known one.
+
+    Pydantic adds the alternative's type to the location of a union, and the position to that of a list; the keys of
+    params.yaml are all that a person needs.
+    """
+    section: type[BaseModel] = Params
+    known = []
+    for part in location:
+        if part not in section.model_fields:
+            break
+        known.append(str(part))
+        inner = section.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        section = inner
+    return section, known

@@ -1,0 +1,84 @@
+"""What the settings of params.yaml are made of: the base of a section, and the types of values with their ranges."""
+
+import unicodedata
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Generic, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+
+def _inside_project(path: Path) -> Path:
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise ValueError("must be a path inside the project folder, relative to it")
+    return path
+
+
+def _text_to_path(value: Any) -> Any:
+    if not isinstance(value, str):
+        raise ValueError("must be a path inside the project folder, relative to it")
+    return Path(PurePosixPath(value))
+
+
+def _several(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list | tuple) else (value,)
+
+
+def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if not values or len(set(values)) < len(values):
+        raise ValueError("must be a value, or a list of different values")
+    return values
+
+
+def _list_to_tuple(value: Any) -> Any:
+    if not isinstance(value, list | tuple):
+        raise ValueError("must be null or a list of names")
+    return tuple(value)
+
+
+def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
+    # As regraft.photos.manifest reads them: an accented letter may be one code point or two.
+    return tuple(unicodedata.normalize("NFC", name).strip() for name in names)
+
+
+def without_secret(url: str | None) -> str | None:
+    """Refuse a URL that holds a password."""
+    if url and urlsplit(url).password is not None:
+        raise ValueError("must be a URL without a password, since this file is in git; the environment is for those")
+    return url
+
+
+ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
+Share = Annotated[float, Field(ge=0, lt=1)]
+ShareOrAll = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0)]
+Ratio = Annotated[float, Field(ge=1)]  # of the larger to the smaller
+Count = Annotated[int, Field(ge=1)]
+ClassNames = Annotated[
+    tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders), AfterValidator(_different)
+]
+ClassWeight = Literal["none", "balanced", "logit_adjustment"]
+Severity = Literal["error", "warn", "off"]
+Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
+
+
+class Section(BaseModel):
+    """Base of every section of params.yaml: immutable, strictly typed, and a misspelt key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class AtLeast(Section, Generic[T]):
+    """An expectation with a lower limit, and what happens where it is violated."""
+
+    min: T
+    severity: Severity
+
+
+class AtMost(Section, Generic[T]):
+    """An expectation with an upper limit, and what happens where it is violated."""
+
+    max: T
+    severity: Severity
