@@ -83,12 +83,12 @@ def report() -> None:
     from regraft.params_file import load_params
     from regraft.reports.pages import summary
     from tasks.project import enter_project, readable_errors
-    from tasks.report import refresh_report
+    from tasks.report import write_report
 
     with readable_errors("report"):
         params = load_params(enter_project() / "params.yaml")
         try:
-            refresh_report()
+            write_report()
             print(summary(params))
         except FileNotFoundError as error:
             raise RegraftError(f"there is no {error.filename} yet. Run `regraft retrain` first.") from None

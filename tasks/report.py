@@ -1,6 +1,6 @@
 """reports/report.html: a view of a run, written after the stages and, in the flow, after the gate.
 
-    python -m tasks.report      write it again
+    regraft report      writes it again
 
 It is no output of DVC. Its first screen has the gate's verdict, the date and the revision of the code, which are no
 results of a stage; as an output it would be stale or redo a stage whenever one of them changed. Whatever it shows is in
@@ -22,7 +22,7 @@ from regraft.params_file import load_params
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.pages import pages_of, write_html
 from regraft.reports.sources import sources_of
-from tasks.project import enter_project, readable_errors
+from tasks.project import enter_project
 
 _DRAWN = Path(".dvc", "tmp", "regraft", "pages")
 _NAMED = 5  # changed files that the page names
@@ -126,8 +126,3 @@ def _git(*arguments: str) -> str:
         return ""
     ended = subprocess.run([git, *arguments], capture_output=True, text=True, encoding="utf-8", check=False)
     return ended.stdout if ended.returncode == 0 else ""
-
-
-if __name__ == "__main__":
-    with readable_errors("report"):
-        print(f"wrote {write_report()}")
