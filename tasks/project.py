@@ -21,7 +21,8 @@ def enter_project() -> Path:
             f"run this in the project's root, the folder that holds {' and '.join(ROOT_FILES)}. "
             f"There is no {missing[0]} in {root}: change to the right folder first."
         )
-    own, loaded = root / "tasks" / "stage.py", Path(__file__)
+    loaded = Path(__file__)
+    own = root / "tasks" / loaded.name
     # DVC hashes the code in the project's folder, so no other may run. `python -m` starts that of the folder.
     if own.exists() and not own.samefile(loaded):
         raise WrongFolder(
