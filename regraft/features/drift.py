@@ -1,11 +1,11 @@
 """Drift: how far new photos are from those that the model in production was trained on.
 
 New photos are compared with what fresh photos of the same folder would show: the reference is divided at random, and
-the distances of both the new photos and one half are taken from the other half. Without drift the two samples are then
-alike and independent, whatever photos the reference has in common with itself.
+the distances of both the new photos and one half are taken from the other half. Without drift the two samples are alike
+and, given that other half, independent.
 
 A distance is that to the fifth neighbour, over what this distance usually is there. So a batch of one class, where the
-reference has all, looks strange as little as possible, and so do photos of a session that the reference has none of.
+reference has all, seems strange as little as possible, and so do photos of a session that the reference has none of.
 """
 
 from dataclasses import dataclass
@@ -51,14 +51,14 @@ class Drift:
 
 
 def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: float) -> Drift | None:
-    """Compare the distances of new photos from one half of the reference with those of the other half.
+    """Compare the distances of new photos from one half of the reference with those of the other half, and directions.
 
     The population stability index is summed over the deciles of the reference's distances: without drift about
     (1/n + 1/m) times a chi-square of nine degrees of freedom (Yurdakul, "Statistical properties of the population
     stability index", 2018), for n photos of a half and m new ones. How many of m new photos are farther than the j-th
     farthest of n is a beta-binomial variable, whatever the distribution. The shift is Hotelling's two-sample T-square
-    of the differences to the nearest photo, along the reference's first principal axes, as the F variable that it is
-    without drift.
+    of the differences to the nearest photo of the whole reference, along its first principal axes, as the F variable
+    that it is without drift.
 
     Args:
         reference: features of what the model in production was trained on, shape (n, dim); None if there is none.
@@ -79,12 +79,13 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
     n, m = len(held_out), len(fresh)
     with threadpool_limits(1, user_api="blas"):
         usual = _neighbours(others, others, is_same=True)[0]
-        before, before_from_nearest = _unlikeness(held_out, others, usual)
-        after, after_from_nearest = _unlikeness(fresh, others, usual)
+        before, after = (_unlikeness(points, others, usual) for points in (held_out, fresh))
+        from_nearest = known - known[_neighbours(known, known, is_same=True)[1][:, 0]]
+        fresh_from_nearest = fresh - known[_neighbours(fresh, known, is_same=False)[1][:, 0]]
         centred, dim = known - known.mean(axis=0), known.shape[1]
         first = max(0, dim - min(_AXES, m // 2))  # they come with the smallest variance first
         axes = eigh(centred.T @ centred, subset_by_index=(first, dim - 1))[1]
-        shift, degrees = _hotelling(before_from_nearest @ axes, after_from_nearest @ axes)
+        shift, degrees = _hotelling(from_nearest @ axes, fresh_from_nearest @ axes)
     edges = np.quantile(before, np.linspace(0, 1, _BINS + 1)[1:-1])
     then, now = (np.bincount(np.searchsorted(edges, values), minlength=_BINS) for values in (before, after))
     rank = max(1, round(_FAR * n))
@@ -96,16 +97,14 @@ def measure_drift(reference: np.ndarray | None, new: np.ndarray, significance: f
         far_share=float(np.mean(after > np.sort(before)[-rank])),
         far_share_limit=float(betabinom.isf(chance, m, rank, n - rank + 1) / m),
         shift=shift,
-        shift_limit=float(f.isf(chance, degrees, n + m - 1 - degrees)) if degrees else 0.0,
+        shift_limit=float(f.isf(chance, degrees, len(known) + m - 1 - degrees)) if degrees else 0.0,
     )
 
 
-def _unlikeness(points: np.ndarray, among: np.ndarray, usual: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How far points are from their fifth neighbour, over what is usual around there, and what parts them from the
-    nearest: float64, shape (n,), 1 if it is usual; float32, shape (n, dim)."""
+def _unlikeness(points: np.ndarray, among: np.ndarray, usual: np.ndarray) -> np.ndarray:
+    """How far points are from their fifth neighbour, over what is usual there: float64, shape (n,), about 1."""
     distances, nearest = _neighbours(points, among, is_same=False)
-    around = np.maximum(usual[nearest].mean(axis=1), _NO_DISTANCE)
-    return distances / around, points - among[nearest[:, 0]]
+    return distances / np.maximum(usual[nearest].mean(axis=1), _NO_DISTANCE)
 
 
 def _neighbours(points: np.ndarray, among: np.ndarray, *, is_same: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -44,12 +44,11 @@ def test_a_batch_of_one_class_is_no_drift():
     assert not drift.is_drift
 
 
-def test_copies_of_the_reference_are_drift_though_none_is_far():
+def test_copies_of_the_reference_are_no_drift():
     points = clouds(0)[0]
     drift = measure_drift(points, points[:100], 0.001)
     assert drift is not None
-    assert drift.far_share == 0
-    assert drift.population_stability > drift.population_stability_limit
+    assert not drift.is_drift
 
 
 def test_constant_features_do_not_drift():

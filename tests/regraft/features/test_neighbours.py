@@ -108,6 +108,14 @@ def test_a_few_images_are_compared_too(embedded, images):
     assert np.isfinite(outlier_distances(made)).all()
 
 
+def test_where_all_photos_are_alike_a_high_similarity_alone_is_no_leak(embedded):
+    points = clouds(0)[0] * 0.02 + 1
+    splits = np.array(["train", "val", "test"] * 100)
+    assert len(find_leaks(embedded(points, splits), 0.95, max_distance=9)) > 1000
+    points[10] = points[90] + 1e-5
+    assert [leak[:2] for leak in find_leaks(embedded(points, splits), 0.95)] == [(10, 90)]
+
+
 def test_equal_features_are_leaks_and_no_outliers(embedded):
     made = embedded(np.ones((40, 48), np.float32), np.array(["train", "test"] * 20))
     assert len(find_leaks(made, 0.95)) == 20 * 20

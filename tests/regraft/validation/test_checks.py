@@ -237,6 +237,14 @@ def test_a_rule_of_severity_error_stops_the_run_whatever_it_is_about():
     )
 
 
+def test_a_folder_that_is_small_as_a_whole_is_noted_and_no_warning():
+    report = checked(images("cat", 5, height=28, width=28), images("dog", 5, height=28, width=28))
+    entry = result(report, "large_enough_images")
+    assert violated(report) == set()
+    assert entry["note"] == "10 of 10 are below 32, which is usual in this folder."
+    assert entry["expected"].startswith("a shorter side of at least 32 pixels; only below 25.3 is it unusual")
+
+
 def test_a_rule_of_severity_warn_stops_nothing():
     assert checked(images("cat", 5), changes=with_severity("two_classes", "warn"))["success"] is True
 
