@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params, load_params
@@ -29,6 +28,7 @@ from regraft.photos.images import in_threads
 from regraft.photos.manifest import build_manifest
 from regraft.photos.splitting import build_dataset
 from regraft.photos.views import Views, choose_views
+from tests.support.machine import describe_machine
 
 ROOT = Path(__file__).parents[1]
 

@@ -22,8 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.in_keras import compile_classifier
-from benchmarks.machine import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import multiply_adds
 from regraft.backbones.trunk import load_trunk
@@ -39,6 +37,8 @@ from regraft.training.fine_tune import cached_activations, choose_layers, join, 
 from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
 from regraft.training.trainer import Images, Training
+from tests.support.in_keras import compile_classifier
+from tests.support.machine import describe_machine
 
 if TYPE_CHECKING:
     import keras

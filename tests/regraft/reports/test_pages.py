@@ -10,7 +10,6 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from benchmarks.project import STAGES
 from regraft.config import load_params
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
@@ -22,6 +21,7 @@ from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
+from tests.support.pipeline import STAGES
 
 HOSTILE = [
     "<script>alert(1)</script>",

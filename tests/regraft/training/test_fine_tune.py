@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.in_keras import compile_classifier
 from regraft.config import ClassWeight, FineTune
 from regraft.errors import InvalidParams
 from regraft.photos.dataset import read_photo
@@ -28,6 +27,7 @@ from regraft.training.fine_tune import (
 from regraft.training.heads import build_head
 from regraft.training.keras_models import Epoch, load_model, save_model, start_keras
 from regraft.training.metrics import Score, mcnemar_test, score
+from tests.support.in_keras import compile_classifier
 
 SETTINGS = FineTune(
     mode="always",

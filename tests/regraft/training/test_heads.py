@@ -5,7 +5,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks.in_keras import compile_classifier
 from regraft.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
@@ -21,6 +20,7 @@ from regraft.training.heads import (
 )
 from regraft.training.keras_models import start_keras
 from regraft.training.metrics import score
+from tests.support.in_keras import compile_classifier
 
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.01, 0.001, 0.05)
 CONFIG = TrainHead.model_validate(
