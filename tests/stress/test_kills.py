@@ -1,32 +1,8 @@
 """Kill -9 of stages that fill one store, at random moments: a handful of the rounds that `make stress` plays."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from regraft.backbones.trunk import Trunk
-from regraft.photos.dataset import Dataset
-from tests.stress.kills import Reference, Rounds, undisturbed
-from tests.stress.stage_processes import Project, project_maker
-
-# The backbone of the fixture `trunk`, whose graph need not be converted again.
-SETTINGS = ["image_size=64", "cut=block13_add", "engine=onnxruntime"]
-
-
-@pytest.fixture(scope="module")
-def make(raw: Path, dataset: Dataset) -> Callable[..., Project]:
-    """A function that makes a project of the small photos."""
-    return project_maker(raw, dataset, ["cache_features.views=1", *(f"backbone.{setting}" for setting in SETTINGS)])
-
-
-@pytest.fixture(scope="module")
-def undisturbed_run(
-    make: Callable[..., Project], trunk: Trunk, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Project, Reference]:
-    """A project in which the stage has run, and what came out. Do not change it."""
-    return undisturbed(make, tmp_path_factory.mktemp("undisturbed"), trunk.path.parent)
+from tests.stress.kills import Rounds
 
 
 def test_after_kills_at_any_moment_the_next_run_gives_what_an_undisturbed_one_does(make, undisturbed_run, tmp_path):

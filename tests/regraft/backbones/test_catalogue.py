@@ -163,7 +163,7 @@ def test_fine_tuning_after_a_cut_with_nothing_left_to_train_is_refused_with_what
 
 
 def test_fine_tuning_after_a_cut_with_layers_left_is_not_refused(branched):
-    check_top(branched, "joined")
+    assert check_top(branched, "joined") is None
 
 
 # Choosing.

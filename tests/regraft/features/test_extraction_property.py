@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -16,8 +17,9 @@ from PIL import Image
 
 from regraft.backbones.trunk import Trunk
 from regraft.features.extraction import extract_missing, open_feature_store
+from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, read_photo
-from regraft.photos.manifest import build_manifest
+from regraft.photos.manifest import find_files
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views
 
@@ -104,8 +106,10 @@ class Folder(RuleBasedStateMachine):
         self.weights = weights
 
     def dataset(self) -> Dataset:
-        _, manifest = build_manifest(self.raw, max_pixels=10**6, max_seconds=20, workers=1, on_progress=lambda *_: None)
-        rows = manifest[manifest.verdict == "use"][["digest", "path"]].reset_index(drop=True)
+        # What `validate_data` would find; to inspect each file in a process of its own takes nine tenths of the time.
+        files = find_files(self.raw)[1]
+        rows = pd.DataFrame({"path": [str(file.path) for file in files]})
+        rows["digest"] = [sha256_of(self.raw / path) for path in rows.path]
         return Dataset(rows.assign(class_name="x", class_index=0, split="train").astype(ROW), ["x"])
 
     def wanted(self) -> set[tuple]:

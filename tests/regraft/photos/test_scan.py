@@ -67,7 +67,7 @@ def kept(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
 
 def manifest_of(folder: Path, kept: Path | None, *, max_pixels: int = 1000) -> pd.DataFrame:
     manifest = build_manifest(
-        folder, max_pixels=max_pixels, max_seconds=20, workers=2, on_progress=lambda *_: None, kept=kept
+        folder, max_pixels=max_pixels, max_seconds=20, workers=1, on_progress=lambda *_: None, kept=kept
     )[1]
     return manifest.set_index("path")
 

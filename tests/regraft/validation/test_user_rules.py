@@ -152,12 +152,12 @@ def test_an_expectation_that_needs_scipy_works_although_it_is_imported_later(roo
 import sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}]
 from pathlib import Path
-from test_expectations import SETTINGS, found, manifest, validate
+from test_user_rules import SETTINGS, found, manifest, validate
 validate("classes", manifest(), SETTINGS)
 assert "scipy.stats" not in sys.modules
 assert [entry["success"] for entry in found(Path({str(folder)!r}))] == [True]
 """
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 # What cannot be read or checked.
