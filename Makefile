@@ -7,7 +7,7 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
-.PHONY: setup demo demo-more retrain ui test check bench clean help
+.PHONY: setup demo demo-more retrain ui test stress check bench clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
@@ -39,6 +39,11 @@ ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ct
 test: setup  ## run all tests
 	python -m pytest
 
+stress: setup  ## kill -9, faults and damaged files by the hundred: half an hour; PHOTOS=DIR for photos of your own
+	python -m tests.stress.faults $(PHOTOS)
+	python -m tests.stress.training_kills $(PHOTOS)
+	python -m tests.stress.fuzz $(PHOTOS)
+
 check: setup  ## what CI checks: formatting, lint, types, imports, tests
 	ruff format --check .
 	ruff check .
@@ -49,15 +54,12 @@ check: setup  ## what CI checks: formatting, lint, types, imports, tests
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.validation data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.fuzz data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.scale data/raw $(if $(QUICK),--quick,--sizes $(or $(SIZES),1000 4000))
-	python -m benchmarks.faults data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.label_errors data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.heads $(if $(QUICK),--quick)
 	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.training_kills $(if $(QUICK),--kills 2)
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

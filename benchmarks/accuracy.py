@@ -26,10 +26,10 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import usable_photos
-from benchmarks.project import run_module, run_stage, stages_folder
 from regraft.files import read_json
+from tests.support.machine import describe_machine
+from tests.support.photos import usable_photos
+from tests.support.pipeline import run_module, run_stage, stages_folder
 
 _SETTINGS = {
     "linear": ["train_head.kind=linear", "fine_tune.mode=off"],

@@ -14,8 +14,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
-from benchmarks.project import ROOT, STAGES, Ended, run_stage, write_params
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.export.classifier import OnnxClassifier
@@ -26,6 +24,8 @@ from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_models import load_model
+from tests.support.machine import describe_machine
+from tests.support.pipeline import ROOT, STAGES, Ended, run_stage, write_params
 
 
 def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str, Any]:

@@ -19,8 +19,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.config import Params
@@ -30,6 +28,8 @@ from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views
+from tests.support.machine import describe_machine
+from tests.support.photos import read_folder
 
 ROOT = Path(__file__).parents[1]
 

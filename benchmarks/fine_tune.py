@@ -22,9 +22,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.in_keras import compile_classifier
-from benchmarks.machine import describe_machine
-from benchmarks.photos import read_folder
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import multiply_adds
 from regraft.backbones.trunk import load_trunk
@@ -42,6 +39,9 @@ from regraft.training.inputs import Images, TrainingImages, cached_activations
 from regraft.training.keras_models import start_keras
 from regraft.training.layers import choose_layers, join
 from regraft.training.training_loop import Plan, Training
+from tests.support.in_keras import compile_classifier
+from tests.support.machine import describe_machine
+from tests.support.photos import read_folder
 
 if TYPE_CHECKING:
     import keras

@@ -18,9 +18,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.in_keras import compile_classifier
-from benchmarks.machine import describe_machine
-from benchmarks.project import ROOT
 from regraft.config import TrainHead
 from regraft.features.table import Features
 from regraft.params_file import load_params
@@ -28,6 +25,9 @@ from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import build_head, settings_of
 from regraft.training.keras_models import start_keras
 from regraft.training.sweep import train_heads
+from tests.support.in_keras import compile_classifier
+from tests.support.machine import describe_machine
+from tests.support.pipeline import ROOT
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow prints a page about itself otherwise
 _DIM, _CLASSES, _VAL_SHARE = 1280, 10, 0.15

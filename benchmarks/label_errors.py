@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import usable_photos
-from benchmarks.project import HEAD_ONLY, run_stage, stages_folder
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.neighbours import Embeddings, embed
 from regraft.features.table import Features, read_features
+from tests.support.machine import describe_machine
+from tests.support.photos import usable_photos
+from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
 
 _FLIPPED, _TOP, _FOLDS = 0.02, 0.05, 5
 _QUICK_PHOTOS = 400

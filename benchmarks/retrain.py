@@ -18,11 +18,11 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import hold_back, usable_photos
-from benchmarks.project import HEAD_ONLY, FlowRun, Project, run_module, temporary_project
-from benchmarks.server import running_server
 from regraft.files import read_json
+from tests.support.machine import describe_machine
+from tests.support.photos import hold_back, usable_photos
+from tests.support.pipeline import HEAD_ONLY, FlowRun, Project, run_module, temporary_project
+from tests.support.prefect_server import running_server
 
 _SHARE = 0.01  # of the training photos join before each run
 _EPOCHS = 10  # of the recipe

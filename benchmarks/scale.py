@@ -19,13 +19,13 @@ from typing import Any
 
 import pandas as pd
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import encode_photo, make_photos, usable_photos
-from benchmarks.project import HEAD_ONLY, STAGES, FlowRun, Project, run_stage, stages_folder, temporary_project
-from benchmarks.server import running_server
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, readable_bytes
 from regraft.params_file import load_params
+from tests.support.machine import describe_machine
+from tests.support.photos import encode_photo, make_photos, usable_photos
+from tests.support.pipeline import HEAD_ONLY, STAGES, FlowRun, Project, run_stage, stages_folder, temporary_project
+from tests.support.prefect_server import running_server
 
 _SPARE_BYTES = 2 * 10**9  # for what does not grow with the photos
 _BYTES_BESIDE_A_PHOTO = 20_000  # its features in the store, in build/ and in DVC's cache, and its rows in tables

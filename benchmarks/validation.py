@@ -16,10 +16,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import describe_machine
-from benchmarks.photos import make_photos, usable_photos
-from benchmarks.project import Ended, run, run_stage, stages_folder
 from regraft.files import read_json
+from tests.support.machine import describe_machine
+from tests.support.photos import make_photos, usable_photos
+from tests.support.pipeline import Ended, run, run_stage, stages_folder
 
 _CLEANVISION = """
 import sys

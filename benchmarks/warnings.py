@@ -22,8 +22,6 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter
 
-from benchmarks.machine import describe_machine
-from benchmarks.project import HEAD_ONLY, ROOT, run_stage, stages_folder
 from regraft.config import Params
 from regraft.features.drift import measure_drift
 from regraft.features.neighbours import embed, find_leaks, measure_distances
@@ -33,6 +31,8 @@ from regraft.photos.dataset import read_dataset
 from regraft.photos.images import load_rgb
 from regraft.photos.manifest import read_manifest
 from regraft.validation.checks import validate
+from tests.support.machine import describe_machine
+from tests.support.pipeline import HEAD_ONLY, ROOT, run_stage, stages_folder
 
 _SHARE_NEW, _FAULTY, _REFERENCE = 0.05, 100, 2000
 _OF_LIMITS = {"large_enough_images", "usual_shape", "bright_enough", "not_too_bright", "enough_contrast"}
@@ -68,7 +68,7 @@ class Photos:
 def _read(project: Path) -> Photos:
     _, manifest = read_manifest(project / "build" / "manifest.parquet")
     features = read_features(project / "build" / "features.arrow")
-    dataset = read_dataset(project / "build" / "dataset.parquet").rows
+    dataset = read_dataset(project / "build" / "dataset.parquet", project / "data" / "raw").rows
     rows = manifest.set_index("path").loc[dataset.path].reset_index()
     return Photos(rows.assign(split=None), features.read(np.flatnonzero(features.views == 0)))
 

@@ -23,6 +23,7 @@ from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views
 from tests.support.library import dataset_of, extractor_of, ignore_progress
+from tests.support.photos import REAL_PHOTOS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
 
@@ -40,12 +41,10 @@ def root() -> Path:
 
 
 @pytest.fixture(scope="session")
-def real_data(root: Path) -> Path:
-    """Real photos and odd files; REGRAFT_TEST_DATA names their folder."""
-    folder = Path(os.environ.get("REGRAFT_TEST_DATA", root.parent / "shared" / "data"))
-    if not folder.is_dir():
-        pytest.skip(f"there are no real photos in {folder}; set REGRAFT_TEST_DATA to their folder")
-    return folder
+def real_photos() -> list[Path]:
+    """The real photos of tests/data, in an order that mixes their classes. Do not change them."""
+    paths = sorted(REAL_PHOTOS.rglob("*.jpg"))
+    return [paths[index] for index in np.random.default_rng(0).permutation(len(paths))]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import Server, running_server
+from tests.support.prefect_server import Server, running_server
 from tests.support.project import clean_environment
 from tests.support.toy import FLOW, KINDS, Toy, build_toy
 

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.project import STAGES
-from benchmarks.server import Server
 from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
-from tests.support.prefect_server import FlowRun, last_flow_run
+from tests.support.pipeline import STAGES
+from tests.support.prefect_server import FlowRun, Server, last_flow_run
 from tests.support.project import REGRAFT, Command, Project
 
 pytestmark = pytest.mark.flow

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.server import Server
+from tests.support.prefect_server import Server
 from tests.support.project import Project
 
 pytestmark = pytest.mark.flow

@@ -224,6 +224,7 @@ def test_before_dvc_init_the_flow_says_what_to_do(toy_without_dvc: Toy) -> None:
 def test_a_stage_that_was_started_before_dvc_init_does_not_stand_in_its_way(toy_without_dvc: Toy, kind: str) -> None:
     toy_without_dvc.run("python", "-m", "tasks.first")
     toy_without_dvc.succeed(*KINDS[kind][-1])
+    assert (toy_without_dvc.root / ".dvc/config").exists()
 
 
 def test_a_project_whose_git_repository_is_missing_is_told_so(finished_toy: Toy) -> None:

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from benchmarks.server import Server
-from tests.support.prefect_server import task_states
+from tests.support.prefect_server import Server, task_states
 from tests.support.project import Command
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 

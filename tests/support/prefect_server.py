@@ -1,11 +1,68 @@
-"""What the tests ask a Prefect server of their own about flow runs, as the UI shows them."""
+"""A Prefect server of a test's or a benchmark's own, and what it knows about flow runs, as the UI shows them."""
 
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
 
-from benchmarks.server import Server
+_PATIENCE_SECONDS = 90.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task run that has ended; times in seconds as those of `time.time`."""
+
+    name: str
+    start: float
+    end: float
+    outcome: str  # the name of its state
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A server that answers."""
+
+    api: str
+
+    def tasks_of_last_flow_run(self) -> list[Task]:
+        """Return the tasks of the flow run that started last, in the order in which they ran."""
+        return self.tasks_of(self.last_flow_run()["id"])
+
+    def last_flow_run(self) -> dict[str, Any]:
+        """Return the flow run that started last, as the API describes it."""
+        (run,) = self.post("flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+        return run
+
+    def tasks_of(self, flow_run: str) -> list[Task]:
+        """Return the tasks of a flow run, given its id, in the order in which they ran, once all have ended."""
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < give_up:
+            tasks = self.post("task_runs/filter", {"flow_runs": {"id": {"any_": [flow_run]}}})
+            if tasks and all(task["end_time"] for task in tasks):
+                return sorted((_task(task) for task in tasks), key=lambda task: task.start)
+            time.sleep(0.2)  # what tasks did reaches the server's database a moment after the flow's end
+        sys.exit(f"the Prefect server does not know the end of every task of flow run {flow_run}")
+
+    def post(self, path: str, body: Any) -> Any:
+        """Ask the API."""
+        request = urllib.request.Request(
+            f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=10) as response:
+            return json.load(response)
+
+
+@dataclass(frozen=True, slots=True)
 class FlowRun:
     """What the UI shows of a flow run that has ended."""
 
@@ -22,3 +79,52 @@ def last_flow_run(server: Server) -> FlowRun:
     """Return the flow run that started last, when its end is known."""
     run = server.last_flow_run()
     return FlowRun(run["state"]["name"], task_states(server, run["id"]))
+
+
+@contextmanager
+def running_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
+    """Run a server on a free port; its log is written to `folder`, its database below PREFECT_HOME."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server, log = Server(f"http://127.0.0.1:{port}/api"), folder / "server.log"
+    command = [
+        sys.executable,
+        "-m",
+        "prefect",
+        "server",
+        "start",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--no-ui",
+    ]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+        )
+    try:
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while not _answers(server.api):
+            if process.poll() is not None or time.monotonic() > give_up:
+                sys.exit(f"the Prefect server did not start:\n{log.read_text()[-4000:]}")
+            time.sleep(0.2)
+        yield server
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)  # its children too; its database is as short-lived
+        process.wait()
+
+
+def _answers(api: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{api}/health", timeout=2) as response:
+            return response.read() == b"true"
+    except OSError:
+        return False
+
+
+def _task(task: dict[str, Any]) -> Task:
+    start, end = (datetime.fromisoformat(task[name]).timestamp() for name in ("start_time", "end_time"))
+    return Task(task["name"].rsplit("-", 1)[0], start, end, task["state"]["name"])

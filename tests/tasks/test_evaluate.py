@@ -27,7 +27,7 @@ def test_the_metrics_are_numbers_only(project):
 
 
 def test_fine_tuning_that_was_off_has_no_metrics(project, small_params):
-    write_json(project / "reports" / "fine_tune.json", {"reason": "Fine-tuning is off.", "is_kept": False})
+    write_json(project / "reports" / "fine_tune.json", {"reason": "Fine-tuning is off.", "is_used": False})
     evaluate.function(small_params, quiet)
     assert list(read_json(project / "reports" / "metrics.json")) == ["test", "head"]
 

@@ -4,8 +4,6 @@ import shutil
 import pandas as pd
 from ruamel.yaml import YAML
 
-from benchmarks.project import ROOT
-from benchmarks.training_kills import prove
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, sha256_of
 from regraft.training.keras_models import load_model, start_keras
@@ -14,6 +12,8 @@ from regraft.training.metrics import Score
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
+from tests.stress.training_kills import prove
+from tests.support.pipeline import ROOT
 from tests.support.small_project import changed, quiet
 
 

@@ -1,8 +1,5 @@
 import os
 import pickle
-import struct
-import sys
-import types
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -12,26 +9,7 @@ import pytest
 
 from regraft.backbones.torch_file import read_tensors
 from regraft.errors import InvalidWeights
-
-MAGIC, PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
-STORAGES = {"float32": "FloatStorage", "int64": "LongStorage", "float16": "HalfStorage", "float64": "DoubleStorage"}
-
-
-class Storage:
-    """What torch.save writes as a persistent id."""
-
-    def __init__(self, key: str, values: np.ndarray) -> None:
-        self.key, self.values = key, values
-
-
-class Tensor:
-    """What torch.save writes as a call of torch._utils._rebuild_tensor_v2."""
-
-    def __init__(self, storage: Storage, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        self.arguments = (storage, offset, shape, strides, False, OrderedDict())
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return sys.modules["torch._utils"]._rebuild_tensor_v2, self.arguments
+from tests.support.torch_files import STORAGES, Storage, Tensor, tensor_of, write
 
 
 class RunsACommand:
@@ -42,45 +20,6 @@ class RunsACommand:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return os.system, (self.command,)
-
-
-@pytest.fixture(autouse=True)
-def torch_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Just enough of a module named torch for pickle to write its names; the reader must do without it."""
-    torch, utils = types.ModuleType("torch"), types.ModuleType("torch._utils")
-
-    def rebuild(*_: object) -> None: ...
-
-    rebuild.__module__, rebuild.__qualname__ = "torch._utils", "_rebuild_tensor_v2"
-    utils._rebuild_tensor_v2 = rebuild  # type: ignore[attr-defined]
-    for name in [*STORAGES.values(), "ComplexFloatStorage"]:
-        setattr(torch, name, type(name, (), {"__module__": "torch"}))
-    monkeypatch.setitem(sys.modules, "torch", torch)
-    monkeypatch.setitem(sys.modules, "torch._utils", utils)
-
-
-def write(path: Path, state: object, storages: list[Storage], *, counts: dict[str, int] | None = None) -> Path:
-    """Write a file as torch.save did before version 1.6; `counts` are wrong numbers of elements to claim by storage."""
-
-    class Pickler(pickle.Pickler):
-        def persistent_id(self, obj: object) -> Any:
-            if not isinstance(obj, Storage):
-                return None
-            kind = getattr(sys.modules["torch"], STORAGES.get(obj.values.dtype.name, "ComplexFloatStorage"))
-            return ("storage", kind, obj.key, "cpu", (counts or {}).get(obj.key, obj.values.size), None)
-
-    with path.open("wb") as file:
-        for part in (MAGIC, PROTOCOL, {"little_endian": True}, state, [storage.key for storage in storages]):
-            Pickler(file, protocol=2).dump(part)
-        for storage in storages:
-            file.write(struct.pack("<q", storage.values.size) + storage.values.tobytes())
-    return path
-
-
-def tensor_of(values: np.ndarray) -> tuple[Tensor, Storage]:
-    storage = Storage("0", values.ravel())
-    strides = tuple(stride // values.itemsize for stride in np.ascontiguousarray(values).strides)
-    return Tensor(storage, 0, values.shape, strides), storage
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
+from regraft.demo_data import write_digits
 from regraft.features.drift import measure_drift
 from tests.support.points import clouds
 
@@ -66,9 +67,11 @@ def test_the_limits_are_wider_for_fewer_photos():
     assert many.far_share_limit < few.far_share_limit
 
 
-def test_darkened_photos_are_drift_and_others_of_the_same_kind_are_not(photo_features):
-    reference, new = photo_features(some=slice(200)), photo_features(some=slice(200, None))
-    dark = photo_features(darkened, slice(200, None))
+def test_darkened_digits_are_drift_and_others_of_the_same_kind_are_not(features_of, tmp_path):
+    write_digits(tmp_path)
+    paths = sorted(tmp_path.rglob("*.png"))
+    chosen = [paths[index] for index in np.random.default_rng(0).permutation(len(paths))[:300]]
+    reference, new, dark = features_of(chosen[:200]), features_of(chosen[200:]), features_of(chosen[200:], darkened)
     same, changed = (measure_drift(reference, features, 0.001) for features in (new, dark))
     assert same is not None
     assert changed is not None

@@ -9,16 +9,19 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from PIL import Image
 
 from regraft.backbones.trunk import Trunk
+from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset
+from regraft.photos.manifest import find_files
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views
-from tests.support.library import extractor_of, ignore_progress, scan_folder
+from tests.support.library import extractor_of, ignore_progress
 
 SIZE = 8
 NAMES = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(3)]
@@ -103,8 +106,10 @@ class Folder(RuleBasedStateMachine):
         self.weights = weights
 
     def dataset(self) -> Dataset:
-        _, manifest = scan_folder(self.raw)
-        rows = manifest[manifest.verdict == "use"][["digest", "path"]].reset_index(drop=True)
+        # What `validate_data` would find; to inspect each file in a process of its own takes nine tenths of the time.
+        files = find_files(self.raw)[1]
+        rows = pd.DataFrame({"path": [str(file.path) for file in files]})
+        rows["digest"] = [sha256_of(self.raw / path) for path in rows.path]
         return Dataset(rows.assign(class_name="x", class_index=0, split="train").astype(ROW), ["x"], self.raw)
 
     def wanted(self) -> set[tuple]:

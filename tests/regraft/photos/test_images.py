@@ -161,17 +161,21 @@ def test_a_problem_is_told_in_words(tmp_path, contents, problem):
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "GIF", "TIFF", "WEBP", "BMP"])
 def test_hostile_bytes_are_a_problem_and_never_an_exception(tmp_path, image, format):
     good, path, random = encoded(image, format), tmp_path / "hostile", np.random.default_rng(0)
+    problems = 0
     for _ in range(60):
         contents = np.frombuffer(good, np.uint8).copy()
         contents[random.integers(len(good), size=8)] = random.integers(256, size=8)
         path.write_bytes(contents[: random.integers(len(good))].tobytes())
-        inspect(path, max_pixels=10**6)
+        facts = inspect(path, max_pixels=10**6)
+        assert facts.problem or min(facts.width or 0, facts.height or 0) > 0
+        problems += facts.problem is not None
+    assert problems > 30  # most files are cut short
 
 
 def test_an_image_above_max_pixels_is_not_decoded(tmp_path, image, monkeypatch):
     path = saved(tmp_path / "photo.png", image)
     monkeypatch.setattr(Image.Image, "load", lambda _: pytest.fail("it was decoded"))
-    inspect(path, max_pixels=100)
+    assert "above validate_data.max_pixels (100)" in (inspect(path, max_pixels=100).problem or "")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ import onnx
 import pandas as pd
 import pytest
 
-from benchmarks.project import STAGES
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
@@ -29,6 +28,7 @@ from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
 from regraft.training.tables import write_confusion, write_curve, write_predictions
 from regraft.validation.histograms import histograms
+from tests.support.pipeline import STAGES
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.in_keras import compile_classifier
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import build_head
 from regraft.training.keras_models import save_model, start_keras
+from tests.support.in_keras import compile_classifier
 
 
 @pytest.fixture(scope="session")

@@ -4,12 +4,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from benchmarks.in_keras import compile_classifier
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
 from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
 from regraft.training.metrics import score
 from tests.support.heads import LINEAR
+from tests.support.in_keras import compile_classifier
 
 
 def random_kernels(random: np.random.Generator, hidden_units: int) -> list[np.ndarray]:

@@ -157,7 +157,7 @@ validate("classes", manifest(), SETTINGS)
 assert "scipy.stats" not in sys.modules
 assert [entry["success"] for entry in found(Path({str(folder)!r}))] == [True]
 """
-    subprocess.run([sys.executable, "-c", code], cwd=root, check=True)
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
 # What cannot be read or checked.

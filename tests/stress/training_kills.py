@@ -1,0 +1,144 @@
+"""Kill -9 of both training stages at random moments: does the next run end in the same bytes?
+
+    python -m tests.stress.training_kills [DIR] [--kills 20]
+
+DIR holds labelled photos; without it, handwritten digits. An undisturbed run is the reference. Exit status 1 if any
+later run gives another model, report or learning curve, or leaves a checkpoint behind.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from regraft.demo_data import write_digits
+from regraft.files import sha256_of
+from tests.support.machine import describe_machine
+from tests.support.pipeline import ROOT, run_stage, stages_folder
+
+# Small images and random weights: an epoch takes less than a second, as long as its checkpoint.
+_SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
+_RESULTS = {
+    "train_head": ("models/head.keras", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
+    "fine_tune": ("models/model.keras", "reports/fine_tune.json", "reports/fine_tune_curve.csv"),
+}
+_MOST_KILLS_IN_A_ROW = 4
+_WAITING = 0.6  # share of the kills of fine-tuning that wait for a checkpoint
+
+
+@dataclass(slots=True)
+class Tally:
+    """What was done, and what was found; `problems` must stay empty."""
+
+    kills: int = 0
+    kills_with_a_checkpoint: int = 0  # the next run had something to go on from
+    kills_while_one_was_written: int = 0
+    completed_runs: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def make_project(folder: Path, raw: Path, settings: list[str]) -> Path:
+    """Make a project in which everything before the head has been done."""
+    project = stages_folder(folder, raw, settings)
+    for stage in ("validate_data", "preprocess", "cache_features"):
+        run_stage(stage, project, log=project / "log.txt")
+    return project
+
+
+def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
+    """Kill a stage until so many kills are done, and let a run complete after every few."""
+    tally, random = Tally(), np.random.default_rng(seed)
+    seconds = run_stage(stage, project, log=project / "log.txt").seconds
+    expected = _results(stage, project)
+    while tally.kills < kills:
+        for path in _RESULTS[stage]:
+            (project / path).unlink(missing_ok=True)
+        for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
+            if tally.kills < kills:
+                moment = random.uniform(0, seconds)
+                waits = stage == "fine_tune" and random.random() < _WAITING
+                _kill(stage, project, moment, tally, waits=waits)
+        run_stage(stage, project, log=project / "log.txt")
+        tally.completed_runs += 1
+        if _results(stage, project) != expected:
+            tally.problems.append(f"after {tally.kills} kills another result")
+        if (project / "build" / "fine_tune").exists():
+            tally.problems.append(f"after {tally.kills} kills a checkpoint was left")
+    return tally
+
+
+def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> None:
+    """Start the stage and kill it after so many seconds, unless it has ended.
+
+    Args:
+        stage: its name.
+        project: from `make_project`.
+        after_seconds: of the start; or, if it `waits`, after its first checkpoint, and a fiftieth of them.
+        tally: counts it.
+        waits: most of a small run is its start, and a kill in there says little.
+    """
+    before = _checkpoint(project)
+    with (project / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"tasks.{stage}"],
+            cwd=project,
+            env=os.environ | {"PYTHONPATH": str(ROOT)},
+            stdout=log,
+            stderr=log,
+        )
+        while waits and process.poll() is None and _checkpoint(project) == before:
+            time.sleep(0.01)
+        time.sleep(after_seconds / 50 if waits else after_seconds)
+        process.kill()
+        if process.wait() == 0:
+            return
+    tally.kills += 1
+    tally.kills_with_a_checkpoint += _checkpoint(project) is not None
+    temporary = f".*.{process.pid}.tmp*"
+    tally.kills_while_one_was_written += bool(list((project / "build" / "fine_tune").glob(temporary)))
+
+
+def _checkpoint(project: Path) -> int | None:
+    """Return when the checkpoint was written, in nanoseconds, or None if there is none."""
+    try:
+        times = [path.stat().st_mtime_ns for path in (project / "build" / "fine_tune").glob("[!.]*.npz")]
+    except FileNotFoundError:  # it was removed meanwhile
+        return None
+    return max(times, default=None)
+
+
+def _results(stage: str, project: Path) -> list[str]:
+    return [sha256_of(project / path) for path in _RESULTS[stage]]
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress.training_kills", description="Training under kills at random moments."
+    )
+    parser.add_argument("photos", type=Path, nargs="?", help="a folder of labelled photos; by default digits")
+    parser.add_argument("--kills", type=int, default=20, help="of each stage")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="regraft-training-kills-") as temporary:
+        folder = Path(temporary)
+        raw = arguments.photos or folder / "digits"
+        if not arguments.photos:
+            write_digits(raw)
+        print(describe_machine())
+        project = make_project(folder / "project", raw, _SETTINGS)
+        tallies = {stage: prove(stage, project, kills=arguments.kills, seed=arguments.seed) for stage in _RESULTS}
+    print(json.dumps({stage: asdict(tally) for stage, tally in tallies.items()}))
+    if any(tally.problems for tally in tallies.values()):
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

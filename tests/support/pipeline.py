@@ -1,0 +1,195 @@
+"""A temporary project in which the real flow runs, and what its processes took. Nothing of this project changes."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from regraft.files import read_json
+from tests.support.prefect_server import Server
+from tests.support.project import clean_environment
+
+ROOT = Path(__file__).parents[2]
+STAGES = [
+    "validate_data",
+    "preprocess",
+    "cache_features",
+    "check_features",
+    "train_head",
+    "fine_tune",
+    "export_onnx",
+    "evaluate",
+]
+# The command `regraft` with the code of the folder that it runs in; the installed one belongs to one checkout.
+REGRAFT = [sys.executable, "-m", "flows.cli"]
+# What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
+HEAD_ONLY = ["fine_tune.mode=off", "validate_data.enough_images_per_class.min=1"]
+_COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
+_COPIED += ["regraft", "tasks", "flows"]
+_REFUSED = 2  # the flow's exit status when the gate refuses the new model; the run is complete
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What a process took."""
+
+    status: int
+    started: float  # as `time.time`
+    seconds: float
+    peak_memory_mb: float  # resident
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A task of a flow run, as the Prefect server knows it."""
+
+    seconds: float
+    outcome: str  # Up to date, Restored, Recorded, Ran, Promoted, ...
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRun:
+    """What `regraft retrain` took, from the start of the process to its end."""
+
+    process: Ended
+    start_seconds: float  # before the first task: Python, imports, Prefect
+    steps: dict[str, Step]
+    end_seconds: float  # after the last task
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Seconds by what they were spent on; they add up to those of the process."""
+        steps = {name: step.seconds for name, step in self.steps.items()}
+        between = self.process.seconds - self.start_seconds - sum(steps.values()) - self.end_seconds
+        return {"start": self.start_seconds, **steps, "between tasks": between, "end": self.end_seconds}
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's folder with DVC set up, and data/raw empty."""
+
+    root: Path
+    environment: dict[str, str]
+
+    @property
+    def raw(self) -> Path:
+        """The data folder."""
+        return self.root / "data" / "raw"
+
+    def run_flow(self, server: Server) -> FlowRun:
+        """Run the flow as the schedule does, against a server that runs already."""
+        process = run(
+            [*REGRAFT, "retrain"],
+            self.root,
+            self.environment | {"PREFECT_API_URL": server.api},
+            log=self.root.parent / "flow.log",
+            accepted=(0, _REFUSED),
+        )
+        tasks = server.tasks_of_last_flow_run()
+        steps = {task.name: Step(task.end - task.start, task.outcome) for task in tasks}
+        end = process.started + process.seconds
+        return FlowRun(process, tasks[0].start - process.started, steps, end - tasks[-1].end)
+
+    def run_repro(self) -> Ended:
+        """Run `dvc repro`."""
+        return run(
+            [sys.executable, "-m", "dvc", "repro"], self.root, self.environment, log=self.root.parent / "dvc.log"
+        )
+
+
+@contextmanager
+def temporary_project(settings: list[str]) -> Iterator[Project]:
+    """Make a copy of this project with some settings changed, as in `write_params`."""
+    with tempfile.TemporaryDirectory(prefix="regraft-bench-") as temporary:
+        root = Path(temporary, "project")
+        root.mkdir()
+        for name in _COPIED:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, root)
+        write_params(root / "params.yaml", settings)
+        project = Project(root, clean_environment(Path(temporary, "home")))
+        project.raw.mkdir(parents=True)
+        for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
+            run(command, root, project.environment, log=Path(temporary, "init.log"))
+        yield project
+
+
+def write_params(path: Path, settings: list[str]) -> None:
+    """Write this project's params.yaml with some settings changed, each given as section.key=value."""
+    yaml = YAML()
+    params = yaml.load((ROOT / "params.yaml").read_text())
+    for setting in settings:
+        name, value = setting.split("=", 1)
+        *sections, key = name.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        section[key] = YAML(typ="safe").load(value)
+    with path.open("w") as file:
+        yaml.dump(params, file)
+
+
+def stages_folder(folder: Path, raw: Path, settings: list[str]) -> Path:
+    """Make a folder in which `run_stage` works: photos that lie elsewhere, settings, and no DVC."""
+    (folder / "data").mkdir(parents=True)
+    (folder / "data" / "raw").symlink_to(raw.resolve())
+    (folder / ".dvc").mkdir()  # where stages keep their locks
+    shutil.copy(ROOT / "dvc.yaml", folder)
+    write_params(folder / "params.yaml", settings)
+    return folder
+
+
+def run_stage(name: str, folder: Path, *, log: Path | None = None) -> Ended:
+    """Run one stage in a folder as a process of its own, with the code of this project."""
+    return run_module(f"tasks.{name}", folder=folder, log=log)
+
+
+def run_module(module: str, *arguments: str, folder: Path, log: Path | None = None) -> Ended:
+    """Run a module of this project in a folder."""
+    return run([sys.executable, "-m", module, *arguments], folder, os.environ | {"PYTHONPATH": str(ROOT)}, log=log)
+
+
+def run(
+    command: list[str],
+    folder: Path,
+    environment: dict[str, str],
+    *,
+    log: Path | None = None,
+    accepted: tuple[int, ...] = (0,),
+) -> Ended:
+    """Run a command to its end and return what it took; a failure ends this process too.
+
+    Args:
+        command: the program and its arguments.
+        folder: where it runs.
+        environment: all its variables.
+        log: takes what it prints; without one that goes to the terminal.
+        accepted: exit statuses that are no failure.
+    """
+    with tempfile.TemporaryDirectory(prefix="regraft-run-") as temporary, ExitStack() as files:
+        file = Path(temporary, "took.json")
+        output = files.enter_context(log.open("wb")) if log else None
+        launcher = [sys.executable, "-S", str(Path(__file__).with_name("measured.py")), str(file)]
+        subprocess.run(
+            [*launcher, *command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            check=True,
+        )
+        ended = Ended(**read_json(file))
+    if ended.status not in accepted:
+        said = f":\n{log.read_text(errors='replace')[-4000:]}" if log else ""
+        sys.exit(f"{' '.join(command[1:])} ended with status {ended.status}{said}")
+    return ended
