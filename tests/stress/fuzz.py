@@ -27,6 +27,7 @@ import pandas as pd
 from PIL import Image
 
 from regraft.params_file import load_params
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads, load_rgb
 from regraft.photos.manifest import build_manifest
 from tests.support.machine import describe_machine
