@@ -7,6 +7,9 @@ export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
+# A file of tests goes to one process as a whole, because its tests share what is slow to build; each takes about 1.5 GB.
+PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 .PHONY: setup demo demo-more retrain ui test stress check bench clean help
 .DEFAULT_GOAL := help
 
@@ -37,7 +40,7 @@ ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ct
 	prefect server start --host 127.0.0.1 --port 4200
 
 test: setup  ## run all tests
-	python -m pytest
+	$(PYTEST)
 
 stress: setup  ## kill -9, faults and damaged files by the hundred: half an hour; PHOTOS=DIR for photos of your own
 	python -m tests.stress.faults $(PHOTOS)
@@ -49,7 +52,7 @@ check: setup  ## what CI checks: formatting, lint, types, imports, tests
 	ruff check .
 	pyright
 	lint-imports --no-cache
-	python -m pytest
+	$(PYTEST)
 
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)

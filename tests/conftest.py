@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from filelock import FileLock
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
@@ -107,15 +108,24 @@ def backbone() -> Backbone:
 
 
 @pytest.fixture(scope="session")
-def trunk(backbone: Backbone, tmp_path_factory: pytest.TempPathFactory) -> Trunk:
-    """The frozen small backbone; converting it takes seconds."""
-    return load_trunk(backbone, tmp_path_factory.mktemp("graphs"))
+def for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of this run of pytest share; lock what you write there."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
 
 @pytest.fixture(scope="session")
-def int8_trunk(backbone: Backbone, trunk: Trunk) -> Trunk:
+def trunk(backbone: Backbone, for_all_workers: Path) -> Trunk:
+    """The frozen small backbone; converting it takes seconds."""
+    with FileLock(for_all_workers / "graphs.lock"):
+        return load_trunk(backbone, for_all_workers / "graphs")
+
+
+@pytest.fixture(scope="session")
+def int8_trunk(backbone: Backbone, trunk: Trunk, for_all_workers: Path) -> Trunk:
     """The same in int8; quantising it takes seconds."""
-    return load_trunk(replace(backbone, engine="onnxruntime-int8"), trunk.path.parent)
+    with FileLock(for_all_workers / "graphs.lock"):
+        return load_trunk(replace(backbone, engine="onnxruntime-int8"), trunk.path.parent)
 
 
 @pytest.fixture(scope="session")

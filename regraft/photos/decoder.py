@@ -99,11 +99,16 @@ class Inspectors:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._free: deque[subprocess.Popen[str]] = deque()
+        self._is_closed = False
 
     def __enter__(self) -> "Inspectors":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._is_closed = True
+        self._end_free()
+
+    def _end_free(self) -> None:
         while self._free:
             process = self._free.pop()
             process.communicate()  # it ends when nothing more can come
@@ -121,6 +126,8 @@ class Inspectors:
         if not answer:
             raise self._error(process)
         self._free.append(process)
+        if self._is_closed:  # a run was interrupted while this thread waited for its file
+            self._end_free()
         facts = json.loads(answer)
         if "errno" in facts:
             raise OSError(facts["errno"], os.strerror(facts["errno"]))
@@ -138,7 +145,7 @@ class Inspectors:
                 process.stdin.write(question)
                 process.stdin.flush()
             except BrokenPipeError:
-                process.wait()
+                process.communicate()
             else:
                 return process
 
@@ -155,7 +162,8 @@ class Inspectors:
         )
         assert process.stdout
         if process.stdout.readline().strip() != _READY:
-            raise RuntimeError(f"`{' '.join(command)}` ended with status {process.wait()} before the first file")
+            process.communicate()
+            raise RuntimeError(f"`{' '.join(command)}` ended with status {process.returncode} before the first file")
         return process
 
     def _error(self, process: "subprocess.Popen[str]") -> OSError:

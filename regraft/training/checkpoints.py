@@ -19,7 +19,7 @@ class Checkpoint:
     def read(self) -> dict[str, np.ndarray] | None:
         """Return the arrays that were written last, or None if there are none or the file is damaged."""
         try:
-            with np.load(self.path, allow_pickle=False) as file:
+            with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}  # the zip format holds a checksum of each
         except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
             return None

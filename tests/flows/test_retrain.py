@@ -78,7 +78,7 @@ def _add_digits(project: Project, *options: str, keep: int) -> None:
 
 @pytest.fixture(scope="module")
 def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
-    """The real source in a new git repository, with a few digits and few epochs."""
+    """The real source in a new git repository, with a few digits, small images and few epochs."""
     folder = tmp_path_factory.mktemp("retrain") / "project"
     folder.mkdir()
     project = Project(folder, environment, patience=240)
@@ -87,6 +87,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     project.succeed("git", "init", "--quiet")
     project.succeed("dvc", "init", "--quiet")
     _add_digits(project, keep=PER_CLASS)
+    project.set_param("backbone.image_size", 96)
     project.set_param("fine_tune.epochs", 1)
     project.set_param("train_head.epochs", 10)
     project.set_param("preprocess.test_share", 0.25)  # so that none of the small classes lacks a test photo

@@ -49,6 +49,7 @@ def test_the_flow_skips_every_stage_that_is_up_to_date(make_toy: Callable[..., T
     assert make_toy(made_by).bring_up_to_date(FLOW).outcomes == dict.fromkeys(STAGES, "Up to date")
 
 
+@one_kind
 @each_runner
 @pytest.mark.parametrize("change", CHANGES)
 def test_exactly_the_affected_stages_run(finished_toy: Toy, runner: str, change: str) -> None:

@@ -25,6 +25,7 @@ INPUTS: dict[str, tuple[str, str, Callable[[Toy], str]]] = {  # the stage that r
 }
 
 
+@one_kind
 @each_runner
 @pytest.mark.parametrize("what", INPUTS)
 def test_a_stage_whose_input_is_edited_while_it_runs_fails_and_leaves_dvc_lock_as_it_was(
@@ -122,21 +123,25 @@ def two_runs(
     toy.end()
 
 
+@one_kind
 @each_two_runners
 def test_a_run_that_meets_another_one_is_told_why_it_is_refused(two_runs: TwoRuns) -> None:
     assert "is busy, it is being blocked by" in two_runs.second.output
 
 
+@one_kind
 @each_two_runners
 def test_a_run_that_is_refused_has_a_failed_exit_status(two_runs: TwoRuns) -> None:
     assert two_runs.second.status != 0
 
 
+@one_kind
 @each_two_runners
 def test_a_run_that_another_one_met_is_not_lost(two_runs: TwoRuns, undisturbed: dict[str, str]) -> None:
     assert (two_runs.first.status, two_runs.toy.results) == (0, undisturbed), two_runs.first.output
 
 
+@one_kind
 @each_two_runners
 def test_of_two_runs_at_once_each_stage_runs_once(two_runs: TwoRuns) -> None:
     assert two_runs.toy.runs == STAGES

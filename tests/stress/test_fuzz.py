@@ -6,6 +6,9 @@ import pytest
 from regraft.photos import images
 from tests.stress import fuzz
 
+# Pillow warns of TIFF files that are cut short, and goes on.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
 
 def test_no_damaged_file_stops_validation_and_none_that_is_accepted_fails_in_training(real_photos):
     result = fuzz.measure(fuzz.REAL_PHOTOS, files=250, seed=0)

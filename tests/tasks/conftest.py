@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from regraft.config import Params
 from regraft.params_file import load_params
@@ -34,15 +35,19 @@ def small_params() -> Params:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_params: Params) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory, small_params: Params, for_all_workers: Path) -> Path:
     """A project in which every stage has run once; look, but do not touch."""
-    folder = tmp_path_factory.mktemp("finished")
-    write_photos(folder / "data" / "raw")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for stage in STAGES:
-            stage.function(small_params, quiet)
-    return folder
+    finished = for_all_workers / "finished"
+    with FileLock(for_all_workers / "finished.lock"):
+        if not finished.exists():
+            folder = tmp_path_factory.mktemp("finished")
+            write_photos(folder / "data" / "raw")
+            with pytest.MonkeyPatch.context() as patch:
+                patch.chdir(folder)
+                for stage in STAGES:
+                    stage.function(small_params, quiet)
+            folder.rename(finished)
+    return finished
 
 
 @pytest.fixture

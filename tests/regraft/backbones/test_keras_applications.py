@@ -18,9 +18,6 @@ from regraft.errors import InvalidParams, InvalidWeights, RegraftError
 from regraft.onnx_graphs import convert as graphs
 from regraft.training.keras_models import save_model
 
-# Keras' own code with NumPy 2, and of building a MobileNetV3 with its classifier at another size.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation", "ignore:`input_shape` is undefined")
-
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
 # One of each kind: caffe; gates and arithmetic between layers; tf.
 NAMES = ["VGG16", "MobileNetV3Small", "ResNet50V2"]

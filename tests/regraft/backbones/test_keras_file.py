@@ -12,9 +12,6 @@ from regraft.config import BackboneChoice
 from regraft.errors import InvalidParams, InvalidWeights
 from regraft.training.keras_models import load_model, save_model
 
-# Keras' own code with NumPy 2.
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation")
-
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 
 

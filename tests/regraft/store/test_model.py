@@ -180,8 +180,7 @@ def test_a_writer_that_is_killed_at_any_moment_leaves_a_store_that_verifies(tmp_
         written = int(writer.stdout.readline())
         time.sleep(milliseconds / 1000)
         writer.send_signal(signal.SIGKILL)
-        numbers = [int(line) for line in writer.stdout.read().splitlines() if line.endswith(tuple("0123456789"))]
-        writer.wait()
+        numbers = [int(line) for line in writer.communicate()[0].splitlines() if line.endswith(tuple("0123456789"))]
         written = max([written, *numbers])
         overview.verify(tmp_path, None)
         store = open_namespace(tmp_path, "features", {}, shape=(20000,), dtype="float32")
