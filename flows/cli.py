@@ -78,7 +78,7 @@ def promote(
 
 @app.command()
 def report() -> None:
-    """Say how good the new model is, and write the page that shows everything."""
+    """Say how good the model is, and write its page."""
     from regraft.errors import RegraftError
     from regraft.params_file import load_params
     from regraft.reports.pages import summary

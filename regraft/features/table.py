@@ -5,8 +5,9 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import Protocol
 
 import numpy as np
 import pandas as pd
@@ -29,7 +30,7 @@ class Features:
     class_names: list[str]
     namespace: str  # of the store they come from: features of two namespaces cannot be compared
     dim: int  # of a feature
-    file: BinaryIO
+    file: FileIO
     offsets: np.ndarray  # int64, (n,): where in the file each row begins
 
     def positions(self, split: str) -> np.ndarray:
@@ -111,9 +112,16 @@ def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.Dat
             yield view, rows[start : start + _WRITE_ROWS]
 
 
+class _OpenFile(FileIO):
+    """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def read_features(path: Path) -> Features:
     """Open what `write_features` wrote."""
-    file = path.open("rb", buffering=0)
+    file = _OpenFile(path)
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)

@@ -60,7 +60,7 @@ def test_outside_a_project_a_command_says_where_to_run_it(call: Call, command: l
 def test_a_command_of_another_checkout_is_refused(call: Call, in_project: Path) -> None:
     """DVC would record this folder's code with what the other's made."""
     (in_project / "tasks").mkdir()
-    (in_project / "tasks/stage.py").touch()
+    (in_project / "tasks/project.py").touch()
     done = call("retrain")
     assert (done.exit_code, "Run `python -m flows.cli` in its place" in done.stderr) == (1, True)
 
