@@ -115,9 +115,12 @@ def measure(raw: Path, work: Path, draws: int) -> list[dict[str, Any]]:
             rows.append({"situation": f"new photos, {fault}", **_faulty_batch(params, healthy, chosen)})
             rows.append({"situation": f"a copy, {fault}", **_copies(params, healthy, of_fault, random)})
         rows += _of_classes(params, healthy, random)
-        black = new.rows.head(1).assign(brightness=0.004, contrast=0.002, sharpness=0.5, entropy=0.3, digest="0" * 64)
-        found = _names(params, before.rows, pd.concat([healthy.rows, black]))
-        rows.append({"situation": "a black frame", "limits": bool(found & _OF_LIMITS)})
+        black = new.rows.head(1).assign(
+            brightness=0.004, contrast=0.002, sharpness=0.5, entropy=0.3, digest="0" * 64, path="black.png"
+        )
+        report = validate("classes", pd.concat([healthy.rows, black]), params.validate_data)
+        named = [entry for entry in report["expectations"] if entry["name"] in _OF_LIMITS]
+        rows.append({"situation": "a black frame", "limits": any("black.png" in entry["paths"] for entry in named)})
     table = pd.DataFrame(rows).groupby("situation", sort=False).mean(numeric_only=False).astype(float).round(3)
     return [{"photos": raw.name, **row} for row in table.reset_index().to_dict("records")]
 

@@ -5,7 +5,7 @@ A check of severity `error` stops the run where it is violated, one of severity 
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,24 @@ _LISTED = 1000  # leaks, likely label errors and outliers that the report lists
 _DIGITS = 4  # of figures: more would change with the last bit of a sum
 
 InProduction = tuple[np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class _Check:
+    """What one check found."""
+
+    name: str
+    severity: str
+    success: bool
+    expected: str
+    found: str
+    offenders: list[str]
+    advice: str
+
+    def as_report(self) -> dict[str, Any]:
+        """Return one entry of the report, as in reports/validation.json."""
+        report = {**asdict(self), "success": bool(self.success), "offenders": self.offenders[:_NAMED]}
+        return report | {"count": len(self.offenders)}
 
 
 def check(
@@ -84,22 +102,27 @@ def check(
         _expect_no_leaks(settings, leaks, distances),
         _expect_right_labels(settings, labels),
         _expect_no_outliers(settings, outliers, len(dataset)),
+        *([_expect_no_drift(settings, drift)] if drift else []),
     ]
-    if drift:
-        expectations.append(_expect_no_drift(settings, drift))
-    expectations = [expectation for expectation in expectations if expectation["severity"] != "off"]
-    report = {
-        "success": all(each["success"] for each in expectations if each["severity"] == "error"),
-        "images": len(dataset),
-        "namespace": features.namespace,
-        "expectations": expectations,
+    found = {
         "leaks": leaks[:_LISTED],
         "label_errors": labels.loc[labels.likely, _LABEL_COLUMNS[:4]].head(_LISTED).to_dict("records"),
         "outliers": outliers[:_LISTED],
         "compared_with": compared_with,
         "drift": {name: round(value, _DIGITS) for name, value in asdict(drift).items()} if drift else None,
     }
-    return report, labels
+    return _report(features, expectations) | found, labels
+
+
+def _report(features: Features, expectations: list[dict[str, Any]]) -> dict[str, Any]:
+    """The report, without what is listed one by one."""
+    expectations = [expectation for expectation in expectations if expectation["severity"] != "off"]
+    return {
+        "success": all(each["success"] for each in expectations if each["severity"] == "error"),
+        "images": int((features.views == 0).sum()),
+        "namespace": features.namespace,
+        "expectations": expectations,
+    }
 
 
 def write_label_errors(path: Path, labels: pd.DataFrame) -> None:
@@ -152,7 +175,7 @@ def _far_rows(distances: Distances, settings: CheckFeatures) -> list[tuple[int, 
 
 def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]], distances: Distances) -> dict[str, Any]:
     limits, usual = settings.leaks, float(np.median(distances.around))
-    return _expectation(
+    return _Check(
         "no_leaks",
         limits.severity,
         not leaks,
@@ -166,12 +189,12 @@ def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]], dista
             for leak in leaks
         ],
         "Remove one of the two, or give the splits yourself and keep both in one; test figures are too good otherwise.",
-    )
+    ).as_report()
 
 
 def _expect_right_labels(settings: CheckFeatures, labels: pd.DataFrame) -> dict[str, Any]:
     likely = labels[labels.likely]
-    return _expectation(
+    return _Check(
         "right_labels",
         settings.label_errors.severity,
         len(likely) <= settings.label_errors.max * len(labels),
@@ -180,11 +203,11 @@ def _expect_right_labels(settings: CheckFeatures, labels: pd.DataFrame) -> dict[
         [f"{row.path} is '{row.label}' and looks like '{row.suggested}'" for row in likely.itertuples()],
         "Look at the photos that label_errors.csv lists first and move those that are wrong to the right class, or "
         "raise check_features.label_errors.max.",
-    )
+    ).as_report()
 
 
 def _expect_no_outliers(settings: CheckFeatures, outliers: list[dict[str, Any]], images: int) -> dict[str, Any]:
-    return _expectation(
+    return _Check(
         "no_outliers",
         settings.outliers.severity,
         len(outliers) <= settings.outliers.max * images,
@@ -193,11 +216,11 @@ def _expect_no_outliers(settings: CheckFeatures, outliers: list[dict[str, Any]],
         [f"{outlier['path']}: {outlier['distance']:.1f} deviations" for outlier in outliers],
         "Remove those that do not belong to the data set, add photos like those that do, or raise "
         "check_features.outliers.max.",
-    )
+    ).as_report()
 
 
 def _expect_no_drift(settings: CheckFeatures, drift: Drift) -> dict[str, Any]:
-    return _expectation(
+    return _Check(
         "no_drift",
         settings.drift.severity,
         not drift.is_drift,
@@ -208,20 +231,4 @@ def _expect_no_drift(settings: CheckFeatures, drift: Drift) -> dict[str, Any]:
         [],
         "Find out what has changed (light, camera, kinds of things); if it is here to stay, set "
         "check_features.drift.severity to warn and retrain.",
-    )
-
-
-def _expectation(
-    name: str, severity: str, success: bool, expected: str, found: str, offenders: list[str], advice: str
-) -> dict[str, Any]:
-    """One entry of the report, as in reports/validation.json."""
-    return {
-        "name": name,
-        "severity": severity,
-        "success": bool(success),
-        "expected": expected,
-        "found": found,
-        "count": len(offenders),
-        "offenders": offenders[:_NAMED],
-        "advice": advice,
-    }
+    ).as_report()

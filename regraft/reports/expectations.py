@@ -15,7 +15,7 @@ def expectations_table(report: dict[str, Any]) -> str:
             _sign(result),
             result["severity"],
             result["expected"],
-            result["found"],
+            _found(result),
             "" if result["success"] else _named(result["offenders"]),
             "" if result["success"] else result["advice"],
         ]
@@ -27,6 +27,11 @@ def expectations_table(report: dict[str, Any]) -> str:
 def heading(title: str, rows: list[Any]) -> str:
     """Return a heading with the number of rows, and how many of them the table below it has."""
     return f"## {title}: {len(rows)}" + (f", the first {NAMED}" if len(rows) > NAMED else "")
+
+
+def _found(result: dict[str, Any]) -> str:
+    """What was found, and what is usual in this folder where that made a difference."""
+    return f"{result['found']}. {result['note']}" if result.get("note") else result["found"]
 
 
 def _urgency(result: dict[str, Any]) -> int:

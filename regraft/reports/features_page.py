@@ -35,7 +35,7 @@ def _leaks(leaks: list[dict[str, Any]]) -> list[Block]:
     ]
     return [
         heading("Nearly the same photo in two splits", leaks),
-        "1 is the same photo. With the default backbone, different ones are rarely above 0.94.",
+        "1 is the same photo. A pair is named only if it is also much nearer than photos usually are around it.",
         table(["photo", "split", "nearly the same as", "split", "similarity"], pairs),
     ]
 
@@ -70,9 +70,9 @@ def _drift(report: dict[str, Any]) -> str:
     if drift is None:
         return compared_with
     return (
-        f"{compared_with} {drift['new']} new photos against {drift['reference']} of these: the "
-        f"distances to the nearest one have a population stability index of {drift['population_stability']:.3f} "
-        f"(chance stays below {drift['population_stability_limit']:.3f}), and {drift['far_share']:.1%} of the new ones "
-        f"are farther than 99 % of the others (chance stays below {drift['far_share_limit']:.1%}). They differ from "
-        f"the nearest ones in one direction by {drift['shift']:.2f} (chance stays below {drift['shift_limit']:.2f})."
+        f"{compared_with} {drift['new']} new photos and one half of {drift['reference']} of these were both measured "
+        f"from the other half. Their distances have a population stability index of {drift['population_stability']:.3f} "
+        f"(chance stays below {drift['population_stability_limit']:.3f}). {drift['far_share']:.1%} of the new ones are "
+        f"farther than 99 % of that half (chance stays below {drift['far_share_limit']:.1%}). They differ from the "
+        f"nearest ones in one direction by {drift['shift']:.2f} (chance stays below {drift['shift_limit']:.2f})."
     )
