@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from regraft.config import TrainHead
-from regraft.features.table import Features
+from regraft.features.table import Features, OpenFile
 from regraft.params_file import load_params
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import build_head, settings_of
@@ -85,7 +85,7 @@ def _random_features(path: Path, images: int) -> Features:
         class_names=[str(index) for index in range(_CLASSES)],
         namespace="random",
         dim=_DIM,
-        file=path.open("rb", buffering=0),
+        file=OpenFile(path),
         offsets=np.arange(images) * _DIM * values.itemsize,
     )
 

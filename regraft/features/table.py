@@ -112,7 +112,7 @@ def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.Dat
             yield view, rows[start : start + _WRITE_ROWS]
 
 
-class _OpenFile(FileIO):
+class OpenFile(FileIO):
     """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
 
     def __del__(self) -> None:
@@ -121,7 +121,7 @@ class _OpenFile(FileIO):
 
 def read_features(path: Path) -> Features:
     """Open what `write_features` wrote."""
-    file = _OpenFile(path)
+    file = OpenFile(path)
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)
