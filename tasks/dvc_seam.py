@@ -78,7 +78,7 @@ def is_up_to_date(root: Path, folder: Path) -> bool:
         return False
     try:
         with open_repo(root) as repo:
-            return not repo.status()
+            return not has_other_libraries(root) and not repo.status()
     except DvcException:
         return False
 

@@ -84,15 +84,12 @@ def check(
     embeddings = embed(features)
     if [features.digests[position] for position in embeddings.positions] != dataset.rows.digest.tolist():
         raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
-    labels, paths = _ranked_labels(embeddings, dataset, settings), dataset.rows.path.tolist()
+    labels = _ranked_labels(embeddings, dataset, settings)
     on_progress(1, 4)
     distances = measure_distances(embeddings)
     leaks = _leaks(embeddings, distances, dataset, settings)
     on_progress(2, 4)
-    outliers = [
-        {"path": paths[row], "label": dataset.rows.class_name.iat[row], "distance": distance}
-        for row, distance in _far_rows(distances, settings)
-    ]
+    outliers = _outliers(distances, dataset, settings)
     on_progress(3, 4)
     drift = measure_drift(*in_production, settings.drift.significance) if in_production else None
     if in_production and drift is None:
@@ -165,12 +162,16 @@ def _leaks(
     ]
 
 
-def _far_rows(distances: Distances, settings: CheckFeatures) -> list[tuple[int, float]]:
+def _outliers(distances: Distances, dataset: Dataset, settings: CheckFeatures) -> list[dict[str, Any]]:
     if settings.outliers.severity == "off":
         return []
     deviations = outlier_distances(distances).round(_DIGITS)
     far = np.flatnonzero(deviations > settings.outliers.distance)
-    return [(int(row), float(deviations[row])) for row in far[np.argsort(-deviations[far], kind="stable")]]
+    paths, labels = dataset.rows.path.tolist(), dataset.rows.class_name.tolist()
+    return [
+        {"path": paths[row], "label": labels[row], "distance": float(deviations[row])}
+        for row in far[np.argsort(-deviations[far], kind="stable")].tolist()
+    ]
 
 
 def _expect_no_leaks(settings: CheckFeatures, leaks: list[dict[str, Any]], distances: Distances) -> dict[str, Any]:

@@ -71,8 +71,8 @@ def _drift(report: dict[str, Any]) -> str:
         return compared_with
     return (
         f"{compared_with} {drift['new']} new photos and one half of {drift['reference']} of these were both measured "
-        f"from the other half. The population stability index of their distances is {drift['population_stability']:.3f} "
-        f"(chance stays below {drift['population_stability_limit']:.3f}). {drift['far_share']:.1%} of the new ones are "
+        f"from the other half. The stability index of their distances is {drift['population_stability']:.3f} (chance "
+        f"stays below {drift['population_stability_limit']:.3f}). {drift['far_share']:.1%} of the new ones are "
         f"farther than 99 % of that half (chance stays below {drift['far_share_limit']:.1%}). They differ from the "
         f"nearest ones in one direction by {drift['shift']:.2f} (chance stays below {drift['shift_limit']:.2f})."
     )
