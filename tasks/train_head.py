@@ -10,7 +10,7 @@ from dataclasses import asdict
 from regraft.config import Params
 from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.training.baselines import in_words, probe
+from regraft.training.baselines import conclusions, probe
 from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.training.keras_models import save_model, start_keras
 from regraft.training.tables import write_curve
@@ -39,7 +39,7 @@ def train_head(params: Params, progress: Progress) -> None:
         "settings_tried": len(ranked),
         "probes": asdict(probes),
         "learning_curve": {f"{share:g}": accuracy for share, accuracy in curve.items()},
-        "words": in_words(probes, winner, curve, len(features.positions("val"))),
+        "words": conclusions(probes, winner, curve, len(features.positions("val"))),
     }
     write_json(paths.reports / "head.json", report)
     write_leaderboard(paths.reports / "leaderboard.csv", ranked)

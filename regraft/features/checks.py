@@ -69,21 +69,15 @@ def check(
         features: of the data set; the unchanged view of each image counts.
         dataset: where the features come from.
         settings: severities and thresholds.
-        in_production: features, shape (n, dim), of photos that the model in production was trained on, and of those
-            that are new since, from the same backbone; None where there are none that could be compared.
+        in_production: features, shape (n, dim), of photos of the model in production and of new ones; None: there are
+            none from the same backbone.
         compared_with: a sentence that says which model that is, or why there is nothing.
         on_progress: called with done and total after each check.
 
     Returns:
-        reports/embeddings.json, and the images by how little their label is believed: the columns of
-        reports/label_errors.csv, and `row` of the data set.
-
-    Raises:
-        InvalidData: the features are those of another data set.
+        reports/embeddings.json, and the images, the least believed label first, with their `row` in the data set.
     """
-    embeddings = embed(features)
-    if [features.digests[position] for position in embeddings.positions] != dataset.rows.digest.tolist():
-        raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
+    embeddings = _embedded(features, dataset)
     labels = _ranked_labels(embeddings, dataset, settings)
     on_progress(1, 4)
     distances = measure_distances(embeddings)
@@ -106,9 +100,17 @@ def check(
         "label_errors": labels.loc[labels.likely, _LABEL_COLUMNS[:4]].head(_LISTED).to_dict("records"),
         "outliers": outliers[:_LISTED],
         "compared_with": compared_with,
-        "drift": {name: round(value, _DIGITS) for name, value in asdict(drift).items()} if drift else None,
+        "drift": drift and {name: round(value, _DIGITS) for name, value in asdict(drift).items()},
     }
     return _report(features, expectations) | found, labels
+
+
+def _embedded(features: Features, dataset: Dataset) -> Embeddings:
+    """Embed the features, or raise InvalidData if they are those of another data set."""
+    embeddings = embed(features)
+    if [features.digests[position] for position in embeddings.positions] != dataset.rows.digest.tolist():
+        raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
+    return embeddings
 
 
 def _report(features: Features, expectations: list[dict[str, Any]]) -> dict[str, Any]:

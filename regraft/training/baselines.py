@@ -54,7 +54,7 @@ def probe(features: Features) -> Probes:
     )
 
 
-def in_words(probes: Probes, winner: TrainedHead, curve: dict[float, float], val_images: int) -> list[str]:
+def conclusions(probes: Probes, winner: TrainedHead, curve: dict[float, float], val_images: int) -> list[str]:
     """Say whether transfer works here, and whether more photos would help.
 
     A difference counts if it is larger than two standard errors of the accuracy, sqrt(p (1 - p) / n).

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.features.table import Features
-from regraft.training.baselines import Probes, in_words, probe
+from regraft.training.baselines import Probes, conclusions, probe
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import TrainedHead
 from regraft.training.keras_models import Epoch
@@ -70,10 +70,10 @@ def head(accuracy: float) -> TrainedHead:
     ],
 )
 def test_the_words_follow_from_the_figures(accuracy, curve, val_images, said):
-    words = in_words(PROBES, head(accuracy), curve, val_images)
+    words = conclusions(PROBES, head(accuracy), curve, val_images)
     assert len(words) == len(said)
     assert all(part in sentence for part, sentence in zip(said, words, strict=True))
 
 
 def test_a_perfect_head_on_few_images_is_not_taken_for_certain():
-    assert "differences below 0.020 are noise" in in_words(PROBES, head(1.0), {}, 100)[0]
+    assert "differences below 0.020 are noise" in conclusions(PROBES, head(1.0), {}, 100)[0]
