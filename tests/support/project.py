@@ -130,9 +130,12 @@ class Project:
     def params_with(self, name: str, value: Any) -> str:
         """Return the text of params.yaml with one value changed."""
         params = YAML(typ="safe").load(self.read("params.yaml"))
-        section, key = name.split(".")
-        assert params[section][key] != value, f"{name} is {value} already"
-        params[section][key] = value
+        *sections, key = name.split(".")
+        section = params
+        for part in sections:
+            section = section[part]
+        assert section[key] != value, f"{name} is {value} already"
+        section[key] = value
         with (self.root.parent / "params.yaml").open("w") as file:
             YAML(typ="safe").dump(params, file)
         return (self.root.parent / "params.yaml").read_text()

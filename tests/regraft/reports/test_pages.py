@@ -251,7 +251,7 @@ def test_the_page_of_the_features_names_leaks_label_errors_and_outliers(reports)
         ({"drift": None, "compared_with": "No model is in production yet."}, "No model is in production yet."),
         (
             {"drift": asdict(Drift(500, 60, 0.5, 0.4, 0.25, 0.1, 1, 2))},
-            "60 new photos against 500",
+            "60 new photos and one half of 500",
         ),
     ],
 )
