@@ -71,6 +71,15 @@ def finished_toy(make_toy: Callable[..., Toy]) -> Toy:
     return make_toy(FLOW)
 
 
+@pytest.fixture
+def another_numpy(tmp_path: Path) -> dict[str, str]:
+    """Variables of a command that finds another version of NumPy installed, as after pip; `second` imports it."""
+    folder = tmp_path / "site" / "numpy-9.9.dist-info"
+    folder.mkdir(parents=True)
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 9.9\n")
+    return {"PYTHONPATH": str(folder.parent)}
+
+
 @pytest.fixture(scope="session")
 def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prefect server of the tests' own."""

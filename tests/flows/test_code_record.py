@@ -29,15 +29,6 @@ CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
 }
 
 
-@pytest.fixture
-def another_numpy(tmp_path: Path) -> dict[str, str]:
-    """Variables of a command that finds another version of NumPy installed, as after pip; `second` imports it."""
-    folder = tmp_path / "site" / "numpy-9.9.dist-info"
-    folder.mkdir(parents=True)
-    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: numpy\nVersion: 9.9\n")
-    return {"PYTHONPATH": str(folder.parent)}
-
-
 @one_kind
 @each_runner
 @pytest.mark.parametrize("change", CHANGES)

@@ -57,6 +57,13 @@ def test_after_an_edit_there_is_something_to_do_until_it_is_done(recorded_toy: T
     assert said(recorded_toy).startswith("Completed")
 
 
+def test_a_library_that_was_installed_by_hand_is_something_to_do(
+    recorded_toy: Toy, another_numpy: dict[str, str]
+) -> None:
+    asked = recorded_toy.succeed("python", "-c", ASK.format(promote=False), **another_numpy)
+    assert asked.stdout.strip() == "None False"
+
+
 def test_data_that_is_not_recorded_is_something_to_do(finished_toy: Toy) -> None:
     assert said(finished_toy) == "None False"
 
