@@ -260,3 +260,16 @@ def test_the_lock_file_pins_every_direct_dependency_and_names_no_registry():
     names = {re.split(r"[<>=;\[ ]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     assert {name.replace(".", "-") for name in names} <= {name.replace(".", "-") for name in pinned}
     assert "://" not in lock
+
+
+ROOMS = sorted(path.parent.name for path in (ROOT / "regraft").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_says_what_comes_in_and_what_goes_out_and_its_public_names_are_there(room):
+    module = importlib.import_module(f"regraft.{room}")
+    assert {"In: ", "Out: "} <= set(re.findall(r"In: |Out: ", module.__doc__ or ""))
+    assert module.__all__
+    assert [name for name in module.__all__ if not hasattr(module, name)] == []
+    # A function of a module's own name would hide the module.
+    assert [name for name in module.__all__ if (ROOT / "regraft" / room / f"{name}.py").exists()] == []
