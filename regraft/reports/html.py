@@ -3,7 +3,6 @@
 import base64
 import html
 from hashlib import sha256
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,11 +12,11 @@ from PIL import Image
 from regraft.files import write_text
 from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
 from regraft.reports.style import STYLE
+from regraft.reports.thumbnails import to_jpeg
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-_JPEG_QUALITY = 80
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
@@ -103,6 +102,4 @@ def _png(contents: bytes) -> str:
 
 
 def _jpeg(pixels: np.ndarray) -> str:
-    file = BytesIO()
-    Image.fromarray(pixels).save(file, "JPEG", quality=_JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"
+    return f"data:image/jpeg;base64,{base64.b64encode(to_jpeg(Image.fromarray(pixels))).decode()}"

@@ -9,7 +9,7 @@ from regraft.reports.thumbnails import draw_sheet
 
 
 def to_markdown(page: Page) -> str:
-    """Return a page as Markdown; its charts and photos are embedded PNGs."""
+    """Return a page as Markdown; its charts and photos are embedded."""
     return "\n\n".join([f"# {page.title}", *(_text(block) for block in page.blocks)])
 
 
@@ -32,5 +32,5 @@ class Bold(str):
 def _text(block: str | Chart | Photos) -> str:
     if isinstance(block, str):
         return block
-    png = block.png if isinstance(block, Chart) else draw_sheet(block.groups)
-    return f"![{block.title}](data:image/png;base64,{base64.b64encode(png).decode()})"
+    kind, contents = ("png", block.png) if isinstance(block, Chart) else ("jpeg", draw_sheet(block.groups))
+    return f"![{block.title}](data:image/{kind};base64,{base64.b64encode(contents).decode()})"
