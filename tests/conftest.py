@@ -15,7 +15,6 @@ from PIL import Image
 
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.config import BackboneChoice
 from regraft.export.classifier import OnnxClassifier
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import FeatureStore
@@ -23,7 +22,7 @@ from regraft.features.table import Features, read_features, write_features
 from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views
-from tests.support.library import dataset_of, extractor_of, ignore_progress
+from tests.support.library import SMALL_CHOICE, dataset_of, extractor_of, ignore_progress
 from tests.support.photos import REAL_PHOTOS
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
@@ -94,17 +93,8 @@ def views(preparation: Preparation) -> Views:
 
 @pytest.fixture(scope="session")
 def backbone() -> Backbone:
-    """A backbone with its real weights, so that tolerances mean what they mean in use, on images small enough here."""
-    # The cut is later than the default one, because TensorFlow takes seconds to trace each block above it.
-    choice = BackboneChoice(
-        name="efficientnet_lite0",
-        weights="imagenet",
-        preprocessing="auto",
-        image_size=64,
-        cut="block13_add",
-        engine="onnxruntime",
-    )
-    return choose_backbone(choice)
+    """The backbone of `SMALL_CHOICE`."""
+    return choose_backbone(SMALL_CHOICE)
 
 
 @pytest.fixture(scope="session")

@@ -19,8 +19,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.photos.images import FORMATS, load_rgb, to_rgb
 from regraft.photos.statistics import describe
@@ -69,7 +71,7 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
     Raises:
         OSError: the machine failed (disk, network, permission, memory), which says nothing about the contents.
     """
-    facts: dict[str, object] = {}
+    facts: dict[str, Any] = {}
     try:
         with _opened(path, max_pixels) as image:
             facts.update(
@@ -89,8 +91,8 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
         if _is_of_the_machine(error):
             number = getattr(error, "errno", None) or errno.ENOMEM
             raise OSError(number, os.strerror(number)) from error
-        return ImageFacts(**facts, problem=f"cannot be decoded: {_one_line(error)}")  # type: ignore[arg-type]
-    return ImageFacts(**facts)  # type: ignore[arg-type]
+        return ImageFacts(**facts, problem=f"cannot be decoded: {_one_line(error)}")
+    return ImageFacts(**facts)
 
 
 class Inspectors:
@@ -194,8 +196,8 @@ def _orientation(image: Image.Image) -> int:
 
 def _bit_depth(image: Image.Image) -> int:
     """Bits of one channel in the file; Pillow's mode says it only of what it makes of them."""
-    if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]  # type: ignore[attr-defined]
+    if isinstance(image, TiffImageFile):
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))[0]
         return bits if isinstance(bits, int) else 8
     # Before it is decoded, a PNG's pixels have a name such as RGB;16B or L;2.
     tiles = getattr(image, "tile", [])

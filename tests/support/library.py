@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from regraft.backbones.trunk import Trunk
-from regraft.config import FineTune, Machine
+from regraft.config import BackboneChoice, FineTune, Machine
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.photos.dataset import Dataset, read_dataset
@@ -14,6 +14,7 @@ from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest
 from regraft.photos.splitting import build_dataset
 from regraft.photos.views import Views
+from regraft.reports.sources import Sources
 
 MACHINE = Machine(workers=2, batch_size=3, shared_store=None)
 FINE_TUNE = FineTune(
@@ -28,6 +29,18 @@ FINE_TUNE = FineTune(
     batch_size=6,
     significance=0.5,
     max_minutes=60.0,
+)
+
+
+# A backbone with its real weights, so that tolerances mean what they mean in use, on images small enough for tests.
+# The cut is later than the default one, because TensorFlow takes seconds to trace each block above it.
+SMALL_CHOICE = BackboneChoice(
+    name="efficientnet_lite0",
+    weights="imagenet",
+    preprocessing="auto",
+    image_size=64,
+    cut="block13_add",
+    engine="onnxruntime",
 )
 
 
@@ -61,3 +74,16 @@ def dataset_in(project: Path) -> Dataset:
 def extractor_of(views: Views, trunk: Trunk, folder: Path) -> Extractor:
     """Return an extractor whose store lies in `folder`, opened anew as by another process."""
     return Extractor(views, trunk, open_feature_store(folder, trunk), MACHINE)
+
+
+def sources_in(folder: Path) -> Sources:
+    """Return the sources of pages in a folder, each under its usual name."""
+    return Sources(
+        reports=folder / "reports",
+        raw=folder / "raw",
+        dataset_file=folder / "dataset.parquet",
+        onnx=folder / "model.onnx",
+        production=folder / "production",
+        photos=24,
+        threads=Threads(1),
+    )

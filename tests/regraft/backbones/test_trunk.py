@@ -10,9 +10,9 @@ from regraft.backbones import trunk as module
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.runners import choose_engine
 from regraft.backbones.trunk import load_trunk
-from regraft.config import BackboneChoice
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
+from tests.support.library import SMALL_CHOICE
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +75,7 @@ def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change
         raise Converted
 
     monkeypatch.setattr(module, "_build_graph", convert)
-    choice = BackboneChoice(
-        name="efficientnet_lite0",
-        weights="imagenet",
-        preprocessing="auto",
-        image_size=64,
-        cut="block13_add",
-        engine="onnxruntime",
-    ).model_copy(update=change)
+    choice = SMALL_CHOICE.model_copy(update=change)
     with pytest.raises(Converted):
         load_trunk(choose_backbone(choice), trunk.path.parent)
 

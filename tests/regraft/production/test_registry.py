@@ -159,22 +159,15 @@ def test_a_damaged_earlier_model_is_not_put_into_production(production, promote)
 
 
 @pytest.mark.parametrize("step", range(3))
-def test_a_kill_at_any_step_leaves_one_whole_model_in_production(production, promote, monkeypatch, step):
+def test_a_kill_at_any_step_leaves_a_whole_model_in_production_and_the_same_promotion_succeeds(
+    production, promote, monkeypatch, step
+):
     promote("one")
     with monkeypatch.context() as patch:
         kill_at(patch, step)
         with pytest.raises(Killed):
             promote("two")
     assert production.model.read_text() == ("two" if step == 2 else "one")
-
-
-@pytest.mark.parametrize("step", range(3))
-def test_after_a_kill_the_same_promotion_succeeds(production, promote, monkeypatch, step):
-    promote("one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote("two")
     promote("two")
     assert (production.model.read_text(), production.history()[-1].words) == ("two", "because of two")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 
 from regraft.files import sha256_of, write_json
-from regraft.photos.images import Threads
 from regraft.production.registry import Production
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.sources import Sources
 from regraft.training.metrics import accuracy_with_interval
+from tests.support.library import sources_in
 
 NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567, and not committed: params.yaml")
 BETTER = {"images": 200, **accuracy_with_interval(180, 200)}
@@ -34,15 +34,7 @@ def sources(tmp_path: Path) -> Sources:
     }
     for name, contents in written.items():
         write_json(reports / f"{name}.json", contents)
-    return Sources(
-        reports,
-        tmp_path / "raw",
-        tmp_path / "dataset.parquet",
-        tmp_path / "model.onnx",
-        tmp_path / "production",
-        24,
-        Threads(1),
-    )
+    return sources_in(tmp_path)
 
 
 def say(sources: Sources, *, is_accepted: bool, words: str, champion: dict | None) -> None:

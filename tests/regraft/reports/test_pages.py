@@ -18,7 +18,6 @@ from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, write_dataset
-from regraft.photos.images import Threads
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.pages import pages_of, summary, write_html
 from regraft.reports.sources import Sources
@@ -28,6 +27,7 @@ from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
 from regraft.training.tables import write_confusion, write_curve, write_predictions
 from regraft.validation.histograms import histograms
+from tests.support.library import sources_in
 from tests.support.pipeline import STAGES
 
 HOSTILE = [
@@ -163,15 +163,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         preprocessing = {"image_size": 32, "crop_fraction": 0.5}
         onnx.helper.set_model_props(model, {"preprocessing": json.dumps(preprocessing)})
         onnx.save(model, tmp_path / "model.onnx")
-        return Sources(
-            folder,
-            tmp_path / "raw",
-            tmp_path / "dataset.parquet",
-            tmp_path / "model.onnx",
-            tmp_path / "production",
-            24,
-            Threads(1),
-        )
+        return sources_in(tmp_path)
 
     return write
 

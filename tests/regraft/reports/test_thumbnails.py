@@ -17,13 +17,13 @@ from regraft.reports.features_page import features_page
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import SIDE, draw_sheet, prepared_photos, thumbnails
 from regraft.training.tables import write_confusion, write_predictions
+from tests.support.library import sources_in
 
 
 @pytest.fixture
 def sources(dataset, raw, tmp_path: Path) -> Sources:
     write_dataset(tmp_path / "dataset.parquet", dataset)
-    reports, production = tmp_path / "reports", tmp_path / "production"
-    return Sources(reports, raw, tmp_path / "dataset.parquet", tmp_path / "model.onnx", production, 3, Threads(1))
+    return replace(sources_in(tmp_path), raw=raw, photos=3)
 
 
 def captions(page) -> list[str]:
