@@ -4,6 +4,11 @@ Command lines print the message of a RegraftError without a traceback. There is 
 cause.
 """
 
+import unicodedata
+
+_LONGEST = 300  # letters of a name in a message
+_JOINERS = "\u200c\u200d"  # without a shape of their own; Persian words and emoji are written with them
+
 
 class RegraftError(Exception):
     """Something outside the code has to change: the message says what was expected, what was found and what to do."""
@@ -37,7 +42,21 @@ class WrongFolder(RegraftError):
     """The command was started outside the project's root folder."""
 
 
+def is_invisible(letter: str) -> bool:
+    """Whether a letter has no shape, is obeyed by terminals, or changes the order in which others are shown."""
+    return (unicodedata.category(letter) in ("Cc", "Cf", "Cs", "Zl", "Zp") and letter not in _JOINERS) or (
+        ord(letter) & 0xFFFE == 0xFFFE or 0xFDD0 <= ord(letter) <= 0xFDEF  # never to be letters, by the standard
+    )
+
+
+def printable(name: str) -> str:
+    """A name from outside as it may stand in a message: invisible letters as numbers, the middle of a long one cut."""
+    if len(name) > _LONGEST:
+        name = f"{name[: _LONGEST // 2]} ... {name[-_LONGEST // 2 :]}"
+    return "".join(ascii(letter)[1:-1] if is_invisible(letter) else letter for letter in name)
+
+
 def some(items: list[str], count: int = 5) -> str:
-    """The first few of many, as text."""
+    """The first few of many, as text that is printable."""
     more = f" and {len(items) - count} more" if len(items) > count else ""
-    return "; ".join(items[:count]) + more
+    return "; ".join(map(printable, items[:count])) + more
