@@ -1,7 +1,8 @@
 """Reading a PyTorch weights file without PyTorch, and without running what is in it.
 
-A `.pth` file is a pickle, and a pickle is a program. The reader below knows the four names that a file of tensors needs
-and refuses every other, so a file can give wrong numbers but can never run code.
+A `.pth` file is a pickle, and a pickle is a program. `torch_pickle` carries out the few instructions that a file of
+tensors needs, with six names; every other is refused. So a file can give wrong numbers but can never run code, and
+what is read has at most twice the size of the file.
 
 Source of the format: `torch.serialization` (the layout before version 1.6: four pickles, then the storages one by one,
 each as a 64-bit count of elements and its raw little-endian bytes).
@@ -10,14 +11,13 @@ each as a 64-bit count of elements and its raw little-endian bytes).
 import importlib.metadata
 import math
 import os
-import pickle  # only through _TensorUnpickler, which refuses everything but tensors
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
+from regraft.backbones.torch_pickle import Refused, Unpickler
 from regraft.errors import InvalidWeights
 
 if TYPE_CHECKING:
@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_DAMAGE = (EOFError, LookupError, ValueError, TypeError, AttributeError, OverflowError)  # what wrong bytes lead to
-_STORAGES = {
-    "FloatStorage": np.float32,
-    "LongStorage": np.int64,
-    "HalfStorage": np.float16,
-    "DoubleStorage": np.float64,
+_DAMAGE = (EOFError, LookupError, ValueError, TypeError)  # what wrong bytes lead to
+_DTYPES = {
+    "torch.FloatStorage": np.dtype("<f4"),
+    "torch.LongStorage": np.dtype("<i8"),
+    "torch.HalfStorage": np.dtype("<f2"),
+    "torch.DoubleStorage": np.dtype("<f8"),
 }
+_MOST_AXES = 8
+_BUDGET = 2  # bytes of tensors per byte of the file; without views that share a storage it is below 1
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -45,12 +47,14 @@ def read_tensors(path: Path) -> dict[str, np.ndarray]:
             return _read(file)
     except FileNotFoundError:
         raise InvalidWeights(f"{path} does not exist. Correct backbone.weights in params.yaml.") from None
-    except _Refused as error:
+    except Refused as error:
         raise InvalidWeights(
             f"{path} holds {error}, not only tensors. Expected a state_dict saved by torch. Nothing of it was run; do "
             f"not load this file elsewhere, and get the weights from their publisher again."
         ) from None
-    except (*_DAMAGE, pickle.UnpicklingError) as error:
+    except OSError as error:
+        raise InvalidWeights(f"{path} cannot be read ({error.strerror}). Expected a file saved by torch.") from None
+    except _DAMAGE as error:
         raise InvalidWeights(
             f"{path} is truncated or not a PyTorch weights file ({error or type(error).__name__}). "
             f"Get it from its publisher again."
@@ -113,83 +117,105 @@ def fill_layer(
     layer.set_weights(values)
 
 
-class _Refused(Exception):
-    """A name in the pickle that tensors do not need."""
-
-
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Storage:
-    dtype: type
+    dtype: np.dtype[Any]
     elements: int
     values: np.ndarray = field(init=False)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Tensor:
     storage: _Storage
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
 
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.storage.dtype.itemsize
+
     def to_numpy(self) -> np.ndarray:
-        # Bounds first: a file must not make NumPy read outside the storage.
-        last = self.offset + sum((size - 1) * stride for size, stride in zip(self.shape, self.strides, strict=True))
         if 0 in self.shape:
             return np.empty(self.shape, self.storage.dtype)
-        if self.offset < 0 or min(self.strides, default=0) < 0 or last >= self.storage.elements:
-            raise ValueError("a tensor reaches outside its storage")
-        if math.prod(self.shape) > self.storage.elements:  # strides of 0 would make gigabytes of a few bytes
-            raise ValueError("a tensor is larger than its storage")
-        itemsize = self.storage.values.itemsize
+        itemsize = self.storage.dtype.itemsize
         strides = tuple(stride * itemsize for stride in self.strides)
-        view = np.lib.stride_tricks.as_strided(self.storage.values[self.offset :], self.shape, strides)
+        view = np.ndarray(self.shape, self.storage.dtype, self.storage.values, self.offset * itemsize, strides)
         return view.copy()
 
 
-class _TensorUnpickler(pickle.Unpickler):
-    def __init__(self, file: BinaryIO, storages: dict[str, _Storage]) -> None:
-        super().__init__(file)
-        self._storages = storages
+def _tensor(storage: Any, offset: Any, shape: Any, strides: Any, _grad: Any, _hooks: Any, *_: Any) -> _Tensor:
+    """A tensor that lies within its storage: NumPy must not read outside of it, nor make gigabytes of a few bytes."""
+    if type(storage) is not _Storage or not _are_sizes((offset,)) or not _are_sizes(shape) or not _are_sizes(strides):
+        raise ValueError("a tensor whose place is not given in whole numbers")
+    if len(shape) != len(strides) or len(shape) > _MOST_AXES:
+        raise ValueError("a tensor whose shape and strides do not suit each other")
+    last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+    if 0 in shape:
+        if math.prod(max(1, size) for size in shape) > storage.elements + 2**31:
+            raise ValueError("an empty tensor with sides that no array has")
+    elif last >= storage.elements:
+        raise ValueError("a tensor reaches outside its storage")
+    elif math.prod(shape) > storage.elements:  # strides of 0
+        raise ValueError("a tensor is larger than its storage")
+    return _Tensor(storage, offset, shape, strides)
 
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("collections", "OrderedDict"):
-            return OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)
-        if module == "torch" and name in _STORAGES:
-            return _STORAGES[name]
-        raise _Refused(f"'{module}.{name}'")
 
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, elements, *_ = pid
-        if dtype not in _STORAGES.values() or not isinstance(elements, int) or elements < 0:
+def _are_sizes(values: Any) -> bool:
+    """Whether these are whole numbers from 0 on, in a tuple; a bool is none, although Python takes it for one."""
+    return type(values) is tuple and all(type(value) is int and value >= 0 for value in values)
+
+
+def _ordered_dict() -> dict[str, Any]:
+    return {}
+
+
+class _Storages:
+    """The storages that a file names, by key."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, _Storage] = {}
+
+    def find(self, pid: Any) -> _Storage:
+        """Return the storage that a persistent id means: ("storage", its kind, key, device, elements, None)."""
+        if type(pid) is not tuple or len(pid) != 6:
+            raise ValueError("a storage in another form")
+        _, dtype, key, _, elements, _ = pid
+        if not any(dtype is known for known in _DTYPES.values()) or type(key) is not str or not _are_sizes((elements,)):
             raise ValueError("a storage of an unknown kind")
-        return self._storages.setdefault(key, _Storage(dtype, elements))
+        storage = self._by_key.setdefault(key, _Storage(dtype, elements))
+        if storage.dtype is not dtype or storage.elements != elements:
+            raise ValueError("a storage with two sizes")
+        return storage
+
+    def read(self, file: BinaryIO, keys: Any) -> None:
+        """Read the values of all of them, in the order of `keys`."""
+        if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(self._by_key):
+            raise ValueError("the list of storages does not name each that is used once")
+        for key in keys:
+            storage = self._by_key[key]
+            if int.from_bytes(_exactly(file, 8), "little", signed=True) != storage.elements:
+                raise ValueError("a storage has another size than its tensors say")
+            storage.values = np.frombuffer(_exactly(file, storage.elements * storage.dtype.itemsize), storage.dtype)
 
 
 def _read(file: BinaryIO) -> dict[str, np.ndarray]:
-    def load() -> Any:
-        return _TensorUnpickler(file, storages).load()
-
-    storages: dict[str, _Storage] = {}
     start = file.read(4)
     file.seek(0)
     if start[:2] == b"PK":
         raise ValueError("the zip layout of torch 1.6 and later; save it with _use_new_zipfile_serialization=False")
-    if load() != _MAGIC or load() != _PROTOCOL:
+    storages = _Storages()
+    names = {**_DTYPES, "collections.OrderedDict": _ordered_dict, "torch._utils._rebuild_tensor_v2": _tensor}
+    pickles = Unpickler(file, names, storages.find)
+    if pickles.load() != _MAGIC or pickles.load() != _PROTOCOL:
         raise ValueError("wrong magic number")
-    load()  # the writer's byte order and integer sizes; storages are little-endian in every known file
-    tensors = load()
-    if not isinstance(tensors, dict) or not all(isinstance(value, _Tensor) for value in tensors.values()):
-        raise _Refused("values of other types")
-    for key in load():
-        storage = storages[key]
-        (elements,) = np.frombuffer(_exactly(file, 8), "<i8")
-        if elements != storage.elements:
-            raise ValueError("a storage has another size than its tensors say")
-        storage.values = np.frombuffer(
-            _exactly(file, storage.elements * np.dtype(storage.dtype).itemsize), storage.dtype
-        )
+    pickles.load()  # the writer's byte order and integer sizes; storages are little-endian in every known file
+    tensors = pickles.load()
+    if type(tensors) is not dict or not all(type(value) is _Tensor for value in tensors.values()):
+        raise Refused("values of other types")
+    if sum(tensor.nbytes for tensor in tensors.values()) > _BUDGET * os.fstat(file.fileno()).st_size:
+        raise ValueError("its tensors are far larger than the file")
+    storages.read(file, pickles.load())
     return {name: tensor.to_numpy() for name, tensor in tensors.items()}
 
 
