@@ -155,6 +155,30 @@ def compare_backbones(
 
 
 @app.command()
+def ui() -> None:
+    """Start the Prefect server on this machine, with a password; Ctrl-C stops it."""
+    from tasks.project import readable_errors
+
+    with readable_errors("ui"):
+        from flows.ui import serve
+
+        serve()
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
+def prefect(context: typer.Context) -> None:
+    """Run Prefect's own command line, logged in at the server of `regraft ui`."""
+    from tasks.project import readable_errors
+
+    with readable_errors("prefect"):
+        from flows.ui import run_prefect
+
+        run_prefect(context.args)
+
+
+@app.command()
 def demo_data(
     folder: Annotated[
         Path | None, typer.Argument(help="The data folder; without it paths.raw of params.yaml.", show_default=False)

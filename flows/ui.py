@@ -1,0 +1,73 @@
+"""`regraft ui` and `regraft prefect`: the server, and Prefect's command line logged in at it."""
+
+import os
+import socket
+import stat
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from flows import guarded_server
+from flows.server import PORT, login
+from flows.server_secret import HOST, make_secret, secret_path
+from regraft.errors import RegraftError
+
+
+def serve(port: int = PORT) -> None:
+    """Start the Prefect server on this machine, and serve until Ctrl-C."""
+    listener = _take(port)
+    path = secret_path()
+    _close(path.parent)
+    secret = make_secret(path)
+    print(
+        f"\nPrefect:    http://{HOST}:{port}\nPassword:   the line in {path}\n"
+        "\nThe page asks for it once per browser; `regraft retrain` and `regraft prefect` find it by themselves.\n"
+        "Whoever has it can run commands as you.\n",
+        flush=True,
+    )
+    try:
+        guarded_server.run(listener, secret, log_level="warning")
+    except KeyboardInterrupt:
+        print("\nThe server has stopped.")
+
+
+def run_prefect(arguments: list[str]) -> NoReturn:
+    """Become Prefect's command line, logged in by the environment: arguments are visible to every user."""
+    named = _named_server()
+    settings = login(named)
+    if not settings and not named:
+        raise RegraftError(f"no server of yours answers on port {PORT}. Start `make ui` in another terminal first.")
+    os.environ.update(settings or {})
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])  # noqa: S606 - no shell is what we want
+
+
+def _named_server() -> str | None:
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def _take(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else nobody gets the port for a minute after us
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RegraftError(
+            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `make ui` runs already, or another "
+            "Prefect server: stop that one first."
+        ) from None
+    return listener
+
+
+def _close(folder: Path) -> None:
+    """Keep other users out of Prefect's folder: who may write to its database commands the worker."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise RegraftError(f"{folder} belongs to another user. Set PREFECT_HOME to a folder of your own.")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+        print(f"{folder} was open to other users (mode {stat.S_IMODE(found.st_mode):04o}); it is yours alone now.")
