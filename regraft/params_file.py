@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from regraft.addresses import without_addresses
 from regraft.config import Params
 from regraft.errors import InvalidParams
 
@@ -26,7 +27,7 @@ def load_params(path: Path) -> Params:
     except FileNotFoundError:
         raise InvalidParams(f"{path} does not exist. Run this in the project's root, or restore it from git.") from None
     except (YAMLError, UnicodeDecodeError) as error:
-        raise InvalidParams(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+        raise InvalidParams(f"{path} is not valid YAML: {_cause(error)}. Fix that line.") from None
     try:
         params = Params.model_validate(contents)
     except ValidationError as error:
@@ -38,6 +39,13 @@ def load_params(path: Path) -> Params:
         )
         raise InvalidParams(_message(path, [line]))
     return params
+
+
+def _cause(error: YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong, and in which line; the line itself may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    what = str(getattr(error, "problem", None) or error).partition(" with value ")[0]  # of a key that is there twice
+    return " ".join(without_addresses(what).split()) + (f" in line {mark.line + 1}" if mark else "")
 
 
 def _message(path: Path, lines: list[str]) -> str:
@@ -61,8 +69,8 @@ def _lines(problems: list[Any]) -> list[str]:
             if problem["type"] == "model_type":  # whose own text names a class
                 expected = f"the keys {', '.join(section.model_fields)} with their values"
             before = lines[key].partition(". Found")[0] + " or " if key in lines else f"  {key}: expected "
-            # A password that somebody wrote into a URL must not reach a log either.
-            found = re.sub(r"//[^/@]*@", "//***@", repr(problem["input"]))
+            # A password that somebody wrote into an address must not reach a log either.
+            found = "(not shown)" if key == "machine.shared_store" else without_addresses(repr(problem["input"]))
             lines[key] = f"{before}{expected}. Found: {found}."
     return list(lines.values())
 

@@ -3,9 +3,10 @@
 import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Generic, Literal, TypeVar
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from regraft.addresses import EXPECTED, is_address
 
 
 def _inside_project(path: Path) -> Path:
@@ -42,9 +43,9 @@ def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def without_secret(url: str | None) -> str | None:
-    """Refuse a URL that holds a password."""
-    if url and urlsplit(url).password is not None:
-        raise ValueError("must be a URL without a password, since this file is in git; the environment is for those")
+    """Refuse an address that could hold a secret, or that is none of a shared store."""
+    if url and not is_address(url):
+        raise ValueError(f"must be {EXPECTED}")
     return url
 
 

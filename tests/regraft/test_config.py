@@ -152,14 +152,62 @@ def test_a_wrong_image_size_is_one_setting_to_fix_and_not_two(changed, choice):
         load_params(changed(setting("backbone", "image_size", choice)))
 
 
-def test_a_password_in_the_url_of_the_shared_store_is_refused_and_not_repeated(changed):
-    with pytest.raises(InvalidParams, match=r"machine.shared_store: .*password.*Found: 'sftp://\*\*\*@host/x'") as stop:
-        load_params(changed(setting("machine", "shared_store", "sftp://me:hidden@host/x")))
-    assert "hidden" not in str(stop.value)
+SECRET = "hid/den+Secret1"
+WITH_A_SECRET = [
+    f"sftp://me:{SECRET}@host/x",
+    f"s3://key:{SECRET}@bucket/x",
+    f"s3://{SECRET}@bucket/x",
+    f"s3://key/{SECRET}@bucket",
+    f"simplecache::s3://key:{SECRET}@bucket/x",
+    f"zip://inside.zip::https://user:{SECRET}@host/a.zip",
+    f"s3://bucket/x?token={SECRET}",
+    f"abfs://container/x?sas={SECRET}",
+    f"s3://bucket/x?AWSAccessKeyId={SECRET}",
+    f"s3://bucket/x#{SECRET}",
+    f"s3://bucket/x;token={SECRET}",
+    f"S3://key:{SECRET}@bucket/x",
+    f"s3://key%3A{SECRET}%40bucket/x",
+    f"s3://key:{SECRET}/bucket",
+    f"key:{SECRET}@host/x",
+    f"/mnt/x?token={SECRET}",
+    f"s3://bucket/x\n://{SECRET}@",
+]
 
 
-@pytest.mark.parametrize("url", ["s3://bucket/folder", "sftp://me@host/x", "/mnt/shared", None])
-def test_a_shared_store_without_a_password_is_taken(changed, url):
+@pytest.mark.parametrize("address", WITH_A_SECRET)
+def test_what_could_be_a_secret_in_the_address_of_the_shared_store_is_refused_and_not_repeated(changed, address):
+    with pytest.raises(InvalidParams, match=r"machine\.shared_store: .*credentials.*Found: \(not shown\)") as stop:
+        load_params(changed(setting("machine", "shared_store", address)))
+    assert "den+Secret1" not in str(stop.value)
+
+
+@pytest.mark.parametrize("address", [address for address in WITH_A_SECRET if "://" in address])
+def test_an_address_in_the_wrong_place_is_not_repeated_either(changed, address):
+    for change in (setting("paths", "raw", [address]), setting("machine", "shared_store", [address])):
+        with pytest.raises(InvalidParams) as stop:
+            load_params(changed(change))
+        assert "den+Secret1" not in str(stop.value)
+
+
+@pytest.mark.parametrize("before", ["\t", "shared_store: a\n  "])
+def test_a_line_that_is_no_yaml_is_not_repeated(tmp_path, before):
+    path = tmp_path / "params.yaml"
+    path.write_text(f"machine:\n  {before}shared_store: s3://key:{SECRET}@bucket/x\n")
+    with pytest.raises(InvalidParams, match=r"is not valid YAML: .* in line [23]\. Fix that line") as stop:
+        load_params(path)
+    assert "den+Secret1" not in str(stop.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host/x", "github://owner:repo@/x", "data:,x", "zip://a.zip", "nowhere://x", " "]
+)
+def test_what_machines_cannot_fill_together_is_no_shared_store(changed, url):
+    with pytest.raises(InvalidParams, match=r"machine\.shared_store: expected an address such as s3://bucket/folder"):
+        load_params(changed(setting("machine", "shared_store", url)))
+
+
+@pytest.mark.parametrize("url", ["s3://bucket/folder", "sftp://host:22/x", "/mnt/shared", "file:///mnt/fotos-ü", None])
+def test_a_shared_store_without_a_secret_is_taken(changed, url):
     assert load_params(changed(setting("machine", "shared_store", url))).machine.shared_store == url
 
 

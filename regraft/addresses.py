@@ -1,0 +1,46 @@
+"""The address of a shared store: which ones are taken, and what of one may be shown.
+
+An address stands in params.yaml, which is in git, and on command lines, which every user of a machine can list. So it
+holds no secret: what could be one (a user, a password, a query, a fragment, an escape) is refused wherever it stands,
+instead of being looked for. Credentials come from the environment, or from the files of fsspec's configuration.
+"""
+
+import re
+
+from regraft.errors import printable
+
+# Where files can be written, listed and removed by several machines. Not among them: what only reads (http, github,
+# data), what is one file (zip, tar), what copies once more (simplecache), and clouds without listings.
+_SCHEMES = (
+    *("file", "local", "memory"),  # memory lasts as long as its process: for tests
+    *("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss"),
+    *("sftp", "ssh", "smb", "hdfs", "webhdfs"),
+)
+_LOCAL = ("file", "local")
+_PATH = r"[\w\u0300-\u036f .,+~()/-]*"  # accents may be code points of their own
+_ADDRESS = re.compile(rf"(?:({'|'.join(_SCHEMES)})://([\w.-]*(?::[0-9]{{1,5}})?)(?=/|\Z))?{_PATH}")
+
+EXPECTED = (
+    "an address such as s3://bucket/folder, sftp://host/folder or /mnt/folder: letters, digits and /.-_ only, no user, "
+    "password, query, fragment, escape or chain of protocols, which may hold secrets; credentials belong in the "
+    f"environment. Schemes: {', '.join(_SCHEMES)}, in small letters"
+)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text can be the address of a shared store: it has nothing in it that could be a secret."""
+    return len(text) <= 1000 and not text.isspace() and _ADDRESS.fullmatch(text) is not None
+
+
+def shown(address: str) -> str:
+    """Return what of an address may be shown: scheme and host, or the path of a local folder."""
+    match = _ADDRESS.fullmatch(address)
+    if not match:
+        return "(an address that is not shown, since it may hold a secret)"
+    scheme, host = match.groups()
+    return printable(address) if scheme in (None, *_LOCAL) else f"{scheme}://{host or ''}"
+
+
+def without_addresses(text: str) -> str:
+    """Return a text from outside with every address in it cut after its scheme, to the end of the text."""
+    return re.sub(r"://.*", "://***", text, flags=re.DOTALL)
