@@ -1,8 +1,10 @@
 # Every verb says what it does: `make help`. A fresh machine needs Python 3.11-3.13, git and make, nothing else.
 
 VENV := .venv
-# Named after the content of the two files, not after their times: switching branches and back rebuilds nothing.
-STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+# Named after the content of the files, not after their times: switching branches and back rebuilds nothing.
+STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock locks/build.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+# What is downloaded has a SHA-256 in a lock file. Nothing is built in an environment that pip fills by itself, unchecked.
+PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-build-isolation
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
@@ -10,7 +12,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 # A file of tests goes to one process as a whole, because its tests share what is slow to build; each takes about 1.5 GB.
 PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo demo-more retrain ui test stress check bench clean help
+.PHONY: setup demo demo-more retrain ui test stress check bench renew-locks clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
@@ -19,7 +21,9 @@ $(STAMP):
 	@test -n "$(PYTHON)" || { echo "Regraft needs Python 3.11, 3.12 or 3.13. None was found as python3, python3.13, python3.12 or python3.11."; exit 1; }
 	@echo "Setting up .venv from requirements.lock: about 750 MB to download, two to five minutes."
 	$(PYTHON) -m venv --clear $(VENV)
-	$(VENV)/bin/python -m pip install --disable-pip-version-check -c requirements.lock -e '.[demo,dev]'
+	$(PIP_INSTALL) --require-hashes -r locks/build.lock
+	$(PIP_INSTALL) --require-hashes -r requirements.lock
+	$(PIP_INSTALL) --no-deps -e .
 	@touch $@
 
 demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
@@ -36,8 +40,8 @@ retrain: setup  ## retrain on the photos in data/raw; what is up to date is skip
 	regraft retrain
 	@regraft report
 
-ui: setup  ## start the Prefect server on http://127.0.0.1:4200; stop it with Ctrl-C
-	prefect server start --host 127.0.0.1 --port 4200
+ui: setup  ## start the Prefect server on http://127.0.0.1:4200, with a password; stop it with Ctrl-C
+	@regraft ui
 
 test: setup  ## run all tests
 	$(PYTEST)
@@ -63,6 +67,11 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 	python -m benchmarks.heads $(if $(QUICK),--quick)
 	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
+
+renew-locks: setup  ## write the lock files anew and test what they install; UPGRADE=1 takes newer versions
+	python .ci/renew_locks.py $(if $(UPGRADE),--upgrade)
+	$(MAKE) setup
+	$(MAKE) test
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis *.egg-info

@@ -1,0 +1,59 @@
+"""Renew the lock files: what pip installs, every version, every file by its SHA-256. `make renew-locks` calls this.
+
+    python .ci/renew_locks.py                what pyproject.toml asks for now; other versions stay
+    python .ci/renew_locks.py --upgrade      the newest versions that pyproject.toml allows
+
+requirements.lock is what `make setup` installs, for each Python and platform. locks/ has what an extra adds to that,
+and what builds packages that come as source only.
+"""
+
+import os
+import re
+import ssl
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LOCK = ROOT / "requirements.lock"
+BY_DEFAULT = ("demo", "dev")
+BUILD = "build"  # neither an extra nor part of another
+
+
+def main() -> None:
+    """Write every lock file."""
+    options = sys.argv[1:]
+    if set(options) - {"--upgrade"}:
+        sys.exit(f"expected nothing or --upgrade. Received: {' '.join(options)}.\n{__doc__}")
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    extras = [argument for extra in BY_DEFAULT for argument in ("--extra", extra)]
+    # Without --upgrade uv prefers the versions that are in the file already.
+    _compile("pyproject.toml", *extras, *options, "--output-file", str(LOCK))
+    default = entries(LOCK.read_text())
+    added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]}
+    for name in sorted(set(added) - set(BY_DEFAULT)):
+        text = _compile("-", "--constraint", str(LOCK), asked="\n".join(added[name]))
+        kept = {key: entry for key, entry in entries(text).items() if name == BUILD or key not in default}
+        (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
+
+
+def entries(text: str) -> dict[str, str]:
+    """Return the entries of a lock file, with their hashes, by name and version."""
+    return {entry.split()[0]: entry for entry in re.findall(r"^\S.*\n(?: .*\n)*", text, re.M)}
+
+
+def _compile(source: str, *options: str, asked: str | None = None) -> str:
+    """Return what uv makes of requirements: one file for all platforms, with hashes and without an index's address."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", source, "--universal", "--python-version", "3.11"]
+    command += ["--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--quiet", *options]
+    certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
+    environment = {**os.environ, **({"SSL_CERT_FILE": certificates} if certificates else {})}
+    done = subprocess.run(
+        command, cwd=ROOT, input=asked, env=environment, check=True, stdout=subprocess.PIPE, text=True
+    )
+    return done.stdout
+
+
+if __name__ == "__main__":
+    main()
