@@ -53,9 +53,9 @@ def reproduce(root: Path, target: str, function: Callable[[], None] | None = Non
 
 def record_data(root: Path, folder: Path) -> str:
     """Let DVC record the data folder as it is now, as `dvc add` and `dvc repro` do: "Recorded" or "Up to date"."""
-    from regraft.photos.manifest import check_folder
+    from regraft.photos.folder import check_folder
 
-    check_folder(folder)  # DVC's own error says neither what was expected nor what to do
+    check_folder(folder)  # before DVC looks: it waits for a pipe, and runs the commands of a dvc.yaml
     pointer = root / f"{folder}.dvc"
     if pointer.exists():
         return reproduce(root, str(pointer.relative_to(root)))

@@ -7,6 +7,7 @@ entry per stage. A stage runs again when its entry changes. A comment, a docstri
 from pathlib import Path
 
 from regraft.config import Params
+from regraft.photos.folder import check_folder
 from regraft.provenance import Provenance
 from tasks.code_record import NOTHING, differences, read_record, what_decides_each, write_record
 from tasks.progress import Progress
@@ -16,6 +17,8 @@ from tasks.stage import stage
 @stage
 def record_code(params: Params, progress: Progress) -> None:
     """Write the record, and say what changed in it and which stages run again because of that."""
+    if params.paths.raw.exists():
+        check_folder(params.paths.raw)  # under `dvc repro` this stage is the first to run, often before DVC looks there
     before, now = read_record(Path()), what_decides_each()
     write_record(Path(), now)
     for line in _changes(before, now):

@@ -5,6 +5,7 @@ from pathlib import Path
 from regraft.config import Params
 from regraft.files import sha256_of
 from regraft.params_file import load_params
+from regraft.photos.folder import check_folder
 from tasks.dvc_seam import is_up_to_date
 
 
@@ -19,6 +20,7 @@ def nothing_to_do(root: Path, *, promote: bool) -> str | None:
         RegraftError: what the flow would stop with as well.
     """
     params = load_params(root / "params.yaml")
+    check_folder(params.paths.raw)  # before DVC looks at it, which obeys or waits for what may lie there
     if not is_up_to_date(root, params.paths.raw):
         return None
     if not promote:

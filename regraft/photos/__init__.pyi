@@ -4,10 +4,10 @@ from .dataset import read_dataset as read_dataset
 from .dataset import write_dataset as write_dataset
 from .decoder import DecodeLimits as DecodeLimits
 from .duplicates import mark_duplicates as mark_duplicates
+from .folder import check_folder as check_folder
 from .images import Threads as Threads
 from .images import load_rgb as load_rgb
 from .manifest import build_manifest as build_manifest
-from .manifest import check_folder as check_folder
 from .manifest import read_manifest as read_manifest
 from .manifest import write_manifest as write_manifest
 from .preparation import Preparation as Preparation

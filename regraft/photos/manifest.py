@@ -18,8 +18,9 @@ from regraft.errors import InvalidData, some
 from regraft.files import replacing
 from regraft.photos.dataset import Split
 from regraft.photos.decoder import DecodeLimits
+from regraft.photos.folder import walk
 from regraft.photos.images import Threads
-from regraft.photos.scan import FileFacts, scan, walk
+from regraft.photos.scan import FileFacts, scan
 
 LABELS_FILE = "labels.csv"
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
@@ -108,7 +109,6 @@ def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
 
 def find_files(root: Path) -> tuple[str, list[Found]]:
     """Return the layout's name and every file below `root`, ordered by path, with label and split where it has them."""
-    check_folder(root)
     paths = sorted(walk(root), key=lambda path: path.split("/"))
     if not paths:
         raise InvalidData(f"the data folder {root} is empty. Put one folder of photos per class into it.")
@@ -117,15 +117,6 @@ def find_files(root: Path) -> tuple[str, list[Found]]:
     if _has_split_folders(paths):
         return "splits", [_from_split_folders(path) for path in paths]
     return "classes", [_from_class_folders(path) for path in paths]
-
-
-def check_folder(root: Path) -> None:
-    """Raise InvalidData if there is no data folder."""
-    if not root.is_dir():
-        raise InvalidData(
-            f"there is no data folder {root}. Expected labelled photos in it: <class>/*.jpg, "
-            f"{{train,val,test}}/<class>/*.jpg, or {LABELS_FILE}. Put yours there, or run `make demo` for sample data."
-        )
 
 
 def _has_split_folders(paths: list[str]) -> bool:

@@ -22,7 +22,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regraft.errors import InvalidData, some
 from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
 from regraft.photos.decoder import DecodeLimits, ImageFacts, Inspectors
 from regraft.photos.images import Threads, looks_like_an_image
@@ -69,39 +68,6 @@ _SCHEMA = pa.schema(
 )
 
 
-def walk(root: Path) -> list[str]:
-    """Every file below `root`, except in hidden folders; nothing outside `root` is ever opened.
-
-    Returns:
-        Paths relative to `root`, with forward slashes, in no order.
-
-    Raises:
-        InvalidData: a link leaves `root` or stands for a folder, or a folder cannot be read.
-    """
-    files, outside, waiting = [], [], [""]
-    resolved_root = root.resolve()
-    while waiting:
-        folder = waiting.pop()
-        for entry in _entries(root / folder):
-            is_link = entry.is_symlink()
-            is_folder = Path(entry.path).is_dir() if is_link else entry.is_dir()
-            # .git, .ipynb_checkpoints and macOS archives hold copies of images that nobody meant as data.
-            if is_folder and (entry.name.startswith(".") or entry.name == "__MACOSX"):
-                continue
-            if is_link and (is_folder or not _resolved(Path(entry.path)).is_relative_to(resolved_root)):
-                outside.append(f"{entry.path} -> {Path(entry.path).readlink()}")
-            elif is_folder:
-                waiting.append(f"{folder}{entry.name}/")
-            else:
-                files.append(folder + entry.name)
-    if outside:
-        raise InvalidData(
-            f"links in the data folder must not leave it or stand for a folder. Found {len(outside)}: "
-            f"{some(sorted(outside))}. Replace each by a copy of what it points to."
-        )
-    return files
-
-
 def scan(
     root: Path,
     paths: list[str],
@@ -136,24 +102,6 @@ def scan(
         if cache and (new or len(known) < len(before)):
             _write(cache, found, limits.max_pixels)
     return found
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError as error:
-        raise InvalidData(
-            f"the folder {folder} cannot be read: {error.strerror}. Its images would be missing without a word: make "
-            f"it readable, or move it out of the data folder."
-        ) from None
-
-
-def _resolved(link: Path) -> Path:
-    try:
-        return link.resolve()
-    except (RuntimeError, OSError):  # a link to itself leads nowhere; it is quarantined with other unreadable files
-        return link.absolute().parent.resolve() / link.name
 
 
 def _inspected(file: Path, inspectors: Inspectors) -> FileFacts:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from regraft.config import Params
+from regraft.errors import InvalidData
 from regraft.provenance import Snapshot, take_snapshot
 from tasks import code_record
 from tasks.record_code import record_code
@@ -30,6 +31,16 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         monkeypatch.setattr(code_record, "installed_versions", lambda: changed.versions)
 
     return change
+
+
+def test_under_dvc_repro_the_data_folder_is_checked_by_the_first_stage_that_runs(
+    small_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data/raw").mkdir(parents=True)
+    Path("data/raw/dvc.yaml").touch()
+    with pytest.raises(InvalidData, match=r"dvc\.yaml"):
+        record_code.function(small_params, quiet)
 
 
 @pytest.fixture
