@@ -4,82 +4,52 @@
         model.onnx                 what services read; replaced at once, never half-written
         versions/<sha256>.onnx     every model that is or was in production, the newest few
         versions/<sha256>.parquet  what that model was trained on (`regraft.production.training_data`)
-        log.jsonl                  one line per change: when, which file, why
+        log.jsonl                  one line per change: when, which file, why (`regraft.production.change_log`)
+        rolled_back/<sha256>.json  a model that was rolled back from: it stays out until a person promotes it
+        change.json                the change that is under way: its future line in the log
+        production.lock            held by whoever changes any of these (`regraft.production.exclusive`)
+        damaged-<time>.onnx        what lay at model.onnx and was no model of ours
 
-`model.onnx` is the truth. A kill between two of the steps below leaves at worst a version too many or a line missing in
-the log, and the next change repairs both.
+A change is made in this order: change.json, the version, model.onnx, the log, rolled_back, and change.json goes. After
+a kill at any step model.onnx tells which side of the change was reached; the next change completes or forgets it first.
+Readers count a change from the moment that model.onnx is replaced.
 """
 
-import json
+import os
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
 
-from regraft.errors import InvalidData, RegraftError
-from regraft.files import replacing, sha256_of, write_text
-from regraft.production.training_data import Reference, read_reference, write_reference
+from regraft.errors import InputsChanged, RegraftError
+from regraft.files import replacing, sha256_of, write_bytes
+from regraft.production.change_log import Change, read_change
+from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
+from regraft.production.records import Records, Standing, is_sha256, read_digest
+from regraft.production.training_data import Reference, write_reference
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One line of the log."""
+class Grounds:
+    """What a promotion rests on; it is refused if that is not so any more when the model is put in place."""
 
-    at: str  # ISO 8601, UTC
-    action: Literal["promoted", "rolled back", "found"]  # found: put there by hand, or its line was lost in a kill
-    sha256: str  # of the model in production from then on
-    words: str  # why
+    challenger: str  # SHA-256 of the model that was looked at
+    champion: str | None = None  # that of the model in production that it was compared with
+    is_by_hand: bool = False  # a person wants it whatever is in production, even if it was rolled back from
 
 
-class Production:
+class Production(Records):
     """The folder models/production."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.model = folder / "model.onnx"
-        self._versions = folder / "versions"
-        self._log = folder / "log.jsonl"
+    def __init__(self, folder: Path, *, patience: float = PATIENCE_SECONDS) -> None:
+        super().__init__(folder)
+        self._patience = patience
 
-    @property
-    def digest(self) -> str | None:
-        """SHA-256 of the model in production, or None."""
-        return sha256_of(self.model) if self.model.exists() else None
-
-    @property
-    def reference(self) -> Path | None:
-        """The file that says what the model in production was trained on; None if that was not kept."""
-        path = self._data_of(self.digest)
-        return path if path.exists() else None
-
-    def find_reference(self) -> tuple[Reference | None, str]:
-        """Return what the model in production was trained on, if that is known, and a sentence that says which it is.
-
-        A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
-        """
-        digest, path = self.digest, self.reference
-        if digest is None:
-            return None, "No model is in production yet, so there is nothing to compare the photos with."
-        promoted = [change.at[:10] for change in self.history() if change.sha256 == digest]
-        model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"
-        if path is None:
-            return None, (
-                f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
-            )
-        try:
-            reference = read_reference(path)
-        except InvalidData as error:
-            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
-        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
-
-    def history(self) -> list[Change]:
-        """Return the changes, oldest first; half a last line, left by a kill, does not count."""
-        if not self._log.exists():
-            return []
-        lines = self._log.read_text(encoding="utf-8").split("\n")
-        return [Change(**json.loads(line)) for line in lines[:-1] if line]
-
-    def promote(self, path: Path, words: str, *, keep: int, reference: Reference | None = None) -> None:
+    def promote(
+        self, path: Path, words: str, *, keep: int, reference: Reference | None = None, grounds: Grounds | None = None
+    ) -> None:
         """Put a copy of the model at `path` into production.
 
         Args:
@@ -87,78 +57,161 @@ class Production:
             words: why.
             keep: so many earlier ones stay for a rollback, each with its reference.
             reference: what the model was trained on.
-        """
-        self._record_what_is_there()
-        if reference:
-            # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
-            write_reference(self._data_of(sha256_of(path)), reference)
-        self._use(path, "promoted", words)
-        kept = {self.digest, *self._line()[-keep - 1 :]}
-        for version in [*self._versions.glob("*.onnx"), *self._versions.glob("*.parquet")]:
-            if version.stem not in kept:
-                version.unlink()
+            grounds: what must still be so; None is a promotion by hand of whatever is at `path`.
 
-    def rollback(self) -> Change:
+        Raises:
+            InputsChanged: the grounds are gone. Production is as it was.
+            Busy: another process is changing production.
+        """
+        with self._changing("promoting a model") as standing:
+            digest = sha256_of(path)
+            if grounds:
+                self._check(grounds, digest, standing)
+            if reference:
+                # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
+                write_reference(self.data_of(digest), reference)
+            self._use(path, Change(_now(), "promoted", digest, words), standing)
+            self._prune(keep)
+
+    def rollback(self, *, by: str = "") -> Change:
         """Put the model that was in production before the current one back; again, and the one before that follows.
+
+        In place of a damaged one its own sound copy is put back first, if there is one. The model that is left is
+        marked: the gate refuses it until a person promotes it by hand.
+
+        Args:
+            by: who wants it, as " by ...".
 
         Raises:
             RegraftError: there is none.
+            Busy: another process is changing production.
         """
-        self._record_what_is_there()
-        current = self.digest
-        for digest in reversed(self._line()):
-            version = self._versions / f"{digest}.onnx"
-            # A damaged version is passed over: at night any sound model is better than none.
-            if digest != current and version.exists() and sha256_of(version) == digest:
-                self._use(version, "rolled back", f"Rolled back from {(current or 'nothing')[:12]}.")
-                return self.history()[-1]
+        with self._changing("rolling back") as standing:
+            for digest in self._earlier(standing):
+                if self.is_kept(digest):  # a damaged one is passed over: at night any sound model is better than none
+                    change = _change_back(digest, standing, by)
+                    self._use(self.version_of(digest), change, standing)
+                    return change
         raise RegraftError(
-            f"there is no earlier model in {self._versions} to go back to. {self.model} stays as it is. "
-            f"Promote another one with `regraft promote`."
+            f"there is no earlier model in {self.versions} to go back to. {self.model} stays as it is. Promote another "
+            f"one with `regraft promote`, or without the gate with `regraft promote --force`."
         )
 
-    def _data_of(self, digest: str | None) -> Path:
-        return self._versions / f"{digest}.parquet"
+    @contextmanager
+    def _changing(self, doing: str) -> Iterator[Standing]:
+        """Be the only one who changes production; first complete what a kill or a hand left."""
+        with exclusive(self.folder, doing, patience=self._patience):
+            self.log.check()
+            for left in [*self.folder.glob(".*.tmp*"), *self.folder.glob("*/.*.tmp*")]:
+                left.unlink()  # of a killed process: whoever writes here has the lock
+            self._complete()
+            standing = self.standing()
+            if standing.digest:
+                if not self.is_kept(standing.digest):
+                    _copy(self.model, self.version_of(standing.digest), standing.digest)
+                if standing.digest != standing.named:
+                    words = "Found in production without a line in this log."
+                    self.log.append(Change(_now(), "found", standing.digest, words))
+            yield standing
 
-    def _line(self) -> list[str]:
-        """The models that led to the current one, oldest first; what was rolled back from is no part of it."""
-        line: list[str] = []
-        for change in self.history():
-            if change.sha256 in line:
-                line = line[: line.index(change.sha256)] if change.action == "rolled back" else line
-                line = [digest for digest in line if digest != change.sha256]
-            line.append(change.sha256)
-        return line
+    def _complete(self) -> None:
+        """Write down the change before, if it was killed after model.onnx was replaced; forget it otherwise."""
+        pending = read_change(self.pending)
+        if pending and read_digest(self.model)[0] == pending.sha256:
+            self._finish(pending)
+        elif pending and pending.sha256 not in [change.sha256 for change in self.history()]:
+            # A version that never was in production would look as if it had been.
+            self.version_of(pending.sha256).unlink(missing_ok=True)
+            self.data_of(pending.sha256).unlink(missing_ok=True)
+        self.pending.unlink(missing_ok=True)
 
-    def _record_what_is_there(self) -> None:
-        """Complete what a kill or a hand left: the model in production has a version and a line in the log."""
-        current, history = self.digest, self.history()
-        if current is None:
+    def _check(self, grounds: Grounds, digest: str, standing: Standing) -> None:
+        again = "Nothing was promoted. Run `regraft promote` again."
+        if digest != grounds.challenger:
+            raise InputsChanged(f"the new model changed after it was looked at. {again}")
+        if grounds.is_by_hand:
             return
-        version = self._versions / f"{current}.onnx"
-        if not version.exists() or sha256_of(version) != current:
-            self._copy(self.model, version)
-        if not history or history[-1].sha256 != current:
-            self._append(Change(_now(), "found", current, "Found in production without a line in this log."))
+        if standing.problem or standing.digest != grounds.champion:
+            there = standing.problem or f"it was {_short(grounds.champion)}, and is {_short(standing.digest)} now."
+            raise InputsChanged(f"production changed while the new model was compared with it: {there} {again}")
+        if rolled_back := self.rolled_back(digest):
+            raise InputsChanged(f"the new model was rolled back from while it was looked at. {rolled_back} {again}")
 
-    def _use(self, path: Path, action: Literal["promoted", "rolled back"], words: str) -> None:
-        digest = sha256_of(path)
-        version = self._versions / f"{digest}.onnx"
-        if version != path:
-            self._copy(path, version)
-        self._copy(version, self.model)
-        self._append(Change(_now(), action, digest, words))
+    def _earlier(self, standing: Standing) -> list[str]:
+        """The models that a rollback may go to, the best first."""
+        line = self.line()
+        changes, damaged = self.log.read()
+        if damaged or not changes:  # lines are lost, so versions that no line names may be what came before
+            known = [change.sha256 for change in changes]
+            line = [digest for digest in self.other_versions(known)[::-1] if not self.rolled_back(digest)] + line
+        return [digest for digest in reversed(line) if digest != standing.digest]
 
-    def _append(self, change: Change) -> None:
-        contents = self._log.read_text(encoding="utf-8") if self._log.exists() else ""
-        whole = contents[: contents.rfind("\n") + 1]  # without half a line
-        write_text(self._log, whole + json.dumps(asdict(change), ensure_ascii=False) + "\n")
+    def _use(self, path: Path, change: Change, standing: Standing) -> None:
+        """Make a change, in the order that the head of this module tells."""
+        version = self.version_of(change.sha256)
+        write_bytes(self.pending, change.line())
+        if not self.is_kept(change.sha256):
+            _set_aside(version, self.folder)
+            _copy(path, version, change.sha256)
+        if standing.problem:
+            _set_aside(self.model, self.folder)
+        _copy(version, self.model, change.sha256)
+        found, reason = read_digest(self.model)
+        if found != change.sha256:
+            raise InputsChanged(
+                f"{self.model} should be {_short(change.sha256)} now, and is {reason or _short(found)}: somebody "
+                f"writes to it without its lock. Stop that, and run `regraft promote --rollback`."
+            )
+        self._finish(change)
 
-    @staticmethod
-    def _copy(source: Path, target: Path) -> None:
-        with replacing(target) as temporary:
-            shutil.copyfile(source, temporary)
-            temporary.chmod(0o644)  # DVC's outputs may be read-only
+    def _finish(self, change: Change) -> None:
+        """Write down a change that has happened; once more does no harm."""
+        if self.log.read()[0][-1:] != [change]:
+            self.log.append(change)
+        if change.left:
+            write_bytes(self.mark_of(change.left), change.line())
+        if change.action == "promoted":
+            self.mark_of(change.sha256).unlink(missing_ok=True)
+        self.pending.unlink()
+
+    def _prune(self, keep: int) -> None:
+        line = self.line()
+        kept = line[-keep - 1 :]
+        for version in self.versions.iterdir():
+            if version.suffix in (".onnx", ".parquet") and is_sha256(version.stem) and version.stem not in kept:
+                with suppress(IsADirectoryError, PermissionError):  # nothing that Regraft put there
+                    version.unlink()
+
+
+def _change_back(digest: str, standing: Standing, by: str) -> Change:
+    left = standing.digest or standing.named
+    if left is None or left == digest:
+        return Change(_now(), "restored", digest, f"A sound copy was put back{by}. {standing.problem}")
+    reason = f" {standing.problem}" if standing.problem else ""
+    return Change(_now(), "rolled back", digest, f"Rolled back from {left[:12]}{by}.{reason}", left)
+
+
+def _copy(source: Path, target: Path, digest: str) -> None:
+    """Replace a file by a copy whose bytes are the expected ones, or leave it as it is."""
+    with replacing(target) as temporary:
+        shutil.copyfile(source, temporary)
+        if sha256_of(temporary) != digest:
+            raise InputsChanged(f"{source} changed while it was copied. Run the same command again.")
+        temporary.chmod(0o644)  # DVC's outputs may be read-only
+
+
+def _set_aside(path: Path, folder: Path) -> None:
+    """Keep what lies where a file of ours belongs and is none: a folder moves, of a file another name is left."""
+    aside = folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}{path.suffix}"
+    if path.is_dir() and not path.is_symlink():
+        path.rename(aside)
+    elif os.path.lexists(path):
+        with suppress(OSError):  # not every file system has hard links
+            os.link(path, aside, follow_symlinks=False)
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "no model"
 
 
 def _now() -> str:

@@ -2,20 +2,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
 from regraft.production.registry import Production
-from regraft.production.training_data import Reference, read_reference
+from regraft.production.training_data import read_reference
+from tests.support.production import data_of
 
 Candidate = Callable[[str], Path]
-
-
-class Killed(BaseException):
-    """What the process would not have lived to see."""
 
 
 @pytest.fixture
@@ -49,19 +44,6 @@ def promote(production: Production, candidate: Candidate) -> Callable[..., None]
 
 def versions(production: Production) -> set[str]:
     return {path.read_text() for path in (production.folder / "versions").glob("*.onnx")}
-
-
-def kill_at(monkeypatch: pytest.MonkeyPatch, rename: int) -> None:
-    """Let the given rename be the first that does not happen."""
-    happened, replace = [], os.replace
-
-    def replace_or_die(source: Path, target: Path) -> None:
-        if len(happened) == rename:
-            raise Killed
-        happened.append(target)
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", replace_or_die)
 
 
 def test_before_the_first_promotion_there_is_no_model(production):
@@ -119,8 +101,9 @@ def test_a_rollback_puts_the_model_before_back(production, promote):
 def test_a_rollback_is_logged_with_what_it_left(production, promote):
     promote("one", "two")
     left = production.digest
-    change = production.rollback()
-    assert (change.sha256, change.words) == (production.digest, f"Rolled back from {left[:12]}.")
+    change = production.rollback(by=" by alice on a laptop")
+    assert (change.sha256, change.left) == (production.digest, left)
+    assert change.words == f"Rolled back from {left[:12]} by alice on a laptop."
 
 
 def test_a_second_rollback_goes_one_model_further_back(production, promote):
@@ -158,46 +141,6 @@ def test_a_damaged_earlier_model_is_not_put_into_production(production, promote)
     assert production.model.read_text() == "two"
 
 
-@pytest.mark.parametrize("step", range(3))
-def test_a_kill_at_any_step_leaves_a_whole_model_in_production_and_the_same_promotion_succeeds(
-    production, promote, monkeypatch, step
-):
-    promote("one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote("two")
-    assert production.model.read_text() == ("two" if step == 2 else "one")
-    promote("two")
-    assert (production.model.read_text(), production.history()[-1].words) == ("two", "because of two")
-
-
-@pytest.mark.parametrize("step", range(3))
-def test_after_a_kill_the_next_promotion_can_be_rolled_back_to_what_was_in_production(
-    production, promote, monkeypatch, step
-):
-    promote("one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote("two")
-    before = production.model.read_text()
-    promote("three")
-    production.rollback()
-    assert production.model.read_text() == before
-
-
-@pytest.mark.parametrize("step", range(3))
-def test_after_a_kill_a_rollback_goes_to_the_model_before(production, promote, monkeypatch, step):
-    promote("zero", "one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote("two")
-    production.rollback()
-    assert production.model.read_text() == ("one" if step == 2 else "zero")
-
-
 def test_half_a_last_line_of_the_log_does_not_count_and_does_not_stay(production, promote):
     promote("one")
     log = production.folder / "log.jsonl"
@@ -218,16 +161,9 @@ def test_a_model_that_somebody_put_there_by_hand_can_be_rolled_back_to(productio
 # What a model was trained on.
 
 
-def data(name: str) -> Reference:
-    """A reference of one photo of the given class."""
-    facts = {"width": 8, "height": 6, "brightness": 0.5, "contrast": 0.2, "sharpness": 9.0, "entropy": 7.0}
-    rows = pd.DataFrame([{"digest": "d", "label": name, "split": "train", **facts, "sampled": True}])
-    return Reference(rows, np.ones((1, 4), np.float32), "a namespace")
-
-
 def promote_with_data(production: Production, candidate: Candidate, *contents: str, keep: int = 5) -> None:
     for text in contents:
-        production.promote(candidate(text), f"because of {text}", keep=keep, reference=data(text))
+        production.promote(candidate(text), f"because of {text}", keep=keep, reference=data_of(text))
 
 
 def label_in(production: Production) -> str:
@@ -264,24 +200,3 @@ def test_a_model_without_data_has_not_that_of_the_one_before(production, candida
     promote_with_data(production, candidate, "one")
     promote("two")
     assert production.reference is None
-
-
-@pytest.mark.parametrize("step", range(4))
-def test_after_a_kill_at_any_step_the_data_is_that_of_the_model(production, candidate, monkeypatch, step):
-    promote_with_data(production, candidate, "one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote_with_data(production, candidate, "two")
-    assert label_in(production) == production.model.read_text()
-
-
-@pytest.mark.parametrize("step", range(4))
-def test_data_that_a_kill_left_without_its_model_is_removed_in_the_end(production, candidate, monkeypatch, step):
-    promote_with_data(production, candidate, "one")
-    with monkeypatch.context() as patch:
-        kill_at(patch, step)
-        with pytest.raises(Killed):
-            promote_with_data(production, candidate, "two")
-    promote_with_data(production, candidate, "three", "four", keep=1)
-    assert len(list((production.folder / "versions").glob("*.parquet"))) == 2

@@ -1,0 +1,56 @@
+"""One at a time: whoever changes production holds a lock, and says who that is to whoever waits for it."""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from regraft.errors import Busy, RegraftError
+
+PATIENCE_SECONDS = 30.0  # a change takes as long as two copies of a model
+
+
+@contextmanager
+def exclusive(folder: Path, doing: str, *, patience: float) -> Iterator[None]:
+    """Keep others from changing production while the block runs; what the system refuses becomes a readable error.
+
+    Args:
+        folder: models/production; made if it is not there.
+        doing: what the block does, for those who wait.
+        patience: so many seconds another one is waited for.
+
+    Raises:
+        Busy: somebody else holds the lock; it names the process, its machine, what it does and since when.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = folder / "production.lock"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=patience):
+            now = datetime.now(UTC).isoformat(timespec="seconds")
+            # In place: the lock belongs to this very file. Nobody depends on the text.
+            lock.write_text(f"process {os.getpid()} on {socket.gethostname()}, which is {doing} since {now}")
+            yield
+    except Timeout:
+        raise Busy(
+            f"{folder} is being changed by {_holder(lock)}. It was waited for {patience:g} seconds; production was not "
+            f"touched. Wait until that process has ended, or end it, and run this again."
+        ) from None
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        raise RegraftError(
+            f"{folder} could not be changed: {error.strerror or error}{name}. It should be a folder that can be "
+            f"written to, with room for another model. See to that and run the same command again: what was begun is "
+            f"completed or undone then."
+        ) from error
+
+
+def _holder(lock: Path) -> str:
+    try:
+        text = lock.read_text(encoding="utf-8", errors="replace")[:300]
+    except OSError:
+        return "another process"
+    return "".join(letter for letter in text if letter.isprintable()) or "another process"

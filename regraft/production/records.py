@@ -1,0 +1,189 @@
+"""What is in production, and what the records say of it. Nothing here changes anything, and nothing here raises.
+
+Whatever lies in the folder may be damaged: a file counts as a model only if its bytes are those that its name or the
+log says, and a link or a device never does, because what is behind it can change at any time.
+"""
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from regraft.errors import InvalidData
+from regraft.production.change_log import Change, ChangeLog, open_regular, read_change
+from regraft.production.training_data import Reference, read_reference
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is in production; all three are None where there never was a model."""
+
+    digest: str | None  # of a sound model
+    problem: str | None  # why there is no sound one although there was one, as a sentence
+    named: str | None  # the model that should be there, as far as the log tells
+
+
+class Records:
+    """The folder models/production, to be read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.model = folder / "model.onnx"
+        self.versions = folder / "versions"
+        self.log = ChangeLog(folder / "log.jsonl")
+        self.pending = folder / "change.json"
+
+    def version_of(self, digest: str) -> Path:
+        """Return where the copy of a model is kept."""
+        return self.versions / f"{digest}.onnx"
+
+    def data_of(self, digest: str) -> Path:
+        """Return where the data of a model is kept."""
+        return self.versions / f"{digest}.parquet"
+
+    def mark_of(self, digest: str) -> Path:
+        """Return the file whose existence says that a model was rolled back from."""
+        return self.folder / "rolled_back" / f"{digest}.json"
+
+    def is_kept(self, digest: str) -> bool:
+        """Whether there is a sound copy of a model."""
+        return read_digest(self.version_of(digest))[0] == digest
+
+    @property
+    def digest(self) -> str | None:
+        """SHA-256 of the model in production; None if there is none, or a damaged one."""
+        return self.standing().digest
+
+    def history(self) -> list[Change]:
+        """Return the changes, oldest first; one that was killed after model.onnx was replaced counts as well."""
+        changes, _ = self.log.read()
+        pending = read_change(self.pending)
+        if pending and changes[-1:] != [pending] and read_digest(self.model)[0] == pending.sha256:
+            changes.append(pending)
+        return changes
+
+    def line(self) -> list[str]:
+        """Return the models that led to the current one, oldest first, without what was rolled back from."""
+        line: list[str] = []
+        for change in self.history():
+            if change.sha256 in line:
+                line = line[: line.index(change.sha256)] if change.action == "rolled back" else line
+                line = [digest for digest in line if digest != change.sha256]
+            line.append(change.sha256)
+        return line
+
+    def standing(self) -> Standing:
+        """Return what is in production.
+
+        A model counts as sound if the log names it last, or if it is a version that was kept: then somebody put it
+        there by hand, or its line was lost. Where there are neither log nor versions, the first model was put there by
+        hand.
+        """
+        history = self.history()
+        named = history[-1].sha256 if history else None
+        if self.folder.is_symlink() and not self.folder.exists():
+            return Standing(None, f"{self.folder} is a link to a folder that is not there.", named)
+        found, reason = read_digest(self.model)
+        if found and (found == named or self.is_kept(found) or not (named or self._unfinished_apart())):
+            return Standing(found, None, named)
+        if not found and reason == _MISSING and not (named or self._has_traces()):
+            return Standing(None, None, None)
+        what = f"has other bytes (sha256 {found[:12]}) than were put there" if found else f"cannot be read: {reason}"
+        should = f"{named[:12]}, since {minute(history[-1].at)}, says {self.log.path}" if named else "a model"
+        return Standing(None, f"{self.model} is damaged: it {what}. It should be {should}.", named)
+
+    def rolled_back(self, digest: str) -> str | None:
+        """Return a sentence on when and by whom a model was rolled back from, or None if it was not.
+
+        The log and the mark say it, each where the other is lost. A promotion by hand takes both back.
+        """
+        found = before = None
+        for change in self.history():
+            if change.action == "rolled back" and digest in (change.left, change.left or before):
+                found = change
+            elif change.action == "promoted" and change.sha256 == digest:
+                found = None
+            before = change.sha256
+        mark = self.mark_of(digest)
+        if found is None and not os.path.lexists(mark):
+            return None
+        found = found or read_change(mark)
+        if found is None:
+            return f"It was rolled back from; {mark} does not say any more when, or by whom."
+        return f"It was rolled back from at {minute(found.at)}: {found.words}"
+
+    @property
+    def reference(self) -> Path | None:
+        """The file that says what the model in production was trained on; None if that was not kept."""
+        standing = self.standing()
+        digest = standing.digest or standing.named
+        return self.data_of(digest) if digest and self.data_of(digest).exists() else None
+
+    def find_reference(self) -> tuple[Reference | None, str]:
+        """Return what the model in production was trained on, if that is known, and a sentence that says which it is.
+
+        A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
+        """
+        standing, path = self.standing(), self.reference
+        digest = standing.digest or standing.named
+        if digest is None:
+            nothing = "No model is in production yet, so there is nothing to compare the photos with."
+            return None, f"Warning: {standing.problem}" if standing.problem else nothing
+        promoted = [change.at[:10] for change in self.history() if change.sha256 == digest]
+        model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"
+        if path is None:
+            return None, (
+                f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
+            )
+        try:
+            reference = read_reference(path)
+        except InvalidData as error:
+            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
+        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+
+    def other_versions(self, known: list[str]) -> list[str]:
+        """Return the models of which a copy is kept, without the known ones, the newest copy first."""
+        try:
+            paths = [path for path in self.versions.iterdir() if path.suffix == ".onnx" and is_sha256(path.stem)]
+            paths.sort(key=lambda path: path.lstat().st_mtime, reverse=True)
+        except OSError:
+            return []
+        return [path.stem for path in paths if path.stem not in known]
+
+    def _has_traces(self) -> bool:
+        """Whether something says that there was a model: a log, however damaged, or a version."""
+        log = self.log.path
+        has_log = os.path.lexists(log) and (not log.is_file() or log.stat().st_size > 0)
+        return has_log or bool(self._unfinished_apart())
+
+    def _unfinished_apart(self) -> list[str]:
+        """The versions, without that of a first promotion that was killed on its way."""
+        pending = read_change(self.pending)
+        return self.other_versions([pending.sha256] if pending else [])
+
+
+_MISSING = "it is not there"
+
+
+def minute(at: str) -> str:
+    """Return the time of a change as a person reads it."""
+    return f"{at[:16].replace('T', ' ')} UTC"
+
+
+def is_sha256(text: str) -> bool:
+    """Whether a name can be that of a model."""
+    return re.fullmatch("[0-9a-f]{64}", text) is not None
+
+
+def read_digest(path: Path) -> tuple[str | None, str]:
+    """Return the SHA-256 of a regular file's bytes, or None and why there is none."""
+    try:
+        if path.is_symlink():
+            return None, "it is a link, and what is behind it can change at any time"
+        with open_regular(path, os.O_NOFOLLOW) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest(), ""
+    except FileNotFoundError:
+        return None, _MISSING
+    except OSError as error:
+        return None, error.strerror or str(error)

@@ -1,0 +1,176 @@
+"""kill -9 at every step of a change of production, and two processes that change it at once."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from regraft.errors import Busy, InputsChanged
+from regraft.files import sha256_of
+from regraft.production.registry import Production
+from regraft.production.training_data import read_reference
+from tests.support.production import change_for_ever, promote, promote_by_gate, roll_back, write_candidate
+from tests.support.steps import SIGSTOP, Stepping
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "models" / "production"
+
+
+def text_in(folder: Path) -> str:
+    """The model in production, after a look at all that must hold whatever was killed."""
+    production = Production(folder)
+    standing = production.standing()
+    assert standing.problem is None
+    assert standing.digest == production.history()[-1].sha256 == sha256_of(production.model)
+    assert production.log.read()[1] == 0
+    return production.model.read_text()
+
+
+def kills(folder: Path, *promoted: str, function, arguments: tuple[str, ...] = ()) -> Iterator[tuple[int, Path]]:
+    """Make the same project again and again, and kill a change of it at each of its steps, one after the other."""
+    step = 0
+    while True:
+        step += 1
+        project = folder / str(step) / "production"
+        for contents in promoted:
+            promote(project, contents)
+        for contents in arguments:
+            write_candidate(project, contents)
+        if not Stepping(function, project, *arguments, at=step).is_killed():
+            assert step > 20, "so few steps are not a whole change"
+            return
+        yield step, project
+
+
+def test_a_killed_promotion_leaves_the_old_model_or_the_new_one_and_the_same_promotion_succeeds(folder):
+    seen = []
+    for step, project in kills(folder, "zero", "one", function=promote, arguments=("two",)):
+        seen.append(text_in(project))
+        promote(project, "two")
+        assert text_in(project) == "two", step
+        assert read_reference(Production(project).reference).rows.label[0] == "two"
+    assert sorted(set(seen)) == ["one", "two"]
+    assert seen == sorted(seen)
+
+
+def test_a_killed_first_promotion_is_no_model_or_a_sound_one_and_never_a_lost_one(folder):
+    seen = []
+    for _, project in kills(folder, function=promote, arguments=("one",)):
+        standing = Production(project).standing()
+        assert standing.problem is None
+        seen.append(standing.digest is not None)
+        promote_by_gate(project, "one" if standing.digest is None else "two")
+        assert text_in(project) in ("one", "two")
+    assert set(seen) == {True, False}
+
+
+def test_after_a_killed_promotion_a_rollback_goes_to_the_model_before_the_one_that_is_there(folder):
+    for step, project in kills(folder, "zero", "one", function=promote, arguments=("two",)):
+        there = text_in(project)
+        roll_back(project)
+        assert text_in(project) == {"one": "zero", "two": "one"}[there], step
+
+
+def test_a_killed_rollback_leaves_one_of_both_models_and_the_one_that_was_left_stays_out(folder):
+    seen = []
+    for step, project in kills(folder, "zero", "one", function=roll_back):
+        seen.append(text_in(project))
+        left = Production(project).rolled_back(sha256_of(write_candidate(project, "one")))
+        assert (left is not None) == (seen[-1] == "zero"), step
+        if seen[-1] == "zero":
+            with pytest.raises(InputsChanged, match="was rolled back from"):
+                promote_by_gate(project, "one")
+            assert text_in(project) == "zero"
+    assert set(seen) == {"one", "zero"}
+
+
+def test_after_a_killed_rollback_the_next_change_is_made_and_remembers_it(folder):
+    for step, project in kills(folder, "zero", "one", function=roll_back):
+        there = text_in(project)
+        promote_by_gate(project, "two")
+        assert text_in(project) == "two", step
+        production = Production(project)
+        (production.folder / "log.jsonl").unlink()  # the marks alone have to know it
+        assert (production.rolled_back(sha256_of(write_candidate(project, "one"))) is not None) == (there == "zero")
+
+
+def test_a_model_that_a_person_promotes_again_is_no_longer_kept_out_whenever_that_is_killed(folder):
+    def back_by_hand() -> Iterator[tuple[int, Path]]:
+        for step, project in kills(folder, "zero", "one", "two", function=again):
+            yield step, project
+
+    for step, project in back_by_hand():
+        is_back = text_in(project) == "two"
+        promote(project, "three")
+        left = Production(project).rolled_back(sha256_of(write_candidate(project, "two")))
+        assert (left is None) == is_back, step
+
+
+def again(folder: Path) -> None:
+    """Roll back, and promote what was left."""
+    roll_back(folder)
+    promote(folder, "two")
+
+
+def test_no_kill_leaves_a_temporary_file_behind_the_next_change(folder):
+    for _, project in kills(folder, "one", function=promote, arguments=("two",)):
+        promote(project, "three")
+        left = {path.name for path in project.rglob("*") if path.name.startswith(".")}
+        assert left == set()
+        assert not (project / "change.json").exists()
+
+
+# Two at once.
+
+
+@pytest.fixture
+def stopped_promotion(folder: Path) -> Iterator[Stepping]:
+    """A promotion of `two` over `one` that has stopped in the middle, with the lock."""
+    promote(folder, "zero")
+    promote(folder, "one")
+    write_candidate(folder, "two")
+    steps = Stepping(promote, folder, "one").steps()
+    stopped = Stepping(promote, folder, "two", at=steps // 2, how=SIGSTOP)
+    stopped.wait_until_stopped()
+    yield stopped
+    stopped.end()
+
+
+def test_a_rollback_during_a_promotion_says_who_is_in_the_way_and_changes_nothing(folder, stopped_promotion):
+    pid = stopped_promotion.process.pid
+    before = text_in(folder)
+    with pytest.raises(
+        Busy, match=rf"is being changed by process {pid} on .*, which is promoting a model since 2\d{{3}}-"
+    ):
+        Production(folder, patience=0.1).rollback()
+    assert text_in(folder) == before
+
+
+def test_a_rollback_that_waited_for_a_promotion_goes_back_from_the_promoted_model(folder, stopped_promotion):
+    waiting = Stepping(roll_back, folder)
+    stopped_promotion.go_on()
+    assert (stopped_promotion.is_killed(), waiting.is_killed()) == (False, False)
+    last = Production(folder).history()[-1]
+    assert (text_in(folder), last.action, last.left) == (
+        "one",
+        "rolled back",
+        sha256_of(write_candidate(folder, "two")),
+    )
+
+
+def test_a_lock_whose_holder_was_killed_keeps_nobody_waiting(folder, stopped_promotion):
+    stopped_promotion.end()
+    Production(folder, patience=0.1).rollback()
+    assert text_in(folder) in ("zero", "one")
+
+
+def test_many_changes_from_three_processes_leave_one_story(folder):
+    promote(folder, "zero")
+    for contents in ("one", "two", "three"):
+        write_candidate(folder, contents)
+    changing = [Stepping(change_for_ever, folder, contents, 8) for contents in ("one", "two", "three")]
+    assert all([not process.is_killed() for process in changing])
+    assert len(Production(folder).history()) == 1 + 3 * 8 * 2
+    assert text_in(folder) == "zero"

@@ -1,0 +1,106 @@
+"""Real kills at every step: a process that ends itself by SIGKILL, or stops itself, before its n-th change of a disk.
+
+A step is what changes a folder: a file opened to be written, half and all of a write, a sync, a rename, a removal, a
+link. Python tells of most of them by audit events, so the code that is killed knows nothing of it. Processes are forked
+from one that has imported what they need, and are ready in milliseconds.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+
+SIGSTOP = signal.SIGSTOP
+_PATIENCE_SECONDS = 60
+_EVENTS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"}
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(["tests.support.steps", "regraft.production.registry", "filelock"])
+
+
+class Stepping:
+    """One call of a function in a process of its own."""
+
+    def __init__(self, function: Callable[..., Any], *arguments: Any, at: int = 0, how: int = signal.SIGKILL) -> None:
+        """Start it.
+
+        Args:
+            function: a function of a module.
+            arguments: for it.
+            at: the step before which the signal is sent, from 1; 0 is none.
+            how: SIGKILL or SIGSTOP.
+        """
+        self._answer, sender = _context.Pipe(duplex=False)
+        self.process = _context.Process(target=_work, args=(sender, at, how, function, arguments))
+        self.process.start()
+        sender.close()
+
+    def steps(self) -> int:
+        """Wait until it has ended well, and return how many steps that took."""
+        self.process.join(_PATIENCE_SECONDS)
+        assert self.process.exitcode == 0, f"exit status {self.process.exitcode}"
+        return self._answer.recv()
+
+    def is_killed(self) -> bool:
+        """Wait for its end; False if it ended well because it has fewer steps than that."""
+        self.process.join(_PATIENCE_SECONDS)
+        assert self.process.exitcode in (0, -signal.SIGKILL), f"exit status {self.process.exitcode}"
+        return self.process.exitcode != 0
+
+    def wait_until_stopped(self) -> None:
+        """Return as soon as it has stopped itself."""
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while psutil.Process(self.process.pid).status() != psutil.STATUS_STOPPED:
+            assert self.process.is_alive(), "it ended before that step"
+            assert time.monotonic() < give_up, "it did not stop"
+            time.sleep(0.005)
+
+    def go_on(self) -> None:
+        """Let it go on after it stopped."""
+        assert self.process.pid
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def end(self) -> None:
+        """Kill it if it still runs."""
+        self.process.kill()
+        self.process.join()
+
+
+def _work(sender: Any, at: int, how: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    done, write, sync = 0, os.write, os.fsync
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if done == at:
+            os.kill(os.getpid(), how)
+
+    def told(event: str, details: tuple[Any, ...]) -> None:
+        if event in _EVENTS or (event == "open" and isinstance(details[0], str) and _writes(details[2])):
+            step()
+
+    def write_in_halves(file: int, data: bytes) -> int:
+        half = len(data) // 2
+        step()
+        write(file, data[:half])
+        step()
+        return half + write(file, data[half:])
+
+    def step_and_sync(file: int) -> None:
+        step()
+        sync(file)
+
+    sys.addaudithook(told)
+    os.write, os.fsync = write_in_halves, step_and_sync
+    function(*arguments)
+    os.write, os.fsync = write, sync
+    steps = done
+    sender.send(steps)
+
+
+def _writes(flags: Any) -> bool:
+    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
