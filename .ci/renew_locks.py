@@ -49,7 +49,16 @@ def entries(text: str) -> dict[str, str]:
 def _compile(source: str, *options: str, asked: str | None = None) -> str:
     """Return what uv makes of requirements: one file for all platforms, with hashes and without an index's address."""
     command = [sys.executable, "-m", "uv", "pip", "compile", source, "--universal", "--python-version", "3.11"]
-    command += ["--generate-hashes", "--no-annotate", "--no-header", "--no-emit-index-url", "--quiet", *options]
+    # Without the names of extras pip asks for a package a second time, unpinned, and refuses it.
+    command += [
+        "--no-strip-extras",
+        "--generate-hashes",
+        "--no-annotate",
+        "--no-header",
+        "--no-emit-index-url",
+        "--quiet",
+        *options,
+    ]
     certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     environment = {**os.environ, **({"SSL_CERT_FILE": certificates} if certificates else {})}
     done = subprocess.run(

