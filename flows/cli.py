@@ -4,6 +4,7 @@ A command imports what it needs when it is called, so that help and a mistyped o
 Prefect or DVC. Exit status: 0 done, 1 stopped with a message that says what to do, 2 the gate refused the model.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -50,23 +51,31 @@ def retrain(
 @app.command()
 def promote(
     rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous model back.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Put the new model in, whatever the gate says of it.")] = False,
     history: Annotated[bool, typer.Option("--history", help="List what was in production, and when.")] = False,
 ) -> None:
-    """Put the new model into production, or the one before."""
+    """Put the new model into production, or the one before.
+
+    A model that was rolled back from stays out until --force puts it back.
+    """
     from regraft.params_file import load_params
     from tasks import promote as gate
     from tasks.project import enter_project, readable_errors
     from tasks.report import refresh_report
 
-    if rollback and history:
-        raise typer.BadParameter("--rollback and --history exclude each other.")
+    if rollback + force + history > 1:
+        raise typer.BadParameter("--rollback, --force and --history exclude each other.")
     with readable_errors("promote"):
         params = load_params(enter_project() / "params.yaml")
-        if rollback or history:
-            for change in [gate.rollback(params)] if rollback else gate.history(params):
-                print(f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}")
-            if rollback:
-                refresh_report()
+        if history:
+            changes, wrong = gate.history(params)
+            for change in changes:
+                print(gate.told(change))
+            print(wrong, end="\n" if wrong else "", file=sys.stderr)
+            return
+        if rollback or force:
+            print(gate.told(gate.rollback(params) if rollback else gate.force(params)))
+            refresh_report()
             return
         from flows.promote import leave_with
         from flows.promote import promote as flow

@@ -5,6 +5,7 @@ cause.
 """
 
 import unicodedata
+from pathlib import Path
 
 _LONGEST = 300  # letters of a name in a message
 _JOINERS = "\u200c\u200d"  # without a shape of their own; Persian words and emoji are written with them
@@ -12,6 +13,10 @@ _JOINERS = "\u200c\u200d"  # without a shape of their own; Persian words and emo
 
 class RegraftError(Exception):
     """Something outside the code has to change: the message says what was expected, what was found and what to do."""
+
+    def __str__(self) -> str:
+        """The message, whoever prints it, without what a terminal would obey: it may quote names from outside."""
+        return safe_text(super().__str__())
 
 
 class InvalidParams(RegraftError):
@@ -26,6 +31,18 @@ class InvalidWeights(RegraftError):
     """A file of pretrained weights is missing, damaged, or not what it claims to be."""
 
 
+class Damaged(RegraftError):
+    """A file that Regraft wrote does not hold what Regraft writes; where it can be made again it counts as absent."""
+
+    @classmethod
+    def of(cls, path: Path, expected: str, found: str) -> "Damaged":
+        """Return the error for a file."""
+        return cls(
+            f"{path} is damaged: expected {expected}, found {found}. Delete it and run the same command again: the "
+            f"stage that wrote it writes it again."
+        )
+
+
 class ExportMismatch(RegraftError):
     """The exported ONNX file does not compute what the Keras model computes; it must not be used."""
 
@@ -35,7 +52,7 @@ class InputsChanged(RegraftError):
 
 
 class Busy(RegraftError):
-    """The same stage is running in another process."""
+    """Another process holds what this one needs, and will let go of it."""
 
 
 class WrongFolder(RegraftError):
@@ -54,6 +71,11 @@ def printable(name: str) -> str:
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2]} ... {name[-_LONGEST // 2 :]}"
     return "".join(ascii(letter)[1:-1] if is_invisible(letter) else letter for letter in name)
+
+
+def safe_text(text: str) -> str:
+    """A text of several lines with its invisible letters as numbers."""
+    return "".join(ascii(letter)[1:-1] if letter != "\n" and is_invisible(letter) else letter for letter in text)
 
 
 def some(items: list[str], count: int = 5) -> str:

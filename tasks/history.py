@@ -46,10 +46,12 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
 
 
 def models_in_use(paths: Paths) -> set[str]:
-    """Return the SHA-256 of the exported model and of the one in production, as far as they exist."""
+    """Return the SHA-256 of the exported model and of those in production: the sound one, and the one of the log."""
     from regraft.production.registry import Production
 
-    return {sha256_of(model) for model in (paths.onnx, Production(paths.production).model) if model.exists()}
+    standing = Production(paths.production).standing()
+    exported = sha256_of(paths.onnx) if paths.onnx.is_file() else None
+    return {digest for digest in (exported, standing.digest, standing.named) if digest}
 
 
 def _revisions(project: Path, keep: int) -> list[str]:

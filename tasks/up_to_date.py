@@ -33,4 +33,5 @@ def nothing_to_do(root: Path, *, promote: bool) -> str | None:
 def _is_in_production(params: Params) -> bool:
     from regraft.production.registry import Production
 
-    return params.paths.onnx.exists() and Production(params.paths.production).digest == sha256_of(params.paths.onnx)
+    # A damaged model in production is none, and so is one that the gate is to refuse: the run that follows says why.
+    return params.paths.onnx.is_file() and Production(params.paths.production).digest == sha256_of(params.paths.onnx)

@@ -135,10 +135,10 @@ class ChangeLog:
 
 def open_regular(path: Path, flags: int = 0) -> BufferedReader:
     """Open a file to read it; OSError if it is none. A named pipe would wait for its other end: O_NONBLOCK."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags), "rb")
-    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        return file
-    file.close()
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return os.fdopen(file, "rb")
+    os.close(file)
     raise _no_file()
 
 

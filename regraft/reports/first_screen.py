@@ -61,14 +61,18 @@ def _gate(sources: Sources, model: str) -> dict[str, Any] | None:
 
 
 def _status(model: str, production: Production, gate: dict[str, Any] | None) -> _Status:
-    change = _last_change(production)
-    if production.digest == model:
+    change, standing = _last_change(production), production.standing()
+    if standing.problem:
+        return _Status("bad", "Production is damaged", f"{standing.problem} `regraft promote --rollback` repairs it.")
+    if standing.digest == model:
         since = f" since {_time(change.at)}" if change else ""
         return _Status("good", f"In production{since}", change.words if change else "")
     if gate and not gate["is_accepted"]:
         reason = gate["words"].removeprefix("Refused: ")
         return _Status("bad", "Refused", reason[:1].upper() + reason[1:])
-    there = "No model is in production." if production.digest is None else _other(production.digest, change)
+    there = "No model is in production." if standing.digest is None else _other(standing.digest, change)
+    if rolled_back := production.rolled_back(model):
+        return _Status("bad", "Kept out", f"{rolled_back} {there} `regraft promote --force` lets this one in again.")
     return _Status("wait", "Not in production", f"{there} `regraft promote` asks the gate to let this one in.")
 
 

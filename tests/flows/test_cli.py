@@ -69,7 +69,8 @@ def test_a_command_of_another_checkout_is_refused(call: Call, in_project: Path) 
     ("arguments", "message"),
     [
         (["retrain", "--nopromote"], "No such option: --nopromote"),
-        (["promote", "--rollback", "--history"], "--rollback and --history exclude each other"),
+        (["promote", "--rollback", "--history"], "--rollback, --force and --history exclude each other"),
+        (["promote", "--rollback", "--force"], "--rollback, --force and --history exclude each other"),
         (["demo-data", "--dataset", "cats"], "Invalid value for '--dataset'"),
         (["demo-data", "--dataset", "solar-cells", "--more"], "--more goes with the digits only"),
         (["backbones", "VGG16", "--image-size", "7"], "Invalid value for '--image-size'"),

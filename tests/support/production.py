@@ -1,4 +1,4 @@
-"""Changes of production that tests make in processes of their own; a model is a text here, as its bytes do not matter."""
+"""Changes of production that tests make in processes of their own; a model is a text here."""
 
 from pathlib import Path
 

@@ -8,7 +8,6 @@ import pytest
 from regraft.errors import Busy, InputsChanged
 from regraft.files import sha256_of
 from regraft.production.registry import Production
-from regraft.production.training_data import read_reference
 from tests.support.production import change_for_ever, promote, promote_by_gate, roll_back, write_candidate
 from tests.support.steps import SIGSTOP, Stepping
 
@@ -50,7 +49,9 @@ def test_a_killed_promotion_leaves_the_old_model_or_the_new_one_and_the_same_pro
         seen.append(text_in(project))
         promote(project, "two")
         assert text_in(project) == "two", step
-        assert read_reference(Production(project).reference).rows.label[0] == "two"
+        reference, _ = Production(project).find_reference()
+        assert reference is not None
+        assert reference.rows.label[0] == "two"
     assert sorted(set(seen)) == ["one", "two"]
     assert seen == sorted(seen)
 
@@ -97,11 +98,7 @@ def test_after_a_killed_rollback_the_next_change_is_made_and_remembers_it(folder
 
 
 def test_a_model_that_a_person_promotes_again_is_no_longer_kept_out_whenever_that_is_killed(folder):
-    def back_by_hand() -> Iterator[tuple[int, Path]]:
-        for step, project in kills(folder, "zero", "one", "two", function=again):
-            yield step, project
-
-    for step, project in back_by_hand():
+    for step, project in kills(folder, "zero", "one", "two", function=again):
         is_back = text_in(project) == "two"
         promote(project, "three")
         left = Production(project).rolled_back(sha256_of(write_candidate(project, "two")))
@@ -171,6 +168,6 @@ def test_many_changes_from_three_processes_leave_one_story(folder):
     for contents in ("one", "two", "three"):
         write_candidate(folder, contents)
     changing = [Stepping(change_for_ever, folder, contents, 8) for contents in ("one", "two", "three")]
-    assert all([not process.is_killed() for process in changing])
+    assert [process.is_killed() for process in changing] == [False] * 3
     assert len(Production(folder).history()) == 1 + 3 * 8 * 2
     assert text_in(folder) == "zero"

@@ -98,8 +98,16 @@ def test_a_model_that_was_accepted_and_rolled_back_is_not_in_production(sources)
     say(sources, is_accepted=True, words="Accepted.", champion=WORSE)
     Production(sources.production).rollback()
     text = seen(sources)
-    assert "Not in production" in text
-    assert "Rolled back" in text
+    assert re.search(r"Kept out It was rolled back from at 2\d{3}-.* UTC: Rolled back from \w{12}", text)
+    assert "`regraft promote --force` lets this one in again" in text
+
+
+def test_a_damaged_model_in_production_is_told_with_what_repairs_it(sources):
+    put_into_production(sources, b"new", "First model in production.")
+    (sources.production / "model.onnx").write_bytes(b"ne")
+    text = seen(sources)
+    assert re.search(r"Production is damaged .*model\.onnx is damaged: it has other bytes", text)
+    assert "`regraft promote --rollback` repairs it" in text
 
 
 def test_the_first_screen_says_what_the_run_was_made_of(sources):
