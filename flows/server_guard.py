@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, quote
 
 from flows.server_secret import HOST, PROOF_PATH, proof_of
 
@@ -35,19 +35,28 @@ class Guard:
         self._app = app
         self._port = port
         self._secret = secret
-        self._hosts = {f"{name}:{port}".encode() for name in (HOST, "localhost")}
-        self._origins = {b"http://" + host for host in self._hosts}
+        self._host = f"{HOST}:{port}".encode()
+        self._alias = f"localhost:{port}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
         elif problem := self._problem(scope["headers"], scope.get("method")):
             await _refuse(scope["type"], problem, send)
+        elif scope["type"] == "http" and (place := self._right_place(scope)):
+            await _answer(307, "", send, (b"location", place))
         elif scope["type"] == "http" and scope["path"] == PROOF_PATH:
             nonce = parse_qs(scope["query_string"].decode("ascii", "replace")).get("nonce", [""])[0]
             await _answer(200, proof_of(self._secret, nonce, self._port), send)
         else:
             await self._app(scope, receive, _with_headers(send))
+
+    def _right_place(self, scope: Scope) -> bytes | None:
+        # At localhost the pages would be of another origin than the API that they ask.
+        if scope["path"].startswith("/api") or (b"host", self._alias) not in scope["headers"]:
+            return None
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        return b"http://" + self._host + quote(scope["path"]).encode() + query
 
     def _problem(self, headers: list[tuple[bytes, bytes]], method: str | None) -> str | None:
         def values(name: bytes) -> list[bytes]:
@@ -55,9 +64,9 @@ class Guard:
 
         # A page at a name that its owner lets point to 127.0.0.1 is of one origin with us; only Host tells.
         host = values(b"host")
-        if len(host) != 1 or host[0] not in self._hosts:
+        if len(host) != 1 or host[0] not in (self._host, self._alias):
             return f"expected the host {HOST}:{self._port}"
-        if any(origin not in self._origins for origin in values(b"origin")):
+        if any(origin != b"http://" + self._host for origin in values(b"origin")):
             return "requests of other web pages are refused"
         # Some requests of other pages have no Origin: images, forms that are sent by GET. Browsers mark them so.
         # To follow a link to here is allowed.
@@ -85,7 +94,7 @@ async def _refuse(kind: str, problem: str, send: Send) -> None:
         await _answer(403, f"Refused: {problem}.", send)
 
 
-async def _answer(status: int, text: str, send: Send) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS.items()]
+async def _answer(status: int, text: str, send: Send, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *more, *_HEADERS.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})

@@ -1,5 +1,6 @@
 """A Prefect server of a test's or a benchmark's own, and what it knows about flow runs, as the UI shows them."""
 
+import base64
 import json
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 _PATIENCE_SECONDS = 90.0
+SOURCE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Server:
     """A server that answers."""
 
     api: str
+    password: str | None = None
+    port: int = 0
 
     def tasks_of_last_flow_run(self) -> list[Task]:
         """Return the tasks of the flow run that started last, in the order in which they ran."""
@@ -57,9 +61,13 @@ class Server:
 
     def post(self, path: str, body: Any) -> Any:
         """Ask the API."""
-        request = urllib.request.Request(
-            f"{self.api}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
+        headers = {"Content-Type": "application/json", "Prefect-Csrf-Client": "tests"}
+        if self.password:
+            headers["Authorization"] = f"Basic {base64.b64encode(self.password.encode()).decode()}"
+            token = urllib.request.Request(f"{self.api}/csrf-token?client=tests", headers=headers)
+            with urllib.request.urlopen(token, timeout=10) as response:
+                headers["Prefect-Csrf-Token"] = json.load(response)["token"]
+        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=10) as response:
             return json.load(response)
 
@@ -84,39 +92,46 @@ def last_flow_run(server: Server) -> FlowRun:
 
 
 @contextmanager
-def running_server(folder: Path, environment: dict[str, str]) -> Iterator[Server]:
-    """Run a server on a free port; its log is written to `folder`, its database below PREFECT_HOME."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server, log = Server(f"http://127.0.0.1:{port}/api"), folder / "server.log"
-    command = [
-        sys.executable,
-        "-m",
-        "prefect",
-        "server",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        str(port),
-        "--no-ui",
-    ]
+def running_server(folder: Path, environment: dict[str, str], *, guarded: bool = False) -> Iterator[Server]:
+    """Run a server on a free port; its log is written to `folder`, its database below PREFECT_HOME.
+
+    Args:
+        folder: of its log.
+        environment: of its process.
+        guarded: whether it is the one of `regraft ui`, or Prefect's own without a password.
+    """
+    port = free_port()
+    plain = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
+    ours = ["-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from flows.ui import serve; serve({port})"]
+    log = folder / "server.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=file, stderr=file, start_new_session=True
+            [sys.executable, *(ours if guarded else plain)],
+            cwd=folder,
+            env=environment,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
         )
     try:
         give_up = time.monotonic() + _PATIENCE_SECONDS
-        while not _answers(server.api):
+        while not _answers(f"http://127.0.0.1:{port}/api"):
             if process.poll() is not None or time.monotonic() > give_up:
                 sys.exit(f"the Prefect server did not start:\n{log.read_text()[-4000:]}")
             time.sleep(0.2)
-        yield server
+        password = Path(environment["PREFECT_HOME"], "regraft-login").read_text().strip() if guarded else None
+        yield Server(f"http://127.0.0.1:{port}/api", password, port)
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)  # its children too; its database is as short-lived
         process.wait()
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody uses at the moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 def _answers(api: str) -> bool:

@@ -1,0 +1,140 @@
+"""What other web pages and other users send to a server: Prefect's own obeys, ours does not."""
+
+import base64
+import http.client
+import json
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import connect
+
+from tests.support.cross_origin import EVIL, REQUESTS, Attack, ask, senders
+from tests.support.prefect_server import Server, running_server
+from tests.support.project import Project, clean_environment
+
+pytestmark = pytest.mark.flow
+SENDERS = list(senders(0))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The home of the user whose server ours is. Prefect's folder in it was open to everybody."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "prefect").mkdir(mode=0o755)
+    return home
+
+
+@pytest.fixture(scope="module")
+def ours(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of `regraft ui`."""
+    with running_server(tmp_path_factory.mktemp("ours"), clean_environment(home), guarded=True) as server:
+        yield server
+
+
+def login(server: Server) -> dict[str, str]:
+    """The headers of somebody who knows the password."""
+    assert server.password
+    return {
+        "Host": f"127.0.0.1:{server.port}",
+        "Authorization": f"Basic {base64.b64encode(server.password.encode()).decode()}",
+    }
+
+
+def test_prefects_own_server_lets_another_page_start_a_command(server: Server) -> None:
+    attack = Attack(server.port, senders(server.port)["another page"], "theirs")
+    found = {request.name: attack.status_of(request) for request in REQUESTS}
+    assert found["a work pool whose job is a command"] == 201
+    assert [found[name] for name in ("create a flow", "a deployment that runs a command", "start a run")] == [201] * 3
+
+
+@pytest.mark.parametrize("sender", SENDERS)
+def test_ours_refuses_everything_of_anybody_else(ours: Server, sender: str) -> None:
+    attack = Attack(ours.port, senders(ours.port)[sender], "theirs")
+    found = {request.name: attack.status_of(request) for request in REQUESTS}
+    assert {name: status for name, status in found.items() if status not in (401, 403)} == {}
+    assert ours.post("flows/filter", {}) == []
+
+
+@pytest.mark.parametrize("sender", SENDERS[:-1])
+def test_another_page_is_refused_even_if_it_knows_the_password(ours: Server, sender: str) -> None:
+    headers = login(ours) | senders(ours.port)[sender]
+    assert ask(ours.port, "POST", "/api/flows/filter", headers, {})[0] == 403
+    assert ask(ours.port, "GET", "/api/csrf-token?client=theirs", headers)[0] == 403
+
+
+def test_who_knows_the_password_needs_a_token_to_change_something(ours: Server) -> None:
+    status, answer = ask(ours.port, "POST", "/api/flows/filter", login(ours), {})
+    assert (status, json.loads(answer)) == (403, {"detail": "Missing CSRF token."})
+
+
+@pytest.mark.parametrize("path", ["/api/events/in", "/api/events/out", "/api/logs/out"])
+@pytest.mark.parametrize("token", ["", "regraft:wrong"])
+def test_a_websocket_without_the_password_is_closed(ours: Server, path: str, token: str) -> None:
+    with connect(f"ws://127.0.0.1:{ours.port}{path}", subprotocols=["prefect"], proxy=None) as socket:  # type: ignore[list-item]
+        socket.send(json.dumps({"type": "auth", "token": token}))
+        with pytest.raises(ConnectionClosed):
+            socket.recv(timeout=20)
+
+
+def test_a_websocket_with_the_password_is_served(ours: Server) -> None:
+    address = f"ws://127.0.0.1:{ours.port}/api/events/in"
+    with connect(address, subprotocols=["prefect"], proxy=None) as socket:  # type: ignore[list-item]
+        socket.send(json.dumps({"type": "auth", "token": ours.password}))
+        assert json.loads(socket.recv(timeout=20)) == {"type": "auth_success"}
+
+
+@pytest.mark.parametrize(("is_ours", "allowed"), [(True, None), (False, "*")])
+def test_only_prefects_own_server_lets_another_page_read_answers(request, is_ours: bool, allowed: str | None) -> None:
+    port = request.getfixturevalue("ours" if is_ours else "server").port
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection.request("GET", "/api/health", headers={"Origin": EVIL})
+    assert connection.getresponse().getheader("access-control-allow-origin") == allowed
+    connection.close()
+
+
+def test_the_pages_may_load_and_ask_nothing_from_elsewhere(ours: Server) -> None:
+    """Prefect's pages send what a person does to a service for statistics, unless they are kept from it."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{ours.port}/", timeout=20) as response:
+        policy = dict(part.strip().split(" ", 1) for part in response.headers["content-security-policy"].split(";"))
+    assert (policy["default-src"], policy["script-src"], policy["frame-ancestors"]) == ("'self'", "'self'", "'none'")
+
+
+def test_the_database_and_the_password_are_the_users_alone(ours: Server, home: Path) -> None:
+    assert ours.password == (home / "prefect/regraft-login").read_text().strip()
+    paths = [home / "prefect", *(home / "prefect").iterdir()]
+    assert {path.name for path in paths} >= {"prefect.db", "regraft-login"}
+    assert [path.name for path in paths if path.stat().st_mode & 0o077] == []
+
+
+PROBE = """\
+import sys; sys.path.insert(0, {source!r})
+from flows.server import connected
+from prefect import flow
+from prefect.client.orchestration import get_client
+from tests.support.cross_origin import statuses
+from urllib.parse import urlsplit
+import json
+
+@flow
+def probe():
+    with get_client(sync_client=True) as client:
+        address = urlsplit(str(client.api_url))
+        client.read_flows()
+    print(json.dumps([address.hostname, client.server_type.value, statuses(address.port)]))
+
+with connected():
+    probe()
+"""
+
+
+def test_a_temporary_server_refuses_everything_of_anybody_else(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project", clean_environment(tmp_path / "home"), patience=180)
+    project.write("probe.py", PROBE.format(source=str(root)))
+    done = project.succeed("python", "probe.py")
+    host, kind, found = json.loads(done.stdout.splitlines()[-1])
+    assert (host, kind) == ("127.0.0.1", "EPHEMERAL")
+    assert {status for statuses in found.values() for status in statuses.values()} == {401, 403}
