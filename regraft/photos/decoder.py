@@ -1,33 +1,39 @@
-"""What a file holds, found out by a process of its own: no file, whatever it holds, can end a run or hold it up.
+"""What a file holds, and its thumbnail: found out by a process of its own, which `regraft.photos.inspectors` starts.
 
-A decoder is C code: hostile bytes may crash it or keep it busy for hours, and no thread can be stopped. A process can,
-and the kernel does it: before each file the process sets itself an alarm, which ends it.
+A decoder is C code: hostile bytes may crash it, keep it busy for hours or make it fill the memory, and no thread can be
+stopped. A process can, and the kernel does it: before each file the process sets itself an alarm, which ends it, and a
+limit on its memory.
 
-    python -m regraft.photos.decoder MAX_PIXELS MAX_SECONDS     a path per line in, facts per line out, all as JSON
+    python -m regraft.photos.decoder MAX_PIXELS MAX_SECONDS
+
+Lines of JSON go in and out. A question names a file. The process opens it and answers how much memory it needs; an
+empty line says that there is as much. Then the process decodes the file and gives the answer.
 """
 
+import base64
 import errno
 import json
 import os
 import re
 import signal
-import subprocess
 import sys
-from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import TiffImageFile
 
-from regraft.photos.images import FORMATS, load_rgb, to_rgb
+from regraft.photos.allowance import Allowance
+from regraft.photos.heif import is_heif
+from regraft.photos.images import open_image, reduce_draft, start_of, to_luma, to_rgb
+from regraft.photos.memory import LARGEST_BYTES_PER_PIXEL, bytes_needed, decoded_pixels
 from regraft.photos.statistics import describe
 
-_READY = "ready"
+READY = "ready"
 _EXIF_ORIENTATION = 0x0112  # tag number, Exif 2.3, section 4.6.4
 _BITS_PER_SAMPLE = 258  # tag number, TIFF 6.0, section 3
 
@@ -59,7 +65,18 @@ class ImageFacts:
     problem: str | None = None
 
 
-def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
+class Admission:
+    """Who is asked before a file is decoded; this one lets everything in."""
+
+    def admit(self, needed: int) -> None:
+        """Wait until so many bytes of memory are free, and let no more be taken."""
+
+    def was_exceeded(self) -> bool:
+        """Whether memory was refused because a file wanted more than it was admitted with."""
+        return False
+
+
+def inspect(path: Path, *, max_pixels: int, admission: Admission | None = None) -> ImageFacts:
     """Decode a file completely and return what it is; bad contents are a `problem`, never an exception.
 
     The content decides, not the name. Complete decoding is what finds truncated files: their headers are fine.
@@ -67,13 +84,15 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
     Args:
         path: any file.
         max_pixels: images with more pixels are not decoded, whatever their header promises.
+        admission: is asked before anything is decoded.
 
     Raises:
         OSError: the machine failed (disk, network, permission, memory), which says nothing about the contents.
     """
+    admission = admission or Admission()
     facts: dict[str, Any] = {}
     try:
-        with _opened(path, max_pixels) as image:
+        with _opened(path, max_pixels, admission) as image:
             facts.update(
                 format=image.format,
                 width=image.width,
@@ -83,109 +102,58 @@ def inspect(path: Path, *, max_pixels: int) -> ImageFacts:
                 orientation=_orientation(image),
                 frames=getattr(image, "n_frames", 1),
             )
-            facts.update(asdict(describe(to_rgb(image))))
+            facts.update(asdict(describe(to_luma(image))))
     except UnidentifiedImageError:
         empty = path.stat().st_size == 0
         return ImageFacts(problem="the file is empty" if empty else "not an image that can be read")
     except Exception as error:  # decoders raise anything on hostile bytes, and the file is reported by name
-        if _is_of_the_machine(error):
-            number = getattr(error, "errno", None) or errno.ENOMEM
-            raise OSError(number, os.strerror(number)) from error
-        return ImageFacts(**facts, problem=f"cannot be decoded: {_one_line(error)}")
+        if not facts and is_heif(start_of(path)):  # also where the library is missing
+            facts["format"] = "HEIF"
+        return ImageFacts(**facts, problem=f"cannot be decoded: {_reason(error, admission)}")
     return ImageFacts(**facts)
 
 
-class Inspectors:
-    """Processes that inspect files, as many as there are threads that ask; each is started when it is first needed."""
+def draw_thumbnail(
+    path: Path, *, side: int, is_square: bool, max_pixels: int, admission: Admission | None = None
+) -> Image.Image:
+    """Return a photo with at most `side` pixels a side, or its centre square with exactly so many.
 
-    def __init__(self, limits: DecodeLimits) -> None:
-        self._limits = limits
-        self._free: deque[subprocess.Popen[str]] = deque()
-        self._is_closed = False
-
-    def __enter__(self) -> "Inspectors":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._is_closed = True
-        self._end_free()
-
-    def _end_free(self) -> None:
-        while self._free:
-            process = self._free.pop()
-            process.communicate()  # it ends when nothing more can come
-
-    def inspect(self, path: Path) -> ImageFacts:
-        """Do what `inspect` does, within the limits; safe to call from several threads.
-
-        Raises:
-            TimeoutError: it took longer than the limits allow.
-            OSError: the machine failed, or the decoder crashed.
-        """
-        process = self._send(json.dumps(str(path.absolute())) + "\n")
-        assert process.stdout
-        answer = process.stdout.readline()
-        if not answer:
-            raise self._error(process)
-        self._free.append(process)
-        if self._is_closed:  # a run was interrupted while this thread waited for its file
-            self._end_free()
-        facts = json.loads(answer)
-        if "errno" in facts:
-            raise OSError(facts["errno"], os.strerror(facts["errno"]))
-        return ImageFacts(**facts)
-
-    def _send(self, question: str) -> "subprocess.Popen[str]":
-        """Give the question to a free process and return it; one that died while it was idle is replaced."""
-        while True:
-            try:
-                process = self._free.pop()
-            except IndexError:
-                process = self._start()
-            assert process.stdin
-            try:
-                process.stdin.write(question)
-                process.stdin.flush()
-            except BrokenPipeError:
-                process.communicate()
-            else:
-                return process
-
-    def _start(self) -> "subprocess.Popen[str]":
-        root = str(Path(__file__).parents[2])
-        command = [sys.executable, "-m", __name__, str(self._limits.max_pixels), str(self._limits.max_seconds)]
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)]), "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the run, which ends its processes itself
-        )
-        assert process.stdout
-        if process.stdout.readline().strip() != _READY:
-            process.communicate()
-            raise RuntimeError(f"`{' '.join(command)}` ended with status {process.returncode} before the first file")
-        return process
-
-    def _error(self, process: "subprocess.Popen[str]") -> OSError:
-        status = process.wait()
-        process.communicate()
-        if status == -signal.SIGALRM:
-            seconds = self._limits.max_seconds
-            return TimeoutError(0, f"decoding takes longer than {seconds:g} s (validate_data.max_seconds)")
-        how = signal.Signals(-status).name if status < 0 else f"status {status}"
-        return OSError(0, f"the decoder crashed on it ({how})")
+    Raises:
+        Exception: as decoders raise it, of any kind.
+    """
+    with _opened(path, max_pixels, admission or Admission(), shorter_side=side) as image:
+        picture = Image.fromarray(to_rgb(image))
+    if is_square:
+        return ImageOps.fit(picture, (side, side), Image.Resampling.BILINEAR)
+    picture.thumbnail((side, side))
+    return picture
 
 
 @contextmanager
-def _opened(path: Path, max_pixels: int) -> Iterator[Image.Image]:
-    """`Image.open`, refusing more than `max_pixels` before anything is decoded."""
-    with Image.open(path, formats=FORMATS) as image:
-        if image.width * image.height > max_pixels:
+def _opened(
+    path: Path, max_pixels: int, admission: Admission, shorter_side: int | None = None
+) -> Iterator[Image.Image]:
+    """`open_image`, refusing what is too large before anything is decoded."""
+    with open_image(path) as image:
+        pixels = decoded_pixels(image)
+        if pixels > max_pixels:
             size = f"{image.width} x {image.height} pixels"
+            if pixels > image.width * image.height:
+                size = f"a tile of {pixels} pixels"
             raise ValueError(f"{size} is above validate_data.max_pixels ({max_pixels})")
+        reduce_draft(image, shorter_side)
+        needed, most = bytes_needed(image, path.stat().st_size), LARGEST_BYTES_PER_PIXEL * max_pixels
+        if needed > most:
+            raise ValueError(
+                f"as {image.format} it takes {_megabytes(needed)} of memory, above {_megabytes(most)} "
+                f"({LARGEST_BYTES_PER_PIXEL} bytes for each of validate_data.max_pixels); save it as JPEG or PNG"
+            )
+        admission.admit(needed)
         yield image
+
+
+def _megabytes(size: int) -> str:
+    return f"{size // 10**6} MB"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -206,40 +174,91 @@ def _bit_depth(image: Image.Image) -> int:
     return int(written[1]) if written else {"1": 1, "I": 32, "F": 32, "I;16": 16}.get(image.mode, 8)
 
 
-def _is_of_the_machine(error: Exception) -> bool:
-    """Whether memory, the disk or the network is to blame and not the file."""
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return True
+def _reason(error: Exception, admission: Admission) -> str:
+    """Say in one line why a file cannot be decoded; OSError if memory, the disk or the network is to blame."""
+    no_memory = isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+    number = errno.ENOMEM if no_memory else error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOMEM and admission.was_exceeded():
+        return "it takes more memory than its header explains; save it again, for instance as JPEG"
     # Decoders' own errors have no number; EINVAL is a seek to where hostile bytes point.
-    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
-
-
-def _one_line(error: Exception) -> str:
+    if number not in (None, errno.EINVAL):
+        raise OSError(number, os.strerror(number)) from error
     return " ".join(str(error).split())[:200] or type(error).__name__
 
 
+class _Questions(Admission):
+    """Questions of the run, and the limits within which each is answered."""
+
+    def __init__(self, questions: TextIO, answers: TextIO, limits: DecodeLimits) -> None:
+        self._questions, self._answers, self._limits = questions, answers, limits
+        self._allowance = Allowance()
+
+    def answer_all(self) -> None:
+        """Answer until nothing more can come, or until this process must be replaced."""
+        while line := self._questions.readline():
+            question = json.loads(line)
+            path = Path(question["path"])
+            signal.setitimer(signal.ITIMER_REAL, self._limits.max_seconds)
+            try:
+                self._allowance.allow(self._bytes_to_open(path))
+                answer = self._answer(path, question.get("side"), question.get("is_square", False))
+            except OSError as error:
+                answer = {"errno": error.errno}
+            self._allowance.lift()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            is_last = self._allowance.is_used_up()
+            self._say(answer | {"is_last": is_last})
+            if is_last:
+                break
+
+    def admit(self, needed: int) -> None:
+        """Ask the run for memory; the time until it is free is not the file's."""
+        seconds_left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+        self._say({"needs": needed})
+        if not self._questions.readline():  # the run is gone
+            sys.exit()
+        self._allowance.allow(needed)
+        signal.setitimer(signal.ITIMER_REAL, max(seconds_left, 1e-3))
+
+    def was_exceeded(self) -> bool:
+        """Whether the limit on memory was met, and not the machine's."""
+        return self._allowance.was_exceeded()
+
+    def _answer(self, path: Path, side: int | None, is_square: bool) -> dict[str, Any]:
+        max_pixels = self._limits.max_pixels
+        if side is None:
+            return asdict(inspect(path, max_pixels=max_pixels, admission=self))
+        try:
+            picture = draw_thumbnail(path, side=side, is_square=is_square, max_pixels=max_pixels, admission=self)
+        except Exception as error:  # as in `inspect`
+            return {"problem": _reason(error, self)}
+        return {"size": picture.size, "pixels": base64.b64encode(picture.tobytes()).decode()}
+
+    def _bytes_to_open(self, path: Path) -> int:
+        """Opening reads headers, and some formats whole files; only WebP makes room for all pixels, and uses none."""
+        with path.open("rb") as file:
+            is_webp = file.read(12)[8:] == b"WEBP"
+        return 4 * path.stat().st_size + is_webp * LARGEST_BYTES_PER_PIXEL * self._limits.max_pixels
+
+    def _say(self, answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=self._answers, flush=True)
+
+
 def main() -> None:
-    """Inspect the files whose paths come in, one after the other, until no more can come."""
-    max_pixels, max_seconds = int(sys.argv[1]), float(sys.argv[2])
+    """Answer the questions that come in, one after the other, until no more can come."""
     # What the first picture makes Pillow and others import must not count as time for the first file.
     file = BytesIO()
     Image.new("RGB", (9, 9)).save(file, "PNG")
-    describe(Image.fromarray(load_rgb(file)))
+    with open_image(file) as image:
+        describe(to_luma(image))
     answers = os.fdopen(os.dup(1), "w")
-    print(_READY, file=answers, flush=True)
+    print(READY, file=answers, flush=True)
     # Decoders print what they think of a file; it must not get between the answers.
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 1)
     os.dup2(nothing, 2)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    for line in sys.stdin:
-        signal.setitimer(signal.ITIMER_REAL, max_seconds)
-        try:
-            facts: dict[str, object] = asdict(inspect(Path(json.loads(line)), max_pixels=max_pixels))
-        except OSError as error:
-            facts = {"errno": error.errno}
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        print(json.dumps(facts), file=answers, flush=True)
+    _Questions(sys.stdin, answers, DecodeLimits(int(sys.argv[1]), float(sys.argv[2]))).answer_all()
 
 
 if __name__ == "__main__":

@@ -11,28 +11,20 @@ from pathlib import Path, PurePath
 from typing import BinaryIO, TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image, ImageOps
 
-# Photo formats only. Pillow knows more, and hands PostScript, whatever its name, to a program that runs it.
-FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM", "ICO")
-IMAGE_SUFFIXES = frozenset(
-    suffix for suffix, name in Image.registered_extensions().items() if name in (*FORMATS, "MPO")
-)
+from regraft.photos.heif import is_heif, open_heif
+
+# Photo formats only, and HEIC. Pillow knows more, and hands PostScript, whatever its name, to a program that runs it.
+# An icon (ICO) is decoded when it is opened, whatever the size of the picture inside, so it is none of them.
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM")
 _FAMILIES = {"MPO": "JPEG", "DIB": "BMP"}
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+_START = 64  # bytes
+_PART_PIXELS = 2**20
 Image.MAX_IMAGE_PIXELS = None  # the limit is validate_data.max_pixels, and a fixed second one would only confuse
-
-
-def looks_like_an_image(path: Path) -> bool:
-    """Whether a file that cannot be read was meant to be an image, by its name or by the first bytes of its content."""
-    if path.suffix.lower() in IMAGE_SUFFIXES:
-        return True
-    with path.open("rb") as file:
-        start = file.read(16)
-    return start.startswith((b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"II*\x00", b"MM\x00*", b"BM")) or (
-        start[:4] == b"RIFF" and start[8:12] == b"WEBP"
-    )
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # photos are decoded in parallel instead; each thread has buffers of its own
 
 
 def is_suffix_of(path: str, format_name: str) -> bool:
@@ -42,12 +34,29 @@ def is_suffix_of(path: str, format_name: str) -> bool:
     return not format_name or _FAMILIES.get(named, named) == _FAMILIES.get(format_name, format_name)
 
 
+def open_image(file: Path | BinaryIO) -> Image.Image:
+    """Open a photo of a known format, whatever its name, and decode nothing yet: `to_rgb` and `to_luma` do.
+
+    Raises:
+        OSError, ValueError, SyntaxError: it is not a photo in one of the formats.
+    """
+    start = start_of(file)
+    return open_heif(file) if is_heif(start) else Image.open(file, formats=FORMATS)
+
+
+def reduce_draft(image: Image.Image, shorter_side: int | None) -> None:
+    """Let a larger JPEG be decoded at 1/2, 1/4 or 1/8 of its size, but not below this; other formats stay whole."""
+    if shorter_side and min(image.size) > shorter_side:
+        factor = shorter_side / min(image.size)
+        image.draft(None, (ceil(image.width * factor), ceil(image.height * factor)))
+
+
 def load_rgb(path: Path | BinaryIO, *, shorter_side: int | None = None) -> np.ndarray:
     """Return an image as a person sees it: upright by its EXIF orientation, RGB, the first frame, on white.
 
     Args:
         path: a file that `inspect` found no problem with (nothing limits its size here), or its contents as a stream.
-        shorter_side: pixels that are enough: a larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size, not below this.
+        shorter_side: pixels that are enough, as for `reduce_draft`.
 
     Returns:
         uint8, shape (height, width, 3), values 0 to 255.
@@ -55,22 +64,64 @@ def load_rgb(path: Path | BinaryIO, *, shorter_side: int | None = None) -> np.nd
     Raises:
         OSError, ValueError: the file is not a readable image.
     """
-    with Image.open(path, formats=FORMATS) as image:
-        if shorter_side and min(image.size) > shorter_side:
-            factor = shorter_side / min(image.size)
-            image.draft(
-                None, (ceil(image.width * factor), ceil(image.height * factor))
-            )  # does nothing to other formats
-        return np.asarray(to_rgb(image))
+    with open_image(path) as image:
+        reduce_draft(image, shorter_side)
+        return to_rgb(image)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the first frame of an opened image as `load_rgb` does; ValueError if its pixels have no agreed range."""
-    image.seek(0)
+def to_rgb(image: Image.Image) -> np.ndarray:
+    """Return the pixels of an opened image as `load_rgb` does; ValueError if they have no agreed range."""
+    _decode(image)
+    rgb = np.empty((image.height, image.width, 3), np.uint8)
+    for (left, top, right, bottom), part in _parts(image):
+        rgb[top:bottom, left:right] = np.asarray(part)
+    return rgb
+
+
+def to_luma(image: Image.Image) -> Image.Image:
+    """Return what Pillow makes of `to_rgb` in the mode "L", from one byte a pixel instead of three."""
+    _decode(image)
+    luma = Image.new("L", image.size)
+    for box, part in _parts(image):
+        luma.paste(part.convert("L"), box)
+    return luma
+
+
+def start_of(file: Path | BinaryIO) -> bytes:
+    """Return the first bytes of a file, which tell HEIC from the rest."""
+    if isinstance(file, Path):
+        with file.open("rb") as stream:
+            return stream.read(_START)
+    start = file.read(_START)
+    file.seek(0)
+    return start
+
+
+def _decode(image: Image.Image) -> None:
+    """Decode the first frame, or the primary one of HEIC, and turn it upright."""
+    promised = image.width * image.height
+    if image.format != "HEIF":  # whose first picture may be another than the one that is meant
+        image.seek(0)
     image.load()
-    image = ImageOps.exif_transpose(image)
+    if image.width * image.height > promised:
+        raise ValueError(f"it holds {image.width} x {image.height} pixels, more than its header says")
+    ImageOps.exif_transpose(image, in_place=True)
     if image.mode == "F":
         raise ValueError("pixels are floating-point numbers with no agreed range; save it with 8 or 16 bits")
+
+
+def _parts(image: Image.Image) -> Iterator[tuple[tuple[int, int, int, int], Image.Image]]:
+    """Yield a decoded image part by part, as box and RGB pixels: each step below takes memory for one part only."""
+    width, height = image.size
+    columns = min(width, _PART_PIXELS)
+    rows = _PART_PIXELS // columns
+    for top in range(0, height, rows):
+        for left in range(0, width, columns):
+            box = left, top, min(left + columns, width), min(top + rows, height)
+            yield box, _rgb(image.crop(box))
+
+
+def _rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits a pixel: Pillow's own conversion clips at 255 instead of scaling.
         grey = np.asarray(image).astype(np.int64)
@@ -79,7 +130,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,11 +30,11 @@ def describe(image: Image.Image) -> Appearance:
     or brightened copies of a photo differ in up to about 20 of them, different photos in 50 and more (docs/log.md).
 
     Args:
-        image: RGB, upright.
+        image: upright, RGB, or its luma alone ("L").
     """
     import imagehash
 
-    luma = image.convert("L")
+    luma = image if image.mode == "L" else image.convert("L")
     factor = _SIDE / max(luma.size)
     if factor < 1:
         size = max(1, round(luma.width * factor)), max(1, round(luma.height * factor))

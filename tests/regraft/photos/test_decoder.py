@@ -10,8 +10,9 @@ import psutil
 import pytest
 from PIL import Image
 
-from regraft.photos.decoder import DecodeLimits, Inspectors, inspect
+from regraft.photos.decoder import DecodeLimits, inspect
 from regraft.photos.images import Threads
+from regraft.photos.inspectors import Inspectors
 from regraft.photos.manifest import build_manifest
 
 

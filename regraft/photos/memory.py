@@ -1,0 +1,82 @@
+"""Memory that photos take: how much one needs, and one budget for all that are worked on at a time.
+
+A photo of 120 megapixels needs 2 GB while it is decoded and classified. So threads wait for each other before they
+decode, and not only for a free core.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
+
+# Bytes a pixel that a photo takes at most beside the bytes of its file: `python -m benchmarks.memory` measures them.
+# 18 is what ONNX Runtime takes for the preprocessing of model.onnx (the photo, its centre square, that square in
+# float32); decoders take less, except for these.
+_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 20, "JPEG2000": 30}
+_BYTES_OF_OTHERS = 18
+# Of the largest photo that validate_data.max_pixels allows. All formats need less but JPEG 2000, whose photos may have
+# four fifths as many pixels.
+LARGEST_BYTES_PER_PIXEL = 24
+_TILE_SIZE = (322, 323)  # tag numbers of width and length, TIFF 6.0, section 15
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of this container, v2 and v1
+
+
+def decoded_pixels(image: Image.Image) -> int:
+    """Return the pixels that an opened image has, or the largest of the tiles that it is made of.
+
+    A TIFF of 16 x 16 pixels may consist of one tile of 30,000 x 30,000, all of which is decoded.
+    """
+    tile = 0
+    if isinstance(image, TiffImageFile):
+        width, length = (image.tag_v2.get(tag, 0) for tag in _TILE_SIZE)
+        tile = width * length if isinstance(width, int) and isinstance(length, int) else 0
+    return max(image.width * image.height, tile)
+
+
+def bytes_needed(image: Image.Image, file_bytes: int) -> int:
+    """Return the memory that an opened image takes at most while it is decoded and classified."""
+    return file_bytes + decoded_pixels(image) * _BYTES_PER_PIXEL.get(image.format or "", _BYTES_OF_OTHERS)
+
+
+class Budget:
+    """Bytes that photos may take at a time."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self._taken = 0
+        self._turn = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def take(self, needed: int) -> Iterator[None]:
+        """Wait until so many bytes are free; a photo that needs more than there are goes alone."""
+        # Whoever waits keeps its turn: else small photos would overtake a large one for ever.
+        with self._turn, self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + needed <= self.total)
+            self._taken += needed
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= needed
+                self._changed.notify_all()
+
+
+@cache
+def photo_memory() -> Budget:
+    """Return the budget of this process and its inspectors: half of the memory that it may use."""
+    return Budget(_allowed_memory() // 2)
+
+
+def _allowed_memory() -> int:
+    """Bytes of memory that this process may use: those of the machine, or of its container."""
+    sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for limit in map(Path, _LIMITS):
+        if limit.exists() and (text := limit.read_text().strip()).isdigit():  # "max" is none
+            sizes.append(int(text))
+    return min(sizes)
