@@ -4,14 +4,17 @@ import errno
 import hashlib
 import json
 import os
+import zipfile
+import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import RegraftError
+from regraft.errors import Damaged, RegraftError
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP}
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}  # numbers of an OSError: who may not write can still read
 
 
@@ -20,15 +23,67 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; on success its contents reach the disk and take the place of `path` whole.
 
     After an error, or a kill at any moment, `path` is what it was before.
+
+    Raises:
+        RegraftError: the disk is full, or the file cannot be written for another reason that a person can change.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix stays last because Keras and matplotlib choose the format by it.
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         put_in_place(temporary, path)
+    except OSError as error:
+        ours = {None, str(temporary), str(path), *map(str, path.parents)}
+        name = error.filename
+        if error.errno is None or (name if name is None else os.fspath(name)) not in ours:
+            raise  # of another file, which was read
+        raise _unwritable(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def _unwritable(path: Path, error: OSError) -> RegraftError:
+    """The error that says what to do so that `path` can be written."""
+    if error.errno in _NO_ROOM:
+        return RegraftError(
+            f"There is no room in {path.parent} for {path.name} ({error.strerror}). Free some, for instance by "
+            f"`regraft store gc`, and run the same command again: {path} is as it was before."
+        )
+    return RegraftError(
+        f"{path.parent} cannot be written to ({error.strerror}), and {path.name} belongs there. Make it writable, or "
+        f"name another folder below `paths` in params.yaml, and run the same command again."
+    )
+
+
+# What parsers raise where bytes or types are other than they expect.
+DAMAGE = (ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError, OSError)
+DAMAGE += (RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
+
+
+@contextmanager
+def reading(path: Path, expected: str) -> Iterator[None]:
+    """Turn whatever a damaged file of ours leads to into one error that names it; a missing one is FileNotFoundError.
+
+    Args:
+        path: of the file; nothing else is read meanwhile.
+        expected: what should be in it, for the message.
+
+    Raises:
+        Damaged: it holds something else, or cannot be read.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno in (*NO_ACCESS, errno.EISDIR, errno.EIO):
+            raise RegraftError(
+                f"{path} cannot be read ({error.strerror}). Make it a file that you may read, or remove it."
+            ) from error
+        reason = " ".join(str(error).split())[:200]
+        raise Damaged.of(path, expected, f"{type(error).__name__} {reason}".strip()) from error
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -70,6 +125,11 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
                 f"{folder} cannot be written to ({error.strerror}), and {needed} to be kept there. Make it writable, "
                 "or set paths.store in params.yaml to a folder that is."
             ) from error
+        if error.errno in _WRONG_KIND:
+            raise RegraftError(
+                f"{folder} cannot be written to ({error.strerror}): expected folders, and files in them. Remove "
+                f"{error.filename or 'what is in the way'}, and run the same command again."
+            ) from error
         raise
 
 
@@ -89,9 +149,26 @@ def write_json(path: Path, report: Any) -> None:
     write_text(path, json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
-    """Return what a JSON file holds."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path, *keys: str) -> Any:
+    """Return what a JSON file holds.
+
+    Args:
+        path: of the file.
+        keys: that it must have, as an object; without any it may hold anything.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is no JSON, or lacks a key.
+    """
+    with reading(path, f"JSON{' with ' if keys else ''}{', '.join(keys)}"):
+        contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        for key in keys:
+            contents[key]
+        return contents
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name}, which is not JSON")
 
 
 def sha256_of(path: Path) -> str:

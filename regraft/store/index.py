@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from regraft.store.shards import KEY_BYTES, Key, Shard, as_array
+from regraft.store.columns import KEY_BYTES
+from regraft.store.shards import Key, Shard, as_array
 
 
 class Index:

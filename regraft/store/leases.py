@@ -1,65 +1,119 @@
 """Leases: who is using a store now, so that nothing is collected or merged meanwhile.
 
-A lease is a small file in `<root>/leases`, and in the shared root. It is renewed by whoever reads or writes rows and
-counts for ten minutes, so that a killed process keeps nobody waiting for longer. Readers and writers share a store;
-whoever removes shards must be alone. Everybody writes the own lease first and looks at the others then, so of two that
-exclude each other at least one sees the other.
+A lease is a small file in `<root>/leases`, and in the shared root. A thread renews it every minute, also during a long
+computation, and it counts for ten minutes, so that a killed process keeps nobody waiting for longer. Readers and
+writers share a store; whoever removes shards must be alone. Everybody writes the own lease first and looks at the
+others then, so of two that exclude each other at least one sees the other.
+
+How old a lease is says the store: when it was written, compared with the own lease that was written just now. Clocks
+of machines may differ. On one machine, which a number made at its start tells and not its name, the time since that
+start counts as well, and whether the process still runs.
 """
 
-import json
-import os
-import socket
+import threading
 import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from pathlib import Path
 
 from regraft.errors import Busy, RegraftError
-from regraft.files import write_bytes
+from regraft.files import write_bytes, writing
+from regraft.store.joining import open_shared
+from regraft.store.lease import STALE_SECONDS, Lease, is_fresh
+from regraft.store.machine import owner_of, this_process
+from regraft.store.names import is_lease
 from regraft.store.remote import Remote
 
-_STALE_SECONDS = 600  # longer than anything a stage does between two looks at the store
 _RENEW_SECONDS = 60
+_LARGEST = 4096  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """What a lease says."""
+class StoreUse:
+    """A use of a store, for as long as its lease is held."""
 
-    host: str
-    pid: int
-    since: float  # seconds since 1970
-    renewed: float
-    is_alone: bool  # removes shards, and so excludes everybody else
-
-    @property
-    def is_live(self) -> bool:
-        """Whether whoever holds it is still at work, as far as this machine can tell."""
-        if time.time() - self.renewed > _STALE_SECONDS:
-            return False
-        return self.host != socket.gethostname() or is_running(self.pid)
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {datetime.fromtimestamp(self.since, UTC):%Y-%m-%d %H:%M} UTC"
-
-
-@dataclass(slots=True)
-class _Held:
-    name: str
+    root: Path
     remote: Remote | None
+    lease: str  # name of the file
     since: float
     is_alone: bool
-    renewed: float = 0.0
 
+    def age(self, name: str) -> float | None:
+        """Return for how many seconds a file of the store has been as it is, by the clock of the store.
 
-_held: dict[Path, list[_Held]] = {}  # by root; a namespace renews what its process holds without knowing who took it
+        Args:
+            name: relative to the root; of two copies, here and in the shared root, the younger counts. None: there is
+                none.
+        """
+        ages = []
+        for modified, base in ((_modified, f"{self.root}/"), (self.remote.modified if self.remote else _never, "")):
+            then = modified(f"{base}{name}")
+            if then is not None:
+                now = modified(f"{base}leases/{self.lease}")
+                # Without an own lease, as in a folder that one may not write to, nothing is known to be old.
+                ages.append(0.0 if now is None else now - then)
+        return min(ages, key=abs, default=None)
+
+    def renew(self) -> None:
+        """Write the lease."""
+        contents = Lease.made(this_process(), since=self.since, is_alone=self.is_alone).model_dump_json().encode()
+        folder = self.root / "leases"
+        try:
+            with writing(folder, len(contents)):
+                write_bytes(folder / self.lease, contents)
+        except (RegraftError, OSError):
+            # Who may not write to a store, or finds its disk full, can still read it, without a lease.
+            if self.is_alone:
+                raise
+        if self.remote:
+            self.remote.write(f"leases/{self.lease}", contents)
+
+    def end(self) -> None:
+        """Remove the lease."""
+        with suppress(OSError):
+            (self.root / "leases" / self.lease).unlink()
+        if self.remote:
+            with suppress(RegraftError):  # it is stale in ten minutes anyway
+                self.remote.remove(f"leases/{self.lease}")
+
+    def refuse_if_excluded(self) -> None:
+        """Raise Busy if another live lease excludes this one; remove stale ones."""
+        for name, copies in self._others().items():
+            age = self.age(f"leases/{name}") or 0.0  # it may have ended just now
+            leases = [Lease.read(contents) for contents in copies]
+            known = next((lease for lease in leases if lease), None)
+            is_live = known.is_live(age) if known else is_fresh(age)
+            if is_live and (self.is_alone or (known and known.is_alone)):
+                raise Busy(
+                    f"the store in {self.root} is in use by "
+                    f"{known or f'a process whose lease, leases/{name}, cannot be read'}. Wait until it has finished, "
+                    f"or end it; if its machine is gone, its lease ends {STALE_SECONDS // 60} minutes after it was "
+                    "last renewed."
+                )
+            if not is_live:
+                (self.root / "leases" / name).unlink(missing_ok=True)
+                if self.remote:
+                    self.remote.remove(f"leases/{name}")
+
+    def _others(self) -> dict[str, list[bytes]]:
+        """Return the contents of all other leases; one may lie here, in the shared root, or in both."""
+        found: dict[str, list[bytes]] = {}
+        for path in sorted((self.root / "leases").glob("*.json")):
+            if is_lease(path.name) and path.name != self.lease and path.is_file():
+                with suppress(OSError):
+                    found.setdefault(path.name, []).append(_read_start(path))
+        for name, size in self.remote.sizes("leases").items() if self.remote else ():
+            if is_lease(name) and name != self.lease and self.remote:
+                contents = self.remote.read(f"leases/{name}") if size <= _LARGEST else b""
+                if contents is not None:
+                    found.setdefault(name, []).append(contents)
+        return found
 
 
 @contextmanager
-def store_in_use(root: Path, shared: str | None, *, alone: bool = False) -> Iterator[None]:
+def store_in_use(root: Path, shared: str | None, *, alone: bool = False) -> Iterator[StoreUse]:
     """Keep `gc` and `compact` away from a store while the block runs, or with `alone` everybody.
 
     Args:
@@ -69,87 +123,46 @@ def store_in_use(root: Path, shared: str | None, *, alone: bool = False) -> Iter
 
     Raises:
         Busy: somebody is using the store who excludes this one; it names the host, the process and since when.
+        RegraftError: the shared root cannot be reached, or is not mounted.
     """
-    held = _Held(
-        f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.json",
-        Remote(shared) if shared else None,
-        time.time(),
-        alone,
-    )
-    key = root.resolve()
-    _held.setdefault(key, []).append(held)
+    remote = open_shared(root, shared, may_create=not alone) if shared else None
+    process = this_process()
+    name = f"{process.host}-{process.pid}-{uuid.uuid4().hex[:8]}.json"
+    use = StoreUse(root.resolve(), remote, name, time.time(), alone)
+    ended = threading.Event()
+    renewal = threading.Thread(target=_renew, args=(use, ended), name="lease", daemon=True)
     try:
-        _write(key, held)
-        _refuse_if_excluded(root, held)
-        yield
-    finally:
-        _held[key].remove(held)
-        with suppress(OSError):
-            (key / "leases" / held.name).unlink()
-        if held.remote:
-            with suppress(RegraftError):  # it is stale in ten minutes anyway
-                held.remote.remove(f"leases/{held.name}")
-
-
-def renew_lease(root: Path) -> None:
-    """Renew what this process holds of a store, at most once a minute."""
-    if not _held:
-        return
-    key = root.resolve()
-    for held in _held.get(key, []):
-        if time.time() - held.renewed > _RENEW_SECONDS:
-            with suppress(RegraftError):  # reading goes on; there are nine more attempts before the lease is stale
-                _write(key, held)
-
-
-def _refuse_if_excluded(root: Path, held: _Held) -> None:
-    """Raise Busy if another live lease excludes this one; remove stale ones."""
-    remote = held.remote
-    for name, contents in _leases(root, remote):
-        if name == held.name:
-            continue
-        try:
-            lease = Lease(**json.loads(contents))
-        except (ValueError, TypeError):
-            lease = Lease("?", 0, 0.0, 0.0, False)  # nothing that Regraft wrote
-        if lease.is_live and not (held.is_alone or lease.is_alone):
-            continue
-        if lease.is_live:
-            raise Busy(
-                f"the store in {root} is in use by {lease}. Wait until it has finished, or end it; if its machine is "
-                f"gone, its lease ends {_STALE_SECONDS // 60} minutes after it last used the store."
-            )
-        (root / "leases" / name).unlink(missing_ok=True)
+        use.renew()
+        use.refuse_if_excluded()
         if remote:
-            remote.remove(f"leases/{name}")
+            with writing(root):
+                remote.write(f"uses/{owner_of(root)}.owner", process.host.encode())  # see `regraft.store.uses`
+        renewal.start()
+        yield use
+    finally:
+        ended.set()
+        if renewal.is_alive():
+            renewal.join(_RENEW_SECONDS)  # else it could write the lease again that is removed next
+        use.end()
 
 
-def is_running(pid: int) -> bool:
-    """Whether a process of this machine exists."""
+def _renew(use: StoreUse, ended: threading.Event) -> None:
+    while not ended.wait(_RENEW_SECONDS):
+        with suppress(RegraftError, OSError):  # work goes on; there are nine more attempts before the lease is stale
+            use.renew()
+
+
+def _modified(path: str) -> float | None:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        return Path(path).stat().st_mtime
+    except OSError:
+        return None
 
 
-def _write(root: Path, held: _Held) -> None:
-    held.renewed = time.time()
-    lease = Lease(socket.gethostname(), os.getpid(), held.since, held.renewed, held.is_alone)
-    contents = json.dumps(asdict(lease)).encode()
-    with suppress(PermissionError, OSError):  # who may not write to a store can still read it, without a lease
-        write_bytes(root / "leases" / held.name, contents)
-    if held.remote:
-        held.remote.write(f"leases/{held.name}", contents)
+def _never(_: str) -> None:
+    """There is no other place."""
 
 
-def _leases(root: Path, remote: Remote | None) -> Iterator[tuple[str, bytes]]:
-    for path in sorted((root / "leases").glob("*.json")):
-        with suppress(FileNotFoundError):
-            yield path.name, path.read_bytes()
-    for name in remote.sizes("leases") if remote else ():
-        contents = remote.read(f"leases/{name}") if remote else None
-        if contents:
-            yield name, contents
+def _read_start(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_LARGEST)

@@ -10,9 +10,11 @@ from regraft.errors import RegraftError
 from regraft.files import writing
 from regraft.store.description import describe, folder_of
 from regraft.store.index import Index
-from regraft.store.leases import renew_lease
-from regraft.store.remote import Remote, send, synchronise
-from regraft.store.shards import SENT, Key, Shard, as_array, buffers_of, name_of, set_aside, shard_paths, write_shard
+from regraft.store.joining import open_shared
+from regraft.store.names import SENT
+from regraft.store.remote import Remote
+from regraft.store.shards import Key, Shard, as_array, buffers_of, name_of, set_aside, shard_paths, write_shard
+from regraft.store.synchronising import send, synchronise
 
 _LISTINGS = 5  # of a folder whose files vanish while it is listed
 
@@ -53,7 +55,6 @@ class Namespace:
             verify: read every row that is there, and count those that are damaged as missing. Without it no value is
                 touched, and `read` finds the damage.
         """
-        renew_lease(self.folder.parent)
         wanted = list(dict.fromkeys(keys))
         while verify and self._copy(wanted, None):
             pass
@@ -73,7 +74,6 @@ class Namespace:
                 f"values must be {self.dtype} of shape {(len(keys), *self.shape)}. "
                 f"Received: {values.dtype} of shape {values.shape}."
             )
-        renew_lease(self.folder.parent)
         self._pending.update((key, (row, seconds / len(keys))) for key, row in zip(keys, values, strict=True))
 
     def flush(self) -> None:
@@ -118,7 +118,6 @@ class Namespace:
             KeyError: a key is not in the store; ask `missing` first.
             RegraftError: a row was damaged since `missing` looked at it.
         """
-        renew_lease(self.folder.parent)
         values = np.empty((len(keys), *self.shape), self.dtype)
         found, _ = self._index.find(keys)
         if (found < 0).any():
@@ -239,4 +238,4 @@ def open_namespace(
         RegraftError: the shared store cannot be reached, or the folder not written to.
     """
     facts = {**facts, "kind": kind, "shape": list(shape), "dtype": dtype}
-    return Namespace(folder_of(root, facts), facts, Remote(shared) if shared else None)
+    return Namespace(folder_of(root, facts), facts, open_shared(root, shared, may_create=True) if shared else None)

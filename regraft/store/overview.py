@@ -6,18 +6,20 @@ from typing import Any
 
 from regraft.errors import RegraftError
 from regraft.files import readable_bytes
+from regraft.store.folders import candidates, facts_of, has_shards, namespaces, open_folder
+from regraft.store.joining import open_shared
+from regraft.store.names import DESCRIPTION, UseName
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import as_keys
-from regraft.store.upkeep import namespaces, open_folder
-from regraft.store.uses import read_use, recorded
+from regraft.store.uses import read_use, records
 
 
 def list_store(root: Path, shared: str | None) -> None:
     """Print a line per namespace; of the shared root's shards only those that are here are counted in rows."""
     remote = Remote(shared) if shared else None
     for name in namespaces(root, remote):
-        if (root / name / "namespace.json").exists():
+        if (root / name / DESCRIPTION).exists():
             namespace = open_folder(root, None, name)
             size = readable_bytes(namespace.stored_bytes)
             print(
@@ -25,19 +27,21 @@ def list_store(root: Path, shared: str | None) -> None:
             )
         if remote:
             sizes = [size for file, size in remote.sizes(name).items() if file.endswith(".arrow")]
-            print(f"{name:30} in {remote.url}: {len(sizes)} shards {readable_bytes(sum(sizes))}")
+            print(f"{name:30} in {remote.shown}: {len(sizes)} shards {readable_bytes(sum(sizes))}")
 
 
 def verify(root: Path, shared: str | None) -> None:
     """Read every row of the store, and set damaged shards aside.
 
     Raises:
-        RegraftError: a shard was damaged, or rows that a use record names are nowhere.
+        RegraftError: a shard or a description was damaged, or rows that a use record names are nowhere.
     """
-    remote = Remote(shared) if shared else None
+    remote = open_shared(root, shared, may_create=False) if shared else None
     opened: dict[str, Namespace] = {}
     damaged = 0
-    for name in namespaces(root, remote):
+    for name in candidates(root, remote):
+        if not facts_of(root, remote, name) and not has_shards(root, remote, name):
+            continue  # somebody else's
         before = len(list((root / name).glob("*.damaged")))
         namespace = opened[name] = open_folder(root, remote, name)
         for shard in namespace.shards:
@@ -48,7 +52,7 @@ def verify(root: Path, shared: str | None) -> None:
         damaged += found
         size = readable_bytes(namespace.stored_bytes)
         print(f"{name:30} {len(namespace):9,} rows {len(namespace.shards):5} shards {size:>10}  {found} damaged")
-    missing = sum(_missing(root, remote, use, opened) for use in sorted(recorded(root, remote)))
+    missing = sum(_missing(root, remote, use, opened) for use in records(root, remote))
     if damaged or missing:
         raise RegraftError(
             f"{damaged} shard(s) were damaged and are set aside; {missing} row(s) that a version of the features was "
@@ -56,9 +60,9 @@ def verify(root: Path, shared: str | None) -> None:
         )
 
 
-def _missing(root: Path, remote: Remote | None, name: str, opened: dict[str, Namespace]) -> int:
+def _missing(root: Path, remote: Remote | None, record: UseName, opened: dict[str, Namespace]) -> int:
     """Return how many rows of a record no namespace of it has; a namespace need not have all of them."""
-    use = read_use(root, remote, name)
+    use = read_use(root, remote, record)
     absent = as_keys(use.keys)
     for folder in use.namespaces:
         if folder in opened:

@@ -26,21 +26,25 @@ import errno
 import math
 import mmap
 import os
+import stat
 import sys
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pyarrow as pa
 import xxhash
 
 from regraft.files import NO_ACCESS, put_in_place, writing
+from regraft.store.columns import KEY_BYTES, read_columns, schema_of
+from regraft.store.names import is_shard
 
 Key = bytes
-KEY_BYTES = 34  # 32 of the digest, 2 of the view
-SENT = ".sent.arrow"  # how the names of shards end that lie in the shared root too
-_COLUMNS = ["key", "checksum", "seconds", "value"]
+# Numbers of an OSError: the disk cannot read a file any more, one may not, or it is no file.
+_UNREADABLE = {errno.EIO, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENXIO, errno.ELOOP, errno.ESTALE}
 
 
 def key_of(digest: str, view: int = 0) -> Key:
@@ -70,27 +74,17 @@ class Shard:
         self.path, self.name = path, name_of(path)
         _, start, stop, seal = self.name.split("-")
         self.start, stop = int(start), int(stop)
-        with path.open("rb") as file:
+        with _opened(path) as file:
             self.size = os.fstat(file.fileno()).st_size
             if not 0 < self.start <= stop <= self.size:
                 raise ValueError("damaged")
             contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             if _seal(contents, self.start, stop) != seal:
                 raise ValueError("damaged")
-            self._take(pa.ipc.open_file(pa.py_buffer(contents)).read_all(), _value_type(shape, dtype))
+            self.keys, self.checksums, self.seconds = read_columns(contents, shape, dtype)
         self.row_bytes = dtype.itemsize * math.prod(shape)
         if stop - self.start != len(self) * self.row_bytes:
             raise ValueError("not a shard of this namespace")
-
-    def _take(self, table: pa.Table, value_type: pa.DataType) -> None:
-        """Copy what stays in memory, so that the file can be closed."""
-        if table.schema.names != _COLUMNS or table.schema.field("value").type != value_type:
-            raise ValueError("not a shard of this namespace")
-        # By buffers, because Arrow's to_numpy imports pandas.
-        keys, checksums, seconds = (table.column(name).chunk(0).buffers()[1] for name in _COLUMNS[:-1])
-        self.keys = np.frombuffer(keys, f"S{KEY_BYTES}", len(table)).copy()
-        self.checksums = np.frombuffer(checksums, np.uint64, len(table)).copy()
-        self.seconds = np.frombuffer(seconds, np.float32, len(table)).copy()
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -102,7 +96,12 @@ class Shard:
             FileNotFoundError: the shard was merged into another, collected or set aside by another process.
         """
         seeds, checksums = seeds_of(self.keys[rows]), self.checksums[rows].tolist()
-        file = os.open(self.path, os.O_RDONLY)
+        try:
+            file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno in _UNREADABLE:
+                return False
+            raise
         try:
             for row, buffer, seed, checksum in zip(rows, buffers, seeds, checksums, strict=True):
                 if os.preadv(file, [buffer], self.start + row * self.row_bytes) != self.row_bytes:
@@ -110,7 +109,7 @@ class Shard:
                 if xxhash.xxh3_64_intdigest(buffer, seed) != checksum:
                     return False
         except OSError as error:
-            if error.errno == errno.EIO:  # the disk cannot read it any more
+            if error.errno in _UNREADABLE:
                 return False
             raise
         finally:
@@ -142,7 +141,7 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
         pa.array(seconds, pa.float32()),
         pa.FixedSizeListArray.from_arrays(pa.array(flat.reshape(-1)), flat.shape[1]),
     ]
-    batch = pa.record_batch(columns, names=_COLUMNS)
+    batch = pa.record_batch(columns, schema=schema_of(values.shape[1:], values.dtype))
     number = uuid.uuid4().hex[:16]
     temporary = folder / f".{number}.{os.getpid()}.tmp.arrow"
     with writing(folder, flat.nbytes):
@@ -175,9 +174,11 @@ def set_aside(path: Path) -> None:
 
 
 def shard_paths(folder: Path) -> list[Path]:
-    """Return the shards in a folder, by name."""
-    # Names that start with a dot are shards that are being written.
-    return sorted(path for path in folder.glob("*.arrow") if not path.name.startswith("."))
+    """Return the shards in a folder, by name; other files, and shards that are being written, are none."""
+    try:
+        return sorted(path for path in folder.iterdir() if is_shard(path.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def name_of(path: Path) -> str:
@@ -197,8 +198,19 @@ def seeds_of(keys: np.ndarray) -> list[int]:
     return np.ascontiguousarray(ends).view(">u8").ravel().tolist()
 
 
-def _value_type(shape: tuple[int, ...], dtype: np.dtype) -> pa.DataType:
-    return pa.list_(pa.from_numpy_dtype(dtype), math.prod(shape))
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that has the name of a shard; ValueError if it is none, or one may not read it."""
+    try:
+        # Whatever is no file does not keep anybody waiting for another end.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("no file")
+            yield file
+    except OSError as error:
+        if error.errno in _UNREADABLE:
+            raise ValueError("cannot be read") from error
+        raise
 
 
 def _layout(path: Path) -> tuple[int, int, str]:

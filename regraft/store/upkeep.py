@@ -5,27 +5,28 @@ network file system; and a run that has just found its rows would lose them to `
 the old ones go, so that a kill leaves some rows twice and none missing.
 """
 
-import re
-import shutil
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import readable_bytes, write_bytes
-from regraft.store.description import read_description
-from regraft.store.leases import is_running, store_in_use
+from regraft.files import readable_bytes
+from regraft.store.folders import candidates, facts_of, namespaces, open_folder, remove_namespace, size_of
+from regraft.store.leases import store_in_use
+from regraft.store.machine import is_running
+from regraft.store.names import is_half_sent, is_set_aside, writer_of
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, as_keys, buffers_of
-from regraft.store.uses import forget_use, is_young, read_use, recorded
+from regraft.store.uses import read_use
+from regraft.store.wanted import STALE_DAYS, forget_others, wanted_records
 
 SHARD_BYTES = 256_000_000  # of a merged shard
 _DAY = 86_400
-_TEMPORARY = re.compile(r"^\..*\.(\d+)\.tmp(\.|$)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,48 +48,46 @@ class _Plan:
 
 
 def collect(
-    root: Path, shared: str | None, versions: dict[str, str], *, models: Collection[str] = (), really: bool
+    root: Path,
+    shared: str | None,
+    versions: dict[str, str],
+    *,
+    models: Collection[str] = (),
+    stale_days: float = STALE_DAYS,
+    really: bool,
 ) -> None:
     """Remove every row that neither a wanted version of the features nor a model in use needs, and say so.
+
+    What other machines have recorded stays, whatever this project's history says, unless they are gone.
 
     Args:
         root: the store's folder.
         shared: the shared root, or None; it is collected too.
         versions: the MD5 of every wanted version of the features, with a place that names it.
         models: the SHA-256 of the ONNX files in use; the probabilities that they gave stay.
+        stale_days: after so many days without using the shared store a machine is gone.
         really: False only says what would be removed.
 
     Raises:
         Busy: somebody is using the store.
+        RegraftError: the shared root cannot be reached, or is not mounted; or a record is damaged.
     """
-    remote = Remote(shared) if shared else None
-    with store_in_use(root, shared, alone=True):
-        records = recorded(root, remote)
-        for version in sorted(versions.keys() - records):
-            print(
-                f"The store has no record for {versions[version]} (features {version[:8]}): they need computing again."
-            )
+    with store_in_use(root, shared, alone=True) as use:
+        remote = use.remote
+        wanted = wanted_records(use, versions, stale_days)
         needed: dict[str, list[np.ndarray]] = {}
-        # A stage writes its record before DVC writes dvc.lock.
-        wanted = versions.keys() | {version for version in records if is_young(root, version)}
-        for version in wanted & records:
-            use = read_use(root, remote, version)
-            for name in use.namespaces:
-                needed.setdefault(name, []).append(use.keys)
-        freed = 0
-        for name in namespaces(root, remote):
-            if _model_of(root / name) in models:
-                continue
-            freed += _collect_namespace(root, remote, name, needed.get(name, []), really=really)
-        rubbish = {path: path.stat().st_size for path in root.glob("*/*") if _is_rubbish(path)}
-        if rubbish:
-            print(f"Damaged shards and left-over temporary files: {readable_bytes(sum(rubbish.values()))}.")
-        freed += sum(rubbish.values())
-        for path in rubbish if really else ():
-            path.unlink(missing_ok=True)
+        for record in wanted:
+            found = read_use(root, remote, record)
+            for name in found.namespaces:
+                needed.setdefault(name, []).append(found.keys)
+        freed = sum(
+            _collect_namespace(root, remote, name, needed.get(name, []), really=really)
+            for name in namespaces(root, remote)
+            if not _said_by(facts_of(root, remote, name), models)
+        )
+        freed += _sweep(root, remote, really=really)
         if really:
-            for version in records - wanted:
-                forget_use(root, remote, version)
+            forget_others(use, wanted, stale_days)
     print(f"{readable_bytes(freed)} {'freed' if really else 'would be freed. This was a dry run; --yes does it'}.")
 
 
@@ -98,39 +97,13 @@ def compact(root: Path, shared: str | None) -> None:
     Raises:
         Busy: somebody is using the store.
     """
-    remote = Remote(shared) if shared else None
-    with store_in_use(root, shared, alone=True):
-        for name in namespaces(root, remote):
-            namespace = open_folder(root, remote, name)
+    with store_in_use(root, shared, alone=True) as use:
+        for name in namespaces(root, use.remote):
+            namespace = open_folder(root, use.remote, name)
             before = len(namespace.shards)
             plan = _verified(namespace, _merge_plan)
             _carry_out(plan)
             print(f"{name}: {before} shards before, {len(namespace.shards)} now; {plan.rows} rows were there twice.")
-
-
-def namespaces(root: Path, remote: Remote | None) -> list[str]:
-    """Return the names of all namespaces, here and in the shared root."""
-    here = {path.parent.name for path in root.glob("*/namespace.json")}
-    there = set(remote.folders()) - {"leases", "uses"} if remote else set()
-    return sorted(here | there)
-
-
-def open_folder(root: Path, remote: Remote | None, name: str) -> Namespace:
-    """Open a namespace by the name of its folder.
-
-    Raises:
-        RegraftError: what its arrays are is not known, because namespace.json is damaged.
-    """
-    description = root / name / "namespace.json"
-    if not description.exists() and remote and (contents := remote.read(f"{name}/namespace.json")):
-        write_bytes(description, contents)
-    facts = read_description(description)
-    if facts is None:
-        raise RegraftError(
-            f"{description} is damaged or missing. The next retraining that needs these rows writes it again; if none "
-            "does, delete the folder."
-        )
-    return Namespace(root / name, facts, remote)
 
 
 def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: list[np.ndarray], *, really: bool) -> int:
@@ -142,23 +115,18 @@ def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: lis
             print(f"{name}: {plan.rows} of {sum(map(len, plan.namespace.shards))} rows, {readable_bytes(plan.freed)}.")
             if really:
                 _carry_out(plan)
-                _sweep_remote(remote, name)
             return plan.freed
     # Nothing in it is needed: it goes without being fetched or looked at.
-    size = sum(path.stat().st_size for path in (root / name).glob("*") if not _is_rubbish(path))
-    size = max(size, sum(remote.sizes(name).values()) if remote else 0)
+    size = size_of(root, remote, name)
     print(f"{name}: all of it, {readable_bytes(size)}.")
     if really:
-        if remote:
-            remote.remove_folder(name)
-        shutil.rmtree(root / name, ignore_errors=True)
+        remove_namespace(root, remote, name)
     return size
 
 
-def _model_of(folder: Path) -> str | None:
-    """Return the SHA-256 of the model whose probabilities a namespace holds; None if it holds something else."""
-    facts = read_description(folder / "namespace.json") or {}
-    return facts.get("model")
+def _said_by(facts: dict[str, Any] | None, models: Collection[str]) -> bool:
+    """Whether a namespace holds the probabilities that one of these models gave."""
+    return facts is not None and facts.get("model") in models
 
 
 def _gc_plan(namespace: Namespace, wanted: np.ndarray) -> _Plan:
@@ -216,16 +184,32 @@ def _copy_rows(namespace: Namespace, parts: list[tuple[Shard, int]]) -> None:
     namespace.send(namespace.write(keys, values, seconds))
 
 
+def _sweep(root: Path, remote: Remote | None, *, really: bool) -> int:
+    """Remove damaged shards that were set aside, and what writers left that were killed; return the bytes."""
+    folders = [name for name in candidates(root, remote) if facts_of(root, remote, name)]
+    rubbish = {
+        path: path.lstat().st_size
+        for folder in (*folders, "uses", "leases", "graphs")
+        for path in (root / folder).glob("*")
+        if _is_rubbish(path)
+    }
+    if rubbish:
+        print(f"Damaged shards and left-over temporary files: {readable_bytes(sum(rubbish.values()))}.")
+    for path in rubbish if really else ():
+        path.unlink(missing_ok=True)
+    if really and remote:
+        # Nobody writes there now, or there were a lease.
+        for folder in (*folders, "uses", "leases"):
+            for file in remote.sizes(folder):
+                if is_set_aside(folder, file) or is_half_sent(folder, file):
+                    remote.remove(f"{folder}/{file}")
+    return sum(rubbish.values())
+
+
 def _is_rubbish(path: Path) -> bool:
     """Whether a file is a damaged shard that was set aside, or what a writer left that was killed."""
-    match = _TEMPORARY.match(path.name)
-    is_left_over = match and (not is_running(int(match[1])) or time.time() - path.stat().st_mtime > _DAY)
-    return path.suffix == ".damaged" or bool(is_left_over)
-
-
-def _sweep_remote(remote: Remote | None, name: str) -> None:
-    """Remove from the shared root what is no shard any more; nobody writes there now, or there were a lease."""
-    if remote:
-        for file in remote.sizes(name):
-            if file.endswith((".damaged", ".tmp")):
-                remote.remove(f"{name}/{file}")
+    if path.is_dir() and not path.is_symlink():
+        return False
+    pid = writer_of(path.parent.name, path.name)
+    is_left_over = pid is not None and (not is_running(pid) or time.time() - path.lstat().st_mtime > _DAY)
+    return is_set_aside(path.parent.name, path.name) or is_left_over

@@ -1,12 +1,18 @@
 """Use records: which rows a version of build/features.arrow was made from. `gc` keeps what they name.
 
-`<root>/uses/<MD5 of build/features.arrow>.arrow` holds the keys, and in its metadata the namespaces' folders.
+    <root>/uses/<MD5 of build/features.arrow>-<owner>-<checksum>.arrow
+                            the keys, and in its metadata the namespaces' folders
+    <root>/uses/<owner>.owner
+                            when a machine last used the shared store: its time of writing
+
+An owner is a store's folder on one machine. The history of a project says which of its own records are wanted. What
+others recorded is theirs: it goes only once they have not used the shared store for many days.
 """
 
 import json
 import os
-import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +22,13 @@ import xxhash
 
 from regraft.errors import RegraftError
 from regraft.files import write_bytes, writing
+from regraft.store.columns import KEY_BYTES
+from regraft.store.joining import open_shared
+from regraft.store.machine import owner_of
+from regraft.store.names import UseName, is_namespace, is_owner, use_name
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import KEY_BYTES, Key, as_array
-
-_YOUNG_SECONDS = 3600
+from regraft.store.shards import Key, as_array
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +44,8 @@ def record_use(
 ) -> None:
     """Record that rows are needed as long as a version of the features is.
 
-    Who may not write to the store's folder can read it all the same, without a record: as without a lease.
+    Who may not write to the store's folder can read it all the same, without a record: as without a lease. Records
+    that the shared root does not have yet are sent, those of a time before there was one too.
 
     Args:
         root: the store's folder.
@@ -45,66 +54,98 @@ def record_use(
         keys: of the rows.
         shared: the shared root, or None.
     """
-    folders = json.dumps([namespace.folder.name for namespace in namespaces])
-    array = as_array(sorted(keys))
-    metadata = {"namespaces": folders, "checksum": _checksum(folders, array)}
-    column = pa.FixedSizeBinaryArray.from_buffers(
-        pa.binary(KEY_BYTES), len(array), [None, pa.py_buffer(array.tobytes())]
-    )
-    batch = pa.record_batch([column], names=["key"]).replace_schema_metadata(metadata)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, batch.schema) as writer:
-        writer.write_batch(batch)
-    contents = sink.getvalue().to_pybytes()
-    if os.access(root, os.W_OK):
-        with writing(root / "uses", len(contents)):
-            write_bytes(root / "uses" / f"{name}.arrow", contents)
+    if root.exists() and not os.access(root, os.W_OK):
+        return
+    contents = _contents([namespace.folder.name for namespace in namespaces], as_array(sorted(keys)))
+    with writing(root / "uses", len(contents)):
+        owner = owner_of(root)
+        write_bytes(root / "uses" / f"{name}-{owner}-{xxhash.xxh3_64_hexdigest(contents)}.arrow", contents)
     if shared:
-        Remote(shared).write(f"uses/{name}.arrow", contents)
+        remote = open_shared(root, shared, may_create=True)
+        there = remote.sizes("uses")
+        for record in _records_in(root):
+            if record.owner == owner and record.name not in there and (sound := _sound(record, _here(root, record))):
+                remote.write(f"uses/{record.name}", sound)
 
 
-def recorded(root: Path, remote: Remote | None) -> set[str]:
-    """Return the names of all records, here and in the shared root."""
-    names = {path.name for path in (root / "uses").glob("[!.]*.arrow")} | set(remote.sizes("uses") if remote else ())
-    return {name.removesuffix(".arrow") for name in names if name.endswith(".arrow") and not name.startswith(".")}
+def records(root: Path, remote: Remote | None) -> list[UseName]:
+    """Return all records, here and in the shared root."""
+    there = [found for name in (remote.sizes("uses") if remote else ()) if (found := use_name(name))]
+    return sorted({*_records_in(root), *there}, key=lambda record: record.name)
 
 
-def is_young(root: Path, name: str) -> bool:
-    """Whether a record was written here in the last hour."""
-    try:
-        return time.time() - (root / "uses" / f"{name}.arrow").stat().st_mtime < _YOUNG_SECONDS
-    except FileNotFoundError:
-        return False
+def owners(remote: Remote | None) -> set[str]:
+    """Return the files in uses/ that say when a machine last used the shared store."""
+    return {name for name in (remote.sizes("uses") if remote else ()) if is_owner(name)}
 
 
-def read_use(root: Path, remote: Remote | None, name: str) -> Use:
-    """Return a record.
+def read_use(root: Path, remote: Remote | None, record: UseName) -> Use:
+    """Return what a record says.
 
     Raises:
         RegraftError: it is damaged. Going on without it would remove what it names.
     """
-    path = root / "uses" / f"{name}.arrow"
-    contents = path.read_bytes() if path.exists() else remote.read(f"uses/{name}.arrow") if remote else None
-    try:
-        table = pa.ipc.open_file(contents or b"").read_all().combine_chunks()
-        metadata = table.schema.metadata or {}
-        folders = metadata[b"namespaces"].decode()
-        keys = as_array(table.column("key").to_pylist())
-        if metadata[b"checksum"].decode() != _checksum(folders, keys):
-            raise ValueError("damaged")
-    except (pa.ArrowException, ValueError, KeyError, OSError):
-        raise RegraftError(
-            f"{path} is damaged, and so nobody knows which rows it keeps. Delete it, and run the retraining again if "
-            "its model is the present one."
-        ) from None
-    return Use(json.loads(folders), keys)
+    for contents in (_here(root, record), remote.read(f"uses/{record.name}") if remote else None):
+        if (sound := _sound(record, contents)) and (use := _parsed(sound)):
+            return use
+    raise RegraftError(
+        f"{root / 'uses' / record.name} is damaged, and so nobody knows which rows it keeps. Delete it, here and in "
+        "the shared store, and run the retraining again if its model is the present one."
+    )
 
 
 def forget_use(root: Path, remote: Remote | None, name: str) -> None:
-    """Remove a record."""
-    (root / "uses" / f"{name}.arrow").unlink(missing_ok=True)
+    """Remove a record, or the file of an owner."""
+    (root / "uses" / name).unlink(missing_ok=True)
     if remote:
-        remote.remove(f"uses/{name}.arrow")
+        remote.remove(f"uses/{name}")
+
+
+def _contents(namespaces: list[str], keys: np.ndarray) -> bytes:
+    folders = json.dumps(namespaces)
+    column = pa.FixedSizeBinaryArray.from_buffers(pa.binary(KEY_BYTES), len(keys), [None, pa.py_buffer(keys.tobytes())])
+    metadata = {"namespaces": folders, "checksum": _checksum(folders, keys)}
+    batch = pa.record_batch([column], names=["key"]).replace_schema_metadata(metadata)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _records_in(root: Path) -> list[UseName]:
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return [found for path in (root / "uses").iterdir() if (found := use_name(path.name))]
+    return []
+
+
+def _here(root: Path, record: UseName) -> bytes | None:
+    path = root / "uses" / record.name
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _sound(record: UseName, contents: bytes | None) -> bytes | None:
+    """Return contents if they are what was written; Arrow could crash on others."""
+    is_sound = contents and record.seal in (None, xxhash.xxh3_64_hexdigest(contents))
+    return contents if is_sound else None
+
+
+def _parsed(contents: bytes) -> Use | None:
+    try:
+        table = pa.ipc.open_file(contents).read_all().combine_chunks()
+        if table.schema.names != ["key"] or table.schema.field("key").type != pa.binary(KEY_BYTES):
+            return None
+        metadata = table.schema.metadata or {}
+        text = metadata[b"namespaces"].decode()
+        keys = as_array(table.column("key").to_pylist())
+        folders = json.loads(text)
+        is_sound = metadata[b"checksum"].decode() == _checksum(text, keys)
+    except (pa.ArrowException, ValueError, TypeError, KeyError, OSError, RecursionError):
+        return None
+    is_list = isinstance(folders, list) and all(isinstance(name, str) and is_namespace(name) for name in folders)
+    return Use(folders, keys) if is_sound and is_list else None
 
 
 def _checksum(folders: str, keys: np.ndarray) -> str:

@@ -147,7 +147,8 @@ def test_two_processes_may_send_the_same_shard(machine, monkeypatch, shared):
 def test_shards_that_the_shared_store_lost_are_dropped(machine, shared):
     store = machine("a")
     fill(store, 0, 1)
-    Remote(shared).remove_folder(store.folder.name)
+    for name in files(shared, store):
+        Remote(shared).remove(f"{store.folder.name}/{name}")
     assert (machine("a").missing(KEYS[:2]), shards(store)) == (KEYS[:2], [])
 
 
@@ -193,7 +194,7 @@ def test_a_shard_that_is_damaged_in_the_shared_store_is_set_aside_there(machine,
     assert reader.missing(KEYS[:3]) == KEYS[:3]
     aside = name.replace(".arrow", ".damaged")
     assert {name, aside} & set(files(shared, store)) == {aside}
-    assert f"{shared}/{store.folder.name}/{name} is damaged" in capsys.readouterr().err
+    assert f"{Remote(shared).shown}: {store.folder.name}/{name} is damaged" in capsys.readouterr().err
 
 
 def test_a_damaged_shard_is_not_sent(machine, shared):
@@ -260,26 +261,24 @@ def dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.mark.parametrize("shared", ["memory"], indirect=True)
 def test_a_server_that_does_not_answer_is_an_error_that_says_what_to_do(machine, dead_end):
-    said = (
-        r"s3://bucket/store cannot be reached: .*Could not connect.* kept in the local folder and sent by the next run"
-    )
+    said = "s3://bucket cannot be reached: EndpointConnectionError.* kept in the local folder and sent by the next run"
     with pytest.raises(RegraftError, match=said):
         machine("a", dead_end)
     fsspec.filesystem("s3").clear_instance_cache()
 
 
 @pytest.mark.parametrize("shared", ["memory"], indirect=True)
-@pytest.mark.parametrize("url", ["nowhere://bucket/x", "adl://bucket/x"])
-def test_an_address_that_nothing_here_can_reach_is_an_error_that_names_it(machine, url):
-    with pytest.raises(RegraftError, match=f"The shared store {url} cannot be reached: "):
-        machine("a", url)
+def test_an_address_that_no_library_here_can_reach_is_an_error_that_names_it(machine):
+    with pytest.raises(RegraftError, match=r"The shared store adl://bucket cannot be reached: .*\(adlfs\)"):
+        machine("a", "adl://bucket/x")
 
 
 @pytest.mark.parametrize("shared", ["s3"], indirect=True)
 def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp_path):
-    store = machine("a", "s3://no-such-bucket/x")
-    with pytest.raises(RegraftError, match=r"s3://no-such-bucket/x cannot be reached: .*bucket does not exist"):
-        fill(store, 0, 1)
+    store = machine("a", None)
+    fill(store, 0, 1)
+    with pytest.raises(RegraftError, match=r"s3://no-such-bucket cannot be reached: .*NoSuchBucket"):
+        machine("a", "s3://no-such-bucket/x")
     assert machine("a", None).missing(KEYS[:2]) == []
 
 
@@ -287,7 +286,7 @@ def test_rows_that_cannot_be_sent_are_kept_and_sent_by_the_next_run(machine, mon
     store = machine("a")
     with monkeypatch.context() as patch:
         patch.setattr(store.remote._files, "put_file", unreachable)
-        with pytest.raises(RegraftError, match="cannot be reached: no route"):
+        with pytest.raises(RegraftError, match="cannot be reached: OSError"):
             fill(store, 0, 1)
     assert np.array_equal(store.read(KEYS[:2]), VALUES[:2])
     machine("a")
