@@ -12,8 +12,8 @@ import stat
 from collections import defaultdict
 from dataclasses import dataclass
 from enum import Enum
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 from regraft.errors import InvalidData, is_invisible, printable, some
 
@@ -103,7 +103,7 @@ def walk(root: Path) -> list[str]:
     return files
 
 
-def open_inside(root: Path, path: str) -> BinaryIO:
+def open_inside(root: Path, path: str) -> BufferedReader:
     """Open a file of the data folder for reading, whatever took its place since the walk; this never waits.
 
     Raises:

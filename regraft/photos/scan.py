@@ -16,15 +16,18 @@ Both files can be deleted at any time. Damaged, or written by another version, t
 import hashlib
 import os
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
-from regraft.photos.decoder import DecodeLimits, ImageFacts, Inspectors
-from regraft.photos.images import Threads, looks_like_an_image
+from regraft.files import fingerprint, write_bytes, write_text, writing
+from regraft.photos.decoder import DecodeLimits, ImageFacts
+from regraft.photos.folder import open_inside
+from regraft.photos.images import Threads
+from regraft.photos.kinds import judge
+from regraft.photos.slow_files import PatientInspectors, Undecoded, next_try, why_not_decoded
 from regraft.provenance import provenance_of
 
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
@@ -41,6 +44,9 @@ class FileFacts(ImageFacts):
     meant_as_image: bool = True
     state: str = ""  # of the file when it was read; empty if it must be read again
     moment: int = 0  # when that was, in nanoseconds since 1970
+    attempts: int = 0  # that failed because decoding took too long or crashed
+    due: str = ""  # the day from which it is tried again; empty if what was found is final
+    seconds: float = 0.0  # that the last attempt was given
 
 
 _SCHEMA = pa.schema(
@@ -64,6 +70,9 @@ _SCHEMA = pa.schema(
         "meant_as_image": pa.bool_(),
         "state": pa.string(),
         "moment": pa.int64(),
+        "attempts": pa.int64(),
+        "due": pa.string(),
+        "seconds": pa.float64(),
     }
 )
 
@@ -81,52 +90,73 @@ def scan(
     Args:
         root: the data folder.
         paths: of the files, relative to it.
-        limits: of decoding; a file that takes longer has a problem, and is tried again next time.
+        limits: of decoding; a file that takes longer has a problem, and is tried again after a pause.
         threads: that read and decode; told how many files are done, and their total.
         cache: the Parquet file that remembers the facts between runs; None: nothing is remembered.
     """
     before = _read(cache, limits.max_pixels) if cache else {}
-    known = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}
-    new = [path for path in paths if path not in known]
+    same = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}
+    today = next_try(0, time.time_ns())
+    known = {path: facts for path, facts in same.items() if not _is_due(facts, today, limits)}
+    # Those that were too slow come last, those with the fewest attempts first: they take what time is left.
+    slow = sorted(same.keys() - known.keys(), key=lambda path: (same[path].attempts, same[path].due, path))
+    reading = [path for path in paths if path not in same] + slow
     if known:
         threads.on_progress(len(known), len(paths))
     found = dict(known)
     try:
-        with Inspectors(limits) as inspectors:
-            inspected = threads.map(lambda path: _inspected(root / path, inspectors), new)
-            for path, facts in zip(new, inspected, strict=True):
+        with PatientInspectors(limits) as inspectors:
+            inspected = threads.map(
+                lambda path: _inspected(root, path, same.get(path), inspectors, limits.max_seconds), reading
+            )
+            for path, facts in zip(reading, inspected, strict=True):
                 found[path] = facts
                 threads.on_progress(len(found), len(paths))
     finally:
         # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
-        if cache and (new or len(known) < len(before)):
+        if cache and (reading or len(known) < len(before)):
             _write(cache, found, limits.max_pixels)
     return found
 
 
-def _inspected(file: Path, inspectors: Inspectors) -> FileFacts:
-    """Read and decode one file."""
+def _is_due(facts: FileFacts, today: str, limits: DecodeLimits) -> bool:
+    """Whether a file that could not be decoded in time is to be tried again."""
+    return bool(facts.due) and (facts.due <= today or limits.max_seconds > facts.seconds)
+
+
+def _inspected(
+    root: Path, path: str, before: FileFacts | None, inspectors: PatientInspectors, max_seconds: float
+) -> FileFacts:
+    """Read and decode one file; `before` is what is known of it if it was too slow."""
     try:
-        if not file.is_file():
-            return FileFacts(problem="neither a file nor a folder")
-        moment, before = time.time_ns(), file.stat()
-        digest = sha256_of(file)
-        image = inspectors.inspect(file)
-        meant_as_image = image.problem is None or image.format is not None or looks_like_an_image(file)
+        with open_inside(root, path) as file:
+            moment, status = time.time_ns(), os.fstat(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            image = inspectors.inspect(root / path, was_slow=before is not None)
+            if _state(status) != _state((root / path).stat()):
+                return FileFacts(problem="it was replaced or written to while it was read; the next run reads it")
+            file.seek(0)
+            # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by
+            # either: the clock was set back, or is another machine's.
+            settled = max(status.st_mtime_ns, status.st_ctime_ns) < moment - _SETTLED_NS
+            facts = FileFacts(
+                digest=digest, bytes=status.st_size, state=_state(status) if settled else "", moment=moment
+            )
+            if isinstance(image, Undecoded):
+                return _put_off(facts, image, before.attempts if before else 0, max_seconds)
+            meant, problem = judge(path, file, format_name=image.format, problem=image.problem)
     except OSError as error:
         # Of the disk, the network, permissions or a busy machine, not of the file: next time it may be readable.
         return FileFacts(problem=f"cannot be read: {error.strerror}")
-    # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by either:
-    # the clock was set back, or is another machine's.
-    settled = max(before.st_mtime_ns, before.st_ctime_ns) < moment - _SETTLED_NS
-    return FileFacts(
-        **asdict(image),
-        digest=digest,
-        bytes=before.st_size,
-        meant_as_image=meant_as_image,
-        state=_state(before) if settled else "",
-        moment=moment,
-    )
+    return replace(facts, **asdict(replace(image, problem=problem)), meant_as_image=meant)
+
+
+def _put_off(facts: FileFacts, undecoded: Undecoded, attempts: int, max_seconds: float) -> FileFacts:
+    """What is remembered of a file that was not decoded: when it is tried again."""
+    attempts += undecoded.was_tried
+    due = next_try(attempts if undecoded.was_tried else 0, facts.moment)
+    problem = why_not_decoded(undecoded.words, attempts, due) if undecoded.was_tried else undecoded.words
+    return replace(facts, problem=problem, attempts=attempts, due=due, seconds=max_seconds)
 
 
 def _is_unchanged(path: str, facts: FileFacts) -> bool:

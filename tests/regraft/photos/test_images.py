@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from regraft.photos.decoder import inspect
-from regraft.photos.images import Threads, is_suffix_of, load_rgb, looks_like_an_image
+from regraft.photos.images import Threads, is_suffix_of, load_rgb
 
 ORIENTATION = 0x0112
 # How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
@@ -216,24 +216,6 @@ def test_postscript_is_never_run(tmp_path, image, monkeypatch):
     path = tmp_path / "photo.jpg"
     path.write_bytes(encoded(image, "EPS"))
     assert inspect(path, max_pixels=10**6).problem
-
-
-@pytest.mark.parametrize(
-    ("name", "start", "expected"),
-    [
-        ("photo.JPG", b"", True),
-        ("photo.webp", b"text", True),
-        ("no_extension", b"\xff\xd8\xff\xe0", True),
-        ("no_extension", b"RIFF\0\0\0\0WEBP", True),
-        ("no_extension", b"RIFF\0\0\0\0WAVE", False),
-        ("notes.txt", b"text", False),
-        ("manual.pdf", b"%PDF", False),
-        ("Thumbs.db", b"\xd0\xcf\x11\xe0", False),
-    ],
-)
-def test_a_name_or_a_first_byte_shows_that_an_image_was_meant(tmp_path, name, start, expected):
-    (tmp_path / name).write_bytes(start)
-    assert looks_like_an_image(tmp_path / name) is expected
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
