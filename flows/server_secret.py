@@ -74,13 +74,15 @@ def read_secret(path: Path) -> str | None:
         return None
     except OSError as error:
         raise _unsafe(path, error.strerror or "unreadable") from None
-    with open(descriptor, "rb") as file:  # noqa: PTH123 - a descriptor
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise _unsafe(path, "no ordinary file")
         if found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise _unsafe(path, f"mode {stat.S_IMODE(found.st_mode):04o}, owner {found.st_uid}")
-        text = file.read(100).decode("ascii", "replace").strip()
+        text = os.read(descriptor, 100).decode("ascii", "replace").strip()
+    finally:
+        os.close(descriptor)
     if not _FORM.fullmatch(text):
         raise _unsafe(path, "something else")
     return text

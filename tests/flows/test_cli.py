@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 
-COMMANDS = ["retrain", "promote", "report", "backbones", "compare-backbones", "demo-data", "store"]
+COMMANDS = ["retrain", "promote", "report", "backbones", "compare-backbones", "ui", "prefect", "demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 

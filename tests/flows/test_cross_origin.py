@@ -3,6 +3,7 @@
 import base64
 import http.client
 import json
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -117,6 +118,7 @@ from prefect.client.orchestration import get_client
 from tests.support.cross_origin import statuses
 from urllib.parse import urlsplit
 import json
+import time
 
 @flow
 def probe():
@@ -138,3 +140,40 @@ def test_a_temporary_server_refuses_everything_of_anybody_else(root: Path, tmp_p
     host, kind, found = json.loads(done.stdout.splitlines()[-1])
     assert (host, kind) == ("127.0.0.1", "EPHEMERAL")
     assert {status for statuses in found.values() for status in statuses.values()} == {401, 403}
+
+
+WAITS = """\
+import sys; sys.path.insert(0, {source!r})
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+from flows.server import connected
+from prefect import flow
+from prefect.client.orchestration import get_client
+
+@flow
+def wait():
+    with get_client(sync_client=True) as client:
+        Path("port.new").write_text(str(urlsplit(str(client.api_url)).port))
+    Path("port.new").rename("port")
+    time.sleep(300)
+
+with connected():
+    wait()
+"""
+
+
+def test_a_temporary_server_ends_soon_after_a_run_that_was_killed(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "project").mkdir()
+    project = Project(tmp_path / "project", clean_environment(tmp_path / "home"), patience=180)
+    project.write("waits.py", WAITS.format(source=str(root)))
+    run = project.start("python", "waits.py")
+    run.wait_until((project.root / "port").exists, "it has a server")
+    port = int(project.read("port"))
+    assert ask(port, "GET", "/api/health", {"Host": f"127.0.0.1:{port}"}) == (200, b"true")
+    run.process.kill()  # it alone, not the server
+    give_up = time.monotonic() + 30
+    with pytest.raises(ConnectionError):
+        while time.monotonic() < give_up:
+            ask(port, "GET", "/api/health", {"Host": f"127.0.0.1:{port}"})
+            time.sleep(0.2)

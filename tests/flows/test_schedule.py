@@ -1,28 +1,61 @@
-"""The deployment of prefect.yaml against a real server: that it is there, and that the server plans its runs."""
+"""The deployment of prefect.yaml, made by the commands of the guide at the server of `regraft ui`; a worker runs it."""
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.support.prefect_server import Server
-from tests.support.project import Project
+from tests.support.prefect_server import Server, running_server
+from tests.support.project import REGRAFT, Project
 
 pytestmark = pytest.mark.flow
 SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]
 
 
+_FLOW = """\
+import os
+import pathlib
+
+from prefect import flow
+
+
+@flow(log_prints=True)
+def retrain(promote: bool = True):
+    print("said by the flow")
+    pathlib.Path("ran.new").write_text(os.environ["PREFECT_API_URL"])
+    pathlib.Path("ran.new").rename("ran")
+"""
+
+
 @pytest.fixture(scope="module")
-def deployment(environment: dict[str, str], server: Server, tmp_path_factory: pytest.TempPathFactory) -> dict:
-    """What the server knows of the deployment after the commands of the guide."""
+def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server of `regraft ui`; its user is the one whose commands follow."""
+    with running_server(tmp_path_factory.mktemp("server"), environment, guarded=True) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def project(environment: dict[str, str], server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """The source, in which the server is expected on the port where it is."""
     folder = tmp_path_factory.mktemp("schedule") / "project"
     folder.mkdir()
-    project = Project(folder, environment)
+    project = Project(folder, environment, patience=120)
     project.copy_source(SOURCE)
-    project.succeed("prefect", "work-pool", "create", "regraft", "--type", "process", PREFECT_API_URL=server.api)
-    project.succeed("prefect", "--no-prompt", "deploy", "--all", PREFECT_API_URL=server.api)
+    text = project.read("flows/server.py")
+    assert "PORT = 4200" in text
+    project.write("flows/server.py", text.replace("PORT = 4200", f"PORT = {server.port}"))
+    yield project
+    project.end()
+
+
+@pytest.fixture(scope="module")
+def deployment(project: Project, server: Server) -> dict:
+    """What the server knows of the deployment after the commands of the guide."""
+    project.succeed(*REGRAFT, "prefect", "work-pool", "create", "regraft", "--type", "process")
+    project.succeed(*REGRAFT, "prefect", "--no-prompt", "deploy", "--all")
     (found,) = server.post("deployments/filter", {})
-    return found | {"folder": folder}
+    return found | {"folder": project.root}
 
 
 def test_the_deployment_has_the_name_that_the_guide_uses(deployment):
@@ -49,3 +82,16 @@ def test_the_server_plans_runs_of_the_schedule(deployment, server):
     while not server.post("flow_runs/filter", planned):
         assert time.monotonic() < give_up, "no run was planned within a minute"
         time.sleep(0.5)
+
+
+def test_a_worker_that_nobody_told_the_password_runs_what_is_asked_for_and_prints_none(project, server, deployment):
+    project.write("flows/retrain.py", _FLOW)
+    worker = project.start(*REGRAFT, "prefect", "worker", "start", "--pool", "regraft", "--limit", "1")
+    project.succeed(*REGRAFT, "prefect", "deployment", "run", "retrain/retrain-nightly")
+    worker.wait_until((project.root / "ran").exists, "the flow ran")
+    worker.wait_until(lambda: "Completed" in worker.output, "it has said all")
+    worker.kill()
+    project.succeed(*REGRAFT, "prefect", "config", "view")
+    assert project.read("ran") == server.api
+    printed = "".join(path.read_text() for path in project.root.parent.glob("*.std*"))
+    assert ("said by the flow" in printed, server.password[8:] in printed) == (True, False)

@@ -26,8 +26,10 @@ KINDS = {
 }
 _COPIED = ["params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft"]
 _COPIED += [f"tasks/{name}.py" for name in ("__init__", "promote", "record_code", "startup", "up_to_date")]
-_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_seam", "code_record", "progress", "project", "report")]
+_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_lock", "dvc_seam", "safe_dvc", "code_record", "progress")]
+_COPIED += ["tasks/project.py", "tasks/report.py"]
 _COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
+_COPIED += [f"flows/{name}.py" for name in ("guarded_server", "server_guard", "server_secret", "temporary_server")]
 
 _DVC_YAML = """\
 stages:
