@@ -18,10 +18,12 @@ RECORD = Path("build", "provenance.json")
 SEAM = (
     "tasks",
     "tasks.code_record",
+    "tasks.dvc_lock",
     "tasks.dvc_seam",
     "tasks.progress",
     "tasks.project",
     "tasks.report",
+    "tasks.safe_dvc",
     "tasks.stage",
 )
 NOTHING = Provenance({}, {})

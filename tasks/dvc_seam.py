@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
+from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
+from tasks.project import room_on_disk
+from tasks.safe_dvc import make_safe
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -57,10 +60,11 @@ def record_data(root: Path, folder: Path) -> str:
 
     check_folder(folder)  # before DVC looks: it waits for a pipe, and runs the commands of a dvc.yaml
     pointer = root / f"{folder}.dvc"
-    if pointer.exists():
-        return reproduce(root, str(pointer.relative_to(root)))
     try:
+        if dvc_lock.is_good_pointer(pointer):
+            return reproduce(root, str(pointer.relative_to(root)))
         with open_repo(root) as repo:
+            _check_not_ignored(repo, pointer)
             repo.add(str(folder))
     except Exception as error:
         raise_cause(error)
@@ -85,14 +89,21 @@ def is_up_to_date(root: Path, folder: Path) -> bool:
 
 def raise_cause(error: Exception) -> NoReturn:
     """DVC wraps what went wrong in errors that do not say it; raise what did."""
+    from dvc.exceptions import DvcException, ReproductionError
     from dvc.lock import LockError
 
-    cause: BaseException = error
-    while cause.__cause__ is not None and not isinstance(cause, RegraftError | LockError):
-        cause = cause.__cause__
+    causes: list[BaseException] = [error]
+    while causes[-1].__cause__ is not None and not isinstance(causes[-1], RegraftError | LockError):
+        causes.append(causes[-1].__cause__)
+    cause = causes[-1]
     if isinstance(cause, LockError):
         raise Busy(str(cause)) from None
-    raise cause from None
+    of_dvc = [each for each in causes if isinstance(each, DvcException) and not isinstance(each, ReproductionError)]
+    if of_dvc and not isinstance(cause, RegraftError | OSError):
+        details = "" if cause is of_dvc[-1] else f" ({' '.join(str(cause).split())})"
+        raise RegraftError(f"DVC cannot go on: {of_dvc[-1]}{details}. Put that right, and run again.") from None
+    with room_on_disk():
+        raise cause from None
 
 
 _function: ContextVar[Callable[[], None] | None] = ContextVar("function", default=None)
@@ -115,9 +126,12 @@ def open_repo(root: Path) -> "Repo":
         # Its handlers would print every line a second time, outside of the task that it belongs to.
         logging.getLogger("dvc").handlers.clear()
         logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # advice on `git add` after every stage
+        make_safe()
     _remove_damaged_lock(root)
     try:
-        return Repo(str(root), _wait_for_lock=True)
+        repo = Repo(str(root), _wait_for_lock=True)
+        dvc_lock.bring_back(repo)
+        return repo
     except NotDvcRepoError:
         raise not_a_dvc_project(root) from None
     except SCMError:
@@ -132,8 +146,15 @@ def not_a_dvc_project(root: Path) -> WrongFolder:
     return WrongFolder(f"{root} is not a DVC project yet. Run `dvc init`, or `dvc init --no-scm` outside git.")
 
 
+def _check_not_ignored(repo: "Repo", pointer: Path) -> None:
+    """Raise RegraftError where .dvcignore hides the file that DVC writes beside the data folder."""
+    if repo.dvcignore.is_ignored_file(str(pointer)):
+        name = pointer.relative_to(repo.root_dir).as_posix()
+        raise RegraftError(f".dvcignore hides {name} from DVC. Put the line !/{name} at its end, and run again.")
+
+
 def _remove_damaged_lock(root: Path) -> None:
-    """Remove .dvc/tmp/rwlock if it is no JSON: DVC writes it in place, and a kill just then stops every later run."""
+    """Remove .dvc/tmp/rwlock if it is no JSON: a DVC of another environment writes it in place, and may be killed."""
     path = root / ".dvc" / "tmp" / "rwlock"
     for pause in (1.0, 0.0):  # another process may be writing it just now
         try:

@@ -1,5 +1,6 @@
 """The project's folder, and how a command ends where something outside the code has to change."""
 
+import errno
 import gc
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from regraft.errors import RegraftError, WrongFolder
 from tasks.startup import quieten_libraries
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def enter_project() -> Path:
@@ -40,7 +42,23 @@ def readable_errors(name: str) -> Iterator[None]:
     # search was a third of its 2.6 s.
     gc.set_threshold(100_000, 20, 20)
     try:
-        yield
+        with room_on_disk():
+            yield
     except RegraftError as error:
         print(f"\n{name} stopped: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+@contextmanager
+def room_on_disk() -> Iterator[None]:
+    """Turn a full disk, whoever was writing, into an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        where = error.filename or f"a file in {Path.cwd()}"
+        raise RegraftError(
+            f"there is no room for {where} ({error.strerror}). Free some, for instance by `regraft store gc` or "
+            f"`dvc gc --workspace`, and run the same command again: what was finished before is kept."
+        ) from error

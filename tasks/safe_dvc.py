@@ -1,0 +1,89 @@
+"""Two changes to DVC, for the sake of kills and of other users of the machine. Called wherever this project runs DVC.
+
+1. DVC writes dvc.lock, *.dvc and its table of running commands in place: it empties the file, and then writes for up to
+   a tenth of a second. After a kill in between no later command worked. They are replaced at once.
+2. DVC remembers hashes in pickles below /var/tmp, where every user may write. They lie in the project, for its owner.
+
+regraft_dvc.pth (setup.py) runs this file at the start of every `dvc` command of the environment that Regraft is
+installed in. So it stands alone: no import of this project, none of DVC before it is called.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+SITE_CACHE = ".dvc-site"  # as in .dvc/config, which is for a `dvc` of another environment
+
+
+def make_safe() -> None:
+    """Change DVC in this process; a second call changes nothing."""
+    import dvc.dirs
+    import dvc.rwlock
+    from dvc.fs import localfs
+    from dvc.utils.serialize import _common, _yaml
+
+    dump_data, edit_rwlock, site_cache_dir = _common._dump_data, dvc.rwlock._edit_rwlock, dvc.dirs.site_cache_dir
+    if hasattr(dump_data, "is_safe"):
+        return
+
+    def dump_data_at_once(path: Any, data: Any, dumper: Any, fs: Any = None, **options: Any) -> None:
+        dump_data(path, data, dumper, fs=_Replacing(fs or localfs), **options)
+
+    def edit_rwlock_at_once(lock_dir: str, fs: Any, hardlink: bool) -> Any:
+        return edit_rwlock(lock_dir, _Replacing(fs), hardlink)
+
+    def site_cache_in_project(configured: str | None = None) -> str:
+        if os.environ.get("DVC_SITE_CACHE_DIR") or Path(configured or "").is_absolute():
+            return site_cache_dir(configured)
+        return _owners_folder(_project() / (configured or SITE_CACHE))
+
+    dump_data_at_once.is_safe = True  # type: ignore[attr-defined]
+    _common._dump_data = _yaml._dump_data = dump_data_at_once
+    dvc.rwlock._edit_rwlock = edit_rwlock_at_once
+    dvc.dirs.site_cache_dir = site_cache_in_project
+
+
+class _Replacing:
+    """DVC's file system, except that a file opened to be written anew takes the old one's place when it is closed."""
+
+    def __init__(self, fs: Any) -> None:
+        self._fs = fs
+        self.join = fs.join
+
+    def open(self, path: Any, mode: str = "r", **options: Any) -> Any:
+        if mode not in ("w", "w+"):
+            return self._fs.open(path, mode, **options)
+        return _replacing(Path(path).resolve(), options)
+
+
+@contextmanager
+def _replacing(path: Path, options: dict[str, Any]) -> Iterator[IO[str]]:
+    # One process writes at a time, DVC's locks see to that: what a killed one left is written over. The suffix is none
+    # that DVC knows, or it would take a leftover beside data/raw.dvc for one more data folder.
+    temporary = path.with_name(f"{path.name}.tmp")
+    try:
+        with temporary.open("w", **options) as file:
+            if path.exists():
+                temporary.chmod(path.stat().st_mode & 0o777)
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _project() -> Path:
+    """Return the project that DVC works in: the nearest folder, from the current one up, that is set up for it."""
+    here = Path.cwd()
+    return next((folder for folder in (here, *here.parents) if (folder / ".dvc").is_dir()), here)
+
+
+def _owners_folder(folder: Path) -> str:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if folder.stat().st_uid == os.geteuid():
+        folder.chmod(0o700)
+    return str(folder)
