@@ -277,7 +277,18 @@ def test_a_rollback_leaves_the_new_model_where_it_is(rolled_back: Event, grown: 
 
 
 @pytest.fixture(scope="module")
-def refused(project: Project, server: Server, rolled_back: Event) -> Event:
+def kept_out(project: Project, server: Server, rolled_back: Event) -> Event:
+    """The next night's run, in which nothing is new."""
+    return _see(project, server, *REGRAFT, "retrain")
+
+
+def test_the_next_run_does_not_promote_what_was_rolled_back_from(kept_out: Event, trained: Event) -> None:
+    assert (kept_out.status, kept_out.production) == (2, trained.model)
+    assert "Refused: a person decided against this very model. It was rolled back from at 2" in kept_out.output
+
+
+@pytest.fixture(scope="module")
+def refused(project: Project, server: Server, kept_out: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
     project.set_param("promote.margin", 0.01)
@@ -292,8 +303,8 @@ def test_a_run_whose_model_is_refused_has_exit_status_2(refused: Event) -> None:
     assert refused.status == 2, refused.output
 
 
-def test_a_refused_model_leaves_production_as_it_was(refused: Event, rolled_back: Event) -> None:
-    assert refused.production == rolled_back.production
+def test_a_refused_model_leaves_production_as_it_was(refused: Event, kept_out: Event) -> None:
+    assert refused.production == kept_out.production
 
 
 def _shift_labels(raw: Path, dataset: Path) -> None:

@@ -19,7 +19,8 @@ SIGSTOP = signal.SIGSTOP
 _PATIENCE_SECONDS = 60
 _EVENTS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"}
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.steps", "regraft.production.registry", "filelock"])
+# Nothing of tests/: the first of these processes is started in whatever folder, where another `tests` may be found.
+_context.set_forkserver_preload(["tasks.promote", "filelock", "psutil"])
 
 
 class Stepping:

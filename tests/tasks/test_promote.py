@@ -1,10 +1,26 @@
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import helper
+
+from regraft.config import Params
+from regraft.errors import InputsChanged, RegraftError
 from regraft.features.table import read_features
 from regraft.files import read_json, sha256_of
 from regraft.photos.manifest import read_manifest
+from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import read_reference
-from tasks.promote import challenge
+from tasks import promote as gate
+from tasks import up_to_date
+from tasks.promote import challenge, force, history, rollback
 from tests.support.small_project import quiet
+from tests.support.steps import Stepping
 
 
 def test_a_model_goes_into_production_with_what_it_was_trained_on(project, small_params):
@@ -42,3 +58,195 @@ def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_
     assert (verdict["is_accepted"], verdict["champion"]) == (True, None)
     assert verdict["challenger"]["accuracy_low"] < verdict["challenger"]["accuracy"]
     assert verdict["challenger"]["images"] == read_json(project / "reports" / "metrics.json")["test"]["images"]
+
+
+# What was rolled back from.
+
+
+@pytest.fixture
+def rolled_back(project: Path, small_params: Params) -> Production:
+    """Production after the new model was promoted over another one, and rolled back from."""
+    production = Production(small_params.paths.production)
+    other = make_other(project)
+    production.promote(other, "the first", keep=5)
+    force(small_params)
+    rollback(small_params)
+    assert production.digest == sha256_of(other)
+    return production
+
+
+def make_other(project: Path) -> Path:
+    """Write a model that classifies as models/model.onnx does, and is another file."""
+    model = onnx.load(project / "models" / "model.onnx")
+    model.doc_string = "another file"
+    onnx.save(model, project / "other.onnx")
+    return project / "other.onnx"
+
+
+def test_the_next_run_does_not_promote_what_was_rolled_back_from_and_says_why(rolled_back, small_params):
+    there = rolled_back.digest
+    verdict = challenge(small_params, quiet)
+    assert verdict is not None
+    assert not verdict.is_accepted
+    assert re.match(
+        r"Refused: a person decided against this very model\. It was rolled back from at 2.* UTC: Rolled back from "
+        r"\w{12} by \S+ on \S+\. The model in production stays\. .* `regraft promote --force` puts this one back",
+        verdict.words,
+    )
+    assert rolled_back.digest == there
+    assert not read_json(small_params.paths.reports / "verdict.json")["is_accepted"]
+
+
+def test_where_everything_is_up_to_date_a_model_that_was_rolled_back_from_is_not_in_production(
+    rolled_back, small_params, project, monkeypatch
+):
+    """The quick answer of `regraft retrain` must not pass the gate by."""
+    (project / "params.yaml").touch()
+    monkeypatch.setattr(up_to_date, "load_params", lambda path: small_params)
+    monkeypatch.setattr(up_to_date, "is_up_to_date", lambda root, folder: True)
+    assert up_to_date.nothing_to_do(project, promote=True) is None
+    force(small_params)
+    assert str(up_to_date.nothing_to_do(project, promote=True)).startswith("Already in production")
+
+
+def test_a_person_puts_it_back_by_force_and_the_gate_lets_it_stay(rolled_back, small_params):
+    change = force(small_params)
+    assert (change.action, rolled_back.digest) == ("promoted", sha256_of(small_params.paths.onnx))
+    assert re.match(r"Promoted by hand by \S+ on \S+, without the gate\.", change.words)
+    assert challenge(small_params, quiet) is None
+
+
+def test_a_rollback_by_force_brings_the_data_of_the_model_too(rolled_back, small_params):
+    force(small_params)
+    reference, _ = rolled_back.find_reference()
+    assert reference is not None
+    assert len(reference.rows) == 72
+
+
+# What is damaged.
+
+DAMAGE = {
+    "cut short": lambda path: path.write_bytes(path.read_bytes()[:-1000]),
+    "one byte": lambda path: path.write_bytes(flipped(path.read_bytes())),
+    "no model": lambda path: path.write_text("no model"),
+    "missing": lambda path: path.unlink(),
+    "a folder": lambda path: (path.unlink(), path.mkdir()),
+}
+
+
+def flipped(contents: bytes) -> bytes:
+    middle = len(contents) // 2
+    return contents[:middle] + bytes([contents[middle] ^ 1]) + contents[middle + 1 :]
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_model_in_production_refuses_the_new_one_with_what_helps_and_that_helps(project, small_params, kind):
+    production = Production(small_params.paths.production)
+    production.promote(make_other(project), "the first", keep=5)
+    there = production.digest
+    DAMAGE[kind](production.model)
+    verdict = challenge(small_params, quiet)
+    assert verdict is not None
+    assert not verdict.is_accepted
+    assert re.match(
+        r"Refused: the new model cannot be compared with the one in production\. .*is damaged", verdict.words
+    )
+    assert "`regraft promote --rollback` puts the last sound model back" in verdict.words
+    assert history(small_params)[1].endswith("`regraft promote --rollback` puts the last sound model back.")
+    assert rollback(small_params).sha256 == there
+    after = challenge(small_params, quiet)
+    assert after is not None
+    assert after.is_accepted
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_person_can_promote_over_a_damaged_model(project, small_params, kind):
+    production = Production(small_params.paths.production)
+    production.promote(make_other(project), "the first", keep=5)
+    DAMAGE[kind](production.model)
+    assert force(small_params).sha256 == production.digest == sha256_of(small_params.paths.onnx)
+
+
+@pytest.mark.parametrize("classes", [["red"], {"red": 1}, None])
+def test_a_whole_file_that_cannot_name_classes_is_as_good_as_damaged(project, small_params, classes, colour_model):
+    model = colour_model(["a", "b", "c"])
+    helper.set_model_props(model, {"class_names": json.dumps(classes)})
+    onnx.save(model, project / "odd.onnx")
+    Production(small_params.paths.production).promote(project / "odd.onnx", "by hand", keep=5)
+    verdict = challenge(small_params, quiet)
+    assert verdict is not None
+    assert "model.onnx cannot name the class of a photo" in verdict.words
+
+
+def test_no_file_is_forced_into_production_that_cannot_name_the_class_of_a_photo(project, small_params):
+    small_params.paths.onnx.unlink()
+    small_params.paths.onnx.write_text("no model")
+    with pytest.raises(RegraftError, match="is not a model exported by Regraft"):
+        force(small_params)
+    assert Production(small_params.paths.production).standing() == Standing(None, None, None)
+
+
+def test_a_model_that_is_exported_anew_while_the_gate_compares_is_not_promoted_unseen(
+    project, small_params, monkeypatch
+):
+    other = make_other(project)
+
+    def export_meanwhile(params, *arguments):
+        params.paths.onnx.chmod(0o644)
+        params.paths.onnx.write_bytes(other.read_bytes())
+        return compare(params, *arguments)
+
+    compare = gate._compare
+    monkeypatch.setattr(gate, "_compare", export_meanwhile)
+    with pytest.raises(InputsChanged, match="the new model changed after it was looked at"):
+        challenge(small_params, quiet)
+    assert Production(small_params.paths.production).digest is None
+
+
+def test_a_rollback_while_the_gate_compares_is_not_undone(project, small_params, monkeypatch):
+    production = Production(small_params.paths.production)
+    for number, words in enumerate(["the first", "the second"]):
+        model = onnx.load(make_other(project))
+        model.doc_string = f"number {number}"
+        onnx.save(model, project / "other.onnx")
+        production.promote(project / "other.onnx", words, keep=5)
+
+    def roll_back_meanwhile(*arguments):
+        rollback(small_params)
+        return compare(*arguments)
+
+    compare = gate._compare
+    monkeypatch.setattr(gate, "_compare", roll_back_meanwhile)
+    with pytest.raises(InputsChanged, match="production changed while the new model was compared with it"):
+        challenge(small_params, quiet)
+    assert production.history()[-1].action == "rolled back"
+    assert production.digest == production.history()[0].sha256
+
+
+# Killed.
+
+
+def test_a_gate_that_is_killed_at_any_moment_leaves_a_sound_model_and_the_next_one_ends_well(project, small_params):
+    other, production = make_other(project), Production(small_params.paths.production)
+    settings = small_params.model_dump(mode="json")  # what is sent to another process has to be pickled
+    seen, step, stride = set(), 1, 9  # of about a hundred steps every ninth; each costs a start of the gate
+    while True:
+        shutil.rmtree(production.folder, ignore_errors=True)
+        production.promote(other, "the first", keep=5)
+        if not Stepping(challenge_in, project, settings, at=step).is_killed():
+            break
+        assert production.standing().problem is None, step
+        assert production.history()[-1].sha256 == production.digest, step
+        seen.add(production.digest)
+        verdict = challenge(small_params, quiet)
+        assert verdict is None or verdict.is_accepted, step
+        assert production.digest == sha256_of(small_params.paths.onnx), step
+        step += stride
+    assert step > 4 * stride
+    assert seen == {sha256_of(other), sha256_of(small_params.paths.onnx)}
+
+
+def challenge_in(project: Path, settings: dict) -> None:
+    """The gate, in a process of its own."""
+    os.chdir(project)
+    challenge(Params.model_validate(settings), quiet)
