@@ -1,6 +1,5 @@
-import hashlib
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,29 +8,9 @@ import numpy as np
 import pytest
 
 from regraft.errors import RegraftError
-from regraft.store import Namespace, key_of, open_namespace
+from regraft.store import Namespace, open_namespace
 from regraft.store.remote import Remote
-
-KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
-VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[None]:
-    """A server that speaks S3, with an empty bucket; the environment names it as it names a real one."""
-    from moto.moto_server.threaded_moto_server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        fsspec.filesystem("s3", use_listings_cache=False).mkdir("bucket")
-        yield
-    server.stop()
+from tests.support.store import KEYS, VALUES, fill, shards
 
 
 @pytest.fixture(params=["s3", "file", "memory"])
@@ -55,17 +34,8 @@ def machine(tmp_path: Path, shared: str) -> Callable[..., Namespace]:
     )
 
 
-def fill(store: Namespace, *rows: int) -> None:
-    store.append([KEYS[row] for row in rows], VALUES[list(rows)], seconds=len(rows))
-    store.flush()
-
-
 def files(shared: str, store: Namespace) -> dict[str, int]:
     return Remote(shared).sizes(store.folder.name)
-
-
-def shards(store: Namespace) -> list[Path]:
-    return sorted(store.folder.glob("*.arrow"))
 
 
 def damage(contents: bytes) -> bytes:

@@ -61,8 +61,8 @@ def settle(root: Path, shared: str | None) -> None:
     """Make all records old."""
     for path in (root / "uses").iterdir():
         os.utime(path, (0, 0))
-    for path, file in MemoryFileSystem.store.items() if shared else ():
-        if path.startswith(f"{shared.removeprefix('memory://')}/uses/") and path.endswith(".arrow"):
+    for path, file in MemoryFileSystem.store.items():
+        if shared and path.startswith(f"{shared.removeprefix('memory://')}/uses/") and path.endswith(".arrow"):
             file.modified = datetime(2020, 1, 1, tzinfo=UTC)
 
 
