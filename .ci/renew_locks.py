@@ -32,12 +32,15 @@ def main() -> None:
     extras = [argument for extra in BY_DEFAULT for argument in ("--extra", extra)]
     # Without --upgrade uv prefers the versions that are in the file already.
     _compile("pyproject.toml", *extras, *options, "--output-file", str(LOCK))
+    LOCK.write_text(every_spelling(LOCK.read_text()))
     default = entries(LOCK.read_text())
     added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]} | ALONE
     for name in sorted(set(added) - set(BY_DEFAULT)):
         alone = ["--no-deps"] if name in ALONE else []
         text = _compile("-", "--constraint", str(LOCK), *alone, asked="\n".join(added[name]))
-        kept = {key: entry for key, entry in entries(text).items() if name == BUILD or key not in default}
+        kept = {
+            key: entry for key, entry in entries(every_spelling(text)).items() if name == BUILD or key not in default
+        }
         (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
 
 
@@ -46,10 +49,23 @@ def entries(text: str) -> dict[str, str]:
     return {entry.split()[0]: entry for entry in re.findall(r"^\S.*\n(?: .*\n)*", text, re.M)}
 
 
+def every_spelling(text: str) -> str:
+    """Return a lock file with each package that has extras pinned under every name that others ask for it by.
+
+    To pip 23 `name`, `name[a]` and `name[a,b]` are three packages, and whichever is not pinned is refused.
+    """
+    spelt = []
+    for entry in entries(text).values():
+        name, extras, rest = re.fullmatch(r"([^\[=]+)(?:\[(.+?)\])?(==.*)", entry, re.S).groups()  # type: ignore[union-attr]
+        extras = (extras or "").replace(" ", "")
+        both = [extras] if "," in extras else []
+        spelt += [f"{name}[{some}]{rest}" if some else f"{name}{rest}" for some in ["", *extras.split(","), *both]]
+    return "".join(dict.fromkeys(spelt))
+
+
 def _compile(source: str, *options: str, asked: str | None = None) -> str:
     """Return what uv makes of requirements: one file for all platforms, with hashes and without an index's address."""
     command = [sys.executable, "-m", "uv", "pip", "compile", source, "--universal", "--python-version", "3.11"]
-    # Without the names of extras pip asks for a package a second time, unpinned, and refuses it.
     command += [
         "--no-strip-extras",
         "--generate-hashes",
