@@ -1,0 +1,173 @@
+"""Whatever lies beside the store, or in its folders, and is not Regraft's stays: in a bucket, in a home directory."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from regraft.files import fingerprint
+from regraft.store import Namespace, open_namespace, overview, record_use
+from regraft.store.remote import Remote
+from regraft.store.upkeep import collect, compact
+from tests.support.store import KEYS, VALUES, fill
+
+VERSION, OTHER = "a" * 32, "b" * 32
+FOLDERS = [
+    "holiday/1.jpg",
+    "features-0123456789abcdef/notes.txt",  # named like a namespace, and nothing says what it is
+    "features-0123456789abcdef/namespace.json",
+    f"features-0123456789abcdef/{'0' * 16}-1-2-{'0' * 16}.arrow",
+    "models-0123456789abcdef/x/deep.bin",
+    "backups/namespace.json",
+    "backups/old.damaged",
+    "backups/.draft.1.tmp.arrow",
+    "Features-0123456789abcdef/namespace.json",
+    "uses/readme.txt",
+    "uses/2024.arrow",
+    "leases/flat.json",
+    "leases/contract-2024.json",
+    "leases/.contract.1.tmp.json",
+    "graphs/.plan.1.tmp.onnx",
+    "top.txt",
+    ".bashrc",
+]
+
+
+@pytest.fixture(params=["local", "shared"])
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str | None:
+    return f"file://{tmp_path}/bucket" if request.param == "shared" else None
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def opened(root: Path, shared: str | None) -> Callable[..., Namespace]:
+    return lambda kind="features": open_namespace(root, kind, {}, shape=(4,), dtype="float32", shared=shared)
+
+
+@pytest.fixture
+def places(root: Path, shared: str | None, tmp_path: Path) -> list[Path]:
+    """Folders in which other people's files lie too."""
+    places = [root, *([tmp_path / "bucket"] if shared else [])]
+    for place in places:
+        for name in FOLDERS:
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            (place / name).write_text("mine")
+    return places
+
+
+def gc(root: Path, shared: str | None) -> None:
+    collect(root, shared, {VERSION: "here"}, stale_days=0, really=True)
+
+
+@pytest.mark.parametrize("command", [gc, compact])
+def test_what_is_not_ours_stays(opened, root, shared, places, command):
+    fill(opened(), 0, 1)
+    fill(opened(), 2)
+    fill(opened("unneeded"), 0)
+    record_use(root, VERSION, [opened()], KEYS[:1], shared=shared)
+    command(root, shared)
+    for place in places:
+        assert {name: (place / name).read_text() for name in FOLDERS} == dict.fromkeys(FOLDERS, "mine")
+        assert bool(list(place.glob("unneeded-*"))) == (command is compact)
+    assert opened().missing(KEYS[:3]) == (KEYS[1:3] if command is gc else [])
+
+
+@pytest.mark.parametrize("needed", [True, False])
+def test_files_of_others_inside_a_namespace_stay_and_are_named(opened, root, shared, places, capsys, needed):
+    store = opened()
+    fill(store, 0, 1)
+    foreign = ["mine.arrow", "mine.damaged", "x.parquet", ".mine.1.tmp.arrow", f"{'0' * 16}-1-2-xyz.arrow", "sub/x"]
+    for place in places:
+        for name in foreign:
+            (place / store.folder.name / name).parent.mkdir(exist_ok=True)
+            (place / store.folder.name / name).write_text("mine")
+    record_use(root, VERSION, [store] if needed else [], KEYS[:1], shared=shared)
+    gc(root, shared)
+    for place in places:
+        assert all((place / store.folder.name / name).read_text() == "mine" for name in foreign)
+    if not needed:
+        assert f"{store.folder.name}: left alone, since Regraft did not write it:" in (said := capsys.readouterr().out)
+        assert "x.parquet" in said
+        assert not list(root.glob(f"{store.folder.name}/*-*-*-{'[0-9a-f]' * 16}.*"))
+
+
+def test_a_folder_that_only_looks_like_a_namespace_is_named(opened, root, shared, places, capsys):
+    fill(opened(), 0)
+    record_use(root, VERSION, [opened()], KEYS[:1], shared=shared)
+    gc(root, shared)
+    assert "features-0123456789abcdef is left alone: it has no namespace.json that fits" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        [1],
+        {"kind": "features"},
+        {"kind": "features", "shape": [4], "dtype": "object"},
+        {"kind": "features", "shape": [0], "dtype": "float32"},
+        {"kind": "features", "shape": [-1], "dtype": "float32"},
+        {"kind": "features", "shape": [2**40], "dtype": "float32"},
+        {"kind": "features", "shape": ["4"], "dtype": "float32"},
+        {"kind": "features", "shape": 4, "dtype": "float32"},
+        {"kind": "features", "shape": [4], "dtype": 7},
+        {"kind": "features", "shape": [4], "dtype": "float32,float32"},
+        {"kind": ["features"], "shape": [4], "dtype": "float32"},
+    ],
+)
+def test_a_description_that_fits_its_name_and_is_none_of_ours_is_left_alone(root, shared, opened, tmp_path, facts):
+    fill(opened(), 0)
+    record_use(root, VERSION, [opened()], KEYS[:1], shared=shared)
+    for place in [root, *([tmp_path / "bucket"] if shared else [])]:
+        path = place / f"features-{fingerprint(facts)[:16]}" / "namespace.json"
+        path.parent.mkdir()
+        path.write_text(json.dumps(facts))
+        for command in (overview.verify, overview.list_store, gc, compact):
+            command(root, shared)
+        assert path.exists()
+
+
+def test_a_namespace_whose_description_is_lost_is_left_alone_until_it_is_known_again(opened, root, shared, tmp_path):
+    store = opened()
+    fill(store, 0)
+    record_use(root, VERSION, [], [], shared=shared)
+    for place in [root, *([tmp_path / "bucket"] if shared else [])]:
+        (place / store.folder.name / "namespace.json").unlink()
+    gc(root, shared)
+    assert opened().missing(KEYS[:1]) == []  # who knows the facts writes it again
+    gc(root, shared)
+    assert not store.folder.exists()
+
+
+def test_a_folder_that_is_a_link_elsewhere_is_emptied_of_ours_only(opened, root, tmp_path):
+    store = open_namespace(root, "features", {}, shape=(4,), dtype="float32")
+    fill(store, 0)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "mine.txt").write_text("mine")
+    for path in store.folder.iterdir():
+        path.rename(tmp_path / "elsewhere" / path.name)
+    store.folder.rmdir()
+    store.folder.symlink_to(tmp_path / "elsewhere")
+    record_use(root, VERSION, [], [], shared=None)
+    gc(root, None)
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["mine.txt"]
+
+
+def test_gc_removes_what_was_left_of_sending_and_nothing_else(opened, root, tmp_path):
+    shared = f"file://{tmp_path}/bucket"
+    store = open_namespace(root, "features", {}, shape=(4,), dtype="float32", shared=shared)
+    fill(store, 0)
+    record_use(root, VERSION, [store], KEYS[:1], shared=shared)
+    (name,) = [name for name in Remote(shared).sizes(store.folder.name) if name.endswith(".arrow")]
+    folder = tmp_path / "bucket" / store.folder.name
+    ours = [folder / f".{name}.01234567.tmp", folder / f"{name.removesuffix('.arrow')}.damaged"]
+    theirs = [folder / ".mine.arrow.01234567.tmp", folder / f".{name}.tmp"]
+    for path in (*ours, *theirs):
+        path.write_text("?")
+    gc(root, shared)
+    assert [path.exists() for path in (*ours, *theirs)] == [False, False, True, True]
+    assert (store.missing(KEYS[:1]), VALUES[0].tolist()) == ([], store.read(KEYS[:1])[0].tolist())
