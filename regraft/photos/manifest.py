@@ -6,24 +6,20 @@ A data folder has one of three layouts, and which one is found out by looking:
     labels    labels.csv with the columns path,label[,split]
 """
 
-import csv
 import unicodedata
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
-from typing import Any
+from pathlib import Path
 
 import pandas as pd
 
-from regraft.errors import InvalidData, some
+from regraft.errors import InvalidData, printable, some
 from regraft.files import replacing
-from regraft.photos.dataset import Split
+from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.folder import walk
 from regraft.photos.images import Threads
+from regraft.photos.labels_file import LABELS_FILE, SPLIT_NAMES, Found, read_labels
 from regraft.photos.scan import FileFacts, scan
 
-LABELS_FILE = "labels.csv"
-SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 COLUMNS = {
     "path": "str",  # relative to the data folder, with forward slashes
     "label": "str",
@@ -47,17 +43,8 @@ COLUMNS = {
     "group": "str",  # digest that all copies and near-duplicates of one photo share; missing for what is not used
     "conflict": "bool",  # the same file also stands under another label
 }
+_CONTROLS = ("Cc", "Zl", "Zp")  # categories of letters that end a line or that a terminal obeys
 _FACTS = tuple(list(COLUMNS)[list(COLUMNS).index("digest") : list(COLUMNS).index("group")])
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file and what the layout says of it; `reason` is set where the layout gives it no label."""
-
-    path: str  # relative to the data folder, with forward slashes
-    label: str | None = None
-    split: str | None = None
-    reason: str | None = None
 
 
 def build_manifest(
@@ -85,7 +72,7 @@ def build_manifest(
     layout, files = find_files(root)
     facts = scan(
         root,
-        [file.path for file in files if _is_looked_into(file.path)],
+        [file.path for file in files if not _is_hidden(file.path)],
         limits=limits,
         threads=threads,
         cache=cache,
@@ -111,7 +98,11 @@ def find_files(root: Path) -> tuple[str, list[Found]]:
     """Return the layout's name and every file below `root`, ordered by path, with label and split where it has them."""
     paths = sorted(walk(root), key=lambda path: path.split("/"))
     if not paths:
-        raise InvalidData(f"the data folder {root} is empty. Put one folder of photos per class into it.")
+        raise InvalidData(
+            f"the data folder {printable(str(root))} is empty. Put one folder of photos per class into it."
+        )
+    if (root / LABELS_FILE).is_dir():
+        raise InvalidData(f"{printable(str(root / LABELS_FILE))} must be a file, and is a folder. Rename or remove it.")
     if LABELS_FILE in paths:
         return "labels", _from_labels_file(root, paths)
     if _has_split_folders(paths):
@@ -130,100 +121,54 @@ def _from_class_folders(path: str) -> Found:
     class_name, inside, _ = path.partition("/")
     if not inside:
         return Found(path, reason="not inside a class folder")
-    return Found(path, label=_normalised(class_name))
+    return _labelled(path, class_name)
 
 
 def _from_split_folders(path: str) -> Found:
     parts = path.split("/")
     if len(parts) < 3:
         return Found(path, reason="not inside a class folder of a split")
-    return Found(path, label=_normalised(parts[1]), split=SPLIT_NAMES[parts[0].lower()])
+    return _labelled(path, parts[1], SPLIT_NAMES[parts[0].lower()])
+
+
+def _labelled(path: str, folder_name: str, split: str | None = None) -> Found:
+    class_name = normalised(folder_name)
+    problem = problem_of(class_name)
+    return Found(path, reason=problem) if problem else Found(path, label=class_name, split=split)
 
 
 def _from_labels_file(root: Path, paths: list[str]) -> list[Found]:
-    listed = _read_labels(root / LABELS_FILE)
+    listed = read_labels(root)
     present = set(paths)
     missing = [path for path in listed if path not in present]
     if missing:
         raise InvalidData(
-            f"{root / LABELS_FILE} names {len(missing)} file(s) that are not in {root}: {some(missing)}. Add the "
-            f"files, or remove their lines. Paths are relative to {root}."
+            f"{printable(str(root / LABELS_FILE))} names {len(missing)} file(s) that are not there: {some(missing)}. "
+            f"Add the files, or remove their lines. Paths are relative to {printable(str(root))}."
         )
     return [listed.get(path) or Found(path, reason=f"not listed in {LABELS_FILE}") for path in paths]
 
 
-def _read_labels(path: Path) -> dict[str, Found]:
-    listed: dict[str, Found] = {}
-    problems = []
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, strict=True)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            if sorted(columns) not in (["label", "path"], ["label", "path", "split"]):
-                found = ",".join(columns)
-                raise InvalidData(
-                    f"{path} must start with the line path,label or path,label,split. Received: {found!r}."
-                )
-            reader.fieldnames = columns
-            for row in reader:
-                try:
-                    found = _listed(row)
-                    if found.path in listed:
-                        raise ValueError(f"{found.path} is listed twice")
-                    listed[found.path] = found
-                except ValueError as error:
-                    problems.append(f"line {reader.line_num}: {error}")
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InvalidData(f"{path} is not a CSV file in UTF-8: {error}. Save it as such.") from None
-    if problems:
-        raise InvalidData(f"{path} has {len(problems)} line(s) to fix: {some(problems)}.")
-    return listed
-
-
-def _listed(row: dict[str | None, Any]) -> Found:
-    """Turn one line of labels.csv into a Found, or raise ValueError saying what is wrong with it."""
-    if None in row:
-        raise ValueError("more fields than columns; put a field that holds a comma into double quotes")
-    text, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
-    # Backslashes are separators to the people who write them, and would hide a `..` from the check below.
-    path = PurePosixPath(text.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
-        raise ValueError(f"path {text!r} must lie inside the data folder, relative to it")
-    if not label:
-        raise ValueError(f"{text} has no label")
-    if split and split.lower() not in SPLIT_NAMES:
-        raise ValueError(f"split of {text} must be train, val or test, or empty. Received: {split!r}")
-    return Found(str(path), label=_normalised(label), split=SPLIT_NAMES[split.lower()] if split else None)
-
-
-def _is_looked_into(path: str) -> bool:
-    # .DS_Store, and macOS' ._photo.jpg beside photos; a name that is not UTF-8 cannot be written into any report.
-    return not _is_hidden(path) and _escaped(path) == path
-
-
 def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
-    row: dict[str, object] = {"path": _escaped(found.path), "label": found.label and _escaped(found.label)}
-    row |= {"split": found.split, "digest": "", "bytes": 0, "conflict": False}
-    if facts is None and _is_hidden(found.path):
-        return row | {"verdict": "ignore", "reason": "hidden file"}
+    path, is_odd = _without_controls(found.path)
+    row: dict[str, object] = {"path": path, "label": found.label, "split": found.split}
+    row |= {"digest": "", "bytes": 0, "conflict": False}
     if facts is None:
-        return row | {"verdict": "quarantine", "reason": "the name is not UTF-8; rename the file or its folder"}
+        return row | {"verdict": "ignore", "reason": "hidden file"}
     row |= {name: getattr(facts, name) for name in _FACTS}
     if not facts.meant_as_image:
         return row | {"verdict": "ignore", "reason": "not an image"}
-    if facts.problem or found.reason:
-        return row | {"verdict": "quarantine", "reason": facts.problem or found.reason}
+    odd = "the name has a control character; rename the file or its folder" if is_odd else None
+    if reason := facts.problem or found.reason or odd:
+        return row | {"verdict": "quarantine", "reason": reason}
     return row | {"verdict": "use", "reason": None, "group": facts.digest}
 
 
 def _is_hidden(path: str) -> bool:
-    return path.rpartition("/")[2].startswith(".")
+    return path.rpartition("/")[2].startswith(".")  # .DS_Store, and macOS' ._photo.jpg beside photos
 
 
-def _escaped(name: str) -> str:
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _normalised(class_name: str) -> str:
-    # macOS writes an accented letter as two code points, others as one: the same class must not become two.
-    return unicodedata.normalize("NFC", class_name).strip()
+def _without_controls(path: str) -> tuple[str, bool]:
+    """Return a path that may stand in any report, and whether that is another one: lines of a table stay lines."""
+    shown = "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROLS else letter for letter in path)
+    return shown, shown != path

@@ -257,7 +257,7 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
         ('path,label\n"a.png,cat\n', r"is not a CSV file in UTF-8: .*Save it as such"),
         (
             "path,label\nb.png,cat\nc.png,dog\n",
-            r"names 2 file\(s\) that are not in .*: b\.png; c\.png\. Add the files, or",
+            r"names 2 file\(s\) that are not there: b\.png; c\.png\. Add the files, or",
         ),
     ],
 )

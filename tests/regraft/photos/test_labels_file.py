@@ -1,0 +1,239 @@
+"""Class names and labels.csv from people and programs that nobody trusts."""
+
+import os
+import tracemalloc
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from regraft.errors import InvalidData, is_invisible
+from regraft.photos import labels_file
+from regraft.photos.class_names import normalised, problem_of
+from regraft.photos.labels_file import read_labels
+from regraft.photos.manifest import find_files
+from regraft.photos.splitting import build_dataset
+from tests.support.library import scan_folder
+
+ODD = {
+    "nul": "a\0b",
+    "newline": "a\nb",
+    "carriage return": "a\rb",
+    "tab": "a\tb",
+    "escape": "\x1b[31mred",
+    "c1 control": "a\x9b31mb",
+    "bidi override": "a\u202egpj",
+    "bidi isolate": "a\u2066b",
+    "left-to-right mark": "\u200ecat",
+    "zero width space": "a\u200bb",
+    "byte order mark": "a\ufeffb",
+    "word joiner alone": "\u2060",
+    "joiners alone": "\u200d\u200c \u200d",
+    "line separator": "a\u2028b",
+    "soft hyphen": "a\u00adb",
+    "lone surrogate": "a\ud800b",
+    "tag": "a\U000e0041",
+    "noncharacter": "a\uffff",
+    "nothing": "",
+    "spaces": "  \u00a0\u3000 ",
+    "256 bytes": "x" * 256,
+    "256 bytes in Chinese": "番" * 86,
+    "endless": "x" * 10**6,
+}
+GOOD = [
+    "Äpfel",
+    "ripe tomato",
+    "西红柿",
+    "می‌خواهم",
+    "👩‍🌾",
+    "a/b",
+    "$\\frac{a$",
+    "<script>",
+    "=1+1",
+    "nan",
+    ".",
+    "x" * 255,
+]
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_a_class_name_that_would_break_or_forge_a_report_has_a_problem_that_can_be_printed(what):
+    problem = problem_of(normalised(ODD[what]))
+    assert problem
+    assert not any(map(is_invisible, problem))
+    assert len(problem) < 500
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_other_names_are_good(name):
+    assert problem_of(normalised(name)) is None
+
+
+def add(folder: Path, *paths: str) -> None:
+    for number, path in enumerate(paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (number, 9, 9)).save(folder / path, "PNG")
+
+
+NO_FOLDERS = ("nul", "lone surrogate", "nothing", "256 bytes", "256 bytes in Chinese", "endless")
+
+
+@pytest.mark.parametrize("layout", ["{}/{}.png", "train/{}/{}.png"])
+@pytest.mark.parametrize("what", [what for what in ODD if what not in NO_FOLDERS])
+def test_photos_in_a_folder_with_such_a_name_have_no_label_and_a_reason(tmp_path, layout, what):
+    add(tmp_path, layout.format("cat", 1), layout.format(ODD[what], 2))
+    found = {file.path: file for file in find_files(tmp_path)[1]}
+    assert found[layout.format("cat", 1)].label == "cat"
+    odd = found[layout.format(ODD[what], 2)]
+    assert odd.label is None
+    assert odd.reason
+    assert "the class" in odd.reason
+    assert not any(map(is_invisible, odd.reason))
+
+
+def test_they_are_quarantined_with_it(tmp_path):
+    add(tmp_path, "cat/a.png", "c\x1b[31mat/b.png")
+    odd = scan_folder(tmp_path)[1].iloc[0]
+    assert (odd.verdict, odd.path) == ("quarantine", r"c\x1b[31mat/b.png")
+    assert odd.reason.startswith(r"the class name 'c\x1b[31mat' has a control character")
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\x1b[2Jb.png", "a\u2028b.png"])
+def test_a_photo_whose_name_would_break_a_table_is_quarantined_under_a_name_that_does_not(tmp_path, name):
+    add(tmp_path, "cat/a.png", f"cat/{name}")
+    _, manifest = scan_folder(tmp_path)
+    row = manifest[manifest.verdict == "quarantine"].iloc[0]
+    assert row.path == "cat/" + ascii(name)[1:-1]
+    assert row.reason == "the name has a control character; rename the file or its folder"
+
+
+def test_the_marks_that_phones_put_into_names_cost_no_photo(tmp_path):
+    add(tmp_path, "cat/\u200eWhatsApp Image.png", "cat/Icon\r.png")
+    (tmp_path / "cat/Icon\r").touch()  # macOS
+    verdicts = scan_folder(tmp_path)[1].set_index("path").verdict
+    assert verdicts.to_dict() == {
+        "cat/\u200eWhatsApp Image.png": "use",
+        r"cat/Icon\r": "ignore",
+        r"cat/Icon\r.png": "quarantine",
+    }
+
+
+@pytest.mark.parametrize(
+    "what", [what for what in ODD if what not in ("lone surrogate", "nothing", "spaces", "endless")]
+)
+def test_such_a_label_in_labels_csv_is_refused_by_line(tmp_path, what):
+    add(tmp_path, "a.png", "b.png")
+    (tmp_path / "labels.csv").write_text(f'path,label\na.png,"cat"\nb.png,"{ODD[what]}"\n', newline="")
+    with pytest.raises(
+        InvalidData, match=r"has 1 line\(s\) to fix: line \d: b\.png:? (the class|has no label)"
+    ) as error:
+        find_files(tmp_path)
+    assert not any(map(is_invisible, str(error.value)))
+
+
+def test_good_names_come_through_to_the_data_set(tmp_path):
+    paths = [f"{number}.png" for number in range(10 * len(GOOD))]
+    add(tmp_path, *paths)
+    rows = "".join(f'{path},"{GOOD[number % len(GOOD)]}"\n' for number, path in enumerate(paths))
+    (tmp_path / "labels.csv").write_text(f"path,label\n{rows}", encoding="utf-8")
+    _, manifest = scan_folder(tmp_path)
+    manifest["group"] = manifest.digest
+    assert set(build_dataset(manifest, tmp_path, val_share=0.1, test_share=0.1).class_names) == set(GOOD)
+
+
+# labels.csv as a file.
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(InvalidData) as error:
+        find_files(folder)
+    assert str(error.value).replace("\n", "").isprintable()
+    assert len(str(error.value)) < 4000
+    return str(error.value)
+
+
+def as_pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_endless_link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def as_folder(path: Path) -> None:
+    path.mkdir()
+    (path / "a.png").touch()
+
+
+def as_link_out(path: Path) -> None:
+    path.symlink_to("/etc/passwd")
+
+
+def as_ten_gigabytes(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(10 * 10**9)  # takes no room
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (as_pipe, r"labels.csv (a named pipe)"),
+        (as_endless_link, "labels.csv -> /dev/zero"),
+        (as_link_out, "labels.csv -> /etc/passwd"),
+        (as_folder, "labels.csv must be a file, and is a folder"),
+        (as_ten_gigabytes, "labels.csv must have at most 536.9 MB. Received: 10.0 GB"),
+        (lambda path: path.write_bytes(b"\0" * 10**6), "labels.csv is not a CSV file in UTF-8: field larger than"),
+        (lambda path: path.write_bytes(b"path,label\n" + b"\0" * 99 + b",cat\n"), r"not there: \x00\x00"),
+        (lambda path: path.write_bytes(b"\xff\xfep\0a\0t\0h\0"), "labels.csv is not a CSV file in UTF-8"),
+        (lambda path: path.write_bytes("path,label\na.png,Äpfel\n".encode("latin-1")), "is not a CSV file in UTF-8"),
+        (lambda path: path.write_text(f"path,label\na.png,{'x' * 10**6}\n"), "field larger than field limit"),
+        (lambda path: path.write_text(f"{'x' * 100_000},label\na.png,cat\n"), "must start with the line path,label"),
+        (lambda path: path.write_text(f"path,label\n{'x' * 100_000},cat\n"), "names 1 file(s) that are not there: xxx"),
+        (lambda path: path.write_text("path,label,label\na.png,cat,dog\n"), "Received: 'path,label,label'"),
+        (lambda path: path.write_text("path,label,split,split\na.png,a,test,val\n"), "must start with the line path"),
+        (lambda path: path.write_text("path,label\n\x1b[2J.png,cat\n"), r"\x1b[2J.png"),
+        (lambda path: path.write_text("\x1b[2J,label\na.png,cat\n"), r"Received: '\x1b[2J,label'"),
+        (lambda path: path.write_text("path,label,split\na.png,cat,\x1b[2J\n"), r"Received: '\x1b[2J'"),
+        (lambda path: path.write_text('path,label\n"a.png'), "is not a CSV file in UTF-8: unexpected end of data"),
+        (lambda path: path.write_text('path,label\n"a"b.png,cat\n'), "is not a CSV file in UTF-8"),
+    ],
+)
+def test_a_hostile_labels_csv_is_a_message_and_no_traceback(tmp_path, make, message):
+    add(tmp_path, "a.png")
+    make(tmp_path / "labels.csv")
+    assert message in refusal(tmp_path)
+
+
+def test_what_is_too_large_is_not_read(tmp_path):
+    as_ten_gigabytes(tmp_path / "labels.csv")
+    tracemalloc.start()
+    with pytest.raises(InvalidData, match="must have at most"):
+        read_labels(tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 10**6
+    tracemalloc.stop()
+
+
+def test_a_labels_csv_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "labels.csv").touch()
+
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(labels_file, "open_inside", fail)
+    with pytest.raises(InvalidData, match=r"labels\.csv cannot be read: Input/output error\. Make it readable"):
+        read_labels(tmp_path)
+
+
+@pytest.mark.parametrize("path", ["link.png", "folder/a.png"])
+def test_a_path_in_labels_csv_does_not_leave_the_folder_by_a_link(tmp_path, path):
+    add(tmp_path, "raw/a.png", "outside/a.png")
+    target = tmp_path / "outside" / ("a.png" if "link" in path else "")
+    (tmp_path / "raw" / path.split("/")[0]).symlink_to(target)
+    (tmp_path / "raw/labels.csv").write_text(f"path,label\n{path},cat\n")
+    assert "links that leave the data folder" in refusal(tmp_path / "raw")
+
+
+def test_a_path_in_labels_csv_does_not_reach_into_hidden_folders(tmp_path):
+    add(tmp_path, "a.png", ".hidden/b.png")
+    (tmp_path / "labels.csv").write_text("path,label\n.hidden/b.png,cat\n")
+    assert "names 1 file(s) that are not there: .hidden/b.png" in refusal(tmp_path)
