@@ -1,0 +1,237 @@
+"""Shards with a right checksum in their names that hold something else: treated as absent, whatever it is."""
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import xxhash
+
+from regraft.store import Namespace, open_namespace, overview
+from regraft.store.columns import schema_of
+from regraft.store.shards import seeds_of
+from tests.support.store import KEYS, VALUES, fill, shards
+
+ROWS = 3
+KEY_ARRAY = np.frombuffer(b"".join(KEYS[:ROWS]), "S34")
+CHECKSUMS = [
+    xxhash.xxh3_64_intdigest(row.tobytes(), seed) for row, seed in zip(VALUES, seeds_of(KEY_ARRAY), strict=False)
+]
+SCHEMA = schema_of((4,), np.dtype("float32"))
+
+
+def columns(**others: Any) -> dict[str, Any]:
+    """The columns of a sound shard of three rows, with others in their place."""
+    values = pa.FixedSizeListArray.from_arrays(pa.array(VALUES[:ROWS].reshape(-1)), 4)
+    sound = {
+        "key": pa.array(KEYS[:ROWS], pa.binary(34)),
+        "checksum": pa.array(CHECKSUMS, pa.uint64()),
+        "seconds": pa.array([1.0] * ROWS, pa.float32()),
+        "value": values,
+    }
+    return {**sound, **others}
+
+
+def put(folder: Path, contents: bytes, start: int | None = None, stop: int | None = None) -> Path:
+    """Write a file under the name of a shard, with the checksum of all that is no value."""
+    found = contents.find(VALUES[:ROWS].tobytes())
+    start = start if start is not None else max(found, 1)
+    stop = stop if stop is not None else min(start + VALUES[:ROWS].nbytes, len(contents))
+    seal = xxhash.xxh3_64_hexdigest(contents[:start] + contents[stop:])
+    path = folder / f"{'0' * 16}-{start}-{stop}-{seal}.arrow"
+    path.write_bytes(contents)
+    return path
+
+
+def arrow(*batches: pa.RecordBatch, **options: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, batches[0].schema, options=pa.ipc.IpcWriteOptions(**options)) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def batch(**others: Any) -> pa.RecordBatch:
+    return pa.record_batch(columns(**others))
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[[], Namespace]:
+    return lambda: open_namespace(tmp_path, "features", {}, shape=(4,), dtype="float32")
+
+
+@pytest.fixture
+def store(opened: Callable[[], Namespace]) -> Namespace:
+    """A store with one sound row."""
+    store = opened()
+    fill(store, 5)
+    return store
+
+
+def test_what_these_tests_start_from_is_sound(store, opened):
+    put(store.folder, arrow(batch()))
+    assert opened().missing(KEYS) == KEYS[3:5]
+    assert np.array_equal(opened().read(KEYS[:3]), VALUES[:3])
+
+
+FLAT = pa.array(VALUES[:ROWS].reshape(-1))
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "float64": lambda: arrow(batch(value=pa.FixedSizeListArray.from_arrays(FLAT.cast(pa.float64()), 4))),
+    "int32 of the same size": lambda: arrow(batch(value=pa.FixedSizeListArray.from_arrays(FLAT.view(pa.int32()), 4))),
+    "other shape": lambda: arrow(
+        batch(
+            key=pa.array(KEYS[:2] * 3, pa.binary(34)),
+            checksum=pa.array([1] * 6, pa.uint64()),
+            seconds=pa.array([1.0] * 6, pa.float32()),
+            value=pa.FixedSizeListArray.from_arrays(FLAT, 2),
+        )
+    ),
+    "lists of any length": lambda: arrow(batch(value=pa.array(VALUES[:ROWS].tolist(), pa.list_(pa.float32())))),
+    "nested lists": lambda: arrow(
+        batch(
+            value=pa.array(
+                [[[v] for v in row] for row in VALUES[:ROWS].tolist()], pa.list_(pa.list_(pa.float32(), 1), 4)
+            )
+        )
+    ),
+    "structures": lambda: arrow(batch(value=pa.array([{"a": 1}] * ROWS))),
+    "a dictionary": lambda: arrow(batch(seconds=pa.array([1.0] * ROWS, pa.float32()).dictionary_encode())),
+    "a dictionary of keys": lambda: arrow(batch(key=pa.array(KEYS[:ROWS], pa.binary(34)).dictionary_encode())),
+    "an extension type": lambda: arrow(
+        batch(key=pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * ROWS, pa.binary(16))))
+    ),
+    "short keys": lambda: arrow(batch(key=pa.array([key[:33] for key in KEYS[:ROWS]], pa.binary(33)))),
+    "keys of any length": lambda: arrow(batch(key=pa.array(KEYS[:ROWS], pa.binary()))),
+    "keys as text": lambda: arrow(batch(key=pa.array(["a"] * ROWS))),
+    "no keys": lambda: arrow(batch(key=pa.array([None] * ROWS, pa.binary(34)))),
+    "nothing at all": lambda: arrow(batch(key=pa.nulls(ROWS))),
+    "values without values": lambda: arrow(
+        batch(value=pa.array([VALUES[0].tolist(), None, VALUES[2].tolist()], pa.list_(pa.float32(), 4)))
+    ),
+    "checksums without values": lambda: arrow(batch(checksum=pa.array([1, None, 3], pa.uint64()))),
+    "signed checksums": lambda: arrow(batch(checksum=pa.array([1, 2, 3], pa.int64()))),
+    "times that are none": lambda: arrow(batch(seconds=pa.array([1, float("nan"), 1], pa.float32()))),
+    "endless times": lambda: arrow(batch(seconds=pa.array([1, float("inf"), 1], pa.float32()))),
+    "negative times": lambda: arrow(batch(seconds=pa.array([1, -1, 1], pa.float32()))),
+    "no rows": lambda: arrow(batch().slice(0, 0)),
+    "no batches": lambda: _without_batches(),
+    "two batches": lambda: arrow(batch(), batch()),
+    "another column": lambda: arrow(batch(more=pa.array([1] * ROWS))),
+    "columns in another order": lambda: arrow(pa.record_batch(dict(reversed(list(columns().items()))))),
+    "the same name twice": lambda: arrow(
+        pa.record_batch(list(columns().values()), names=["key", "key", "seconds", "value"])
+    ),
+    "zstd": lambda: arrow(batch(), compression="zstd"),
+    "lz4": lambda: arrow(batch(), compression="lz4"),
+    "a stream": lambda: _as_stream(),
+    "parquet": lambda: b"PAR1" + bytes(100) + b"PAR1",
+    "text": lambda: b"hello",
+    "one byte": lambda: b"x",
+}
+
+
+def _without_batches() -> bytes:
+    sink = pa.BufferOutputStream()
+    pa.ipc.new_file(sink, SCHEMA).close()
+    return sink.getvalue().to_pybytes()
+
+
+def _as_stream() -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, SCHEMA) as writer:
+        writer.write_batch(batch())
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_shard_that_is_not_what_the_writer_writes_counts_as_absent(store, opened, kind, capsys):
+    path = put(store.folder, HOSTILE[kind]())
+    again = opened()
+    assert again.missing(KEYS) == KEYS[:5]
+    assert np.array_equal(again.read(KEYS[5:]), VALUES[5:])
+    assert again.seconds_for(KEYS) == 1.0
+    assert (path.exists(), path.with_suffix(".damaged").exists()) == (False, True)
+    assert f"{path} is damaged. It is kept as" in capsys.readouterr().err
+    fill(again, 0, 1, 2)
+    assert opened().missing(KEYS) == KEYS[3:5]
+
+
+@pytest.mark.parametrize(("start", "stop"), [(1, 1), (1, 49), (0, 48), (10**14, 10**14 + 48), (8, 56), (48, 0)])
+def test_a_name_that_says_wrongly_where_values_lie_gives_no_wrong_value(store, opened, start, stop):
+    put(store.folder, arrow(batch()), start, stop)
+    again = opened()
+    assert again.missing(KEYS) == KEYS[:5]
+
+
+def test_no_number_in_the_header_of_a_shard_ends_the_process_or_its_memory(tmp_path, root):
+    # Every four bytes of what is no value become huge, negative or zero, under a checksum that is right.
+    program = f"""
+import resource
+from pathlib import Path
+import numpy as np
+from regraft.store import open_namespace
+from tests.regraft.store.test_hostile_shards import arrow, batch, put
+from tests.support.store import KEYS, VALUES
+resource.setrlimit(resource.RLIMIT_AS, ({4 * 10**9}, {4 * 10**9}))
+good, folder = arrow(batch()), None
+where = good.find(VALUES[:3].tobytes())
+store = lambda: open_namespace(Path({str(tmp_path)!r}), "features", {{}}, shape=(4,), dtype="float32")
+folder = store().folder
+folder.mkdir()
+for word in (b"\\xff\\xff\\xff\\x7f", b"\\xff\\xff\\xff\\xff", b"\\x00\\x00\\x00\\x00", b"\\x00\\x00\\x00\\x40"):
+    for place in range(0, len(good) - 4, 4):
+        if where - 4 < place < where + 48:
+            continue
+        print(place, flush=True)
+        path = put(folder, good[:place] + word + good[place + 4:], where, where + 48)
+        opened = store()
+        missing = set(opened.missing(KEYS[:3]))
+        rows = [row for row in range(3) if KEYS[row] not in missing]
+        assert (opened.read([KEYS[row] for row in rows]) == VALUES[rows]).all()
+        for left in folder.glob("0*"):
+            left.unlink()
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-50:] + done.stderr[-2000:]
+
+
+def test_a_compressed_shard_is_not_unpacked(store, opened):
+    # 400 MB of zeros in a few kB.
+    count = 12_000_000
+    bomb = pa.record_batch(
+        {
+            "key": pa.FixedSizeBinaryArray.from_buffers(pa.binary(34), count, [None, pa.py_buffer(bytes(34 * count))]),
+            "checksum": pa.array(np.zeros(count, np.uint64)),
+            "seconds": pa.array(np.zeros(count, np.float32)),
+            "value": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 * count, np.float32)), 4),
+        },
+    )
+    put(store.folder, arrow(bomb, compression="zstd"))
+    del bomb
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert opened().missing(KEYS) == KEYS[:5]
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
+
+
+@pytest.mark.parametrize("kind", ["fifo", "folder", "dangling link", "link to zeros", "link to itself"])
+def test_what_is_no_file_and_has_the_name_of_a_shard_counts_as_absent(store, opened, kind):
+    path = store.folder / f"{'0' * 16}-8-56-{'0' * 16}.arrow"
+    make = {
+        "fifo": lambda: os.mkfifo(path),
+        "folder": path.mkdir,
+        "dangling link": lambda: path.symlink_to("nowhere"),
+        "link to zeros": lambda: path.symlink_to("/dev/zero"),
+        "link to itself": lambda: path.symlink_to(path.name),
+    }
+    make[kind]()
+    again = opened()
+    assert again.missing(KEYS) == KEYS[:5]
+    fill(again, 0)
+    overview.verify(store.folder.parent, None)
+    assert len(shards(again)) in (2, 3)
