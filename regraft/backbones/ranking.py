@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.backbones.trunk import Trunk
-from regraft.files import replacing
+from regraft.csv_files import write_csv
 
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
 
@@ -38,8 +38,7 @@ def rank(compared: Sequence[Compared]) -> pd.DataFrame:
 
 def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
     """Write the table as CSV."""
-    with replacing(path) as temporary:
-        ranking.to_csv(temporary, index=False)
+    write_csv(path, ranking)
 
 
 def recommendation(ranking: pd.DataFrame, val_images: int) -> str:

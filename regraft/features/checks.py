@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.config import CheckFeatures
+from regraft.csv_files import write_csv
 from regraft.errors import InvalidData
 from regraft.features.drift import Drift, measure_drift
 from regraft.features.label_errors import label_probabilities, rank_labels
@@ -25,7 +26,6 @@ from regraft.features.neighbours import (
     outlier_distances,
 )
 from regraft.features.table import Features
-from regraft.files import replacing
 from regraft.photos.dataset import Dataset
 
 _LABEL_COLUMNS = ["path", "label", "suggested", "score", "likely"]
@@ -126,8 +126,7 @@ def _report(features: Features, expectations: list[dict[str, Any]]) -> dict[str,
 
 def write_label_errors(path: Path, labels: pd.DataFrame) -> None:
     """Write the images as CSV, the least believable label first: path, label, suggested, score, likely."""
-    with replacing(path) as temporary:
-        labels[_LABEL_COLUMNS].to_csv(temporary, index=False)
+    write_csv(path, labels[_LABEL_COLUMNS])
 
 
 def _ranked_labels(embeddings: Embeddings, dataset: Dataset, settings: CheckFeatures) -> pd.DataFrame:

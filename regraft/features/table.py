@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from regraft.files import replacing
+from regraft.files import reading
 from regraft.photos.dataset import Dataset
+from regraft.sealed import check_seal, sealing
 
 _WRITE_ROWS = 1024  # in memory at a time
 
@@ -91,7 +92,7 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
             "namespace": source.namespace,
         },
     )
-    with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+    with sealing(path) as temporary, pa.OSFile(str(temporary), "ab") as sink, pa.ipc.new_file(sink, schema) as writer:
         for view, part in _parts(dataset, source.augmented_views):
             values = source.read_features(part.digest.tolist(), view)
             columns = [
@@ -120,8 +121,19 @@ class OpenFile(FileIO):
 
 
 def read_features(path: Path) -> Features:
-    """Open what `write_features` wrote."""
-    file = OpenFile(path)
+    """Open what `write_features` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
+    with reading(path, "features"):
+        file = OpenFile(path)
+        check_seal(file, path)
+        return _opened(path, file)
+
+
+def _opened(path: Path, file: OpenFile) -> Features:
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)

@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from regraft.errors import InvalidData
-from regraft.files import replacing
+from regraft.files import reading
 from regraft.photos.images import load_rgb
+from regraft.sealed import read_frame, write_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -86,11 +87,19 @@ class Dataset:
 def write_dataset(path: Path, dataset: Dataset) -> None:
     """Write the data set as Parquet; class names travel in the table's `attrs`."""
     dataset.rows.attrs = {"class_names": dataset.class_names}
-    with replacing(path) as temporary:
-        dataset.rows.to_parquet(temporary, index=False)
+    write_table(path, dataset.rows)
 
 
 def read_dataset(path: Path, folder: Path) -> Dataset:
-    """Return what `write_dataset` wrote, with the data folder that its paths are relative to."""
-    rows = pd.read_parquet(path)
-    return Dataset(rows, list(rows.attrs["class_names"]), folder)
+    """Return what `write_dataset` wrote, with the data folder that its paths are relative to.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
+    rows = read_frame(path, COLUMNS)
+    with reading(path, "the names of its classes"):
+        class_names = list(rows.attrs["class_names"])
+        if [class_names[index] for index in rows.class_index] != rows.class_name.tolist():
+            raise ValueError("others")
+    return Dataset(rows, class_names, folder)

@@ -12,13 +12,14 @@ from pathlib import Path
 import pandas as pd
 
 from regraft.errors import InvalidData, printable, some
-from regraft.files import replacing
+from regraft.files import reading
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.folder import walk
 from regraft.photos.images import Threads
 from regraft.photos.labels_file import LABELS_FILE, SPLIT_NAMES, Found, read_labels
 from regraft.photos.scan import FileFacts, scan
+from regraft.sealed import read_frame, write_table
 
 COLUMNS = {
     "path": "str",  # relative to the data folder, with forward slashes
@@ -84,14 +85,19 @@ def build_manifest(
 def write_manifest(path: Path, layout: str, manifest: pd.DataFrame) -> None:
     """Write the manifest as Parquet; the layout's name travels in the table's `attrs`."""
     manifest.attrs = {"layout": layout}
-    with replacing(path) as temporary:
-        manifest.to_parquet(temporary, index=False)
+    write_table(path, manifest)
 
 
 def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
-    """Return what `write_manifest` wrote."""
-    manifest = pd.read_parquet(path)
-    return manifest.attrs["layout"], manifest
+    """Return what `write_manifest` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
+    manifest = read_frame(path, COLUMNS)
+    with reading(path, "the name of a layout"):
+        return str(manifest.attrs["layout"]), manifest
 
 
 def find_files(root: Path) -> tuple[str, list[Found]]:

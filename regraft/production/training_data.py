@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from regraft.errors import InvalidData
-from regraft.files import replacing
+from regraft.errors import Damaged, InvalidData
+from regraft.files import DAMAGE
+from regraft.sealed import read_table, write_table
 
 if TYPE_CHECKING:
     from regraft.features.table import Features
@@ -61,8 +61,7 @@ def write_reference(path: Path, reference: Reference) -> None:
     )
     table = pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False).append_column("feature", feature)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), "namespace": reference.namespace})
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary)
+    write_table(path, table)
 
 
 def read_reference(path: Path) -> Reference:
@@ -72,12 +71,12 @@ def read_reference(path: Path) -> Reference:
         InvalidData: the file is damaged, or is none.
     """
     try:
-        table = pq.read_table(path)
+        table = read_table(path, may_lack_seal=True)  # those of models from before files were sealed
         feature = table.column("feature").combine_chunks()
         features = feature.flatten().to_numpy(zero_copy_only=False).reshape(len(feature) - feature.null_count, -1)
         rows = table.select(COLUMNS).to_pandas().assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
         return Reference(rows, features, table.schema.metadata[b"namespace"].decode())
-    except (OSError, pa.ArrowException, KeyError, AttributeError, ValueError) as error:
+    except (Damaged, *DAMAGE) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidData(
             f"{path} is damaged: it should hold what the model in production was trained on ({reason}). Restore it "

@@ -8,7 +8,7 @@ from regraft.reports.markdown import table
 from regraft.reports.plots import confusion_chart
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails
-from regraft.training.tables import read_table
+from regraft.training.tables import read_confusion, read_predictions
 
 _PAIRS = 10  # of classes that are taken for each other
 
@@ -24,12 +24,12 @@ def metrics_page(sources: Sources) -> Page:
 
 def confusion_page(sources: Sources) -> Page:
     """Return the page with the confusion matrix and the mistakes."""
-    confusion = read_table(sources.reports / "confusion.csv", "actual").set_index("actual")
-    predictions = read_table(sources.reports / "predictions.csv", "path", "actual", "predicted")
+    confusion = read_confusion(sources.reports / "confusion.csv")
+    predictions = read_predictions(sources.reports / "predictions.csv")
     wrong = predictions[predictions.actual != predictions.predicted]
     worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(sources.photos)
     captions = {row.path: f"{row.predicted} {row.confidence:.0%}\nis {row.actual}" for row in worst.itertuples()}
-    tiles = thumbnails(sources.read_dataset(), captions, sources.threads)
+    tiles = thumbnails(sources.read_dataset(), captions, sources.threads, sources.limits)
     return Page(
         "confusion-matrix",
         "Confusion matrix",

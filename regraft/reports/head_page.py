@@ -2,21 +2,20 @@
 
 from typing import Any
 
-import pandas as pd
-
 from regraft.files import read_json
 from regraft.reports.blocks import Chart, Page
 from regraft.reports.expectations import NAMED
 from regraft.reports.markdown import Bold, table
 from regraft.reports.plots import curve_chart
 from regraft.reports.sources import Sources
-from regraft.training.tables import read_table
+from regraft.training.heads import read_leaderboard
+from regraft.training.tables import read_curve
 
 
 def head_page(sources: Sources) -> Page:
     """Return the page with the verdict on transfer and the leaderboard."""
     report = read_json(sources.reports / "head.json")
-    leaders = pd.read_csv(sources.reports / "leaderboard.csv")
+    leaders = read_leaderboard(sources.reports / "leaderboard.csv")
     tried = len(leaders)
     rows = [
         [place, *(_figure(name, value) for name, value in row.items())]
@@ -37,7 +36,7 @@ def head_page(sources: Sources) -> Page:
 def head_curve_page(sources: Sources) -> Page:
     """Return the page with the learning curve."""
     report = read_json(sources.reports / "head.json")
-    chart = curve_chart(read_table(sources.reports / "head_curve.csv"), report["best_epoch"])
+    chart = curve_chart(read_curve(sources.reports / "head_curve.csv"), report["best_epoch"])
     return Page("head-curve", "Head on cached features", [best_epoch(report), Chart("learning curve", chart)])
 
 

@@ -1,13 +1,14 @@
 """Where a training had got to, on the disk: after a kill at any moment it goes on from there."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from regraft.files import fingerprint, replacing, writing
+from regraft.errors import Damaged
+from regraft.files import fingerprint, writing
+from regraft.sealed import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,18 +20,14 @@ class Checkpoint:
     def read(self) -> dict[str, np.ndarray] | None:
         """Return the arrays that were written last, or None if there are none or the file is damaged."""
         try:
-            with self.path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}  # the zip format holds a checksum of each
-        except (FileNotFoundError, ValueError, EOFError, zipfile.BadZipFile):
+            return read_arrays(self.path)
+        except (FileNotFoundError, Damaged):
             return None
 
     def write(self, arrays: dict[str, np.ndarray]) -> None:
         """Replace the file whole."""
-        with (
-            writing(self.path.parent, sum(array.nbytes for array in arrays.values())),
-            replacing(self.path) as temporary,
-        ):
-            np.savez(temporary, allow_pickle=False, **arrays)
+        with writing(self.path.parent, sum(array.nbytes for array in arrays.values())):
+            write_arrays(self.path, arrays)
 
 
 def open_checkpoint(folder: Path, facts: Any) -> Checkpoint:

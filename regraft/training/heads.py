@@ -13,14 +13,17 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from regraft.config import TrainHead
+from regraft.csv_files import read_csv, write_csv
 from regraft.features.table import Features
-from regraft.files import replacing
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.sweep import TrainedHead, train_heads
 
 if TYPE_CHECKING:
     import keras
 
+_LEADERBOARD = {"hidden_units": int, "activation": str, "optimizer": str, "dropout": float, "learning_rate": float}
+_LEADERBOARD |= {"weight_decay": float, "label_smoothing": float}
+_LEADERBOARD |= {"val_accuracy": float, "val_log_loss": float, "best_epoch": int}
 # The head of Keras' transfer learning examples: Dense(1024, relu), softmax, RMSprop as it comes.
 _CLASSIC = HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0)
 
@@ -116,5 +119,9 @@ def write_leaderboard(path: Path, ranked: list[TrainedHead]) -> None:
         | {"best_epoch": trained.best.epoch}
         for trained in ranked
     ]
-    with replacing(path) as temporary:
-        pd.DataFrame(rows).to_csv(temporary, index=False)
+    write_csv(path, pd.DataFrame(rows))
+
+
+def read_leaderboard(path: Path) -> pd.DataFrame:
+    """Return what `write_leaderboard` wrote."""
+    return read_csv(path, _LEADERBOARD)

@@ -6,18 +6,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from regraft.files import replacing
+from regraft.csv_files import read_csv, write_csv
+from regraft.files import reading
 from regraft.photos.dataset import Dataset
 
 if TYPE_CHECKING:
     from regraft.training.keras_models import Epoch
 
-_CURVE = ["epoch", "train_loss", "val_log_loss", "val_accuracy"]
+_CURVE = {"epoch": int, "train_loss": float, "val_log_loss": float, "val_accuracy": float}
+_PREDICTIONS = {"path": str, "actual": str, "predicted": str, "confidence": float}
 
 
 def write_curve(path: Path, curve: "list[Epoch]") -> None:
     """Write a learning curve, a row per epoch; a phase that was off has none."""
-    _write(path, pd.DataFrame([epoch.as_row() for epoch in curve], columns=_CURVE))
+    write_csv(path, pd.DataFrame([epoch.as_row() for epoch in curve], columns=list(_CURVE)))
 
 
 def write_predictions(path: Path, test: Dataset, probabilities: np.ndarray) -> None:
@@ -36,7 +38,7 @@ def write_predictions(path: Path, test: Dataset, probabilities: np.ndarray) -> N
             "confidence": probabilities.max(axis=1).round(4),
         }
     )
-    _write(path, table.sort_values("path"))
+    write_csv(path, table.sort_values("path"))
 
 
 def write_confusion(path: Path, test: Dataset, probabilities: np.ndarray) -> None:
@@ -47,17 +49,23 @@ def write_confusion(path: Path, test: Dataset, probabilities: np.ndarray) -> Non
     matrix = confusion_matrix(test.rows.class_index, probabilities.argmax(axis=1), labels=range(len(names)))
     table = pd.DataFrame(matrix, columns=names)
     table.insert(0, "actual", names, allow_duplicates=True)
-    _write(path, table)
+    write_csv(path, table)
 
 
-def read_table(path: Path, *text: str) -> pd.DataFrame:
-    """Return what one of these functions wrote; the columns `text` are names, also where they are NA or 007."""
-    # A carriage return within a name is no end of a line.
-    return pd.read_csv(
-        path, dtype=dict.fromkeys(text, str), keep_default_na=False, na_values={"train_loss": [""]}, lineterminator="\n"
-    )
+def read_curve(path: Path) -> pd.DataFrame:
+    """Return what `write_curve` wrote."""
+    return read_csv(path, _CURVE)
 
 
-def _write(path: Path, table: pd.DataFrame) -> None:
-    with replacing(path) as temporary:
-        table.to_csv(temporary, index=False)
+def read_predictions(path: Path) -> pd.DataFrame:
+    """Return what `write_predictions` wrote."""
+    return read_csv(path, _PREDICTIONS)
+
+
+def read_confusion(path: Path) -> pd.DataFrame:
+    """Return what `write_confusion` wrote: the names of the true classes as the index, a column per predicted one."""
+    table = read_csv(path, {"actual": str}, others=int)
+    with reading(path, "a row and a column per class"):
+        if table.shape[1] != len(table) + 1:
+            raise ValueError(f"{len(table)} rows and {table.shape[1] - 1} columns")
+    return table.set_index("actual")

@@ -9,7 +9,14 @@ from sklearn.metrics import confusion_matrix
 from regraft.photos.dataset import Dataset
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score
-from regraft.training.tables import read_table, write_confusion, write_curve, write_predictions
+from regraft.training.tables import (
+    read_confusion,
+    read_curve,
+    read_predictions,
+    write_confusion,
+    write_curve,
+    write_predictions,
+)
 
 CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5)), Epoch(2, 0.75, Score(0.5, 0.625))]
 ODD_NAMES = ["007", "NA", "a, b", "true", "", "actual"]
@@ -32,14 +39,14 @@ def test_a_curve_has_a_line_per_epoch(tmp_path):
 
 def test_a_curve_is_read_as_it_was_written(tmp_path):
     write_curve(tmp_path / "curve.csv", CURVE)
-    curve = read_table(tmp_path / "curve.csv")
+    curve = read_curve(tmp_path / "curve.csv")
     assert curve.train_loss.isna().tolist() == [True, False, False]
     assert curve.val_accuracy.tolist() == [0.25, 0.75, 0.5]
 
 
 def test_the_curve_of_a_phase_that_was_off_is_empty(tmp_path):
     write_curve(tmp_path / "curve.csv", [])
-    assert read_table(tmp_path / "curve.csv").empty
+    assert read_curve(tmp_path / "curve.csv").empty
 
 
 def test_the_confusion_matrix_is_that_of_sklearn(tmp_path):
@@ -61,12 +68,12 @@ def test_class_names_are_read_as_they_were_written(tmp_path):
     test, probabilities = predictions(ODD_NAMES)
     write_confusion(tmp_path / "confusion.csv", test, probabilities)
     write_predictions(tmp_path / "predictions.csv", test, probabilities)
-    assert read_table(tmp_path / "confusion.csv", "actual").actual.tolist() == ODD_NAMES
-    actual = read_table(tmp_path / "predictions.csv", "path", "actual", "predicted").actual
+    assert read_confusion(tmp_path / "confusion.csv").index.tolist() == ODD_NAMES
+    actual = read_predictions(tmp_path / "predictions.csv").actual
     assert sorted(actual.tolist()) == sorted(test.rows.class_name)
 
 
-def test_predictions_are_written_with_names_as_they_are(tmp_path):
+def test_predictions_are_written_with_names_as_they_are_and_line_ends_as_numbers(tmp_path):
     names = ['a, "b"', "c|d\ne"]
     rows = pd.DataFrame({"path": ["z, 1.png", "a\n2.png"], "class_name": names, "class_index": [0, 1]})
     write_predictions(
@@ -75,6 +82,6 @@ def test_predictions_are_written_with_names_as_they_are(tmp_path):
     with (tmp_path / "predictions.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             ["path", "actual", "predicted", "confidence"],
-            ["a\n2.png", names[1], names[1], "0.875"],
-            ["z, 1.png", names[0], names[1], "0.75"],
+            ["a\\x0a2.png", r"c|d\x0ae", r"c|d\x0ae", "0.875"],
+            ["z, 1.png", names[0], r"c|d\x0ae", "0.75"],
         ]
