@@ -6,6 +6,7 @@ what it is given in service are the same numbers, not two implementations that a
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -14,6 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 OPSET = 18  # the first with an antialiased Resize
 IR_VERSION = 10
+_LARGE = 2**21  # pixels of a square from which on it is prepared band by band
+_BAND = 2**18  # pixels of a band, 3 MB in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,10 @@ class Preparation:
         Returns:
             uint8, shape (image_size, image_size, 3).
         """
-        (prepared,) = _session(self).run(["prepared"], {"image": rgb[None]})
+        side = self._side(rgb)
+        if side * side > _LARGE:
+            return self._by_bands(rgb, side)
+        (prepared,) = _session(self, "whole").run(None, {"image": rgb[None]})
         return np.asarray(prepared)[0]
 
     def build_graph(self) -> onnx.ModelProto:
@@ -64,6 +70,43 @@ class Preparation:
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
+    def _side(self, rgb: np.ndarray) -> int:
+        """Compute the side of the square as the graph does, in float32."""
+        exact = np.float32(min(rgb.shape[:2])) * np.float32(self.crop_fraction)
+        return max(1, int(np.floor(exact + np.float32(0.5))))
+
+    def _by_bands(self, rgb: np.ndarray, side: int) -> np.ndarray:
+        """Do what the graph does to a large photo, a band of rows at a time: in float32 it takes 12 bytes a pixel.
+
+        The resize is separable: ONNX Runtime makes a horizontal pass over each row and then a vertical one. So the two
+        passes as two operations give the same bits, and no more than a band is in float32.
+        """
+        top, left = ((length - side) // 2 for length in rgb.shape[:2])
+        square = rgb[None, top : top + side, left : left + side]
+        narrow = np.empty((1, side, self.image_size, 3), np.float32)
+        rows = max(1, _BAND // side)
+        for start in range(0, side, rows):
+            band = slice(start, start + rows)
+            (narrow[:, band],) = _session(self, "horizontal").run(None, {"image": square[:, band]})
+        (prepared,) = _session(self, "vertical").run(None, {"narrow": narrow})
+        return np.asarray(prepared)[0]
+
+    def _build_pass(self, direction: Literal["horizontal", "vertical"]) -> onnx.ModelProto:
+        """Return one of the two passes as a graph: from `image` to `narrow`, or from there to `prepared`."""
+        size = self.image_size
+        image = helper.make_tensor_value_info("image", TensorProto.UINT8, [1, "height", "width", 3])
+        narrow = helper.make_tensor_value_info("narrow", TensorProto.FLOAT, [1, "height", size, 3])
+        prepared = helper.make_tensor_value_info("prepared", TensorProto.UINT8, [1, size, size, 3])
+        if direction == "horizontal":
+            nodes = [_cast("image", "image_float", TensorProto.FLOAT), _resize("image_float", "narrow", [2])]
+            ends = image, narrow
+        else:
+            nodes = [_resize("narrow", "resized", [1]), *_rounded()]
+            ends = narrow, prepared
+        target = numpy_helper.from_array(np.array([size], np.int64), "target")
+        graph = helper.make_graph(nodes, direction, [ends[0]], [ends[1]], [target])
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+
 
 def _nodes() -> list[onnx.NodeProto]:
     return [
@@ -80,25 +123,38 @@ def _nodes() -> list[onnx.NodeProto]:
         helper.make_node("Add", ["start", "side"], ["end"]),
         helper.make_node("Slice", ["image", "start", "end", "axes"], ["square"]),
         # ONNX Runtime resizes float32 nearly twice as fast as uint8.
-        helper.make_node("Cast", ["square"], ["square_float"], to=TensorProto.FLOAT),
-        helper.make_node(
-            "Resize",
-            ["square_float", "", "", "target"],
-            ["resized"],
-            axes=[1, 2],
-            mode="linear",
-            antialias=1,
-            exclude_outside=1,
-            coordinate_transformation_mode="half_pixel",
-        ),
-        helper.make_node("Round", ["resized"], ["rounded"]),
-        helper.make_node("Cast", ["rounded"], ["prepared"], to=TensorProto.UINT8),
+        _cast("square", "square_float", TensorProto.FLOAT),
+        _resize("square_float", "resized", [1, 2]),
+        *_rounded(),
     ]
 
 
+def _cast(source: str, result: str, to: int) -> onnx.NodeProto:
+    return helper.make_node("Cast", [source], [result], to=to)
+
+
+def _resize(source: str, result: str, axes: list[int]) -> onnx.NodeProto:
+    return helper.make_node(
+        "Resize",
+        [source, "", "", "target"],
+        [result],
+        axes=axes,
+        mode="linear",
+        antialias=1,
+        exclude_outside=1,
+        coordinate_transformation_mode="half_pixel",
+    )
+
+
+def _rounded() -> list[onnx.NodeProto]:
+    return [helper.make_node("Round", ["resized"], ["rounded"]), _cast("rounded", "prepared", TensorProto.UINT8)]
+
+
 @cache
-def _session(preparation: Preparation) -> onnxruntime.InferenceSession:
+def _session(
+    preparation: Preparation, part: Literal["whole", "horizontal", "vertical"]
+) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # photos are prepared in parallel, each by one thread
-    graph = preparation.build_graph().SerializeToString()
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    graph = preparation.build_graph() if part == "whole" else preparation._build_pass(part)
+    return onnxruntime.InferenceSession(graph.SerializeToString(), options, providers=["CPUExecutionProvider"])
