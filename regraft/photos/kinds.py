@@ -14,7 +14,7 @@ _RAW = "a raw photo of a camera"
 _CONVERT = "convert it to JPEG, PNG or TIFF"
 _BY_SUFFIX = {
     _PLAIN: "jpg jpeg jpe jfif jif png apng gif bmp dib tif tiff webp jp2 j2k jpc jpf jpx j2c pgm ppm pbm pnm pfm pam "
-    "ico cur mpo avif avifs",
+    "mpo avif avifs",
     "a HEIC photo": "heic heif hif heics heifs",
     _RAW: "3fr ari arw cr2 cr3 crw dcr dcs dng eip erf fff gpr iiq k25 kdc "
     "mef mos mrw nef nrw orf pef ptx pxn raf raw rw2 rwl rwz sr2 srf srw x3f",
@@ -33,11 +33,12 @@ _BY_SUFFIX = {
     "an X11 bitmap": "xbm xpm xwd",
     "a Sun raster image": "ras sun",
     "a DirectDraw surface": "dds",
+    "a Windows icon": "ico cur",
     "an Apple icon": "icns",
     "a FITS image": "fits fts",
     "a DICOM image": "dcm dicom",
     "a DjVu document": "djvu djv",
-    "an image in a rare format": "bpg flif qoi ktx ktx2 msp blp pict pct pcd psp",
+    "an image in a rare format": "bpg flif qoi ktx ktx2 msp blp pict pct pcd psp im palm spi spider",
 }
 _SUFFIXES = {f".{suffix}": what for what, suffixes in _BY_SUFFIX.items() for suffix in suffixes.split()}
 _RAW_SUFFIXES = frozenset(suffix for suffix, what in _SUFFIXES.items() if what == _RAW)
@@ -60,6 +61,7 @@ _SIGNATURES = {
     "an X11 bitmap": rb"#define\s+\S+_width\s|/\* XPM \*/",
     "a Sun raster image": rb"\x59\xa6\x6a\x95",
     "a DirectDraw surface": rb"DDS \x7c\0\0\0",
+    "a Windows icon": rb"\0\0[\x01\x02]\0[\x01-\x7f]\0",
     "an Apple icon": rb"icns",
     "a FITS image": rb"SIMPLE  =",
     "a DICOM image": rb".{128}DICM",
@@ -68,7 +70,7 @@ _SIGNATURES = {
 }
 _ALSO_PLAIN = (
     rb"\xff\xd8\xff|\x89PNG|GIF8|II[*+]\0|MM\0[*+]|BM....\0\0\0\0|RIFF....WEBP|\xff\x4f\xff\x51|"
-    rb"\0\0\0\x0cjP  \r\n\x87\n|\0\0[\x01\x02]\0[\x01-\x7f]\0"
+    rb"\0\0\0\x0cjP  \r\n\x87\n"
 )
 _COMPILED = [(what, re.compile(start, re.DOTALL)) for what, start in [*_SIGNATURES.items(), (_PLAIN, _ALSO_PLAIN)]]
 
