@@ -1,24 +1,26 @@
-"""Broken files by the thousand: does validation survive them, and does it let one through that cannot be decoded?
+"""Hostile files by the thousand through the first three stages, with 4 GB of memory: is every promise kept?
 
-    python -m tests.stress.fuzz [DIR] [--files 10000] [--seed 0]
+    python -m tests.stress.fuzz [DIR] [--files 20000] [--seed 0]
 
-DIR holds labelled photos; without it, those of tests/data. They are encoded in eleven formats, and each file is
-damaged in one to three ways: bits flipped, bytes overwritten, parts cut out, doubled or taken from another file,
-numbers in the header replaced, the end cut off, the name changed. Then the manifest is built over all of them, and
-every file that it accepts is decoded as in training, by another function in this process. A decoder that crashed or
-hit the time limit shows in the reasons: that is what it has a process of its own for. Exit status 1 if a file has no
-verdict, a refused one has no reason, or an accepted one cannot be decoded.
+DIR holds labelled photos; without it, those of tests/data. Parts of them are written in all formats that are read, HEIC
+among them (one file of tests/data, since nothing here can write it), in all kinds of pixels, from 1 to 12,000 pixels a
+side: many small, few large. Five of six are then damaged: bits flipped, bytes overwritten, parts cut out, doubled or
+taken from another file, numbers in the header replaced, the end cut off; one of ten has the name of another format.
+Further files are in formats that Pillow writes and nobody reads here.
+
+`validate_data`, `preprocess` and `cache_features` (a small backbone with random weights) run over all of them as
+commands, below a limit on memory: a cgroup around the run and its inspectors where one can be made, else RLIMIT_AS on
+each process; the output says which. Exit status 1 if a promise is broken: a stage ended or hung, a file has no verdict
+or no reason, a good one is refused, one in a foreign format is not quarantined, an accepted one cannot be decoded, or
+memory went above the limit.
 """
 
 import argparse
 import json
-import resource
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -26,181 +28,222 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from regraft.features.table import read_features
 from regraft.params_file import load_params
-from regraft.photos.decoder import DecodeLimits
+from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads, load_rgb
-from regraft.photos.manifest import build_manifest
+from regraft.photos.manifest import read_manifest
+from tests.support.limited import Took, limit_of, run_limited
 from tests.support.machine import describe_machine
+from tests.support.mutations import (
+    ENCODINGS,
+    HEIC,
+    choose_mode,
+    damage,
+    encode,
+    foreign_files,
+    in_mode,
+    large_files,
+)
 from tests.support.photos import REAL_PHOTOS
-from tests.support.pipeline import ROOT
+from tests.support.pipeline import HEAD_ONLY, ROOT, stages_folder
 
-_SOURCES, _SIDE = 64, 120  # photos, and pixels of their longer side: mutations have to hit what matters
-_ENCODINGS: dict[str, dict[str, Any]] = {
-    "jpg": {"format": "JPEG", "quality": 85},
-    "progressive.jpg": {"format": "JPEG", "quality": 85, "progressive": True},
-    "png": {"format": "PNG"},
-    "gif": {"format": "GIF"},
-    "bmp": {"format": "BMP"},
-    "tif": {"format": "TIFF"},
-    "lzw.tif": {"format": "TIFF", "compression": "tiff_lzw"},
-    "webp": {"format": "WEBP", "quality": 80},
-    "avif": {"format": "AVIF", "speed": 10},
-    "jp2": {"format": "JPEG2000"},
-    "ppm": {"format": "PPM"},
-}
-Mutation = Callable[[bytes, np.random.Generator, bytes], bytes]
-
-
-def _flip_bits(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    values = np.frombuffer(contents, np.uint8).copy()
-    for position in random.integers(0, len(values), random.integers(1, 64)):
-        values[position] ^= 1 << random.integers(8)
-    return values.tobytes()
+STAGES = ("validate_data", "preprocess", "cache_features")
+LIMIT = 4 * 10**9  # bytes
+_SETTINGS = [
+    *HEAD_ONLY,
+    "backbone.weights=null",
+    "backbone.image_size=64",
+    # Most files are broken here, and many small pictures are equal or nearly so.
+    "validate_data.readable_images.severity=off",
+    "validate_data.max_hash_distance=null",
+    "validate_data.on_label_conflict=keep",
+]
+_CLASSES, _SOUND_PER_CLASS, _SOURCES = 10, 5, 64
+_LARGE_SHARE, _MEDIUM_SHARE, _FOREIGN_SHARE, _HEIC_SHARE, _UNDAMAGED_SHARE = 0.004, 0.05, 0.03, 0.06, 1 / 6
+_NO_IMAGES = {"pdf"}  # of what Pillow writes: documents
+Command = Callable[[str], list[str]]
+Chosen = tuple[str, bytes, str | None]  # suffix, contents, and the verdict that is promised, if one is
 
 
-def _overwrite(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    start, end = _part(contents, random)
-    return contents[:start] + random.bytes(end - start) + contents[end:]
+def run_module(stage: str) -> list[str]:
+    """Return the command of a stage."""
+    return [sys.executable, "-m", f"tasks.{stage}"]
 
 
-def _cut_out(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    start, end = _part(contents, random)
-    return contents[:start] + contents[end:]
-
-
-def _double(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    start, end = _part(contents, random)
-    return contents[:end] + contents[start:]
-
-
-def _splice(contents: bytes, random: np.random.Generator, other: bytes) -> bytes:
-    position = random.integers(1, max(2, min(len(contents), len(other))))
-    return contents[:position] + other[position:]
-
-
-def _change_header(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    position = int(random.integers(0, min(600, len(contents))))
-    number = [b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\x80\0\0\0", random.bytes(4), random.bytes(1)]
-    value = number[random.integers(len(number))]
-    return contents[:position] + value + contents[position + len(value) :]
-
-
-def _truncate(contents: bytes, random: np.random.Generator, _: bytes) -> bytes:
-    return contents[: random.integers(0, len(contents))]
-
-
-_MUTATIONS: list[Mutation] = [_flip_bits, _overwrite, _cut_out, _double, _splice, _change_header, _truncate]
-
-
-def _part(contents: bytes, random: np.random.Generator) -> tuple[int, int]:
-    start = int(random.integers(0, len(contents)))
-    return start, min(len(contents), start + int(random.integers(1, 400)))
-
-
-def measure(photos: Path, *, files: int, seed: int) -> dict[str, Any]:
-    """Damage, validate, and decode what was accepted; `problems` must stay empty."""
+def measure(photos: Path, *, files: int, seed: int, command: Command = run_module) -> dict[str, Any]:
+    """Write the files, run the stages; `problems` must stay empty."""
     with tempfile.TemporaryDirectory(prefix="regraft-fuzz-") as temporary:
         raw = Path(temporary, "raw")
-        formats = _write(raw, _encoded(photos), files, np.random.default_rng(seed))
-        start = time.perf_counter()
-        manifest = _manifest(raw)
-        seconds = time.perf_counter() - start
-        accepted, reasons = manifest[manifest.verdict == "use"], manifest.reason.fillna("")
-        undecodable = [what for what in Threads(0).map(lambda path: _problem(raw, path), accepted.path) if what]
-        return {
-            "files": len(manifest),
-            "formats": formats,
-            "seconds": round(seconds, 1),
-            "verdicts": manifest.verdict.value_counts().to_dict(),
-            "crashes": int(reasons.str.contains("crashed on it").sum()),
-            "over_the_time_limit": int(reasons.str.contains("takes longer than").sum()),
-            "undecodable_accepted": len(undecodable),
-            "problems": [*_broken_promises(manifest, files), *undecodable[:20]],
-            "reasons": Counter(reason.split(":")[0] for reason in reasons if reason).most_common(12),
-            "peak_memory_of_an_inspector_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
+        promised = _write(raw, photos, files, np.random.default_rng(seed))
+        project = stages_folder(Path(temporary, "project"), raw, _SETTINGS)
+        took: dict[str, Took] = {}
+        with limit_of(LIMIT) as (kind, before):
+            for stage in STAGES:
+                took[stage] = run_limited(command(stage), project, before=before, patience=600 + files / 2)
+                if took[stage].status != 0:
+                    break
+        problems = [problem for stage, each in took.items() for problem in _broken_by_the_run(stage, each)]
+        found: dict[str, Any] = {}
+        if took["validate_data"].status == 0:
+            manifest = read_manifest(project / "build" / "manifest.parquet")[1]
+            found = _summary(manifest)
+            problems += [*_broken_verdicts(manifest, promised)]
+        if (project / "build" / "dataset.parquet").exists():
+            problems += [*_broken_acceptance(project, raw)]
+        return {"files": files, "limit": kind, **found, "problems": problems} | {
+            f"{name} of {stage}": value
+            for stage, each in took.items()
+            for name, value in (
+                ("seconds", round(each.seconds)),
+                ("MB of the run", each.run_bytes // 10**6),
+                ("MB of an inspector", each.inspector_bytes // 10**6),
+                ("MB together", each.together_bytes // 10**6),
+            )
         }
 
 
-def _manifest(raw: Path) -> pd.DataFrame:
-    """Validate a folder with the project's own limits."""
-    settings = load_params(ROOT / "params.yaml").validate_data
-    limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
-    return build_manifest(raw, limits=limits, threads=Threads(0))[1]
-
-
-def _broken_promises(manifest: pd.DataFrame, files: int) -> Iterator[str]:
-    """What is wrong with the verdicts as such."""
-    if len(manifest) != files:
-        yield f"expected a verdict on each of {files} files, found {len(manifest)}"
-    without_reason = manifest[(manifest.verdict != "use") & manifest.reason.isna()]
-    yield from (f"{path} is refused without a reason" for path in without_reason.path[:20])
-
-
-def _encoded(photos: Path) -> dict[str, list[bytes]]:
-    """Sources from everywhere in a folder, in every format."""
-    manifest = _manifest(photos)
-    usable = manifest[manifest.verdict == "use"].path
-    encoded: dict[str, list[bytes]] = {suffix: [] for suffix in _ENCODINGS}
-    for path in usable[:: max(1, len(usable) // _SOURCES)][:_SOURCES]:
-        image = Image.fromarray(load_rgb(photos / path))
-        image.thumbnail((_SIDE, _SIDE))
-        for suffix, options in _ENCODINGS.items():
-            file = BytesIO()
-            image.save(file, **options)
-            encoded[suffix].append(file.getvalue())
-    return encoded
-
-
-def _write(raw: Path, encoded: dict[str, list[bytes]], files: int, random: np.random.Generator) -> dict[str, int]:
-    """Write damaged files into ten class folders; return how many of each format."""
-    written: Counter[str] = Counter()
-    suffixes = list(encoded)
+def _write(raw: Path, photos: Path, files: int, random: np.random.Generator) -> dict[str, str]:
+    """Write the files into class folders; return the verdict that is promised on some, by path."""
+    sources = [Image.fromarray(load_rgb(path)) for path in sorted(photos.rglob("*.jp*g"))[:_SOURCES]]
+    large = large_files(random, min(28, max(1, int(files * _LARGE_SHARE))))
+    pool = [contents for _, contents in (_small(sources, random, 150) for _ in range(200))]
+    most = load_params(ROOT / "params.yaml").validate_data.max_pixels
+    promised = {}
     for number in range(files):
-        suffix, other = (suffixes[index] for index in random.integers(len(suffixes), size=2))
-        contents, second = (encoded[name][random.integers(len(encoded[name]))] for name in (suffix, other))
-        for _ in range(random.integers(1, 4)):
-            if contents:
-                contents = _MUTATIONS[random.integers(len(_MUTATIONS))](contents, random, second)
-        name = suffix if random.random() < 0.9 else other
-        path = raw / f"class-{number % 10}" / f"{number:06}.{name}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(contents)
-        written[suffix] += 1
-    return dict(written)
+        if number < _CLASSES * _SOUND_PER_CLASS:
+            suffix, contents, verdict = "jpg", encode(_part(sources, random, 60, 120), "jpg") or b"", "use"
+        else:
+            suffix, contents, verdict = _choose(sources, large, random, most)
+            if verdict and suffix not in foreign_files() and random.random() > _UNDAMAGED_SHARE:
+                contents, verdict = damage(contents, random, pool[random.integers(len(pool))]), None
+        name = suffix if random.random() < 0.9 or verdict == "quarantine" else [*ENCODINGS][number % len(ENCODINGS)]
+        path = f"class-{number % _CLASSES}/{number:06}.{name}"
+        (raw / path).parent.mkdir(parents=True, exist_ok=True)
+        (raw / path).write_bytes(contents)
+        if verdict:
+            promised[path] = verdict
+    return promised
 
 
-def _problem(raw: Path, path: str) -> str | None:
+def _choose(
+    sources: list[Image.Image], large: list[tuple[str, bytes]], random: np.random.Generator, most: int
+) -> Chosen:
+    """Draw one file, not damaged yet."""
+    kind = random.random()
+    if kind < _LARGE_SHARE:
+        suffix, contents = large[random.integers(len(large))]
+        width, height = _size_of(contents)
+        return suffix, contents, "use" if width * height <= most else "quarantine"
+    kind -= _LARGE_SHARE
+    if kind < _FOREIGN_SHARE:
+        suffix = [*foreign_files()][random.integers(len(foreign_files()))]
+        return suffix, foreign_files()[suffix], "quarantine"
+    kind -= _FOREIGN_SHARE
+    if kind < _HEIC_SHARE:
+        return "heic", HEIC.read_bytes(), "use"
+    return *_small(sources, random, 1000 if random.random() < _MEDIUM_SHARE else 150), "use"
+
+
+def _small(sources: list[Image.Image], random: np.random.Generator, most: int) -> tuple[str, bytes]:
+    while True:
+        suffix = [*ENCODINGS][random.integers(len(ENCODINGS))]
+        contents = encode(in_mode(_part(sources, random, 1, most), choose_mode(random)), suffix)
+        if contents:
+            return suffix, contents
+
+
+def _part(sources: list[Image.Image], random: np.random.Generator, least: int, most: int) -> Image.Image:
+    """A random part of a photo, of any size and shape."""
+    source = sources[random.integers(len(sources))]
+    size = np.exp(random.uniform(np.log(least), np.log(most + 1), 2)).astype(int)
+    left, top = (float(random.uniform(0, length / 2)) for length in source.size)
+    box = left, top, left + source.width / 2, top + source.height / 2
+    return source.resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=box)
+
+
+def _size_of(contents: bytes) -> tuple[int, int]:
+    from io import BytesIO
+
+    with Image.open(BytesIO(contents)) as image:
+        return image.size
+
+
+def _broken_by_the_run(stage: str, took: Took) -> Iterator[str]:
+    if took.status is None:
+        yield f"{stage} hung: it had not ended after {took.seconds:.0f} s"
+    elif took.status:
+        yield f"{stage} ended with status {took.status}: {' '.join(took.said.split())[-600:]}"
+    if took.together_bytes > LIMIT:
+        yield f"{stage} and its inspectors took {took.together_bytes} bytes, above {LIMIT}"
+
+
+def _broken_verdicts(manifest: pd.DataFrame, promised: dict[str, str]) -> Iterator[str]:
+    """What is wrong with the verdicts as such."""
+    rows = manifest.set_index("path")
+    without_reason = rows[(rows.verdict != "use") & rows.reason.isna()]
+    yield from (f"{path} is refused without a reason" for path in without_reason.index)
+    for path, verdict in promised.items():
+        if path not in rows.index:
+            yield f"{path} has no verdict"
+        elif rows.verdict[path] != verdict and path.rpartition(".")[2] not in _NO_IMAGES:
+            yield f"{path} is to have the verdict {verdict}, and has {rows.verdict[path]}: {rows.reason[path]}"
+
+
+def _broken_acceptance(project: Path, raw: Path) -> Iterator[str]:
+    """Accepted files without features, and which of them cannot be decoded."""
+    dataset = read_dataset(project / "build" / "dataset.parquet", raw)
+    try:
+        computed = set(read_features(project / "build" / "features.arrow").digests)
+    except FileNotFoundError:
+        computed = set()
+    missing = dataset.with_rows(dataset.rows[~dataset.rows.digest.isin(computed)])
+    if len(missing):
+        yield f"{len(missing)} accepted files have no features"
+        yield from list(filter(None, Threads(0).map(lambda path: _problem(missing, path), missing.rows.path)))[:20]
+
+
+def _problem(dataset: Dataset, path: str) -> str | None:
     """What goes wrong when an accepted file is read as in training."""
     try:
-        rgb = load_rgb(raw / path)
-    except Exception as error:  # whatever it is, a run would have ended with it
+        load_rgb(dataset.folder / path)
+    except Exception as error:  # whatever it is, a run has ended with it
         return f"{path} was accepted: {type(error).__name__}: {error}"
-    if rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3 and rgb.size:
-        return None
-    return f"{path} was accepted: {rgb.dtype} of shape {rgb.shape}"
+    return None
+
+
+def _summary(manifest: pd.DataFrame) -> dict[str, Any]:
+    reasons = manifest.reason.fillna("")
+    return {
+        "verdicts": manifest.verdict.value_counts().to_dict(),
+        "accepted": manifest[manifest.verdict == "use"].format.value_counts().to_dict(),
+        "largest accepted": int((manifest.width * manifest.height)[manifest.verdict == "use"].max()),
+        "crashes": int(reasons.str.contains("crashed on it").sum()),
+        "too slow": int(reasons.str.contains("takes longer than").sum()),
+        "too much memory": int(reasons.str.contains("more memory|of memory").sum()),
+        "reasons": Counter(reason.split(";")[0][:60] for reason in reasons if reason).most_common(12),
+    }
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m tests.stress.fuzz", description="Validation on damaged files.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.stress.fuzz", description="The first stages on hostile files."
+    )
     parser.add_argument("photos", type=Path, nargs="?", default=REAL_PHOTOS, help="a folder of labelled photos")
-    parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():
         sys.exit(f"there is no folder {arguments.photos}")
     result = measure(arguments.photos, files=arguments.files, seed=arguments.seed)
     print(describe_machine())
-    print(f"{result['files']} damaged files in {result['seconds']} s: {result['verdicts']}")
-    for reason, count in result["reasons"]:
-        print(f"  {count:6}  {reason}")
-    print(
-        f"crashes {result['crashes']}, over the time limit {result['over_the_time_limit']}, accepted and not decodable "
-        f"{result['undecodable_accepted']}"
-    )
+    for name, value in result.items():
+        if name != "problems":
+            print(f"{name}: {value}")
     print(json.dumps(result))
     if result["problems"]:
-        sys.exit(f"{len(result['problems'])} problem(s): {'; '.join(result['problems'])}")
+        sys.exit(f"{len(result['problems'])} promise(s) broken: " + "\n".join(result["problems"][:50]))
 
 
 if __name__ == "__main__":
