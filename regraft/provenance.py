@@ -47,6 +47,7 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "scipy": ("scipy",),  # the transforms, distances and solvers behind hashes, leaks and statistics
     "sklearn": ("scikit-learn", "scipy"),  # classifiers and metrics, with SciPy's solvers
     "PIL": ("pillow", *_DECODERS),  # decoding, resizing, colours
+    "pi_heif": ("pi-heif",),  # decoding of HEIC, with the libheif and libde265 inside
     "imagehash": ("imagehash", "scipy", "pillow"),  # perceptual hashes, by which photos are near duplicates or not
     "pandas": ("pandas",),  # writes CSV, and its version into every Parquet file
     "pyarrow": ("pyarrow",),  # another one writes other bytes to Parquet and Arrow files

@@ -27,10 +27,11 @@ from tasks.stage import stage
 def validate_data(params: Params, progress: Progress) -> None:
     """Write the manifest and what the expectations found; a violated expectation of severity error stops the run."""
     settings, paths = params.validate_data, params.paths
+    limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
     own = read_expectations(paths.expectations)
     layout, manifest = build_manifest(
         paths.raw,
-        limits=DecodeLimits(settings.max_pixels, settings.max_seconds),
+        limits=limits,
         threads=Threads(params.machine.workers, progress("files")),
         cache=paths.store / "scan.parquet",
     )
@@ -49,7 +50,12 @@ def validate_data(params: Params, progress: Progress) -> None:
     )
     write_json(paths.reports / "validation.json", report)
     write_validation_page(
-        paths.reports / "validation.html", report, manifest, paths.raw, Threads(params.machine.workers)
+        paths.reports / "validation.html",
+        report,
+        manifest,
+        paths.raw,
+        threads=Threads(params.machine.workers),
+        limits=limits,
     )
     stops = problems_that_stop(report)
     if stops:

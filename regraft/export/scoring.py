@@ -38,9 +38,14 @@ def probabilities_of(
     Returns:
         float32, shape (n, num_classes), in the order of the data set.
     """
-    photos = {key_of(photo.digest): photo for photo in dataset.photos()}
+    photos = {key_of(photo.source): photo for photo in dataset.photos()}
+
+    def classify(key: Key) -> np.ndarray:
+        with dataset.opened(photos[key]) as rgb:
+            return classifier.probabilities(rgb)
+
     new = list(photos) if stored is None else stored.missing(photos)
-    computed = threads.map(lambda key: classifier.probabilities(dataset.read_photo(photos[key])), new)
+    computed = threads.map(classify, new)
     rows: dict[Key, np.ndarray] = {}
     last = time.perf_counter()
     for key, probabilities in zip(new, computed, strict=True):
@@ -52,4 +57,4 @@ def probabilities_of(
     if stored is not None:
         stored.flush()
         rows |= dict(zip(photos, stored.read(list(photos)), strict=True))
-    return np.stack([rows[key_of(digest)] for digest in dataset.rows.digest])
+    return np.stack([rows[key_of(source)] for source in dataset.sources()])

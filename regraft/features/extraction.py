@@ -89,9 +89,9 @@ class Extractor:
         """Views of a training image beside its centre square."""
         return self.views.count
 
-    def read_features(self, digests: Sequence[str], view: int) -> np.ndarray:
-        """Return one view's pooled features of some images: float32, shape (len(digests), feature_dim)."""
-        return self.store.features.read([self.views.key(digest, view) for digest in digests])
+    def read_features(self, sources: Sequence[str], view: int) -> np.ndarray:
+        """Return one view's pooled features of some images: float32, shape (len(sources), feature_dim)."""
+        return self.store.features.read([self.views.key(source, view) for source in sources])
 
     def keys(self, dataset: Dataset) -> list[Key]:
         """Return the store's keys of all views of a data set, once each."""
@@ -148,15 +148,15 @@ class Extractor:
             return []
         missing = []
         for work in needed:
-            digest = work.photo.digest
-            cut_views = [view for view in work.cut_views if self.views.key(digest, view) in no_activations]
-            numbers = [v for v in work.views if v in cut_views or self.views.key(digest, v) in no_features]
+            source = work.photo.source
+            cut_views = [view for view in work.cut_views if self.views.key(source, view) in no_activations]
+            numbers = [v for v in work.views if v in cut_views or self.views.key(source, v) in no_features]
             if numbers:
                 missing.append(_Work(work.photo, numbers, cut_views))
         return missing
 
     def _keys(self, needed: list[_Work], part: Literal["views", "cut_views"]) -> Iterator[Key]:
-        return (key for work in needed for key in self.views.keys(work.photo.digest, getattr(work, part)))
+        return (key for work in needed for key in self.views.keys(work.photo.source, getattr(work, part)))
 
     def _compute_missing(self, dataset: Dataset, missing: list[_Work], on_progress: Callable[[int, int], None]) -> None:
         """Compute and store, about a thousand views at a time."""
@@ -185,8 +185,8 @@ class Extractor:
         """Decode, draw and run; a photo is decoded once for all its views, and only a few dozen are in memory."""
 
         def draw(work: _Work) -> np.ndarray:
-            rgb = dataset.read_photo(work.photo, shorter_side=self.views.shorter_side)
-            return self.views.draw(rgb, work.photo.digest, work.views)
+            with dataset.opened(work.photo, shorter_side=self.views.shorter_side) as rgb:
+                return self.views.draw(rgb, work.photo.digest, work.views)
 
         threads = Threads(self.machine.workers)
         if self.trunk.runner.is_parallel:
@@ -203,7 +203,7 @@ class Extractor:
         results, start = [], 0
         for work in batch:
             stop = start + len(work.views)
-            keys = self.views.keys(work.photo.digest, work.views)
+            keys = self.views.keys(work.photo.source, work.views)
             positions = [work.views.index(view) for view in work.cut_views]
             values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
             results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))

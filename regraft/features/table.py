@@ -70,7 +70,7 @@ class FeatureSource(Protocol):
     def feature_dim(self) -> int: ...
     @property
     def augmented_views(self) -> int: ...
-    def read_features(self, digests: Sequence[str], view: int) -> np.ndarray: ...
+    def read_features(self, sources: Sequence[str], view: int) -> np.ndarray: ...
 
 
 def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
@@ -94,7 +94,7 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
     )
     with sealing(path) as temporary, pa.OSFile(str(temporary), "ab") as sink, pa.ipc.new_file(sink, schema) as writer:
         for view, part in _parts(dataset, source.augmented_views):
-            values = source.read_features(part.digest.tolist(), view)
+            values = source.read_features(dataset.with_rows(part).sources(), view)
             columns = [
                 pa.array(part.digest, pa.string()),
                 pa.array(np.full(len(part), view, np.int16)),

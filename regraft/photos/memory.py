@@ -14,6 +14,8 @@ from pathlib import Path
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
 
+from regraft.photos.images import open_image, reduce_draft
+
 # Bytes a pixel that a photo takes at most beside the bytes of its file: `python -m benchmarks.memory` measures them.
 # 18 is what ONNX Runtime takes for the preprocessing of model.onnx (the photo, its centre square, that square in
 # float32); decoders take less, except for these.
@@ -41,6 +43,13 @@ def decoded_pixels(image: Image.Image) -> int:
 def bytes_needed(image: Image.Image, file_bytes: int) -> int:
     """Return the memory that an opened image takes at most while it is decoded and classified."""
     return file_bytes + decoded_pixels(image) * _BYTES_PER_PIXEL.get(image.format or "", _BYTES_OF_OTHERS)
+
+
+def memory_of(path: Path, *, shorter_side: int | None) -> int:
+    """Return what `bytes_needed` says of a file that has been inspected; `shorter_side` as for `load_rgb`."""
+    with open_image(path) as image:
+        reduce_draft(image, shorter_side)
+        return bytes_needed(image, path.stat().st_size)
 
 
 class Budget:

@@ -69,6 +69,7 @@ def build_dataset(manifest: pd.DataFrame, folder: Path, *, val_share: float, tes
             "class_name": used.label,
             "class_index": pd.Categorical(used.label, categories=class_names).codes,
             "split": list(map(split, used.group.tolist(), used.split.tolist())),
+            "format": used.format,
         }
     ).astype(COLUMNS)
     protection = rows.split.map({split: place for place, split in enumerate(SPLITS)})  # train, val, test

@@ -57,15 +57,20 @@ class Views:
         """Return the numbers of the views that an image of this split has; only training images are augmented."""
         return range(self.count + 1 if split == "train" else 1)
 
-    def key(self, digest: str, view: int) -> bytes:
-        """Return the key of a view in the store, 34 bytes; they stand for the file's bytes and how it is drawn."""
+    def key(self, source: str, view: int) -> bytes:
+        """Return the key of a view in the store, 34 bytes; they stand for the photo and how it is drawn.
+
+        Args:
+            source: of the photo, as `regraft.photos.dataset.source_of` says it.
+            view: its number.
+        """
         how = self.augmentation if view else self.preparation
         drawing = _drawing_of(how, self.preparation.image_size, self.shorter_side)
-        return hashlib.sha256(bytes.fromhex(digest) + drawing).digest() + view.to_bytes(2, "big")
+        return hashlib.sha256(bytes.fromhex(source) + drawing).digest() + view.to_bytes(2, "big")
 
-    def keys(self, digest: str, views: Iterable[int]) -> list[bytes]:
+    def keys(self, source: str, views: Iterable[int]) -> list[bytes]:
         """Return the keys of several views of one image."""
-        return [self.key(digest, view) for view in views]
+        return [self.key(source, view) for view in views]
 
     def draw(self, rgb: np.ndarray, digest: str, views: Iterable[int]) -> np.ndarray:
         """Return some views of one photo.

@@ -45,7 +45,7 @@ def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]
         return []
     rows = [[error["path"], error["label"], error["suggested"], f"{error['score']:.4f}"] for error in errors[:NAMED]]
     captions = {error["path"]: f"{error['suggested']}?\nis {error['label']}" for error in errors[: sources.photos]}
-    tiles = thumbnails(sources.read_dataset(), captions, sources.threads)
+    tiles = thumbnails(sources.read_dataset(), captions, sources.threads, sources.limits)
     return [
         heading("Labels that are likely wrong", errors),
         "The last column is how probable the label is from all other photos. label\\_errors.csv ranks every photo.",

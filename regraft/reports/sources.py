@@ -5,6 +5,7 @@ from pathlib import Path
 
 from regraft.config import Params
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 
 
@@ -18,7 +19,8 @@ class Sources:
     onnx: Path  # the shipped file
     production: Path  # the folder of the models in production
     photos: int  # thumbnails of mistakes, and of labels that are likely wrong
-    threads: Threads  # that decode thumbnails
+    threads: Threads  # that wait for thumbnails
+    limits: DecodeLimits  # of drawing one
 
     def read_dataset(self) -> Dataset:
         """Return the data set."""
@@ -36,4 +38,5 @@ def sources_of(params: Params) -> Sources:
         paths.production,
         photos=params.report.photos,
         threads=Threads(params.machine.workers),
+        limits=DecodeLimits(params.validate_data.max_pixels, params.validate_data.max_seconds),
     )

@@ -8,8 +8,11 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from regraft.errors import InvalidData
+from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
+from regraft.photos.inspectors import Inspectors
 from regraft.photos.preparation import Preparation
 from regraft.reports.blocks import Tile
 
@@ -20,24 +23,26 @@ _JPEG_QUALITY = 80
 _BLANK = np.full((SIDE, SIDE, 3), 128, np.uint8)
 
 
-def thumbnails(dataset: Dataset, captions: dict[str, str], threads: Threads) -> list[Tile]:
+def thumbnails(dataset: Dataset, captions: dict[str, str], threads: Threads, limits: DecodeLimits) -> list[Tile]:
     """Return the centre squares of photos of the data set, in the order of `captions`.
 
     Args:
         dataset: holds the photos.
         captions: what is said of a photo, by its path.
-        threads: that decode.
+        threads: that wait for the processes which draw them.
+        limits: of drawing one.
     """
     rows = dataset.rows[dataset.rows.path.isin(list(captions))]
     photos = {photo.path: photo for photo in dataset.with_rows(rows).photos()}
-    draw = partial(_draw, dataset, Preparation(SIDE, 1.0), SIDE)
-    pixels = threads.map(draw, (photos.get(path) for path in captions))
+    with Inspectors(limits) as inspectors:
+        draw = partial(_draw_centre, inspectors, dataset.folder)
+        pixels = list(threads.map(draw, (photos.get(path) for path in captions)))
     return [Tile(square, caption) for square, caption in zip(pixels, captions.values(), strict=True)]
 
 
 def prepared_photos(dataset: Dataset, preparation: Preparation, threads: Threads) -> list[Tile]:
     """Return photos as `preparation` gives them to the network, reduced to thumbnails, without captions."""
-    draw = partial(_draw, dataset, preparation, None)
+    draw = partial(_draw_prepared, dataset, preparation)
     return [Tile(square, "") for square in threads.map(draw, dataset.photos())]
 
 
@@ -78,12 +83,25 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _draw(dataset: Dataset, preparation: Preparation, shorter_side: int | None, photo: Photo | None) -> np.ndarray:
+def _draw_centre(inspectors: Inspectors, folder: Path, photo: Photo | None) -> np.ndarray:
+    """Draw a photo by another process; one that was removed or replaced since the run is grey."""
     if photo is None:
         return _BLANK
+    path = folder / photo.path
     try:
-        square = preparation(dataset.read_photo(photo, shorter_side=shorter_side))
-    except (InvalidData, OSError, ValueError):  # removed or replaced since the run: the report is still worth reading
+        if sha256_of(path) != photo.digest:
+            return _BLANK
+    except OSError:
+        return _BLANK
+    square = inspectors.thumbnail(path, side=SIDE, is_square=True)
+    return _BLANK if square is None else square
+
+
+def _draw_prepared(dataset: Dataset, preparation: Preparation, photo: Photo) -> np.ndarray:
+    try:
+        with dataset.opened(photo) as rgb:
+            square = preparation(rgb)
+    except (InvalidData, OSError, ValueError):  # as above: the report is still worth reading
         return _BLANK
     return np.asarray(Image.fromarray(square).resize((SIDE, SIDE)))
 

@@ -4,15 +4,17 @@ The HTML page needs nothing but the data folder and the report, so that it is th
 """
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from regraft.files import read_json
-from regraft.photos.images import Threads, load_rgb
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.images import Threads
+from regraft.photos.inspectors import Inspectors
 from regraft.reports.blocks import Chart, Page, Photos, Tile
 from regraft.reports.expectations import NAMED, expectations_table
 from regraft.reports.html import write_page
@@ -40,7 +42,7 @@ def image_statistics_page(sources: Sources) -> Page:
 
 
 def write_validation_page(
-    path: Path, report: dict[str, Any], manifest: pd.DataFrame, raw: Path, threads: Threads
+    path: Path, report: dict[str, Any], manifest: pd.DataFrame, raw: Path, *, threads: Threads, limits: DecodeLimits
 ) -> None:
     """Write reports/validation.html.
 
@@ -49,7 +51,8 @@ def write_validation_page(
         report: what reports/validation.json holds.
         manifest: that was checked.
         raw: the data folder.
-        threads: that decode.
+        threads: that wait for the thumbnails.
+        limits: of drawing one.
     """
     # What could not be decoded once must not be tried again here: it is named in the tables and has no picture.
     readable = set(manifest.path[(manifest.verdict == "use") | manifest.conflict])
@@ -57,7 +60,8 @@ def write_validation_page(
     for result in report["expectations"]:
         shown = [name for name in result["paths"] if name in readable][:_SHOWN]
         if shown and not result["success"]:
-            pixels = threads.map(lambda name: _thumbnail(raw / name), shown)
+            with Inspectors(limits) as inspectors:
+                pixels = list(threads.map(partial(_thumbnail, inspectors, raw), shown))
             tiles = [Tile(picture, name) for picture, name in zip(pixels, shown, strict=True)]
             more = f"; the first {len(shown)}" if result["count"] > len(shown) else ""
             text = cell(f"Found {result['found']}{more}. {result['advice']}")
@@ -120,10 +124,7 @@ def _drift(rows: list[dict[str, Any]]) -> str:
     return table(["", "photos", "then and now", "stability index", "limit", ""], cells)
 
 
-def _thumbnail(path: Path) -> np.ndarray:
-    try:
-        image = Image.fromarray(load_rgb(path, shorter_side=_SIDE))
-    except (OSError, ValueError):  # it was removed or replaced a moment ago
-        return np.full((_SIDE, _SIDE, 3), 255, np.uint8)
-    image.thumbnail((_SIDE, _SIDE))
-    return np.asarray(image)
+def _thumbnail(inspectors: Inspectors, raw: Path, name: str) -> np.ndarray:
+    picture = inspectors.thumbnail(raw / name, side=_SIDE)
+    # It was removed or replaced a moment ago.
+    return np.full((_SIDE, _SIDE, 3), 255, np.uint8) if picture is None else picture

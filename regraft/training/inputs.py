@@ -55,13 +55,13 @@ def cached_activations(dataset: Dataset, activations: Namespace, views: Views, *
     Each image starts at a view of its own, so an epoch is a mix of all views, and takes the next one in each epoch, so
     all of them are seen equally often. Val images have one view only.
     """
-    digests, splits = dataset.rows.digest.tolist(), dataset.rows.split.tolist()
+    sources, splits = dataset.sources(), dataset.rows.split.tolist()
     counts = np.array([len(views.of(split)) for split in splits])
-    first = np.random.default_rng(seed).integers(views.count + 1, size=len(digests))
+    first = np.random.default_rng(seed).integers(views.count + 1, size=len(sources))
 
     def read(positions: np.ndarray, epoch: int) -> np.ndarray:
         chosen = (first[positions] + epoch) % counts[positions]
-        keys = [views.key(digests[position], int(view)) for position, view in zip(positions, chosen, strict=True)]
+        keys = [views.key(sources[position], int(view)) for position, view in zip(positions, chosen, strict=True)]
         return activations.read(keys)
 
     return lambda batches, epoch: Threads(1).map(lambda positions: read(positions, epoch), batches)
@@ -80,8 +80,8 @@ def live_pixels(dataset: Dataset, views: Views, threads: Threads) -> Inputs:
 
         def draw(position: int) -> np.ndarray:
             photo = photos[position]
-            rgb = dataset.read_photo(photo, shorter_side=views.shorter_side)
-            return views.draw(rgb, photo.digest, [epoch if photo.split == "train" else 0])[0]
+            with dataset.opened(photo, shorter_side=views.shorter_side) as rgb:
+                return views.draw(rgb, photo.digest, [epoch if photo.split == "train" else 0])[0]
 
         drawn = threads.map(draw, (int(position) for batch in batches for position in batch))
         for batch in batches:

@@ -16,6 +16,7 @@ from regraft.photos.splitting import build_dataset
 from regraft.photos.views import Views
 from regraft.reports.sources import Sources
 
+LIMITS = DecodeLimits(max_pixels=10**6, max_seconds=20)
 MACHINE = Machine(workers=2, batch_size=3, shared_store=None)
 FINE_TUNE = FineTune(
     mode="always",
@@ -86,4 +87,5 @@ def sources_in(folder: Path) -> Sources:
         production=folder / "production",
         photos=24,
         threads=Threads(1),
+        limits=LIMITS,
     )

@@ -1,6 +1,7 @@
 import hashlib
+import os
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def row(number: int, label: str, split: str | None = None, verdict: str = "use")
         "split": split,
         "verdict": verdict,
         "group": digest(number) if verdict == "use" else None,
+        "format": "PNG",
     }
 
 
@@ -199,7 +201,7 @@ def test_the_report_says_where_every_image_went():
 def single(tmp_path: Path) -> Dataset:
     """A data set of one PNG file of one colour."""
     Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "a.png")
-    photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train")
+    photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train", "PNG")
     return Dataset(pd.DataFrame([asdict(photo)]), ["cat"], tmp_path)
 
 
@@ -218,3 +220,20 @@ def test_a_photo_that_is_gone_is_refused_by_name(single, tmp_path):
     (tmp_path / "a.png").unlink()
     with pytest.raises(InvalidData, match=r"a\.png cannot be read any more: No such file or directory\. Run again"):
         single.read_photo(*single.photos())
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_what_took_the_place_of_a_photo_is_not_waited_for(single, tmp_path, make):
+    (tmp_path / "a.png").unlink()
+    make(tmp_path / "a.png")
+    with pytest.raises(InvalidData, match=r"a\.png cannot be read any more: it is not a file\. Run again"):
+        single.read_photo(*single.photos())
+
+
+def test_a_photo_outside_of_the_folder_is_not_read(single, tmp_path):
+    """Even where its bytes are right: a link that was put there later may lead to any file."""
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.png").symlink_to(tmp_path / "a.png")
+    moved = replace(single, folder=tmp_path / "raw")
+    with pytest.raises(InvalidData, match=r"it leads out of the data folder\. Run again"):
+        moved.read_photo(*moved.photos())

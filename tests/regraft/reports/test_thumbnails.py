@@ -17,7 +17,7 @@ from regraft.reports.features_page import features_page
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import SIDE, draw_sheet, prepared_photos, thumbnails
 from regraft.training.tables import write_confusion, write_predictions
-from tests.support.library import sources_in
+from tests.support.library import LIMITS, sources_in
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def size(png: bytes) -> tuple[int, int]:
 
 def test_a_thumbnail_is_the_centre_of_its_photo(dataset, sources):
     photo = dataset.photos()[0]
-    (tile,) = thumbnails(dataset, {photo.path: "said"}, Threads(1))
+    (tile,) = thumbnails(dataset, {photo.path: "said"}, Threads(1), LIMITS)
     square = Preparation(SIDE, 1.0)(np.asarray(Image.open(sources.raw / photo.path).convert("RGB")))
     assert tile.caption == "said"
     # A JPEG may be decoded at a smaller size for it.
@@ -48,9 +48,9 @@ def test_a_thumbnail_is_the_centre_of_its_photo(dataset, sources):
 
 def test_thumbnails_are_in_the_order_of_their_captions(dataset, sources):
     paths = [photo.path for photo in dataset.photos()][:6]
-    tiles = thumbnails(dataset, {path: path for path in reversed(paths)}, Threads(1))
+    tiles = thumbnails(dataset, {path: path for path in reversed(paths)}, Threads(1), LIMITS)
     assert [tile.caption for tile in tiles] == paths[::-1]
-    one_by_one = [thumbnails(dataset, {path: path}, Threads(1))[0].pixels for path in reversed(paths)]
+    one_by_one = [thumbnails(dataset, {path: path}, Threads(1), LIMITS)[0].pixels for path in reversed(paths)]
     assert all(np.array_equal(tile.pixels, pixels) for tile, pixels in zip(tiles, one_by_one, strict=True))
 
 
@@ -59,7 +59,7 @@ def test_a_photo_that_is_gone_or_was_replaced_since_the_run_is_grey(dataset, sou
     other = replace(dataset, folder=tmp_path / "raw")
     (tmp_path / "raw" / second.path).parent.mkdir(parents=True)
     (tmp_path / "raw" / second.path).write_bytes((sources.raw / first.path).read_bytes())
-    tiles = thumbnails(other, {first.path: "", second.path: "", "unknown.png": ""}, Threads(1))
+    tiles = thumbnails(other, {first.path: "", second.path: "", "unknown.png": ""}, Threads(1), LIMITS)
     assert [np.unique(tile.pixels).tolist() for tile in tiles] == [[128], [128], [128]]
 
 

@@ -13,7 +13,7 @@ from regraft.photos.images import Threads
 from regraft.reports.validation_page import write_validation_page
 from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
-from tests.support.library import scan_folder
+from tests.support.library import LIMITS, scan_folder
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def page(folder: Path, root: Path) -> str:
     layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)
-    write_validation_page(folder.with_name("page.html"), report, manifest, folder, Threads(1))
+    write_validation_page(folder.with_name("page.html"), report, manifest, folder, threads=Threads(1), limits=LIMITS)
     return folder.with_name("page.html").read_text()
 
 
@@ -85,5 +85,5 @@ def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
     layout, manifest = scan_folder(folder)
     report = validate(layout, manifest, settings)
     (folder / "cat" / "dark <night>.png").unlink()
-    write_validation_page(tmp_path / "page.html", report, manifest, folder, Threads(1))
+    write_validation_page(tmp_path / "page.html", report, manifest, folder, threads=Threads(1), limits=LIMITS)
     assert "dark &lt;night&gt;.png" in (tmp_path / "page.html").read_text()

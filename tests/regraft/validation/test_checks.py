@@ -18,7 +18,7 @@ from regraft.reports.sources import Sources
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.drift import STATISTICS
 from regraft.validation.rules import build_rules
-from tests.support.library import scan_folder
+from tests.support.library import LIMITS, scan_folder
 
 _PROJECTS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
 
@@ -471,7 +471,7 @@ def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
 
 def test_the_report_can_be_written_and_shown(tmp_path):
     write_json(tmp_path / "validation.json", checked(images("cat", 5, broken=1), images("dog", 2)))
-    sources = Sources(tmp_path, *[tmp_path / "unused"] * 4, photos=24, threads=Threads(1))
+    sources = Sources(tmp_path, *[tmp_path / "unused"] * 4, photos=24, threads=Threads(1), limits=LIMITS)
     page = pages_of("validate_data", sources)["validation"]
     assert "**The images cannot be trained on.**" in page
     assert "| cat/5.jpg | quarantine | cannot be decoded |" in page
