@@ -1,6 +1,8 @@
 """The data set: one row per image that is used, with its class and its split."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -10,9 +12,11 @@ import numpy as np
 import pandas as pd
 
 from regraft.errors import InvalidData, printable
-from regraft.files import reading
+from regraft.files import fingerprint, reading
 from regraft.photos.folder import open_inside
+from regraft.photos.heif import heif_version
 from regraft.photos.images import load_rgb
+from regraft.photos.memory import memory_of, photo_memory
 from regraft.sealed import read_frame, write_table
 
 Split = Literal["train", "val", "test"]
@@ -23,6 +27,7 @@ COLUMNS = {
     "class_name": "str",
     "class_index": "int32",
     "split": "str",
+    "format": "str",  # of the file, as Pillow calls it; HEIF for HEIC
 }
 
 
@@ -35,6 +40,12 @@ class Photo:
     class_name: str
     class_index: int
     split: str
+    format: str  # of the file
+
+    @property
+    def source(self) -> str:
+        """What its pixels follow from: see `source_of`."""
+        return source_of(self.digest, self.format)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,20 @@ class Dataset:
         """Return the images one by one, in the order of the rows."""
         return [Photo(*values) for values in zip(*(self.rows[column].tolist() for column in COLUMNS), strict=True)]
 
+    def sources(self) -> list[str]:
+        """Return what the pixels of each image follow from, in the order of the rows: see `source_of`."""
+        return [source_of(*values) for values in zip(self.rows.digest, self.rows.format, strict=True)]
+
+    @contextmanager
+    def opened(self, photo: Photo, *, shorter_side: int | None = None) -> Iterator[np.ndarray]:
+        """Yield what `read_photo` returns, as soon as there is memory for it (`regraft.photos.memory`)."""
+        try:
+            needed = memory_of(self.folder / photo.path, shorter_side=shorter_side)
+        except Exception:  # it is gone, or replaced by what a decoder stumbles over: `read_photo` says so
+            needed = 0
+        with photo_memory().take(needed):
+            yield self.read_photo(photo, shorter_side=shorter_side)
+
     def read_photo(self, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
         """Return a photo as uint8 RGB, shape (height, width, 3), upright and not resized.
 
@@ -84,6 +109,15 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def source_of(digest: str, format_name: str) -> str:
+    """Return what stands for the pixels of a photo in the store: 64 hexadecimal digits.
+
+    That is the SHA-256 of its file, since the version of Pillow is part of how it is drawn. Only a few photos are HEIC,
+    and all others must not be computed again when the library for HEIC has a new version.
+    """
+    return fingerprint([digest, heif_version()]) if format_name == "HEIF" else digest
 
 
 def write_dataset(path: Path, dataset: Dataset) -> None:

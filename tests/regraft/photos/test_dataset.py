@@ -30,6 +30,7 @@ def row(number: int, label: str, split: str | None = None, verdict: str = "use")
         "split": split,
         "verdict": verdict,
         "group": digest(number) if verdict == "use" else None,
+        "format": "PNG",
     }
 
 
@@ -200,7 +201,7 @@ def test_the_report_says_where_every_image_went():
 def single(tmp_path: Path) -> Dataset:
     """A data set of one PNG file of one colour."""
     Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "a.png")
-    photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train")
+    photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train", "PNG")
     return Dataset(pd.DataFrame([asdict(photo)]), ["cat"], tmp_path)
 
 
