@@ -16,7 +16,7 @@ from regraft.files import fingerprint, reading
 from regraft.photos.folder import open_inside
 from regraft.photos.heif import heif_version
 from regraft.photos.images import load_rgb
-from regraft.photos.memory import memory_of, photo_memory
+from regraft.photos.memory import PHOTO_MEMORY, memory_of
 from regraft.sealed import read_frame, write_table
 
 Split = Literal["train", "val", "test"]
@@ -80,10 +80,11 @@ class Dataset:
     def opened(self, photo: Photo, *, shorter_side: int | None = None) -> Iterator[np.ndarray]:
         """Yield what `read_photo` returns, as soon as there is memory for it (`regraft.photos.memory`)."""
         try:
-            needed = memory_of(self.folder / photo.path, shorter_side=shorter_side)
+            with open_inside(self.folder, photo.path) as file:
+                needed = memory_of(file, shorter_side=shorter_side)
         except Exception:  # it is gone, or replaced by what a decoder stumbles over: `read_photo` says so
             needed = 0
-        with photo_memory().take(needed):
+        with PHOTO_MEMORY.take(needed):
             yield self.read_photo(photo, shorter_side=shorter_side)
 
     def read_photo(self, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 
 from regraft.photos import decoder
 from regraft.photos.decoder import DecodeLimits, ImageFacts
-from regraft.photos.memory import photo_memory
+from regraft.photos.memory import PHOTO_MEMORY
 
 # One thread, and one heap: the address space of others would count as memory of the file (`regraft.photos.allowance`).
 _ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
@@ -70,7 +70,7 @@ class Inspectors:
         process = self._send(json.dumps({"path": str(path.absolute()), **how}) + "\n")
         answer = self._answer_of(process)
         if "needs" in answer:
-            with photo_memory().take(answer["needs"]):
+            with PHOTO_MEMORY.take(answer["needs"]):
                 answer = self._answer_of(process, "\n")
         if answer.pop("is_last"):
             process.communicate()

@@ -8,8 +8,8 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
@@ -25,7 +25,11 @@ _BYTES_OF_OTHERS = 18
 # four fifths as many pixels.
 LARGEST_BYTES_PER_PIXEL = 24
 _TILE_SIZE = (322, 323)  # tag numbers of width and length, TIFF 6.0, section 15
-_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")  # of this container, v2 and v1
+_CGROUPS = Path("/proc/self/cgroup")
+_LIMITS = {
+    "": (Path("/sys/fs/cgroup"), "memory.max"),
+    "memory": (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"),
+}
 
 
 def decoded_pixels(image: Image.Image) -> int:
@@ -45,11 +49,11 @@ def bytes_needed(image: Image.Image, file_bytes: int) -> int:
     return file_bytes + decoded_pixels(image) * _BYTES_PER_PIXEL.get(image.format or "", _BYTES_OF_OTHERS)
 
 
-def memory_of(path: Path, *, shorter_side: int | None) -> int:
+def memory_of(file: BinaryIO, *, shorter_side: int | None) -> int:
     """Return what `bytes_needed` says of a file that has been inspected; `shorter_side` as for `load_rgb`."""
-    with open_image(path) as image:
+    with open_image(file) as image:
         reduce_draft(image, shorter_side)
-        return bytes_needed(image, path.stat().st_size)
+        return bytes_needed(image, os.fstat(file.fileno()).st_size)
 
 
 class Budget:
@@ -76,16 +80,28 @@ class Budget:
                 self._changed.notify_all()
 
 
-@cache
-def photo_memory() -> Budget:
-    """Return the budget of this process and its inspectors: half of the memory that it may use."""
-    return Budget(_allowed_memory() // 2)
-
-
 def _allowed_memory() -> int:
-    """Bytes of memory that this process may use: those of the machine, or of its container."""
+    """Bytes of memory that this process may use: those of the machine, or of the groups that the kernel put it into."""
     sizes = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for limit in map(Path, _LIMITS):
-        if limit.exists() and (text := limit.read_text().strip()).isdigit():  # "max" is none
-            sizes.append(int(text))
+    for kind, path in _cgroups():
+        root, file = _LIMITS[kind]
+        # A container sees its own group as the root, whatever the path; elsewhere each group on the way has a limit.
+        for folder in (root / path, *(root / path).parents):
+            limit = folder / file
+            if folder.is_relative_to(root) and limit.exists() and (text := limit.read_text().strip()).isdigit():
+                sizes.append(int(text))  # "max" is none
     return min(sizes)
+
+
+def _cgroups() -> list[tuple[str, str]]:
+    """Return the kind of each group that may limit memory ("memory" in version 1, "" in version 2), and its path."""
+    try:
+        lines = _CGROUPS.read_text().splitlines()
+    except OSError:  # Linux only
+        return []
+    groups = (line.split(":", 2) for line in lines)
+    return [(kind, path.lstrip("/")) for _, kind, path in groups if kind in _LIMITS]
+
+
+# Of this process and its inspectors: half of what it may use, since the rest of a run takes memory as well.
+PHOTO_MEMORY = Budget(_allowed_memory() // 2)
