@@ -8,8 +8,8 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
 from PIL.TiffImagePlugin import TiffImageFile
@@ -49,11 +49,11 @@ def bytes_needed(image: Image.Image, file_bytes: int) -> int:
     return file_bytes + decoded_pixels(image) * _BYTES_PER_PIXEL.get(image.format or "", _BYTES_OF_OTHERS)
 
 
-def memory_of(file: BinaryIO, *, shorter_side: int | None) -> int:
+def memory_of(contents: bytes, *, shorter_side: int | None) -> int:
     """Return what `bytes_needed` says of a file that has been inspected; `shorter_side` as for `load_rgb`."""
-    with open_image(file) as image:
+    with open_image(BytesIO(contents)) as image:
         reduce_draft(image, shorter_side)
-        return bytes_needed(image, os.fstat(file.fileno()).st_size)
+        return bytes_needed(image, len(contents))
 
 
 class Budget:
