@@ -19,7 +19,7 @@ setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or sta
 
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "Regraft needs Python 3.11, 3.12 or 3.13. None was found as python3, python3.13, python3.12 or python3.11."; exit 1; }
-	@echo "Setting up .venv from requirements.lock: about 750 MB to download, two to five minutes."
+	@echo "Setting up .venv from requirements.lock: about 720 MB to download, two to five minutes."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --require-hashes -r locks/build.lock
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
@@ -71,6 +71,7 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 renew-locks: setup  ## write the lock files anew and test what they install; UPGRADE=1 takes newer versions
 	python .ci/renew_locks.py $(if $(UPGRADE),--upgrade)
 	$(MAKE) setup
+	python .ci/licences.py
 	$(MAKE) test
 
 clean:  ## remove .venv and tool caches; data, models, reports and the store stay

@@ -87,3 +87,13 @@ def test_a_package_with_extras_is_pinned_under_its_name_too() -> None:
     entries = pinned("requirements.lock")
     plain = {entry.name for entry in entries if not entry.extras}
     assert {"sqlalchemy", "fsspec"} <= {entry.name for entry in entries if entry.extras} <= plain
+
+
+def test_the_page_of_licences_names_every_direct_dependency_in_the_version_of_the_lock() -> None:
+    rows = re.findall(r"^\| ([a-z][\w.-]*) \| (\d[\w.]*) \| (.+?) \|", (ROOT / "docs/licences.md").read_text(), re.M)
+    versions = chosen(pinned("requirements.lock"), PLATFORMS[4])
+    assert [name for name, version, _ in rows if version not in versions[name]] == []
+    wanted = [Requirement(text) for text in DEFAULT]
+    here = [need for need in wanted if need.marker is None or need.marker.evaluate(PLATFORMS[4])]
+    assert {canonicalize_name(need.name) for need in here} <= {name for name, _, _ in rows}
+    assert [name for name, _, licence in rows if licence == "not said"] == []
