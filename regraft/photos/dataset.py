@@ -79,13 +79,9 @@ class Dataset:
     @contextmanager
     def opened(self, photo: Photo, *, shorter_side: int | None = None) -> Iterator[np.ndarray]:
         """Yield what `read_photo` returns, as soon as there is memory for it (`regraft.photos.memory`)."""
-        try:
-            with open_inside(self.folder, photo.path) as file:
-                needed = memory_of(file, shorter_side=shorter_side)
-        except Exception:  # it is gone, or replaced by what a decoder stumbles over: `read_photo` says so
-            needed = 0
-        with PHOTO_MEMORY.take(needed):
-            yield self.read_photo(photo, shorter_side=shorter_side)
+        contents = self._contents_of(photo)
+        with PHOTO_MEMORY.take(memory_of(contents, shorter_side=shorter_side)):
+            yield load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
     def read_photo(self, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
         """Return a photo as uint8 RGB, shape (height, width, 3), upright and not resized.
@@ -98,6 +94,10 @@ class Dataset:
         Raises:
             InvalidData: the file is gone, or is not the one that was validated.
         """
+        return load_rgb(BytesIO(self._contents_of(photo)), shorter_side=shorter_side)
+
+    def _contents_of(self, photo: Photo) -> bytes:
+        # Nothing is made of the bytes before they are known to be those that an inspector found harmless.
         shown = printable(str(self.folder / photo.path))
         try:
             with open_inside(self.folder, photo.path) as file:
@@ -106,7 +106,7 @@ class Dataset:
             raise InvalidData(f"{shown} cannot be read any more: {error.strerror}. Run again.") from None
         if hashlib.sha256(contents).hexdigest() != photo.digest:
             raise InvalidData(f"{shown} has changed since it was validated. Run again, and it is seen as new.")
-        return load_rgb(BytesIO(contents), shorter_side=shorter_side)
+        return contents
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -237,3 +237,10 @@ def test_a_photo_outside_of_the_folder_is_not_read(single, tmp_path):
     moved = replace(single, folder=tmp_path / "raw")
     with pytest.raises(InvalidData, match=r"it leads out of the data folder\. Run again"):
         moved.read_photo(*moved.photos())
+
+
+def test_no_decoder_sees_a_photo_that_is_not_the_one_that_was_validated(single, tmp_path, monkeypatch):
+    (tmp_path / "a.png").write_bytes(b"\x89PNG hostile")
+    monkeypatch.setattr("regraft.photos.memory.open_image", lambda _: pytest.fail("it was opened"))
+    with pytest.raises(InvalidData, match="has changed"), single.opened(*single.photos()):
+        pass
