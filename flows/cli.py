@@ -165,7 +165,10 @@ def compare_backbones(
 
 @app.command()
 def ui() -> None:
-    """Start the Prefect server on this machine, with a password; Ctrl-C stops it."""
+    """Start the Prefect server, with a password.
+
+    It listens on this machine only; Ctrl-C stops it.
+    """
     from tasks.project import readable_errors
 
     with readable_errors("ui"):
@@ -178,7 +181,10 @@ def ui() -> None:
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
 )
 def prefect(context: typer.Context) -> None:
-    """Run Prefect's own command line, logged in at the server of `regraft ui`."""
+    """Run Prefect's command line, logged in.
+
+    Its server is the one of `regraft ui`, unless PREFECT_API_URL or the Prefect profile names another.
+    """
     from tasks.project import readable_errors
 
     with readable_errors("prefect"):
