@@ -52,7 +52,7 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
             val_log_loss=head.best.val.log_loss,
             nearest_neighbours=probe(features).nearest_neighbours,
             milliseconds=milliseconds_per_image(trunk),
-            megabytes=trunk.path.stat().st_size / 1e6,
+            megabytes=trunk.read_graph().ByteSize() / 1e6,
             feature_dim=trunk.feature_dim,
             computed=computed,
         )

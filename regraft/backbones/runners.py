@@ -32,10 +32,10 @@ class OnnxRunner:
 
     is_parallel = True
 
-    def __init__(self, graph: Path) -> None:
+    def __init__(self, graph: bytes) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+        self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self.name = f"onnxruntime {onnxruntime.__version__} (CPU)"
 
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -83,6 +83,6 @@ def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
-def start_runner(engine: Engine, backbone: Backbone, graph: Path) -> Runner:
-    """Return the runner of an engine that `choose_engine` chose."""
+def start_runner(engine: Engine, backbone: Backbone, graph: bytes) -> Runner:
+    """Return the runner of an engine that `choose_engine` chose; `graph` is a serialised ONNX model."""
     return TensorFlowRunner(backbone) if engine == "tensorflow" else OnnxRunner(graph)

@@ -4,6 +4,7 @@ The graph `backbone.onnx` has two outputs, the activations at the cut and the po
 both parts of the store. The exported model is composed of pieces of this very graph.
 """
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ import onnx
 
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
-from regraft.files import fingerprint, sha256_of, write_bytes, write_text, writing
+from regraft.errors import RegraftError
+from regraft.files import fingerprint, write_bytes, write_text, writing
 from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
 from regraft.provenance import provenance_of
 
@@ -56,6 +58,15 @@ class Trunk:
             )
         return self.runner.run(images, with_activations=with_activations)
 
+    def read_graph(self) -> onnx.ModelProto:
+        """Return the graph; RegraftError if it was removed or damaged since it was loaded."""
+        contents = _read(self.path)
+        if contents is None or hashlib.sha256(contents).hexdigest() != self.digest:
+            raise RegraftError(
+                f"{self.path} was removed or damaged while it was in use. Run the same command again: it is built anew."
+            )
+        return onnx.load_from_string(contents)
+
 
 def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
     """Return the frozen backbone; its graph is converted from Keras once and stored in `folder`.
@@ -65,41 +76,51 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
         folder: where graphs are stored between runs.
     """
     engine = choose_engine(backbone.engine)
-    path = _stored(folder / f"{backbone.name}-{_graph_key(backbone)}.onnx", lambda: _build_graph(backbone))
+    path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
+    contents = _stored(path, lambda: _build_graph(backbone))
     if engine == "onnxruntime-int8":
         from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
 
-        exact = path
-        stored = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
-        path = _stored(stored, lambda: quantised(onnx.load(exact), backbone.image_size))
-    outputs = onnx.load(path).graph.output
+        exact = contents
+        path = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
+        contents = _stored(path, lambda: quantised(onnx.load_from_string(exact), backbone.image_size))
+    outputs = onnx.load_from_string(contents).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
     return Trunk(
-        runner=start_runner(engine, backbone, path),
+        runner=start_runner(engine, backbone, contents),
         path=path,
         is_quantised=engine == "onnxruntime-int8",
-        digest=sha256_of(path),
+        digest=hashlib.sha256(contents).hexdigest(),
         image_size=backbone.image_size,
         activation_shape=(height, width, channels),
         feature_dim=shapes[FEATURES][1],
     )
 
 
-def _stored(path: Path, build: Callable[[], onnx.ModelProto]) -> Path:
-    """Make sure that a graph is at `path`, and return that."""
+def _stored(path: Path, build: Callable[[], onnx.ModelProto]) -> bytes:
+    """Return a graph, and make sure that it is at `path`; all that follows uses these very bytes."""
     seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
-    if not (path.exists() and seal.exists() and seal.read_text() == sha256_of(path)):
+    contents = _read(path)
+    if contents is None or _read(seal) != hashlib.sha256(contents).hexdigest().encode():
         contents = build().SerializeToString(deterministic=True)
         with writing(path.parent, len(contents)):
             write_bytes(path, contents)
-            write_text(seal, sha256_of(path))
-    return path
+            write_text(seal, hashlib.sha256(contents).hexdigest())
+    return contents
 
 
-def _quantised_key(exact: Path) -> str:
+def _read(path: Path) -> bytes | None:
+    """Return a file's bytes, or None if there is no such file or one may not read it."""
+    try:
+        return path.read_bytes() if path.is_file() else None
+    except OSError:
+        return None
+
+
+def _quantised_key(exact: bytes) -> str:
     """What decides the bytes of the int8 graph."""
-    return fingerprint([sha256_of(exact), provenance_of("regraft.onnx_graphs.int8").digest])[:16]
+    return fingerprint([hashlib.sha256(exact).hexdigest(), provenance_of("regraft.onnx_graphs.int8").digest])[:16]
 
 
 def _graph_key(backbone: Backbone) -> str:

@@ -74,7 +74,7 @@ def build_classifier(
         parts = [with_uint8_input(converted)]
     else:
         rest, source = _rest(model, backbone, trained)
-        frozen = part_of(onnx.load(trunk.path), [source])
+        frozen = part_of(trunk.read_graph(), [source])
         parts = [frozen, convert_keras(rest, input_name=source, output_names=["probabilities"])]
     whole = chained([preparation.build_graph(), *parts])
     outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}

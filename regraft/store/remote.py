@@ -137,7 +137,7 @@ class Remote:
             if fetching and isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # it is the disk here that is full
             if fetching and isinstance(error, FileNotFoundError):
-                raise
+                raise FileNotFoundError("not in the shared root") from None
             # Without the error as its cause: a traceback would print its text.
             raise RegraftError(
                 f"The shared store {self.shown} cannot be reached: {_named(error)}. "

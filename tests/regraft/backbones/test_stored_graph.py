@@ -1,0 +1,92 @@
+"""The frozen graph between runs: whatever happened to its file, the graph that is used is the one that was built."""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from regraft.backbones import trunk as module
+from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.trunk import Trunk, load_trunk
+from regraft.errors import RegraftError
+from tests.support.library import SMALL_CHOICE
+
+
+def _graph(_: Any = None) -> onnx.ModelProto:
+    """A graph with the outputs of a frozen backbone."""
+    images = helper.make_tensor_value_info("prepared", TensorProto.FLOAT, ["n", 4])
+    outputs = [
+        helper.make_tensor_value_info("activations", TensorProto.FLOAT, ["n", 2, 2, 1]),
+        helper.make_tensor_value_info("features", TensorProto.FLOAT, ["n", 4]),
+    ]
+    nodes = [
+        helper.make_node("Reshape", ["prepared", "shape"], ["activations"]),
+        helper.make_node("Identity", ["prepared"], ["features"]),
+    ]
+    shape = helper.make_tensor("shape", TensorProto.INT64, [4], [-1, 2, 2, 1])
+    graph = helper.make_graph(nodes, "frozen", [images], outputs, [shape])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Trunk]:
+    """A function that loads a backbone whose conversion costs nothing."""
+    monkeypatch.setattr(module, "_build_graph", _graph)
+    backbone = replace(choose_backbone(SMALL_CHOICE), engine="onnxruntime")
+    return lambda: load_trunk(backbone, tmp_path / "graphs")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".sha256"])
+def test_no_flipped_bit_and_no_truncation_changes_the_graph(load, suffix):
+    before = load()
+    path = before.path.with_suffix(suffix)
+    good = path.read_bytes()
+    places = range(0, len(good), 7)
+    damaged = [good[:place] for place in places]
+    damaged += [good[:place] + bytes([good[place] ^ 1 << place % 8]) + good[place + 1 :] for place in places]
+    for contents in (*damaged, b"", bytes(len(good)), b"\xff" * 64):
+        path.write_bytes(contents)
+        assert load().digest == before.digest
+        assert path.read_bytes() == good
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".sha256"])
+@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link"])
+def test_what_is_no_file_is_replaced_or_named(load, suffix, kind):
+    before = load()
+    path = before.path.with_suffix(suffix)
+    path.unlink()
+    {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "dangling link": lambda: path.symlink_to("x")}[kind]()
+    if kind == "folder":
+        with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Is a directory\)"):
+            load()
+    else:
+        assert load().digest == before.digest
+
+
+@pytest.mark.parametrize("moment", ["choose_engine", "start_runner", "write_text"])
+def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load, tmp_path, monkeypatch, moment):
+    go_on, before = getattr(module, moment), load().digest
+
+    def delete(*arguments: Any) -> Any:
+        shutil.rmtree(tmp_path / "graphs", ignore_errors=True)
+        return go_on(*arguments)
+
+    if moment == "write_text":
+        shutil.rmtree(tmp_path / "graphs")
+    monkeypatch.setattr(module, moment, delete)
+    assert load().digest == before
+
+
+@pytest.mark.parametrize("loss", [shutil.rmtree, lambda folder: next(folder.glob("*.onnx")).write_bytes(b"?")])
+def test_a_graph_that_is_gone_when_it_is_exported_is_an_error_that_says_what_to_do(load, tmp_path, loss):
+    trunk = load()
+    loss(tmp_path / "graphs")
+    with pytest.raises(RegraftError, match=r"was removed or damaged while it was in use\. Run the same command again"):
+        trunk.read_graph()
