@@ -1,5 +1,6 @@
 """Classify a photo with nothing but ONNX Runtime and Pillow: python docs/classify.py models/model.onnx photo.jpg"""
 
+import contextlib
 import json
 import sys
 
@@ -7,9 +8,28 @@ import numpy as np
 import onnxruntime
 from PIL import Image, ImageOps
 
-session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
-photo = np.asarray(ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB"))
-(probabilities,) = session.run(["probabilities"], {"image": photo[None]})
-for index in np.argsort(-probabilities[0])[:5]:
-    print(f"{probabilities[0][index]:.4f}  {class_names[index]}")
+# Named, because Pillow opens more, and hands PostScript, whatever its name, to a program that runs it.
+FORMATS = ["JPEG", "PNG", "GIF", "BMP", "DIB", "TIFF", "WEBP", "AVIF", "JPEG2000", "PPM"]
+with contextlib.suppress(ImportError):  # HEIC, what phones write: pip install pi-heif
+    from pi_heif import register_heif_opener
+
+    register_heif_opener()
+    FORMATS.append("HEIF")
+
+
+def read(path: str) -> np.ndarray:
+    """Return a photo as those were that the network was trained on: uint8 RGB, upright, on white."""
+    photo = ImageOps.exif_transpose(Image.open(path, formats=FORMATS))
+    if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
+        photo = Image.fromarray((np.asarray(photo).astype(int).clip(0, 65535) // 257).astype(np.uint8))
+    if photo.has_transparency_data:
+        photo = Image.alpha_composite(Image.new("RGBA", photo.size, "white"), photo.convert("RGBA"))
+    return np.asarray(photo.convert("RGB"))
+
+
+if __name__ == "__main__":
+    session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+    class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+    (probabilities,) = session.run(["probabilities"], {"image": read(sys.argv[2])[None]})
+    for index in np.argsort(-probabilities[0])[:5]:
+        print(f"{probabilities[0][index]:.4f}  {class_names[index]}")

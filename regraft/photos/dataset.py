@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -16,7 +16,7 @@ from regraft.files import fingerprint, reading
 from regraft.photos.folder import open_inside
 from regraft.photos.heif import heif_version
 from regraft.photos.images import load_rgb
-from regraft.photos.memory import PHOTO_MEMORY, memory_of
+from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY, memory_of
 from regraft.sealed import read_frame, write_table
 
 Split = Literal["train", "val", "test"]
@@ -79,9 +79,10 @@ class Dataset:
     @contextmanager
     def opened(self, photo: Photo, *, shorter_side: int | None = None) -> Iterator[np.ndarray]:
         """Yield what `read_photo` returns, as soon as there is memory for it (`regraft.photos.memory`)."""
-        contents = self._contents_of(photo)
-        with PHOTO_MEMORY.take(memory_of(contents, shorter_side=shorter_side)):
-            yield load_rgb(BytesIO(contents), shorter_side=shorter_side)
+        with FILE_MEMORY.take(self._bytes_of(photo)):
+            contents = self._contents_of(photo)
+            with PHOTO_MEMORY.take(memory_of(contents, shorter_side=shorter_side)):
+                yield load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
     def read_photo(self, photo: Photo, *, shorter_side: int | None = None) -> np.ndarray:
         """Return a photo as uint8 RGB, shape (height, width, 3), upright and not resized.
@@ -95,6 +96,11 @@ class Dataset:
             InvalidData: the file is gone, or is not the one that was validated.
         """
         return load_rgb(BytesIO(self._contents_of(photo)), shorter_side=shorter_side)
+
+    def _bytes_of(self, photo: Photo) -> int:
+        with suppress(OSError):  # it is gone; to read it says so
+            return (self.folder / photo.path).stat().st_size
+        return 0
 
     def _contents_of(self, photo: Photo) -> bytes:
         # Nothing is made of the bytes before they are known to be those that an inspector found harmless.

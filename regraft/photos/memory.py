@@ -103,5 +103,7 @@ def _cgroups() -> list[tuple[str, str]]:
     return [(kind, path.lstrip("/")) for _, kind, path in groups if kind in _LIMITS]
 
 
-# Of this process and its inspectors: half of what it may use, since the rest of a run takes memory as well.
-PHOTO_MEMORY = Budget(_allowed_memory() // 2)
+# Of this process and its inspectors: half of what it may use, since the rest of a run takes memory as well. Whoever
+# waits to decode may hold the bytes of a file, and whoever decodes waits for nothing.
+FILE_MEMORY = Budget(_allowed_memory() // 8)
+PHOTO_MEMORY = Budget(_allowed_memory() * 3 // 8)
