@@ -1,5 +1,6 @@
 """Any functional Keras model as a backbone: flat, with preprocessing in front and pooled features at the end."""
 
+import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     import keras
 
 _CLASSIFIER = {"Dense", "Dropout", "Activation", "Softmax", "ReLU"}  # what is taken off the end of a classifier
+_MOST_VALUES = 1024  # of an output per pixel of the image; VGG has 64
 
 
 def as_backbone(model: "keras.Model", image_size: int, mode: str, name: str) -> "keras.Model":
@@ -40,8 +42,24 @@ def as_backbone(model: "keras.Model", image_size: int, mode: str, name: str) -> 
         raise InvalidWeights(f"{name} has several outputs. Expected one: feature maps, features or probabilities.")
     features = _pooled(output, name)
     backbone = keras.Model(image, features, name=name)
+    _check_outputs(backbone, image_size)
     copies.copy_weights()
     return backbone
+
+
+def _check_outputs(backbone: Any, image_size: int) -> None:
+    """Raise InvalidWeights if a layer makes so much of an image that no machine could run it."""
+    import keras
+
+    most = _MOST_VALUES * image_size**2
+    for operation in backbone.operations:
+        for node in operation._inbound_nodes:
+            for tensor in keras.tree.flatten(node.output_tensors):
+                if math.prod(side or 1 for side in tensor.shape) > most:
+                    raise InvalidWeights(
+                        f"the layer {operation.name} of {backbone.name} makes {tensor.shape}. Expected "
+                        f"at most {_MOST_VALUES} values per pixel of the image."
+                    )
 
 
 def _functional(model: "keras.Model", name: str) -> Any:

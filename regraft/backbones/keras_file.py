@@ -1,15 +1,20 @@
 """A user's own Keras model as a backbone."""
 
+import json
+import math
+import zipfile
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from regraft.backbones.as_backbone import as_backbone
+from regraft.backbones.keras_archive import CONFIG, checked_copy, refusal
 from regraft.errors import InvalidParams, InvalidWeights
 
 if TYPE_CHECKING:
     import keras
 
 SUFFIX = ".keras"
+_LARGEST = 2048  # pixels of a side; an image of that size takes 50 MB as float32
 
 
 def checked_path(name: str) -> Path:
@@ -58,7 +63,7 @@ def build_from_file(path: Path, image_size: int, preprocessing: str, weights: Pa
         )
     try:
         return as_backbone(model, image_size, preprocessing, path.stem)
-    except (ValueError, TypeError, NotImplementedError) as error:
+    except _wrong_config() as error:
         reason = " ".join(str(error).split())[:300]
         raise InvalidWeights(f"{path} cannot be taken apart into layers ({reason}).") from None
 
@@ -66,18 +71,46 @@ def build_from_file(path: Path, image_size: int, preprocessing: str, weights: Pa
 def _load(path: Path) -> "keras.Model":
     import keras
 
+    with checked_copy(path) as (copy, size_of_numbers):
+        try:
+            _check_size(copy, size_of_numbers)
+            return keras.saving.load_model(copy, compile=False, safe_mode=True)
+        except _wrong_config() as error:
+            raise refusal(path, error) from None
+
+
+def _check_size(copy: Path, size_of_numbers: int) -> None:
+    """Raise ValueError if the network has more weights than the file has numbers: its layers may claim any size."""
+    import keras
+    from keras.src.backend.common import global_state
+
+    with zipfile.ZipFile(copy) as archive:
+        config = json.loads(archive.read(CONFIG))
+    noted = "uninitialized_variables"  # where Keras lists weights whose shape is known and that are not made yet
+    before = global_state.get_global_attribute(noted) or []
+    global_state.set_global_attribute(noted, [])
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, ImportError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:300]
-        raise InvalidWeights(
-            f"backbone.name: {path} cannot be loaded ({reason}). Expected a file saved by Keras 3 as {SUFFIX}, without "
-            f"Lambda layers and classes of its own: a model file must not bring code."
-        ) from None
+        with keras.StatelessScope(initialize_variables=False):
+            keras.saving.deserialize_keras_object(config, safe_mode=True)
+        needed = sum(math.prod(variable.shape) for variable in global_state.get_global_attribute(noted) or [])
+    finally:
+        global_state.set_global_attribute(noted, before)
+    if needed > size_of_numbers:  # a number has a byte at least
+        raise ValueError(f"its layers have {needed:,} weights, and the file has numbers of {size_of_numbers:,} bytes")
+
+
+def _wrong_config() -> tuple[type[Exception], ...]:
+    """What Keras and TensorFlow raise where a config or its weights are not as they expect."""
+    import tensorflow as tf
+
+    python = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, OSError)
+    return (*python, RuntimeError, TypeError, ValueError, tf.errors.OpError)
 
 
 def _size(model: "keras.Model", path: Path) -> int | None:
     shape = getattr(model, "input_shape", None)
     if not (isinstance(shape, tuple) and len(shape) == 4 and shape[3] == 3 and shape[1] == shape[2]):
         raise InvalidWeights(f"{path} takes {shape}. Expected one input of square RGB images: (None, side, side, 3).")
+    if shape[1] is not None and shape[1] > _LARGEST:
+        raise InvalidWeights(f"{path} takes images of {shape[1]} pixels. Expected at most {_LARGEST}.")
     return shape[1]
