@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
+from regraft.errors import safe_text
 from regraft.files import write_text
 from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
 from regraft.reports.style import STYLE
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="referrer" content="no-referrer">
 <meta name="color-scheme" content="light dark">
 <title>{title}</title>
 <style>{style}</style></head><body><h1>{title}</h1>
@@ -89,12 +91,12 @@ def _group(name: str, tiles: list[Tile]) -> str:
         for tile in tiles
     )
     if name:
-        return f'<h4>{html.escape(name)}</h4><div class="row">{figures}</div>'
+        return f'<h4>{html.escape(safe_text(name))}</h4><div class="row">{figures}</div>'
     return f'<div class="photos">{figures}</div>' if tiles else "<p>None.</p>"
 
 
 def _lines(text: str) -> str:
-    return html.escape(text).replace("\n", "<br>")
+    return html.escape(safe_text(text)).replace("\n", "<br>")
 
 
 def _png(contents: bytes) -> str:
