@@ -2,7 +2,7 @@
 
 VENV := .venv
 # Named after the content of the files, not after their times: switching branches and back rebuilds nothing.
-STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock locks/build.lock pyproject.toml | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock locks/build.lock pyproject.toml setup.py | cksum | cut -d ' ' -f 1)
 # What is downloaded has a SHA-256 in a lock file. Nothing is built in an environment that pip fills by itself, unchecked.
 PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-build-isolation
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -49,6 +49,7 @@ test: setup  ## run all tests
 stress: setup  ## kill -9, faults and damaged files by the hundred: half an hour; PHOTOS=DIR for photos of your own
 	python -m tests.stress.faults $(PHOTOS)
 	python -m tests.stress.training_kills $(PHOTOS)
+	python -m tests.stress.run_kills
 	python -m tests.stress.fuzz $(PHOTOS)
 
 check: setup  ## what CI checks: formatting, lint, types, imports, tests

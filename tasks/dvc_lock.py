@@ -23,12 +23,13 @@ def bring_back(repo: "Repo") -> None:
     Without a copy the damaged file is put aside. Then DVC takes from its run cache what it finds there.
 
     Raises:
-        RegraftError: it is no file, or git left marks of a conflict in it.
+        RegraftError: it is no file, or git left marks of a conflict in it or in dvc.yaml.
     """
     from dvc.repo import lock_repo
 
     root = Path(repo.root_dir)
     path, copy = root / "dvc.lock", root / COPY
+    check_no_conflict(root / "dvc.yaml", _read(root / "dvc.yaml"))
     if _is_good(path, copy):
         return
     with lock_repo(repo):  # `dvc` of another environment may be writing it just now

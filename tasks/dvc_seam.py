@@ -5,6 +5,8 @@ DVC decides as in `dvc repro`: what changed, run cache, locks, dvc.lock. Only it
 
 import json
 import logging
+import shutil
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
 from tasks.project import room_on_disk
-from tasks.safe_dvc import make_safe
+from tasks.safe_dvc import SITE_CACHE, make_safe
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -117,7 +119,6 @@ def open_repo(root: Path) -> "Repo":
     """
     import dvc.stage.run
     from dvc.exceptions import NotDvcRepoError
-    from dvc.repo import Repo
     from dvc.scm import SCMError
 
     if dvc.stage.run.cmd_run is not _run_function:
@@ -129,7 +130,7 @@ def open_repo(root: Path) -> "Repo":
         make_safe()
     _remove_damaged_lock(root)
     try:
-        repo = Repo(str(root), _wait_for_lock=True)
+        repo = _open(root)
         dvc_lock.bring_back(repo)
         return repo
     except NotDvcRepoError:
@@ -139,6 +140,18 @@ def open_repo(root: Path) -> "Repo":
             f"{root} is set up for git, and there is no git repository. Run `git init`, or "
             f"`dvc config core.no_scm true` to go without."
         ) from None
+
+
+def _open(root: Path) -> "Repo":
+    from dvc.repo import Repo
+
+    try:
+        return Repo(str(root), _wait_for_lock=True)
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        shutil.rmtree(root / SITE_CACHE, ignore_errors=True)  # hashes only: DVC works them out again
+        return Repo(str(root), _wait_for_lock=True)
 
 
 def not_a_dvc_project(root: Path) -> WrongFolder:

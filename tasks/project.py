@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,11 +55,18 @@ def room_on_disk() -> Iterator[None]:
     """Turn a full disk, whoever was writing, into an error that says what to do."""
     try:
         yield
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
+            raise
+        raise _no_room(f"what DVC remembers in {Path.cwd()}", str(error)) from error
     except OSError as error:
         if error.errno not in _NO_ROOM:
             raise
-        where = error.filename or f"a file in {Path.cwd()}"
-        raise RegraftError(
-            f"there is no room for {where} ({error.strerror}). Free some, for instance by `regraft store gc` or "
-            f"`dvc gc --workspace`, and run the same command again: what was finished before is kept."
-        ) from error
+        raise _no_room(error.filename or f"a file in {Path.cwd()}", str(error.strerror)) from error
+
+
+def _no_room(what: str, why: str) -> RegraftError:
+    return RegraftError(
+        f"there is no room for {what} ({why}). Free some, for instance by `regraft store gc` or `dvc gc --workspace`, "
+        f"and run the same command again: what was finished before is kept."
+    )

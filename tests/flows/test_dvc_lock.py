@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.toy import DVC, FLOW, PARAMS, STAGES, Toy
+from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 pytestmark = [
     pytest.mark.flow,
@@ -135,3 +135,30 @@ from tasks.project import enter_project, readable_errors
 with readable_errors("record"):
     print(record_data(enter_project(), Path("data/raw")))
 """
+
+
+@pytest.mark.parametrize("kilobytes", [1, 2, 3])
+@pytest.mark.parametrize("runner", [DVC, FLOW])
+def test_a_full_disk_ends_a_run_with_words_and_loses_nothing(finished_toy: Toy, runner: str, kilobytes: int) -> None:
+    """A limit on the size of files takes the place of the disk: the system refuses to write on."""
+    results, params = finished_toy.results, finished_toy.read("params.yaml")
+    lock = finished_toy.read("dvc.lock")
+    finished_toy.set_param(PARAMS["second"], 0.21)
+    run = finished_toy.run("bash", "-c", f"ulimit -f {kilobytes}; exec {' '.join(COMMANDS[runner])}")
+    assert (run.status != 0, "Traceback" in run.output) == (True, False), run.output
+    assert finished_toy.read("dvc.lock") == lock
+    assert runner == DVC or "there is no room for" in run.output.lower()
+    finished_toy.write("params.yaml", params)
+    again = finished_toy.bring_up_to_date(runner)
+    assert (again.status, finished_toy.results) == (0, results), again.output
+
+
+def test_what_dvc_remembers_is_worked_out_anew_where_it_is_damaged(finished_toy: Toy) -> None:
+    finished_toy.environment = finished_toy.environment | {"DVC_SITE_CACHE_DIR": ""}
+    finished_toy.bring_up_to_date(FLOW)
+    databases = [*finished_toy.root.glob(".dvc-site/repo/*/*/**/cache.db")]
+    assert databases
+    for path in databases:
+        path.write_bytes(b"damaged" * 1000)
+    run = finished_toy.bring_up_to_date(FLOW)
+    assert (run.status, finished_toy.runs) == (0, []), run.output
