@@ -15,7 +15,7 @@ Root = Annotated[
 Shared = Annotated[
     str | None,
     typer.Option(
-        help="The store that machines share, an fsspec URL; without it machine.shared_store of params.yaml.",
+        help="The store that machines share: s3://bucket/folder; without it machine.shared_store of params.yaml.",
         show_default=False,
     ),
 ]
@@ -47,12 +47,16 @@ def gc(
     keep: Annotated[int, typer.Option(min=0, help="How many versions of dvc.lock in git's history still count.")],
     root: Root = None,
     shared: Shared = None,
+    stale_days: Annotated[
+        float, typer.Option(min=0, help="Days without using the shared store after which a machine counts as gone.")
+    ] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what would be removed.")] = False,
 ) -> None:
     """Remove what nothing needs any more.
 
     Needed is what the working copy, the last versions of dvc.lock or a DVC experiment was made from, and what the
-    exported model and the one in production said of photos.
+    exported model and the one in production said of photos. What other machines have recorded in a shared store stays
+    until they are gone. Files that are not Regraft's stay in any case.
     """
     with _store(root, shared) as (folder, address):
         from regraft.params_file import load_params
@@ -62,7 +66,8 @@ def gc(
 
         params = load_params(enter_project() / "params.yaml")
         versions = features_versions(Path(), params.paths.features, keep=keep)
-        collect(folder, address, versions, models=models_in_use(params.paths), really=yes)
+        models = models_in_use(params.paths)
+        collect(folder, address, versions, models=models, stale_days=stale_days, really=yes)
 
 
 @app.command()

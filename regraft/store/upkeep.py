@@ -23,7 +23,7 @@ from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, as_keys, buffers_of
 from regraft.store.uses import read_use
-from regraft.store.wanted import STALE_DAYS, forget_others, wanted_records
+from regraft.store.wanted import forget_others, wanted_records
 
 SHARD_BYTES = 256_000_000  # of a merged shard
 _DAY = 86_400
@@ -53,7 +53,7 @@ def collect(
     versions: dict[str, str],
     *,
     models: Collection[str] = (),
-    stale_days: float = STALE_DAYS,
+    stale_days: float = 30,
     really: bool,
 ) -> None:
     """Remove every row that neither a wanted version of the features nor a model in use needs, and say so.

@@ -12,7 +12,6 @@ from regraft.store.machine import owner_of
 from regraft.store.names import UseName
 from regraft.store.uses import forget_use, owners, records
 
-STALE_DAYS = 30.0  # longer than a holiday, and short enough that machines which are gone do not fill a disk for ever
 _YOUNG_SECONDS = 3600
 _DAY = 86_400
 

@@ -10,8 +10,9 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from regraft.files import sha256_of
-from regraft.store import Namespace, key_of, open_namespace
+from regraft.store import Namespace, key_of, open_namespace, store_in_use
 from regraft.store.uses import record_use
+from tests.regraft.test_config import WITH_A_SECRET
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(3)]
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)
@@ -113,6 +114,33 @@ def test_compact_merges_what_another_folder_holds(
 def test_a_number_of_versions_that_is_none_is_refused(call: Call, keep: str) -> None:
     done = call("gc", "--keep", keep)
     assert (done.exit_code, "Invalid value for '--keep'" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("command", ["list", "verify", "compact", "gc --keep 1"])
+@pytest.mark.parametrize("address", WITH_A_SECRET)
+def test_an_address_with_a_secret_is_refused_on_the_command_line_too(
+    store: Namespace, call: Call, command: str, address: str
+) -> None:
+    done = call(*command.split(), "--shared", address)
+    assert (done.exit_code, "The address of the shared store must be" in done.stderr) == (1, True)
+    assert "den+Secret1" not in done.output
+
+
+def test_gc_keeps_what_another_machine_recorded_for_as_many_days_as_it_is_told(
+    store: Namespace, project: Path, call: Call
+) -> None:
+    shared = str(project / "shared")
+    elsewhere = project / "elsewhere"
+    with store_in_use(elsewhere, shared):
+        other = open_namespace(elsewhere, "features", {}, shape=(4,), dtype="float32", shared=shared)
+        other.append(KEYS[2:], VALUES[2:], seconds=1)
+        other.flush()
+        record_use(elsewhere, "cd" * 16, [other], KEYS[2:], shared=shared)
+    assert "1 record(s) of other machines are kept" in call("gc", "--keep", "1", "--yes", "--shared", shared).stdout
+    done = call("gc", "--keep", "1", "--yes", "--shared", shared, "--stale-days", "0")
+    assert (done.exit_code, "of other machines" in done.stdout) == (0, False)
+    store.refresh()
+    assert store.missing(KEYS) == KEYS[1:]
 
 
 @pytest.mark.parametrize("command", ["list", "verify", "compact", "gc --keep 1"])
