@@ -5,10 +5,11 @@ libraries changed. `tasks/record_code.py` writes the file; whenever a stage runs
 """
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, astuple
 from pathlib import Path
 
-from regraft.files import read_json, write_json
+from regraft.errors import Damaged
+from regraft.files import read_json, reading, write_json
 from regraft.provenance import Provenance, Snapshot, installed_versions, provenance_of, take_snapshot
 
 RECORDER = "record_code"
@@ -50,8 +51,12 @@ def what_decides_each() -> dict[str, Provenance]:
 def read_record(root: Path) -> dict[str, Provenance]:
     """Return what is recorded; nothing if the file is missing or damaged, since it is then written anew."""
     try:
-        return {stage: Provenance(**facts) for stage, facts in read_json(root / RECORD).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        with reading(root / RECORD, "what decides each stage"):
+            record = {stage: Provenance(**facts) for stage, facts in read_json(root / RECORD).items()}
+            if not all(isinstance(part, dict) for decides in record.values() for part in astuple(decides)):
+                raise TypeError("something else than objects")
+            return record
+    except (FileNotFoundError, Damaged):
         return {}
 
 

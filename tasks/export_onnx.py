@@ -28,7 +28,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     model = load_model(paths.model)
-    trained = read_json(paths.reports / "fine_tune.json")["trained"]
+    trained = read_json(paths.reports / "fine_tune.json", "trained")["trained"]
     trunk = load_trunk(backbone, paths.store / "graphs")
     graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, trained=trained)
     parity = save_if_equal(

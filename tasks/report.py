@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regraft.config import Params
+from regraft.errors import Damaged
 from regraft.files import fingerprint, read_json, sha256_of, write_json
 from regraft.params_file import load_params
 from regraft.reports.first_screen import Circumstances
@@ -63,7 +64,7 @@ def pages_to_publish(stage_name: str, params: Params) -> dict[str, str]:
     """
     path = _DRAWN / f"{stage_name}.json"
     version = fingerprint([_locked(stage_name), [sha256_of(file) for file in _code()], params.report.photos])
-    drawn = read_json(path) if path.exists() else {}
+    drawn = _drawn_before(path)
     if drawn.get("version") != version:
         drawn = {"version": version, "pages": pages_of(stage_name, sources_of(params))}
         write_json(path, drawn)
@@ -81,6 +82,15 @@ def _shown(params: Params) -> list[Path]:
     results = [path for path in reports.iterdir() if path.suffix in (".json", ".csv")]
     state = [production / "model.onnx", production / "log.jsonl", Path("dvc.lock"), Path("params.yaml")]
     return [*results, *state, *_code()]
+
+
+def _drawn_before(path: Path) -> dict[str, Any]:
+    """Return the pages that were drawn last; nothing where they are missing or damaged, since they are drawn anew."""
+    try:
+        drawn = read_json(path, "version", "pages")
+    except (FileNotFoundError, Damaged):
+        return {}
+    return drawn
 
 
 def _changed_at(path: Path) -> float:

@@ -40,6 +40,8 @@ class OnnxClassifier:
             ) from None
         except (
             KeyError,
+            RecursionError,
+            TypeError,
             ValueError,
             Fail,
             InvalidArgument,

@@ -4,6 +4,7 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
+from regraft.errors import Damaged
 from regraft.files import read_json, readable_bytes, sha256_of
 from regraft.production.registry import Change, Production
 from regraft.reports.sources import Sources
@@ -54,7 +55,10 @@ _READ = ("metrics", "export", "validation", "dataset", "features", "embeddings",
 def _gate(sources: Sources, model: str) -> dict[str, Any] | None:
     """Return what the gate said of this very model on these very photos, or None."""
     path = sources.reports / VERDICT
-    verdict = read_json(path) if path.exists() else None
+    try:
+        verdict = read_json(path, "about", "is_accepted", "words", "champion")
+    except (FileNotFoundError, Damaged):  # damaged is as good as not asked
+        return None
     # An earlier verdict is about another model, or about other photos.
     asked = {"model": model, "dataset": sha256_of(sources.dataset_file)}
     return verdict if verdict and verdict["about"] == asked else None

@@ -22,7 +22,7 @@ def table(header: list[str], rows: list[list[Any]]) -> str:
 
 def cell(value: Any) -> str:
     """Return a table cell that shows what it is given: a name can neither break the table nor bring markup or links."""
-    text = re.sub(r"([\\`*_{}\[\]()#+!|~<>&:@$])", r"\\\1", safe_text(" ".join(str(value).split())))
+    text = re.sub(r"([\\`*_{}\[\]()#+!|~<>&@$]|:(?=//))", r"\\\1", safe_text(" ".join(str(value).split())))
     text = re.sub(r"\bwww\.", r"www\\.", text, flags=re.IGNORECASE)  # a link also without a scheme
     return f"**{text}**" if isinstance(value, Bold) else text
 

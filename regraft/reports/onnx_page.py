@@ -4,8 +4,9 @@ import json
 from collections import defaultdict
 
 import onnx
+from google.protobuf.message import DecodeError
 
-from regraft.files import read_json, readable_bytes
+from regraft.files import read_json, readable_bytes, reading
 from regraft.photos.preparation import Preparation
 from regraft.reports.blocks import Page, Photos, Tile
 from regraft.reports.markdown import table
@@ -38,9 +39,13 @@ def onnx_page(sources: Sources) -> Page:
 
 def _preparation(sources: Sources) -> Preparation:
     """Return the preparation that is in the file."""
-    model = onnx.load(sources.onnx, load_external_data=False)
-    facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["preprocessing"])
-    return Preparation(facts["image_size"], facts["crop_fraction"])
+    with reading(sources.onnx, "a model that Regraft exported"):
+        try:
+            model = onnx.load(sources.onnx, load_external_data=False)
+        except DecodeError as error:
+            raise ValueError(f"no ONNX ({error})") from error
+        facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["preprocessing"])
+        return Preparation(facts["image_size"], facts["crop_fraction"])
 
 
 def _seen(preparation: Preparation, sources: Sources) -> list[tuple[str, list[Tile]]]:

@@ -1,9 +1,10 @@
 """All pages: one by one as Markdown for the Prefect UI, and together as one HTML file."""
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from regraft.config import Params
-from regraft.files import read_json, readable_bytes
+from regraft.files import read_json, readable_bytes, reading
 from regraft.params_file import load_params
 from regraft.reports.dataset_page import dataset_page
 from regraft.reports.evaluation_page import confusion_page, metrics_page
@@ -37,22 +38,35 @@ _PAGES = [
 
 def pages_of(stage: str, sources: Sources) -> dict[str, str]:
     """Return what a stage found out as Markdown pages by key; keys have lower-case letters and dashes only."""
-    pages = [build(sources) for name, build in _PAGES if name == stage]
-    return {page.key: to_markdown(page) for page in pages}
+    with _reports(sources.reports):
+        pages = [build(sources) for name, build in _PAGES if name == stage]
+        return {page.key: to_markdown(page) for page in pages}
 
 
 def write_html(path: Path, sources: Sources, circumstances: Circumstances) -> None:
     """Write every page into one HTML file, readable without a server and without a network, the verdict first."""
-    pages = [build(sources) for _, build in _PAGES]
-    write_page(path, "Regraft report", pages, first_screen(sources, circumstances))
+    with _reports(sources.reports):
+        pages, first = [build(sources) for _, build in _PAGES], first_screen(sources, circumstances)
+    write_page(path, "Regraft report", pages, first)
+
+
+def _reports(folder: Path) -> AbstractContextManager[None]:
+    """Name the folder whose reports hold something else than stages write: whole, and of the wrong kind."""
+    return reading(folder, "the reports of a run")
 
 
 def summary(params: Params) -> str:
     """Return what a person wants to know after a run, and where to look next."""
+    with _reports(params.paths.reports):
+        rows = _summary(params)
+    return "\n".join(f"{name:14} {text}" for name, text in rows)
+
+
+def _summary(params: Params) -> list[tuple[str, str]]:
     paths = params.paths
-    test = read_json(paths.reports / "metrics.json")["test"]
+    test = read_json(paths.reports / "metrics.json", "test")["test"]
     receipt = read_json(paths.reports / "features.json")
-    rows = [
+    return [
         ("test accuracy", f"{test['accuracy']:.4f} on {test['images']} photos that no training saw"),
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
         (
@@ -63,7 +77,6 @@ def summary(params: Params) -> str:
         ("look at", f"{paths.reports / 'report.html'} in a browser, and docs/guide.md for your own photos"),
         ("", "`make ui` in another terminal, then run again: the same in the Prefect UI"),
     ]
-    return "\n".join(f"{name:14} {text}" for name, text in rows)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.files import replacing
+from regraft.files import reading, replacing
 from regraft.training.metrics import Score
 
 if TYPE_CHECKING:
@@ -79,7 +79,17 @@ def _with_numbered_objects(config: bytes) -> bytes:
 
 
 def load_model(path: Path) -> "keras.Model":
-    """Load what `save_model` saved, in safe mode: a file cannot bring code of its own."""
+    """Load what `save_model` saved, in safe mode: a file cannot bring code of its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
     import keras
 
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
+    with reading(path, "a model that Keras saved"):
+        with zipfile.ZipFile(path) as archive:
+            # Keras reads the weights without comparing their checksum.
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} with another checksum")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -51,7 +51,7 @@ def _entries(path: Path) -> list[Any]:
     try:
         contents = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
         _check_keys(contents, "the file", _OF_A_SUITE, needed={"expectations"})
-    except (OSError, ValueError) as error:  # of which JSON's and Unicode's own errors are kinds
+    except (OSError, ValueError, RecursionError) as error:  # of which JSON's and Unicode's own errors are kinds
         raise InvalidData(
             f"{path} is no suite of expectations: {error}. {path.parent}/README.md has an example."
         ) from None

@@ -23,15 +23,16 @@ from regraft.production.training_data import Reference, read_reference, write_re
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.tables import read_confusion, read_curve, read_predictions, write_confusion, write_predictions
 
+DIGESTS = [f"{number:064x}" for number in range(4)]
 HOSTILE = ["seal:" + "0" * 32, "seal:" + "f" * 32, "<script>", "=1+1"]
 
 
 def dataset() -> Dataset:
     """Four images of two classes."""
     names = HOSTILE[:2]
-    rows = pd.DataFrame({"digest": [f"{number:064x}" for number in range(4)], "path": [*HOSTILE]})
+    rows = pd.DataFrame({"digest": DIGESTS, "path": [*HOSTILE]})
     rows["class_name"], rows["class_index"] = names * 2, np.array([0, 1] * 2, np.int32)
-    rows["split"] = ["train", "val", "test", "train"]
+    rows["split"], rows["format"] = ["train", "val", "test", "train"], "PNG"
     return Dataset(rows, names, Path("raw"))
 
 
@@ -43,8 +44,8 @@ class Source:
     feature_dim: int = 5
     augmented_views: int = 1
 
-    def read_features(self, digests: Sequence[str], view: int) -> np.ndarray:
-        return np.array([np.arange(5) + int(digest, 16) + 100 * view for digest in digests], np.float32)
+    def read_features(self, sources: Sequence[Any], view: int) -> np.ndarray:
+        return np.array([np.arange(5) + int(digest, 16) + 100 * view for digest in DIGESTS[: len(sources)]], np.float32)
 
 
 def write_all_features(path: Path) -> None:

@@ -151,7 +151,14 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
         rows = pd.DataFrame(
-            {"digest": ["0"], "path": [name], "class_name": [name], "class_index": [0], "split": ["test"]}
+            {
+                "digest": ["0"],
+                "path": [name],
+                "class_name": [name],
+                "class_index": [0],
+                "split": ["test"],
+                "format": ["PNG"],
+            }
         )
         dataset, said = Dataset(rows, [name, "dog"], tmp_path / "raw"), np.array([[0.25, 0.75]])
         write_dataset(tmp_path / "dataset.parquet", dataset)
