@@ -1,13 +1,20 @@
+import errno
 import math
 import os
+import resource
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from regraft.csv_files import write_csv
+from regraft.errors import RegraftError
 from regraft.files import fingerprint, read_json, readable_bytes, replacing, sha256_of, write_json, write_text
+from regraft.sealed import write_arrays, write_table
 
 
 @pytest.fixture
@@ -119,3 +126,47 @@ def test_a_fingerprint_depends_on_every_fact(other):
 )
 def test_a_size_is_readable(count, text):
     assert readable_bytes(count) == text
+
+
+WRITERS = {
+    "json": lambda path: write_json(path, {"a": "x" * 200_000}),
+    "csv": lambda path: write_csv(path, pd.DataFrame({"a": ["x" * 200_000]})),
+    "parquet": lambda path: write_table(path, pd.DataFrame({"a": np.random.default_rng(0).random(50_000)})),
+    "npz": lambda path: write_arrays(path, {"a": np.random.default_rng(0).random(50_000)}),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path, kind):
+    # A limit on the size of files is a full disk to whoever writes; Python ignores the signal that comes with it.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(RegraftError, match=r"There is no room in .*folder for report\.txt .*Free some"):
+            WRITERS[kind](path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_disk_that_takes_nothing_is_an_error_that_says_what_to_do(path, number, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RegraftError, match=r"report\.txt.*run the same command again"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_an_error_of_a_file_that_is_read_meanwhile_is_not_put_down_to_the_one_that_is_written(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"), replacing(path):
+        (tmp_path / "absent").read_bytes()
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "reports").write_text("")
+    with pytest.raises(RegraftError, match=r"reports cannot be written to \(.*report\.json belongs there"):
+        write_json(tmp_path / "reports" / "report.json", {})
