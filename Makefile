@@ -49,6 +49,7 @@ test: setup  ## run all tests
 stress: setup  ## kill -9, faults and damaged files by the hundred: half an hour; PHOTOS=DIR for photos of your own
 	python -m tests.stress.faults $(PHOTOS)
 	python -m tests.stress.training_kills $(PHOTOS)
+	python -m tests.stress.state_machine
 	python -m tests.stress.run_kills
 	python -m tests.stress.fuzz $(PHOTOS)
 

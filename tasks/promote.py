@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from regraft.config import Params
+from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.features.table import read_features
@@ -45,6 +46,8 @@ def challenge(params: Params, progress: Progress) -> Verdict | None:
     challenger, champion, problem = load_challenger(paths.onnx), None, standing.problem
     if standing.digest:
         champion, problem = load_champion(production.model)
+    if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
+        raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     test = read_dataset(paths.dataset, paths.raw).of("test")
     if problem:
         verdict = refuse_damaged(problem)

@@ -1,23 +1,21 @@
-"""Real kills at every step: a process that ends itself by SIGKILL, or stops itself, before its n-th change of a disk.
+"""Real kills at every step (`tests.support.step_hook`): a function in a process that ends or stops itself there.
 
-A step is what changes a folder: a file opened to be written, half and all of a write, a sync, a rename, a removal, a
-link. Python tells of most of them by audit events, so the code that is killed knows nothing of it. Processes are forked
-from one that has imported what they need, and are ready in milliseconds.
+The processes are forked from one that has imported what they need, and are ready in milliseconds.
 """
 
 import multiprocessing
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import psutil
 
+from tests.support.step_hook import strike_at
+
 SIGSTOP = signal.SIGSTOP
 _PATIENCE_SECONDS = 60
-_EVENTS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rmdir", "os.truncate", "os.chmod"}
 _context = multiprocessing.get_context("forkserver")
 # Nothing of tests/: the first of these processes is started in whatever folder, where another `tests` may be found.
 _context.set_forkserver_preload(["tasks.promote", "filelock", "psutil"])
@@ -72,36 +70,6 @@ class Stepping:
 
 
 def _work(sender: Any, at: int, how: int, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
-    done, write, sync = 0, os.write, os.fsync
-
-    def step() -> None:
-        nonlocal done
-        done += 1
-        if done == at:
-            os.kill(os.getpid(), how)
-
-    def told(event: str, details: tuple[Any, ...]) -> None:
-        if event in _EVENTS or (event == "open" and isinstance(details[0], str) and _writes(details[2])):
-            step()
-
-    def write_in_halves(file: int, data: bytes) -> int:
-        half = len(data) // 2
-        step()
-        write(file, data[:half])
-        step()
-        return half + write(file, data[half:])
-
-    def step_and_sync(file: int) -> None:
-        step()
-        sync(file)
-
-    sys.addaudithook(told)
-    os.write, os.fsync = write_in_halves, step_and_sync
+    steps = strike_at(at, lambda: os.kill(os.getpid(), how))
     function(*arguments)
-    os.write, os.fsync = write, sync
-    steps = done
-    sender.send(steps)
-
-
-def _writes(flags: Any) -> bool:
-    return isinstance(flags, int) and bool(flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
+    sender.send(steps())

@@ -60,6 +60,12 @@ def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_
     assert verdict["challenger"]["images"] == read_json(project / "reports" / "metrics.json")["test"]["images"]
 
 
+def test_without_a_data_set_the_gate_says_what_to_run(project, small_params):
+    small_params.paths.dataset.unlink()
+    with pytest.raises(RegraftError, match=r"there is no build/dataset\.parquet to compare models on"):
+        challenge(small_params, quiet)
+
+
 # What was rolled back from.
 
 

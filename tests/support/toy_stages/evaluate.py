@@ -1,0 +1,32 @@
+"""Toy stage: the shipped file over the test photos, with the store."""
+
+from regraft.config import Params
+from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.files import write_json
+from regraft.photos.dataset import read_dataset
+from regraft.photos.images import Threads
+from regraft.production.gate import accuracy_of
+from regraft.store.leases import store_in_use
+from tasks.progress import Progress
+from tasks.stage import stage
+
+from .toy_parts import obey
+
+
+@stage
+def evaluate(params: Params, progress: Progress) -> None:
+    """Write the accuracy."""
+    obey("evaluate", "begin")
+    paths = params.paths
+    classifier, test = OnnxClassifier(paths.onnx), read_dataset(paths.dataset, paths.raw).of("test")
+    with store_in_use(paths.store, None):
+        stored = open_probabilities(paths.store, classifier)
+        probabilities = probabilities_of(classifier, test, Threads(1, progress("photos")), stored=stored)
+    bins = params.evaluate.calibration_bins
+    write_json(paths.reports / "metrics.json", {"accuracy": accuracy_of(classifier, test, probabilities), "bins": bins})
+    obey("evaluate", "end")
+
+
+if __name__ == "__main__":
+    evaluate.run()
