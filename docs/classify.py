@@ -19,7 +19,8 @@ with contextlib.suppress(ImportError):  # HEIC, what phones write: pip install p
 
 def read(path: str) -> np.ndarray:
     """Return a photo as those were that the network was trained on: uint8 RGB, upright, on white."""
-    photo = ImageOps.exif_transpose(Image.open(path, formats=FORMATS))
+    with Image.open(path, formats=FORMATS) as file:
+        photo = ImageOps.exif_transpose(file)
     if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
         photo = Image.fromarray((np.asarray(photo).astype(int).clip(0, 65535) // 257).astype(np.uint8))
     if photo.has_transparency_data:

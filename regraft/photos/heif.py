@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from PIL import Image
 
+HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # Brands of still pictures that are coded with HEVC, ISO/IEC 23008-12, annex B.4; "mif1" may hold any other coding too.
 _BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis"})
 _CONTAINER = b"mif1"

@@ -13,7 +13,7 @@ from typing import BinaryIO, TypeVar
 import numpy as np
 from PIL import AvifImagePlugin, Image, ImageOps
 
-from regraft.photos.heif import is_heif, open_heif
+from regraft.photos.heif import HEIF_SUFFIXES, is_heif, open_heif
 
 # Photo formats only, and HEIC. Pillow knows more, and hands PostScript, whatever its name, to a program that runs it.
 # An icon (ICO) is decoded when it is opened, whatever the size of the picture inside, so it is none of them.
@@ -29,7 +29,8 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # photos are decoded in parallel instea
 
 def is_suffix_of(path: str, format_name: str) -> bool:
     """Whether a name may belong to a file of this format: a suffix of another image format may not."""
-    named = Image.registered_extensions().get(PurePath(path).suffix.lower(), format_name)
+    suffixes = Image.registered_extensions() | dict.fromkeys(HEIF_SUFFIXES, "HEIF")
+    named = suffixes.get(PurePath(path).suffix.lower(), format_name)
     # A camera's MPO is a JPEG file with more behind it, and a DIB is a BMP without its first bytes.
     return not format_name or _FAMILIES.get(named, named) == _FAMILIES.get(format_name, format_name)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.photos import decoder
+from regraft.photos import inspector
 from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.memory import PHOTO_MEMORY
 
@@ -111,7 +111,13 @@ class Inspectors:
 
     def _start(self) -> "subprocess.Popen[str]":
         root = str(Path(__file__).parents[2])
-        command = [sys.executable, "-m", decoder.__name__, str(self._limits.max_pixels), str(self._limits.max_seconds)]
+        command = [
+            sys.executable,
+            "-m",
+            inspector.__name__,
+            str(self._limits.max_pixels),
+            str(self._limits.max_seconds),
+        ]
         process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -121,7 +127,7 @@ class Inspectors:
             start_new_session=True,  # Ctrl-C is for the run, which ends its processes itself
         )
         assert process.stdout
-        if process.stdout.readline().strip() != decoder.READY:
+        if process.stdout.readline().strip() != inspector.READY:
             process.communicate()
             raise RuntimeError(f"`{' '.join(command)}` ended with status {process.returncode} before the first file")
         return process

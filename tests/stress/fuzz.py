@@ -6,7 +6,8 @@ DIR holds labelled photos; without it, those of tests/data. Parts of them are wr
 among them (one file of tests/data, since nothing here can write it), in all kinds of pixels, from 1 to 12,000 pixels a
 side: many small, few large. Five of six are then damaged: bits flipped, bytes overwritten, parts cut out, doubled or
 taken from another file, numbers in the header replaced, the end cut off; one of ten has the name of another format.
-Further files are in formats that Pillow writes and nobody reads here.
+Further files are in formats that Pillow writes and nobody reads here. The first ones are bombs: four PNG of 119
+megapixels and 231 kB, an icon, a TIFF of one tile, a PNG with millions of numbers in its EXIF data.
 
 `validate_data`, `preprocess` and `cache_features` (a small backbone with random weights) run over all of them as
 commands, below a limit on memory: a cgroup around the run and its inspectors where one can be made, else RLIMIT_AS on
@@ -26,25 +27,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from regraft.features.table import read_features
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads, load_rgb
 from regraft.photos.manifest import read_manifest
+from tests.support.hostile_files import choose_files
 from tests.support.limited import Took, limit_of, run_limited
 from tests.support.machine import describe_machine
-from tests.support.mutations import (
-    ENCODINGS,
-    HEIC,
-    choose_mode,
-    damage,
-    encode,
-    foreign_files,
-    in_mode,
-    large_files,
-)
 from tests.support.photos import REAL_PHOTOS
 from tests.support.pipeline import HEAD_ONLY, ROOT, stages_folder
 
@@ -59,11 +50,9 @@ _SETTINGS = [
     "validate_data.max_hash_distance=null",
     "validate_data.on_label_conflict=keep",
 ]
-_CLASSES, _SOUND_PER_CLASS, _SOURCES = 10, 5, 64
-_LARGE_SHARE, _MEDIUM_SHARE, _FOREIGN_SHARE, _HEIC_SHARE, _UNDAMAGED_SHARE = 0.004, 0.05, 0.03, 0.06, 1 / 6
+_CLASSES = 10
 _NO_IMAGES = {"pdf"}  # of what Pillow writes: documents
 Command = Callable[[str], list[str]]
-Chosen = tuple[str, bytes, str | None]  # suffix, contents, and the verdict that is promised, if one is
 
 
 def run_module(stage: str) -> list[str]:
@@ -105,68 +94,15 @@ def measure(photos: Path, *, files: int, seed: int, command: Command = run_modul
 
 def _write(raw: Path, photos: Path, files: int, random: np.random.Generator) -> dict[str, str]:
     """Write the files into class folders; return the verdict that is promised on some, by path."""
-    sources = [Image.fromarray(load_rgb(path)) for path in sorted(photos.rglob("*.jp*g"))[:_SOURCES]]
-    large = large_files(random, min(28, max(1, int(files * _LARGE_SHARE))))
-    pool = [contents for _, contents in (_small(sources, random, 150) for _ in range(200))]
     most = load_params(ROOT / "params.yaml").validate_data.max_pixels
     promised = {}
-    for number in range(files):
-        if number < _CLASSES * _SOUND_PER_CLASS:
-            suffix, contents, verdict = "jpg", encode(_part(sources, random, 60, 120), "jpg") or b"", "use"
-        else:
-            suffix, contents, verdict = _choose(sources, large, random, most)
-            if verdict and suffix not in foreign_files() and random.random() > _UNDAMAGED_SHARE:
-                contents, verdict = damage(contents, random, pool[random.integers(len(pool))]), None
-        name = suffix if random.random() < 0.9 or verdict == "quarantine" else [*ENCODINGS][number % len(ENCODINGS)]
-        path = f"class-{number % _CLASSES}/{number:06}.{name}"
+    for number, (suffix, contents, verdict) in enumerate(choose_files(photos, files, most, random)):
+        path = f"class-{number % _CLASSES}/{number:06}.{suffix}"
         (raw / path).parent.mkdir(parents=True, exist_ok=True)
         (raw / path).write_bytes(contents)
         if verdict:
             promised[path] = verdict
     return promised
-
-
-def _choose(
-    sources: list[Image.Image], large: list[tuple[str, bytes]], random: np.random.Generator, most: int
-) -> Chosen:
-    """Draw one file, not damaged yet."""
-    kind = random.random()
-    if kind < _LARGE_SHARE:
-        suffix, contents = large[random.integers(len(large))]
-        width, height = _size_of(contents)
-        return suffix, contents, "use" if width * height <= most else "quarantine"
-    kind -= _LARGE_SHARE
-    if kind < _FOREIGN_SHARE:
-        suffix = [*foreign_files()][random.integers(len(foreign_files()))]
-        return suffix, foreign_files()[suffix], "quarantine"
-    kind -= _FOREIGN_SHARE
-    if kind < _HEIC_SHARE:
-        return "heic", HEIC.read_bytes(), "use"
-    return *_small(sources, random, 1000 if random.random() < _MEDIUM_SHARE else 150), "use"
-
-
-def _small(sources: list[Image.Image], random: np.random.Generator, most: int) -> tuple[str, bytes]:
-    while True:
-        suffix = [*ENCODINGS][random.integers(len(ENCODINGS))]
-        contents = encode(in_mode(_part(sources, random, 1, most), choose_mode(random)), suffix)
-        if contents:
-            return suffix, contents
-
-
-def _part(sources: list[Image.Image], random: np.random.Generator, least: int, most: int) -> Image.Image:
-    """A random part of a photo, of any size and shape."""
-    source = sources[random.integers(len(sources))]
-    size = np.exp(random.uniform(np.log(least), np.log(most + 1), 2)).astype(int)
-    left, top = (float(random.uniform(0, length / 2)) for length in source.size)
-    box = left, top, left + source.width / 2, top + source.height / 2
-    return source.resize((int(size[0]), int(size[1])), Image.Resampling.BILINEAR, box=box)
-
-
-def _size_of(contents: bytes) -> tuple[int, int]:
-    from io import BytesIO
-
-    with Image.open(BytesIO(contents)) as image:
-        return image.size
 
 
 def _broken_by_the_run(stage: str, took: Took) -> Iterator[str]:

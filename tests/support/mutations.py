@@ -5,6 +5,7 @@ from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 from PIL import Image
@@ -79,7 +80,8 @@ def foreign_files() -> dict[str, bytes]:
         for mode in ("RGB", "L", "1", "P", "F"):
             file = BytesIO()
             try:
-                in_mode(Image.linear_gradient("L").resize((64, 64)).convert("RGB"), mode).save(file, name)
+                with catch_warnings(action="ignore"):  # of formats that Pillow will drop
+                    in_mode(Image.linear_gradient("L").resize((64, 64)).convert("RGB"), mode).save(file, name)
             except (OSError, ValueError, KeyError, AttributeError):
                 continue
             files[suffixes.get(name, name.lower())] = file.getvalue()

@@ -44,7 +44,7 @@ def inspectors_running() -> list[psutil.Process]:
     found = []
     for child in psutil.Process().children():
         with suppress(psutil.Error):  # it has just ended
-            found += [child] if "regraft.photos.decoder" in child.cmdline() else []
+            found += [child] if "regraft.photos.inspector" in child.cmdline() else []
     return found
 
 
