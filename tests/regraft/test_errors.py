@@ -1,6 +1,8 @@
+import traceback
+
 import pytest
 
-from regraft.errors import printable, some
+from regraft.errors import Damaged, InvalidData, RegraftError, printable, some
 
 
 @pytest.mark.parametrize(
@@ -38,3 +40,11 @@ def test_a_name_without_end_is_cut_and_both_ends_are_shown():
 def test_of_many_the_first_are_named_and_all_counted():
     assert some(list("abcdefg")) == "a; b; c; d; e and 2 more"
     assert some(["a"]) == "a"
+
+
+@pytest.mark.parametrize("kind", [RegraftError, InvalidData, Damaged])
+def test_a_message_does_nothing_in_a_terminal_whatever_it_quotes_and_whoever_prints_it(kind):
+    error = kind("labels:\n\x1b]0;owned\x07 \x9b31m a\u202eb\r \x00 été 日本")
+    text = "".join(traceback.format_exception(error))
+    assert not set("\x1b\x07\x9b\u202e\r\x00") & set(text)
+    assert str(error) == r"labels:" + "\n" + r"\x1b]0;owned\x07 \x9b31m a\u202eb\r \x00 été 日本"
