@@ -3,11 +3,9 @@
 DVC decides as in `dvc repro`: what changed, run cache, locks, dvc.lock. Only its shell call is replaced.
 """
 
-import json
 import logging
 import shutil
 import sqlite3
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -128,7 +126,6 @@ def open_repo(root: Path) -> "Repo":
         logging.getLogger("dvc").handlers.clear()
         logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # advice on `git add` after every stage
         make_safe()
-    _remove_damaged_lock(root)
     try:
         repo = _open(root)
         dvc_lock.bring_back(repo)
@@ -164,21 +161,6 @@ def _check_not_ignored(repo: "Repo", pointer: Path) -> None:
     if repo.dvcignore.is_ignored_file(str(pointer)):
         name = pointer.relative_to(repo.root_dir).as_posix()
         raise RegraftError(f".dvcignore hides {name} from DVC. Put the line !/{name} at its end, and run again.")
-
-
-def _remove_damaged_lock(root: Path) -> None:
-    """Remove .dvc/tmp/rwlock if it is no JSON: a DVC of another environment writes it in place, and may be killed."""
-    path = root / ".dvc" / "tmp" / "rwlock"
-    for pause in (1.0, 0.0):  # another process may be writing it just now
-        try:
-            json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return
-        except ValueError:
-            time.sleep(pause)
-        else:
-            return
-    path.unlink(missing_ok=True)
 
 
 _run_shell: list[Callable[..., None]] = []

@@ -1,13 +1,16 @@
-"""Two changes to DVC, for the sake of kills and of other users of the machine. Called wherever this project runs DVC.
+"""Changes to DVC, for the sake of kills and of other users of the machine. Called wherever this project runs DVC.
 
 1. DVC writes dvc.lock, *.dvc and its table of running commands in place: it empties the file, and then writes for up to
-   a tenth of a second. After a kill in between no later command worked. They are replaced at once.
+   a tenth of a second. After a kill in between no later command worked. They are replaced at once. An entry of the
+   table counts only while its command runs: another process may have its number, always so in a container.
 2. DVC remembers hashes in pickles below /var/tmp, where every user may write. They lie in the project, for its owner.
 
 regraft_dvc.pth (setup.py) runs this file at the start of every `dvc` command of the environment that Regraft is
 installed in. So it stands alone: no import of this project, none of DVC before it is called.
 """
 
+import io
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,7 +35,7 @@ def make_safe() -> None:
         dump_data(path, data, dumper, fs=_Replacing(fs or localfs), **options)
 
     def edit_rwlock_at_once(lock_dir: str, fs: Any, hardlink: bool) -> Any:
-        return edit_rwlock(lock_dir, _Replacing(fs), hardlink)
+        return edit_rwlock(lock_dir, _Table(fs), hardlink)
 
     def site_cache_in_project(configured: str | None = None) -> str:
         if os.environ.get("DVC_SITE_CACHE_DIR") or Path(configured or "").is_absolute():
@@ -56,6 +59,37 @@ class _Replacing:
         if mode not in ("w", "w+"):
             return self._fs.open(path, mode, **options)
         return _replacing(Path(path).resolve(), options)
+
+
+class _Table(_Replacing):
+    """The same for the table of running commands; those that were killed are not in it, and a damaged one is empty."""
+
+    def open(self, path: Any, mode: str = "r", **options: Any) -> Any:
+        return super().open(path, mode, **options) if mode == "w" else io.StringIO(json.dumps(_running(Path(path))))
+
+
+def _running(path: Path) -> dict[str, Any]:
+    """Return the entries of DVC's table whose process runs: who writes a path, and who reads it."""
+    changed = path.stat().st_mtime
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+        writes, reads = table.get("write", {}), table.get("read", {})
+        write = {name: entry for name, entry in writes.items() if _runs(entry, changed)}
+        read = {
+            name: [entry for entry in each if _runs(entry, changed)] for name, each in table.get("read", {}).items()
+        }
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return {}
+    return {"write": write, "read": {name: entries for name, entries in read.items() if entries}}
+
+
+def _runs(entry: dict[str, Any], changed: float) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(entry["pid"]).create_time() < changed + 2  # which is exact to a second
+    except psutil.NoSuchProcess:
+        return False
 
 
 @contextmanager

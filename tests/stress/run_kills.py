@@ -57,9 +57,9 @@ class Kills:
     def __init__(self, project: KilledProject, *, seed: int, api: str | None) -> None:
         self.project, self.api = project, api
         self.random, self.tally = random.Random(seed), Tally()
-        project.succeed("flow")
-        self.reference = project.state()
+        project.succeed("flow")  # the second and third run find the store filled, as every later one does
         self.seconds = {runner: self._measure(runner) for runner in RUNNERS}
+        self.reference = project.state()
         folder = project.root.parent / "promotions"
         folder.mkdir()
         for number in range(2):
@@ -84,9 +84,7 @@ class Kills:
             self.tally.kills += killed
             self.tally.by_kind[kind] += killed
             self._recover(kind if killed else f"{kind}, too late")
-            print(
-                f"\r{self.tally.kills} of {kills} kills, {len(self.tally.problems)} problems", end="", file=sys.stderr
-            )
+            print(f"{self.tally.kills} of {kills} kills, {len(self.tally.problems)} problems", file=sys.stderr)
         return self.tally
 
     def _kinds(self) -> Iterator[str]:
@@ -123,7 +121,7 @@ class Kills:
         if not run.kill(how, self.random):
             self.tally.ended_before += 1
             if status := run.wait():
-                self.tally.problems.append(f"{runner} of {stages} failed with {status}: {run.output[-1500:]}")
+                self._note(f"{runner} of {stages} failed with {status}: {run.output[-1500:]}")
             return False
         self.tally.by_runner[runner] += 1
         self.tally.by_victim[how] += 1
@@ -151,11 +149,11 @@ class Kills:
         time.sleep(self.random.uniform(0.02, 1.5))
         killed = run.kill("group", self.random)
         if not killed and (status := run.wait()):
-            self.tally.problems.append(f"{kind} failed with {status}: {run.output[-1500:]}")
+            self._note(f"{kind} failed with {status}: {run.output[-1500:]}")
         if kind == "promotion":
             standing = Production(production).standing()
             if standing.problem or (production.exists() and not standing.digest and any(production.glob("*.onnx"))):
-                self.tally.problems.append(f"after a killed promotion: {standing}")
+                self._note(f"after a killed promotion: {standing}")
         elif self.random.random() < 0.5:
             # Nobody waits for a process that is dead.
             self._expect_success(self.project.start("gc"), f"gc after {kind}")
@@ -169,14 +167,18 @@ class Kills:
         state = self.project.state()
         for name, expected in self.reference.items():
             if state.get(name) != expected:
-                self.tally.problems.append(f"{runner} after {what}: {name} is {state.get(name)}, and was {expected}")
+                self._note(f"{runner} after {what}: {name} is {state.get(name)}, and was {expected}")
         status = self.project.start("status")
         if status.wait() or json.loads(status.output.splitlines()[-1]):
-            self.tally.problems.append(f"dvc status after {runner} after {what}: {status.output[-500:]}")
+            self._note(f"dvc status after {runner} after {what}: {status.output[-500:]}")
+
+    def _note(self, problem: str) -> None:
+        self.tally.problems.append(problem)
+        print(problem, file=sys.stderr)
 
     def _expect_success(self, run: Run, what: str) -> None:
         if status := run.wait():
-            self.tally.problems.append(f"{what} ended with {status}: {run.output[-1500:]}")
+            self._note(f"{what} ended with {status}: {run.output[-1500:]}")
 
 
 def prove(folder: Path, *, kills: int, minutes: float, seed: int) -> Tally:
