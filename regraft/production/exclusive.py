@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from regraft.errors import Busy, RegraftError
+from regraft.production.change_log import open_regular
 
 PATIENCE_SECONDS = 30.0  # a change takes as long as two copies of a model
 
@@ -50,7 +51,8 @@ def exclusive(folder: Path, doing: str, *, patience: float) -> Iterator[None]:
 
 def _holder(lock: Path) -> str:
     try:
-        text = lock.read_text(encoding="utf-8", errors="replace")[:300]
+        with open_regular(lock) as file:
+            text = file.read(300).decode(errors="replace")
     except OSError:
         return "another process"
     return "".join(letter for letter in text if letter.isprintable()) or "another process"

@@ -118,7 +118,7 @@ class Records:
         """The file that says what the model in production was trained on; None if that was not kept."""
         standing = self.standing()
         digest = standing.digest or standing.named
-        return self.data_of(digest) if digest and self.data_of(digest).exists() else None
+        return self.data_of(digest) if digest and self.data_of(digest).is_file() else None
 
     def find_reference(self) -> tuple[Reference | None, str]:
         """Return what the model in production was trained on, if that is known, and a sentence that says which it is.

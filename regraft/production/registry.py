@@ -119,11 +119,18 @@ class Production(Records):
         pending = read_change(self.pending)
         if pending and read_digest(self.model)[0] == pending.sha256:
             self._finish(pending)
-        elif pending and pending.sha256 not in [change.sha256 for change in self.history()]:
-            # A version that never was in production would look as if it had been.
+        elif pending and self._never_was_there(pending):
+            # Its copy would look as if it had been in production, and so as if a model were missing.
             self.version_of(pending.sha256).unlink(missing_ok=True)
             self.data_of(pending.sha256).unlink(missing_ok=True)
         self.pending.unlink(missing_ok=True)
+
+    def _never_was_there(self, pending: Change) -> bool:
+        """Whether an unfinished change was to bring a new model; where records are lost, every copy is kept."""
+        changes, damaged = self.log.read()
+        known = [change.sha256 for change in changes]
+        is_told = bool(known) or not self.other_versions([pending.sha256])
+        return pending.action == "promoted" and pending.sha256 not in known and is_told and not damaged
 
     def _check(self, grounds: Grounds, digest: str, standing: Standing) -> None:
         again = "Nothing was promoted. Run `regraft promote` again."

@@ -262,6 +262,30 @@ def test_words_of_the_log_cannot_steer_a_terminal(production):
     assert production.history()[-1].words == "\ufffd[2J\ufffd evil"
 
 
+def test_a_copy_that_a_killed_rollback_was_about_to_put_back_is_not_lost_with_the_log(production):
+    """After both the copy is all that is left of the model."""
+    one = digest(production, "one")
+    production.model.unlink()
+    change = {"at": "2026-11-25T22:00:00+00:00", "action": "rolled back", "sha256": one, "words": ""}
+    for log in (None, b"garbage\n"):
+        production.log.path.unlink()
+        production.log.path.write_bytes(log or b"")
+        production.pending.write_text(json.dumps(change))
+        with pytest.raises(InputsChanged):
+            promote_by_gate(production.folder, "three")
+        assert production.is_kept(one)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("/dev/zero")])
+def test_data_that_is_no_file_is_data_that_is_not_known(production, make):
+    path = production.data_of(digest(production, "two"))
+    path.unlink()
+    make(path)
+    reference, words = production.find_reference()
+    assert reference is None
+    assert "it is not known what it was trained on" in words
+
+
 # What was rolled back from.
 
 
