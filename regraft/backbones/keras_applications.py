@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones.as_backbone import as_backbone
+from regraft.backbones.keras_archive import size_of_numbers
 from regraft.errors import InvalidParams, InvalidWeights
 
 if TYPE_CHECKING:
@@ -132,6 +133,9 @@ def _load(network: "keras.Model", path: Path, name: str) -> None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if path.suffix != ".h5":  # other names mean lists of further files
+                raise ValueError("its name does not end in .h5")
+            size_of_numbers(path)  # refuses what points to other files
             try:
                 network.load_weights(path)
             except ValueError as error:

@@ -72,9 +72,9 @@ def checked_copy(path: Path) -> Iterator[tuple[Path, int]]:
                 with archive.open(members[WEIGHTS]) as source, weights.open("wb") as target:
                     while part := source.read(2**20):  # to the end, where the checksum is compared
                         target.write(part)
+            size = size_of_numbers(weights)
         except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, ValueError, KeyError) as error:
             raise refusal(path, error) from None
-        size = _size_of_numbers(path, weights)
         with zipfile.ZipFile(copy, "w") as archive:
             archive.writestr(METADATA, "{}")
             archive.writestr(CONFIG, json.dumps(config))
@@ -160,18 +160,22 @@ def _activations() -> set[str]:
     return {name for name in dir(keras.activations) if name[0].islower() and name not in ("get", "serialize")}
 
 
-def _size_of_numbers(path: Path, weights: Path) -> int:
-    """Let another process read all numbers, and return their bytes."""
+def size_of_numbers(weights: Path) -> int:
+    """Let another process read all numbers of an HDF5 file, and return their bytes.
+
+    Raises:
+        ValueError: it holds something else, points to other files, or cannot be read.
+    """
     command = [sys.executable, "-m", "regraft.backbones.keras_weights", str(weights)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_MOST_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        raise refusal(path, f"reading {WEIGHTS} takes longer than {_MOST_SECONDS} seconds") from None
+        raise ValueError(f"reading {weights.name} takes longer than {_MOST_SECONDS} seconds") from None
     try:
         answer = json.loads(done.stdout)
     except ValueError:
         last = done.stderr.strip().splitlines()[-1:] or [""]
-        raise refusal(path, f"reading {WEIGHTS} ended a process with status {done.returncode}. {last[0]}") from None
+        raise ValueError(f"reading {weights.name} ended a process with status {done.returncode}. {last[0]}") from None
     if answer["problem"]:
-        raise refusal(path, answer["problem"])
+        raise ValueError(answer["problem"])
     return answer["bytes"]

@@ -33,31 +33,31 @@ def size_of_numbers(path: Path) -> int:
             for name in group:
                 # Links point to other files, or anywhere in this one.
                 if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError("model.weights.h5 holds a link")
+                    raise ValueError("the file of weights holds a link")
                 member = group[name]
                 place = h5py.h5o.get_info(member.id).addr
                 if place in seen:  # a group may contain itself
                     continue
                 seen.add(place)
                 if len(seen) > _MOST_OBJECTS:
-                    raise ValueError(f"model.weights.h5 holds more than {_MOST_OBJECTS:,} objects")
+                    raise ValueError(f"the file of weights holds more than {_MOST_OBJECTS:,} objects")
                 if isinstance(member, h5py.Group):
                     pending.append(member)
                 elif isinstance(member, h5py.Dataset):
                     size += _size_of_array(member, path.stat().st_size - size)
                 else:
-                    raise ValueError("model.weights.h5 holds a type")
+                    raise ValueError("the file of weights holds a type")
     return size
 
 
 def _size_of_array(array: Any, most: int) -> int:
     if array.is_virtual or array.external:
-        raise ValueError("model.weights.h5 takes numbers from other files")
+        raise ValueError("the file of weights takes numbers from other files")
     if array.shape is None or array.dtype.kind not in "fiubV" or array.dtype.names or array.dtype.subdtype:
-        raise ValueError("model.weights.h5 holds something other than numbers")
+        raise ValueError("the file of weights holds something other than numbers")
     size = array.size * array.dtype.itemsize
     if size > most:  # compressed, or with sides that nothing was ever written for
-        raise ValueError("model.weights.h5 claims more numbers than it has room for")
+        raise ValueError("the file of weights claims more numbers than it has room for")
     array[()]
     return size
 

@@ -3,6 +3,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -232,3 +233,18 @@ def test_another_preprocessing_takes_the_place_of_the_backbones_own():
     backbone = choose("VGG16", image_size=64, preprocessing="tf")
     assert backbone.preprocessing == "tf"
     assert isinstance(backbone.build().get_layer("preprocessing"), layers.Rescaling)
+
+
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5"])
+def test_a_file_of_weights_that_points_to_another_file_is_refused(file):
+    saved("MobileNetV3Small", file, include_top=False)
+    with h5py.File(file, "a") as weights:
+        weights["secret"] = h5py.ExternalLink("/etc/passwd", "/")
+    with pytest.raises(InvalidWeights, match=r"a\..*h5 does not hold the weights .*the file of weights holds a link"):
+        choose("MobileNetV3Small", image_size=64, weights=file).build()
+
+
+def test_a_list_of_files_of_weights_is_refused():
+    Path("a.weights.json").write_text("{}")
+    with pytest.raises(InvalidWeights, match=r"its name does not end in \.h5"):
+        choose("MobileNetV3Small", image_size=64, weights="a.weights.json").build()
