@@ -6,9 +6,11 @@ DVC decides as in `dvc repro`: what changed, run cache, locks, dvc.lock. Only it
 import logging
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -212,5 +214,7 @@ def _check_code(root: Path, stage: str) -> None:
 @contextmanager
 def inputs_unchanged_for_command(root: Path, name: str) -> Iterator[None]:
     """The same for a stage that `dvc repro` started: plain DVC would record the inputs as they were before."""
+    if find_spec("regraft_dvc") is None:
+        print("A kill of this `dvc` may damage dvc.lock. Run `make setup`, which changes it.", file=sys.stderr)
     with open_repo(root) as repo, _inputs_unchanged(repo.stage.load_one(name=name)):
         yield

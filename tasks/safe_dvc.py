@@ -75,9 +75,7 @@ def _running(path: Path) -> dict[str, Any]:
         table = json.loads(path.read_text(encoding="utf-8"))
         writes, reads = table.get("write", {}), table.get("read", {})
         write = {name: entry for name, entry in writes.items() if _runs(entry, changed)}
-        read = {
-            name: [entry for entry in each if _runs(entry, changed)] for name, each in table.get("read", {}).items()
-        }
+        read = {name: [entry for entry in entries if _runs(entry, changed)] for name, entries in reads.items()}
     except (ValueError, AttributeError, TypeError, KeyError):
         return {}
     return {"write": write, "read": {name: entries for name, entries in read.items() if entries}}

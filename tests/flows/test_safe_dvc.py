@@ -1,5 +1,6 @@
 """The plain `dvc` command: its files are replaced at once, its pickles lie in the project, no foreign command runs."""
 
+import importlib.util
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,10 @@ def kill_halfway(toy: Toy, file: str, nth: int, *command: str) -> None:
 def without_site_cache(toy: Toy) -> dict[str, str]:
     """Return the environment of a person, who does not say where DVC is to keep its pickles."""
     return {name: value for name, value in toy.environment.items() if name != "DVC_SITE_CACHE_DIR"}
+
+
+def test_the_environment_has_what_changes_dvc() -> None:
+    assert importlib.util.find_spec("regraft_dvc"), "run `make setup`, or `pip install --no-deps -e .`"
 
 
 @one_kind
