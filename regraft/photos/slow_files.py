@@ -16,11 +16,12 @@ from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.inspectors import Inspectors
 
 _PAUSES = (1, 2, 4, 8, 16, 30)  # days after the first, second, ... attempt; then always the last
-# When so many files have taken all of max_seconds, the next ones get a tenth of it, and when they have used up as much,
-# a hundredth. After that nothing new is tried. So any number of slow files costs a run 3 x 16 x max_seconds at most,
-# divided by the threads, and ordinary photos, which take milliseconds, are read beside hundreds of slow ones.
+# When so many files have taken all of max_seconds, the next ones get a tenth of it, and when as much time is lost once
+# more, a hundredth. After that nothing new is tried. So any number of slow files costs a run 3 x 16 x max_seconds at
+# most, divided by the threads, and ordinary photos, which take milliseconds, are read beside hundreds of slow ones.
 _FILES = 16
 _SHARES = (1.0, 0.1, 0.01)
+_LEAST_SECONDS = 0.5  # that a file gets; a photo of 12 megapixels takes half of it
 _NEXT_RUN = (
     f"not decoded yet: files that are too slow have taken the time of {_FILES} x validate_data.max_seconds, which is "
     f"as much as one run spends on them; tried again when photos are validated next"
@@ -72,8 +73,8 @@ class PatientInspectors:
             if error.errno not in (None, 0, errno.ENOMEM):
                 raise
             with self._lock:
-                # Some of the time may have been spent waiting for memory.
-                self._lost += min(time.monotonic() - started, self._limits.max_seconds * _SHARES[level])
+                # With the start of a process in the place of the one that was ended, which may take longer than that.
+                self._lost += time.monotonic() - started
             if level and isinstance(error, TimeoutError):
                 return Undecoded(_NEXT_RUN, was_tried=False)
             return Undecoded(str(error.strerror))
@@ -81,7 +82,8 @@ class PatientInspectors:
     def _at(self, level: int) -> Inspectors:
         with self._lock:
             if level not in self._inspectors:
-                limits = replace(self._limits, max_seconds=self._limits.max_seconds * _SHARES[level])
+                seconds = max(self._limits.max_seconds * _SHARES[level], min(self._limits.max_seconds, _LEAST_SECONDS))
+                limits = replace(self._limits, max_seconds=seconds)
                 self._inspectors[level] = self._open.enter_context(Inspectors(limits))
             return self._inspectors[level]
 
