@@ -4,6 +4,7 @@
    a tenth of a second. After a kill in between no later command worked. They are replaced at once. An entry of the
    table counts only while its command runs: another process may have its number, always so in a container.
 2. DVC remembers hashes in pickles below /var/tmp, where every user may write. They lie in the project, for its owner.
+3. A folder with `.dvc` in it is another project for DVC, which looks away: it never saw the photos. It is none here.
 
 regraft_dvc.pth (setup.py) runs this file at the start of every `dvc` command of the environment that Regraft is
 installed in. So it stands alone: no import of this project, none of DVC before it is called.
@@ -25,8 +26,10 @@ def make_safe() -> None:
     import dvc.dirs
     import dvc.rwlock
     from dvc.fs import localfs
+    from dvc.ignore import DvcIgnoreFilter
     from dvc.utils.serialize import _common, _yaml
 
+    look_away = DvcIgnoreFilter._update_sub_repo
     dump_data, edit_rwlock, site_cache_dir = _common._dump_data, dvc.rwlock._edit_rwlock, dvc.dirs.site_cache_dir
     if hasattr(dump_data, "is_safe"):
         return
@@ -42,10 +45,15 @@ def make_safe() -> None:
             return site_cache_dir(configured)
         return _owners_folder(_project() / (configured or SITE_CACHE))
 
+    def look_away_elsewhere(self: Any, path: str, ignore_trie: Any) -> None:
+        if not Path(self.root_dir, "tasks", "safe_dvc.py").exists():
+            look_away(self, path, ignore_trie)
+
     dump_data_at_once.is_safe = True  # type: ignore[attr-defined]
     _common._dump_data = _yaml._dump_data = dump_data_at_once
     dvc.rwlock._edit_rwlock = edit_rwlock_at_once
     dvc.dirs.site_cache_dir = site_cache_in_project
+    DvcIgnoreFilter._update_sub_repo = look_away_elsewhere
 
 
 class _Replacing:

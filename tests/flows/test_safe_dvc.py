@@ -156,9 +156,16 @@ def test_dvc_runs_no_command_that_a_file_below_the_root_names(new_toy: Toy, name
 
 
 @one_kind
-def test_a_dvcignore_below_the_root_hides_no_photo(finished_toy: Toy) -> None:
-    finished_toy.write("data/raw/.dvcignore", "*\n")
-    finished_toy.write("data/raw/durian.txt", "one durian")
+@pytest.mark.parametrize(
+    "hiding", [".dvcignore", "class/.dvcignore", ".dvc/config", "class/.dvc/config", "class/.dvc/"]
+)
+def test_nothing_below_the_root_hides_a_photo_from_dvc(finished_toy: Toy, hiding: str) -> None:
+    if hiding.endswith("/"):
+        (finished_toy.root / "data/raw" / hiding).mkdir(parents=True)
+    else:
+        finished_toy.write(f"data/raw/{hiding}", "*\n" if "ignore" in hiding else "")
+    finished_toy.succeed("dvc", "commit", "--force", "--quiet")
+    finished_toy.write("data/raw/class/durian.txt", "one durian")
     assert "data/raw" in finished_toy.succeed("dvc", "status").output
 
 
