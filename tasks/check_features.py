@@ -11,7 +11,7 @@ from regraft.features.checks import check, write_label_errors
 from regraft.features.table import read_features
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
-from regraft.production.registry import Production
+from regraft.production.records import Records
 from regraft.production.training_data import compared_features
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
@@ -23,7 +23,7 @@ def check_features(params: Params, progress: Progress) -> None:
     """Write what the features say; a violated check of severity error stops the run before anything is trained."""
     settings, paths = params.check_features, params.paths
     features, dataset = read_features(paths.features), read_dataset(paths.dataset, paths.raw)
-    reference, compared_with = Production(paths.production).find_reference()
+    reference, compared_with = Records(paths.production).find_reference()
     in_production, compared_with = compared_features(reference, features, compared_with)
     report, labels = check(
         features, dataset, settings, in_production, compared_with=compared_with, on_progress=progress("checks")

@@ -15,7 +15,7 @@ from regraft.photos.decoder import DecodeLimits
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.manifest import build_manifest, write_manifest
-from regraft.production.registry import Production
+from regraft.production.records import Records
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.user_rules import read_expectations
@@ -39,7 +39,7 @@ def validate_data(params: Params, progress: Progress) -> None:
         manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict
     )
     write_manifest(paths.manifest, layout, manifest)
-    reference, compared_with = Production(paths.production).find_reference()
+    reference, compared_with = Records(paths.production).find_reference()
     report = validate(
         layout,
         manifest,
