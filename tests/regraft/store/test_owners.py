@@ -47,6 +47,12 @@ def age(tmp_path: Path, days: float, pattern: str) -> None:
         os.utime(path, (0, path.stat().st_mtime - days * DAY))
 
 
+def settle(tmp_path: Path) -> None:
+    """Make all records two hours old, here and in the shared root."""
+    for path in tmp_path.glob("*/uses/*.arrow"):
+        os.utime(path, (0, path.stat().st_mtime - 2 * 3600))
+
+
 def rows_in(tmp_path: Path, shared: str | None) -> list[int]:
     """The rows that a new machine finds."""
     store = open_namespace(tmp_path / "new", "features", {}, shape=(4,), dtype="float32", shared=shared)
@@ -109,9 +115,7 @@ def test_the_clock_of_the_machine_does_not_decide(machine, tmp_path, shared, mon
 def test_an_own_record_goes_when_the_own_history_does_not_want_it(machine, tmp_path, shared):
     machine("a", OF_A, 0)
     machine("a", BOTH, 1)
-    for place in ("shared", "a"):
-        for path in (tmp_path / place / "uses").glob(f"{OF_A}*"):
-            os.utime(path, (0, path.stat().st_mtime - 2 * 3600))
+    settle(tmp_path)
     gc(tmp_path, "a", shared, BOTH)
     assert rows_in(tmp_path, shared) == [1]
 
@@ -126,8 +130,7 @@ def test_of_one_version_on_two_machines_each_has_its_own_record(machine, tmp_pat
     machine("a", BOTH, 0)
     machine("b", BOTH, 0)
     machine("b", OF_B, 1)
-    for path in tmp_path.glob("*/uses/*.arrow"):
-        os.utime(path, (0, path.stat().st_mtime - 2 * 3600))
+    settle(tmp_path)
     gc(tmp_path, "b", shared, OF_B)
     assert rows_in(tmp_path, shared) == [0, 1]
 
@@ -136,8 +139,7 @@ def test_a_copy_of_a_machines_folder_is_another_owner(machine, tmp_path, shared)
     machine("a", OF_A, 0)
     shutil.copytree(tmp_path / "a", tmp_path / "b")
     machine("b", OF_B, 1)
-    for path in tmp_path.glob("*/uses/*.arrow"):
-        os.utime(path, (0, path.stat().st_mtime - 2 * 3600))
+    settle(tmp_path)
     gc(tmp_path, "a", shared, OF_A)
     assert rows_in(tmp_path, shared) == [0, 1]
 
