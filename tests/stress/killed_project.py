@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -31,6 +32,7 @@ from regraft.production.registry import Production
 from regraft.store import leases
 from tasks import promote as gate
 from tasks.progress import terminal_progress
+from tasks.project import readable_errors
 from tests.support.pipeline import ROOT, STAGES, write_params
 from tests.support.project import clean_environment
 from tests.support.small_project import write_photos
@@ -41,6 +43,7 @@ _SETTINGS += ["preprocess.test_share=0.25", "train_head.epochs=2", "train_head.b
 _SETTINGS += ["fine_tune.batch_size=4", "fine_tune.significance=0.5", "export_onnx.parity_images=4"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _LINKED = ["regraft", "tasks", "flows"]  # the code of this project
+LARGEST_FILE = "LARGEST_FILE"  # a variable: bytes after which the system refuses to write on to a file
 _RECEIPT = "reports/features.json"  # says how many rows the store had, which a kill may change
 _PATIENCE_SECONDS = 600
 _context = multiprocessing.get_context("forkserver")
@@ -185,7 +188,10 @@ def _work(root: Path, output: Path, action: str, environment: dict[str, str]) ->
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(root)
-    ACTIONS[action](root)
+    if largest := int(environment.get(LARGEST_FILE, 0)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    with readable_errors(action):
+        ACTIONS[action](root)
 
 
 def _retrain(root: Path) -> None:
