@@ -20,8 +20,9 @@ CLIENT = Path(__file__).parents[1] / "docs" / "classify.py"
 
 @pytest.fixture
 def client(monkeypatch) -> ModuleType:
-    monkeypatch.setattr(Image, "OPEN", dict(Image.OPEN))  # it registers HEIC, which no other test is to see
-    monkeypatch.setattr(Image, "ID", list(Image.ID))
+    Image.init()
+    for name in ("ID", "OPEN", "EXTENSION", "MIME"):  # it registers HEIC, which no other test is to see
+        monkeypatch.setattr(Image, name, getattr(Image, name).copy())
     spec = importlib.util.spec_from_file_location("classify", CLIENT)
     assert spec
     assert spec.loader
