@@ -50,7 +50,7 @@ def test_a_second_run_decodes_nothing_and_writes_the_same_bytes(project, small_p
     monkeypatch.setattr("regraft.photos.scan.time", SimpleNamespace(time_ns=lambda: time.time_ns() + 60 * 10**9))
     validate_data.function(small_params, quiet)
     before = (project / "build" / "manifest.parquet").read_bytes()
-    monkeypatch.setattr("regraft.photos.decoder.Inspectors.inspect", lambda *_: pytest.fail("a file was decoded"))
+    monkeypatch.setattr("regraft.photos.inspectors.Inspectors.inspect", lambda *_: pytest.fail("a file was decoded"))
     validate_data.function(small_params, quiet)
     assert (project / "build" / "manifest.parquet").read_bytes() == before
 
