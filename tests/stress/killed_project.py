@@ -9,7 +9,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -43,7 +42,6 @@ _SETTINGS += ["preprocess.test_share=0.25", "train_head.epochs=2", "train_head.b
 _SETTINGS += ["fine_tune.batch_size=4", "fine_tune.significance=0.5", "export_onnx.parity_images=4"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _LINKED = ["regraft", "tasks", "flows"]  # the code of this project
-LARGEST_FILE = "LARGEST_FILE"  # a variable: bytes after which the system refuses to write on to a file
 _RECEIPT = "reports/features.json"  # says how many rows the store had, which a kill may change
 _PATIENCE_SECONDS = 600
 _context = multiprocessing.get_context("forkserver")
@@ -188,8 +186,6 @@ def _work(root: Path, output: Path, action: str, environment: dict[str, str]) ->
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(root)
-    if largest := int(environment.get(LARGEST_FILE, 0)):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
     with readable_errors(action):
         ACTIONS[action](root)
 

@@ -23,13 +23,13 @@ _UNREACHABLE = r"The shared store s3://bucket/store cannot be reached: .* sent b
 def full_disk(scene: Scene) -> Outcome:
     """Half of the rows fit."""
     project, message = scene.project("full", empty=True), "There is no room in build/store/.* Free some"
-    if not _can_mount():
+    if not can_mount():
         # A limit on the size of files takes the place of a full disk: the system refuses to write on.
         fault = "a full disk (RLIMIT_FSIZE, because mounting is not allowed here)"
         return scene.observe(fault, project, status=1, said=message, largest_file=40_000)
     graphs = sum(path.stat().st_size for path in project.store.glob("graphs/*"))
     room = graphs + scene.source.receipt["store_bytes"] // 2
-    _mount("-t", "tmpfs", "-o", f"size={room}", "none", str(project.store))
+    mount("-t", "tmpfs", "-o", f"size={room}", "none", str(project.store))
     try:
         shutil.copytree(scene.source.store / "graphs", project.store / "graphs")
         return scene.observe(
@@ -37,10 +37,10 @@ def full_disk(scene: Scene) -> Outcome:
             project,
             status=1,
             said=message,
-            repair=lambda: _mount("-o", "remount,size=1g", str(project.store)),
+            repair=lambda: mount("-o", "remount,size=1g", str(project.store)),
         )
     finally:
-        _unmount(project.store)
+        unmount(project.store)
 
 
 def read_only(scene: Scene) -> Iterator[Outcome]:
@@ -61,10 +61,10 @@ def read_only(scene: Scene) -> Iterator[Outcome]:
 
 def _write_protect(folder: Path, until: contextlib.ExitStack) -> str:
     """Make a folder read-only until the stack is closed, and return how; empty if it cannot be done."""
-    if _can_mount():
-        _mount("--bind", str(folder), str(folder))
-        until.callback(_unmount, folder)
-        _mount("-o", "remount,ro,bind", str(folder))
+    if can_mount():
+        mount("--bind", str(folder), str(folder))
+        until.callback(unmount, folder)
+        mount("-o", "remount,ro,bind", str(folder))
         return "bind mount"
     if os.geteuid() == 0:
         return ""
@@ -158,19 +158,19 @@ def _free_port() -> int:
         return unused.getsockname()[1]
 
 
-def _can_mount() -> bool:
+def can_mount() -> bool:
     with tempfile.TemporaryDirectory() as folder:
         try:
-            _mount("-t", "tmpfs", "-o", "size=1m", "none", folder)
+            mount("-t", "tmpfs", "-o", "size=1m", "none", folder)
         except (OSError, subprocess.CalledProcessError):
             return False
-        _unmount(Path(folder))
+        unmount(Path(folder))
     return True
 
 
-def _mount(*arguments: str) -> None:
+def mount(*arguments: str) -> None:
     subprocess.run([shutil.which("mount") or "mount", *arguments], check=True, capture_output=True)
 
 
-def _unmount(folder: Path) -> None:
+def unmount(folder: Path) -> None:
     subprocess.run([shutil.which("umount") or "umount", str(folder)], check=True, capture_output=True)
