@@ -49,6 +49,7 @@ def judged(name: str, content: bytes = b"", *, format_name: str | None = None, p
         ("a.xbm", b"#define a_width 8", "an X11 bitmap"),
         ("a.dds", b"DDS ", "a DirectDraw surface"),
         ("a", b"\0" * 128 + b"DICM", "a DICOM image"),
+        ("a", b"\0\0\1\0\1\0", "a Windows icon"),
     ],
 )
 def test_an_image_of_a_format_that_is_not_read_is_named_as_what_it_is(name, content, what):
@@ -75,7 +76,6 @@ def test_a_raw_photo_is_known_by_its_suffix(suffix):
         ("no_extension", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"),
         ("no_extension", b"BM\x36\0\0\0\0\0\0\0\x36\0\0\0"),
         ("photo.heic", b"\xff\xd8\xff\xe0"),  # a JPEG by its content, and damaged
-        ("icon.ico", b"\0\0\1\0\1\0"),
         ("photo.heic", b""),
     ],
 )

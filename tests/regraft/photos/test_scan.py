@@ -198,9 +198,10 @@ def test_a_file_that_was_written_within_two_seconds_of_the_scan_is_read_again(fo
     cache.unlink()
     for path in PHOTOS:
         (folder / path).touch()
-    clock.ahead = ahead
+    written = max((folder / path).stat().st_ctime_ns for path in PHOTOS)
+    later, clock.time_ns = clock.time_ns, lambda: written + ahead * 10**9
     manifest_of(folder, cache)
-    clock.ahead = 60
+    clock.time_ns = later
     looked.clear()
     manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
