@@ -2,10 +2,12 @@
 
 import struct
 import zlib
+from functools import cache
 
 _PNG_CHANNELS = {0: 1, 2: 3, 6: 4}  # by colour type: grey, RGB, RGBA
 
 
+@cache
 def png(width: int, height: int, *, bits: int = 8, colour: int = 2) -> bytes:
     """Return a black PNG, a thousandth of its pixels' size, from which nothing has to be decoded to write it."""
     row = bytes(1 + _PNG_CHANNELS[colour] * bits * width // 8)

@@ -11,8 +11,10 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile
 
+from regraft.photos import images
 from regraft.photos.decoder import inspect
-from regraft.photos.images import Threads, is_suffix_of, load_rgb
+from regraft.photos.images import Threads, is_suffix_of, load_rgb, open_image, to_luma
+from tests.support.mutations import in_mode
 
 ORIENTATION = 0x0112
 # How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
@@ -262,3 +264,40 @@ def test_a_jpeg_at_a_part_of_its_size_is_the_same_picture(photo, tmp_path):
 def test_a_png_is_decoded_whole(photo, tmp_path):
     Image.fromarray(photo(0, 400, 300)).save(tmp_path / "a.png")
     assert load_rgb(tmp_path / "a.png", shorter_side=100).shape == (300, 400, 3)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize(("width", "height"), [(61, 40), (300, 1), (1, 300)])
+def test_an_image_that_is_converted_part_by_part_has_the_same_pixels_as_whole(photo, monkeypatch, mode, width, height):
+    picture = in_mode(Image.fromarray(photo(0, width, height)), mode)
+    if mode == "RGBA":
+        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
+    stream = io.BytesIO()
+    picture.save(stream, "TIFF" if mode == "CMYK" else "PNG", **({"transparency": 3} if mode == "P" else {}))
+    whole, grey = load_rgb(stream), luma_of(stream)
+    monkeypatch.setattr(images, "_PART_PIXELS", 100)
+    assert np.array_equal(load_rgb(stream), whole)
+    assert luma_of(stream) == grey
+    assert grey == Image.fromarray(whole).convert("L")
+
+
+def luma_of(stream: io.BytesIO) -> Image.Image:
+    with open_image(stream) as image:
+        return to_luma(image)
+
+
+def test_an_image_that_turns_out_larger_than_its_header_is_refused(image, monkeypatch):
+    def load(self: Image.Image) -> None:
+        self._size = (61, 40)
+
+    monkeypatch.setattr(PngImageFile, "load", load, raising=False)
+    with pytest.raises(ValueError, match="61 x 40 pixels, more than its header says"):
+        load_rgb(io.BytesIO(encoded(image, "PNG")))
+
+
+@pytest.mark.parametrize("format", ["ICO", "TGA", "PCX", "SGI", "EPS", "PDF", "ICNS", "XBM", "DDS", "QOI"])
+def test_formats_that_are_on_no_list_are_not_opened(tmp_path, image, format):
+    picture = image.convert("1") if format == "XBM" else image.resize((64, 64))
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded(picture, format))
+    assert inspect(path, max_pixels=10**6).problem == "not an image that can be read"

@@ -5,6 +5,7 @@ import onnxruntime
 import pytest
 from PIL import Image
 
+from regraft.photos import preparation as preparation_module
 from regraft.photos.preparation import Preparation
 
 SIZES = [  # height, width
@@ -103,3 +104,26 @@ def test_fine_stripes_become_grey_when_they_are_made_smaller():
     stripes[:, ::2] = 255
     inner = Preparation(32, 1.0)(stripes)[:, 1:-1]
     assert abs(inner.astype(int) - 127).max() <= 2  # 127 or 128 by rounding, one more for Pillow's fixed-point weights
+
+
+def test_a_large_photo_is_prepared_band_by_band_with_the_same_bits(monkeypatch):
+    random = np.random.default_rng(0)
+    monkeypatch.setattr(preparation_module, "_BAND", 2**13)
+    for number in range(60):
+        height, width = random.integers(1, 700, 2).tolist()
+        rgb = random.integers(0, 256, (height, width, 3), np.uint8)
+        how = Preparation([32, 64, 224, 299][number % 4], [1.0, 0.875, 0.5, 0.333, 0.11][number % 5])
+        monkeypatch.setattr(preparation_module, "_LARGE", 2**40)
+        whole = how(rgb)
+        monkeypatch.setattr(preparation_module, "_LARGE", 0)
+        assert np.array_equal(how(rgb), whole), (height, width, how)
+
+
+def test_a_photo_above_the_limit_is_prepared_band_by_band_as_the_shipped_graph_does(monkeypatch):
+    rgb = np.random.default_rng(0).integers(0, 256, (1500, 1700, 3), np.uint8)
+    how = Preparation(224, 1.0)
+    session = onnxruntime.InferenceSession(how.build_graph().SerializeToString(), providers=["CPUExecutionProvider"])
+    asked, session_of = [], preparation_module._session
+    monkeypatch.setattr(preparation_module, "_session", lambda *part: asked.append(part[1]) or session_of(*part))
+    assert np.array_equal(how(rgb), session.run(None, {"image": rgb[None]})[0][0])
+    assert set(asked) == {"horizontal", "vertical"}

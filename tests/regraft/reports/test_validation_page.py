@@ -10,6 +10,7 @@ from PIL import Image
 from regraft.params_file import load_params
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
+from regraft.photos.inspectors import Inspectors
 from regraft.reports.validation_page import write_validation_page
 from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
@@ -87,3 +88,17 @@ def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
     (folder / "cat" / "dark <night>.png").unlink()
     write_validation_page(tmp_path / "page.html", report, manifest, folder, threads=Threads(1), limits=LIMITS)
     assert "dark &lt;night&gt;.png" in (tmp_path / "page.html").read_text()
+
+
+def test_no_photo_is_decoded_by_the_process_that_writes_the_page(folder, tmp_path, root, monkeypatch):
+    settings = load_params(root / "params.yaml").validate_data
+    layout, manifest = scan_folder(folder)
+    settings = settings.model_copy(update={"large_enough_images": AtLeast(min=1000, severity="warn"), "unusual": 0.01})
+    report = validate(layout, manifest, settings)
+    monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened here"))
+    monkeypatch.setattr("regraft.reports.validation_page.write_page", lambda path, title, pages: None)
+    asked = []
+    thumbnail = Inspectors.thumbnail
+    monkeypatch.setattr(Inspectors, "thumbnail", lambda *a, **how: asked.append(a[1]) or thumbnail(*a, **how))
+    write_validation_page(tmp_path / "page.html", report, manifest, folder, threads=Threads(1), limits=LIMITS)
+    assert asked
