@@ -301,7 +301,7 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
         TRAINING | {"tf2onnx", "onnx"},
     ),
     "the int8 graph": (
-        lambda: trunk._quantised_key(ROOT / "params.yaml"),
+        lambda: trunk._quantised_key(b"a graph"),
         {"photos.preparation", "onnx_graphs.convert", "onnx_graphs.int8"},
         {"onnx", "onnxruntime", "numpy"},
     ),
