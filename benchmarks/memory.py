@@ -48,6 +48,7 @@ with open_image(path) as image:
     needed, pixels = bytes_needed(image, path.stat().st_size), image.width * image.height
     kind = f"{image.format} {image.mode}"
     describe(to_luma(image))
+del image
 with open_image(path) as image:
     to_rgb(image)
 peaks = now("VmPeak") - size, now("VmHWM") - resident
