@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
+from regraft.production.registry import Production
 
 COMMANDS = ["retrain", "promote", "report", "backbones", "compare-backbones", "ui", "prefect", "demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
@@ -120,3 +121,26 @@ def test_demo_data_leaves_a_folder_that_holds_something_else(call: Call, tmp_pat
     done = call("demo-data", "raw")
     assert done.exit_code == 1
     assert "demo-data stopped: raw holds something else already" in done.stderr
+
+
+def test_a_rollback_is_no_failure_because_the_page_cannot_be_drawn(call: Call, in_project: Path) -> None:
+    production = Production(in_project / "models" / "production")
+    for contents in ("one", "two"):
+        (in_project / contents).write_text(contents)
+        production.promote(in_project / contents, contents, keep=5)
+    (in_project / "reports").mkdir()
+    (in_project / "reports" / "metrics.json").write_text("{}")
+    done = call("promote", "--rollback")
+    assert (done.exit_code, "rolled back" in done.stdout) == (0, True), done.stderr
+    assert "report.html still shows what was in production before" in done.stderr
+    assert production.model.read_text() == "one"
+
+
+def test_the_history_tells_of_damage_and_of_what_repairs_it(call: Call, in_project: Path) -> None:
+    production = Production(in_project / "models" / "production")
+    (in_project / "one").write_text("one")
+    production.promote(in_project / "one", "a reason", keep=5)
+    production.model.unlink()
+    done = call("promote", "--history")
+    assert (done.exit_code, "a reason" in done.stdout) == (0, True)
+    assert "`regraft promote --rollback` puts the last sound model back" in done.stderr
