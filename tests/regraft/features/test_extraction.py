@@ -88,7 +88,7 @@ def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, prepa
 def test_a_second_run_computes_nothing(extract, few, monkeypatch):
     first = extract(few)
     monkeypatch.setattr(Trunk, "run", lambda *_, **__: pytest.fail("a forward pass"))
-    monkeypatch.setattr(Dataset, "read_photo", lambda *_, **__: pytest.fail("a photo was read"))
+    monkeypatch.setattr(Dataset, "opened", lambda *_, **__: pytest.fail("a photo was read"))
     second = extract(few)
     assert (first.computed, second.computed, second.from_store) == (8, 0, 8)
 
@@ -118,9 +118,9 @@ def test_only_training_images_are_augmented(extract, opened, few, keys):
 
 
 def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
-    read, seen = Dataset.read_photo, []
+    opened, seen = Dataset.opened, []
     monkeypatch.setattr(
-        Dataset, "read_photo", lambda self, photo, **how: seen.append(photo.digest) or read(self, photo, **how)
+        Dataset, "opened", lambda self, photo, **how: seen.append(photo.digest) or opened(self, photo, **how)
     )
     extract(few, count=3)
     assert sorted(seen) == sorted(few.rows.digest)
