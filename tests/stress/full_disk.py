@@ -9,6 +9,7 @@ after it, with room, does not give what an undisturbed one does.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -47,13 +48,16 @@ def problems(project: KilledProject) -> Iterator[str]:
 @contextmanager
 def _small_disk(folder: Path, room: int) -> Iterator[None]:
     """Mount a disk with what a folder holds and so many bytes to spare; what is on it then comes back to the folder."""
-    aside = folder.with_name(f"{folder.name}.aside")
+    aside, filler = folder.with_name(f"{folder.name}.aside"), folder / ".filler"
     shutil.copytree(folder, aside)
-    pages = sum(4096 * (path.stat().st_size // 4096 + 2) for path in aside.rglob("*"))
-    mount("-t", "tmpfs", "-o", f"size={pages + room}", "none", str(folder))
+    mount("-t", "tmpfs", "-o", "size=64m", "none", str(folder))
     try:
         shutil.copytree(aside, folder, dirs_exist_ok=True)
+        disk = os.statvfs(folder)
+        with filler.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, disk.f_bsize * (disk.f_bavail - room // disk.f_bsize))
         yield
+        filler.unlink()
         shutil.rmtree(aside)
         shutil.copytree(folder, aside)
     finally:

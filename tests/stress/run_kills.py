@@ -146,6 +146,7 @@ class Kills:
         store, production = self.project.root / "build" / "store", self.project.root.parent / "promotions/production"
         garbage = store / "features-0123456789abcdef"
         if kind == "gc":
+            shutil.rmtree(garbage, ignore_errors=True)
             for folder in [*store.glob("features-*")]:
                 shutil.copytree(folder, garbage, dirs_exist_ok=True)
         run = self.project.start(kind)
