@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from regraft.photos.inspectors import ENVIRONMENT
 from tests.support.machine import describe_machine
 from tests.support.mutations import ENCODINGS, encode, in_mode
 from tests.support.pipeline import ROOT
@@ -29,7 +30,7 @@ from tests.support.pipeline import ROOT
 _MODES = ("RGB", "RGBA", "L", "LA", "P", "I;16", "CMYK")
 _SLACK = 64 * 2**20  # as in `regraft.photos.allowance`: tables of decoders, not pixels
 _CHILD = """
-import json, os, sys
+import ctypes, json, os, sys
 from io import BytesIO
 from pathlib import Path
 from PIL import Image
@@ -49,6 +50,7 @@ with open_image(path) as image:
     kind = f"{image.format} {image.mode}"
     describe(to_luma(image))
 del image
+ctypes.CDLL(None).malloc_trim(0)  # as an inspector does between two files
 with open_image(path) as image:
     to_rgb(image)
 peaks = now("VmPeak") - size, now("VmHWM") - resident
@@ -58,11 +60,10 @@ print(json.dumps([kind, pixels, needed, *peaks]))
 
 def measure(path: Path) -> dict[str, object]:
     """Measure one file."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
     ended = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", _CHILD, str(path)],
         cwd=ROOT,
-        env=environment,
+        env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
         check=True,
     )

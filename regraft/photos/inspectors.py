@@ -17,8 +17,9 @@ from regraft.photos import inspector
 from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.memory import PHOTO_MEMORY
 
-# One thread, and one heap: the address space of others would count as memory of the file (`regraft.photos.allowance`).
-_ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
+# One thread and one heap, because address space of others would count as memory of the file, and large blocks outside
+# of it, which go back to the kernel at once and leave no gaps (`regraft.photos.allowance`).
+ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(2**22)}
 
 
 class Inspectors:
@@ -123,7 +124,7 @@ class Inspectors:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | _ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])},
             start_new_session=True,  # Ctrl-C is for the run, which ends its processes itself
         )
         assert process.stdout

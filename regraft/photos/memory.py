@@ -19,10 +19,10 @@ from regraft.photos.images import open_image, reduce_draft
 # Bytes a pixel that a photo takes at most beside the bytes of its file: `python -m benchmarks.memory` measures them.
 # 18 is what ONNX Runtime takes for the preprocessing of model.onnx (the photo, its centre square, that square in
 # float32); decoders take less, except for these.
-_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 20, "JPEG2000": 30}
+_BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 24, "JPEG2000": 30}
 _BYTES_OF_OTHERS = 18
-# Of the largest photo that validate_data.max_pixels allows. All formats need less but JPEG 2000, whose photos may have
-# four fifths as many pixels.
+# Of the largest photo that validate_data.max_pixels allows. Most formats need less; a JPEG 2000 may have four fifths as
+# many pixels, and a HEIC a few fewer.
 LARGEST_BYTES_PER_PIXEL = 24
 _TILE_SIZE = (322, 323)  # tag numbers of width and length, TIFF 6.0, section 15
 _CGROUPS = Path("/proc/self/cgroup")
