@@ -22,8 +22,8 @@ from regraft.photos.images import open_image, reduce_draft
 _BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 24, "JPEG2000": 30}
 _BYTES_OF_OTHERS = 18
 # Of the largest photo that validate_data.max_pixels allows. Most formats need less; a JPEG 2000 may have four fifths as
-# many pixels, and a HEIC a few fewer.
-LARGEST_BYTES_PER_PIXEL = 24
+# many pixels.
+LARGEST_BYTES_PER_PIXEL = 26
 _TILE_SIZE = (322, 323)  # tag numbers of width and length, TIFF 6.0, section 15
 _CGROUPS = Path("/proc/self/cgroup")
 _LIMITS = {
