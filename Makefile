@@ -46,7 +46,7 @@ ui: setup  ## start the Prefect server on http://127.0.0.1:4200, with a password
 test: setup  ## run all tests
 	$(PYTEST)
 
-stress: setup  ## kill -9, faults and damaged files by the hundred: half an hour; PHOTOS=DIR for photos of your own
+stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: hours; PHOTOS=DIR for photos of your own
 	python -m tests.stress.faults $(PHOTOS)
 	python -m tests.stress.training_kills $(PHOTOS)
 	python -m tests.stress.state_machine
