@@ -1,9 +1,8 @@
 """Provenance: which sources and which versions of libraries decide a result.
 
 Checkpoints, graphs, the scan and DVC all ask here. What decides is the module's own code, every module of the project
-that it imports, at once or later in a function, and the versions of some libraries. A name that comes through the door
-of a room (`from regraft.photos import read_dataset`) is followed to the module behind it by the room's `__init__.pyi`,
-so a neighbour in that room decides nothing.
+that it imports, at once or later, and the versions of some libraries. A name that comes through the door of a room
+(`from regraft.photos import read_dataset`) is followed to its module by `__init__.pyi`: a neighbour decides nothing.
 
 Code counts as its syntax tree: comments, docstrings and layout change nothing. The digest of a tree is the same on
 every Python that Regraft runs on, so results are shared between them.
