@@ -124,6 +124,8 @@ def _project() -> Path:
 
 def _owners_folder(folder: Path) -> str:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (ignore := folder / ".gitignore").exists():
+        ignore.write_text("*\n")
     if folder.stat().st_uid == os.geteuid():
         folder.chmod(0o700)
     return str(folder)

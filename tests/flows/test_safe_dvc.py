@@ -125,6 +125,7 @@ def test_dvc_keeps_its_pickles_in_the_project_where_its_owner_alone_may_read_and
     assert list((new_toy.root / ".dvc-site" / "repo").iterdir()) != []
     assert stat.S_IMODE((new_toy.root / ".dvc-site").stat().st_mode) == 0o700
     assert not (new_toy.root / "data" / ".dvc-site").exists()
+    assert ".dvc-site" not in new_toy.succeed("git", "status", "--short").output
 
 
 @one_kind
