@@ -93,9 +93,13 @@ def _runs(entry: dict[str, Any], changed: float) -> bool:
     import psutil
 
     try:
-        return psutil.Process(entry["pid"]).create_time() < changed + 2  # which is exact to a second
+        process = psutil.Process(entry["pid"])
+        # The time of its start is exact to a second. Nobody may have taken note of its end, as in many a container.
+        return process.status() != psutil.STATUS_ZOMBIE and process.create_time() < changed + 2
     except psutil.NoSuchProcess:
         return False
+    except psutil.AccessDenied:
+        return True
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import psutil
 import pytest
 
 from tests.support.project import Command
@@ -96,6 +98,18 @@ def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(ne
     os.utime(new_toy.root / ".dvc/tmp/rwlock", (1e9, 1e9))
     run = new_toy.bring_up_to_date(runner)
     assert run.status == 0, run.output
+
+
+@one_kind
+@each_runner
+def test_a_killed_command_blocks_nobody_though_its_parent_takes_no_note(new_toy: Toy, runner: str) -> None:
+    ended = subprocess.Popen(["true"])
+    while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    out = str(new_toy.root / "build/second.txt")
+    new_toy.write(".dvc/tmp/rwlock", json.dumps({"write": {out: {"pid": ended.pid, "cmd": "dvc repro"}}, "read": {}}))
+    run = new_toy.bring_up_to_date(runner)
+    assert (run.status, ended.wait()) == (0, 0), run.output
 
 
 @one_kind
