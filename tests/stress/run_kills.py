@@ -122,7 +122,7 @@ class Kills:
         how = self.random.choice(["process", "group", "child"] if kind == "run" else ["process", "group"])
         if not run.kill(how, self.random):
             self.tally.ended_before += 1
-            self.seconds[runner] |= {stage: 0.8 * self.seconds[runner][stage] for stage in stages}
+            self.seconds[runner] |= {stage: 0.6 * self.seconds[runner][stage] for stage in stages}
             if status := run.wait():
                 self._note(f"{runner} of {stages} failed with {status}: {run.output[-1500:]}")
             return False
