@@ -41,6 +41,7 @@ _CLASSES: dict[str, frozenset[str] | re.Pattern[str]] = {
     "keras.src.models.functional": _MODELS,
     "keras.src.models.sequential": _MODELS,
     "keras.layers": frozenset(_LAYER_NAMES.split()),
+    "keras.src.applications.convnext": frozenset({"LayerScale"}),
     "keras.dtype_policies": frozenset({"DTypePolicy"}),
     "keras.initializers": _WORDS,
     "keras.regularizers": _WORDS,

