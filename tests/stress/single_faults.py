@@ -122,7 +122,7 @@ def faults_of_files(scene: Scene, *, quick: bool) -> Iterator[Outcome]:
             "a foreign file that is named .arrow",
             "features",
             lambda path: _write(path.with_name("my.arrow"), b"mine"),
-            aside,
+            "",  # no name of ours: it is left alone
         ),
         (
             "a shard of another namespace",
