@@ -144,8 +144,11 @@ class Run:
                 choose.choice(left).kill()
             self.wait()
             return True
+        if how == "group":
+            with suppress(ProcessLookupError):  # in its first moment it has no group of its own
+                os.killpg(self.pid, signal.SIGKILL)
         with suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL) if how == "group" else os.kill(self.pid, signal.SIGKILL)
+            os.kill(self.pid, signal.SIGKILL)
         self._process.join()
         psutil.wait_procs(left, timeout=_PATIENCE_SECONDS)
         return self._process.exitcode == -signal.SIGKILL
