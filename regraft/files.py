@@ -13,7 +13,7 @@ from typing import Any
 
 from regraft.errors import Damaged, RegraftError
 
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # numbers of an OSError: the disk, or a quota, is full
 _WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP}
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}  # numbers of an OSError: who may not write can still read
 
@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def _unwritable(path: Path, error: OSError) -> RegraftError:
     """The error that says what to do so that `path` can be written."""
-    if error.errno in _NO_ROOM:
+    if error.errno in NO_ROOM:
         return RegraftError(
             f"There is no room in {path.parent} for {path.name} ({error.strerror}). Free some, for instance by "
             f"`regraft store gc`, and run the same command again: {path} is as it was before."
@@ -115,7 +115,7 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
             f"{folder} was removed while it was written to. What was in it is missing now: run the same command again."
         ) from error
     except OSError as error:
-        if error.errno in _NO_ROOM:
+        if error.errno in NO_ROOM:
             raise RegraftError(
                 f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
                 "`regraft store gc`, and run the same command again: what was written before is kept."

@@ -1,6 +1,5 @@
 """The project's folder, and how a command ends where something outside the code has to change."""
 
-import errno
 import gc
 import sqlite3
 import sys
@@ -9,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from regraft.errors import RegraftError, WrongFolder
+from regraft.files import NO_ROOM
 from tasks.startup import quieten_libraries
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
-_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def enter_project() -> Path:
@@ -60,7 +59,7 @@ def room_on_disk() -> Iterator[None]:
             raise
         raise _no_room(f"what DVC remembers in {Path.cwd()}", str(error)) from error
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         raise _no_room(error.filename or f"a file in {Path.cwd()}", str(error.strerror)) from error
 

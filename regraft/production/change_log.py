@@ -14,15 +14,15 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regraft.errors import RegraftError
+from regraft.errors import RegraftError, safe_text
 
 _READ_BYTES = 4_000_000  # of the end of the file: ten thousand changes
 _LINE_BYTES = 20_000
 
 
-def _printable(text: str) -> str:
+def _one_line(text: str) -> str:
     """Words reach terminals and pages; a control character in them could rewrite what is seen there."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
+    return safe_text(" ".join(text.split("\n")))
 
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -37,7 +37,7 @@ class Change:
     # restored: a sound copy of the same model replaced a damaged one; found: put there by hand, or its line was lost
     action: Literal["promoted", "rolled back", "restored", "found"]
     sha256: Sha256  # of the model in production from then on
-    words: Annotated[str, AfterValidator(_printable)]  # why
+    words: Annotated[str, AfterValidator(_one_line)]  # why
     left: Sha256 | None = None  # the model that was in production before a rollback
 
     def line(self) -> bytes:

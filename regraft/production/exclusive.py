@@ -55,4 +55,4 @@ def _holder(lock: Path) -> str:
             text = file.read(300).decode(errors="replace")
     except OSError:
         return "another process"
-    return "".join(letter for letter in text if letter.isprintable()) or "another process"
+    return " ".join(text.split()) or "another process"  # an error shows no control characters (`RegraftError`)
