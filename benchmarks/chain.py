@@ -18,6 +18,7 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import Parity, compare, expected_by_keras
+from regraft.export.scoring import probabilities_of
 from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
@@ -59,12 +60,10 @@ def parity_on_test(project: Path) -> Parity:
     trunk = load_trunk(backbone, project / params.paths.store / "graphs")
     trained = read_json(project / params.paths.reports / "fine_tune.json")["trained"]
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    return compare(
-        OnnxClassifier(project / params.paths.onnx),
-        expected_by_keras(model, backbone, trunk, preparation, trained=trained),
-        read_dataset(project / params.paths.dataset, project / params.paths.raw).of("test"),
-        Threads(params.machine.workers),
-    )
+    test = read_dataset(project / params.paths.dataset, project / params.paths.raw).of("test")
+    classifier = OnnxClassifier(project / params.paths.onnx)
+    said = probabilities_of(classifier, test, Threads(params.machine.workers), stored=None)
+    return compare(said, expected_by_keras(model, backbone, trunk, preparation, trained=trained), test)
 
 
 def _figures(ended: Ended) -> dict[str, float]:

@@ -11,6 +11,7 @@ from regraft.setting_types import (
     AtLeast,
     AtMost,
     ClassNames,
+    ClassNamesOrNone,
     ClassWeight,
     Count,
     Engine,
@@ -32,12 +33,14 @@ class Paths(Section):
     raw: ProjectPath
     manifest: ProjectPath
     dataset: ProjectPath
+    splits: ProjectPath
     features: ProjectPath
     store: ProjectPath
     head: ProjectPath
     model: ProjectPath
     onnx: ProjectPath
     production: ProjectPath
+    candidates: ProjectPath
     reports: ProjectPath
     expectations: ProjectPath
 
@@ -89,6 +92,7 @@ class Preprocess(Section):
 
     val_share: Share
     test_share: Share
+    max_left_out: ShareOrAll
     crop_fraction: float = Field(gt=0.1, le=1)
     fast_decoding: bool
     augment_min_area: float = Field(gt=0, le=1)
@@ -171,7 +175,6 @@ class FineTune(Section):
     mode: Literal["off", "auto", "always"]
     layers: str = Field(min_length=1)
     epochs: int = Field(ge=1, le=65_535)
-    patience: int = Field(ge=1)
     learning_rate: float = Field(gt=0)
     layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
@@ -192,12 +195,33 @@ class Evaluate(Section):
     """Stage 8: the figures on the test split."""
 
     calibration_bins: int = Field(ge=2)
+    target_precision: Annotated[float, Field(gt=0, lt=1)] | None
+
+
+class Floors(Section):
+    """What every model must reach, whatever is in production; null is no floor."""
+
+    accuracy: ShareOrAll | None
+    recall: ShareOrAll | None
+    milliseconds: Positive | None
+    megabytes: Positive | None
 
 
 class Promote(Section):
     """After the stages, in the flow: which model services use."""
 
-    margin: float = Field(ge=0, le=1)
+    mode: Literal["auto", "approve"]
+    approve_hours: float = Field(gt=0, le=24 * 30)
+    margin: float = Field(gt=0, lt=1)
+    alpha: float = Field(gt=0, le=0.5)
+    max_loss: float = Field(gt=0, le=1)
+    max_class_loss: float = Field(gt=0, le=1)
+    min_photos: int = Field(ge=1)
+    max_relabelled: ShareOrAll
+    when_undecided: Literal["promote", "keep", "auto"]
+    trusted_photos: int = Field(ge=1)
+    given_up: ClassNamesOrNone
+    floors: Floors
     keep: int = Field(ge=1)
 
 

@@ -1,18 +1,26 @@
-"""Stage 7 of 8: compose the file to ship and prove on real photos that it computes what was trained.
+"""Stage 7 of 8: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
 
-Reads models/model.keras, reports/fine_tune.json, build/dataset.parquet and data/raw; writes models/model.onnx and
-reports/export.json.
+Reads models/model.keras, reports/fine_tune.json, build/dataset.parquet, build/manifest.parquet and data/raw; writes
+models/model.onnx and reports/export.json.
 """
 
 from dataclasses import asdict
 
+import numpy as np
+import pandas as pd
+
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
-from regraft.export.compose import build_classifier, expected_by_keras, save_if_equal
-from regraft.files import read_json, sha256_of, write_json
-from regraft.photos.dataset import read_dataset
+from regraft.export.abstention import Choice, choose_threshold
+from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import build_classifier, compare, expected_by_keras, refuse_difference, write_graph
+from regraft.export.scoring import probabilities_of
+from regraft.files import read_json, replacing, sha256_of, write_json
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
+from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_models import load_model, start_keras
 from tasks.progress import Progress
@@ -21,7 +29,10 @@ from tasks.stage import stage
 
 @stage
 def export_onnx(params: Params, progress: Progress) -> None:
-    """Write the ONNX file; if it differs from the Keras model on any of the photos, the stage fails."""
+    """Write the ONNX file; if it differs from the Keras model on any of the photos, the stage fails.
+
+    The file itself runs over all of val, once: its threshold follows from the very probabilities that it gives.
+    """
     settings, paths, machine = params.export_onnx, params.paths, params.machine
     start_keras(params.seed)
     dataset = read_dataset(paths.dataset, paths.raw)
@@ -31,16 +42,26 @@ def export_onnx(params: Params, progress: Progress) -> None:
     trained = read_json(paths.reports / "fine_tune.json", "trained")["trained"]
     trunk = load_trunk(backbone, paths.store / "graphs")
     graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, trained=trained)
-    parity = save_if_equal(
-        paths.onnx,
-        graph,
-        expected_by_keras(model, backbone, trunk, preparation, trained=trained),
-        dataset.of("val").head(settings.parity_images),
-        Threads(machine.workers, progress("photos")),
-        tolerance=settings.tolerance,
-    )
+    expected = expected_by_keras(model, backbone, trunk, preparation, trained=trained)
+    target, val = params.evaluate.target_precision, dataset.of("val")
+    photos = val if target else val.head(settings.parity_images)
+    with replacing(paths.onnx) as draft:
+        write_graph(draft, graph, None)
+        threads = Threads(machine.workers, progress("photos"))
+        said = probabilities_of(OnnxClassifier(draft), photos, threads, stored=None)
+        parity = compare(said[: settings.parity_images], expected, photos.head(settings.parity_images))
+        refuse_difference(parity, paths.onnx, tolerance=settings.tolerance)
+        choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
+        write_graph(draft, graph, choice.promise)
     file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": trained}
-    write_json(paths.reports / "export.json", {**file, "parity": asdict(parity)})
+    write_json(paths.reports / "export.json", {**file, "parity": asdict(parity), "abstention": choice.as_report()})
+
+
+def _choose(val: Dataset, manifest: pd.DataFrame, said: np.ndarray, target: float | None) -> Choice:
+    """Return from which probability on the file answers; of near-duplicates one photo counts."""
+    counted = first_of_each(groups_of(val, manifest))
+    right = said.argmax(axis=1) == val.rows.class_index.to_numpy()
+    return choose_threshold(right[counted], said.max(axis=1)[counted], target)
 
 
 if __name__ == "__main__":

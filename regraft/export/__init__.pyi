@@ -1,6 +1,10 @@
+from .abstention import Promise as Promise
+from .abstention import find_promise as find_promise
 from .classifier import OnnxClassifier as OnnxClassifier
 from .compose import build_classifier as build_classifier
+from .compose import compare as compare
 from .compose import expected_by_keras as expected_by_keras
-from .compose import save_if_equal as save_if_equal
+from .compose import refuse_difference as refuse_difference
+from .compose import write_graph as write_graph
 from .scoring import open_probabilities as open_probabilities
 from .scoring import probabilities_of as probabilities_of

@@ -9,6 +9,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from regraft.errors import RegraftError
+from regraft.export.abstention import Promise, read_promise
 
 _LARGE = 60_000_000  # bytes of a photo of 20 megapixels; smaller ones are slower if memory is given back after each
 
@@ -34,6 +35,7 @@ class OnnxClassifier:
             self._session = onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.class_names: list[str] = json.loads(metadata["class_names"])
+            self.promise: Promise | None = read_promise(metadata)
         except FileNotFoundError:
             raise RegraftError(
                 f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`."
@@ -66,3 +68,10 @@ class OnnxClassifier:
             options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
         (outputs,) = self._session.run(["probabilities"], {"image": photo[None]}, options)
         return np.asarray(outputs)[0]
+
+    def answer(self, photo: np.ndarray) -> str | None:
+        """Return the name of the photo's class, or None where the file's promise says that it had better abstain."""
+        probabilities = self.probabilities(photo)
+        if self.promise and probabilities.max() < self.promise.abstain_below:
+            return None
+        return self.class_names[int(probabilities.argmax())]

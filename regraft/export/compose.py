@@ -18,12 +18,9 @@ from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES
 from regraft.backbones.trunk import Trunk
 from regraft.errors import ExportMismatch
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import probabilities_of
-from regraft.files import replacing
+from regraft.export.abstention import Promise
 from regraft.onnx_graphs.convert import canonical, chained, convert_keras, part_of, renamed, with_uint8_input
 from regraft.photos.dataset import Dataset
-from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
 
 if TYPE_CHECKING:
@@ -141,37 +138,33 @@ def _rest(model: "keras.Model", backbone: Backbone, trained: Literal["head", "to
     return keras.Model(model.get_layer(border).output, model.output, name="rest"), source
 
 
-def save_if_equal(
-    path: Path, graph: onnx.ModelProto, expected: Expected, dataset: Dataset, threads: Threads, *, tolerance: float
-) -> Parity:
-    """Write the graph to `path` if it computes what is expected; else leave `path` as it is.
+def refuse_difference(parity: Parity, path: Path, *, tolerance: float) -> None:
+    """Refuse to ship a graph that computes something else than the Keras model.
 
     Args:
-        path: of the ONNX file.
-        graph: from `build_classifier`.
-        expected: from `expected_by_keras`.
-        dataset: real photos to compare on, from the raw file to the probabilities.
-        threads: that decode; told how many photos are done, and their total.
+        parity: from `compare`.
+        path: of the file that the graph was to replace.
         tolerance: the largest difference of any probability that is allowed.
 
     Raises:
         ExportMismatch: they differ by more.
     """
-    with replacing(path) as temporary:
-        temporary.write_bytes(graph.SerializeToString(deterministic=True))
-        parity = compare(OnnxClassifier(temporary), expected, dataset, threads)
-        if not parity.largest_difference <= tolerance:  # NaN is no agreement
-            raise ExportMismatch(
-                f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
-                f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
-                f"defect of the conversion: please report it with the versions in requirements.lock."
-            )
-    return parity
+    if not parity.largest_difference <= tolerance:  # NaN is no agreement
+        raise ExportMismatch(
+            f"the ONNX graph and the Keras model differ by {parity.largest_difference:.2g} in a probability, over "
+            f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
+            f"defect of the conversion: please report it with the versions in requirements.lock."
+        )
 
 
-def compare(classifier: OnnxClassifier, expected: Expected, dataset: Dataset, threads: Threads) -> Parity:
-    """Run the same raw photos through the ONNX file and, prepared as for training, through Keras."""
-    onnx_side = probabilities_of(classifier, dataset, threads, stored=None)
+def compare(onnx_side: np.ndarray, expected: Expected, dataset: Dataset) -> Parity:
+    """Compare what the ONNX file said of raw photos with what Keras says of them, prepared as for training.
+
+    Args:
+        onnx_side: probabilities of the photos, from `probabilities_of`, shape (n, num_classes).
+        expected: from `expected_by_keras`.
+        dataset: the n photos.
+    """
     photos, batches = dataset.photos(), []
     for start in range(0, len(photos), _KERAS_BATCH):
         batches.append(expected(map(dataset.read_photo, photos[start : start + _KERAS_BATCH])))
@@ -179,3 +172,13 @@ def compare(classifier: OnnxClassifier, expected: Expected, dataset: Dataset, th
     difference = np.abs(onnx_side - keras_side)
     same = onnx_side.argmax(axis=1) == keras_side.argmax(axis=1)
     return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))
+
+
+def write_graph(path: Path, graph: onnx.ModelProto, promise: Promise | None) -> None:
+    """Write a graph to ship, in the same bytes for the same graph; the file says of itself when it is to abstain."""
+    if promise:
+        facts = {entry.key: entry.value for entry in graph.metadata_props} | promise.as_metadata()
+        graph, source = onnx.ModelProto(), graph
+        graph.CopyFrom(source)
+        onnx.helper.set_model_props(graph, dict(sorted(facts.items())))
+    path.write_bytes(graph.SerializeToString(deterministic=True))

@@ -11,14 +11,23 @@ from onnx import numpy_helper
 from PIL import Image
 
 from regraft.errors import ExportMismatch
+from regraft.export.abstention import Promise
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import Trained, build_classifier, expected_by_keras, save_if_equal
+from regraft.export.compose import (
+    Parity,
+    Trained,
+    build_classifier,
+    compare,
+    expected_by_keras,
+    refuse_difference,
+    write_graph,
+)
+from regraft.export.scoring import probabilities_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
 from regraft.training.layers import join
-from tests.support.library import ignore_progress
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
@@ -67,20 +76,24 @@ def graphs_of(
 
 
 @pytest.fixture
-def save(backbone, trunk, dataset, preparation, tmp_path):
-    """A function that saves a graph if it is equal to a model on the val photos."""
+def parity_of(dataset, tmp_path):
+    """A function that compares a graph with what is expected of it, on the val photos, and refuses it if it differs."""
+    val = dataset.of("val")
 
-    def run(graph, model, *, tolerance: float = TOLERANCE, on_progress=ignore_progress):
-        return save_if_equal(
-            tmp_path / "model.onnx",
-            graph,
-            expected_by_keras(model, backbone, trunk, preparation, trained="all"),
-            dataset.of("val"),
-            Threads(2, on_progress),
-            tolerance=tolerance,
-        )
+    def run(graph: onnx.ModelProto, expected) -> Parity:
+        write_graph(tmp_path / "model.onnx", graph, None)
+        said = probabilities_of(OnnxClassifier(tmp_path / "model.onnx"), val, Threads(2), stored=None)
+        parity = compare(said, expected, val)
+        refuse_difference(parity, tmp_path / "model.onnx", tolerance=TOLERANCE)
+        return parity
 
     return run
+
+
+@pytest.fixture
+def by_keras(backbone, trunk, preparation):
+    """A function that returns what a Keras model expects of its graph."""
+    return lambda model: expected_by_keras(model, backbone, trunk, preparation, trained="all")
 
 
 def copy_of(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -130,37 +143,38 @@ def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
 
 
 @pytest.mark.parametrize("network", TRAINED)
-def test_an_equal_graph_is_saved_with_its_parity_from_the_raw_files(save, graphs_of, tmp_path, network):
+def test_an_equal_graph_is_equal_from_the_raw_files_on(parity_of, by_keras, graphs_of, network):
     model, graph = graphs_of[network]
-    parity = save(graph, model)
+    parity = parity_of(graph, by_keras(model))
     assert (parity.images, parity.same_top1) == (9, 1.0)
     assert 0 < parity.mean_difference <= parity.largest_difference <= TOLERANCE
-    assert OnnxClassifier(tmp_path / "model.onnx").class_names == CLASS_NAMES
+
+
+def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_of, tmp_path):
+    graph, promise = graphs_of["frozen"][1], Promise(float(np.float32(0.83)), 0.98, 0.95)
+    write_graph(tmp_path / "first.onnx", graph, promise)
+    write_graph(tmp_path / "second.onnx", graph, promise)
+    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
+    classifier = OnnxClassifier(tmp_path / "first.onnx")
+    assert (classifier.promise, classifier.class_names) == (promise, CLASS_NAMES)
+    write_graph(tmp_path / "none.onnx", graph, None)
+    assert OnnxClassifier(tmp_path / "none.onnx").promise is None
+    assert (tmp_path / "none.onnx").read_bytes() == graph.SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
-def test_with_an_int8_backbone_that_very_backbone_ships(
-    request, backbone, int8_trunk, preparation, dataset, tmp_path, network
-):
+def test_with_an_int8_backbone_that_very_backbone_ships(request, backbone, int8_trunk, preparation, parity_of, network):
     model, trained = request.getfixturevalue(network.replace("-", "_")), TRAINED[network]
     graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained=trained)
     expected = expected_by_keras(model, backbone, int8_trunk, preparation, trained=trained)
-    val = dataset.of("val")
-    parity = save_if_equal(tmp_path / "model.onnx", graph, expected, val, Threads(2), tolerance=TOLERANCE)
-    assert parity.same_top1 == 1.0
+    assert parity_of(graph, expected).same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["frozen_part"] == "int8 weights and activations"
     # The whole Keras model is in float32: the file is not, and would not pass for it.
     unquantised = replace(int8_trunk, is_quantised=False)
     whole = expected_by_keras(model, backbone, unquantised, preparation, trained=trained)
     with pytest.raises(ExportMismatch):
-        save_if_equal(tmp_path / "x.onnx", graph, whole, val, Threads(2), tolerance=TOLERANCE)
-
-
-def test_progress_counts_the_photos(save, graphs_of):
-    calls = []
-    save(*reversed(graphs_of["frozen"]), on_progress=lambda *call: calls.append(call))
-    assert calls == [(number, 9) for number in range(1, 10)]
+        parity_of(graph, whole)
 
 
 @pytest.mark.parametrize(
@@ -168,27 +182,25 @@ def test_progress_counts_the_photos(save, graphs_of):
     [lambda kernel: 1.2 * kernel, lambda kernel: kernel[:, [1, 0, 2]], lambda kernel: np.full_like(kernel, np.nan)],
     ids=["scaled", "classes exchanged", "not a number"],
 )
-def test_a_graph_that_computes_something_else_is_refused_and_the_old_file_stays(save, graphs_of, tmp_path, change):
+def test_a_graph_that_computes_something_else_is_refused(parity_of, by_keras, graphs_of, change):
     model, graph = graphs_of["frozen"]
-    (tmp_path / "model.onnx").write_text("old")
     with pytest.raises(ExportMismatch):
-        save(with_last_weight(graph, change), model)
-    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {"model.onnx": "old"}
+        parity_of(with_last_weight(graph, change), by_keras(model))
 
 
-def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(save, graphs_of, tmp_path):
+def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(parity_of, by_keras, graphs_of, tmp_path):
     model, graph = graphs_of["frozen"]
     with pytest.raises(
         ExportMismatch,
         match=rf"differ by 0\.\d+ in a probability, over 9 photos \(export_onnx\.tolerance: 0\.002\)\. "
         rf"{re.escape(str(tmp_path / 'model.onnx'))} is left as it was\. .*please report it",
     ):
-        save(with_last_weight(graph, lambda kernel: 1.5 * kernel), model)
+        parity_of(with_last_weight(graph, lambda kernel: 1.5 * kernel), by_keras(model))
 
 
-def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(save, graphs_of):
+def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_of, by_keras, graphs_of):
     with pytest.raises(ExportMismatch):
-        save(graphs_of["frozen"][1], graphs_of["fine-tuned"][0])
+        parity_of(graphs_of["frozen"][1], by_keras(graphs_of["fine-tuned"][0]))
 
 
 @pytest.mark.parametrize("network", TRAINED)
