@@ -1,0 +1,172 @@
+"""When a model had better say that it is unsure: a threshold on its largest probability that keeps a promise.
+
+The promise is a precision: of the photos that are answered, at least so many are answered rightly. It is fixed on val,
+and it has to hold for photos that nobody has seen, although many thresholds are tried on the same val photos. So they
+are tried in a fixed order, from the strictest on, and the first one that fails ends it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, astuple, dataclass, fields
+from math import ceil, log
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regraft.intervals import least_share
+
+CONFIDENCE = 0.95
+_STEPS = 20  # thresholds that are tried: those that answer 5 %, 10 %, ... of val
+_FACTOR = 3  # between the shares of val at which the order begins
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What holds for a model that answers only where its largest probability is `abstain_below` or more."""
+
+    abstain_below: float  # 0: it answers everything
+    target_precision: float  # share of right answers among all answers, at least
+    confidence: float  # chance, over the draw of val, that it is so
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return what an ONNX file says of itself, as numbers in words."""
+        return {name: repr(value) for name, value in asdict(self).items()}
+
+    def __str__(self) -> str:
+        """The promise in words."""
+        where = f"at {self.abstain_below:.6g} and above" if self.abstain_below else "whatever the probability"
+        precision, confidence = 100 * self.target_precision, 100 * self.confidence
+        return f"{where}, at least {precision:g}% of answers are right ({confidence:g}% confidence)"
+
+
+def read_promise(metadata: Mapping[str, str]) -> Promise | None:
+    """Return what `Promise.as_metadata` said, or None if a file says nothing of it.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    found = [metadata[field.name] for field in fields(Promise) if field.name in metadata]
+    if not found:
+        return None
+    promise = Promise(*map(float, found)) if len(found) == len(fields(Promise)) else None
+    if promise is None or not all(0 <= value <= 1 for value in astuple(promise)):
+        raise ValueError(f"{', '.join(field.name for field in fields(Promise))} must be numbers from 0 to 1")
+    return promise
+
+
+def fewest_photos(target: float, confidence: float = CONFIDENCE) -> int:
+    """Return how many photos, all of them answered rightly, show a precision of `target`: 149 for 0.98."""
+    return ceil(log(1 - confidence) / log(target))
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Whether a file abstains, and what that was decided on."""
+
+    promise: Promise | None
+    images: int  # of val, one per group of near-duplicates
+    answered: int  # of these, by the threshold
+    words: str  # what was decided and why
+
+    def as_report(self) -> dict[str, Any]:
+        """Return it for reports/export.json."""
+        return asdict(self)
+
+
+def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | None) -> Choice:
+    """Return from which probability on a file answers: any, without a target. Arguments are those of `find_promise`."""
+    count = len(right)
+    if target is None:
+        return Choice(None, count, count, "It answers every photo (evaluate.target_precision is null).")
+    if promise := find_promise(right, largest, target=target):
+        answered = int((largest >= promise.abstain_below).sum())
+        words = f"{promise}; {answered / count:.0%} of {count} val photos are answered."
+        return Choice(promise, count, answered, words[0].upper() + words[1:])
+    fewest = fewest_photos(target)
+    reason = f"with {count} val photos none could be shown to be enough; that takes {fewest} at least"
+    if count >= fewest:
+        reason = (
+            f"{count} val photos show that of none, even of high ones: the model is too often wrong, or they are few"
+        )
+    words = f"It answers every photo. No probability ensures that {100 * target:g}% of answers are right: {reason}."
+    return Choice(None, count, count, words)
+
+
+def find_promise(
+    right: np.ndarray, largest: np.ndarray, *, target: float, confidence: float = CONFIDENCE
+) -> Promise | None:
+    """Return the lowest threshold that keeps a promise, or None if none does.
+
+    Let the k most confident of n photos be answered, so that the threshold is just above the next one's probability.
+    Given that probability, their errors are binomial with the true error rate above it, so the bound of Clopper and
+    Pearson is exact for each k. Numbers k are tried upwards; k follows from n alone. If the first true rate that is too
+    high is at k, only a bound that fails there with `confidence` stands between it and the answer. That is a fixed
+    sequence of tests, as in Learn then Test. It is exact where more confident answers are not less often right, and
+    `python -m benchmarks.abstention` shows what it comes to where they are.
+
+    A sequence ends at its first failure, also at a bad one by chance. So with many photos there are several, from a
+    third, a ninth, ... of them on, which share the error rate; one that holds hands its share to the next (Wiens'
+    fallback procedure).
+
+    Args:
+        right: whether each answer is right, bool, shape (n,); one photo per group of near-duplicates.
+        largest: the largest probability of each photo, shape (n,).
+        target: the precision, between 0 and 1.
+        confidence: of the promise, between 0 and 1.
+
+    Sources: Angelopoulos, Bates, Candes, Jordan and Lei, "Learn then Test: calibrating predictive algorithms to achieve
+    risk control", 2021; Wiens, "A fixed sequence Bonferroni procedure", Pharmaceutical Statistics 2, 2003; Geifman and
+    El-Yaniv, "Selective classification for deep neural networks", NeurIPS 2017.
+    """
+    count, order = len(right), np.argsort(-largest, kind="stable")
+    ordered, right_of = largest[order], np.concatenate([[0], np.cumsum(right[order])])
+    found, carried = None, 0.0
+    for answered, own_share in _plan(count, target, confidence):
+        threshold = _threshold(ordered, answered)
+        answered = int((largest >= threshold).sum())
+        error_rate = own_share + carried
+        holds = error_rate > 0 and least_share(int(right_of[answered]), answered, 1 - error_rate) >= target
+        carried = error_rate if holds else 0.0
+        found = threshold if holds else found
+    return None if found is None else Promise(found, target, confidence)
+
+
+def _threshold(ordered: np.ndarray, answered: int) -> float:
+    """Return what the most confident ones reach and the next one does not; 0 where there is no next one."""
+    if answered == len(ordered):
+        return 0.0
+    last, following = ordered[answered - 1 : answered + 1]
+    if last == following:  # as 1.0 of many photos: of equal ones all are answered
+        return float(last)
+    return float(np.nextafter(following, np.inf, dtype=ordered.dtype))
+
+
+def _plan(count: int, target: float, confidence: float) -> list[tuple[int, float]]:
+    """Return how many photos are answered in each trial, upwards, and which part of the error rate begins there."""
+    fewest = fewest_photos(target, confidence)
+    starts = [max(count // _FACTOR, fewest)]
+    while (start := starts[-1] // _FACTOR) >= 2 * fewest:
+        starts.append(start)
+    numbers = {ceil(count * step / _STEPS) for step in range(1, _STEPS + 1)} | set(starts)
+    share = (1 - confidence) / len(starts)
+    return [(number, share if number in starts else 0.0) for number in sorted(numbers) if starts[-1] <= number <= count]
+
+
+def risk_coverage(right: np.ndarray, largest: np.ndarray, *, points: int = 200) -> pd.DataFrame:
+    """Return what a model's answers come to at each threshold: threshold, coverage, precision; the strictest first.
+
+    Args:
+        right: whether each answer is right, bool, shape (n,).
+        largest: the largest probability of each photo, shape (n,).
+        points: rows, at most.
+
+    Source: El-Yaniv and Wiener, "On the foundations of noise-free selective classification", JMLR 11, 2010.
+    """
+    order = np.argsort(-largest, kind="stable")
+    ordered, right_of = largest[order], np.cumsum(right[order])
+    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))  # of equal ones all are answered
+    last = last[np.unique(np.linspace(0, len(last) - 1, points).astype(int))]
+    answered = last + 1
+    return pd.DataFrame(
+        {"threshold": ordered[last], "coverage": answered / len(right), "precision": right_of[last] / answered}
+    )

@@ -1,0 +1,33 @@
+"""Groups of photos that say the same thing twice: near-duplicates, or what labels.csv names as one group.
+
+Photos of a group are no independent evidence. The manifest has the groups; the data set has none.
+"""
+
+import numpy as np
+import pandas as pd
+
+from regraft.photos.dataset import Dataset
+
+
+def groups_of(dataset: Dataset, manifest: pd.DataFrame) -> np.ndarray:
+    """Return the name of the group of each image, shape (n,); an image that the manifest does not have is its own."""
+    names = dict(zip(manifest.digest.tolist(), manifest.group.tolist(), strict=True))
+    found = [names.get(digest) for digest in dataset.rows.digest.tolist()]
+    return np.array(
+        [name if isinstance(name, str) else digest for name, digest in zip(found, dataset.rows.digest, strict=True)]
+    )
+
+
+def first_of_each(groups: np.ndarray) -> np.ndarray:
+    """Return whether each image is the first of its group, bool, shape (n,); a data set's order is that of digests."""
+    return ~pd.Series(groups).duplicated().to_numpy()
+
+
+def independent_images(groups: np.ndarray) -> int:
+    """Return how many independent images tell as much of a share, if images of one group are all right or all wrong.
+
+    That is n_eff = (sum of m)^2 / sum of m^2 over the sizes m of groups, rounded down: n where nothing is grouped.
+    Source: Kish, "Survey sampling", 1965, section 8.2: the variance of a mean under unequal weights.
+    """
+    sizes = np.unique(groups, return_counts=True)[1].astype(np.int64)
+    return int(sizes.sum() ** 2 // (sizes**2).sum()) if len(sizes) else 0

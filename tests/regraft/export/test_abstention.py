@@ -1,0 +1,130 @@
+import numpy as np
+import pytest
+
+from regraft.export.abstention import (
+    Promise,
+    choose_threshold,
+    fewest_photos,
+    find_promise,
+    read_promise,
+    risk_coverage,
+)
+from regraft.intervals import least_share
+
+
+def drawn(random: np.random.Generator, count: int, error_of) -> tuple[np.ndarray, np.ndarray]:
+    """Answers whose chance of an error follows from how confident they are: the share of photos that are more so."""
+    above = random.random(count)
+    return random.random(count) >= error_of(above), (1 - above).astype(np.float32)
+
+
+def calibrated(above: np.ndarray) -> np.ndarray:
+    """Of 93 % of photos the class is named; the most confident 80 % are wrong in 2 % at most."""
+    return 0.6 * above**8
+
+
+def confidently_wrong(above: np.ndarray) -> np.ndarray:
+    """The most confident photos are wrong more often than those below."""
+    return np.where(above < 0.1, 0.1, 0.5 * np.clip(above - 0.5, 0, 1) ** 2)
+
+
+def just_too_bad(above: np.ndarray) -> np.ndarray:
+    """No threshold keeps the promise, and none is far from it."""
+    return np.full_like(above, 0.0201)
+
+
+@pytest.mark.parametrize("error_of", [calibrated, confidently_wrong, just_too_bad])
+@pytest.mark.parametrize(("count", "draws"), [(200, 700), (1000, 500), (5000, 250)])
+def test_the_promise_is_broken_on_fresh_photos_in_at_most_five_draws_of_a_hundred(error_of, count, draws):
+    random, broken = np.random.default_rng(count), 0
+    grid = (np.arange(100_000) + 0.5) / 100_000
+    precision = 1 - np.cumsum(error_of(grid)) / np.arange(1, len(grid) + 1)
+    for _ in range(draws):
+        promise = find_promise(*drawn(random, count, error_of), target=0.98)
+        if promise:
+            answered = min(int((1 - promise.abstain_below) * len(grid)), len(grid) - 1)
+            broken += precision[answered] < 0.98 - 1e-9
+    # Two standard errors above five in a hundred.
+    assert broken / draws <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / draws)
+
+
+def test_the_lowest_threshold_that_passes_is_just_above_the_next_photo():
+    largest = np.linspace(1, 0.5, 400, dtype=np.float32)
+    promise = find_promise(np.arange(400) < 300, largest, target=0.98)
+    assert promise
+    answered = int((largest >= promise.abstain_below).sum())
+    assert answered == 300  # 320 would be next: 20 errors
+    assert least_share(300, 300) >= 0.98
+
+
+def test_a_model_that_is_right_of_all_photos_answers_everything():
+    promise = find_promise(np.ones(400, bool), np.linspace(1, 0.5, 400), target=0.98)
+    assert promise == Promise(0.0, 0.98, 0.95)
+    assert str(promise) == "whatever the probability, at least 98% of answers are right (95% confidence)"
+
+
+def test_photos_of_equal_probability_are_answered_all_or_not_at_all():
+    right = np.arange(400) < 390
+    assert find_promise(right, np.ones(400, np.float32), target=0.98) is None
+    two_levels = np.where(np.arange(400) < 250, 0.9, 0.7).astype(np.float32)
+    promise = find_promise(right & (np.arange(400) < 250), two_levels, target=0.98)
+    assert promise
+    assert (two_levels >= promise.abstain_below).sum() == 250
+
+
+@pytest.mark.parametrize(("target", "fewest"), [(0.9, 29), (0.98, 149), (0.99, 299)])
+def test_so_many_photos_without_an_error_are_just_enough(target, fewest):
+    assert fewest_photos(target) == fewest
+    enough, largest = np.ones(fewest, bool), np.linspace(1, 0.5, fewest)
+    assert find_promise(enough, largest, target=target)
+    assert find_promise(enough[1:], largest[1:], target=target) is None
+
+
+@pytest.mark.parametrize(
+    ("right", "target", "words"),
+    [
+        (np.ones(30, bool), 0.98, "with 30 val photos none could be shown to be enough; that takes 149 at least"),
+        (np.zeros(300, bool), 0.98, "300 val photos show that of none"),
+        (np.ones(300, bool), None, "It answers every photo"),
+    ],
+)
+def test_where_nothing_can_be_promised_it_says_why(right, target, words):
+    choice = choose_threshold(right, np.linspace(1, 0.5, len(right)), target)
+    assert (choice.promise, choice.answered) == (None, len(right))
+    assert words in choice.words
+
+
+def test_what_is_chosen_is_said_with_how_many_photos_are_answered():
+    right, largest = np.arange(400) < 300, np.linspace(1, 0.5, 400, dtype=np.float32)
+    assert choose_threshold(right, largest, 0.98).words == (
+        "At 0.62406 and above, at least 98% of answers are right (95% confidence); 75% of 400 val photos are answered."
+    )
+
+
+def test_a_promise_is_read_from_metadata_to_the_last_bit():
+    promise = Promise(float(np.float32(0.83)), 0.98, 0.95)
+    assert read_promise(promise.as_metadata() | {"class_names": "[]"}) == promise
+    assert read_promise({"class_names": "[]"}) is None
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [{"abstain_below": "0.5"}, {"abstain_below": "x"}, {"abstain_below": "nan"}, {"abstain_below": "2"}],
+)
+def test_half_a_promise_is_none(metadata):
+    whole = {"target_precision": "0.98", "confidence": "0.95"}
+    with pytest.raises(ValueError, match=r"abstain_below|could not convert"):
+        read_promise(metadata if metadata["abstain_below"] == "0.5" else metadata | whole)
+
+
+def test_the_risk_coverage_curve_goes_from_the_surest_photo_to_all():
+    curve = risk_coverage(np.array([True, False, True, True]), np.array([0.9, 0.8, 0.8, 0.6]))
+    assert curve.threshold.tolist() == [0.9, 0.8, 0.6]
+    assert curve.coverage.tolist() == [0.25, 0.75, 1.0]
+    assert curve.precision.tolist() == pytest.approx([1, 2 / 3, 0.75])
+
+
+def test_the_curve_of_many_photos_has_few_points():
+    random = np.random.default_rng(0)
+    curve = risk_coverage(random.random(10_000) < 0.9, random.random(10_000))
+    assert (len(curve), curve.coverage.iloc[-1]) == (200, 1.0)
