@@ -45,11 +45,12 @@ def evaluate(params: Params, progress: Progress) -> None:
 
 
 def _on_val(report: dict[str, Any]) -> dict[str, float | int]:
-    """Return the figures of a training; none of one that was off."""
+    """Return the figures that a training is judged by; none of one that was off."""
     if "val" not in report:
         return {}
-    val = report["val"]
-    return {"val_accuracy": val["accuracy"], "val_log_loss": val["log_loss"], "best_epoch": report["best_epoch"]}
+    val, objective = report["val"], report["objective"]
+    figures = {f"val_{name}": val[name] for name in (objective["share"], objective["loss"])}
+    return figures | {name: report[name] for name in ("best_epoch",) if name in report}  # fine-tuning chooses none
 
 
 if __name__ == "__main__":

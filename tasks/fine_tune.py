@@ -43,7 +43,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
     with strategy().scope():
         model = join(backbone, load_model(paths.head))
         if settings.mode == "off":
-            result = switched_off(settings)
+            result = switched_off(settings, params.train_head.class_weight)
         else:
             with store_in_use(paths.store, machine.shared_store):
                 result = _train(model, backbone, params, progress)

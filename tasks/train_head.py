@@ -11,6 +11,7 @@ from regraft.config import Params
 from regraft.features.table import read_features
 from regraft.files import write_json
 from regraft.training.baselines import conclusions, probe
+from regraft.training.class_weights import objective_of
 from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.training.keras_models import save_model, start_keras
 from regraft.training.tables import write_curve
@@ -20,7 +21,7 @@ from tasks.stage import stage
 
 @stage
 def train_head(params: Params, progress: Progress) -> None:
-    """Write the best head of the sweep as it was at its lowest cross-entropy on val, and what it says of the photos."""
+    """Write the best head of the sweep as it was at its lowest loss on val, and what it says of the photos."""
     settings, paths = params.train_head, params.paths
     features = read_features(paths.features)
 
@@ -34,7 +35,10 @@ def train_head(params: Params, progress: Progress) -> None:
     start_keras(params.seed)
     save_model(paths.head, to_keras(winner))
     report = {
-        **winner.best.as_report(epochs_run=winner.curve[-1].epoch),
+        "objective": asdict(objective_of(settings.class_weight)),
+        "val": asdict(winner.best.val),
+        "best_epoch": winner.best.epoch,
+        "epochs_run": winner.curve[-1].epoch,
         "settings": asdict(winner.settings),
         "settings_tried": len(ranked),
         "probes": asdict(probes),

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pandas as pd
+
 from regraft.files import read_json
 from regraft.reports.blocks import Chart, Page
 from regraft.reports.expectations import NAMED
@@ -9,13 +11,15 @@ from regraft.reports.markdown import Bold, table
 from regraft.reports.plots import curve_chart
 from regraft.reports.sources import Sources
 from regraft.training.heads import read_leaderboard
+from regraft.training.metrics import Objective, Score
 from regraft.training.tables import read_curve
 
 
 def head_page(sources: Sources) -> Page:
     """Return the page with the verdict on transfer and the leaderboard."""
     report = read_json(sources.reports / "head.json")
-    leaders = read_leaderboard(sources.reports / "leaderboard.csv")
+    objective = Objective(**report["objective"])
+    leaders = _judged(read_leaderboard(sources.reports / "leaderboard.csv"), objective)
     tried = len(leaders)
     rows = [
         [place, *(_figure(name, value) for name, value in row.items())]
@@ -36,17 +40,10 @@ def head_page(sources: Sources) -> Page:
 def head_curve_page(sources: Sources) -> Page:
     """Return the page with the learning curve."""
     report = read_json(sources.reports / "head.json")
-    chart = curve_chart(read_curve(sources.reports / "head_curve.csv"), report["best_epoch"])
-    return Page("head-curve", "Head on cached features", [best_epoch(report), Chart("learning curve", chart)])
-
-
-def best_epoch(report: dict[str, Any]) -> str:
-    """Return a sentence about the epoch that a training chose."""
-    val = report["val"]
-    return (
-        f"Best epoch {report['best_epoch']} of {report['epochs_run']}: val accuracy {val['accuracy']:.3f}, "
-        f"cross-entropy {val['log_loss']:.3f}."
-    )
+    objective, val, best = Objective(**report["objective"]), Score(**report["val"]), report["best_epoch"]
+    chart = curve_chart(read_curve(sources.reports / "head_curve.csv"), objective, best_epoch=best)
+    text = f"Best epoch {best} of {report['epochs_run']}: on val {objective.words(val)}."
+    return Page("head-curve", "Head on cached features", [text, Chart("learning curve", chart)])
 
 
 def _compared(report: dict[str, Any]) -> list[list[str]]:
@@ -61,6 +58,12 @@ def _compared(report: dict[str, Any]) -> list[list[str]]:
         ),
         ["the head", Bold(f"{report['val']['accuracy']:.3f}")],
     ]
+
+
+def _judged(leaders: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """Leave out the figures that the heads were not judged by."""
+    judged = {f"val_{objective.share}", f"val_{objective.loss}"}
+    return leaders[[name for name in leaders.columns if name in judged or not name.startswith("val_")]]
 
 
 def _figure(name: Any, value: Any) -> Any:

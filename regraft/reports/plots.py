@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.reports.thumbnails import cut, printable
+from regraft.training.metrics import Objective, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,28 +63,31 @@ def image_statistics_chart(statistics: dict[str, dict[str, Any]]) -> bytes:
     return png.getvalue()
 
 
-def curve_chart(curve: pd.DataFrame, best_epoch: int | None) -> bytes:
-    """Draw a learning curve: cross-entropy of train and val, accuracy on val.
+def curve_chart(curve: pd.DataFrame, objective: Objective, *, best_epoch: int | None) -> bytes:
+    """Draw a learning curve: what is minimized on train, and the two figures on val that the training is judged by.
 
     Args:
-        curve: columns epoch, train_loss, val_log_loss, val_accuracy; without rows, the phase was not run.
-        best_epoch: the epoch that is used, marked with a dot.
+        curve: from `read_curve`; without rows, the phase was not run.
+        objective: the two figures.
+        best_epoch: the epoch that was chosen, marked with a dot; None where none is.
     """
     with _chart(7, 3.2) as (figure, png):
         left, right = figure.subplots(1, 2)
         left.plot(curve.epoch, curve.train_loss, color=_GREY, label="train, as it is minimized")
-        left.plot(curve.epoch, curve.val_log_loss, color=_BLUE, label="val")
-        left.set(xlabel="epoch", ylabel="cross-entropy")
-        right.plot(curve.epoch, curve.val_accuracy, color=_BLUE)
-        right.set(xlabel="epoch", ylabel="accuracy")
+        left.plot(curve.epoch, curve[f"val_{objective.loss}"], color=_BLUE, label="val")
+        left.set(xlabel="epoch", ylabel=in_words(objective.loss))
+        right.plot(curve.epoch, curve[f"val_{objective.share}"], color=_BLUE)
+        right.set(xlabel="epoch", ylabel=in_words(objective.share))
         if curve.empty:
             for axes in (left, right):
                 axes.text(0.5, 0.5, "not run", ha="center", transform=axes.transAxes)
                 axes.set(xticks=[], yticks=[])
         else:
-            best = curve[curve.epoch == best_epoch]
-            left.plot(best.epoch, best.val_log_loss, "o", color=_ORANGE)
-            right.plot(best.epoch, best.val_accuracy, "o", color=_ORANGE, label=f"best: epoch {best_epoch}")
+            if best_epoch is not None:
+                best = curve[curve.epoch == best_epoch]
+                left.plot(best.epoch, best[f"val_{objective.loss}"], "o", color=_ORANGE)
+                label = f"best: epoch {best_epoch}"
+                right.plot(best.epoch, best[f"val_{objective.share}"], "o", color=_ORANGE, label=label)
             figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return png.getvalue()
 

@@ -3,6 +3,7 @@
 import numpy as np
 
 from regraft.config import ClassWeight
+from regraft.training.metrics import Objective
 
 
 def weights_of(class_weight: ClassWeight, class_indices: np.ndarray, num_classes: int) -> np.ndarray:
@@ -25,3 +26,14 @@ def prior_of(class_weight: ClassWeight, class_indices: np.ndarray, num_classes: 
     if class_weight != "logit_adjustment":
         return None
     return (np.bincount(class_indices, minlength=num_classes) / len(class_indices)).astype(np.float32)
+
+
+def objective_of(class_weight: ClassWeight) -> Objective:
+    """Return the figures that sweeps, early stopping and tests go by.
+
+    Who asks for help for rare classes wants every class named rightly, however few its photos are: recall and log loss
+    are then means over classes. By accuracy a network that never names a rare class would win.
+    """
+    if class_weight == "none":
+        return Objective("accuracy", "log_loss")
+    return Objective("macro_recall", "balanced_log_loss")

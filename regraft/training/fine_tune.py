@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones.catalogue import Backbone
-from regraft.config import FineTune
+from regraft.config import ClassWeight, FineTune
 from regraft.files import sha256_of
 from regraft.photos.views import Views
 from regraft.provenance import provenance_of
 from regraft.training.checkpoints import Checkpoint
-from regraft.training.class_weights import prior_of
+from regraft.training.class_weights import objective_of, prior_of
 from regraft.training.inputs import Images, TrainingImages
+from regraft.training.keep_test import KeepTest, keep_test
 from regraft.training.keras_models import Epoch
 from regraft.training.layers import choose_layers, learning_rates
-from regraft.training.metrics import PairedTest, mcnemar_test
+from regraft.training.metrics import Objective
 from regraft.training.trainer import Trainer
-from regraft.training.training_loop import Plan, Training
+from regraft.training.training_loop import Plan, Trained, Training
 
 if TYPE_CHECKING:
     import keras
@@ -31,11 +32,11 @@ class FineTuned:
     """What fine-tuning came to."""
 
     settings: FineTune
+    objective: Objective
     is_used: bool  # whether the fine-tuned network is used; if not, the head on the backbone as it was
     reason: str  # why, in words
     curve: list[Epoch]  # epoch 0 is the head alone; empty where nothing was trained
-    best: Epoch | None = None
-    test: PairedTest | None = None  # of the best epoch against the head alone, on the val images
+    test: KeepTest | None = None  # of the last epoch against the head alone, on the val images
 
     def as_report(self) -> dict[str, Any]:
         """Return reports/fine_tune.json."""
@@ -45,21 +46,25 @@ class FineTuned:
             "layers": self.settings.layers,
             "is_used": self.is_used,
             "trained": whole if self.is_used else "head",
+            "objective": asdict(self.objective),
             "reason": self.reason,
         }
-        if self.best is None or self.test is None:
+        if self.test is None:
             return report
+        first, last = self.curve[0], self.curve[-1]
         return {
             **report,
-            **self.best.as_report(epochs_run=self.curve[-1].epoch),
-            "head_alone": asdict(self.curve[0].val),
-            "mcnemar": asdict(self.test),
+            "val": asdict(last.val),
+            "epochs_run": last.epoch,
+            "head_alone": asdict(first.val),
+            "test": self.test.as_report(),
         }
 
 
-def switched_off(settings: FineTune) -> FineTuned:
+def switched_off(settings: FineTune, class_weight: ClassWeight) -> FineTuned:
     """Return what comes of fine-tuning where `mode` is off."""
-    return FineTuned(settings, False, "Fine-tuning is off (fine_tune.mode in params.yaml).", [])
+    reason = "Fine-tuning is off (fine_tune.mode in params.yaml)."
+    return FineTuned(settings, objective_of(class_weight), False, reason, [])
 
 
 def fine_tune(
@@ -71,7 +76,7 @@ def fine_tune(
     checkpoint: Checkpoint,
     on_epoch: Callable[[Epoch], None],
 ) -> FineTuned:
-    """Train a part of `model` in place and leave the weights that are best on val in it.
+    """Train a part of `model` in place, and say whether the result is to be used.
 
     BatchNorm stays in inference mode and its scale and shift stay frozen: statistics of small batches would destroy
     features that were learnt on a million images.
@@ -79,8 +84,8 @@ def fine_tune(
     Args:
         model: from `layers.join`.
         cut: name of the layer whose activations are cached.
-        images: train is trained on; val chooses the epoch and whether the result is used. Their inputs are
-            `cached_activations` or, where all layers are trained, `live_pixels`.
+        images: train is trained on; val says whether the result is used, and has chosen nothing of it. Their inputs
+            are `cached_activations` or, where all layers are trained, `live_pixels`.
         plan: settings and seed.
         checkpoint: of this training.
         on_epoch: called after each epoch.
@@ -88,15 +93,12 @@ def fine_tune(
     Raises:
         InvalidParams: `settings.layers` names no layer that could be the last frozen one.
     """
-    settings, val = plan.settings, images.val
+    settings, objective = plan.settings, objective_of(plan.class_weight)
     prior = prior_of(plan.class_weight, images.train.class_indices, images.num_classes)
     training = Training(start_trainer(model, cut, settings, prior), images, plan, checkpoint)
-    if settings.mode == "auto" and (reason := _why_not_to_train(training, val, settings)):
-        return FineTuned(settings, False, reason, [])
-    trained = training.run(on_epoch)
-    test = mcnemar_test(trained.before == val.class_indices, trained.after == val.class_indices)
-    is_used, reason = _judge(trained.curve[0], trained.best, test, settings)
-    return FineTuned(settings, is_used, reason, trained.curve, trained.best, test)
+    if settings.mode == "auto" and (reason := _why_not_to_train(training, images.val, settings)):
+        return FineTuned(settings, objective, False, reason, [])
+    return _judged(training.run(on_epoch), images.val.class_indices, settings, objective)
 
 
 def start_trainer(model: "keras.Model", cut: str, settings: FineTune, prior: np.ndarray | None = None) -> Trainer:
@@ -145,22 +147,18 @@ def _why_not_to_train(training: Training, val: Images, settings: FineTune) -> st
     return None
 
 
-def _judge(head_alone: Epoch, best: Epoch, test: PairedTest, settings: FineTune) -> tuple[bool, str]:
-    """Return whether the fine-tuned network is used, and why.
+def _judged(trained: Trained, class_indices: np.ndarray, settings: FineTune, objective: Objective) -> FineTuned:
+    """Test the network after the last epoch against the head alone, and say what comes of it.
 
     Being right more often on val is not enough: with a few hundred photos a worse network often is, and one that was
-    fine-tuned on few photos then costs test accuracy. The test is somewhat in favour of the fine-tuned network, because
-    the same images chose its epoch.
+    fine-tuned on few photos then costs test accuracy.
     """
-    before, after = (
-        f"{epoch.val.accuracy:.3f} (cross-entropy {epoch.val.log_loss:.3f})" for epoch in (head_alone, best)
-    )
-    if best is head_alone:
-        return False, f"The fine-tuned network is not used: no epoch was better on val than the head alone, {before}."
+    test = keep_test(class_indices, trained.before, trained.after, objective)
     is_used = test.p <= settings.significance
-    return is_used, (
-        f"The fine-tuned network is {'' if is_used else 'not '}used: val accuracy {after} in epoch {best.epoch}, "
-        f"{before} of the head alone; {test.only_after} val photos are right only with it, {test.only_before} only "
-        f"without it (exact one-sided McNemar test: p = {test.p:.2g}); fine_tune.significance is "
+    first, last = trained.curve[0], trained.curve[-1]
+    reason = (
+        f"The fine-tuned network is {'' if is_used else 'not '}used: on val it has {objective.words(last.val)} after "
+        f"{last.epoch} epochs, the head alone {objective.words(first.val)}; {test.words()}; fine_tune.significance is "
         f"{settings.significance:g}."
     )
+    return FineTuned(settings, objective, is_used, reason, trained.curve, test)

@@ -1,11 +1,11 @@
 """The head: the new classifier on top of the backbone's pooled features, chosen from a sweep over its settings.
 
-`sweep.train_heads` trains all settings at once. `find_head` picks the one with the lowest cross-entropy on val and
-trains it once more alone, so that its weights follow from its own settings and not from what else was tried.
+`sweep.train_heads` trains all settings at once. `find_head` picks the one with the lowest loss on val and trains
+it once more alone, so that its weights follow from its own settings and not from what else was tried.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +16,8 @@ from regraft.config import TrainHead
 from regraft.csv_files import read_csv, write_csv
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
+from regraft.training.class_weights import objective_of
+from regraft.training.metrics import Score
 from regraft.training.sweep import TrainedHead, train_heads
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 _LEADERBOARD = {"hidden_units": int, "activation": str, "optimizer": str, "dropout": float, "learning_rate": float}
 _LEADERBOARD |= {"weight_decay": float, "label_smoothing": float}
-_LEADERBOARD |= {"val_accuracy": float, "val_log_loss": float, "best_epoch": int}
+_LEADERBOARD |= {f"val_{field.name}": float for field in fields(Score)} | {"best_epoch": int}
 # The head of Keras' transfer learning examples: Dense(1024, relu), softmax, RMSprop as it comes.
 _CLASSIC = HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0)
 
@@ -84,7 +86,8 @@ def find_head(
     """
     sweep = settings_of(config)
     everyone = train_heads(features, sweep, config, seed=seed, on_epoch=watch("sweep"))
-    ranked = sorted(everyone, key=lambda trained: trained.best.val.log_loss)
+    objective = objective_of(config.class_weight)
+    ranked = sorted(everyone, key=lambda trained: objective.loss_of(trained.best.val))
     if len(sweep) == 1:
         return ranked[0], ranked
     (winner,) = train_heads(features, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
@@ -111,11 +114,8 @@ def learning_curve(
 def write_leaderboard(path: Path, ranked: list[TrainedHead]) -> None:
     """Write every head that was tried as CSV, the best on val first."""
     rows = [
-        {
-            **asdict(trained.settings),
-            "val_accuracy": trained.best.val.accuracy,
-            "val_log_loss": trained.best.val.log_loss,
-        }
+        asdict(trained.settings)
+        | {f"val_{name}": figure for name, figure in asdict(trained.best.val).items()}
         | {"best_epoch": trained.best.epoch}
         for trained in ranked
     ]

@@ -34,7 +34,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class TrainingImages:
-    """What is trained on, and what is held back to choose the epoch and to test the result."""
+    """What is trained on, and what is held back to test the result."""
 
     train: Images
     val: Images

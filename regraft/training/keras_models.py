@@ -5,7 +5,7 @@ import re
 import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regraft.files import reading, replacing
 from regraft.training.metrics import Score
@@ -24,18 +24,10 @@ class Epoch:
     train_loss: float | None
     val: Score
 
-    def as_report(self, *, epochs_run: int) -> dict[str, Any]:
-        """Return the JSON report of a training whose best epoch this is."""
-        return {"val": asdict(self.val), "best_epoch": self.epoch, "epochs_run": epochs_run}
-
     def as_row(self) -> dict[str, float | int | None]:
         """Return the line of the learning curve."""
-        return {
-            "epoch": self.epoch,
-            "train_loss": self.train_loss,
-            "val_log_loss": self.val.log_loss,
-            "val_accuracy": self.val.accuracy,
-        }
+        figures = {f"val_{name}": value for name, value in asdict(self.val).items()}
+        return {"epoch": self.epoch, "train_loss": self.train_loss, **figures}
 
 
 def start_keras(seed: int) -> None:

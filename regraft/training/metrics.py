@@ -1,25 +1,48 @@
 """Figures that say how good probabilities are."""
 
 from dataclasses import dataclass
-from math import comb
+from typing import Literal
 
 import numpy as np
 
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """How a model does on a split while it is trained: accuracy first, cross-entropy where accuracies are equal."""
+    """How a model does on a split. Log losses are mean cross-entropies with the natural logarithm."""
 
     accuracy: float
     log_loss: float
+    macro_recall: float  # the mean of the recalls of all classes that the split has
+    balanced_log_loss: float  # the mean of the log losses of the images of each of these classes
 
-    def is_better_than(self, other: "Score") -> bool:
-        """Whether this score beats `other`."""
-        return (self.accuracy, -self.log_loss) > (other.accuracy, -other.log_loss)
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The two figures of a `Score` that a training is judged by, as names of its fields."""
+
+    share: Literal["accuracy", "macro_recall"]  # higher is better
+    loss: Literal["log_loss", "balanced_log_loss"]  # lower is better
+
+    def share_of(self, score: Score) -> float:
+        """Return the share of a score, 0 to 1."""
+        return getattr(score, self.share)
+
+    def loss_of(self, score: Score) -> float:
+        """Return the loss of a score, 0 or more."""
+        return getattr(score, self.loss)
+
+    def words(self, score: Score) -> str:
+        """Return both with their names: accuracy 0.931 (log loss 0.204)."""
+        return f"{in_words(self.share)} {self.share_of(score):.3f} ({in_words(self.loss)} {self.loss_of(score):.3f})"
+
+
+def in_words(name: str) -> str:
+    """Return the name of a figure as people read it."""
+    return name.replace("_", " ")
 
 
 def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
-    """Return accuracy and mean cross-entropy (natural logarithm).
+    """Return the figures of one split.
 
     Args:
         class_indices: the true classes, shape (n,).
@@ -27,35 +50,19 @@ def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
     """
     # 1e-7 is the smallest probability that float32 softmax outputs are clipped to in Keras; log(0) would be infinite.
     true = np.clip(probabilities[np.arange(len(class_indices)), class_indices].astype(np.float64), 1e-7, 1)
-    accuracy = float(np.mean(probabilities.argmax(axis=1) == class_indices))
-    return Score(accuracy, float(-np.log(true).mean()))
+    losses, is_right = -np.log(true), probabilities.argmax(axis=1) == class_indices
+    return Score(
+        accuracy=float(np.mean(is_right)),
+        log_loss=float(losses.mean()),
+        macro_recall=mean_over_classes(class_indices, is_right),
+        balanced_log_loss=mean_over_classes(class_indices, losses),
+    )
 
 
-@dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Two classifiers on the same images: on how many only one of them is right, and how likely that is by chance."""
-
-    only_before: int
-    only_after: int
-    p: float
-
-
-def mcnemar_test(before: np.ndarray, after: np.ndarray) -> PairedTest:
-    """Test whether a second classifier is right more often than a first one: McNemar's test, exact and one-sided.
-
-    Images on which both are right, or both wrong, say nothing. If neither classifier were better, each of the other n
-    would favour either with probability 1/2, so p = sum of binomial(n, k) / 2^n over k from `only_after` to n.
-    Source: McNemar, "Note on the sampling error of the difference between correlated proportions", Psychometrika 12,
-    1947; its exact form as in Fagerland, Lydersen and Laake, BMC Medical Research Methodology 13:91, 2013.
-
-    Args:
-        before: whether the first one is right, bool, shape (n,).
-        after: the same of the second one.
-    """
-    only_before, only_after = int((before & ~after).sum()), int((after & ~before).sum())
-    count = only_before + only_after
-    ways = sum(comb(count, right) for right in range(only_after, count + 1))
-    return PairedTest(only_before, only_after, ways / 2**count)
+def mean_over_classes(class_indices: np.ndarray, values: np.ndarray) -> float:
+    """Return the mean over classes of the mean value of their images; a class without images is left out."""
+    counts = np.bincount(class_indices)
+    return float((np.bincount(class_indices, values)[counts > 0] / counts[counts > 0]).mean())
 
 
 def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:

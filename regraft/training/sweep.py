@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from regraft.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
-from regraft.training.class_weights import prior_of, weights_of
+from regraft.training.class_weights import objective_of, prior_of, weights_of
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import score
 
@@ -20,7 +20,7 @@ _VAL_ROWS = 4096  # of val in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class TrainedHead:
-    """A head as it was at its lowest cross-entropy on val."""
+    """A head as it was at its lowest loss on val, which is the log loss or the balanced one (`objective_of`)."""
 
     settings: HeadSettings
     weights: list[np.ndarray]  # float32, in the order of `build_head(...).weights`
@@ -83,6 +83,7 @@ class _Sweep:
             self._train = self._train[_is_in_share(features, self._train, share)]
         self._classes, self._val_classes = (features.class_indices[part] for part in (self._train, self._val))
         self._weights = weights_of(config.class_weight, self._classes, self._num_classes)[self._classes]
+        self._loss_of = objective_of(config.class_weight).loss_of
         self._runs = [_Run(settings) for settings in sweep]
         groups: dict[Any, list[_Run]] = {}
         for run in self._runs:
@@ -144,7 +145,7 @@ class _Sweep:
             for head, run in enumerate(group):
                 val = score(self._val_classes, output[head])
                 run.curve.append(Epoch(epoch, None if loss is None else float(loss[head]), val))
-                if run.best is None or val.log_loss < run.best.val.log_loss:
+                if run.best is None or self._loss_of(val) < self._loss_of(run.best.val):
                     run.best, run.weights = run.curve[-1], heads.weights(head)
 
     def _drop_finished(self) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from regraft.training.keras_models import Epoch
 
 _CURVE = {"epoch": int, "train_loss": float, "val_log_loss": float, "val_accuracy": float}
+_CURVE |= {"val_balanced_log_loss": float, "val_macro_recall": float}
 _PREDICTIONS = {"path": str, "actual": str, "predicted": str, "confidence": float}
 
 

@@ -125,15 +125,6 @@ class Trainer:
         batches = np.split(np.arange(len(images)), range(VAL_BATCH, len(images), VAL_BATCH))
         return np.concatenate([self._predict(inputs).numpy() for inputs in images.inputs(batches, 0)])
 
-    def weights(self) -> list[np.ndarray]:
-        """Return the values of what is trained."""
-        return [variable.numpy() for variable in self._variables]
-
-    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
-        """Give what is trained these values."""
-        for variable, weight in zip(self._variables, weights, strict=True):
-            variable.assign(weight)
-
     def state(self) -> list[np.ndarray]:
         """Return all that the next step depends on, beside its batch."""
         return [np.array(self._steps), *(variable.numpy() for variable in self._state)]

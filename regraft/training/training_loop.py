@@ -1,8 +1,8 @@
-"""The loop of fine-tuning: the learning rate's schedule, the best epoch on val, and going on after a kill."""
+"""The loop of fine-tuning: the learning rate's schedule, what val says after each epoch, going on after a kill."""
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from math import cos, pi
 
 import numpy as np
@@ -32,9 +32,8 @@ class Trained:
     """What a training came to."""
 
     curve: list[Epoch]  # epoch 0 is before training
-    best: Epoch
     before: np.ndarray  # class indices that were predicted on val before training, shape (images,)
-    after: np.ndarray  # the same at the best epoch
+    after: np.ndarray  # the same after the last epoch
 
 
 class Training:
@@ -45,8 +44,8 @@ class Training:
 
         Args:
             trainer: of the network; it has its own part of `plan.class_weight`.
-            images: each train image is visited once per epoch, in an order that follows from seed and epoch; val
-                chooses the epoch.
+            images: each train image is visited once per epoch, in an order that follows from seed and epoch; val is
+                only measured.
             plan: settings and seed.
             checkpoint: written after each epoch.
         """
@@ -61,22 +60,22 @@ class Training:
         if arrays:
             self._resume(arrays)
         else:
-            first = self._score(0, None)
-            self.curve, self.best, self.before = [first[0]], first[0], first[1]
-            self.after, self._best_weights = self.before, trainer.weights()
+            epoch, self.before = self._score(0, None)
+            self.curve, self.after = [epoch], self.before
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> Trained:
-        """Train until the last epoch or until patience is over, and leave the weights of the best epoch in place."""
-        while self.curve[-1].epoch < self._settings.epochs and self._is_patient():
+        """Train until the last epoch, whose weights stay in the network.
+
+        The learning rate ends at zero, so the last epoch is one of the best without being chosen. The epoch that is
+        best on val would be best by chance as well, and val could not judge it any more.
+        """
+        while self.curve[-1].epoch < self._settings.epochs:
             number = self.curve[-1].epoch + 1
-            epoch, predicted = self._score(number, self.train_epoch(number))
+            epoch, self.after = self._score(number, self.train_epoch(number))
             self.curve.append(epoch)
-            if epoch.val.is_better_than(self.best.val):
-                self.best, self.after, self._best_weights = epoch, predicted, self._trainer.weights()
             self._checkpoint.write(self._arrays())
             on_epoch(epoch)
-        self._trainer.set_weights(self._best_weights)
-        return Trained(self.curve, self.best, self.before, self.after)
+        return Trained(self.curve, self.before, self.after)
 
     def train_epoch(self, epoch: int) -> float:
         """Visit every training image once, in epoch 1, 2, ..., and return the mean loss."""
@@ -102,9 +101,6 @@ class Training:
         per_val_image = (time.perf_counter() - start) / min(VAL_BATCH, len(self._val))
         return self._settings.epochs * (len(self._batches(1)) * per_step + len(self._val) * per_val_image)
 
-    def _is_patient(self) -> bool:
-        return self.curve[-1].epoch - self.best.epoch < self._settings.patience
-
     def _batches(self, epoch: int) -> list[np.ndarray]:
         """Return the positions of each step's images; within a batch in the order of the store, read fastest."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._train))
@@ -117,25 +113,21 @@ class Training:
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """What `_resume` needs."""
-        rows = [(epoch.train_loss or 0.0, epoch.val.accuracy, epoch.val.log_loss) for epoch in self.curve]
+        rows = [(epoch.train_loss or 0.0, *astuple(epoch.val)) for epoch in self.curve]
         return {
             "curve": np.array(rows),  # float64 keeps every bit
-            "best_epoch": np.array(self.best.epoch),
             "before": self.before,
             "after": self.after,
             **{f"state{number}": value for number, value in enumerate(self._trainer.state())},
-            **{f"best{number}": value for number, value in enumerate(self._best_weights)},
         }
 
     def _resume(self, arrays: dict[str, np.ndarray]) -> None:
         self.curve = [
-            Epoch(number, loss if number else None, Score(accuracy, log_loss))
-            for number, (loss, accuracy, log_loss) in enumerate(arrays["curve"].tolist())
+            Epoch(number, loss if number else None, Score(*figures))
+            for number, (loss, *figures) in enumerate(arrays["curve"].tolist())
         ]
-        self.best = self.curve[int(arrays["best_epoch"])]
         self.before, self.after = arrays["before"], arrays["after"]
-        self._best_weights = _numbered(arrays, "best")
-        self._trainer.restore(_numbered(arrays, "state"))
+        self._trainer.restore([value for name, value in arrays.items() if name.startswith("state")])  # as written
 
 
 def _schedule(epochs_done: float, epochs: int) -> float:
@@ -147,8 +139,3 @@ def _schedule(epochs_done: float, epochs: int) -> float:
     if epochs_done < 1:
         return epochs_done
     return (1 + cos(pi * (epochs_done - 1) / max(1, epochs - 1))) / 2
-
-
-def _numbered(arrays: dict[str, np.ndarray], stem: str) -> list[np.ndarray]:
-    """Return the arrays stem0, stem1, ..."""
-    return [arrays[f"{stem}{number}"] for number in range(len(arrays)) if f"{stem}{number}" in arrays]

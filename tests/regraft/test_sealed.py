@@ -88,9 +88,11 @@ KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
         lambda path: list((Checkpoint(path).read() or {"absent": None}).items()),
     ),
 }
+_CURVE = b"epoch,train_loss,val_log_loss,val_accuracy,val_balanced_log_loss,val_macro_recall\n"
+_CURVE += b"0,,1.5,0.25,1.5,0.25\n1,1.25,0.5,0.75,0.5,0.75\n"
 READERS: dict[str, tuple[bytes, Callable[[Path], Any]]] = {
     "json": (json.dumps({"a": [1, {"b": "c"}], "val": {"accuracy": 0.5}}).encode(), lambda path: read_json(path, "a")),
-    "curve": (b"epoch,train_loss,val_log_loss,val_accuracy\n0,,1.5,0.25\n1,1.25,0.5,0.75\n", read_curve),
+    "curve": (_CURVE, read_curve),
 }
 
 

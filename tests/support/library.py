@@ -22,7 +22,6 @@ FINE_TUNE = FineTune(
     mode="always",
     layers="top",
     epochs=2,
-    patience=2,
     learning_rate=1e-3,
     layer_decay=1.0,
     weight_decay=0.01,

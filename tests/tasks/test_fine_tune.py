@@ -6,9 +6,10 @@ from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, sha256_of
+from regraft.training import fine_tune as module
+from regraft.training.keep_test import KeepTest
 from regraft.training.keras_models import load_model, start_keras
 from regraft.training.layers import join
-from regraft.training.metrics import Score
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
@@ -47,11 +48,9 @@ def test_layers_below_the_cut_and_batch_norm_stay_as_they_were(project, small_pa
         assert all((new == old).all() for new, old in pairs)
 
 
-def test_it_is_used_only_if_it_is_better_on_val(project):
+def test_it_is_used_only_if_the_test_on_val_speaks_for_it(project, small_params):
     report = read_json(project / "reports" / "fine_tune.json")
-    new, old = report["val"], report["head_alone"]
-    better = (new["accuracy"], -new["log_loss"]) > (old["accuracy"], -old["log_loss"])
-    assert report["is_used"] == better
+    assert report["is_used"] == (report["test"]["p"] <= small_params.fine_tune.significance)
 
 
 def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
@@ -64,7 +63,8 @@ def test_it_says_on_the_terminal_what_the_report_says(project, small_params, cap
 
 def test_with_all_layers_trained_that_network_is_what_ships(project, small_params, monkeypatch):
     params = changed(small_params, fine_tune={"layers": "all"})
-    monkeypatch.setattr(Score, "is_better_than", lambda *_: True)  # on 14 val photos that is a matter of chance
+    certain = KeepTest("accuracy", only_before=0, only_after=9, p=0.002)
+    monkeypatch.setattr(module, "keep_test", lambda *_: certain)  # on 14 val photos that is a matter of chance
     shutil.rmtree(project / "build" / "store")
     fine_tune.function(params, quiet)
     report = read_json(project / "reports" / "fine_tune.json")

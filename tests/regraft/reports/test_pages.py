@@ -22,6 +22,7 @@ from regraft.reports.first_screen import Circumstances
 from regraft.reports.pages import pages_of, summary, write_html
 from regraft.reports.sources import Sources
 from regraft.training.batched_heads import HeadSettings
+from regraft.training.class_weights import objective_of
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
@@ -52,7 +53,8 @@ HOSTILE = [
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
 DRIFT = {"quantity": "shorter_side", "photos": "joined", "then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
-CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5))]
+CURVE = [Epoch(0, None, Score(0.25, 1.5, 0.3, 1.6)), Epoch(1, 1.25, Score(0.75, 0.5, 0.7, 0.6))]
+ACCURACY, RECALL = asdict(objective_of("none")), asdict(objective_of("balanced"))
 NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567")
 LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
 
@@ -94,9 +96,9 @@ def nothing_is_drawn(monkeypatch):
 def reports(tmp_path: Path) -> Callable[..., Sources]:
     """A function that writes the reports of all stages, with a class and a file of the given name."""
 
-    def write(name: str = "cat") -> Sources:
+    def write(name: str = "cat", objective: dict[str, str] = ACCURACY) -> Sources:
         folder, splits = tmp_path / "reports", {"train": 6, "val": 2, "test": 2}
-        best = CURVE[1].as_report(epochs_run=1)
+        trained = {"objective": objective, "val": asdict(CURVE[1].val), "epochs_run": 1}
         written = {
             "validation": {
                 "success": False,
@@ -113,10 +115,13 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "layout": "classes",
                 "images": 20,
                 "copies_left_out": 0,
-                "near_duplicates_left_out": [],
+                "left_out": [{"path": name, "why": "its group is in test", "was_elsewhere": False}],
                 "splits": {split: 2 * count for split, count in splits.items()},
                 "classes": {name: splits, "dog": splits},
                 "not_in_test": [name],
+                "groups": {"groups": 15, "photos_in_larger": 8, "given": 2},
+                "slices": {name: {"values": 40, "images": {name: 18}, "without": 1}},
+                "earlier_splits": "There are no earlier splits.",
             },
             "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
             "embeddings": {
@@ -133,12 +138,13 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "drift": None,
             },
             "head": {
-                **best,
+                **trained,
+                "best_epoch": 1,
                 "probes": {"majority": 0.5, "nearest_centroid": 0.75, "nearest_neighbours": 0.75},
                 "learning_curve": {"0.1": 0.25},
                 "words": ["Transfer works."],
             },
-            "fine_tune": {"reason": "It is used, because it is better.", **best},
+            "fine_tune": {"reason": "It is used, because it is better.", **trained},
             "export": {
                 "sha256": "0" * 64,
                 "bytes": 123,
@@ -301,10 +307,22 @@ def test_a_name_is_shown_as_it_is(reports, name):
     assert re.sub(r"\s+", " ", name) in [re.sub(r"\s+", " ", cell) for cell in page_of(reports(name)).cells]
 
 
-@pytest.mark.parametrize("result", [{}, CURVE[1].as_report(epochs_run=1)])
+@pytest.mark.parametrize(
+    ("objective", "expected", "others"),
+    [(ACCURACY, ["accuracy", "log loss"], "macro"), (RECALL, ["macro recall", "balanced log loss"], "accuracy")],
+)
+def test_the_figures_of_a_head_are_those_that_it_was_judged_by(reports, objective, expected, others):
+    pages = pages_of("train_head", reports(objective=objective))
+    header = next(line for line in pages["head"].splitlines() if "learning rate" in line)
+    assert all(f"val {figure}" in header for figure in expected)
+    assert f"val {others}" not in header
+    assert re.search(rf"on val {expected[0]} 0\.7\d0 \({expected[1]} 0\.\d00\)", pages["head-curve"])
+
+
+@pytest.mark.parametrize("result", [{}, {"val": asdict(CURVE[1].val), "epochs_run": 1}])
 def test_the_page_says_in_words_what_came_of_fine_tuning(reports, result):
-    sources = reports()
-    write_json(sources.reports / "fine_tune.json", {"reason": "Not fine-tuned: that could be chance.", **result})
+    sources, report = reports(), {"objective": ACCURACY, "reason": "Not fine-tuned: that could be chance."}
+    write_json(sources.reports / "fine_tune.json", report | result)
     assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", sources).values())
 
 

@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 
 from regraft.reports.plots import class_balance_chart, confusion_chart, curve_chart, image_statistics_chart
+from regraft.training.class_weights import objective_of
+from regraft.training.metrics import in_words
 from regraft.validation.histograms import histograms
 
 CURVE = pd.DataFrame(
@@ -15,8 +17,11 @@ CURVE = pd.DataFrame(
         "train_loss": [None, 1.25, 0.75],
         "val_log_loss": [1.5, 0.5, 0.6],
         "val_accuracy": [0.2, 0.7, 0.5],
+        "val_balanced_log_loss": [1.75, 0.75, 0.85],
+        "val_macro_recall": [0.1, 0.6, 0.4],
     }
 )
+ACCURACY, RECALL = objective_of("none"), objective_of("balanced")
 NAMES = ["a", "$x$ costs $5", r"$\frac{$", r"a \$ b$", "<b>bold</b>", "西红柿", "NA", "a, b", "x" * 300]
 NAMES += ["a\nb", "\x00\x1b[31m", "\udc80", "\u202egnp.a"]
 
@@ -113,7 +118,7 @@ def test_any_class_name_can_be_drawn_without_a_warning(name):
 
 
 def test_the_best_epoch_is_marked(drawn):
-    curve_chart(CURVE, 1)
+    curve_chart(CURVE, ACCURACY, best_epoch=1)
     assert [label.get_text() for label in drawn[0].legends[0].get_texts()] == [
         "train, as it is minimized",
         "val",
@@ -121,17 +126,27 @@ def test_the_best_epoch_is_marked(drawn):
     ]
 
 
+@pytest.mark.parametrize("objective", [ACCURACY, RECALL])
+def test_the_curves_are_those_of_the_two_figures_that_the_training_is_judged_by(drawn, objective):
+    curve_chart(CURVE, objective, best_epoch=None)
+    left, right = drawn[0].axes
+    assert (left.get_ylabel(), right.get_ylabel()) == tuple(map(in_words, (objective.loss, objective.share)))
+    assert left.lines[1].get_ydata().tolist() == CURVE[f"val_{objective.loss}"].tolist()
+    assert right.lines[0].get_ydata().tolist() == CURVE[f"val_{objective.share}"].tolist()
+    assert [label.get_text() for label in drawn[0].legends[0].get_texts()] == ["train, as it is minimized", "val"]
+
+
 def test_a_phase_that_was_off_says_so(drawn):
-    curve_chart(CURVE.iloc[:0], None)
+    curve_chart(CURVE.iloc[:0], ACCURACY, best_epoch=None)
     assert [[text.get_text() for text in axes.texts] for axes in drawn[0].axes] == [["not run"]] * 2
 
 
 def test_the_same_curve_gives_the_same_bytes():
-    assert curve_chart(CURVE, 1) == curve_chart(CURVE, 1)
+    assert curve_chart(CURVE, ACCURACY, best_epoch=1) == curve_chart(CURVE, ACCURACY, best_epoch=1)
 
 
 def test_a_chart_has_no_background_so_that_it_suits_a_dark_page():
-    assert opened(curve_chart(CURVE, 1)).getpixel((0, 0)) == (255, 255, 255, 0)
+    assert opened(curve_chart(CURVE, ACCURACY, best_epoch=1)).getpixel((0, 0)) == (255, 255, 255, 0)
 
 
 def test_the_confusion_chart_names_classes_as_they_are(drawn):

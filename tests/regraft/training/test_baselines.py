@@ -55,7 +55,7 @@ def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
 
 
 def head(accuracy: float) -> TrainedHead:
-    epoch = Epoch(1, 1.0, Score(accuracy, 0.5))
+    epoch = Epoch(1, 1.0, Score(accuracy, 0.5, accuracy, 0.5))
     return TrainedHead(HeadSettings(0, "relu", "adamw", 0.0, 0.1, 0.0, 0.0), [], [epoch], epoch)
 
 

@@ -33,7 +33,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
         trainer = Trainer(model, rates, weight_decay=0.1, dtype="float32")
         trainer.restore(trainer.state())
         losses = [trainer.step(values, targets, 0.01) for _ in range(4)]
-    weights = [weight.tolist() for weight in trainer.weights()]
+    weights = [weight.tolist() for weight in model.get_weights()]
     results.append((strategy.num_replicas_in_sync, losses, np.concatenate(list(map(np.ravel, weights))).tolist()))
 print(json.dumps(results))
 """

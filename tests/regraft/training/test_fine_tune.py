@@ -9,24 +9,25 @@ from regraft.config import ClassWeight, FineTune
 from regraft.photos.images import Threads
 from regraft.training import fine_tune as module
 from regraft.training.checkpoints import Checkpoint, open_checkpoint
+from regraft.training.class_weights import objective_of
 from regraft.training.fine_tune import FineTuned, facts_of, fine_tune, switched_off
 from regraft.training.inputs import cached_activations, live_pixels, training_images
 from regraft.training.keras_models import Epoch, load_model
-from regraft.training.metrics import Score, mcnemar_test, score
-from regraft.training.training_loop import Plan
+from regraft.training.metrics import Score, score
+from regraft.training.training_loop import Plan, Trained
 from tests.support.library import FINE_TUNE, fine_tune_settings
 from tests.support.networks import load_joined
 
-
-def curve(*scores: tuple[float, float]) -> list[Epoch]:
-    return [Epoch(number, None if number == 0 else 1.0, Score(*score)) for number, score in enumerate(scores)]
+ACCURACY = objective_of("none")
 
 
 @pytest.fixture(scope="module")
 def tune(backbone, dataset, store, views, tmp_path_factory):
     """A function that fine-tunes a network in place and returns what came of it."""
 
-    def run(model, settings: FineTune = FINE_TUNE, *, on_epoch=lambda _: None) -> FineTuned:
+    def run(
+        model, settings: FineTune = FINE_TUNE, *, class_weight: ClassWeight = "none", on_epoch=lambda _: None
+    ) -> FineTuned:
         inputs_of = partial(cached_activations, activations=store.activations, views=views, seed=0)
         if settings.layers == "all":
             inputs_of = partial(live_pixels, views=views, threads=Threads(2))
@@ -34,7 +35,7 @@ def tune(backbone, dataset, store, views, tmp_path_factory):
             model,
             backbone.cut,
             training_images(dataset, inputs_of),
-            Plan(settings, "none", 0),
+            Plan(settings, class_weight, 0),
             checkpoint=Checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint.npz"),
             on_epoch=on_epoch,
         )
@@ -69,8 +70,7 @@ def test_the_curve_starts_at_the_head_alone(tuned, head, features):
 
 
 def test_what_is_above_the_cut_is_trained(tuned):
-    before, model, result = tuned
-    assert result.best.epoch > 0
+    before, model, _ = tuned
     assert {"block14_expand_conv", "top_conv", "head_logits"} <= changed(before, model)
 
 
@@ -88,7 +88,7 @@ def test_batchnorm_keeps_its_statistics_scale_and_shift(tuned):
 def test_fine_tuning_helps_on_photos_that_differ_by_colour(tuned):
     *_, result = tuned
     assert result.is_used
-    assert result.best.val.is_better_than(result.curve[0].val)
+    assert result.curve[-1].val.accuracy > result.curve[0].val.accuracy
 
 
 def test_fine_tuning_gives_equal_weights_twice(tuned, head, backbone, tune):
@@ -114,28 +114,22 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
 def test_all_layers_are_trained_from_pixels(backbone, head, tune):
     model = load_joined(backbone, head)
     before = {layer.name: layer.get_weights() for layer in model.layers}
-    result = tune(model, fine_tune_settings(layers="all"))
-    assert result.best
-    assert result.best.epoch > 0
+    result = tune(model, fine_tune_settings(layers="all", significance=0.5))
     assert changed(before, model) == {name for name, weights in before.items() if weights and not name.endswith("_bn")}
-    assert result.as_report()["trained"] == "all"
+    assert result.as_report()["trained"] == ("all" if result.is_used else "head")
 
 
 # What comes of it.
 
 
-def judged(before: float, after: float, only_before: int, only_after: int, **settings: object) -> tuple[bool, str]:
-    first, best = curve((before, 0.5), (after, 0.4))
-    right = [np.repeat(flags, [only_before, only_after]) for flags in ([True, False], [False, True])]
-    return module._judge(first, best, mcnemar_test(*right), fine_tune_settings(**settings))
-
-
-def test_it_is_not_used_if_no_epoch_was_better():
-    (head_alone,) = curve((0.8, 0.5))
-    none = mcnemar_test(np.array([True]), np.array([True]))
-    is_used, words = module._judge(head_alone, head_alone, none, FINE_TUNE)
-    assert not is_used
-    assert words.endswith("not used: no epoch was better on val than the head alone, 0.800 (cross-entropy 0.500).")
+def judged(only_before: int, only_after: int, **settings: object) -> tuple[bool, str]:
+    """What is said of a network that is right on some images only before training, and on some only after it."""
+    classes = np.zeros(only_before + only_after, int)
+    wrong = np.repeat([0, 1], [only_before, only_after])
+    scores = [Score(accuracy, 0.5, 0.25, 1.5) for accuracy in (0.8, 0.9)]
+    curve = [Epoch(0, None, scores[0]), Epoch(1, 1.0, scores[1])]
+    result = module._judged(Trained(curve, wrong, 1 - wrong), classes, fine_tune_settings(**settings), ACCURACY)
+    return result.is_used, result.reason
 
 
 @pytest.mark.parametrize(
@@ -143,16 +137,28 @@ def test_it_is_not_used_if_no_epoch_was_better():
 )
 @pytest.mark.parametrize("mode", ["always", "auto"])
 def test_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after, expected, mode):
-    is_used, words = judged(0.8, 0.9, only_before, only_after, mode=mode, significance=0.05)
+    is_used, words = judged(only_before, only_after, mode=mode, significance=0.05)
     assert is_used is expected
-    assert f"The fine-tuned network is {'' if expected else 'not '}used: val accuracy 0.900" in words
-    assert f"{only_after} val photos are right only with it, {only_before} only without it" in words
-    assert re.search(r"p = 0\.\d+\); fine_tune\.significance is 0\.05", words)
+    assert words.startswith(
+        f"The fine-tuned network is {'' if expected else 'not '}used: on val it has accuracy 0.900 (log loss 0.500) "
+        f"after 1 epochs, the head alone accuracy 0.800 (log loss 0.500); {only_after} val photos are right only with"
+    )
+    assert re.search(r"McNemar test of accuracy: p = 0\.\d+\); fine_tune\.significance is 0\.05\.$", words)
 
 
-@pytest.mark.parametrize(("only_before", "only_after", "expected"), [(7, 8, True), (0, 1, True), (7, 7, False)])
-def test_with_the_largest_significance_any_gain_in_accuracy_is_enough(only_before, only_after, expected):
-    assert judged(0.8, 0.9, only_before, only_after, significance=0.5)[0] is expected
+@pytest.mark.parametrize(
+    ("only_before", "only_after", "expected"), [(7, 8, True), (0, 1, True), (7, 7, False), (0, 0, False)]
+)
+def test_with_the_largest_significance_any_gain_is_enough(only_before, only_after, expected):
+    assert judged(only_before, only_after, significance=0.5)[0] is expected
+
+
+@pytest.mark.parametrize("class_weight", ["none", "balanced", "logit_adjustment"])
+def test_it_is_judged_by_the_figures_that_were_asked_for(head, backbone, tune, class_weight):
+    result = tune(load_joined(backbone, head), class_weight=class_weight)
+    objective, last = objective_of(class_weight), result.curve[-1].val
+    assert (result.objective, result.test.figure) == (objective, objective.share)
+    assert f"on val it has {objective.words(last)} after 2 epochs" in result.reason
 
 
 def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backbone, tune):
@@ -188,21 +194,22 @@ def test_the_report_says_what_was_done_and_why(tuned):
         "layers": "top",
         "is_used": True,
         "trained": "top",
+        "objective": asdict(ACCURACY),
         "reason": result.reason,
-        "val": asdict(result.best.val),
-        "best_epoch": result.best.epoch,
+        "val": asdict(result.curve[2].val),
         "epochs_run": 2,
         "head_alone": asdict(result.curve[0].val),
-        "mcnemar": asdict(result.test),
+        "test": asdict(result.test),
     }
 
 
 def test_without_fine_tuning_the_report_says_so():
-    assert switched_off(fine_tune_settings(mode="off")).as_report() == {
+    assert switched_off(fine_tune_settings(mode="off"), "none").as_report() == {
         "mode": "off",
         "layers": "top",
         "is_used": False,
         "trained": "head",
+        "objective": asdict(ACCURACY),
         "reason": "Fine-tuning is off (fine_tune.mode in params.yaml).",
     }
 

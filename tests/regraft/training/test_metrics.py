@@ -2,10 +2,9 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
 from sklearn import metrics
 
-from regraft.training.metrics import Score, classification_report, expected_calibration_error, mcnemar_test, score
+from regraft.training.metrics import Objective, Score, classification_report, expected_calibration_error, score
 
 
 @pytest.fixture
@@ -35,17 +34,41 @@ def test_a_probability_of_zero_for_the_truth_costs_a_finite_amount():
     assert score(np.array([0]), np.array([[0.0, 1.0]], np.float32)).log_loss == pytest.approx(-np.log(1e-7))
 
 
+def test_macro_recall_is_that_of_sklearn(answers):
+    class_indices, probabilities = answers
+    expected = metrics.balanced_accuracy_score(class_indices, probabilities.argmax(axis=1))
+    assert score(*answers).macro_recall == pytest.approx(expected)
+
+
+def test_the_balanced_log_loss_is_the_mean_of_those_of_the_classes(answers):
+    class_indices, probabilities = answers
+    of_classes = [
+        score(class_indices[class_indices == index], probabilities[class_indices == index]).log_loss
+        for index in range(7)
+    ]
+    assert score(*answers).balanced_log_loss == pytest.approx(np.mean(of_classes))
+
+
+def test_with_as_many_images_of_each_class_the_balanced_figures_are_the_plain_ones(answers):
+    chosen = np.concatenate([np.flatnonzero(answers[0] == index)[:10] for index in range(7)])
+    found = score(*(part[chosen] for part in answers))
+    assert (found.macro_recall, found.balanced_log_loss) == pytest.approx((found.accuracy, found.log_loss))
+
+
+def test_a_class_that_no_image_has_does_not_count_in_the_balanced_figures():
+    found = score(np.array([0, 0, 3]), np.eye(4)[[0, 1, 3]])
+    assert (found.macro_recall, found.accuracy) == pytest.approx((3 / 4, 2 / 3))
+
+
 @pytest.mark.parametrize(
-    ("one", "other", "expected"),
+    ("objective", "words"),
     [
-        (Score(0.9, 2.0), Score(0.8, 0.1), True),
-        (Score(0.9, 0.1), Score(0.9, 0.2), True),
-        (Score(0.9, 0.2), Score(0.9, 0.2), False),
-        (Score(0.8, 0.1), Score(0.9, 2.0), False),
+        (Objective("accuracy", "log_loss"), "accuracy 0.900 (log loss 0.250)"),
+        (Objective("macro_recall", "balanced_log_loss"), "macro recall 0.800 (balanced log loss 0.500)"),
     ],
 )
-def test_accuracy_decides_and_log_loss_where_accuracies_are_equal(one, other, expected):
-    assert one.is_better_than(other) is expected
+def test_figures_are_said_with_their_names(objective, words):
+    assert objective.words(Score(0.9, 0.25, 0.8, 0.5)) == words
 
 
 def test_the_calibration_error_is_that_of_a_hand_computed_example():
@@ -94,24 +117,3 @@ def test_of_five_classes_the_right_one_is_always_among_five():
 
 def test_the_report_holds_plain_numbers_that_json_can_write(answers):
     assert {type(value) for value in classification_report(*answers, bins=15).values()} == {int, float}
-
-
-# Two classifiers on the same images.
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "counts"),
-    [("1100", "1010", (1, 1)), ("0000", "1111", (0, 4)), ("1111", "1111", (0, 0)), ("1111", "0011", (2, 0))],
-)
-def test_images_on_which_one_of_two_is_right_are_counted(before, after, counts):
-    test = mcnemar_test(*(np.array(list(right)) == "1" for right in (before, after)))
-    assert (test.only_before, test.only_after) == counts
-
-
-@pytest.mark.parametrize(("only_before", "only_after"), [(0, 0), (0, 5), (5, 0), (3, 9), (40, 61), (700, 900)])
-def test_the_probability_of_chance_is_that_of_the_binomial_distribution(only_before, only_after):
-    before = np.repeat([True, False, True, False], [only_before, only_after, 7, 9])
-    after = np.repeat([False, True, True, False], [only_before, only_after, 7, 9])
-    count = only_before + only_after
-    expected = stats.binomtest(only_after, count, 0.5, alternative="greater").pvalue if count else 1.0
-    assert mcnemar_test(before, after).p == pytest.approx(expected, rel=1e-9)

@@ -18,7 +18,11 @@ from regraft.training.tables import (
     write_predictions,
 )
 
-CURVE = [Epoch(0, None, Score(0.25, 1.5)), Epoch(1, 1.25, Score(0.75, 0.5)), Epoch(2, 0.75, Score(0.5, 0.625))]
+CURVE = [
+    Epoch(0, None, Score(0.25, 1.5, 0.125, 2.5)),
+    Epoch(1, 1.25, Score(0.75, 0.5, 0.625, 1.5)),
+    Epoch(2, 0.75, Score(0.5, 0.625, 0.375, 1.625)),
+]
 ODD_NAMES = ["007", "NA", "a, b", "true", "", "actual"]
 
 
@@ -33,7 +37,8 @@ def predictions(names: list[str]) -> tuple[Dataset, np.ndarray]:
 def test_a_curve_has_a_line_per_epoch(tmp_path):
     write_curve(tmp_path / "curve.csv", CURVE)
     assert (tmp_path / "curve.csv").read_text() == (
-        "epoch,train_loss,val_log_loss,val_accuracy\n0,,1.5,0.25\n1,1.25,0.5,0.75\n2,0.75,0.625,0.5\n"
+        "epoch,train_loss,val_log_loss,val_accuracy,val_balanced_log_loss,val_macro_recall\n"
+        "0,,1.5,0.25,2.5,0.125\n1,1.25,0.5,0.75,1.5,0.625\n2,0.75,0.625,0.5,1.625,0.375\n"
     )
 
 

@@ -14,13 +14,13 @@ from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
 from regraft.training.inputs import Images, TrainingImages
 from regraft.training.keras_models import Epoch, start_keras
-from regraft.training.metrics import Score, score
+from regraft.training.metrics import score
 from regraft.training.training_loop import Plan, Trained, Training
 from tests.support.library import fine_tune_settings
 from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, read_values, saved, trainer_of
 
 SETTINGS = fine_tune_settings(
-    epochs=4, patience=4, learning_rate=0.01, label_smoothing=0.1, batch_size=16, significance=0.05, max_minutes=1.0
+    epochs=4, learning_rate=0.01, label_smoothing=0.1, batch_size=16, significance=0.05, max_minutes=1.0
 )
 
 
@@ -69,17 +69,6 @@ def undisturbed(tmp_path_factory) -> tuple[bytes, Trained]:
     return saved(model, folder), trained
 
 
-@pytest.fixture
-def scores(monkeypatch) -> Callable[..., None]:
-    """A function that gives the accuracies on val, from before training on."""
-
-    def give(*accuracies: float) -> None:
-        following = iter(accuracies)
-        monkeypatch.setattr(training_loop, "score", lambda *_: Score(next(following), 1.0))
-
-    return give
-
-
 # The schedule and the order.
 
 
@@ -99,22 +88,18 @@ def test_every_image_is_visited_once_per_epoch_in_a_new_order(tmp_path):
         visited[epoch] = [list(chosen) for chosen in batches]
         return read_values(batches, epoch)
 
-    train(tmp_path, changed(epochs=2, patience=2), images=Images(noted, CLASSES))
+    train(tmp_path, changed(epochs=2), images=Images(noted, CLASSES))
     assert [len(batch) for batch in visited[1]] == [16, 16, 8]
     assert [sorted(chain.from_iterable(visited[epoch])) for epoch in (1, 2)] == [list(range(40))] * 2
     assert visited[1] != visited[2]
     assert all(batch == sorted(batch) for batch in visited[1])  # as they lie in the store
 
 
-# Which epoch is left in the network.
+# What is left in the network.
 
 
-@pytest.mark.parametrize(
-    ("accuracies", "best"), [((0.1, 0.5, 0.9, 0.8), 2), ((0.9, 0.5, 0.6, 0.7), 0), ((0.1, 0.5, 0.5, 0.5), 1)]
-)
-def test_the_weights_of_the_best_epoch_are_left_in_the_network(tmp_path, scores, accuracies, best):
-    scores(*accuracies)
-    settings, seen = changed(epochs=3), []
+def test_every_epoch_is_run_and_the_weights_of_the_last_one_stay(tmp_path):
+    seen: list[Epoch] = []
     weights: list[list[np.ndarray]] = []
 
     def note(epoch: Epoch) -> None:
@@ -123,31 +108,21 @@ def test_the_weights_of_the_best_epoch_are_left_in_the_network(tmp_path, scores,
 
     start_keras(0)
     model = build_small()
-    training = training_of(model, tmp_path, settings)
-    weights.append(model.get_weights())
-    trained = training.run(note)
-    assert trained.best.epoch == best
+    trained = training_of(model, tmp_path, changed(learning_rate=1.0)).run(note)  # so large that it gets worse again
+    assert [epoch.epoch for epoch in seen] == [1, 2, 3, 4]
     assert trained.curve[1:] == seen
-    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), weights[best], strict=True))
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "patience", "epochs"),
-    [((0.5, 0.4, 0.4), 2, 2), ((0.5, 0.4, 0.6, 0.5, 0.5), 2, 4), ((0.5, 0.6, 0.7, 0.7), 1, 3)],
-)
-def test_training_stops_when_patience_is_over(tmp_path, scores, accuracies, patience, epochs):
-    scores(*accuracies)
-    assert train(tmp_path, changed(epochs=9, patience=patience))[1].curve[-1].epoch == epochs
+    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), weights[-1], strict=True))
+    assert not np.array_equal(weights[0][0], weights[-1][0])
 
 
 def test_the_curve_starts_before_training_and_the_predictions_are_those_of_its_ends(tmp_path):
     model, trained = train(tmp_path)
-    assert (trained.curve[0].epoch, trained.curve[0].train_loss) == (0, None)
-    assert trained.best.epoch > 0
+    first, last = trained.curve[0], trained.curve[-1]
+    assert (first.epoch, first.train_loss) == (0, None)
     assert np.array_equal(trained.after, model.predict(VALUES, verbose=0).argmax(axis=1))
-    assert trained.best.val.accuracy == np.mean(trained.after == CLASSES)
-    assert trained.curve[0].val.accuracy == np.mean(trained.before == CLASSES)
-    assert trained.best.val == score(CLASSES, model.predict(VALUES, verbose=0))
+    assert last.val.accuracy == np.mean(trained.after == CLASSES)
+    assert first.val.accuracy == np.mean(trained.before == CLASSES)
+    assert last.val == score(CLASSES, model.predict(VALUES, verbose=0))
 
 
 # Going on.
@@ -166,7 +141,7 @@ def test_after_a_kill_the_training_goes_on_and_ends_in_the_same_bytes(undisturbe
     expected, reference = undisturbed
     assert later == list(range(killed_after + 1, 5))
     assert saved(model, tmp_path) == expected
-    assert (trained.curve, trained.best) == (reference.curve, reference.best)
+    assert trained.curve == reference.curve
     assert np.array_equal(trained.before, reference.before)
     assert np.array_equal(trained.after, reference.after)
 
@@ -220,6 +195,6 @@ def test_a_rare_class_is_named_more_often_when_it_is_helped(tmp_path, class_weig
     probabilities = []
     for number, way in enumerate(("none", class_weight)):
         folder = tmp_path / str(number)
-        model, _ = train(folder, changed(epochs=20, patience=20), images=images, class_weight=way)
+        model, _ = train(folder, changed(epochs=20), images=images, class_weight=way)
         probabilities.append(float(model.predict(VALUES[CLASSES == 2], verbose=0)[:, 2].mean()))
     assert probabilities[1] > probabilities[0] + 0.05
