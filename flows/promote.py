@@ -7,9 +7,13 @@ from typing import NoReturn
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
+from flows.approval import state_of, wait_for_a_person
 from regraft.params_file import load_params
+from regraft.production.gate.verdict import Verdict
+from regraft.reports.pages import pages_of
+from regraft.reports.sources import sources_of
 from tasks import dvc_seam, stage
 from tasks import promote as gate
 from tasks.progress import prefect_progress
@@ -29,20 +33,25 @@ def record_data() -> None:
 
 
 def promote_model() -> State:
-    """Return a state named Promoted, Already in production, or Refused; the last is a failure, and production stays."""
+    """Let the gate judge the new model; the state is named as its verdict is.
+
+    Promoted, Promoted with warnings, Undecided, Waiting for approval, Already in production; Refused is a failure.
+    """
+    found: list[Verdict] = []
 
     def promote() -> State:
         params = load_params(enter_project() / "params.yaml")
         with prefect_progress("promote_model") as progress:
             verdict = gate.challenge(params, progress)
-        if verdict is None:
-            return Completed(name="Already in production", message="This very file is in production already.")
-        create_markdown_artifact(f"# Gate\n\n{verdict.words}", key="gate", description="promote_model")
-        if verdict.is_accepted:
-            return Completed(name="Promoted", message=verdict.words)
-        return Failed(name="Refused", message=verdict.words)
+        found.append(verdict)
+        if verdict.name != "Already in production":
+            for key, markdown in pages_of("promote_model", sources_of(params)).items():
+                create_markdown_artifact(markdown, key=key, description="promote_model")
+        return state_of(verdict)
 
     state = stage.dvc_task("promote_model", promote)(return_state=True)
+    if state.name == "Waiting for approval":
+        return wait_for_a_person(found[-1])
     # Prefect counts a task's own state as one of many and names the flow's itself; a fresh one becomes the flow's.
     return State(type=state.type, name=state.name, message=state.message, data=state.data)
 

@@ -69,6 +69,7 @@ class ValidateData(Section):
     enough_images_per_class: AtLeast[Count]
     readable_images: AtMost[ShareOrAll]
     balanced_classes: AtMost[Ratio]
+    few_odd_images: AtMost[ShareOrAll]
     large_enough_images: AtLeast[Count]
     right_suffix: Severity
     usual_shape: AtMost[Ratio]
@@ -84,6 +85,7 @@ class ValidateData(Section):
     no_new_classes: Severity
     no_vanished_classes: Severity
     class_shares_as_before: AtMost[Positive]
+    new_class_shares_as_before: Severity
     statistics_as_before: AtMost[Positive]
 
 
@@ -121,10 +123,10 @@ class CacheFeatures(Section):
 
 
 class Leaks(Section):
-    """When two photos of different splits are nearly the same."""
+    """When two photos of different splits are nearly the same, and how many photos of val and test may have such."""
 
-    min_similarity: float = Field(gt=0, le=1)
-    max_distance: float = Field(gt=0)
+    expected: float = Field(gt=0)
+    max: ShareOrAll
     severity: Severity
 
 

@@ -3,6 +3,7 @@
 import errno
 import hashlib
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -165,6 +166,17 @@ def read_json(path: Path, *keys: str) -> Any:
         for key in keys:
             contents[key]
         return contents
+
+
+def finite(value: Any) -> Any:
+    """Return what JSON can hold of a figure, or of lists and objects of figures: numbers that are none become null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(each) for each in value]
+    return value
 
 
 def _refuse_constant(name: str) -> None:

@@ -109,9 +109,9 @@ def smallest_loss_shown(b: int, c: int, n: int) -> float:
     """Return the loss of accuracy that as many photos would show with a power of 80 %, as a share of them.
 
     (1.64 + 0.84) sqrt(b + c) / n, from the normal form of McNemar's test, one-sided at 0.05; with hardly any photo on
-    which the two differ, at least the five that the exact test needs.
+    which the two differ, at least the five that the exact test needs. Of too few photos it is 1.
     """
-    return max((_ONE_SIDED_05 + _POWER_80) * float(np.sqrt(b + c)), _FEWEST) / n
+    return min(1.0, max((_ONE_SIDED_05 + _POWER_80) * float(np.sqrt(b + c)), _FEWEST) / max(1, n))
 
 
 def holm(p: Sequence[float] | np.ndarray) -> np.ndarray:

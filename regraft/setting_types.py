@@ -33,7 +33,7 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _list_to_tuple(value: Any) -> Any:
     if not isinstance(value, list | tuple):
-        raise ValueError("must be null or a list of names")
+        raise ValueError("must be a list of names, or null where that is allowed")
     return tuple(value)
 
 
@@ -60,8 +60,9 @@ Count = Annotated[int, Field(ge=1)]
 ClassNames = Annotated[
     tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders), AfterValidator(_different)
 ]
+ClassNamesOrNone = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders)]
 ClassWeight = Literal["none", "balanced", "logit_adjustment"]
-Severity = Literal["error", "warn", "off"]
+Severity = Literal["error", "warn", "note", "off"]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 
 

@@ -46,12 +46,14 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
 
 
 def models_in_use(paths: Paths) -> set[str]:
-    """Return the SHA-256 of the exported model and of those in production: the sound one, and the one of the log."""
+    """Return the SHA-256 of the models that the gate asks: the exported one, production, the one before, the anchor."""
     from regraft.production.registry import Production
 
-    standing = Production(paths.production).standing()
+    production = Production(paths.production)
+    standing = production.standing()
     exported = sha256_of(paths.onnx) if paths.onnx.is_file() else None
-    return {digest for digest in (exported, standing.digest, standing.named) if digest}
+    former = (standing.digest, standing.named, production.predecessor(), production.anchor())
+    return {digest for digest in (exported, *former) if digest}
 
 
 def _revisions(project: Path, keep: int) -> list[str]:

@@ -3,70 +3,99 @@
 import os
 import pwd
 import socket
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pandas as pd
 
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.features.table import read_features
-from regraft.files import sha256_of, write_json
+from regraft.files import finite, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
-from regraft.production.gate import (
-    Verdict,
-    accuracy_of,
-    judge,
-    load_challenger,
-    load_champion,
-    refuse_damaged,
-    refuse_rolled_back,
-)
+from regraft.production.candidates import Candidates
+from regraft.production.exclusive import exclusive
+from regraft.production.gate.contestants import load_challenger, load_champion
+from regraft.production.gate.trial import Former, Trial
+from regraft.production.gate.verdict import FILE, Verdict, refuse_damaged, refuse_rolled_back
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference, build_reference
-from regraft.reports.first_screen import VERDICT
+from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
-from regraft.training.metrics import accuracy_with_interval
+from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
+from tasks.run_warnings import warnings_of_run
 
 
-def challenge(params: Params, progress: Progress) -> Verdict | None:
-    """Compare models/model.onnx with the model in production on today's test photos, and let it take its place or not.
+def challenge(params: Params, progress: Progress) -> Verdict:
+    """Judge models/model.onnx on today's test photos, and let it take the place of the model in production or not.
 
-    Returns:
-        The verdict, or None if this very file is in production already.
+    One that is not let in becomes a candidate. If this very file is in production already, the verdict says so.
     """
     paths = params.paths
     production = Production(paths.production)
     standing = production.standing()
-    if paths.onnx.exists() and standing.digest == sha256_of(paths.onnx):
-        return None
-    challenger, champion, problem = load_challenger(paths.onnx), None, standing.problem
-    if standing.digest:
-        champion, problem = load_champion(production.model)
+    is_there = paths.onnx.exists() and standing.digest == sha256_of(paths.onnx)
+    challenger = load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
-    test = read_dataset(paths.dataset, paths.raw).of("test")
-    if problem:
-        verdict = refuse_damaged(problem)
-    elif rolled_back := production.rolled_back(challenger.digest):
-        verdict = refuse_rolled_back(rolled_back)
-    else:
-        verdict = _compare(params, progress, test, challenger, champion)
-    _record(params, verdict, challenger.digest, images=len(test))
+    dataset, groups = read_dataset(paths.dataset, paths.raw), _groups(params)
+    with store_in_use(paths.store, None):
+        ask = _ask(params, progress)
+        evidence = ask_new_photos(params, dataset, groups, ask)
+        if is_there:
+            said = "This very file is in production already."
+            verdict = Verdict("Already in production", True, said)
+        else:
+            trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask)
+            verdict = _judge(params, production, trial)
+    if evidence:
+        words = f"{verdict.words} {evidence.words}" if evidence.is_alarm else verdict.words
+        verdict = replace(verdict, words=words, figures={**verdict.figures, "new_photos": evidence.figures()})
+    if is_there:
+        return verdict
+    _record(params, verdict, challenger.digest, standing.digest, dataset.of("test"))
     if verdict.is_accepted:
-        grounds = Grounds(challenger.digest, champion.digest if champion else None)
-        _promote(params, verdict.words, grounds)
+        _promote(params, paths.onnx, verdict.words, Grounds(challenger.digest, standing.digest), _reference(params))
+    else:
+        _keep_as_candidate(params, verdict, challenger.digest)
     return verdict
 
 
-def force(params: Params) -> Change:
-    """Put models/model.onnx into production without asking the gate; it must name classes, no more."""
-    digest = load_challenger(params.paths.onnx).digest
-    _promote(params, f"Promoted by hand{_operator()}, without the gate.", Grounds(digest, is_by_hand=True))
-    return Production(params.paths.production).history()[-1]
+def approve(params: Params, verdict: Verdict, reason: str) -> Change:
+    """Let in what waited for a person, if production is still the model that it was compared with."""
+    about = verdict.figures["about"]
+    candidates = Candidates(params.paths.candidates)
+    path = candidates.find(about["model"])
+    words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words}"
+    grounds = Grounds(about["model"], about["champion"], approved_by=_operator().removeprefix(" by "))
+    return _promote(params, path, words, grounds, candidates.reference_of(about["model"]))
+
+
+def force(params: Params, reason: str, candidate: str | None = None) -> Change:
+    """Put a model into production without asking the gate; it must name classes, no more.
+
+    Args:
+        params: all settings.
+        reason: why, for the log.
+        candidate: the beginning of the SHA-256 of a candidate; None for models/model.onnx.
+    """
+    if not reason.strip():
+        raise RegraftError("a promotion by hand needs a reason, for the log: `regraft promote --force REASON`.")
+    candidates = Candidates(params.paths.candidates)
+    path = candidates.find(candidate) if candidate else params.paths.onnx
+    digest = load_challenger(path).digest
+    reference = candidates.reference_of(digest) if candidate else _reference(params)
+    words = f"Promoted by hand{_operator()}, without the gate: {reason.strip()}"
+    grounds = Grounds(digest, is_by_hand=True, approved_by=_operator().removeprefix(" by "))
+    return _promote(params, path, words, grounds, reference)
 
 
 def rollback(params: Params) -> Change:
@@ -89,6 +118,12 @@ def told(change: Change) -> str:
     return f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}"
 
 
+def candidates_told(params: Params) -> list[str]:
+    """Return a line per candidate, the newest first."""
+    candidates = Candidates(params.paths.candidates)
+    return [f"{digest[:12]}  {candidates.words_of(digest)}" for digest in candidates.digests()]
+
+
 def _operator() -> str:
     """Return who runs this process and where, as the log of production names it."""
     try:
@@ -98,25 +133,70 @@ def _operator() -> str:
     return f" by {name} on {socket.gethostname()}"
 
 
-def _compare(
-    params: Params, progress: Progress, test: Dataset, challenger: OnnxClassifier, champion: OnnxClassifier | None
-) -> Verdict:
-    def accuracy(classifier: OnnxClassifier, name: str) -> float:
-        threads = Threads(params.machine.workers, progress(f"photos ({name})"))
+def _ask(params: Params, progress: Progress) -> Any:
+    """What a model says of photos; of those that it was shown before it is in the store."""
+
+    def ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
+        threads = Threads(params.machine.workers, progress(f"photos ({classifier.digest[:12]})"))
         stored = open_probabilities(params.paths.store, classifier)
-        probabilities = probabilities_of(classifier, test, threads, stored=stored)
-        return accuracy_of(classifier, test, probabilities)
+        return probabilities_of(classifier, photos, threads, stored=stored)
 
-    with store_in_use(params.paths.store, None):
-        champion_accuracy = accuracy(champion, "production") if champion else None
-        challenger_accuracy = accuracy(challenger, "new model")
-    return judge(challenger_accuracy, champion_accuracy, images=len(test), margin=params.promote.margin)
+    return ask
 
 
-def _promote(params: Params, words: str, grounds: Grounds) -> None:
-    paths, reference = params.paths, _reference(params)
-    production = Production(paths.production)
-    production.promote(paths.onnx, words, keep=params.promote.keep, reference=reference, grounds=grounds)
+def _judge(params: Params, production: Production, trial: Trial) -> Verdict:
+    standing = production.standing()
+    if standing.problem:
+        return refuse_damaged(standing.problem)
+    if rolled_back := production.rolled_back(trial.challenger.digest):
+        return refuse_rolled_back(rolled_back)
+    champion = anchor = None
+    warnings = warnings_of_run(params)
+    if standing.digest:
+        classifier, problem = load_champion(production.model)
+        if classifier is None:
+            return refuse_damaged(str(problem))
+        champion = Former(classifier, production.find_reference()[0])
+        anchor, said = _anchor(production)
+        warnings = [*said, *warnings]
+    looks = read_looks(production.folder / "verdicts.jsonl")
+    sketch = sketch_of(trial.test.rows.digest.tolist())
+    return trial.verdict(champion, anchor, warnings=warnings, looks=count_looks(looks, sketch, trial.challenger.digest))
+
+
+def _anchor(production: Production) -> tuple[Former | None, list[str]]:
+    """Return the last model that a person approved, if it is another one, or why it is of no use."""
+    digest = production.anchor()
+    if digest is None or digest == production.digest:
+        return None, []
+    classifier = load_champion(production.version_of(digest))[0] if production.is_kept(digest) else None
+    if classifier is None:
+        return None, [f"The last model that a person approved ({digest[:12]}) is not kept any more."]
+    return Former(classifier, production.anchor_reference()[0]), []
+
+
+def _groups(params: Params) -> pd.DataFrame:
+    """Return the groups of near-duplicates; where the manifest was removed, every photo is its own."""
+    if not params.paths.manifest.exists():
+        return pd.DataFrame({"digest": [], "group": []})
+    _, manifest = read_manifest(params.paths.manifest)
+    return manifest.loc[manifest.verdict == "use", ["digest", "group"]]
+
+
+def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:
+    production = Production(params.paths.production)
+    production.promote(path, words, keep=params.promote.keep, reference=reference, grounds=grounds)
+    with exclusive(production.folder, "removing a candidate", patience=production.patience):
+        Candidates(params.paths.candidates).remove(grounds.challenger)
+    return production.history()[-1]
+
+
+def _keep_as_candidate(params: Params, verdict: Verdict, digest: str) -> None:
+    production = Production(params.paths.production)
+    with exclusive(production.folder, "keeping a candidate", patience=production.patience):
+        Candidates(params.paths.candidates).add(
+            params.paths.onnx, digest, verdict.words, reference=_reference(params), keep=params.promote.keep
+        )
 
 
 def _reference(params: Params) -> Reference | None:
@@ -131,22 +211,26 @@ def _reference(params: Params) -> Reference | None:
     return build_reference(manifest, read_features(paths.features))
 
 
-def _record(params: Params, verdict: Verdict, challenger: str, *, images: int) -> None:
-    """Write what the gate said for the report; like production, it is state and no output of DVC."""
+def _record(params: Params, verdict: Verdict, challenger: str, champion: str | None, test: Dataset) -> None:
+    """Write what the gate said: reports/gate.json for people, and a line that counts looks at these test photos.
+
+    Like production, both are state and no output of DVC.
+    """
     paths = params.paths
-
-    def figures(accuracy: float | None) -> dict[str, Any] | None:
-        if accuracy is None:
-            return None
-        return {"images": images, **accuracy_with_interval(round(accuracy * images), images)}
-
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    # The verdict on another model, or on other test photos, says nothing about this one.
+    verdict.figures["about"] = {"model": challenger, "champion": champion, "dataset": sha256_of(paths.dataset)}
     contents = {
-        # The verdict on another model, or on other test photos, says nothing about this one.
-        "about": {"model": challenger, "dataset": sha256_of(paths.dataset)},
-        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "at": at,
+        "name": verdict.name,
         "is_accepted": verdict.is_accepted,
         "words": verdict.words,
-        "challenger": figures(verdict.challenger_accuracy),
-        "champion": figures(verdict.champion_accuracy),
+        **verdict.figures,
     }
-    write_json(paths.reports / VERDICT, contents)
+    write_json(paths.reports / FILE, finite(contents))
+    compared = verdict.figures.get("comparison", {"n": 0, "b": 0, "c": 0})
+    sketch = sketch_of(test.rows.digest.tolist())
+    look = Look(at, verdict.name, challenger, champion, compared["n"], compared["b"], compared["c"], sketch)
+    production = Production(paths.production)
+    with exclusive(production.folder, "writing down a verdict", patience=production.patience):
+        append_look(production.folder / "verdicts.jsonl", look)

@@ -1,5 +1,9 @@
+from .candidates import Candidates as Candidates
 from .change_log import Change as Change
-from .gate import Verdict as Verdict
-from .gate import judge as judge
+from .gate.comparison import Contest as Contest
+from .gate.comparison import contest as contest
+from .gate.rule import Decision as Decision
+from .gate.rule import decide as decide
+from .gate.verdict import Verdict as Verdict
 from .records import Records as Records
 from .registry import Production as Production

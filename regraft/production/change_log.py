@@ -39,6 +39,7 @@ class Change:
     sha256: Sha256  # of the model in production from then on
     words: Annotated[str, AfterValidator(_one_line)]  # why
     left: Sha256 | None = None  # the model that was in production before a rollback
+    approved_by: Annotated[str, AfterValidator(_one_line)] | None = None  # the person who decided, where one did
 
     def line(self) -> bytes:
         """Return the change as it stands in the log, without the end of the line."""
@@ -61,7 +62,7 @@ def parse_change(line: bytes) -> Change | None:
 def read_change(path: Path) -> Change | None:
     """Return the change that a small file holds, or None if there is no such file or it holds none."""
     try:
-        return parse_change(_end_of(path, _LINE_BYTES + 1)[0])
+        return parse_change(end_of(path, _LINE_BYTES + 1)[0])
     except OSError:
         return None
 
@@ -78,7 +79,7 @@ class ChangeLog:
         A file that cannot be read is one such line.
         """
         try:
-            contents, is_whole = _end_of(self.path, _READ_BYTES)
+            contents, is_whole = end_of(self.path, _READ_BYTES)
         except FileNotFoundError:
             return [], 0
         except OSError:
@@ -142,7 +143,7 @@ def open_regular(path: Path, flags: int = 0) -> BufferedReader:
     raise _no_file()
 
 
-def _end_of(path: Path, count: int) -> tuple[bytes, bool]:
+def end_of(path: Path, count: int) -> tuple[bytes, bool]:
     """Return the last bytes of a regular file, and whether that is all of it."""
     with open_regular(path) as file:
         start = max(0, os.fstat(file.fileno()).st_size - count)

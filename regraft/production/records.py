@@ -120,6 +120,13 @@ class Records:
         digest = standing.digest or standing.named
         return self.data_of(digest) if digest and self.data_of(digest).is_file() else None
 
+    def reference_of(self, digest: str) -> Reference | None:
+        """Return what a model was trained on; None where that was not kept, or is damaged."""
+        try:
+            return read_reference(self.data_of(digest))
+        except (InvalidData, FileNotFoundError):
+            return None
+
     def find_reference(self) -> tuple[Reference | None, str]:
         """Return what the model in production was trained on, if that is known, and a sentence that says which it is.
 
@@ -141,6 +148,37 @@ class Records:
         except InvalidData as error:
             return None, f"Warning: the photos are not compared with those of {model}, because {error}"
         return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+
+    def anchor(self) -> str | None:
+        """Return the last model that a person approved, or else the first one of all; None where there never was any.
+
+        Small losses night after night add up, and a comparison with the one before never sees them. A rollback is an
+        approval of the model that it went back to.
+        """
+        history = self.history()
+        approved = [change.sha256 for change in history if change.approved_by or change.action == "rolled back"]
+        return approved[-1] if approved else history[0].sha256 if history else None
+
+    def anchor_reference(self) -> tuple[Reference | None, str]:
+        """Return what the anchor was trained on, if it is another model than that in production, and a sentence."""
+        standing, anchor = self.standing(), self.anchor()
+        if anchor is None or anchor == (standing.digest or standing.named):
+            return None, "The model in production is the last one that a person approved."
+        model = f"the last model that a person approved ({anchor[:12]})"
+        path = self.data_of(anchor)
+        if not path.is_file():
+            return None, f"Of {model} it is not known what it was trained on."
+        try:
+            reference = read_reference(path)
+        except InvalidData as error:
+            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
+        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+
+    def predecessor(self) -> str | None:
+        """Return the model that was in production before the current one; None where that is not known, or not kept."""
+        line, standing = self.line(), self.standing()
+        before = [digest for digest in line if digest != standing.digest]
+        return before[-1] if before and standing.digest and self.is_kept(before[-1]) else None
 
     def other_versions(self, known: list[str]) -> list[str]:
         """Return the models of which a copy is kept, without the known ones, the newest copy first."""

@@ -38,6 +38,7 @@ class Grounds:
     challenger: str  # SHA-256 of the model that was looked at
     champion: str | None = None  # that of the model in production that it was compared with
     is_by_hand: bool = False  # a person wants it whatever is in production, even if it was rolled back from
+    approved_by: str | None = None  # the person who decided, where one did
 
 
 class Production(Records):
@@ -45,7 +46,7 @@ class Production(Records):
 
     def __init__(self, folder: Path, *, patience: float = PATIENCE_SECONDS) -> None:
         super().__init__(folder)
-        self._patience = patience
+        self.patience = patience
 
     def promote(
         self, path: Path, words: str, *, keep: int, reference: Reference | None = None, grounds: Grounds | None = None
@@ -70,7 +71,8 @@ class Production(Records):
             if reference:
                 # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
                 write_reference(self.data_of(digest), reference)
-            self._use(path, Change(_now(), "promoted", digest, words), standing)
+            approved_by = grounds.approved_by if grounds else None
+            self._use(path, Change(_now(), "promoted", digest, words, approved_by=approved_by), standing)
             self._prune(keep)
 
     def rollback(self, *, by: str = "") -> Change:
@@ -94,13 +96,13 @@ class Production(Records):
                     return change
         raise RegraftError(
             f"there is no earlier model in {self.versions} to go back to. {self.model} stays as it is. Promote another "
-            f"one with `regraft promote`, or without the gate with `regraft promote --force`."
+            f"one with `regraft promote`, or without the gate with `regraft promote --force REASON`."
         )
 
     @contextmanager
     def _changing(self, doing: str) -> Iterator[Standing]:
         """Be the only one who changes production; first complete what a kill or a hand left."""
-        with exclusive(self.folder, doing, patience=self._patience):
+        with exclusive(self.folder, doing, patience=self.patience):
             self.log.check()
             for left in [*self.folder.glob(".*.tmp*"), *self.folder.glob("*/.*.tmp*")]:
                 left.unlink()  # of a killed process: whoever writes here has the lock
@@ -183,7 +185,7 @@ class Production(Records):
 
     def _prune(self, keep: int) -> None:
         line = self.line()
-        kept = line[-keep - 1 :]
+        kept = {*line[-keep - 1 :], self.anchor()}
         for version in self.versions.iterdir():
             if version.suffix in (".onnx", ".parquet") and is_sha256(version.stem) and version.stem not in kept:
                 with suppress(IsADirectoryError, PermissionError):  # nothing that Regraft put there
@@ -195,7 +197,8 @@ def _change_back(digest: str, standing: Standing, by: str) -> Change:
     if left is None or left == digest:
         return Change(_now(), "restored", digest, f"A sound copy was put back{by}. {standing.problem}")
     reason = f" {standing.problem}" if standing.problem else ""
-    return Change(_now(), "rolled back", digest, f"Rolled back from {left[:12]}{by}.{reason}", left)
+    words = f"Rolled back from {left[:12]}{by}.{reason}"
+    return Change(_now(), "rolled back", digest, words, left, approved_by=by.removeprefix(" by ") or "a person")
 
 
 def _copy(source: Path, target: Path, digest: str) -> None:

@@ -38,11 +38,13 @@ def build_reference(manifest: pd.DataFrame, features: "Features") -> Reference:
 
     Args:
         manifest: from `build_manifest`.
-        features: that the model was trained on. A photo that is not among them joined since, and is left out.
+        features: that the model was trained on. A photo that is not among them joined since, and is left out. Their
+            splits are those that were used; the manifest has only those that the user gave.
     """
     position = {features.digests[row]: row for row in np.flatnonzero(features.views == 0).tolist()}
     used = manifest[manifest.verdict == "use"]
     used = used[[digest in position for digest in used.digest.tolist()]]
+    used = used.assign(split=[str(features.splits[position[digest]]) for digest in used.digest.tolist()])
     rows = used[list(COLUMNS)].sort_values(["digest", "label"]).reset_index(drop=True)
     # Ordered by digest, evenly spaced rows are as good as drawn at random.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
@@ -82,22 +84,3 @@ def read_reference(path: Path) -> Reference:
             f"{path} is damaged: it should hold what the model in production was trained on ({reason}). Restore it "
             f"from a backup, or remove it; the next model that is promoted brings its own."
         ) from None
-
-
-def compared_features(
-    reference: Reference | None, features: "Features", compared_with: str
-) -> tuple[tuple[np.ndarray, np.ndarray] | None, str]:
-    """Return the features of the model in production and of what is new since, and a sentence about it.
-
-    Args:
-        reference: what the model in production was trained on; None if that is not known.
-        features: of the data set.
-        compared_with: the sentence of `Production.find_reference`.
-    """
-    if reference is None:
-        return None, compared_with
-    if reference.namespace != features.namespace:
-        return None, "The model in production has another backbone, so its features cannot be compared with these."
-    known = set(reference.rows.digest)
-    is_new = [view == 0 and digest not in known for view, digest in zip(features.views, features.digests, strict=True)]
-    return (reference.features, features.read(np.flatnonzero(is_new))), compared_with

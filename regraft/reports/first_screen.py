@@ -4,12 +4,10 @@ import html
 from dataclasses import dataclass
 from typing import Any
 
-from regraft.errors import Damaged
-from regraft.files import read_json, readable_bytes, sha256_of
+from regraft.files import read_json, readable_bytes
 from regraft.production.registry import Change, Production
+from regraft.reports.gate_page import read_gate
 from regraft.reports.sources import Sources
-
-VERDICT = "verdict.json"  # in the folder of the reports: what the gate said last
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +30,7 @@ def first_screen(sources: Sources, circumstances: Circumstances) -> str:
     """Return the verdict and why, the accuracies, and what the run was made of, as HTML."""
     reports = {name: read_json(sources.reports / f"{name}.json") for name in _READ}
     model, production = reports["export"]["sha256"], Production(sources.production)
-    gate = _gate(sources, model)
+    gate = read_gate(sources)
     status = _status(model, production, gate)
     rows = [*_rows(reports, sources), ("Data", circumstances.data), ("Code", circumstances.code)]
     rows.append(("Written", circumstances.written))
@@ -52,31 +50,24 @@ def first_screen(sources: Sources, circumstances: Circumstances) -> str:
 _READ = ("metrics", "export", "validation", "dataset", "features", "embeddings", "fine_tune")
 
 
-def _gate(sources: Sources, model: str) -> dict[str, Any] | None:
-    """Return what the gate said of this very model on these very photos, or None."""
-    path = sources.reports / VERDICT
-    try:
-        verdict = read_json(path, "about", "is_accepted", "words", "champion")
-    except (FileNotFoundError, Damaged):  # damaged is as good as not asked
-        return None
-    # An earlier verdict is about another model, or about other photos.
-    asked = {"model": model, "dataset": sha256_of(sources.dataset_file)}
-    return verdict if verdict and verdict["about"] == asked else None
-
-
 def _status(model: str, production: Production, gate: dict[str, Any] | None) -> _Status:
     change, standing = _last_change(production), production.standing()
     if standing.problem:
         return _Status("bad", "Production is damaged", f"{standing.problem} `regraft promote --rollback` repairs it.")
     if standing.digest == model:
         since = f" since {_time(change.at)}" if change else ""
-        return _Status("good", f"In production{since}", change.words if change else "")
+        doubt = gate["name"] if gate and gate["name"] in ("Promoted with warnings", "Undecided") else ""
+        colour, title = ("wait", f"{doubt}; in production{since}") if doubt else ("good", f"In production{since}")
+        return _Status(colour, title, change.words if change else "")
     if gate and not gate["is_accepted"]:
-        reason = gate["words"].removeprefix("Refused: ")
-        return _Status("bad", "Refused", reason[:1].upper() + reason[1:])
+        reason = gate["words"].removeprefix(f"{gate['name']}: ")
+        colour = "bad" if gate["name"] == "Refused" else "wait"
+        return _Status(colour, gate["name"], reason[:1].upper() + reason[1:])
     there = "No model is in production." if standing.digest is None else _other(standing.digest, change)
     if rolled_back := production.rolled_back(model):
-        return _Status("bad", "Kept out", f"{rolled_back} {there} `regraft promote --force` lets this one in again.")
+        return _Status(
+            "bad", "Kept out", f"{rolled_back} {there} `regraft promote --force REASON` lets this one in again."
+        )
     return _Status("wait", "Not in production", f"{there} `regraft promote` asks the gate to let this one in.")
 
 
@@ -86,8 +77,8 @@ def _other(digest: str, change: Change | None) -> str:
 
 def _beside(model: str, production: Production, gate: dict[str, Any] | None) -> str:
     """The accuracy of the model in production on the same photos, as far as the gate measured it."""
-    champion = gate["champion"] if gate else None
-    if champion is not None:
+    champion = gate.get("champion") if gate else None
+    if champion:
         return _figure(champion, "The one before it" if production.digest == model else "The one in production")
     if production.digest == model:
         text = "No model was in production before it." if gate else "No other model was compared with it."

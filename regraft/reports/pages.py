@@ -6,23 +6,29 @@ from pathlib import Path
 from regraft.config import Params
 from regraft.files import read_json, readable_bytes, reading
 from regraft.params_file import load_params
+from regraft.reports.abstention_page import abstention_page
 from regraft.reports.dataset_page import dataset_page
 from regraft.reports.evaluation_page import confusion_page, metrics_page
 from regraft.reports.features_page import features_page
 from regraft.reports.fine_tune_page import fine_tune_page
 from regraft.reports.first_screen import Circumstances, first_screen
+from regraft.reports.gate_page import gate_page
 from regraft.reports.head_page import head_curve_page, head_page
 from regraft.reports.html import write_page
 from regraft.reports.markdown import to_markdown
 from regraft.reports.onnx_page import onnx_page
+from regraft.reports.parts_page import parts_page
 from regraft.reports.receipt_page import receipt_page
 from regraft.reports.sources import Sources
 from regraft.reports.validation_page import class_balance_page, image_statistics_page, validation_page
 
 # In the order of report.html: what came out, then how, then what it was made of.
 _PAGES = [
+    ("promote_model", gate_page),
     ("evaluate", metrics_page),
     ("evaluate", confusion_page),
+    ("evaluate", parts_page),
+    ("evaluate", abstention_page),
     ("fine_tune", fine_tune_page),
     ("train_head", head_page),
     ("train_head", head_curve_page),
@@ -67,7 +73,11 @@ def _summary(params: Params) -> list[tuple[str, str]]:
     test = read_json(paths.reports / "metrics.json", "test")["test"]
     receipt = read_json(paths.reports / "features.json")
     return [
-        ("test accuracy", f"{test['accuracy']:.4f} on {test['images']} photos that no training saw"),
+        (
+            "test accuracy",
+            f"{test['accuracy']:.4f} ({test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}) on {test['images']} "
+            f"photos that no training saw",
+        ),
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
         (
             "receipt",

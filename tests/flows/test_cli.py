@@ -70,8 +70,9 @@ def test_a_command_of_another_checkout_is_refused(call: Call, in_project: Path) 
     ("arguments", "message"),
     [
         (["retrain", "--nopromote"], "No such option: --nopromote"),
-        (["promote", "--rollback", "--history"], "--rollback, --force and --history exclude each other"),
-        (["promote", "--rollback", "--force"], "--rollback, --force and --history exclude each other"),
+        (["promote", "--rollback", "--history"], "--rollback, --force, --candidates and --history exclude each other"),
+        (["promote", "--rollback", "--force", "so"], "--candidates and --history exclude each other"),
+        (["promote", "--candidate", "0123"], "--candidate goes with --force REASON"),
         (["demo-data", "--dataset", "cats"], "Invalid value for '--dataset'"),
         (["demo-data", "--dataset", "solar-cells", "--more"], "--more goes with the digits only"),
         (["backbones", "VGG16", "--image-size", "7"], "Invalid value for '--image-size'"),

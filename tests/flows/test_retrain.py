@@ -90,6 +90,8 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     project.set_param("backbone.image_size", 96)
     project.set_param("fine_tune.epochs", 1)
     project.set_param("train_head.epochs", 10)
+    project.set_param("promote.min_photos", 1)
+    project.set_param("promote.when_undecided", "promote")
     project.set_param("preprocess.test_share", 0.25)  # so that none of the small classes lacks a test photo
     yield project
     project.end()
@@ -244,7 +246,7 @@ def test_a_rollback_without_an_earlier_model_leaves_production_as_it_is(
 def grown(project: Project, server: Server, rolled_back_too_early: Event) -> Event:
     """A run with ten more digits, whose model is promoted in any case."""
     _add_digits(project, "--more", keep=PER_CLASS + NEW_PER_CLASS)
-    project.set_param("promote.margin", 1.0)
+    project.set_param("promote.max_loss", 1.0)
     return _see(project, server, *REGRAFT, "retrain")
 
 
@@ -291,7 +293,7 @@ def test_the_next_run_does_not_promote_what_was_rolled_back_from(kept_out: Event
 def refused(project: Project, server: Server, kept_out: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
-    project.set_param("promote.margin", 0.01)
+    project.set_param("promote.max_loss", 0.03)
     return _see(project, server, *REGRAFT, "retrain")
 
 

@@ -48,8 +48,8 @@ def challenge() -> int:
     """What `regraft promote` does, without Prefect."""
     with terminal_progress("promote_model") as progress:
         verdict = gate.challenge(load_params(Path("params.yaml")), progress)
-    print(verdict.words if verdict else "Already in production")
-    return 0 if verdict is None or verdict.is_accepted else 2
+    print(verdict.words)
+    return 2 if verdict.name == "Refused" else 0
 
 
 def repro() -> int:
@@ -61,7 +61,7 @@ def repro() -> int:
 def change(what: str) -> int:
     """`regraft promote --rollback` and `--force`."""
     params = load_params(Path("params.yaml"))
-    print(gate.told(gate.rollback(params) if what == "rollback" else gate.force(params)))
+    print(gate.told(gate.rollback(params) if what == "rollback" else gate.force(params, "a test")))
     return 0
 
 

@@ -25,7 +25,6 @@ from tests.support.steps import Stepping
 
 def test_a_model_goes_into_production_with_what_it_was_trained_on(project, small_params):
     verdict = challenge(small_params, quiet)
-    assert verdict is not None
     assert verdict.is_accepted
     path = Production(small_params.paths.production).reference
     assert path is not None
@@ -39,21 +38,20 @@ def test_a_model_goes_into_production_with_what_it_was_trained_on(project, small
 def test_a_model_that_is_in_production_already_is_left_alone(project, small_params):
     challenge(small_params, quiet)
     before = Production(small_params.paths.production).history()
-    assert challenge(small_params, quiet) is None
+    assert challenge(small_params, quiet).name == "Already in production"
     assert Production(small_params.paths.production).history() == before
 
 
 def test_a_model_is_promoted_although_what_it_was_trained_on_is_not_known_any_more(project, small_params):
     small_params.paths.features.unlink()
     verdict = challenge(small_params, quiet)
-    assert verdict is not None
     assert verdict.is_accepted
     assert Production(small_params.paths.production).reference is None
 
 
 def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_about(project, small_params):
     challenge(small_params, quiet)
-    verdict = read_json(project / "reports" / "verdict.json")
+    verdict = read_json(project / "reports" / "gate.json")
     assert verdict["about"]["model"] == sha256_of(project / "models" / "model.onnx")
     assert (verdict["is_accepted"], verdict["champion"]) == (True, None)
     assert verdict["challenger"]["accuracy_low"] < verdict["challenger"]["accuracy"]
@@ -75,7 +73,7 @@ def rolled_back(project: Path, small_params: Params) -> Production:
     production = Production(small_params.paths.production)
     other = make_other(project)
     production.promote(other, "the first", keep=5)
-    force(small_params)
+    force(small_params, "a test")
     rollback(small_params)
     assert production.digest == sha256_of(other)
     return production
@@ -92,15 +90,14 @@ def make_other(project: Path) -> Path:
 def test_the_next_run_does_not_promote_what_was_rolled_back_from_and_says_why(rolled_back, small_params):
     there = rolled_back.digest
     verdict = challenge(small_params, quiet)
-    assert verdict is not None
     assert not verdict.is_accepted
     assert re.match(
         r"Refused: a person decided against this very model\. It was rolled back from at 2.* UTC: Rolled back from "
-        r"\w{12} by \S+ on \S+\. The model in production stays\. .* `regraft promote --force` puts this one back",
+        r"\w{12} by \S+ on \S+\. The model in production stays\. .* `regraft promote --force REASON` puts this one back",
         verdict.words,
     )
     assert rolled_back.digest == there
-    assert not read_json(small_params.paths.reports / "verdict.json")["is_accepted"]
+    assert not read_json(small_params.paths.reports / "gate.json")["is_accepted"]
 
 
 def test_where_everything_is_up_to_date_a_model_that_was_rolled_back_from_is_not_in_production(
@@ -111,19 +108,19 @@ def test_where_everything_is_up_to_date_a_model_that_was_rolled_back_from_is_not
     monkeypatch.setattr(up_to_date, "load_params", lambda path: small_params)
     monkeypatch.setattr(up_to_date, "is_up_to_date", lambda root, folder: True)
     assert up_to_date.nothing_to_do(project, promote=True) is None
-    force(small_params)
+    force(small_params, "a test")
     assert str(up_to_date.nothing_to_do(project, promote=True)).startswith("Already in production")
 
 
 def test_a_person_puts_it_back_by_force_and_the_gate_lets_it_stay(rolled_back, small_params):
-    change = force(small_params)
+    change = force(small_params, "a test")
     assert (change.action, rolled_back.digest) == ("promoted", sha256_of(small_params.paths.onnx))
-    assert re.match(r"Promoted by hand by \S+ on \S+, without the gate\.", change.words)
-    assert challenge(small_params, quiet) is None
+    assert re.match(r"Promoted by hand by \S+ on \S+, without the gate: a test", change.words)
+    assert challenge(small_params, quiet).name == "Already in production"
 
 
 def test_a_rollback_by_force_brings_the_data_of_the_model_too(rolled_back, small_params):
-    force(small_params)
+    force(small_params, "a test")
     reference, _ = rolled_back.find_reference()
     assert reference is not None
     assert len(reference.rows) == 72
@@ -152,7 +149,6 @@ def test_a_damaged_model_in_production_refuses_the_new_one_with_what_helps_and_t
     there = production.digest
     DAMAGE[kind](production.model)
     verdict = challenge(small_params, quiet)
-    assert verdict is not None
     assert not verdict.is_accepted
     assert re.match(
         r"Refused: the new model cannot be compared with the one in production\. .*is damaged", verdict.words
@@ -161,7 +157,6 @@ def test_a_damaged_model_in_production_refuses_the_new_one_with_what_helps_and_t
     assert history(small_params)[1].endswith("`regraft promote --rollback` puts the last sound model back.")
     assert rollback(small_params).sha256 == there
     after = challenge(small_params, quiet)
-    assert after is not None
     assert after.is_accepted
 
 
@@ -170,7 +165,7 @@ def test_a_person_can_promote_over_a_damaged_model(project, small_params, kind):
     production = Production(small_params.paths.production)
     production.promote(make_other(project), "the first", keep=5)
     DAMAGE[kind](production.model)
-    assert force(small_params).sha256 == production.digest == sha256_of(small_params.paths.onnx)
+    assert force(small_params, "a test").sha256 == production.digest == sha256_of(small_params.paths.onnx)
 
 
 @pytest.mark.parametrize("classes", [["red"], {"red": 1}, None])
@@ -180,7 +175,6 @@ def test_a_whole_file_that_cannot_name_classes_is_as_good_as_damaged(project, sm
     onnx.save(model, project / "odd.onnx")
     Production(small_params.paths.production).promote(project / "odd.onnx", "by hand", keep=5)
     verdict = challenge(small_params, quiet)
-    assert verdict is not None
     assert "model.onnx cannot name the class of a photo" in verdict.words
 
 
@@ -188,7 +182,7 @@ def test_no_file_is_forced_into_production_that_cannot_name_the_class_of_a_photo
     small_params.paths.onnx.unlink()
     small_params.paths.onnx.write_text("no model")
     with pytest.raises(RegraftError, match="is not a model exported by Regraft"):
-        force(small_params)
+        force(small_params, "a test")
     assert Production(small_params.paths.production).standing() == Standing(None, None, None)
 
 
@@ -202,8 +196,8 @@ def test_a_model_that_is_exported_anew_while_the_gate_compares_is_not_promoted_u
         params.paths.onnx.write_bytes(other.read_bytes())
         return compare(params, *arguments)
 
-    compare = gate._compare
-    monkeypatch.setattr(gate, "_compare", export_meanwhile)
+    compare = gate._judge
+    monkeypatch.setattr(gate, "_judge", export_meanwhile)
     with pytest.raises(InputsChanged, match="the new model changed after it was looked at"):
         challenge(small_params, quiet)
     assert Production(small_params.paths.production).digest is None
@@ -221,8 +215,8 @@ def test_a_rollback_while_the_gate_compares_is_not_undone(project, small_params,
         rollback(small_params)
         return compare(*arguments)
 
-    compare = gate._compare
-    monkeypatch.setattr(gate, "_compare", roll_back_meanwhile)
+    compare = gate._judge
+    monkeypatch.setattr(gate, "_judge", roll_back_meanwhile)
     with pytest.raises(InputsChanged, match="production changed while the new model was compared with it"):
         challenge(small_params, quiet)
     assert production.history()[-1].action == "rolled back"
@@ -245,7 +239,7 @@ def test_a_gate_that_is_killed_at_any_moment_leaves_a_sound_model_and_the_next_o
         assert production.history()[-1].sha256 == production.digest, step
         seen.add(production.digest)
         verdict = challenge(small_params, quiet)
-        assert verdict is None or verdict.is_accepted, step
+        assert verdict.is_accepted, step
         assert production.digest == sha256_of(small_params.paths.onnx), step
         step += stride
     assert step > 4 * stride

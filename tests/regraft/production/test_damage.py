@@ -110,7 +110,9 @@ def test_where_everything_is_damaged_a_rollback_says_what_is_left_to_do(producti
     for version in production.versions.glob("*.onnx"):
         version.write_text("damaged")
     DAMAGE[kind][0](production.model)
-    with pytest.raises(RegraftError, match=r"no earlier model in .* to go back to\. .* `regraft promote --force`"):
+    with pytest.raises(
+        RegraftError, match=r"no earlier model in .* to go back to\. .* `regraft promote --force REASON`"
+    ):
         production.rollback()
 
 

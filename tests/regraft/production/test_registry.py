@@ -80,9 +80,10 @@ def test_the_candidate_stays_where_it_is(candidate, promote):
 
 
 @pytest.mark.parametrize(
-    ("keep", "expected"), [(1, {"three", "four"}), (2, {"two", "three", "four"}), (9, {"one", "two", "three", "four"})]
+    ("keep", "expected"),
+    [(1, {"one", "three", "four"}), (2, {"one", "two", "three", "four"}), (9, {"one", "two", "three", "four"})],
 )
-def test_as_many_earlier_models_are_kept_as_asked_for(production, promote, keep, expected):
+def test_the_anchor_and_as_many_earlier_models_are_kept_as_asked_for(production, promote, keep, expected):
     promote("one", "two", "three", "four", keep=keep)
     assert versions(production) == expected
 

@@ -40,8 +40,9 @@ def sources(tmp_path: Path) -> Sources:
 def say(sources: Sources, *, is_accepted: bool, words: str, champion: dict | None) -> None:
     """Write what the gate said of this model."""
     about = {"model": sha256_of(sources.onnx), "dataset": sha256_of(sources.dataset_file)}
-    verdict = {"about": about, "is_accepted": is_accepted, "words": words, "champion": champion}
-    write_json(sources.reports / "verdict.json", verdict)
+    name = "Promoted" if is_accepted else "Refused"
+    verdict = {"about": about, "name": name, "is_accepted": is_accepted, "words": words, "champion": champion}
+    write_json(sources.reports / "gate.json", verdict)
 
 
 def put_into_production(sources: Sources, contents: bytes, words: str) -> None:
@@ -99,7 +100,7 @@ def test_a_model_that_was_accepted_and_rolled_back_is_not_in_production(sources)
     Production(sources.production).rollback()
     text = seen(sources)
     assert re.search(r"Kept out It was rolled back from at 2\d{3}-.* UTC: Rolled back from \w{12}", text)
-    assert "`regraft promote --force` lets this one in again" in text
+    assert "`regraft promote --force REASON` lets this one in again" in text
 
 
 def test_a_damaged_model_in_production_is_told_with_what_repairs_it(sources):

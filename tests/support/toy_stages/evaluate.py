@@ -1,12 +1,13 @@
 """Toy stage: the shipped file over the test photos, with the store."""
 
+import numpy as np
+
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
-from regraft.production.gate import accuracy_of
 from regraft.store.leases import store_in_use
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -24,7 +25,8 @@ def evaluate(params: Params, progress: Progress) -> None:
         stored = open_probabilities(paths.store, classifier)
         probabilities = probabilities_of(classifier, test, Threads(1, progress("photos")), stored=stored)
     bins = params.evaluate.calibration_bins
-    write_json(paths.reports / "metrics.json", {"accuracy": accuracy_of(classifier, test, probabilities), "bins": bins})
+    is_right = np.array(classifier.class_names)[probabilities.argmax(axis=1)] == test.rows.class_name.to_numpy()
+    write_json(paths.reports / "metrics.json", {"accuracy": float(is_right.mean()), "bins": bins})
     obey("evaluate", "end")
 
 

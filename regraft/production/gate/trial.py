@@ -1,0 +1,139 @@
+"""A trial: a new model against the one in production and the anchor, on today's test photos."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pandas as pd
+
+from regraft.config import Promote
+from regraft.export.classifier import OnnxClassifier
+from regraft.photos.dataset import Dataset
+from regraft.production.gate.comparison import Answers, Contest, Selection, contest, select
+from regraft.production.gate.floors import below_floors
+from regraft.production.gate.rule import Decision, decide, worse_of
+from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
+from regraft.production.training_data import Reference
+
+_TIMED = 20  # photos, for the floor of milliseconds
+
+Ask = Callable[[OnnxClassifier, Dataset], np.ndarray]  # what a model says of photos: float32, (n, num_classes)
+
+
+@dataclass(frozen=True, slots=True)
+class Former:
+    """A model that is or was in production, and what it was trained on."""
+
+    classifier: OnnxClassifier
+    reference: Reference | None  # None where that is not known
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A new model, and what it is tried on."""
+
+    challenger: OnnxClassifier
+    path: Path  # of its file
+    dataset: Dataset  # today's photos
+    groups: pd.DataFrame  # of today's photos the columns digest and group, from the manifest
+    settings: Promote
+    ask: Ask
+
+    @property
+    def test(self) -> Dataset:
+        """The test photos."""
+        return self.dataset.of("test")
+
+    def verdict(
+        self, champion: Former | None, anchor: Former | None, *, warnings: Sequence[str], looks: int
+    ) -> Verdict:
+        """Judge the new model.
+
+        Args:
+            champion: the model in production; None where there is none.
+            anchor: the last model that a person approved, where it is another one.
+            warnings: of this run, as sentences.
+            looks: other models that were judged on these test photos before.
+        """
+        labels = self.test.rows.class_name.to_numpy(str)
+        predicted = _named(self._answers(self.challenger, self.test))
+        floors = below_floors(
+            self.settings.floors, labels, predicted, milliseconds=self._milliseconds(), model=self.path
+        )
+        if champion is None:
+            right = int((predicted == labels).sum())
+            return first_model(right, len(labels), self.settings, Around(warnings, floors, looks))
+        if vanished := self._vanished(champion.classifier):
+            return refuse_vanished(vanished)
+        if champion.reference is None:
+            unknown = (
+                "It is not known what the model in production was trained on, so photos of its training may be among "
+                "the test photos."
+            )
+            warnings = [unknown, *warnings]
+        selection, now = self._against(champion)
+        before = self._against(anchor)[1] if anchor and not self._vanished(anchor.classifier) else None
+        decision = self._decide(champion, selection, now, before)
+        return conclude(decision, (now, before), selection, self.settings, Around(warnings, floors, looks))
+
+    def _decide(self, champion: Former, selection: Selection, now: Contest, anchor: Contest | None) -> Decision:
+        """Apply the rule, with the labels of today and, where some changed, those of production's record."""
+        decision = decide(now, anchor, self.settings)
+        if not selection.old_labels:
+            return decision
+        old = decide(self._by_old_labels(champion, selection), anchor, self.settings)
+        decision, changed = worse_of(decision, old), len(selection.old_labels)
+        if changed <= self.settings.max_relabelled * now.n or decision.name == "Refused":
+            return decision
+        said = (
+            f"the labels of {changed} of {now.n} compared photos changed since the model in production was trained, "
+            f"more than promote.max_relabelled, {self.settings.max_relabelled:.1%}: a person decides which are right"
+        )
+        return Decision("Undecided", (said, *decision.reasons), asks_for_a_person=True)
+
+    def _by_old_labels(self, champion: Former, selection: Selection) -> Contest:
+        common = set(champion.classifier.class_names) & set(self.challenger.class_names)
+        labels = self.test.rows.class_name.to_list()
+        for row, label in selection.old_labels.items():
+            labels[row] = label
+        rows = np.array([row for row in selection.rows.tolist() if labels[row] in common], int)
+        return self._contest(champion, rows, np.array(labels, str)[rows])
+
+    def _against(self, former: Former) -> tuple[Selection, Contest]:
+        known = (former.classifier.class_names, self.challenger.class_names)
+        selection = select(self.test.rows, self.groups, former.reference, known)
+        labels = self.test.rows.class_name.to_numpy(str)[selection.rows]
+        return selection, self._contest(former, selection.rows, labels)
+
+    def _contest(self, former: Former, rows: np.ndarray, labels: np.ndarray) -> Contest:
+        photos = self.dataset.with_rows(self.test.rows.iloc[rows].reset_index(drop=True))
+        return contest(labels, self._answers(former.classifier, photos), self._answers(self.challenger, photos))
+
+    def _answers(self, classifier: OnnxClassifier, photos: Dataset) -> Answers:
+        if not len(photos):
+            return Answers(classifier.class_names, np.zeros((0, len(classifier.class_names)), np.float32))
+        return Answers(classifier.class_names, self.ask(classifier, photos))
+
+    def _vanished(self, former: OnnxClassifier) -> list[str]:
+        """The classes that a former model knows, and today's photos lack although nobody gave them up."""
+        return sorted({*former.class_names} - {*self.dataset.class_names} - {*self.settings.given_up})
+
+    def _milliseconds(self) -> float | None:
+        """The median time of the new model for one photo; only where there is a floor for it."""
+        if self.settings.floors.milliseconds is None:
+            return None
+        seconds = []
+        for photo in self.test.head(_TIMED).photos():
+            with self.dataset.opened(photo) as rgb:
+                start = time.perf_counter()
+                self.challenger.probabilities(rgb)
+                seconds.append(time.perf_counter() - start)
+        return 1000 * median(seconds)
+
+
+def _named(answers: Answers) -> np.ndarray:
+    """The names of the most probable classes."""
+    return np.array(answers.class_names, str)[answers.probabilities.argmax(axis=1)]

@@ -1,0 +1,178 @@
+"""What the gate says: the sentence that a person reads first, and the figures under it, as they stand in gate.json."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from regraft.config import Promote
+from regraft.intervals import wilson
+from regraft.production.gate.comparison import Contest, Selection
+from regraft.production.gate.rule import Decision
+
+FILE = "gate.json"  # in the folder of the reports
+Name = Literal[
+    "Promoted", "Promoted with warnings", "Undecided", "Waiting for approval", "Refused", "Already in production"
+]
+_WARNINGS = 3  # that the sentence names; the figures have all
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate decided, and the figures that it decided on."""
+
+    name: Name  # of the run's state as well
+    is_accepted: bool  # whether the new model takes the place of the one in production
+    words: str
+    figures: dict[str, Any] = field(default_factory=dict)  # the rest of gate.json
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """What else is known in a night, beside the contest."""
+
+    warnings: Sequence[str]  # of this run, as sentences
+    below_floors: Sequence[str]  # what of `promote.floors` was not reached, as sentences
+    looks: int  # models that were judged on these test photos before
+
+
+def refuse(reason: str) -> Verdict:
+    """Refuse a model for a reason that is no matter of comparison; production stays."""
+    return Verdict("Refused", False, f"Refused: {reason}")
+
+
+def refuse_damaged(problem: str) -> Verdict:
+    """Refuse a challenger because nobody can tell whether it is worse than the champion."""
+    return refuse(
+        f"the new model cannot be compared with the one in production. {problem} `regraft promote --rollback` puts the "
+        f"last sound model back, and `regraft promote` compares again then. `regraft promote --force REASON` puts the "
+        f"new model into production without a comparison."
+    )
+
+
+def refuse_rolled_back(rolled_back: str) -> Verdict:
+    """Refuse a challenger that was in production already, until somebody decided against it."""
+    return refuse(
+        f"a person decided against this very model. {rolled_back} The model in production stays. Other photos or "
+        f"settings give another model; `regraft promote --force REASON` puts this one back into production."
+    )
+
+
+def refuse_vanished(classes: Sequence[str]) -> Verdict:
+    """Refuse a challenger that was trained without classes that services are used to."""
+    names = ", ".join(f"'{name}'" for name in classes[:10])
+    return refuse(
+        f"today's photos lack {len(classes)} class(es) that the model in production knows: {names}. A folder that is "
+        f"not mounted looks like this. The model in production stays. Bring the photos back, or name the classes in "
+        f"promote.given_up of params.yaml if they are given up for good."
+    )
+
+
+def first_model(right: int, images: int, settings: Promote, around: Around) -> Verdict:
+    """Judge a model where none is in production: only the floors can speak against it."""
+    accuracy = wilson(right, images)
+    figures = {"challenger": _accuracy(right, images), "champion": None, **_figures_around(around)}
+    if around.below_floors:
+        words = f"Refused: {'; '.join(around.below_floors)}. No model is in production."
+        return Verdict("Refused", False, words, figures)
+    said = f"first model in production: accuracy {accuracy} on {images} test photos"
+    return _accepted(Decision("Promoted", (said,)), "", settings, around, figures)
+
+
+def conclude(
+    decision: Decision,
+    contests: tuple[Contest, Contest | None],
+    selection: Selection,
+    settings: Promote,
+    around: Around,
+) -> Verdict:
+    """Put a decision into words, and say what becomes of the new model.
+
+    Args:
+        decision: of the rule.
+        contests: with the model in production, and with the anchor where there is one.
+        selection: the photos that were compared.
+        settings: section `promote` of params.yaml.
+        around: the other circumstances.
+    """
+    champion, anchor = contests
+    figures = {
+        "reasons": list(decision.reasons),
+        "challenger": _accuracy(int(champion.newer.sum()), champion.n),
+        "champion": _accuracy(int(champion.older.sum()), champion.n),
+        "anchor": anchor.figures() if anchor else None,
+        "comparison": champion.figures() | {"p_not_worse": champion.p_not_worse(settings.margin)},
+        "left_out": {
+            "seen_by_production": selection.seen,
+            "near_duplicates": selection.near_duplicates,
+            "other_classes": selection.other_classes,
+        },
+        "relabelled": len(selection.old_labels),
+        **_figures_around(around),
+    }
+    compared = _compared(champion, around)
+    if around.below_floors:
+        decision = Decision("Refused", (*around.below_floors, *decision.reasons))
+    reasons = "; ".join(decision.reasons)
+    if decision.name == "Refused":
+        return Verdict("Refused", False, f"Refused: {reasons}. {compared} Production stays.{_listed(around)}", figures)
+    if decision.name == "Promoted" or _is_promoted_all_the_same(decision, champion, settings):
+        return _accepted(decision, compared, settings, around, figures)
+    if settings.mode == "approve":
+        return _waiting(decision, compared, around, figures)
+    why = "" if decision.asks_for_a_person else f" (promote.when_undecided: {settings.when_undecided})"
+    words = f"Undecided: {reasons}. {compared} Production stays{why}.{_listed(around)}"
+    return Verdict("Undecided", False, words, figures)
+
+
+def _is_promoted_all_the_same(decision: Decision, champion: Contest, settings: Promote) -> bool:
+    is_trusted = settings.when_undecided == "auto" and champion.n >= settings.trusted_photos
+    return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_trusted)
+
+
+def _accepted(decision: Decision, compared: str, settings: Promote, around: Around, figures: dict[str, Any]) -> Verdict:
+    if settings.mode == "approve":
+        return _waiting(decision, compared, around, figures)
+    reasons = "; ".join(decision.reasons)
+    if decision.name == "Undecided":
+        words = f"Undecided: {reasons}. {compared} Promoted all the same (promote.when_undecided)."
+        return Verdict("Undecided", True, words + _listed(around), figures)
+    name: Name = "Promoted with warnings" if around.warnings else "Promoted"
+    return Verdict(name, True, f"{name}: {reasons}. {compared}".strip() + _listed(around), figures)
+
+
+def _waiting(decision: Decision, compared: str, around: Around, figures: dict[str, Any]) -> Verdict:
+    reasons = "; ".join(decision.reasons)
+    said = f"Waiting for approval (promote.mode: approve). The gate says {decision.name}: {reasons}. {compared}"
+    return Verdict("Waiting for approval", False, said.strip() + _listed(around), figures)
+
+
+def _compared(contest: Contest, around: Around) -> str:
+    if not contest.n:
+        return "No photo is left to compare on."
+    d = contest.interval
+    before = f"judged {around.looks} other model(s) before" if around.looks else "judged no other model before"
+    return (
+        f"On {contest.n} test photos {contest.c} are right only with the new model and {contest.b} only with the one "
+        f"in production: {100 * d.value:+.1f} points (95 % interval {100 * d.low:+.1f} to {100 * d.high:+.1f}). They "
+        f"show a loss from about {100 * contest.smallest_loss_shown:.1f} points on, and {before}."
+    )
+
+
+def _listed(around: Around) -> str:
+    if not around.warnings:
+        return ""
+    more = f" And {len(around.warnings) - _WARNINGS} more." if len(around.warnings) > _WARNINGS else ""
+    return f" Warnings of this run: {' '.join(around.warnings[:_WARNINGS])}{more}"
+
+
+def _figures_around(around: Around) -> dict[str, Any]:
+    return {
+        "warnings": list(around.warnings),
+        "below_floors": list(around.below_floors),
+        "looks_before": around.looks,
+    }
+
+
+def _accuracy(right: int, images: int) -> dict[str, float]:
+    found = wilson(right, images)
+    return {"images": images, "accuracy": found.value, "accuracy_low": found.low, "accuracy_high": found.high}

@@ -1,0 +1,158 @@
+"""New photos judge the old models: an honest test, since nobody tuned anything on them.
+
+Labelled photos that arrived since the last promotion are shown to the model in production and to the one before it,
+before they enter any split. Only those count on which one of the two is right. They accumulate into an e-value
+(`regraft.paired_tests.evidence_of_harm`), which may be looked at every night: if the model in production is at least as
+good as the one before it, the chance that it ever reaches 20 is at most 1 in 20.
+
+    models/production/new_photos.parquet    one row per photo and pair of models
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from regraft.errors import Damaged
+from regraft.paired_tests import evidence_of_harm
+from regraft.photos.dataset import Dataset
+from regraft.production.training_data import Reference
+from regraft.sealed import read_frame, write_table
+
+FILE = "new_photos.parquet"
+ALARM = 20.0  # e-value from which on the verdict proposes a rollback: by chance in at most 5 % of promotions
+COLUMNS = {
+    "champion": "str",  # SHA-256 of the model in production
+    "predecessor": "str",  # that of the one before it
+    "digest": "str",  # SHA-256 of the photo's file
+    "group": "str",  # of its near-duplicates: one photo of each counts
+    "label": "str",  # as it was when the photo came
+    "champion_right": "bool",
+    "predecessor_right": "bool",
+    "at": "str",  # ISO 8601, UTC
+}
+_MOST = 2000  # photos that are shown to both models in one night; the first by digest are as good as drawn at random
+_WORDS = 1e6  # above it the e-value is not spelled out
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What the new photos say of two models so far."""
+
+    photos: int
+    b: int  # that only the predecessor names rightly
+    c: int  # that only the model in production names rightly
+
+    @property
+    def e_value(self) -> float:
+        """The evidence that the model in production is worse than the one before it."""
+        return float(evidence_of_harm(self.b, self.c))
+
+    @property
+    def is_alarm(self) -> bool:
+        """Whether a person should think about a rollback."""
+        return self.e_value >= ALARM
+
+    @property
+    def words(self) -> str:
+        """The evidence as a sentence."""
+        e = f"{self.e_value:.3g}" if self.e_value < _WORDS else "over 1,000,000"
+        said = (
+            f"Of {self.photos} photos that arrived since it was promoted {self.b} are named rightly only by the model "
+            f"before the one in production, {self.c} only by that one (e-value {e}; {ALARM:g} is an alarm)."
+        )
+        return f"{said} `regraft promote --rollback` is advised." if self.is_alarm else said
+
+    def figures(self) -> dict[str, Any]:
+        """Return the figures for gate.json."""
+        e = self.e_value if math.isfinite(self.e_value) else None
+        return {"photos": self.photos, "b": self.b, "c": self.c, "e_value": e, "is_alarm": self.is_alarm}
+
+
+def select_new(
+    dataset: Dataset, groups: pd.DataFrame, references: Sequence[Reference], scored: pd.DataFrame
+) -> Dataset:
+    """Return the photos that neither of two models was trained on, one per group, without those that were scored.
+
+    Args:
+        dataset: today's photos of all splits.
+        groups: of today's photos the columns digest and group, from the manifest.
+        references: what each of the two models was trained on.
+        scored: rows of `COLUMNS` of this pair of models.
+    """
+    group_of = dict(zip(groups.digest.tolist(), groups.group.tolist(), strict=True))
+    known = {digest for reference in references for digest in reference.rows.digest.tolist()}
+    taken = {group_of.get(digest) or digest for digest in known} | set(scored.group.tolist())
+    taken |= {group_of.get(digest) or digest for digest in scored.digest.tolist()}
+    rows = []
+    for row, digest in enumerate(dataset.rows.digest.tolist()):
+        group = group_of.get(digest) or digest
+        if group not in taken:
+            taken.add(group)
+            rows.append(row)
+    return dataset.with_rows(dataset.rows.iloc[rows[:_MOST]].reset_index(drop=True))
+
+
+def answered(
+    photos: Dataset, groups: pd.DataFrame, models: tuple[str, str], right: tuple[np.ndarray, np.ndarray]
+) -> pd.DataFrame:
+    """Return rows of `COLUMNS`.
+
+    Args:
+        photos: that were shown to both models.
+        groups: as for `select_new`.
+        models: SHA-256 of the model in production and of the one before it.
+        right: whether each of the two is right, bool, shape (n,).
+    """
+    group_of = dict(zip(groups.digest.tolist(), groups.group.tolist(), strict=True))
+    digests = photos.rows.digest.tolist()
+    return pd.DataFrame(
+        {
+            "champion": models[0],
+            "predecessor": models[1],
+            "digest": digests,
+            "group": [group_of.get(digest) or digest for digest in digests],
+            "label": photos.rows.class_name.tolist(),
+            "champion_right": right[0],
+            "predecessor_right": right[1],
+            "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+        columns=list(COLUMNS),
+    ).astype(COLUMNS)
+
+
+def evidence_of(rows: pd.DataFrame) -> Evidence:
+    """Return what rows of one pair of models say together."""
+    only_before = rows.predecessor_right & ~rows.champion_right
+    only_now = rows.champion_right & ~rows.predecessor_right
+    return Evidence(len(rows), int(only_before.sum()), int(only_now.sum()))
+
+
+def read_answers(folder: Path) -> pd.DataFrame:
+    """Return all rows in the record of production; none where there is no file, or a damaged one, which is set aside.
+
+    A night must not end because of it, and nothing is lost: the damaged file keeps its bytes under another name.
+    """
+    path = folder / FILE
+    try:
+        return read_frame(path, COLUMNS)
+    except FileNotFoundError:
+        pass
+    except Damaged:
+        path.rename(folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.parquet")
+    return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def write_answers(folder: Path, rows: pd.DataFrame) -> None:
+    """Write the record; the caller holds the lock of production (`regraft.production.exclusive`)."""
+    write_table(folder / FILE, rows.reset_index(drop=True))
+
+
+def of_pair(rows: pd.DataFrame, champion: str, predecessor: str) -> pd.DataFrame:
+    """Return the rows of one pair of models."""
+    return rows[(rows.champion == champion) & (rows.predecessor == predecessor)]

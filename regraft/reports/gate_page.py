@@ -1,0 +1,88 @@
+"""The gate's verdict with its figures: reports/gate.json as a person reads it."""
+
+from typing import Any
+
+from regraft.errors import Damaged
+from regraft.files import read_json, sha256_of
+from regraft.production.gate.verdict import FILE
+from regraft.reports.blocks import Block, Page
+from regraft.reports.markdown import cell, table
+from regraft.reports.sources import Sources
+
+NEEDED = ("about", "name", "is_accepted", "words")
+
+
+def read_gate(sources: Sources) -> dict[str, Any] | None:
+    """Return what the gate said of this very model on these very photos; None if it was not asked.
+
+    An earlier verdict is about another model, or about other photos; a damaged one is as good as none.
+    """
+    try:
+        gate = read_json(sources.reports / FILE, *NEEDED)
+        asked = (sha256_of(sources.onnx), sha256_of(sources.dataset_file))
+    except (FileNotFoundError, Damaged):
+        return None
+    return gate if (gate["about"].get("model"), gate["about"].get("dataset")) == asked else None
+
+
+def gate_page(sources: Sources) -> Page:
+    """Return the page."""
+    gate = read_gate(sources)
+    blocks: list[Block] = ["The gate was not asked about this model."] if gate is None else _blocks(gate)
+    return Page("gate", "Gate", blocks)
+
+
+def _blocks(gate: dict[str, Any]) -> list[Block]:
+    blocks: list[Block] = [cell(gate["words"])]
+    contests = [("the model in production", gate.get("comparison")), ("the anchor", gate.get("anchor"))]
+    rows = [_contest(which, found) for which, found in contests if found and found["n"]]
+    if rows:
+        header = [
+            "against",
+            "photos n",
+            "only that one right b",
+            "only the new one right c",
+            "difference d",
+            "95 % interval",
+            "p worse",
+            "log loss",
+            "shows a loss from",
+        ]
+        blocks += ["## The comparison", table(header, rows)]
+    if gate.get("left_out"):
+        blocks += ["## Photos that were not compared", table(["why", "photos"], _left_out(gate))]
+    if warnings := gate.get("warnings"):
+        blocks += ["## Warnings of this run", "\n".join(f"- {cell(warning)}" for warning in warnings)]
+    if new := gate.get("new_photos"):
+        e = "over any number" if new["e_value"] is None else f"{new['e_value']:.3g}"
+        rows = [[new["photos"], new["b"], new["c"], e]]
+        header = ["new photos", "only the model before is right", "only the one in production is", "e-value, 20 alarms"]
+        blocks += ["## New photos judge the model in production", table(header, rows)]
+    return blocks
+
+
+def _contest(which: str, found: dict[str, Any]) -> list[object]:
+    change = found["log_loss_change"]
+    return [
+        which,
+        found["n"],
+        found["b"],
+        found["c"],
+        f"{100 * found['d']:+.1f} points",
+        f"{100 * found['d_low']:+.1f} to {100 * found['d_high']:+.1f}",
+        f"{found['p_worse']:.2g}",
+        "-" if change is None else f"{change:+.3f}",
+        f"{100 * found['smallest_loss_shown']:.1f} points",
+    ]
+
+
+def _left_out(gate: dict[str, Any]) -> list[list[object]]:
+    left_out = gate["left_out"]
+    others = ", ".join(f"{name} ({count})" for name, count in left_out["other_classes"].items())
+    return [
+        ["the model in production, or a near-duplicate, saw them in training or val", left_out["seen_by_production"]],
+        ["near-duplicates of one that was compared", left_out["near_duplicates"]],
+        [f"classes that not both models know: {others or 'none'}", sum(left_out["other_classes"].values())],
+        ["compared, and their labels changed since production's record", gate["relabelled"]],
+        ["models that these test photos judged before", gate["looks_before"]],
+    ]

@@ -1,0 +1,99 @@
+"""The rule, on counts."""
+
+import pytest
+
+from regraft.production.gate.rule import Decision, decide, worse_of
+from tests.support.gate import contest_of, settings
+
+HARMLESS = Decision("Promoted", ())
+ASKS = Decision("Undecided", (), asks_for_a_person=True)
+
+
+@pytest.mark.parametrize(
+    ("n", "b", "c", "expected"),
+    [
+        (346, 5, 20, "Promoted"),  # better
+        (346, 7, 7, "Promoted"),  # equal, and they differ on few photos
+        (346, 20, 20, "Undecided"),  # equal, and they differ on many
+        (5000, 60, 40, "Refused"),  # p = 0.028
+        (5000, 55, 45, "Promoted"),
+        (346, 20, 8, "Refused"),  # 3.5 points worse, p = 0.018
+        (200, 14, 7, "Undecided"),  # 3.5 points worse, which may be chance: p = 0.09
+        (200, 0, 0, "Promoted"),
+    ],
+)
+def test_counts_decide(n: int, b: int, c: int, expected: str) -> None:
+    assert decide(contest_of(n, b, c), None, settings()).name == expected
+
+
+def test_a_large_loss_that_may_be_chance_asks_for_a_person() -> None:
+    decision = decide(contest_of(200, 14, 7), None, settings())
+    assert decision.asks_for_a_person
+    assert decision.reasons[0].startswith("it lost 3.5 points against the model in production, which may be chance")
+
+
+def test_a_loss_of_exactly_the_limit_counts() -> None:
+    assert decide(contest_of(200, 9, 3), None, settings()).asks_for_a_person
+
+
+def test_a_small_test_set_decides_nothing() -> None:
+    decision = decide(contest_of(49, 0, 20), None, settings())
+    assert (decision.name, decision.asks_for_a_person) == ("Undecided", True)
+    assert decision.reasons == ("49 photos can be compared, and promote.min_photos asks for 50",)
+
+
+def test_no_photo_at_all_decides_nothing() -> None:
+    assert decide(contest_of(0, 0, 0), None, settings()).name == "Undecided"
+
+
+def test_small_losses_that_add_up_are_seen_by_the_anchor() -> None:
+    night, since_the_anchor = contest_of(1000, 21, 20), contest_of(1000, 60, 30)
+    assert decide(night, None, settings()).name == "Promoted"
+    decision = decide(night, since_the_anchor, settings())
+    assert decision.name == "Refused"
+    assert "worse than the anchor, the last model that a person approved: 60 photos" in decision.reasons[0]
+
+
+def test_an_anchor_with_too_few_photos_has_no_say() -> None:
+    assert decide(contest_of(1000, 20, 20), contest_of(40, 20, 0), settings()).name == "Promoted"
+
+
+def test_a_class_that_collapsed_refuses_a_model_that_is_better_elsewhere() -> None:
+    contest = contest_of(1000, 12, 30, classes=1)
+    labels = contest.labels.copy()
+    labels[:12] = 7  # the twelve photos that are lost are all that a class has
+    collapsed = type(contest)(labels, contest.older, contest.newer, contest.losses)
+    decision = decide(collapsed, None, settings())
+    assert decision.name == "Refused"
+    assert decision.reasons[0].startswith("recall of '7' fell by 100 points on its 12 photos")
+    assert decide(collapsed, None, settings(max_class_loss=1.0)).name == "Refused"
+    assert decide(contest, None, settings()).name == "Promoted"
+
+
+def test_a_class_that_lost_little_refuses_nothing() -> None:
+    # All 12 losses in one class of 500: shown, but 2.4 points of its recall.
+    contest = contest_of(1000, 12, 30, classes=2)
+    labels = contest.labels.copy()
+    labels[:42] = 0
+    assert decide(type(contest)(labels, contest.older, contest.newer, contest.losses), None, settings()).name == (
+        "Promoted"
+    )
+
+
+def test_worse_probabilities_refuse_a_model_whose_answers_are_equal() -> None:
+    decision = decide(contest_of(346, 5, 5, loss=0.1), None, settings())
+    assert decision.name == "Refused"
+    assert decision.reasons[0].startswith("its log loss is higher by 0.09")
+
+
+@pytest.mark.parametrize("margin", [0.02, 0.05])
+def test_a_larger_margin_promotes_more(margin: float) -> None:
+    expected = "Promoted" if margin == 0.05 else "Undecided"
+    assert decide(contest_of(346, 20, 20), None, settings(margin=margin)).name == expected
+
+
+def test_of_two_decisions_the_one_less_in_favour_counts() -> None:
+    undecided, refused = Decision("Undecided", ()), Decision("Refused", ())
+    assert worse_of(HARMLESS, undecided) is undecided
+    assert worse_of(refused, ASKS) is refused
+    assert worse_of(undecided, ASKS) is ASKS
