@@ -1,21 +1,29 @@
 """Stage 8 of 8: run the shipped file over the untouched test photos, and gather the figures of the run.
 
-Reads models/model.onnx, build/dataset.parquet, data/raw, reports/head.json and reports/fine_tune.json; writes
-reports/metrics.json, which holds numbers only, reports/predictions.csv and reports/confusion.csv.
+Reads models/model.onnx, build/dataset.parquet, build/manifest.parquet, data/raw, reports/head.json and
+reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said of each photo
+(predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), and what it comes to if
+it may be unsure (abstention.json, risk_coverage.csv).
 
 As a command it also writes reports/report.html, which is a view of the results and none of them (`tasks.report`).
 """
 
+from dataclasses import asdict
 from typing import Any
 
 from regraft.config import Params
+from regraft.export.abstention import Kept, kept, risk_coverage, write_curve_of_risk
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.promise import Promise
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.files import read_json, write_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
+from regraft.photos.manifest import read_manifest
 from regraft.store.leases import store_in_use
 from regraft.training.metrics import classification_report
+from regraft.training.parts import class_table, slice_table, write_parts
 from regraft.training.tables import write_confusion, write_predictions
 from tasks.progress import Progress
 from tasks.report import write_report
@@ -33,15 +41,34 @@ def evaluate(params: Params, progress: Progress) -> None:
         stored = open_probabilities(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))
         probabilities = probabilities_of(classifier, test, threads, stored=stored)
-    class_indices = test.rows.class_index.to_numpy()
+    _, manifest = read_manifest(paths.manifest)
+    class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)
+    right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1)
+    answers = kept(classifier.promise, right, largest, groups)
     metrics = {
-        "test": classification_report(class_indices, probabilities, bins=settings.calibration_bins),
+        "test": classification_report(class_indices, probabilities, groups, bins=settings.calibration_bins),
+        "answered": _answered(classifier.promise, answers),
         "head": _on_val(read_json(paths.reports / "head.json")),
         "fine_tune": _on_val(read_json(paths.reports / "fine_tune.json")),
     }
     write_json(paths.reports / "metrics.json", {phase: figures for phase, figures in metrics.items() if figures})
     write_predictions(paths.reports / "predictions.csv", test, probabilities)
     write_confusion(paths.reports / "confusion.csv", test, probabilities)
+    write_parts(paths.reports / "classes.csv", class_table(test.class_names, class_indices, right, groups))
+    write_parts(paths.reports / "slices.csv", slice_table(slices_of_images(test, manifest), right, groups))
+    write_json(paths.reports / "abstention.json", asdict(answers))
+    write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest))
+
+
+def _answered(promise: Promise | None, answers: Kept) -> dict[str, float | int]:
+    """Return the figures of a file that may be unsure; none of one that answers every photo."""
+    if promise is None:
+        return {}
+    return {
+        "abstain_below": promise.abstain_below,
+        "coverage": answers.coverage.value,
+        "precision": answers.precision.value,
+    }
 
 
 def _on_val(report: dict[str, Any]) -> dict[str, float | int]:

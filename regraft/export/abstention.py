@@ -5,53 +5,22 @@ and it has to hold for photos that nobody has seen, although many thresholds are
 are tried in a fixed order, from the strictest on, and the first one that fails ends it.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import ceil, log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from regraft.intervals import least_share
+from regraft.csv_files import read_csv, write_csv
+from regraft.export.promise import Promise
+from regraft.intervals import Interval, least_share
+from regraft.training.parts import share_right
 
 CONFIDENCE = 0.95
 _STEPS = 20  # thresholds that are tried: those that answer 5 %, 10 %, ... of val
 _FACTOR = 3  # between the shares of val at which the order begins
-
-
-@dataclass(frozen=True, slots=True)
-class Promise:
-    """What holds for a model that answers only where its largest probability is `abstain_below` or more."""
-
-    abstain_below: float  # 0: it answers everything
-    target_precision: float  # share of right answers among all answers, at least
-    confidence: float  # chance, over the draw of val, that it is so
-
-    def as_metadata(self) -> dict[str, str]:
-        """Return what an ONNX file says of itself, as numbers in words."""
-        return {name: repr(value) for name, value in asdict(self).items()}
-
-    def __str__(self) -> str:
-        """The promise in words."""
-        where = f"at {self.abstain_below:.6g} and above" if self.abstain_below else "whatever the probability"
-        precision, confidence = 100 * self.target_precision, 100 * self.confidence
-        return f"{where}, at least {precision:g}% of answers are right ({confidence:g}% confidence)"
-
-
-def read_promise(metadata: Mapping[str, str]) -> Promise | None:
-    """Return what `Promise.as_metadata` said, or None if a file says nothing of it.
-
-    Raises:
-        ValueError: it says something else.
-    """
-    found = [metadata[field.name] for field in fields(Promise) if field.name in metadata]
-    if not found:
-        return None
-    promise = Promise(*map(float, found)) if len(found) == len(fields(Promise)) else None
-    if promise is None or not all(0 <= value <= 1 for value in astuple(promise)):
-        raise ValueError(f"{', '.join(field.name for field in fields(Promise))} must be numbers from 0 to 1")
-    return promise
 
 
 def fewest_photos(target: float, confidence: float = CONFIDENCE) -> int:
@@ -90,6 +59,36 @@ def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | Non
         )
     words = f"It answers every photo. No probability ensures that {100 * target:g}% of answers are right: {reason}."
     return Choice(None, count, count, words)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What became of a promise on photos that nothing was chosen on."""
+
+    images: int
+    answered: int
+    coverage: Interval  # share of photos that are answered, with its 95 % interval
+    precision: Interval  # share of right answers among the answers
+    words: str
+
+
+def kept(promise: Promise | None, right: np.ndarray, largest: np.ndarray, groups: np.ndarray) -> Kept:
+    """Say how many photos are answered, and how many of them rightly.
+
+    Args:
+        promise: of the file; None where it answers everything.
+        right: whether each answer is right, bool, shape (n,).
+        largest: the largest probability of each photo, shape (n,).
+        groups: from `regraft.photos.groups.groups_of`, shape (n,).
+    """
+    answered = largest >= (promise.abstain_below if promise else 0)
+    coverage, precision = share_right(answered, groups), share_right(right[answered], groups[answered])
+    words = f"Of {len(right)} test photos {coverage} are answered, and {precision} of these rightly."
+    if not answered.any():
+        words = f"None of {len(right)} test photos is answered."
+    elif promise and precision.high < promise.target_precision:
+        words += " That is less than was promised: test photos differ from those of val, on which it was fixed."
+    return Kept(len(right), int(answered.sum()), coverage, precision, words)
 
 
 def find_promise(
@@ -170,3 +169,13 @@ def risk_coverage(right: np.ndarray, largest: np.ndarray, *, points: int = 200) 
     return pd.DataFrame(
         {"threshold": ordered[last], "coverage": answered / len(right), "precision": right_of[last] / answered}
     )
+
+
+def write_curve_of_risk(path: Path, curve: pd.DataFrame) -> None:
+    """Write what `risk_coverage` returned."""
+    write_csv(path, curve)
+
+
+def read_curve_of_risk(path: Path) -> pd.DataFrame:
+    """Return what `write_curve_of_risk` wrote."""
+    return read_csv(path, dict.fromkeys(("threshold", "coverage", "precision"), float))

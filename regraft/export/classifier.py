@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from regraft.errors import RegraftError
-from regraft.export.abstention import Promise, read_promise
+from regraft.export.promise import Promise, read_promise
 
 _LARGE = 60_000_000  # bytes of a photo of 20 megapixels; smaller ones are slower if memory is given back after each
 

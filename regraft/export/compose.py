@@ -18,7 +18,7 @@ from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES
 from regraft.backbones.trunk import Trunk
 from regraft.errors import ExportMismatch
-from regraft.export.abstention import Promise
+from regraft.export.promise import Promise
 from regraft.onnx_graphs.convert import canonical, chained, convert_keras, part_of, renamed, with_uint8_input
 from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.photos.dataset import Dataset
+from regraft.photos.manifest import slices_of
 
 
 def groups_of(dataset: Dataset, manifest: pd.DataFrame) -> np.ndarray:
@@ -15,6 +16,17 @@ def groups_of(dataset: Dataset, manifest: pd.DataFrame) -> np.ndarray:
     found = [names.get(digest) for digest in dataset.rows.digest.tolist()]
     return np.array(
         [name if isinstance(name, str) else digest for name, digest in zip(found, dataset.rows.digest, strict=True)]
+    )
+
+
+def slices_of_images(dataset: Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the slices that labels.csv names, a column of texts each, with a row per image; missing where it has none.
+
+    Shape (n, number of slices). Of copies of one file, the one that stands in the data set counts.
+    """
+    rows = manifest.set_index("path").loc[dataset.rows.path]
+    return pd.DataFrame(
+        {name: rows[f"slice.{name}"].to_numpy() for name in slices_of(manifest)}, index=dataset.rows.index
     )
 
 

@@ -16,8 +16,11 @@ _PAIRS = 10  # of classes that are taken for each other
 def metrics_page(sources: Sources) -> Page:
     """Return the page with the figures."""
     test = read_json(sources.reports / "metrics.json")["test"]
+    accuracy = f"{test['accuracy']:.4f} (95% interval: {test['accuracy_low']:.4f} to {test['accuracy_high']:.4f})"
+    shown = {name: value for name, value in test.items() if name not in ("accuracy_low", "accuracy_high")}
     rows = [
-        [name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else value] for name, value in test.items()
+        [name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else value]
+        for name, value in {**shown, "accuracy": accuracy}.items()
     ]
     return Page("metrics", "Test split, through the shipped file", [table(["figure", "value"], rows)])
 

@@ -121,6 +121,26 @@ def confusion_chart(confusion: pd.DataFrame) -> bytes:
     return png.getvalue()
 
 
+def risk_coverage_chart(curve: pd.DataFrame, promise: dict[str, float] | None) -> bytes:
+    """Draw how precise answers are if only the surest photos are answered.
+
+    Args:
+        curve: columns threshold, coverage, precision.
+        promise: `abstain_below` and `target_precision` of the file, drawn as lines; None of one that has none.
+    """
+    with _chart(7, 3.2) as (figure, png):
+        axes = figure.subplots()
+        axes.plot(curve.coverage, curve.precision, color=_BLUE, drawstyle="steps-post", label="test photos")
+        axes.set(xlabel="share of photos that are answered", ylabel="of these rightly", xlim=(0, 1.01))
+        if promise:
+            coverage = curve.coverage[curve.threshold >= promise["abstain_below"]].max()  # missing if none is answered
+            axes.axhline(promise["target_precision"], color=_GREY, linestyle="--", label="promised")
+            label = f"answered at {promise['abstain_below']:.6g} and above"
+            axes.axvline(0 if np.isnan(coverage) else coverage, color=_ORANGE, linestyle="--", label=label)
+        axes.legend(frameon=False, loc="lower left")
+    return png.getvalue()
+
+
 def _draw_histogram(axes: "Axes", histogram: dict[str, Any]) -> None:
     edges, now, before = histogram["edges"], histogram["now"], histogram["in_production"]
     axes.stairs(np.array(now) / max(1, sum(now)), edges, fill=True, color=_BLUE, label="now")

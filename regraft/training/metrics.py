@@ -5,6 +5,9 @@ from typing import Literal
 
 import numpy as np
 
+from regraft.photos.groups import independent_images
+from regraft.training.parts import share_right
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -97,20 +100,27 @@ def accuracy_with_interval(right: int, images: int) -> dict[str, float]:
     return {"accuracy": right / images, "accuracy_low": float(interval.low), "accuracy_high": float(interval.high)}
 
 
-def classification_report(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> dict[str, float | int]:
+def classification_report(
+    class_indices: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, *, bins: int
+) -> dict[str, float | int]:
     """Return the figures of one split; top5_accuracy only where there are more than five classes.
+
+    All figures count photos. The interval of accuracy is that of `independent_images` photos, since near-duplicates
+    tell little more than one of them does.
 
     Args:
         class_indices: the true classes, shape (n,).
         probabilities: shape (n, num_classes), rows sum to 1.
+        groups: from `regraft.photos.groups.groups_of`, shape (n,).
         bins: of the expected calibration error.
     """
     from sklearn.metrics import f1_score, top_k_accuracy_score
 
     num_classes = probabilities.shape[1]
     labels = np.arange(num_classes)
-    right = int((probabilities.argmax(axis=1) == class_indices).sum())
-    report = {"images": len(class_indices), **accuracy_with_interval(right, len(class_indices))}
+    accuracy = share_right(probabilities.argmax(axis=1) == class_indices, groups)
+    report: dict[str, float | int] = {"images": len(class_indices), "independent_images": independent_images(groups)}
+    report |= {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
     if num_classes > 5:  # else the right one is always among five
         report["top5_accuracy"] = float(top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels))
     # A small class may have no image in this split; it cannot be measured and must not count as 0.

@@ -1,10 +1,14 @@
 import json
+from dataclasses import asdict
+from pathlib import Path
 
 import onnx
 import pytest
 
 from regraft.errors import ExportMismatch
+from regraft.export.classifier import OnnxClassifier
 from regraft.files import read_json, sha256_of, write_json
+from regraft.photos.dataset import read_dataset
 from regraft.training.keras_models import load_model, save_model
 from tasks.export_onnx import export_onnx
 from tests.support.small_project import quiet
@@ -38,3 +42,12 @@ def test_a_file_that_differs_from_keras_is_not_written(project, small_params):
     with pytest.raises(ExportMismatch, match=r"differ by .* over 4 photos \(export_onnx\.tolerance: 0\.002\)"):
         export_onnx.function(small_params, quiet)
     assert sha256_of(project / "models" / "model.onnx") == before
+
+
+def test_a_threshold_on_val_that_keeps_its_promise_is_in_the_file_and_in_the_report(project, small_params):
+    report = read_json(project / "reports" / "export.json")["abstention"]
+    promise = OnnxClassifier(project / "models" / "model.onnx").promise
+    assert promise
+    assert (report["promise"], promise.target_precision) == (asdict(promise), small_params.evaluate.target_precision)
+    assert report["images"] == (read_dataset(project / "build" / "dataset.parquet", Path()).rows.split == "val").sum()
+    assert "at least 30% of answers are right (95% confidence)" in report["words"]

@@ -2,13 +2,15 @@ import numpy as np
 import pytest
 
 from regraft.export.abstention import (
-    Promise,
     choose_threshold,
     fewest_photos,
     find_promise,
-    read_promise,
+    kept,
+    read_curve_of_risk,
     risk_coverage,
+    write_curve_of_risk,
 )
+from regraft.export.promise import Promise, read_promise
 from regraft.intervals import least_share
 
 
@@ -128,3 +130,31 @@ def test_the_curve_of_many_photos_has_few_points():
     random = np.random.default_rng(0)
     curve = risk_coverage(random.random(10_000) < 0.9, random.random(10_000))
     assert (len(curve), curve.coverage.iloc[-1]) == (200, 1.0)
+
+
+def test_what_was_promised_is_measured_on_photos_that_chose_nothing():
+    right, largest, groups = np.arange(100) < 90, np.linspace(1, 0.5, 100), np.arange(100).astype(str)
+    answers = kept(Promise(0.75, 0.98, 0.95), right, largest, groups)
+    assert (answers.answered, answers.coverage.value, answers.precision.value) == (50, 0.5, 1.0)
+    assert 0 < answers.precision.low < answers.precision.high == 1
+    assert answers.words.startswith("Of 100 test photos 50.0% (40.4% to 59.6%) are answered, and 100.0% (9")
+    assert kept(None, right, largest, groups).precision.value == 0.9
+
+
+@pytest.mark.parametrize(("wrong", "is_said"), [(5, True), (1, False)])
+def test_a_promise_that_test_contradicts_is_said(wrong, is_said):
+    right, groups = np.arange(100) >= wrong, np.arange(100).astype(str)
+    answers = kept(Promise(0.5, 0.98, 0.95), right, np.ones(100), groups)
+    assert ("less than was promised" in answers.words) is is_said
+
+
+def test_a_file_that_answers_nothing_has_no_precision():
+    answers = kept(Promise(0.9, 0.98, 0.95), np.ones(3, bool), np.full(3, 0.5), np.arange(3).astype(str))
+    assert answers.words == "None of 3 test photos is answered."
+    assert (answers.precision.low, answers.precision.high) == (0, 1)
+
+
+def test_the_curve_is_read_as_it_was_written(tmp_path):
+    curve = risk_coverage(np.array([True, False]), np.array([0.9, 0.1 + 0.2]))
+    write_curve_of_risk(tmp_path / "curve.csv", curve)
+    assert read_curve_of_risk(tmp_path / "curve.csv").equals(curve)

@@ -11,7 +11,6 @@ from onnx import numpy_helper
 from PIL import Image
 
 from regraft.errors import ExportMismatch
-from regraft.export.abstention import Promise
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import (
     Parity,
@@ -22,6 +21,7 @@ from regraft.export.compose import (
     refuse_difference,
     write_graph,
 )
+from regraft.export.promise import Promise
 from regraft.export.scoring import probabilities_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings

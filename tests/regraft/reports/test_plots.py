@@ -6,7 +6,13 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.reports.plots import class_balance_chart, confusion_chart, curve_chart, image_statistics_chart
+from regraft.reports.plots import (
+    class_balance_chart,
+    confusion_chart,
+    curve_chart,
+    image_statistics_chart,
+    risk_coverage_chart,
+)
 from regraft.training.class_weights import objective_of
 from regraft.training.metrics import in_words
 from regraft.validation.histograms import histograms
@@ -163,3 +169,14 @@ def test_the_confusion_chart_writes_the_number_of_images_into_each_cell(drawn):
 def test_a_confusion_matrix_of_hundreds_of_classes_is_no_larger_than_one_of_a_few(drawn):
     assert max(opened(confusion_chart(confusion([f"class {number}" for number in range(500)]))).size) < 1000
     assert list(drawn[0].axes[0].texts) == []
+
+
+@pytest.mark.parametrize(("abstain_below", "line"), [(0.7, 0.5), (2.0, 0.0)])
+def test_the_curve_of_risk_shows_the_promise_and_how_many_photos_are_answered(drawn, abstain_below, line):
+    curve = pd.DataFrame({"threshold": [0.9, 0.7, 0.6], "coverage": [0.25, 0.5, 1.0], "precision": [1.0, 0.9, 0.8]})
+    assert opened(risk_coverage_chart(curve, {"abstain_below": abstain_below, "target_precision": 0.9})).width > 0
+    risk_coverage_chart(curve, None)
+    lines = [list(each.get_xdata()) for each in drawn[0].axes[0].lines]
+    assert lines[0] == [0.25, 0.5, 1.0]
+    assert lines[2] == [line, line]
+    assert len(drawn[1].axes[0].lines) == 1
