@@ -10,7 +10,7 @@ from dataclasses import asdict
 from regraft.config import Params
 from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.training.baselines import conclusions, probe
+from regraft.training.baselines import accuracy_of, conclusions, probe
 from regraft.training.class_weights import objective_of
 from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.training.keras_models import save_model, start_keras
@@ -41,9 +41,10 @@ def train_head(params: Params, progress: Progress) -> None:
         "epochs_run": winner.curve[-1].epoch,
         "settings": asdict(winner.settings),
         "settings_tried": len(ranked),
-        "probes": asdict(probes),
-        "learning_curve": {f"{share:g}": accuracy for share, accuracy in curve.items()},
-        "words": conclusions(probes, winner, curve, len(features.positions("val"))),
+        "accuracy": asdict(accuracy_of(winner.right)),
+        "probes": {name: asdict(accuracy) for name, accuracy in probes.accuracies().items()},
+        "learning_curve": {f"{share:g}": asdict(accuracy_of(right)) for share, right in curve.items()},
+        "words": conclusions(probes, winner.right, curve),
     }
     write_json(paths.reports / "head.json", report)
     write_leaderboard(paths.reports / "leaderboard.csv", ranked)

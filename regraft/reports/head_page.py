@@ -5,6 +5,7 @@ from typing import Any
 import pandas as pd
 
 from regraft.files import read_json
+from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
 from regraft.reports.expectations import NAMED
 from regraft.reports.markdown import Bold, table
@@ -30,7 +31,7 @@ def head_page(sources: Sources) -> Page:
         "Head",
         [
             " ".join(report["words"]),
-            table(["classifier", "accuracy on val"], _compared(report)),
+            table(["classifier", "accuracy on val (95% interval)"], _compared(report)),
             f"## Leaderboard: {tried} tried" + (f", the first {NAMED}" if tried > NAMED else ""),
             table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
         ],
@@ -49,15 +50,19 @@ def head_curve_page(sources: Sources) -> Page:
 def _compared(report: dict[str, Any]) -> list[list[str]]:
     probes = report["probes"]
     return [
-        ["always the largest class", f"{probes['majority']:.3f}"],
-        ["nearest class centroid", f"{probes['nearest_centroid']:.3f}"],
-        ["nearest neighbours", f"{probes['nearest_neighbours']:.3f}"],
+        ["always the largest class", _accuracy(probes["majority"])],
+        ["nearest class centroid", _accuracy(probes["nearest_centroid"])],
+        ["nearest neighbours", _accuracy(probes["nearest_neighbours"])],
         *(
-            [f"the head, with {float(share):.0%} of the training photos", f"{accuracy:.3f}"]
+            [f"the head, with {float(share):.0%} of the training photos", _accuracy(accuracy)]
             for share, accuracy in report["learning_curve"].items()
         ),
-        ["the head", Bold(f"{report['val']['accuracy']:.3f}")],
+        ["the head", Bold(_accuracy(report["accuracy"]))],
     ]
+
+
+def _accuracy(figures: dict[str, float]) -> str:
+    return str(Interval(**figures))
 
 
 def _judged(leaders: pd.DataFrame, objective: Objective) -> pd.DataFrame:

@@ -1,12 +1,16 @@
-"""What the features alone say about a data set: is transfer worth it here, and would more photos help?"""
+"""What the features alone say about a data set: is transfer worth it here, and would more photos help?
+
+All classifiers are compared on the same val photos, so a difference counts where its paired interval excludes zero.
+"""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from regraft.features.table import Features
-from regraft.training.heads import TrainedHead
+from regraft.intervals import Interval, wilson
+from regraft.paired_tests import tango_interval
 
 _NEIGHBOURS = 5
 _IMAGES = {"train": 8192, "val": 2048}  # at most; of more, an evenly spaced part
@@ -14,11 +18,26 @@ _IMAGES = {"train": 8192, "val": 2048}  # at most; of more, an evenly spaced par
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Accuracies on val, between 0 and 1, of classifiers that need no training."""
+    """Which val images classifiers that need no training name rightly, bool, shape (n,)."""
 
-    majority: float  # the largest class of train, always
-    nearest_centroid: float  # the class whose mean feature is nearest
-    nearest_neighbours: float  # a vote of the five nearest images of train, the nearer the more
+    majority: np.ndarray  # the largest class of train, always
+    nearest_centroid: np.ndarray  # the class whose mean feature is nearest
+    nearest_neighbours: np.ndarray  # a vote of the five nearest images of train, the nearer the more
+    asked: np.ndarray  # which of all val images these n are: positions in val
+
+    def accuracies(self) -> dict[str, Interval]:
+        """Return each classifier's accuracy on val with its interval, by its name."""
+        return {field.name: accuracy_of(getattr(self, field.name)) for field in fields(self) if field.name != "asked"}
+
+
+def accuracy_of(right: np.ndarray) -> Interval:
+    """Return the share of images that are named rightly, with its 95 % interval."""
+    return wilson(int(right.sum()), len(right))
+
+
+def gain_of(before: np.ndarray, after: np.ndarray) -> Interval:
+    """Return how much more accurate a second classifier is on the same images, with its paired 95 % interval."""
+    return tango_interval(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
 
 
 def probe(features: Features) -> Probes:
@@ -30,59 +49,68 @@ def probe(features: Features) -> Probes:
     from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
     from sklearn.preprocessing import normalize
 
-    images, classes = {}, {}
+    images, classes, asked = {}, {}, np.zeros(0, int)
     for split, most in _IMAGES.items():
         positions = features.positions(split)
-        positions = positions[features.views[positions] == 0]
-        if len(positions) > most:
-            positions = positions[np.linspace(0, len(positions) - 1, most).astype(int)]
+        asked = np.flatnonzero(features.views[positions] == 0)
+        if len(asked) > most:
+            asked = asked[np.linspace(0, len(asked) - 1, most).astype(int)]
         # Of vectors of length one, the nearest have the largest cosine.
-        images[split], classes[split] = normalize(features.read(positions)), features.class_indices[positions]
+        images[split] = normalize(features.read(positions[asked]))
+        classes[split] = features.class_indices[positions[asked]]
 
-    def accuracy(classifier: DummyClassifier | NearestCentroid | KNeighborsClassifier) -> float:
+    def is_right(classifier: DummyClassifier | NearestCentroid | KNeighborsClassifier) -> np.ndarray:
         with warnings.catch_warnings():
             # scikit-learn warns of features that are equal within a class: those that are always 0 after a ReLU.
             warnings.simplefilter("ignore")
-            return float(classifier.fit(images["train"], classes["train"]).score(images["val"], classes["val"]))
+            return classifier.fit(images["train"], classes["train"]).predict(images["val"]) == classes["val"]
 
     return Probes(
-        majority=accuracy(DummyClassifier(strategy="most_frequent")),
-        nearest_centroid=accuracy(NearestCentroid()),
-        nearest_neighbours=accuracy(
+        majority=is_right(DummyClassifier(strategy="most_frequent")),
+        nearest_centroid=is_right(NearestCentroid()),
+        nearest_neighbours=is_right(
             KNeighborsClassifier(min(_NEIGHBOURS, len(images["train"])), algorithm="brute", weights="distance")
         ),
+        asked=asked,  # the last split is val
     )
 
 
-def conclusions(probes: Probes, winner: TrainedHead, curve: dict[float, float], val_images: int) -> list[str]:
+def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray]) -> list[str]:
     """Say whether transfer works here, and whether more photos would help.
-
-    A difference counts if it is larger than two standard errors of the accuracy, sqrt(p (1 - p) / n).
 
     Args:
         probes: from `probe`.
-        winner: the head that was chosen.
-        curve: val accuracy by share of the training images, without the whole.
-        val_images: n.
+        head: which val images the head that was chosen names rightly, bool, shape (all of val,).
+        curve: the same of heads that were trained on a share of the training images, by share, without the whole.
     """
-    accuracy = winner.best.val.accuracy
-    noise = 2 * float(np.sqrt(max(accuracy * (1 - accuracy), 1 / val_images) / val_images))
-    margin = f"(differences below {noise:.3f} are noise with {val_images} val photos)"
-    if accuracy - probes.majority <= noise:
+    asked = head[probes.asked]
+    over_majority, over_neighbours = (gain_of(probe, asked) for probe in (probes.majority, probes.nearest_neighbours))
+    figures = f"the head has {accuracy_of(head)} on {len(head)} val photos, always naming the largest class"
+    largest = f"{accuracy_of(probes.majority).value:.1%}"
+    if over_majority.low <= 0:
         words = [
-            f"Transfer does not work here: the head has {accuracy:.3f} on val, and always naming the largest class "
-            f"{probes.majority:.3f} {margin}. Look at the labels, or try another backbone."
+            f"Transfer does not work here: {figures} {largest}; that is no difference that could be told from chance "
+            f"({_signed(over_majority)}). Look at the labels, or try another backbone."
         ]
     else:
+        neighbours = accuracy_of(probes.nearest_neighbours).value
         words = [
-            f"Transfer works: the head has {accuracy:.3f} on val, always naming the largest class "
-            f"{probes.majority:.3f}, the nearest neighbours in feature space {probes.nearest_neighbours:.3f} {margin}."
+            f"Transfer works: {figures} {largest} (for the head {_signed(over_majority)}), the nearest neighbours in "
+            f"feature space {neighbours:.1%} (for the head {_signed(over_neighbours)})."
         ]
-        if probes.nearest_neighbours - accuracy > noise:
+        if over_neighbours.high < 0:
             words.append("The neighbours beat the head: it is trained too little, or its settings do not fit.")
     if curve:
-        share, before = max(curve.items())
-        gain = accuracy - before
-        verdict = "more photos of the same kind are likely to help" if gain > noise else "more photos may change little"
-        words.append(f"With {share:.0%} of the training photos it has {before:.3f}; all bring {gain:+.3f}: {verdict}.")
+        share, before = max(curve.items(), key=lambda point: point[0])
+        gain = gain_of(before, head)
+        verdict = "more photos of the same kind are likely to help" if gain.low > 0 else "more photos may change little"
+        words.append(
+            f"With {share:.0%} of the training photos it has {accuracy_of(before).value:.1%}; all bring "
+            f"{_signed(gain)}: {verdict}."
+        )
     return words
+
+
+def _signed(gain: Interval) -> str:
+    """A difference of accuracies in points, with its interval."""
+    return f"{100 * gain.value:+.1f} points, {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 
 from regraft.config import TrainHead
@@ -101,13 +102,13 @@ def learning_curve(
     *,
     seed: int,
     watch: Callable[[str], Callable[[int], None]],
-) -> dict[float, float]:
-    """Return the accuracy on val that the winner's settings reach with shares of the training images, by share."""
+) -> dict[float, np.ndarray]:
+    """Return which val images the winner's settings name rightly with shares of the training images, by share."""
     curve = {}
     for share in sorted(config.learning_curve):
         on_epoch = watch(f"{share:.0%}")
         (part,) = train_heads(features, [winner.settings], config, seed=seed, on_epoch=on_epoch, share=share)
-        curve[share] = part.best.val.accuracy
+        curve[share] = part.right
     return curve
 
 

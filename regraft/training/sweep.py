@@ -26,6 +26,7 @@ class TrainedHead:
     weights: list[np.ndarray]  # float32, in the order of `build_head(...).weights`
     curve: list[Epoch]  # from epoch 0 (before training) on
     best: Epoch
+    right: np.ndarray  # whether it names each val image rightly, bool, shape (images of val,)
 
 
 def train_heads(
@@ -62,13 +63,14 @@ class _Run:
         self.curve: list[Epoch] = []
         self.best: Epoch | None = None
         self.weights: list[np.ndarray] = []
+        self.right = np.zeros(0, bool)
 
     def is_over(self, patience: int) -> bool:
         return self.best is not None and self.curve[-1].epoch - self.best.epoch >= patience
 
     def result(self) -> TrainedHead:
         assert self.best is not None  # epoch 0 was noted
-        return TrainedHead(self.settings, self.weights, self.curve, self.best)
+        return TrainedHead(self.settings, self.weights, self.curve, self.best, self.right)
 
 
 class _Sweep:
@@ -147,6 +149,7 @@ class _Sweep:
                 run.curve.append(Epoch(epoch, None if loss is None else float(loss[head]), val))
                 if run.best is None or self._loss_of(val) < self._loss_of(run.best.val):
                     run.best, run.weights = run.curve[-1], heads.weights(head)
+                    run.right = output[head].argmax(axis=1) == self._val_classes
 
     def _drop_finished(self) -> None:
         """Let heads go whose patience is over."""
