@@ -30,7 +30,10 @@ def read(path: str) -> np.ndarray:
 
 if __name__ == "__main__":
     session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
-    class_names = json.loads(session.get_modelmeta().custom_metadata_map["class_names"])
+    facts = session.get_modelmeta().custom_metadata_map
+    class_names = json.loads(facts["class_names"])
     (probabilities,) = session.run(["probabilities"], {"image": read(sys.argv[2])[None]})
+    if probabilities.max() < float(facts.get("abstain_below", 0)):  # above it, target_precision of answers are right
+        print("unsure")
     for index in np.argsort(-probabilities[0])[:5]:
         print(f"{probabilities[0][index]:.4f}  {class_names[index]}")

@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import subprocess
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -12,6 +13,8 @@ import PIL.EpsImagePlugin
 import pytest
 from PIL import Image, UnidentifiedImageError
 
+from regraft.export.compose import write_graph
+from regraft.export.promise import Promise
 from regraft.photos.images import FORMATS, load_rgb
 from tests.support.mutations import ENCODINGS, HEIC, encode, in_mode
 
@@ -81,3 +84,14 @@ def test_it_never_runs_postscript(client, tmp_path, photo, monkeypatch):
     (tmp_path / "a.eps").rename(tmp_path / "a.jpg")
     with pytest.raises(UnidentifiedImageError):
         client.read(str(tmp_path / "a.jpg"))
+
+
+@pytest.mark.parametrize(("abstain_below", "is_unsure"), [(0.9, True), (0.5, False), (None, False)])
+def test_it_says_that_it_is_unsure_below_the_threshold_of_the_file(colour_model, tmp_path, abstain_below, is_unsure):
+    promise = None if abstain_below is None else Promise(abstain_below, 0.98, 0.95)
+    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise)
+    Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")  # its probability is e / (e + 2) = 0.58
+    command = [sys.executable, str(CLIENT), str(tmp_path / "model.onnx"), str(tmp_path / "a.png")]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert lines[is_unsure:][0] == "0.5761  red"
+    assert (lines[0] == "unsure") is is_unsure
