@@ -158,7 +158,7 @@ def _judged(trained: Trained, class_indices: np.ndarray, settings: FineTune, obj
     first, last = trained.curve[0], trained.curve[-1]
     reason = (
         f"The fine-tuned network is {'' if is_used else 'not '}used: on val it has {objective.words(last.val)} after "
-        f"{last.epoch} epochs, the head alone {objective.words(first.val)}; {test.words()}; fine_tune.significance is "
+        f"epoch {last.epoch}, the head alone {objective.words(first.val)}; {test.words()}; fine_tune.significance is "
         f"{settings.significance:g}."
     )
     return FineTuned(settings, objective, is_used, reason, trained.curve, test)

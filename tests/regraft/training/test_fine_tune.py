@@ -141,7 +141,7 @@ def test_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after
     assert is_used is expected
     assert words.startswith(
         f"The fine-tuned network is {'' if expected else 'not '}used: on val it has accuracy 0.900 (log loss 0.500) "
-        f"after 1 epochs, the head alone accuracy 0.800 (log loss 0.500); {only_after} val photos are right only with"
+        f"after epoch 1, the head alone accuracy 0.800 (log loss 0.500); {only_after} val photos are right only with"
     )
     assert re.search(r"McNemar test of accuracy: p = 0\.\d+\); fine_tune\.significance is 0\.05\.$", words)
 
@@ -153,20 +153,27 @@ def test_with_the_largest_significance_any_gain_is_enough(only_before, only_afte
     assert judged(only_before, only_after, significance=0.5)[0] is expected
 
 
-@pytest.mark.parametrize("class_weight", ["none", "balanced", "logit_adjustment"])
-def test_it_is_judged_by_the_figures_that_were_asked_for(head, backbone, tune, class_weight):
-    result = tune(load_joined(backbone, head), class_weight=class_weight)
-    objective, last = objective_of(class_weight), result.curve[-1].val
-    assert (result.objective, result.test.figure) == (objective, objective.share)
-    assert f"on val it has {objective.words(last)} after 2 epochs" in result.reason
+def test_where_rare_classes_are_helped_macro_recall_decides():
+    # Three photos of a class of twelve are lost, both of a class of two are won.
+    classes = np.repeat([0, 1], [12, 2])
+    before, after = np.where(classes == 0, 0, 2), np.where(np.arange(14) < 3, 2, classes)
+    scores = [score(classes, np.eye(3)[predicted]) for predicted in (before, after)]
+    curve = [Epoch(0, None, scores[0]), Epoch(1, 1.0, scores[1])]
+    for class_weight, expected in (("none", False), ("balanced", True), ("logit_adjustment", True)):
+        objective = objective_of(class_weight)
+        result = module._judged(
+            Trained(curve, before, after), classes, fine_tune_settings(significance=0.25), objective
+        )
+        assert result.is_used is expected
+        assert f"on val it has {objective.words(scores[1])} after epoch 1" in result.reason
 
 
 def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backbone, tune):
     epochs: list[Epoch] = []
-    result = tune(
-        load_joined(backbone, head), fine_tune_settings(mode="auto", significance=0.001), on_epoch=epochs.append
-    )
+    settings = fine_tune_settings(mode="auto", significance=0.001)
+    result = tune(load_joined(backbone, head), settings, class_weight="balanced", on_epoch=epochs.append)
     assert (result.is_used, result.curve, epochs) == (False, [], [])
+    assert result.objective == objective_of("balanced")
     assert re.match(r"Not fine-tuned: the head is wrong on \d of 9 val photos\. .*0\.001 it takes 10\.", result.reason)
 
 

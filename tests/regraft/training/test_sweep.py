@@ -102,6 +102,18 @@ def test_balanced_weighs_each_class_the_same(features):
     assert two.curve[2].train_loss == pytest.approx(np.mean(by_class), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("class_weight", "loss"),
+    [("none", "log_loss"), ("balanced", "balanced_log_loss"), ("logit_adjustment", "balanced_log_loss")],
+)
+def test_the_epoch_that_is_kept_is_the_best_by_the_loss_that_was_asked_for(features, class_weight, loss):
+    # In val one class is left with a single photo, so that the two losses are least in different epochs.
+    is_rare = (features.class_indices == 2) & (features.splits == "val")
+    part = replace(features, splits=np.where(is_rare & (np.cumsum(is_rare) > 1), "unused", features.splits))
+    (trained,) = train(part, replace(LINEAR, learning_rate=0.3), class_weight=class_weight, epochs=12)
+    assert trained.best == min(trained.curve, key=lambda epoch: getattr(epoch.val, loss))
+
+
 # Several at once.
 
 
