@@ -93,7 +93,7 @@ def test_the_next_run_does_not_promote_what_was_rolled_back_from_and_says_why(ro
     assert not verdict.is_accepted
     assert re.match(
         r"Refused: a person decided against this very model\. It was rolled back from at 2.* UTC: Rolled back from "
-        r"\w{12} by \S+ on \S+\. The model in production stays\. .* `regraft promote --force REASON` puts this one back",
+        r"\w{12} by \S+ on \S+\. The model in production stays\. .* `regraft promote --force REASON` puts this",
         verdict.words,
     )
     assert rolled_back.digest == there

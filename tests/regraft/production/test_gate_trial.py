@@ -206,7 +206,7 @@ def test_the_anchor_sees_what_the_night_does_not() -> None:
 )
 def test_a_model_below_a_floor_is_refused_also_as_the_first_one(floors: dict[str, float], said: str) -> None:
     all_floors = {"accuracy": None, "recall": None, "milliseconds": None, "megabytes": None, **floors}
-    model = Answering(RIGHT | {digest: "cup" for digest in list(RIGHT)[:45]})
+    model = Answering(RIGHT | dict.fromkeys(list(RIGHT)[:45], "cup"))
     verdict = trial_of(model, PHOTOS, floors=all_floors).verdict(None, None, warnings=[], looks=0)
     assert (verdict.name, said in verdict.words) == ("Refused", True), verdict.words
     assert said in verdict_of(model, model, floors=all_floors).words

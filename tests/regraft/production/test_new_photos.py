@@ -1,0 +1,83 @@
+"""New photos judge the models before."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regraft.production.new_photos import (
+    COLUMNS,
+    Evidence,
+    answered,
+    evidence_of,
+    of_pair,
+    read_answers,
+    select_new,
+    write_answers,
+)
+from tests.support.gate import dataset_of, groups_of, reference_of
+
+PHOTOS = dataset_of(["cup", "hat", "shoe", "cup", "hat", "shoe"], ["train", "val", "test"] * 2)
+NOTHING = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
+PAIR = ("a" * 64, "b" * 64)
+
+
+def rows_of(right: list[bool], before: list[bool]) -> pd.DataFrame:
+    photos = PHOTOS.with_rows(PHOTOS.rows.head(len(right)))
+    return answered(photos, groups_of({}), PAIR, (np.array(right), np.array(before)))
+
+
+def numbers(dataset) -> list[int]:
+    return [int(digest, 16) for digest in dataset.rows.digest]
+
+
+def test_new_is_what_neither_model_was_trained_on_whatever_its_split() -> None:
+    references = [reference_of([(0, "cup", "train")]), reference_of([(0, "cup", "train"), (4, "hat", "test")])]
+    assert numbers(select_new(PHOTOS, groups_of({}), references, NOTHING)) == [1, 2, 3, 5]
+
+
+def test_near_duplicates_of_known_photos_are_not_new_and_of_new_ones_one_counts() -> None:
+    groups = groups_of({0: 0, 1: 0, 2: 2, 3: 2, 4: 4, 5: 5})
+    assert numbers(select_new(PHOTOS, groups, [reference_of([(0, "cup", "train")])], NOTHING)) == [2, 4, 5]
+
+
+def test_a_photo_counts_once_and_so_does_its_group() -> None:
+    scored = rows_of([True], [False])
+    assert numbers(select_new(PHOTOS, groups_of({0: 0, 3: 0}), [], scored)) == [1, 2, 4, 5]
+
+
+def test_photos_accumulate_into_evidence_that_may_advise_a_rollback(tmp_path: Path) -> None:
+    rows = rows_of([False] * 5 + [True], [True] * 5 + [True])
+    write_answers(tmp_path, rows)
+    found = evidence_of(of_pair(read_answers(tmp_path), *PAIR))
+    assert (found.photos, found.b, found.c) == (6, 5, 0)
+    assert not found.is_alarm
+    assert "5 are named rightly only by the model before the one in production, 0 only by that one" in found.words
+    assert Evidence(30, 8, 0).is_alarm
+    assert Evidence(30, 8, 0).words.endswith("`regraft promote --rollback` is advised.")
+
+
+def test_evidence_is_of_one_pair_of_models(tmp_path: Path) -> None:
+    write_answers(tmp_path, rows_of([False], [True]))
+    assert evidence_of(of_pair(read_answers(tmp_path), PAIR[1], PAIR[0])).photos == 0
+
+
+def test_where_nothing_was_written_there_are_no_answers(tmp_path: Path) -> None:
+    assert len(read_answers(tmp_path)) == 0
+
+
+def test_a_damaged_record_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:
+    write_answers(tmp_path, rows_of([False], [True]))
+    path = tmp_path / "new_photos.parquet"
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    path.write_bytes(contents)
+    assert len(read_answers(tmp_path)) == 0
+    assert [each.read_bytes() for each in tmp_path.iterdir()] == [bytes(contents)]
+
+
+@pytest.mark.parametrize(("b", "c"), [(5000, 0), (10, 10)])
+def test_figures_are_such_that_json_can_hold(b: int, c: int) -> None:
+    found = Evidence(b + c, b, c).figures()["e_value"]
+    assert found is None or 0 < found < 20
