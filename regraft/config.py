@@ -34,6 +34,7 @@ class Paths(Section):
     manifest: ProjectPath
     dataset: ProjectPath
     splits: ProjectPath
+    splits: ProjectPath
     features: ProjectPath
     store: ProjectPath
     head: ProjectPath

@@ -5,6 +5,7 @@ the seal is in their footer. Other files begin with a line that holds it, and th
 """
 
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
@@ -86,14 +87,21 @@ def read_table(path: Path, *, may_lack_seal: bool = False) -> pa.Table:
         return pq.read_table(pa.BufferReader(contents))
 
 
-def read_frame(path: Path, columns: dict[str, str]) -> pd.DataFrame:
-    """Return the same as a frame, which has to have exactly these columns, of these kinds."""
+def read_frame(path: Path, columns: dict[str, str], *, texts: str | None = None) -> pd.DataFrame:
+    """Return the same as a frame, which has to have exactly these columns, of these kinds.
+
+    Args:
+        path: of the file.
+        columns: names and kinds.
+        texts: a regular expression for the names of columns of text that may follow; None where none may.
+    """
     table = read_table(path)
     with reading(path, f"the columns {', '.join(columns)}"):
         frame = table.to_pandas()
-        if list(frame.columns) != list(columns):
+        names, more = list(frame.columns[: len(columns)]), list(map(str, frame.columns[len(columns) :]))
+        if names != list(columns) or len(set(more)) < len(more) or not all(re.fullmatch(texts or "", n) for n in more):
             raise ValueError(f"the columns {', '.join(map(str, frame.columns))}")
-        frame = frame.astype(columns)
+        frame = frame.astype(columns | dict.fromkeys(more, "str"))
         frame.attrs = json.loads((table.schema.metadata or {})[b"PANDAS_ATTRS"])
     return frame
 

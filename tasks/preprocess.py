@@ -1,13 +1,16 @@
 """Stage 2 of 8: give every usable image a class index and a split that never changes.
 
-Reads build/manifest.parquet; writes build/dataset.parquet and reports/dataset.json.
+Reads build/manifest.parquet; writes build/dataset.parquet, data/splits.csv and reports/dataset.json. The first two it
+also reads as they are from the run before, so DVC leaves them there (`persist` in dvc.yaml): photos keep their splits.
 """
 
 from regraft.config import Params
 from regraft.files import write_json
+from regraft.photos.counts import check_left_out, dataset_report
 from regraft.photos.dataset import write_dataset
 from regraft.photos.manifest import read_manifest
-from regraft.photos.splitting import build_dataset, dataset_report
+from regraft.photos.split_record import new_record, recall, write_record
+from regraft.photos.splitting import build_dataset
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -16,10 +19,16 @@ from tasks.stage import stage
 def preprocess(params: Params, progress: Progress) -> None:
     """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more."""
     settings, paths = params.preprocess, params.paths
+    shares = {"val_share": settings.val_share, "test_share": settings.test_share}
     layout, manifest = read_manifest(paths.manifest)
-    dataset = build_dataset(manifest, paths.raw, val_share=settings.val_share, test_share=settings.test_share)
+    earlier = recall(paths.splits, paths.dataset, **shares)
+    dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits)
+    report = dataset_report(layout, manifest, dataset, earlier)
+    check_left_out(report, settings.max_left_out, [paths.splits, paths.dataset])
+    # First: it also has what the old data set says and the new one does not, so a kill in between loses no split.
+    write_record(paths.splits, new_record(manifest, dataset, earlier.splits, **shares))
     write_dataset(paths.dataset, dataset)
-    write_json(paths.reports / "dataset.json", dataset_report(layout, manifest, dataset))
+    write_json(paths.reports / "dataset.json", report)
 
 
 if __name__ == "__main__":

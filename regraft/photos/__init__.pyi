@@ -1,3 +1,5 @@
+from .counts import check_left_out as check_left_out
+from .counts import dataset_report as dataset_report
 from .dataset import Dataset as Dataset
 from .dataset import Photo as Photo
 from .dataset import read_dataset as read_dataset
@@ -9,9 +11,13 @@ from .images import Threads as Threads
 from .images import load_rgb as load_rgb
 from .manifest import build_manifest as build_manifest
 from .manifest import read_manifest as read_manifest
+from .manifest import slices_of as slices_of
 from .manifest import write_manifest as write_manifest
 from .preparation import Preparation as Preparation
+from .split_record import Earlier as Earlier
+from .split_record import new_record as new_record
+from .split_record import recall as recall
+from .split_record import write_record as write_record
 from .splitting import build_dataset as build_dataset
-from .splitting import dataset_report as dataset_report
 from .views import Views as Views
 from .views import choose_views as choose_views

@@ -1,9 +1,10 @@
-"""Photos that stand in the data folder more than once: copies, near-duplicates, and files under two labels.
+"""Photos that may not be parted: copies, near-duplicates, groups that a person gave; and files under two labels.
 
-A photo and its near-duplicates form a group, and whoever is linked to a member of a group belongs to it. A group must
-be in one split, or the test split measures how well the model remembers.
+A photo, its near-duplicates and the photos of its given group form a group, and whoever is linked to a member of a
+group belongs to it. A group must be in one split, or the test split measures how well the model remembers.
 """
 
+import hashlib
 import itertools
 from typing import Literal
 
@@ -18,7 +19,7 @@ _WINDOW = 128  # photos with which one is compared, of those that look the same 
 def mark_duplicates(
     manifest: pd.DataFrame, *, max_hash_distance: int | None, on_label_conflict: Literal["drop", "keep", "error"]
 ) -> pd.DataFrame:
-    """Return the manifest with `group` and `conflict` filled in, and with the verdict on files under two labels.
+    """Return the manifest with its groups and `conflict` filled in, and with the verdict on files under two labels.
 
     Args:
         manifest: from `build_manifest`.
@@ -40,8 +41,36 @@ def mark_duplicates(
                     None,
                 ]
     rest = manifest[manifest.verdict == "use"]
-    manifest.loc[rest.index, "group"] = rest.digest.map(_groups(rest, max_hash_distance))
+    near = rest.digest.map(_groups(rest, max_hash_distance))
+    manifest.loc[rest.index, "group"] = near
+    if "given_group" in manifest:
+        manifest["near_group"] = manifest.group
+        manifest.loc[rest.index, "group"] = joined_groups(near, rest.given_group)
     return manifest
+
+
+def joined_groups(near: pd.Series, given: pd.Series) -> pd.Series:
+    """Join the groups of near-duplicates that photos of one given group are in.
+
+    Args:
+        near: name of the group of near-duplicates of each photo.
+        given: of its given group; missing where there is none.
+
+    Returns:
+        Names of the joined groups. One with a given group is called by the SHA-256 of that group's name, so more photos
+        of a patient do not change where its photos belong.
+    """
+    near_codes, near_names = pd.factorize(near)
+    given_codes, given_names = pd.factorize(given)
+    has_group = given_codes >= 0
+    links = np.stack([near_codes[has_group], len(near_names) + given_codes[has_group]], axis=1)
+    component = _joined(np.arange(len(near_names) + len(given_names)), links)
+    hashed = [hashlib.sha256(name.encode()).hexdigest() for name in given_names]
+    # Where several given groups are joined, the name is the last one here: the first of all if turned around.
+    by_name = sorted(range(len(hashed)), key=lambda place: hashed[place][::-1], reverse=True)
+    names = {component[len(near_names) + place]: hashed[place] for place in by_name}
+    joined = [names.get(number, name) for number, name in zip(component[near_codes], near, strict=True)]
+    return pd.Series(joined, near.index, dtype="str")
 
 
 def _groups(used: pd.DataFrame, max_hash_distance: int | None) -> dict[str, str]:

@@ -1,4 +1,8 @@
-"""labels.csv: which label, and which split, a person gave to each photo."""
+"""labels.csv: what a person says of each photo: its label, and if they like its split, its group and slices.
+
+A group is a patient, a session, an object: photos that must not be parted. Any other column is a slice, by which
+figures are reported: a camera, a site, a season.
+"""
 
 import csv
 import os
@@ -8,7 +12,7 @@ from io import TextIOWrapper
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from regraft.errors import InvalidData, printable, some
+from regraft.errors import InvalidData, is_invisible, printable, some
 from regraft.files import readable_bytes
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import Split
@@ -17,6 +21,10 @@ from regraft.photos.folder import open_inside
 LABELS_FILE = "labels.csv"
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MOST_BYTES = 512 * 2**20  # several million photos; all lines are held in memory
+_OWN = ("path", "label", "split", "group")  # columns with a meaning
+_MOST_SLICES = 20
+_MOST_CELL_BYTES = 255  # of a group or a slice, and of a slice's name; as of a class
+_SHOWN = 60  # letters of a faulty one
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +35,21 @@ class Found:
     label: str | None = None
     split: str | None = None
     reason: str | None = None
+    group: str | None = None
+    slices: tuple[str | None, ...] = ()  # one value for each of `Labels.slices`, None where the cell is empty
 
 
-def read_labels(root: Path) -> dict[str, Found]:
-    """Return what labels.csv in a data folder says, by path; whether the files are there is not looked at.
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What labels.csv says."""
+
+    listed: dict[str, Found]  # by path
+    slices: list[str]  # names of the columns, in their order
+    has_groups: bool  # whether there is a column of groups
+
+
+def read_labels(root: Path) -> Labels:
+    """Return what labels.csv in a data folder says; whether the files are there is not looked at.
 
     Raises:
         InvalidData: it cannot be read, is no such table, or has lines to fix.
@@ -39,9 +58,12 @@ def read_labels(root: Path) -> dict[str, Found]:
     listed: dict[str, Found] = {}
     problems = []
     try:
-        for line, row in _rows(root, shown):
+        rows = _rows(root, shown)
+        _, columns = next(rows)
+        slices = [name for name in columns.values() if name not in _OWN]
+        for line, row in rows:
             try:
-                found = _listed(row)
+                found = _listed(row, slices)
                 if found.path in listed:
                     raise ValueError(f"{found.path} is listed twice")
                 listed[found.path] = found
@@ -53,11 +75,11 @@ def read_labels(root: Path) -> dict[str, Found]:
         raise InvalidData(f"{shown} cannot be read: {error.strerror}. Make it readable.") from None
     if problems:
         raise InvalidData(f"{shown} has {len(problems)} line(s) to fix: {some(problems)}.")
-    return listed
+    return Labels(listed, slices, "group" in columns.values())
 
 
 def _rows(root: Path, shown: str) -> Iterator[tuple[int, dict[str | None, Any]]]:
-    """Yield every row below the first line, with the number of its last line."""
+    """Yield every row with the number of its last line; the first has the names of the columns, checked."""
     with open_inside(root, LABELS_FILE) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         size = os.fstat(file.fileno()).st_size
         if size > _MOST_BYTES:
@@ -66,16 +88,64 @@ def _rows(root: Path, shown: str) -> Iterator[tuple[int, dict[str | None, Any]]]
                 f"it one short line per photo."
             )
         reader = csv.DictReader(text, strict=True)
-        columns = [name.strip() for name in reader.fieldnames or []]
-        if sorted(columns) not in (["label", "path"], ["label", "path", "split"]):
-            found = printable(",".join(columns))
-            raise InvalidData(f"{shown} must start with the line path,label or path,label,split. Received: '{found}'.")
+        columns = [normalised(name) for name in reader.fieldnames or []]
+        _check_columns(columns, shown)
         reader.fieldnames = columns
+        yield 1, dict(zip(columns, columns, strict=True))
         for row in reader:
             yield reader.line_num, row
 
 
-def _listed(row: dict[str | None, Any]) -> Found:
+def _check_columns(columns: list[str], shown: str) -> None:
+    """Raise InvalidData unless the first line names path and label, and all columns can be told apart."""
+    if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
+        raise InvalidData(
+            f"{shown} must start with the line path,label, and may name more columns there, each once: split, group, "
+            f"and any others as slices. Received: '{printable(','.join(columns))}'."
+        )
+    slices = [name for name in columns if name not in _OWN]
+    if problems := [
+        f"line 1: column {columns.index(name) + 1} {problem}" for name in slices if (problem := _wrong(name))
+    ]:
+        raise InvalidData(f"{shown} has 1 line(s) to fix: {some(problems)}.")
+    if len(slices) > _MOST_SLICES:
+        raise InvalidData(
+            f"{shown} must have at most {_MOST_SLICES} columns beside {', '.join(_OWN)}. Received: {len(slices)}. "
+            f"Remove those by which no figures are needed."
+        )
+
+
+def _wrong(name: str) -> str | None:
+    """What is wrong with the name of a slice, and what to do."""
+    if not name:
+        return "has no name; give it one, or remove the column"
+    own = name.casefold().removesuffix("s")
+    if own in _OWN:
+        # A misspelt split would be a slice, and what should be tested would be trained on.
+        return f"'{name}' may be meant as '{own}'; write it so, or give the slice another name"
+    problem = _problem_of(name)
+    return f"has a name that {problem}" if problem else None
+
+
+def _problem_of(text: str) -> str | None:
+    """What is wrong with the name or the value of a slice, or with a group, and what to do."""
+    shown = printable(text[:_SHOWN])
+    if any(map(is_invisible, text)):
+        return f"has a control character or another that cannot be seen: '{shown}'; remove it"
+    if len(text.encode()) > _MOST_CELL_BYTES:
+        return f"is longer than {_MOST_CELL_BYTES} bytes: '{shown}...'; shorten it"
+    return None
+
+
+def _cell(row: dict[str | None, Any], column: str) -> str | None:
+    """A group or the value of a slice; None where the cell is empty."""
+    text = normalised(row.get(column) or "")
+    if problem := _problem_of(text):
+        raise ValueError(f"column '{printable(column[:_SHOWN])}' {problem}")
+    return text or None
+
+
+def _listed(row: dict[str | None, Any], slices: list[str]) -> Found:
     """Turn one row into a Found, or raise ValueError saying what is wrong with it."""
     if None in row:
         raise ValueError("more fields than columns; put a field that holds a comma into double quotes")
@@ -93,4 +163,10 @@ def _listed(row: dict[str | None, Any]) -> Found:
         raise ValueError(
             f"split of {printable(text)} must be train, val or test, or empty. Received: '{printable(split)}'"
         )
-    return Found(str(path), label=class_name, split=SPLIT_NAMES[split.lower()] if split else None)
+    return Found(
+        str(path),
+        label=class_name,
+        split=SPLIT_NAMES[split.lower()] if split else None,
+        group=_cell(row, "group"),
+        slices=tuple(_cell(row, name) for name in slices),
+    )

@@ -3,9 +3,10 @@
 A data folder has one of three layouts, and which one is found out by looking:
     classes   <class>/**/image
     splits    {train, val|valid|validation, test}/<class>/**/image     your split stays
-    labels    labels.csv with the columns path,label[,split]
+    labels    labels.csv with the columns path,label[,split][,group] and any others, which are slices
 """
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.folder import walk
 from regraft.photos.images import Threads
-from regraft.photos.labels_file import LABELS_FILE, SPLIT_NAMES, Found, read_labels
+from regraft.photos.labels_file import LABELS_FILE, SPLIT_NAMES, Found, Labels, read_labels
 from regraft.photos.scan import FileFacts, scan
 from regraft.sealed import read_frame, write_table
 
@@ -41,9 +42,12 @@ COLUMNS = {
     "sharpness": "float64",  # variance of its Laplacian, luma 0 to 255, at most 256 pixels a side; low means blurred
     "entropy": "float64",  # of its histogram in bits, 0 (one grey) to 8
     "phash": "str",  # perceptual hash: 256 bits as 64 hexadecimal digits; missing where there is one colour only
-    "group": "str",  # digest that all copies and near-duplicates of one photo share; missing for what is not used
+    "group": "str",  # name that all photos share that may not be parted; missing for what is not used
     "conflict": "bool",  # the same file also stands under another label
 }
+# Where labels.csv has groups: the user's own name of the photo's, and the name that its near-duplicates share.
+GROUP_COLUMNS = ("given_group", "near_group")
+_SLICE = "slice."  # before the name of a slice: a column of text each, missing where the cell is empty
 _CONTROLS = ("Cc", "Zl", "Zp")  # categories of letters that end a line or that a terminal obeys
 _FACTS = tuple(list(COLUMNS)[list(COLUMNS).index("digest") : list(COLUMNS).index("group")])
 
@@ -64,13 +68,14 @@ def build_manifest(
         cache: where `scan` remembers what it found; with None every file is read.
 
     Returns:
-        "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path. What files have to
-        do with each other is not in it yet: `regraft.photos.duplicates` finds it out.
+        "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path, and after them
+        those of groups and slices that labels.csv has. What files have to do with each other is not in it yet:
+        `regraft.photos.duplicates` finds it out.
 
     Raises:
         InvalidData: there is no such folder or nothing in it, a path leaves it, or labels.csv contradicts it.
     """
-    layout, files = find_files(root)
+    layout, files, labels = find_files(root)
     facts = scan(
         root,
         [file.path for file in files if not _is_hidden(file.path)],
@@ -79,7 +84,18 @@ def build_manifest(
         cache=cache,
     )
     rows = [_row(file, facts.get(file.path)) for file in files]
-    return layout, pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    if labels and labels.has_groups:
+        manifest["given_group"] = pd.array([file.group for file in files], dtype="str")
+        manifest["near_group"] = manifest.group
+    for place, name in enumerate(labels.slices if labels else []):
+        manifest[_SLICE + name] = pd.array([file.slices[place] if file.slices else None for file in files], dtype="str")
+    return layout, manifest
+
+
+def slices_of(manifest: pd.DataFrame) -> list[str]:
+    """Return the names of the slices that labels.csv has; the column of each is called `slice.<name>`."""
+    return [name.removeprefix(_SLICE) for name in manifest.columns if name.startswith(_SLICE)]
 
 
 def write_manifest(path: Path, layout: str, manifest: pd.DataFrame) -> None:
@@ -95,13 +111,13 @@ def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    manifest = read_frame(path, COLUMNS)
+    manifest = read_frame(path, COLUMNS, texts="|".join([*GROUP_COLUMNS, re.escape(_SLICE) + ".+"]))
     with reading(path, "the name of a layout"):
         return str(manifest.attrs["layout"]), manifest
 
 
-def find_files(root: Path) -> tuple[str, list[Found]]:
-    """Return the layout's name and every file below `root`, ordered by path, with label and split where it has them."""
+def find_files(root: Path) -> tuple[str, list[Found], Labels | None]:
+    """Return the layout's name, every file below `root`, ordered by path, and what labels.csv says, if there is one."""
     paths = sorted(walk(root), key=lambda path: path.split("/"))
     if not paths:
         raise InvalidData(
@@ -110,10 +126,11 @@ def find_files(root: Path) -> tuple[str, list[Found]]:
     if (root / LABELS_FILE).is_dir():
         raise InvalidData(f"{printable(str(root / LABELS_FILE))} must be a file, and is a folder. Rename or remove it.")
     if LABELS_FILE in paths:
-        return "labels", _from_labels_file(root, paths)
+        labels = read_labels(root)
+        return "labels", _from_labels(root, paths, labels.listed), labels
     if _has_split_folders(paths):
-        return "splits", [_from_split_folders(path) for path in paths]
-    return "classes", [_from_class_folders(path) for path in paths]
+        return "splits", [_from_split_folders(path) for path in paths], None
+    return "classes", [_from_class_folders(path) for path in paths], None
 
 
 def _has_split_folders(paths: list[str]) -> bool:
@@ -143,8 +160,7 @@ def _labelled(path: str, folder_name: str, split: str | None = None) -> Found:
     return Found(path, reason=problem) if problem else Found(path, label=class_name, split=split)
 
 
-def _from_labels_file(root: Path, paths: list[str]) -> list[Found]:
-    listed = read_labels(root)
+def _from_labels(root: Path, paths: list[str], listed: dict[str, Found]) -> list[Found]:
     present = set(paths)
     missing = [path for path in listed if path not in present]
     if missing:

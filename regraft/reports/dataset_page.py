@@ -1,8 +1,10 @@
-"""The data set: images per class and split, and what was left out."""
+"""The data set: images per class, split, group and slice, and what was left out."""
+
+from typing import Any
 
 from regraft.files import read_json
-from regraft.reports.blocks import Page
-from regraft.reports.expectations import NAMED
+from regraft.reports.blocks import Block, Page
+from regraft.reports.expectations import NAMED, heading
 from regraft.reports.markdown import Bold, cell, table
 from regraft.reports.sources import Sources
 
@@ -11,14 +13,38 @@ def dataset_page(sources: Sources) -> Page:
     """Return the page."""
     report = read_json(sources.reports / "dataset.json")
     rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
-    absent, left_out = report["not_in_test"], report["near_duplicates_left_out"]
+    blocks: list[Block] = [
+        f"{_totals(report)} {cell(report['earlier_splits'])}",
+        table(["class", "train", "val", "test"], [*rows, [Bold("all"), *report["splits"].values()]]),
+    ]
+    if left_out := report["left_out"]:
+        blocks += [
+            heading("Left out", left_out),
+            "No group is in two splits: of its photos those in the best protected split stay, test before val before "
+            "train.",
+            table(["photo", "why"], [[entry["path"], entry["why"]] for entry in left_out[:NAMED]]),
+        ]
+    for name, found in report["slices"].items():
+        blocks += [f"## Slices: {cell(name)}", _slices(found)]
+    return Page("dataset", "Data set", blocks)
+
+
+def _totals(report: dict[str, Any]) -> str:
+    groups, absent = report["groups"], report["not_in_test"]
     text = f"{report['images']} different images; {report['copies_left_out']} copies left out."
+    if groups["photos_in_larger"]:
+        text += f" {groups['groups']} groups; {groups['photos_in_larger']} images are in groups of more than one."
+    if groups["given"]:
+        text += f" labels.csv gives {groups['given']} groups."
     if absent:
         text += f" No test image, so not measured: {', '.join(map(cell, absent))}."
-    if left_out:
-        text += (
-            f" {len(left_out)} near-duplicates of photos in val or test left out of your other splits: "
-            f"{', '.join(map(cell, left_out[:NAMED]))}."
-        )
-    counts = table(["class", "train", "val", "test"], [*rows, [Bold("all"), *report["splits"].values()]])
-    return Page("dataset", "Data set", [text, counts])
+    return text
+
+
+def _slices(found: dict[str, Any]) -> str:
+    rows = [[value, count] for value, count in found["images"].items()]
+    if more := found["values"] - len(rows):
+        rows.append([Bold(f"{more} rarer values"), ""])
+    if found["without"]:
+        rows.append([Bold("without a value"), found["without"]])
+    return table(["value", "images"], rows)

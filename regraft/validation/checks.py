@@ -118,11 +118,13 @@ def _images(manifest: pd.DataFrame) -> pd.DataFrame:
     ]
     # What could not be read is no copy of what else could not be read.
     images["copy_of"] = images.digest.mask((images.digest == "") | images.conflict)
-    groups = images.groupby("group")
-    images["files_of_group"] = groups.digest.transform("nunique")
+    if "near_group" not in images:  # where nobody gave groups, they are those of near-duplicates
+        images["near_group"] = images.group
+    near = images.groupby("near_group")
+    images["files_of_group"] = near.digest.transform("nunique")
     # The same file under two labels is a conflict, and no near-duplicate of itself.
-    images["labels_of_group"] = groups.label.transform("nunique").where(images.files_of_group > 1)
-    images["splits_of_group"] = groups.split.transform("nunique")
+    images["labels_of_group"] = near.label.transform("nunique").where(images.files_of_group > 1)
+    images["splits_of_group"] = images.groupby("group").split.transform("nunique")
     images["what"] = images.path + (": " + images.reason.fillna("")).where(images.reason.notna(), "")
     return images
 

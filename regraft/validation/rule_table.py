@@ -221,7 +221,7 @@ _COPIES = [
         ),
         column="files_of_group",
         max_value=1,
-        together="group",
+        together="near_group",
     ),
     # Its severity and advice are those of on_label_conflict.
     _rule(
@@ -243,15 +243,15 @@ _COPIES = [
         ),
         column="labels_of_group",
         max_value=1,
-        together="group",
+        together="near_group",
     ),
     _rule(
         "no_copies_across_splits",
         "images",
         _BETWEEN,
         (
-            "no photo in two of the splits that you gave",
-            "What val or test shows is not trained on: keep each photo in one split.",
+            "no photo, near-duplicate or group in two of the splits that you gave",
+            "What val or test shows is not trained on: keep the photos of each group in one split.",
         ),
         column="splits_of_group",
         max_value=1,

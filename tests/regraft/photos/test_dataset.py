@@ -11,11 +11,14 @@ from PIL import Image
 
 from regraft.errors import InvalidData
 from regraft.files import sha256_of
+from regraft.photos.counts import dataset_report
 from regraft.photos.dataset import Dataset, Photo, read_dataset, write_dataset
-from regraft.photos.splitting import build_dataset, dataset_report, split_of, split_table
+from regraft.photos.split_record import Earlier
+from regraft.photos.splitting import build_dataset, split_of, split_table
 
 SHARES = {"val_share": 0.25, "test_share": 0.25}
 RAW = Path("data", "raw")
+FIRST = Earlier({}, "There are no earlier splits.")
 
 
 def digest(number: int) -> str:
@@ -42,7 +45,7 @@ def given(*classes: str) -> list[dict[str, object]]:
 
 def build(rows: list[dict[str, object]]) -> Dataset:
     manifest = pd.DataFrame(rows).astype({"split": "str"})
-    return build_dataset(manifest, RAW, **SHARES)
+    return build_dataset(manifest, RAW, val_share=0.25, test_share=0.25)
 
 
 def refusal(rows: list[dict[str, object]]) -> str:
@@ -125,7 +128,7 @@ def test_a_class_may_be_missing_in_val_or_test(split):
 
 def test_a_class_that_is_missing_in_test_is_named_in_the_report():
     rows = without("dog", "test")
-    assert dataset_report("splits", pd.DataFrame(rows), build(rows))["not_in_test"] == ["dog"]
+    assert dataset_report("splits", pd.DataFrame(rows), build(rows), FIRST)["not_in_test"] == ["dog"]
 
 
 def test_a_class_without_training_images_is_refused_with_the_folder_to_fill():
@@ -148,7 +151,8 @@ def test_a_split_without_any_image_is_refused_with_the_share_to_raise(split):
     there = row(1000, "c", "test" if split == "val" else "val")
     message = refusal([*(row(number, "cd"[number % 2]) for number in trained_on), there])
     assert re.search(
-        rf"{split} has no image, out of \d+\. Add images, raise preprocess\.{split}_share, or give", message
+        rf"{split} has no image, out of \d+ in \d+ group\(s\)\. Add images, raise preprocess\.{split}_share, or give",
+        message,
     )
 
 
@@ -193,7 +197,7 @@ def test_the_split_table_counts_every_image_once():
 def test_the_report_says_where_every_image_went():
     rows = given("cat", "dog")
     rows.append({**rows[0], "path": "cat/copy.png"})
-    report = dataset_report("splits", pd.DataFrame(rows), build(rows))
+    report = dataset_report("splits", pd.DataFrame(rows), build(rows), FIRST)
     assert (report["images"], report["copies_left_out"], report["splits"]) == (12, 1, {"train": 4, "val": 4, "test": 4})
 
 

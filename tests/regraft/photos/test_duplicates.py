@@ -7,8 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.photos.duplicates import mark_duplicates, near_components
-from regraft.photos.splitting import build_dataset, dataset_report
+from regraft.photos.counts import dataset_report
+from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components
+from regraft.photos.split_record import Earlier
+from regraft.photos.splitting import build_dataset
 from tests.support.library import scan_folder
 
 RAW = Path("data", "raw")
@@ -83,6 +85,28 @@ def test_without_a_distance_only_copies_are_grouped():
 def test_photos_without_a_hash_are_not_near_each_other():
     rows = [row(1, "a") | {"phash": None}, row(2, "a") | {"phash": None}]
     assert marked(*rows).group.nunique() == 2
+
+
+def test_a_given_group_is_joined_with_the_near_duplicates_of_its_photos():
+    phash = digest(7)
+    rows = [row(1, "a", phash=phash), row(2, "a", phash=phash), row(3, "a"), row(4, "b"), row(5, "b"), row(6, "b")]
+    groups = [None, "P", "P", "Q", "Q", None]
+    table = marked(*(each | {"given_group": group} for each, group in zip(rows, groups, strict=True)))
+    assert table.group.factorize()[0].tolist() == [0, 0, 0, 1, 1, 2]
+    assert table.near_group.factorize()[0].tolist() == [0, 0, 1, 2, 3, 4]
+    assert set(table.group) == {hashlib.sha256(name).hexdigest() for name in (b"P", b"Q")} | {digest(6)}
+
+
+def test_a_photo_links_the_given_groups_of_its_copies():
+    near, given = pd.Series(["a", "a", "b", "c"]), pd.Series(["P", "Q", "Q", None], dtype="str")
+    joined = joined_groups(near, given)
+    assert (joined.nunique(), joined[3]) == (2, "c")
+    assert joined[0] == min((hashlib.sha256(name).hexdigest() for name in (b"P", b"Q")), key=lambda name: name[::-1])
+
+
+def test_more_photos_of_a_given_group_do_not_change_its_name():
+    names = {joined_groups(pd.Series(near), pd.Series(["P"] * len(near)))[0] for near in (["a"], ["a", "b", "0"])}
+    assert len(names) == 1
 
 
 def test_a_group_does_not_depend_on_the_order_of_its_photos():
@@ -198,5 +222,9 @@ def test_near_duplicates_that_are_left_out_are_named_in_the_report():
         for number, split in enumerate(("train", "train", "val", "val", "test", "test"))
     ]
     table = marked(*pair, *others, row(99, "b", of=11) | {"split": "train"}).reset_index()
-    report = dataset_report("splits", table, build_dataset(table, RAW, val_share=0.2, test_share=0.2))
-    assert (report["near_duplicates_left_out"], report["copies_left_out"]) == (["a/0.png"], 1)
+    dataset = build_dataset(table, RAW, val_share=0.2, test_share=0.2)
+    report = dataset_report("splits", table, dataset, Earlier({}, "There are no earlier splits."))
+    assert report["left_out"] == [
+        {"path": "a/0.png", "why": "it is in your train, and its group is in test", "was_elsewhere": False}
+    ]
+    assert report["copies_left_out"] == 1

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.errors import InvalidData
+from regraft.errors import Damaged, InvalidData
 from regraft.files import sha256_of
 from regraft.photos.images import Threads
-from regraft.photos.manifest import COLUMNS, find_files, read_manifest, write_manifest
+from regraft.photos.manifest import COLUMNS, find_files, read_manifest, slices_of, write_manifest
 from tests.support.library import scan_folder
 from tests.support.odd_files import write_odd_files
 
@@ -83,6 +83,31 @@ def test_labels_csv_gives_labels_and_splits(folder):
     assert find_files(folder)[0] == "labels"
     assert ("x/a.png", "cat", "val") in found(folder)
     assert ("b.png", "dog", None) in found(folder)
+
+
+def test_labels_csv_gives_groups_and_slices_which_the_manifest_keeps(folder, tmp_path):
+    add(folder, "a.png", "b.png", "loose.png")
+    labels(folder, f"path,group,label,site,{NFD}\na.png, P 1 ,cat,north,\nb.png,,dog,,{NFD}\n")
+    layout, manifest = scan_folder(folder)
+    assert slices_of(manifest) == ["site", NFC]
+    columns = ["given_group", "near_group", "slice.site", f"slice.{NFC}"]
+    assert list(manifest.columns) == [*COLUMNS, *columns]
+    listed = manifest[columns].replace({float("nan"): None})
+    assert listed.to_dict("list") == {
+        "given_group": ["P 1", None, None, None],
+        "near_group": [*manifest.digest[:2], None, None],
+        "slice.site": ["north", None, None, None],
+        f"slice.{NFC}": [None, NFC, None, None],
+    }
+    write_manifest(tmp_path / "manifest.parquet", layout, manifest)
+    pd.testing.assert_frame_equal(read_manifest(tmp_path / "manifest.parquet")[1], manifest)
+
+
+def test_a_manifest_with_columns_that_nobody_knows_is_damaged(tmp_path):
+    manifest = pd.DataFrame({name: [] for name in [*COLUMNS, "site"]})
+    write_manifest(tmp_path / "manifest.parquet", "classes", manifest)
+    with pytest.raises(Damaged, match=r"expected the columns .*conflict, found .*conflict, site"):
+        read_manifest(tmp_path / "manifest.parquet")
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -242,10 +267,28 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"must start with the line path,label or path,label,split\. Received: ''"),
+        ("", r"must start with the line path,label, and may name more columns there.*Received: ''"),
         ("file,class\na.png,cat\n", r"must start with the line path,label.*Received: 'file,class'"),
         ("path\na.png\n", r"must start with the line path,label.*Received: 'path'"),
-        ("path,label,weight\na.png,cat,1\n", r"must start with the line path,label.*Received: 'path,label,weight'"),
+        ("path,label,site,site\na.png,cat,1,2\n", r"each once.*Received: 'path,label,site,site'"),
+        ("path,label,Split\na.png,cat,test\n", r"line 1: column 3 'Split' may be meant as 'split'; write it so"),
+        ("path,label,groups\na.png,cat,P\n", r"line 1: column 3 'groups' may be meant as 'group'"),
+        ("path,label,\na.png,cat,\n", r"line 1: column 3 has no name; give it one, or remove the column"),
+        (
+            "path,label,a\u200bb\na.png,cat,\n",
+            r"line 1: column 3 has a name that has a control .*: 'a\\u200bb'; remove it",
+        ),
+        (
+            f"path,label,{'x' * 256}\na.png,cat,\n",
+            r"line 1: column 3 has a name that is longer than 255 bytes: 'x+\.\.\.'",
+        ),
+        (
+            f"path,label,{','.join(f's{number}' for number in range(21))}\n",
+            r"must have at most 20 columns beside path, label, split, group\. Received: 21\. Remove those",
+        ),
+        ("path,label,site\na.png,cat,a\x1bb\n", r"line 2: column 'site' has a control .*: 'a\\x1bb'; remove it"),
+        ("path,label,group\na.png,cat,a\x1bb\n", r"line 2: column 'group' has a control character"),
+        (f"path,label,site\na.png,cat,{'x' * 256}\n", r"line 2: column 'site' is longer than 255 bytes: 'x+\.\.\.'; s"),
         ("path,label,label\na.png,cat,dog\n", r"must start with the line path,label.*Received: 'path,label,label'"),
         ("path;label\na.png;cat\n", r"must start with the line path,label.*Received: 'path;label'"),
         ("path,label\na.png,cat\na.png,dog\n", r"has 1 line\(s\) to fix: line 3: a\.png is listed twice"),

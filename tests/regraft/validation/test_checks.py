@@ -341,6 +341,15 @@ def test_near_duplicates_under_different_labels_are_named_together():
     assert result(report, "one_label_per_group")["offenders"] == ["cat/near0.jpg = dog/near1.jpg"]
 
 
+def test_photos_of_a_given_group_are_no_near_duplicates_and_are_named_where_splits_part_them():
+    group = near("cat", "dog", splits=("train", "test"))
+    parted = [photo | {"near_group": photo["digest"]} for photo in group]
+    others = [photo | {"near_group": photo["digest"]} for photo in [*images("cat", 3), *images("dog", 3)]]
+    report = checked(others, parted)
+    assert violated(report) == {"no_copies_across_splits"}
+    assert result(report, "no_copies_across_splits")["offenders"] == ["cat/near0.jpg = dog/near1.jpg"]
+
+
 def test_a_photo_in_two_of_the_users_splits_is_named():
     report = checked(images("cat", 3), images("dog", 3), near("cat", "cat", splits=("train", "test")))
     assert result(report, "no_copies_across_splits")["offenders"] == ["cat/near0.jpg = cat/near1.jpg"]

@@ -1,0 +1,103 @@
+"""Where the images went: counts per class, split, group and slice, and what was left out and why."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from regraft.errors import InvalidData, some
+from regraft.photos.dataset import SPLITS, Dataset
+from regraft.photos.manifest import slices_of
+from regraft.photos.split_record import Earlier
+from regraft.photos.splitting import split_table
+
+_MOST_VALUES = 30  # of a slice; a column of numbers or of names has thousands
+
+
+def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> dict[str, Any]:
+    """Return reports/dataset.json.
+
+    Args:
+        layout: of the data folder.
+        manifest: that the data set was built from.
+        dataset: from `build_dataset`.
+        earlier: splits that it was built with.
+    """
+    counts = split_table(dataset)
+    used = manifest[manifest.verdict == "use"]
+    left_out = _left_out(used, dataset, earlier)
+    return {
+        "layout": layout,
+        "images": len(dataset),
+        "copies_left_out": len(used) - len(dataset) - len(left_out),
+        "left_out": left_out,
+        "splits": {split: int(counts[split].sum()) for split in SPLITS},
+        "classes": {name: {split: int(row[split]) for split in SPLITS} for name, row in counts.iterrows()},
+        "not_in_test": [str(name) for name, row in counts.iterrows() if row["test"] == 0],
+        "groups": _groups(used),
+        "slices": _slices(used, dataset),
+        "earlier_splits": earlier.known_from,
+    }
+
+
+def check_left_out(report: dict[str, Any], max_left_out: float, memory: list[Path]) -> None:
+    """Raise InvalidData if earlier splits leave out too many photos.
+
+    That is so where photos become groups that were none before: somebody gave groups, or made near-duplicates of more.
+
+    Args:
+        report: from `dataset_report`.
+        max_left_out: largest share of the images.
+        memory: the files that know the earlier splits.
+    """
+    left_out = [f"{entry['path']} ({entry['why']})" for entry in report["left_out"] if entry["was_elsewhere"]]
+    images = report["images"] + len(left_out)
+    if len(left_out) > max_left_out * images:
+        raise InvalidData(
+            f"{len(left_out)} of {images} images would be left out, because photos that are one group now had "
+            f"different splits: {some(left_out)}. A photo never changes its split by itself. To place all photos anew, "
+            f"remove {' and '.join(map(str, memory))} and run again: figures can then not be compared with earlier "
+            f"ones. To leave these out, raise preprocess.max_left_out."
+        )
+
+
+def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[dict[str, Any]]:
+    """The photos of which no copy is in the data set: their groups are in better protected splits."""
+    split = used.digest.map(dict(zip(dataset.rows.digest, dataset.rows.split, strict=True)))
+    of_group = split.groupby(used.group).transform("first")  # a group is in one split
+    entries = []
+    for row, where in zip(used[split.isna()].itertuples(), of_group[split.isna()], strict=True):
+        was = earlier.splits.get(row.digest)
+        if isinstance(row.split, str):
+            why = f"it is in your {row.split}, and its group is in {where}"
+        else:
+            why = f"it was in {was}, and its group is in {where}" if was else f"its group is in {where}"
+        entries.append(
+            {"path": row.path, "why": why, "was_elsewhere": was is not None and not isinstance(row.split, str)}
+        )
+    return entries
+
+
+def _groups(used: pd.DataFrame) -> dict[str, int]:
+    """How many groups there are, photos in groups of more than one, and groups that the user gave."""
+    photos = used.drop_duplicates("digest")
+    sizes = photos.group.value_counts()
+    return {
+        "groups": len(sizes),
+        "photos_in_larger": int(sizes[sizes > 1].sum()),
+        "given": int(used.given_group.nunique()) if "given_group" in used else 0,
+    }
+
+
+def _slices(used: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, Any]]:
+    """Images of the data set per value of each slice, the most frequent values first."""
+    rows = used[used.path.isin(dataset.rows.path)]
+    slices = {}
+    for name in slices_of(used):
+        counts = rows[f"slice.{name}"].value_counts()
+        slices[name] = {
+            "values": len(counts),
+            "images": {str(value): int(count) for value, count in counts.head(_MOST_VALUES).items()},
+            "without": len(rows) - int(counts.sum()),
+        }
+    return slices

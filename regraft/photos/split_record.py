@@ -1,0 +1,147 @@
+"""Which splits photos had earlier, so that they keep them.
+
+Two files know it. The data set of the run before has the splits of all its photos. The record is small and belongs into
+git: it has the photos whose split the folder alone would not give, because a near-duplicate or a photo of their group
+came later, and photos that are not in the data set now and may come back. So a clone that has the folder and the record
+places every photo as the original did; what has neither places photos by the folder alone.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from regraft.errors import Damaged, InvalidData, printable
+from regraft.files import reading, write_text
+from regraft.photos.dataset import SPLITS, Dataset
+from regraft.photos.splitting import place
+from regraft.sealed import read_table
+
+_TITLE = "# Regraft's record of splits: commit it, do not edit it. SHA-256 of the lines below: "
+_HEAD = "photo,split"
+_SHARES = ("val_share", "test_share")
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """Splits that the folder alone would not give, and the shares that they were drawn with."""
+
+    val_share: float
+    test_share: float
+    splits: dict[str, str]  # by digest
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The splits that photos had earlier."""
+
+    splits: dict[str, str]  # by digest
+    known_from: str  # a sentence for the report: where they are known from, or why none count
+
+
+def read_record(path: Path) -> SplitRecord | None:
+    """Return what `write_record` wrote; None if there is no such file.
+
+    Raises:
+        InvalidData: it is not as it was written. What to do is up to a person: a photo that was tested could otherwise
+            be trained on without a word.
+    """
+    try:
+        title, _, rest = path.read_text(encoding="utf-8").partition("\n")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(path, printable(str(error))) from None
+    if "<<<<<<< " in f"{title}\n{rest}":
+        raise InvalidData(
+            f"git left a conflict in {path}. Take the side that you take in dvc.lock, with `git checkout --ours` or "
+            f"`--theirs`, and run again."
+        )
+    if title != _TITLE + hashlib.sha256(rest.encode()).hexdigest():
+        raise _unusable(path, "lines with another digest: it was edited or is damaged")
+    rows = dict(line.split(",") for line in rest.splitlines()[1:])
+    val_share, test_share = (float(rows.pop(name)) for name in _SHARES)
+    return SplitRecord(val_share, test_share, rows)
+
+
+def write_record(path: Path, record: SplitRecord) -> None:
+    """Write the record, in the order of digests, so that git stores and shows what was added."""
+    lines = [_HEAD, f"{_SHARES[0]},{record.val_share!r}", f"{_SHARES[1]},{record.test_share!r}"]
+    lines += [f"{digest},{split}" for digest, split in sorted(record.splits.items())]
+    rest = "\n".join(lines) + "\n"
+    write_text(path, f"{_TITLE}{hashlib.sha256(rest.encode()).hexdigest()}\n{rest}")
+
+
+def recall(record_path: Path, dataset_path: Path, *, val_share: float, test_share: float) -> Earlier:
+    """Return the splits that photos had earlier, as far as they count.
+
+    With other shares the user wants other splits, so none count. A data set that is missing or damaged is as none: DVC
+    or the stage that reads this makes it again.
+
+    Raises:
+        InvalidData: the record was edited or is damaged.
+    """
+    record = read_record(record_path)
+    if record and (record.val_share, record.test_share) != (val_share, test_share):
+        return Earlier(
+            {},
+            f"Every photo was placed anew: preprocess.val_share and test_share are {val_share:g} and {test_share:g}, "
+            f"and were {record.val_share:g} and {record.test_share:g}.",
+        )
+    before, words = _splits_in(dataset_path)
+    if record is None:
+        return Earlier(before, f"Earlier splits are known from {words}." if before else "There are no earlier splits.")
+    # Of two branches the record is the one that was checked out; the data set may have stayed behind.
+    return Earlier(before | record.splits, f"Earlier splits are known from {record_path} and {words}.")
+
+
+def new_record(
+    manifest: pd.DataFrame, dataset: Dataset, earlier: Mapping[str, str], *, val_share: float, test_share: float
+) -> SplitRecord:
+    """Return the record that belongs to a data set.
+
+    With it alone `place` gives the same splits: it has all photos of every group that the folder alone would place in
+    another way, and those with an earlier split that are not in the data set.
+
+    Args:
+        manifest: that the data set was built from.
+        dataset: from `build_dataset`.
+        earlier: splits that it was built with.
+        val_share: that it was built with.
+        test_share: that it was built with.
+    """
+    now = dict(zip(dataset.rows.digest, dataset.rows.split, strict=True))
+    splits = {digest: split for digest, split in earlier.items() if digest not in now}
+    if earlier:
+        used = manifest[manifest.verdict == "use"]
+        placed = used.digest.map(now)
+        alone = place(used, val_share=val_share, test_share=test_share)
+        differs = placed.fillna("") != alone.split.where(alone.stays, "")
+        odd = differs.groupby(used.group).transform("any") & placed.notna()
+        splits |= dict(zip(used.digest[odd], placed[odd], strict=True))
+    return SplitRecord(val_share, test_share, splits)
+
+
+def _splits_in(dataset_path: Path) -> tuple[dict[str, str], str]:
+    """The splits of a data set, and where they are from, in words."""
+    try:
+        table = read_table(dataset_path)
+        with reading(dataset_path, "digests and splits"):
+            digests, splits = (table.column(name).to_pylist() for name in ("digest", "split"))
+            if not set(splits) <= set(SPLITS):
+                raise ValueError("other splits")
+            return dict(zip(digests, splits, strict=True)), str(dataset_path)
+    except FileNotFoundError:
+        return {}, f"the folder alone, since there was no {dataset_path}"
+    except Damaged:
+        return {}, f"the folder alone, since {dataset_path} was damaged"
+
+
+def _unusable(path: Path, found: str) -> InvalidData:
+    return InvalidData(
+        f"{path} should hold the splits that photos keep, as Regraft wrote it. Found {printable(found)}. Bring back "
+        f"the version that git has (`git checkout -- {path}`), or remove it: then photos keep the splits that they "
+        f"have in the data set of the run before, and the rest are placed by the folder alone."
+    )

@@ -1,0 +1,234 @@
+"""Splits that never move: arrivals, departures and returns in any order, clones, kills, and the record as a file."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from regraft.errors import InvalidData
+from regraft.photos.dataset import Dataset, write_dataset
+from regraft.photos.duplicates import joined_groups
+from regraft.photos.split_record import SplitRecord, new_record, read_record, recall, write_record
+from regraft.photos.splitting import place
+
+SHARES = {"val_share": 0.25, "test_share": 0.25}
+# The first digit says which split a photo gets alone: 0 to 3 test, 4 to 7 val, 8 to f train.
+
+
+def digest(start: str, number: int, end: str = "0") -> str:
+    return f"{start}{number:062x}{end}"
+
+
+def manifest_of(photos: dict[str, str | None], links: list[set[str]], groups: dict[str, str]) -> pd.DataFrame:
+    """Used photos with the splits that the user gave, the near-duplicates among them, and their given groups."""
+    digests = list(photos)
+    near = {name: {name} for name in digests}
+    for first, second in (link for link in links if link <= photos.keys()):
+        joined = near[first] | near[second]
+        near |= dict.fromkeys(joined, joined)
+    table = pd.DataFrame({"digest": digests, "split": photos.values(), "verdict": "use"}, dtype="str")
+    named = pd.Series([min(near[name], key=lambda each: each[::-1]) for name in digests], dtype="str")
+    table["group"] = joined_groups(named, pd.Series([groups.get(name) for name in digests], dtype="str"))
+    return table
+
+
+def run(manifest: pd.DataFrame, earlier: dict[str, str]) -> tuple[Dataset, dict[str, str], SplitRecord]:
+    """Place the photos; return the data set, as far as the record asks for it, its splits and the record."""
+    placed = place(manifest, **SHARES, earlier=earlier)
+    rows = manifest.assign(split=placed.split)[placed.stays]
+    dataset = Dataset(rows, [], Path("raw"))
+    splits = dict(zip(dataset.rows.digest, dataset.rows.split, strict=True))
+    return dataset, splits, new_record(manifest, dataset, earlier, **SHARES)
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> tuple[list[dict[str, str | None]], list[set[str]], dict[str, str]]:
+    """What is in the folder in each of several runs, which photos are near-duplicates, and which have a group."""
+    ends = draw(st.permutations("0123456"))  # they decide which photo of a group names it
+    photos = [digest(draw(st.sampled_from("048")), number, end) for number, end in enumerate(ends)]
+    some = st.sets(st.sampled_from(photos))
+    links = draw(st.lists(st.sets(st.sampled_from(photos), min_size=2, max_size=2), max_size=7))
+    groups = draw(st.dictionaries(st.sampled_from(photos), st.sampled_from("PQ"), max_size=4))
+    user = st.sampled_from([None, None, None, "train", "val", "test"])
+    given_splits = draw(st.one_of(st.just({}), st.dictionaries(st.sampled_from(photos), user)))
+    runs = draw(st.lists(some, min_size=2, max_size=6))
+    return [{name: given_splits.get(name) for name in sorted(present)} for present in runs], links, groups
+
+
+@given(lives())
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_no_photo_ever_changes_its_split_and_no_group_is_in_two(life):
+    runs, links, groups = life
+    history: dict[str, str] = {}
+    dataset_before: dict[str, str] = {}
+    record = SplitRecord(**SHARES, splits={})
+    for photos in runs:
+        manifest = manifest_of(photos, links, groups)
+        earlier = dataset_before | record.splits
+        _, splits, record = run(manifest, earlier)
+        for name, split in splits.items():
+            wanted = photos.get(name)
+            if wanted is None:
+                assert history.setdefault(name, split) == split
+            assert wanted in (None, "train", split)
+        assert (manifest.digest.map(splits).dropna().groupby(manifest.group).nunique() == 1).all()
+        # A clone has the folder and the record; a run that was killed has the new record and the old data set.
+        assert run(manifest, record.splits)[1:] == (splits, record)
+        assert run(manifest, dataset_before | record.splits)[1] == splits
+        dataset_before = splits
+
+
+# Single stories.
+
+A, B, C = digest("0", 1, "5"), digest("8", 2, "3"), digest("8", 3, "9")  # alone: test, train, train; B names any group
+
+
+def later(*runs: tuple[str, ...], links: tuple[str, ...] = (A + B, B + C)) -> list[dict[str, str]]:
+    """The splits of A, B and C after each run in which some of them are there."""
+    near = [{link[:64], link[64:]} for link in links]
+    record, before, splits = SplitRecord(**SHARES, splits={}), {}, []
+    for present in runs:
+        manifest = manifest_of(dict.fromkeys(present), near, {})
+        _, before, record = run(manifest, before | record.splits)
+        splits.append(before)
+    return splits
+
+
+def test_a_near_duplicate_joins_the_photo_that_is_there_whichever_names_the_group():
+    assert later((A,), (A, B))[-1] == {A: "test", B: "test"}
+    assert later((B,), (A, B))[-1] == {A: "train", B: "train"}
+
+
+def test_photos_that_arrive_together_are_placed_by_the_name_of_their_group():
+    assert later((A, B))[-1] == {A: "train", B: "train"}
+
+
+def test_a_newcomer_that_links_two_groups_joins_the_better_protected_one_and_the_other_is_left_out():
+    assert later((A, C), (A, B, C))[-1] == {A: "test", B: "test"}
+
+
+def test_what_was_left_out_is_trained_on_again_once_the_link_is_gone():
+    assert later((A, C), (A, B, C), (A, C))[-1] == {A: "test", C: "train"}
+
+
+def test_a_photo_that_returns_has_its_old_split_whoever_came_meanwhile():
+    # B was placed alone while A was away: A stays a test photo, so B is not trained on any more.
+    assert later((A,), (), (B,), (A, B))[-2:] == [{B: "train"}, {A: "test"}]
+
+
+def test_a_photo_keeps_its_split_under_another_label():
+    manifest = manifest_of({A: None, B: None}, [{A, B}], {})
+    assert run(manifest.assign(label="dog"), {A: "test"})[1][A] == "test"
+
+
+def test_the_record_is_empty_where_the_folder_alone_says_it_all():
+    manifest = manifest_of({A: None, C: None}, [], {})
+    assert run(manifest, run(manifest, {})[1])[2] == SplitRecord(**SHARES, splits={})
+
+
+def test_a_split_that_the_user_gives_wins_over_an_earlier_one():
+    manifest = manifest_of({A: "train", B: "val", C: "test"}, [], {})
+    assert run(manifest, {A: "test", B: "train", C: "train"})[1].items() >= {A: "train", B: "val", C: "test"}.items()
+
+
+# The record as a file.
+
+RECORD = SplitRecord(0.25, 0.125, {C: "train", A: "test"})
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "splits.csv"
+    write_record(path, RECORD)
+    return path
+
+
+def test_the_record_comes_back_and_is_ordered_for_git(file):
+    assert read_record(file) == RECORD
+    assert file.read_text().splitlines()[1:] == [
+        "photo,split", "val_share,0.25", "test_share,0.125", f"{A},test", f"{C},train",
+    ]  # fmt: skip
+
+
+def test_without_a_record_there_is_none(tmp_path):
+    assert read_record(tmp_path / "splits.csv") is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda text: text.replace("test\n", "train\n"),
+        lambda text: text.rsplit("\n", 2)[0] + "\n",
+        lambda text: text[:-1],
+        lambda text: text.replace("0.25", "0.2"),
+        lambda text: text + f"{B},test\n",
+        lambda text: "",
+        lambda text: "\x1b[2J",
+    ],
+)
+def test_an_edited_record_is_refused_with_what_to_do(file, damage):
+    file.write_text(damage(file.read_text()))
+    with pytest.raises(InvalidData, match=r"splits\.csv should hold .*was edited or is damaged.*`git checkout -- "):
+        recall(file, file.with_name("dataset.parquet"), **SHARES)
+
+
+def test_a_record_that_is_no_text_or_no_file_is_refused(tmp_path):
+    (tmp_path / "splits.csv").write_bytes(b"\xff\xfe")
+    (tmp_path / "folder").mkdir()
+    for name, reason in (("splits.csv", "can't decode"), ("folder", "Is a directory")):
+        with pytest.raises(InvalidData, match=rf"{name} should hold .*{reason}.*or remove it"):
+            read_record(tmp_path / name)
+
+
+def test_a_conflict_of_git_is_named(file):
+    file.write_text(f"<<<<<<< HEAD\n{file.read_text()}")
+    with pytest.raises(InvalidData, match=r"git left a conflict in .*splits\.csv\. Take the side .*dvc\.lock"):
+        read_record(file)
+
+
+def test_line_ends_of_another_system_are_no_damage(file):
+    file.write_text(file.read_text(), newline="\r\n")
+    assert read_record(file) == RECORD
+
+
+# What is recalled of the run before.
+
+
+def recalled(tmp_path: Path, record: SplitRecord | None, dataset: bytes | Dataset | None) -> tuple[dict[str, str], str]:
+    if record:
+        write_record(tmp_path / "splits.csv", record)
+    if isinstance(dataset, Dataset):
+        write_dataset(tmp_path / "dataset.parquet", dataset)
+    elif dataset is not None:
+        (tmp_path / "dataset.parquet").write_bytes(dataset)
+    earlier = recall(tmp_path / "splits.csv", tmp_path / "dataset.parquet", **SHARES)
+    return earlier.splits, earlier.known_from
+
+
+def test_the_first_run_recalls_nothing(tmp_path):
+    assert recalled(tmp_path, None, None) == ({}, "There are no earlier splits.")
+
+
+def test_record_and_data_set_are_recalled_and_the_record_wins(tmp_path):
+    dataset, *_ = run(manifest_of({A: "test", B: "test", C: "test"}, [], {}), {})
+    splits, words = recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), dataset)
+    assert splits == {A: "val", B: "test", C: "test"}
+    assert words.endswith("splits.csv and " + str(tmp_path / "dataset.parquet") + ".")
+
+
+@pytest.mark.parametrize(("contents", "reason"), [(None, "there was no"), (b"PAR1 and then nothing", "was damaged")])
+def test_without_the_data_set_the_record_is_recalled_and_the_report_says_so(tmp_path, contents, reason):
+    splits, words = recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), contents)
+    assert splits == {A: "val"}
+    assert reason in words
+
+
+def test_with_other_shares_nothing_is_recalled_and_the_report_says_so(tmp_path):
+    dataset, *_ = run(manifest_of({A: None}, [], {}), {})
+    splits, words = recalled(tmp_path, SplitRecord(0.1, 0.25, {B: "test"}), dataset)
+    assert splits == {}
+    assert words == (
+        "Every photo was placed anew: preprocess.val_share and test_share are 0.25 and 0.25, and were 0.1 and 0.25."
+    )
