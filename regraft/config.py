@@ -34,7 +34,6 @@ class Paths(Section):
     manifest: ProjectPath
     dataset: ProjectPath
     splits: ProjectPath
-    splits: ProjectPath
     features: ProjectPath
     store: ProjectPath
     head: ProjectPath
