@@ -216,6 +216,7 @@ class Promote(Section):
     approve_hours: float = Field(gt=0, le=24 * 30)
     margin: float = Field(gt=0, lt=1)
     alpha: float = Field(gt=0, le=0.5)
+    alpha_chosen: float = Field(gt=0, le=0.5)
     max_loss: float = Field(gt=0, le=1)
     max_class_loss: float = Field(gt=0, le=1)
     min_photos: int = Field(ge=1)

@@ -156,7 +156,8 @@ def _judge(params: Params, production: Production, trial: Trial) -> Verdict:
         classifier, problem = load_champion(production.model)
         if classifier is None:
             return refuse_damaged(str(problem))
-        champion = Former(classifier, production.find_reference()[0])
+        was_chosen = production.anchor() != standing.digest
+        champion = Former(classifier, production.find_reference()[0], was_chosen)
         anchor, said = _anchor(production)
         warnings = [*said, *warnings]
     looks = read_looks(production.folder / "verdicts.jsonl")

@@ -97,7 +97,7 @@ class Contest:
     labels: np.ndarray  # the true classes, by name or number, shape (n,)
     older: np.ndarray  # whether the older model is right, bool, shape (n,)
     newer: np.ndarray  # whether the newer one is
-    losses: np.ndarray  # log loss of the newer one less that of the older one, shape (n,)
+    losses: np.ndarray  # log loss of the newer one less that of the older one, shape (at most n,)
 
     @property
     def n(self) -> int:
@@ -137,9 +137,9 @@ class Contest:
         """Loss of accuracy that this test set shows with a power of 80 %."""
         return smallest_loss_shown(self.b, self.c, self.n)
 
-    def log_loss(self) -> Interval:
-        """The difference of log losses with its 95 % interval; positive where the newer model is worse."""
-        return mean_interval(self.losses)
+    def log_loss(self, level: float = 0.95) -> Interval:
+        """The difference of log losses with its interval; positive where the newer model is worse."""
+        return mean_interval(self.losses, level)
 
     def by_class(self) -> "ByClass":
         """Return the same counts class by class."""

@@ -30,14 +30,19 @@ class Decision:
     asks_for_a_person: bool = False  # an undecided model is not promoted, whatever `promote.when_undecided` says
 
 
-def decide(champion: Contest, anchor: Contest | None, settings: Promote) -> Decision:
+def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_chosen: bool = False) -> Decision:
     """Judge a new model.
+
+    A model that the gate itself let in was chosen on these very photos, so it is luckier on them than it is good, and
+    its equals look worse than it is. Then red against it takes `promote.alpha_chosen`; harm that is shown at
+    `promote.alpha` only keeps production and asks for a person. The anchor was not chosen on them.
 
     Args:
         champion: the model in production against the new one.
         anchor: the last model that a person approved against the new one, since small losses night after night add up;
             None where that is the one in production, or where the two cannot be compared.
         settings: margin, levels and limits.
+        was_chosen: whether no person approved the model in production, but the gate let it in.
     """
     if champion.n < settings.min_photos:
         return Decision(
@@ -48,13 +53,15 @@ def decide(champion: Contest, anchor: Contest | None, settings: Promote) -> Deci
     contests = [(champion, "the model in production")]
     if anchor is not None and anchor.n >= settings.min_photos:
         contests.append((anchor, "the anchor, the last model that a person approved"))
-    harms = [harm for contest, which in contests for harm in _loss_shown(contest, which, settings)]
-    harms += _classes_lost(champion, settings) + _log_loss_worse(champion)
+    level = settings.alpha_chosen if was_chosen else settings.alpha
+    harms = _harms(champion, contests[0][1], settings, level)
+    harms += [harm for contest, which in contests[1:] for harm in _loss_shown(contest, which, settings.alpha)]
     if harms:
         return Decision("Refused", tuple(harms))
-    losses = [loss for contest, which in contests for loss in _loss_seen(contest, which, settings)]
-    if losses:
-        return Decision("Undecided", tuple(losses), asks_for_a_person=True)
+    doubts = _harms(champion, contests[0][1], settings, settings.alpha)
+    doubts += [loss for contest, which in contests for loss in _loss_seen(contest, which, settings)]
+    if doubts:
+        return Decision("Undecided", tuple(doubts), asks_for_a_person=True)
     p = champion.p_not_worse(settings.margin)
     if p <= settings.alpha:
         return Decision("Promoted", (f"a loss of {_points(settings.margin)} or more is excluded (Tango: p = {p:.2g})",))
@@ -69,9 +76,21 @@ def worse_of(first: Decision, second: Decision) -> Decision:
     return max(first, second, key=lambda decision: (_SEVERITY.index(decision.name), decision.asks_for_a_person))
 
 
-def _loss_shown(contest: Contest, which: str, settings: Promote) -> list[str]:
+def promotes_undecided(decision: Decision, n: int, settings: Promote) -> bool:
+    """Whether an undecided model is promoted all the same, after n photos were compared."""
+    is_trusted = settings.when_undecided == "auto" and n >= settings.trusted_photos
+    return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_trusted)
+
+
+def _harms(contest: Contest, which: str, settings: Promote, level: float) -> list[str]:
+    """What is shown at this level, of accuracy, of a class, or of log loss."""
+    harms = _loss_shown(contest, which, level) + _classes_lost(contest, settings, level)
+    return harms + _log_loss_worse(contest, level)
+
+
+def _loss_shown(contest: Contest, which: str, level: float) -> list[str]:
     p = contest.p_worse()
-    if p > settings.alpha:
+    if p > level:
         return []
     return [
         f"it is worse than {which}: {contest.b} photos are right only with that one, {contest.c} only with the new one "
@@ -90,9 +109,9 @@ def _loss_seen(contest: Contest, which: str, settings: Promote) -> list[str]:
     ]
 
 
-def _classes_lost(contest: Contest, settings: Promote) -> list[str]:
+def _classes_lost(contest: Contest, settings: Promote, level: float) -> list[str]:
     classes = contest.by_class()
-    is_lost = (classes.p_worse <= settings.alpha) & (np.round(classes.change + settings.max_class_loss, 9) <= 0)
+    is_lost = (classes.p_worse <= level) & (np.round(classes.change + settings.max_class_loss, 9) <= 0)
     lost = np.flatnonzero(is_lost)
     return [
         f"recall of '{classes.names[each]}' fell by {_points(-float(classes.change[each]))} on its "
@@ -101,11 +120,12 @@ def _classes_lost(contest: Contest, settings: Promote) -> list[str]:
     ]
 
 
-def _log_loss_worse(contest: Contest) -> list[str]:
-    change = contest.log_loss()
+def _log_loss_worse(contest: Contest, level: float) -> list[str]:
+    change = contest.log_loss(1 - level)
     if change.low <= 0:
         return []
-    return [f"its log loss is higher by {change.value:.3f} (95 % interval {change.low:.3f} to {change.high:.3f})"]
+    interval = f"{1 - level:.4g} interval {change.low:.3f} to {change.high:.3f}"
+    return [f"its log loss is higher by {change.value:.3f} ({interval})"]
 
 
 def _points(share: float) -> str:

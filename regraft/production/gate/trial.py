@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -29,6 +29,7 @@ class Former:
 
     classifier: OnnxClassifier
     reference: Reference | None  # None where that is not known
+    was_chosen: bool = False  # the gate let it in, and no person approved it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +82,11 @@ class Trial:
 
     def _decide(self, champion: Former, selection: Selection, now: Contest, anchor: Contest | None) -> Decision:
         """Apply the rule, with the labels of today and, where some changed, those of production's record."""
-        decision = decide(now, anchor, self.settings)
+        decision = decide(now, anchor, self.settings, was_chosen=champion.was_chosen)
         if not selection.old_labels:
             return decision
-        old = decide(self._by_old_labels(champion, selection), anchor, self.settings)
+        by_old_labels = self._by_old_labels(champion, selection)
+        old = decide(by_old_labels, anchor, self.settings, was_chosen=champion.was_chosen)
         decision, changed = worse_of(decision, old), len(selection.old_labels)
         if changed <= self.settings.max_relabelled * now.n or decision.name == "Refused":
             return decision
@@ -95,12 +97,19 @@ class Trial:
         return Decision("Undecided", (said, *decision.reasons), asks_for_a_person=True)
 
     def _by_old_labels(self, champion: Former, selection: Selection) -> Contest:
+        """The contest by the labels that production's record has.
+
+        Where a label changed, the model that follows it looks worse by several nats in its log loss, so there only
+        accuracy counts.
+        """
         common = set(champion.classifier.class_names) & set(self.challenger.class_names)
         labels = self.test.rows.class_name.to_list()
         for row, label in selection.old_labels.items():
             labels[row] = label
         rows = np.array([row for row in selection.rows.tolist() if labels[row] in common], int)
-        return self._contest(champion, rows, np.array(labels, str)[rows])
+        found = self._contest(champion, rows, np.array(labels, str)[rows])
+        is_same = np.array([row not in selection.old_labels for row in rows.tolist()], bool)
+        return replace(found, losses=found.losses[is_same])
 
     def _against(self, former: Former) -> tuple[Selection, Contest]:
         known = (former.classifier.class_names, self.challenger.class_names)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from regraft.config import Promote
 from regraft.intervals import wilson
 from regraft.production.gate.comparison import Contest, Selection
-from regraft.production.gate.rule import Decision
+from regraft.production.gate.rule import Decision, promotes_undecided
 
 FILE = "gate.json"  # in the folder of the reports
 Name = Literal[
@@ -115,18 +115,13 @@ def conclude(
     reasons = "; ".join(decision.reasons)
     if decision.name == "Refused":
         return Verdict("Refused", False, f"Refused: {reasons}. {compared} Production stays.{_listed(around)}", figures)
-    if decision.name == "Promoted" or _is_promoted_all_the_same(decision, champion, settings):
+    if decision.name == "Promoted" or promotes_undecided(decision, champion.n, settings):
         return _accepted(decision, compared, settings, around, figures)
     if settings.mode == "approve":
         return _waiting(decision, compared, around, figures)
     why = "" if decision.asks_for_a_person else f" (promote.when_undecided: {settings.when_undecided})"
     words = f"Undecided: {reasons}. {compared} Production stays{why}.{_listed(around)}"
     return Verdict("Undecided", False, words, figures)
-
-
-def _is_promoted_all_the_same(decision: Decision, champion: Contest, settings: Promote) -> bool:
-    is_trusted = settings.when_undecided == "auto" and champion.n >= settings.trusted_photos
-    return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_trusted)
 
 
 def _accepted(decision: Decision, compared: str, settings: Promote, around: Around, figures: dict[str, Any]) -> Verdict:

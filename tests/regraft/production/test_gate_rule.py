@@ -2,6 +2,7 @@
 
 import pytest
 
+from regraft.production.gate.comparison import Contest
 from regraft.production.gate.rule import Decision, decide, worse_of
 from tests.support.gate import contest_of, settings
 
@@ -97,3 +98,18 @@ def test_of_two_decisions_the_one_less_in_favour_counts() -> None:
     assert worse_of(HARMLESS, undecided) is undecided
     assert worse_of(refused, ASKS) is refused
     assert worse_of(undecided, ASKS) is ASKS
+
+
+@pytest.mark.parametrize(
+    "contest", [contest_of(346, 20, 8), contest_of(346, 5, 5, loss=0.0175)], ids=["accuracy", "log loss"]
+)
+def test_against_a_model_that_was_chosen_on_these_photos_red_takes_more(contest: Contest) -> None:
+    assert decide(contest, None, settings()).name == "Refused"
+    decision = decide(contest, None, settings(), was_chosen=True)
+    assert (decision.name, decision.asks_for_a_person) == ("Undecided", True)
+    assert decide(contest_of(346, 30, 8), None, settings(), was_chosen=True).name == "Refused"
+
+
+def test_the_anchor_was_not_chosen_on_these_photos() -> None:
+    anchor = contest_of(1000, 60, 40)
+    assert decide(contest_of(1000, 21, 20), anchor, settings(), was_chosen=True).name == "Refused"
