@@ -48,9 +48,9 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
         (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
         return Compared(
             name=name,
-            val_accuracy=head.best.val.accuracy,
+            right=head.right,
             val_log_loss=head.best.val.log_loss,
-            nearest_neighbours=probe(features).nearest_neighbours,
+            nearest_neighbours=float(probe(features).nearest_neighbours.mean()),
             milliseconds=milliseconds_per_image(trunk),
             megabytes=trunk.read_graph().ByteSize() / 1e6,
             feature_dim=trunk.feature_dim,

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,11 @@ import pandas as pd
 
 from regraft.backbones.trunk import Trunk
 from regraft.csv_files import write_csv
+from regraft.intervals import Interval, wilson
+from regraft.paired_tests import tango_interval
 
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
+_FIGURES = ("val_accuracy", "val_low", "val_high", "behind", "behind_low", "behind_high")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +23,7 @@ class Compared:
     """What a backbone came to, or why it could not be tried."""
 
     name: str
-    val_accuracy: float | None = None  # of a head trained on its features
+    right: np.ndarray | None = None  # whether a head on its features names each val photo rightly, bool, shape (n,)
     val_log_loss: float | None = None
     nearest_neighbours: float | None = None  # accuracy on val without training
     milliseconds: float | None = None  # per image, frozen, measured on this machine
@@ -31,9 +34,28 @@ class Compared:
 
 
 def rank(compared: Sequence[Compared]) -> pd.DataFrame:
-    """Return a table, the most accurate backbone on val first; those that could not be tried come last."""
-    table = pd.DataFrame([asdict(each) for each in compared]).astype({"feature_dim": "Int64"})
-    return table.sort_values(["val_accuracy", "val_log_loss"], ascending=[False, True]).reset_index(drop=True)
+    """Return a table, the most accurate backbone on val first; those that could not be tried come last.
+
+    Columns: val_accuracy, val_low and val_high, its 95 % interval; behind, behind_low and behind_high, how much less
+    accurate it is than the first one on the same photos, with the paired interval; and what `Compared` has.
+    """
+    ordered = sorted(compared, key=_place)
+    table = pd.DataFrame([_row(each, ordered[0]) for each in ordered])
+    return table.astype({"feature_dim": "Int64"})
+
+
+def _place(each: Compared) -> tuple[float, float]:
+    return (np.inf, 0.0) if each.right is None else (-float(each.right.mean()), each.val_log_loss or 0.0)
+
+
+def _row(each: Compared, best: Compared) -> dict[str, Any]:
+    rest = {field.name: getattr(each, field.name) for field in fields(each) if field.name not in ("name", "right")}
+    if each.right is None or best.right is None:
+        return {"name": each.name, **dict.fromkeys(_FIGURES), **rest}
+    accuracy = wilson(int(each.right.sum()), len(each.right))
+    only_best, only_each = int((best.right & ~each.right).sum()), int((each.right & ~best.right).sum())
+    behind = tango_interval(only_each, only_best, len(each.right))
+    return {"name": each.name, **dict(zip(_FIGURES, (*astuple(accuracy), *astuple(behind)), strict=True)), **rest}
 
 
 def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
@@ -42,7 +64,7 @@ def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
 
 
 def recommendation(ranking: pd.DataFrame, val_images: int) -> str:
-    """Say which backbone to take: the fastest of those that are not worse than the best by more than noise.
+    """Say which backbone to take: the fastest of those that cannot be told from the most accurate one.
 
     Args:
         ranking: from `rank`.
@@ -58,15 +80,21 @@ def recommendation(ranking: pd.DataFrame, val_images: int) -> str:
 
 def _choice(tried: pd.DataFrame, val_images: int) -> str:
     best: Any = tried.iloc[0]
-    noise = float(np.sqrt(max(best.val_accuracy * (1 - best.val_accuracy), 1 / val_images) / val_images))
-    good = tried[tried.val_accuracy >= best.val_accuracy - noise]
-    choice: Any = good.loc[good.milliseconds.idxmin()]
-    words = f"The most accurate is {best['name']} ({best.val_accuracy:.3f} on {val_images} val photos)."
-    if choice["name"] != best["name"]:
-        words += (
-            f" {choice['name']} is within one standard error of it ({choice.val_accuracy:.3f}) and takes "
-            f"{choice.milliseconds / best.milliseconds:.0%} of its time."
-        )
+    accuracy = Interval(best.val_accuracy, best.val_low, best.val_high)
+    words = f"The most accurate is {best['name']}: {accuracy} of {val_images} val photos."
+    alike = tried.iloc[1:]
+    alike = alike[alike.behind_low <= 0]
+    if not len(alike):
+        return f"{words} Each of the others is less accurate by more than chance." if len(tried) > 1 else words
+    told = ", ".join(
+        f"{each.name} ({100 * each.behind:.1f} points behind, {100 * each.behind_low:.1f} to "
+        f"{100 * each.behind_high:.1f})"
+        for each in alike.itertuples(index=False)
+    )
+    words += f" Not told from it by these photos: {told}."
+    fastest: Any = alike.loc[alike.milliseconds.idxmin()]
+    if fastest.milliseconds < best.milliseconds:
+        words += f" Of these, {fastest['name']} takes {fastest.milliseconds / best.milliseconds:.0%} of its time."
     return words
 
 
