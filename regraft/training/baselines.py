@@ -11,8 +11,10 @@ import numpy as np
 from regraft.features.table import Features
 from regraft.intervals import Interval, wilson
 from regraft.paired_tests import tango_interval
+from regraft.training.metrics import Objective, in_words
 
 _NEIGHBOURS = 5
+_NORMAL_95 = 1.96
 _IMAGES = {"train": 8192, "val": 2048}  # at most; of more, an evenly spaced part
 
 
@@ -38,6 +40,25 @@ def accuracy_of(right: np.ndarray) -> Interval:
 def gain_of(before: np.ndarray, after: np.ndarray) -> Interval:
     """Return how much more accurate a second classifier is on the same images, with its paired 95 % interval."""
     return tango_interval(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
+
+
+def recall_of(values: np.ndarray, class_indices: np.ndarray) -> Interval:
+    """Return the mean over classes of the mean value of their images, with a normal 95 % interval.
+
+    Its variance is that of stratified sampling: the sum of variance / images of each class, over classes squared
+    (Cochran, "Sampling Techniques", 1977, theorem 5.3). Of a class with one image nothing is known of its variance,
+    which counts as the largest of a share, 1/4.
+
+    Args:
+        values: macro recall where they say whether an image is named rightly; a gain where they are differences of
+            two such, shape (n,).
+        class_indices: the true classes, shape (n,).
+    """
+    of_classes = [values[class_indices == index].astype(float) for index in np.unique(class_indices)]
+    mean = float(np.mean([part.mean() for part in of_classes]))
+    variances = [part.var(ddof=1) / len(part) if len(part) > 1 else 0.25 for part in of_classes]
+    reach = _NORMAL_95 * float(np.sqrt(np.sum(variances))) / len(of_classes)
+    return Interval(mean, mean - reach, mean + reach)
 
 
 def probe(features: Features) -> Probes:
@@ -75,25 +96,55 @@ def probe(features: Features) -> Probes:
     )
 
 
-def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray]) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """What classifiers are compared by on val: accuracy, or macro recall where rare classes are helped."""
+
+    objective: Objective
+    class_indices: np.ndarray  # of all val images
+
+    def share(self, right: np.ndarray, asked: np.ndarray | None = None) -> Interval:
+        """Return the share of `asked` val images (positions; None for all) that are named rightly, bool, shape (n,)."""
+        return accuracy_of(right) if self._is_plain else recall_of(right, self._classes(asked))
+
+    def gain(self, before: np.ndarray, after: np.ndarray, asked: np.ndarray | None = None) -> Interval:
+        """Return how much better a second classifier is on these images."""
+        if self._is_plain:
+            return gain_of(before, after)
+        return recall_of(after.astype(float) - before, self._classes(asked))
+
+    @property
+    def _is_plain(self) -> bool:
+        return self.objective.share == "accuracy"
+
+    def _classes(self, asked: np.ndarray | None) -> np.ndarray:
+        return self.class_indices if asked is None else self.class_indices[asked]
+
+
+def conclusions(
+    probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray], yardstick: Yardstick
+) -> list[str]:
     """Say whether transfer works here, and whether more photos would help.
 
     Args:
         probes: from `probe`.
         head: which val images the head that was chosen names rightly, bool, shape (all of val,).
         curve: the same of heads that were trained on a share of the training images, by share, without the whole.
+        yardstick: by which they are compared.
     """
-    asked = head[probes.asked]
-    over_majority, over_neighbours = (gain_of(probe, asked) for probe in (probes.majority, probes.nearest_neighbours))
-    figures = f"the head has {accuracy_of(head)} on {len(head)} val photos, always naming the largest class"
-    largest = f"{accuracy_of(probes.majority).value:.1%}"
+    asked, figure = probes.asked, in_words(yardstick.objective.share)
+    over_majority, over_neighbours = (
+        yardstick.gain(probe, head[asked], asked) for probe in (probes.majority, probes.nearest_neighbours)
+    )
+    figures = f"on {len(head)} val photos the head has a {figure} of {yardstick.share(head)}, always naming the largest"
+    largest = f"class {yardstick.share(probes.majority, asked).value:.1%}"
     if over_majority.low <= 0:
         words = [
             f"Transfer does not work here: {figures} {largest}; that is no difference that could be told from chance "
             f"({_signed(over_majority)}). Look at the labels, or try another backbone."
         ]
     else:
-        neighbours = accuracy_of(probes.nearest_neighbours).value
+        neighbours = yardstick.share(probes.nearest_neighbours, asked).value
         words = [
             f"Transfer works: {figures} {largest} (for the head {_signed(over_majority)}), the nearest neighbours in "
             f"feature space {neighbours:.1%} (for the head {_signed(over_neighbours)})."
@@ -102,15 +153,15 @@ def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray]
             words.append("The neighbours beat the head: it is trained too little, or its settings do not fit.")
     if curve:
         share, before = max(curve.items(), key=lambda point: point[0])
-        gain = gain_of(before, head)
+        gain = yardstick.gain(before, head)
         verdict = "more photos of the same kind are likely to help" if gain.low > 0 else "more photos may change little"
         words.append(
-            f"With {share:.0%} of the training photos it has {accuracy_of(before).value:.1%}; all bring "
+            f"With {share:.0%} of the training photos it has {yardstick.share(before).value:.1%}; all bring "
             f"{_signed(gain)}: {verdict}."
         )
     return words
 
 
 def _signed(gain: Interval) -> str:
-    """A difference of accuracies in points, with its interval."""
+    """A difference of two shares in points, with its interval."""
     return f"{100 * gain.value:+.1f} points, {100 * gain.low:+.1f} to {100 * gain.high:+.1f}"

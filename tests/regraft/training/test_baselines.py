@@ -89,7 +89,7 @@ def test_differences_are_paired():
 
 def test_the_sentences_have_intervals():
     words = conclusions(probes_of(100), right(90, 100), {0.5: right(80, 100)})
-    assert words[0].startswith("Transfer works: the head has 90.0% (82.6% to 94.5%) on 100 val photos, always naming")
+    assert words[0].startswith("Transfer works: on 100 val photos the head has a accuracy of 90.0% (82.6% to 94.5%), always naming")
     assert "the nearest neighbours in feature space 70.0% (for the head +20.0 points, +13.3 to +28.9)" in words[0]
     assert "With 50% of the training photos it has 80.0%; all bring +10.0 points, +5.5 to +17.4: more" in words[1]
 
