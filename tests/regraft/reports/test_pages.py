@@ -12,10 +12,12 @@ import onnx
 import pandas as pd
 import pytest
 
+from regraft.export.abstention import choose_threshold, kept, risk_coverage, write_curve_of_risk
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
+from regraft.intervals import wilson
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, write_dataset
 from regraft.reports.first_screen import Circumstances
@@ -26,6 +28,7 @@ from regraft.training.class_weights import objective_of
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import Score, classification_report
+from regraft.training.parts import class_table, slice_table, write_parts
 from regraft.training.tables import write_confusion, write_curve, write_predictions
 from regraft.validation.histograms import histograms
 from tests.support.library import sources_in
@@ -56,7 +59,7 @@ LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5, 0.3, 1.6)), Epoch(1, 1.25, Score(0.75, 0.5, 0.7, 0.6))]
 ACCURACY, RECALL = asdict(objective_of("none")), asdict(objective_of("balanced"))
 NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567")
-LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1])] * 25
+LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1], np.ones(2, bool))] * 25
 
 
 class Page(HTMLParser):
@@ -140,8 +143,9 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
             "head": {
                 **trained,
                 "best_epoch": 1,
-                "probes": {"majority": 0.5, "nearest_centroid": 0.75, "nearest_neighbours": 0.75},
-                "learning_curve": {"0.1": 0.25},
+                "accuracy": asdict(wilson(3, 4)),
+                "probes": dict.fromkeys(("majority", "nearest_centroid", "nearest_neighbours"), asdict(wilson(2, 4))),
+                "learning_curve": {"0.1": asdict(wilson(1, 4))},
                 "words": ["Transfer works."],
             },
             "fine_tune": {"reason": "It is used, because it is better.", **trained},
@@ -150,9 +154,14 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "bytes": 123,
                 "trained": "top",
                 "parity": asdict(Parity(4, 0.1, 0.1, 1.0)),
+                "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
             },
-            "metrics": {"test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], bins=2)},
+            "metrics": {
+                "test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], np.array(["a", "b"]), bins=2)
+            },
         }
+        right, groups = np.arange(40) < 30, np.arange(40).astype(str)
+        written["abstention"] = asdict(kept(None, right, np.ones(40), groups))
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
@@ -170,6 +179,10 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         write_dataset(tmp_path / "dataset.parquet", dataset)
         write_predictions(folder / "predictions.csv", dataset, said)
         write_confusion(folder / "confusion.csv", dataset, said)
+        slices = pd.DataFrame({name: [name, "x"] * 20, "light": ["night"] * 20 + ["day"] * 20})
+        write_parts(folder / "classes.csv", class_table([name, "dog"], np.zeros(40, int), right, groups))
+        write_parts(folder / "slices.csv", slice_table(slices, right, groups))
+        write_curve_of_risk(folder / "risk_coverage.csv", risk_coverage(right, np.linspace(1, 0.5, 40)))
         for phase in ("head", "fine_tune"):
             write_curve(folder / f"{phase}_curve.csv", CURVE)
         model = onnx.ModelProto()
@@ -225,7 +238,7 @@ def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_lea
     assert "Transfer works." in page
     assert "Leaderboard: 25 tried, the first 20" in page
     assert "| 20 | 0 | relu | adamw | 0.2 | 0.001 | 0 | 0.05 | 0.7500 | 0.5000 | 1 |" in page.replace("\\", "")
-    assert "| the head, with 10% of the training photos | 0.250 |" in page
+    assert r"| the head, with 10% of the training photos | 25.0% \(4.6% to 69.9%\) |" in page
 
 
 def test_the_page_names_the_first_offenders_of_an_expectation(reports):
@@ -265,6 +278,31 @@ def test_the_page_of_the_features_says_in_words_what_came_of_drift(reports, foun
     path = sources.reports / "embeddings.json"
     write_json(path, read_json(path) | found)
     assert words in pages_of("check_features", sources)["photos-by-features"]
+
+
+def test_the_page_of_parts_shows_the_worst_first_with_intervals_and_marks_what_is_more_than_chance(reports):
+    page = pages_of("evaluate", reports())["parts"].replace("\\", "")
+    assert "40 test photos tell as much" not in page  # the figures are those of metrics.json
+    assert "2 test photos tell as much as 2" in page
+    assert "| cat | 40 | 75.0% (60% to 86%) |  |" in page
+    assert "| dog | 0 | - | few photos |" in page
+    slices = [line for line in page.splitlines() if line.startswith("| light")]
+    assert slices == [
+        "| light | day | 20 | 50.0% (30% to 70%) | **worse than the rest** |",
+        "| light | night | 20 | 100.0% (84% to 100%) | **better than the rest** |",
+    ]
+
+
+def test_without_slices_the_page_of_parts_has_classes_only(reports):
+    sources = reports()
+    write_parts(sources.reports / "slices.csv", slice_table(pd.DataFrame(), np.ones(0, bool), np.zeros(0, str)))
+    assert "Slices" not in pages_of("evaluate", sources)["parts"]
+
+
+def test_the_page_says_when_the_file_is_unsure_and_what_became_of_its_promise(reports):
+    page = pages_of("evaluate", reports())["abstention"].replace("\\", "")
+    assert "Whatever the probability, at least 90% of answers are right (95% confidence)" in page
+    assert "Of 40 test photos 100.0% (91.2% to 100.0%) are answered, and 75.0% (59.8% to 85.8%) of these" in page
 
 
 def test_the_html_page_needs_no_network(reports):
