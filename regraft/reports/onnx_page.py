@@ -29,6 +29,7 @@ def onnx_page(sources: Sources) -> Page:
         ["compared with Keras", f"{parity['images']} val photos, from the raw file"],
         ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
         ["same most probable class", f"{parity['same_top1']:.1%}"],
+        ["when it is unsure", report["abstention"]["words"]],
     ]
     seen = (
         f"A square of {preparation.crop_fraction:.0%} of the shorter side, resized to {size} x {size}; a row per class:"

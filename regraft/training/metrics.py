@@ -81,25 +81,6 @@ def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndar
     return float(np.abs(gap).sum() / len(confidence))
 
 
-def accuracy_with_interval(right: int, images: int) -> dict[str, float]:
-    """Return an accuracy and its 95 % confidence interval by Wilson's method, which holds near 0 and 1 too.
-
-    Args:
-        right: images whose class was named.
-        images: of how many, at least 1.
-
-    Returns:
-        accuracy, accuracy_low and accuracy_high, each 0 to 1.
-
-    Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the American
-    Statistical Association 22, 1927.
-    """
-    from scipy.stats import binomtest
-
-    interval = binomtest(right, images).proportion_ci(confidence_level=0.95, method="wilson")
-    return {"accuracy": right / images, "accuracy_low": float(interval.low), "accuracy_high": float(interval.high)}
-
-
 def classification_report(
     class_indices: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, *, bins: int
 ) -> dict[str, float | int]:

@@ -118,6 +118,7 @@ def test_the_metrics_are_those_of_the_test_split_and_of_both_trainings(trained: 
     assert list(metrics) == ["test", "head", "fine_tune"]
     assert set(metrics["test"]) == {
         "images",
+        "independent_images",
         "accuracy",
         "accuracy_low",
         "accuracy_high",

@@ -8,12 +8,11 @@ from regraft.files import sha256_of, write_json
 from regraft.production.registry import Production
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.sources import Sources
-from regraft.training.metrics import accuracy_with_interval
 from tests.support.library import sources_in
 
 NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567, and not committed: params.yaml")
-BETTER = {"images": 200, **accuracy_with_interval(180, 200)}
-WORSE = {"images": 200, **accuracy_with_interval(160, 200)}
+BETTER = {"images": 200, "accuracy": 0.9, "accuracy_low": 0.851, "accuracy_high": 0.934}
+WORSE = {"images": 200, "accuracy": 0.8, "accuracy_low": 0.739, "accuracy_high": 0.8496}
 
 
 @pytest.fixture

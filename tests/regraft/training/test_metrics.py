@@ -17,6 +17,11 @@ def answers() -> tuple[np.ndarray, np.ndarray]:
     return class_indices, probabilities.astype(np.float32)
 
 
+def report_of(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> dict[str, float | int]:
+    """The report of images of which no two are alike."""
+    return classification_report(class_indices, probabilities, np.arange(len(class_indices)), bins=bins)
+
+
 def test_accuracy_is_that_of_sklearn(answers):
     class_indices, probabilities = answers
     assert score(*answers).accuracy == metrics.accuracy_score(class_indices, probabilities.argmax(axis=1))
@@ -97,23 +102,32 @@ def test_gaps_in_different_bins_do_not_cancel():
 def test_macro_f1_is_that_of_sklearn(answers):
     class_indices, probabilities = answers
     expected = metrics.f1_score(class_indices, probabilities.argmax(axis=1), average="macro")
-    assert classification_report(*answers, bins=15)["macro_f1"] == pytest.approx(expected)
+    assert report_of(*answers, bins=15)["macro_f1"] == pytest.approx(expected)
 
 
 def test_a_class_that_no_image_has_cannot_be_measured_and_does_not_count_in_macro_f1():
     probabilities = np.eye(3)[[0, 0, 1, 1]]
-    assert classification_report(np.array([0, 0, 1, 1]), probabilities, bins=2)["macro_f1"] == 1.0
+    assert report_of(np.array([0, 0, 1, 1]), probabilities, bins=2)["macro_f1"] == 1.0
 
 
 def test_top5_accuracy_is_that_of_sklearn(answers):
     expected = metrics.top_k_accuracy_score(*answers, k=5, labels=range(7))
-    assert classification_report(*answers, bins=15)["top5_accuracy"] == pytest.approx(expected)
+    assert report_of(*answers, bins=15)["top5_accuracy"] == pytest.approx(expected)
 
 
 def test_of_five_classes_the_right_one_is_always_among_five():
-    report = classification_report(np.array([0, 1]), np.eye(5)[[1, 0]], bins=2)
+    report = report_of(np.array([0, 1]), np.eye(5)[[1, 0]], bins=2)
     assert (report["accuracy"], "top5_accuracy" in report) == (0.0, False)
 
 
 def test_the_report_holds_plain_numbers_that_json_can_write(answers):
-    assert {type(value) for value in classification_report(*answers, bins=15).values()} == {int, float}
+    assert {type(value) for value in report_of(*answers, bins=15).values()} == {int, float}
+
+
+def test_near_duplicates_change_the_interval_and_no_other_figure(answers):
+    alone = report_of(*answers, bins=15)
+    pairs = classification_report(*answers, np.arange(200) // 2, bins=15)
+    changed = {name for name in alone if alone[name] != pairs[name]}
+    assert changed == {"independent_images", "accuracy_low", "accuracy_high"}
+    assert (pairs["images"], pairs["independent_images"]) == (200, 100)
+    assert pairs["accuracy_high"] - pairs["accuracy_low"] > 1.3 * (alone["accuracy_high"] - alone["accuracy_low"])
