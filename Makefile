@@ -51,6 +51,7 @@ stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: 
 	python -m tests.stress.training_kills $(PHOTOS)
 	python -m tests.stress.state_machine
 	python -m tests.stress.run_kills
+	python -m tests.stress.promotion_kills
 	python -m tests.stress.full_disk
 	python -m tests.stress.fuzz $(PHOTOS)
 
