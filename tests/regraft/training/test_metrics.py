@@ -126,7 +126,7 @@ def test_the_report_holds_plain_numbers_that_json_can_write(answers):
 
 def test_near_duplicates_change_the_interval_and_no_other_figure(answers):
     alone = report_of(*answers, bins=15)
-    pairs = classification_report(*answers, np.arange(200) // 2, bins=15)
+    pairs = classification_report(answers[0], answers[1], np.arange(200) // 2, bins=15)
     changed = {name for name in alone if alone[name] != pairs[name]}
     assert changed == {"independent_images", "accuracy_low", "accuracy_high"}
     assert (pairs["images"], pairs["independent_images"]) == (200, 100)
