@@ -10,7 +10,7 @@ from dataclasses import asdict
 from regraft.config import Params
 from regraft.features.table import read_features
 from regraft.files import write_json
-from regraft.training.baselines import accuracy_of, conclusions, probe
+from regraft.training.baselines import Yardstick, accuracy_of, conclusions, probe
 from regraft.training.class_weights import objective_of
 from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
 from regraft.training.keras_models import save_model, start_keras
@@ -30,12 +30,13 @@ def train_head(params: Params, progress: Progress) -> None:
         return lambda epoch: epochs_done(epoch, settings.epochs)
 
     winner, ranked = find_head(features, settings, seed=params.seed, watch=watch)
+    objective, val_classes = objective_of(settings.class_weight), features.class_indices[features.positions("val")]
     curve = learning_curve(features, winner, settings, seed=params.seed, watch=watch)
     probes = probe(features)
     start_keras(params.seed)
     save_model(paths.head, to_keras(winner))
     report = {
-        "objective": asdict(objective_of(settings.class_weight)),
+        "objective": asdict(objective),
         "val": asdict(winner.best.val),
         "best_epoch": winner.best.epoch,
         "epochs_run": winner.curve[-1].epoch,
@@ -44,7 +45,7 @@ def train_head(params: Params, progress: Progress) -> None:
         "accuracy": asdict(accuracy_of(winner.right)),
         "probes": {name: asdict(accuracy) for name, accuracy in probes.accuracies().items()},
         "learning_curve": {f"{share:g}": asdict(accuracy_of(right)) for share, right in curve.items()},
-        "words": conclusions(probes, winner.right, curve),
+        "words": conclusions(probes, winner.right, curve, Yardstick(objective, val_classes)),
     }
     write_json(paths.reports / "head.json", report)
     write_leaderboard(paths.reports / "leaderboard.csv", ranked)

@@ -121,9 +121,7 @@ class Yardstick:
         return self.class_indices if asked is None else self.class_indices[asked]
 
 
-def conclusions(
-    probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray], yardstick: Yardstick
-) -> list[str]:
+def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray], yardstick: Yardstick) -> list[str]:
     """Say whether transfer works here, and whether more photos would help.
 
     Args:
@@ -136,7 +134,7 @@ def conclusions(
     over_majority, over_neighbours = (
         yardstick.gain(probe, head[asked], asked) for probe in (probes.majority, probes.nearest_neighbours)
     )
-    figures = f"on {len(head)} val photos the head has a {figure} of {yardstick.share(head)}, always naming the largest"
+    figures = f"on {len(head)} val photos the head has {figure} {yardstick.share(head)}, always naming the largest"
     largest = f"class {yardstick.share(probes.majority, asked).value:.1%}"
     if over_majority.low <= 0:
         words = [

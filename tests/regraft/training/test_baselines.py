@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from regraft.features.table import Features
-from regraft.training.baselines import Probes, conclusions, probe
+from regraft.training.baselines import Probes, Yardstick, conclusions, probe, recall_of
+from regraft.training.class_weights import objective_of
 
 
 def made(monkeypatch, features: Features, values: np.ndarray) -> Features:
@@ -50,6 +51,9 @@ def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
     assert (len(read), len(probes.asked), len(probes.majority)) == (12, 3, 3)
 
 
+ACCURACY = Yardstick(objective_of("none"), np.zeros(0, int))
+
+
 def right(count: int, images: int) -> np.ndarray:
     """Of so many images the first ones are named rightly."""
     return np.arange(images) < count
@@ -73,7 +77,7 @@ def probes_of(images: int) -> Probes:
 )
 def test_the_words_follow_from_the_figures(accuracy, curve, images, said):
     parts = {share: right(int(part * images), images) for share, part in curve.items()}
-    words = conclusions(probes_of(images), right(int(accuracy * images), images), parts)
+    words = conclusions(probes_of(images), right(int(accuracy * images), images), parts, ACCURACY)
     assert len(words) == len(said)
     assert all(part in sentence for part, sentence in zip(said, words, strict=True))
 
@@ -83,13 +87,13 @@ def test_differences_are_paired():
     images, whole = 400, right(360, 400)
     nested = {0.5: right(348, images)}
     crossed = {0.5: np.roll(right(348, images), 40)}
-    assert "likely to help" in conclusions(probes_of(images), whole, nested)[-1]
-    assert "may change little" in conclusions(probes_of(images), whole, crossed)[-1]
+    assert "likely to help" in conclusions(probes_of(images), whole, nested, ACCURACY)[-1]
+    assert "may change little" in conclusions(probes_of(images), whole, crossed, ACCURACY)[-1]
 
 
 def test_the_sentences_have_intervals():
-    words = conclusions(probes_of(100), right(90, 100), {0.5: right(80, 100)})
-    assert words[0].startswith("Transfer works: on 100 val photos the head has a accuracy of 90.0% (82.6% to 94.5%), always naming")
+    words = conclusions(probes_of(100), right(90, 100), {0.5: right(80, 100)}, ACCURACY)
+    assert words[0].startswith("Transfer works: on 100 val photos the head has accuracy 90.0% (82.6% to 94.5%), always")
     assert "the nearest neighbours in feature space 70.0% (for the head +20.0 points, +13.3 to +28.9)" in words[0]
     assert "With 50% of the training photos it has 80.0%; all bring +10.0 points, +5.5 to +17.4: more" in words[1]
 
@@ -98,4 +102,33 @@ def test_where_a_part_of_a_large_val_was_asked_the_head_is_compared_on_that_part
     wrong = np.zeros(100, bool)
     probes = Probes(wrong, wrong, wrong, np.arange(0, 200, 2))
     head = np.array([True, False] * 100)
-    assert "+100.0 points" in conclusions(probes, head, {})[0]
+    assert "+100.0 points" in conclusions(probes, head, {}, ACCURACY)[0]
+
+
+# Where rare classes are helped.
+
+
+def test_a_head_that_names_a_rare_class_is_a_gain_although_it_is_less_accurate():
+    # 380 photos of one class and 20 of another, of which the head names 320 and 19 rightly.
+    classes = np.repeat([0, 1], [380, 20])
+    largest, head = classes == 0, np.concatenate([right(320, 380), right(19, 20)])
+    probes, balanced = Probes(largest, largest, largest, np.arange(400)), Yardstick(objective_of("balanced"), classes)
+    assert "Transfer does not work here" in conclusions(probes, head, {}, ACCURACY)[0]
+    words = conclusions(probes, head, {0.5: largest}, balanced)
+    assert words[0].startswith("Transfer works: on 400 val photos the head has macro recall 89.6% (")
+    assert "always naming the largest class 50.0% (for the head +39.6 points" in words[0]
+    assert "With 50% of the training photos it has 50.0%; all bring +39.6 points" in words[1]
+
+
+def test_the_interval_of_macro_recall_is_that_of_stratified_sampling():
+    classes = np.repeat([0, 1], [400, 10])
+    random, inside = np.random.default_rng(0), 0
+    for _ in range(500):
+        found = recall_of(random.random(410) < np.where(classes == 0, 0.9, 0.6), classes)
+        inside += found.low <= 0.75 <= found.high
+    assert inside / 500 == pytest.approx(0.95, abs=0.05)  # ten photos of a class: a normal interval is a little short
+
+
+def test_of_a_class_with_one_photo_little_is_known():
+    found = recall_of(np.array([True, True, True]), np.array([0, 0, 1]))
+    assert (found.value, found.high - found.low) == pytest.approx((1.0, 0.98))
