@@ -5,8 +5,9 @@
 
 The rule is the real one with the settings of params.yaml; models and photos are simulated (`benchmarks.gate_draws` says
 how). Beside it, on the same draws: the rule that it replaced (accuracy may fall by 0.01), `>=`, and a literal form that
-refuses where it lets a person decide. Cells are percent. With --folders the same is asked of heads that are trained on
-real photos (`benchmarks.gate_real`); FOLDER keeps their features between calls.
+refuses where it lets a person decide, be it for a large loss that may be chance or for a model in production that the
+gate chose. Cells are percent. With --folders the same is asked of heads that are trained on real photos
+(`benchmarks.gate_real`); FOLDER keeps their features between calls.
 
 Left out, because they say nothing new: 5 and 50 classes, and other shares of photos on which two models differ, in all
 but the scenarios where they matter.
@@ -48,6 +49,7 @@ SCENARIOS = {
 }
 _OF_CLASSES = ("equal", "worse_0.02", "class_lost_0.2", "class_lost_0.6")
 _OF_DISCORDANCE = ("equal", "worse_0.02", "better_0.02")
+_OF_CHOSEN = ("equal", "worse_0.01", "worse_0.02", "worse_0.04", "better_0.02", "class_lost_0.2", "class_lost_0.6")
 _DRIFTS = {"equal": 0.0, "falling_0.0025": -0.0025, "improving_0.001": 0.001}  # of what is trained, a night
 _HEADINGS = {
     "now": "promoted / refused / undecided",
@@ -59,12 +61,18 @@ _HEADINGS = {
 Rates = dict[str, dict[str, dict[str, float]]]  # by scenario and number of photos
 
 
-def single_nights(world: World, names: Iterable[str], settings: Promote, draws: int) -> dict[str, Rates]:
-    """Return the rates of single nights by rule, scenario and number of photos."""
+def single_nights(
+    world: World, names: Iterable[str], settings: Promote, draws: int, *, was_chosen: bool = False
+) -> dict[str, Rates]:
+    """Return the rates of single nights by rule, scenario and number of photos.
+
+    The model in production is one that a person approved, or, with `was_chosen`, one that the gate let in itself; then
+    red takes `promote.alpha_chosen`. (How lucky such a one is on these photos, sequences of nights show.)
+    """
     found: dict[str, Rates] = {rule: {} for rule in RULES}
     for name in names:
         for photos in _SIZES:
-            of_rules = rates(world, SCENARIOS[name], photos, settings, draws=draws, seed=0)
+            of_rules = rates(world, SCENARIOS[name], photos, settings, draws=draws, was_chosen=was_chosen)
             for rule, of_rule in of_rules.items():
                 found[rule].setdefault(name, {})[str(photos)] = of_rule
     return found
@@ -75,7 +83,7 @@ def many_nights(world: World, settings: Promote, sequences: int) -> dict[str, Ra
     found: dict[str, Rates] = {rule: {} for rule in RULES_OF_NIGHTS}
     for name, change in _DRIFTS.items():
         for photos in _SIZES:
-            of_rules = nights(world, change, photos, settings, sequences=sequences, seed=0)
+            of_rules = nights(world, change, photos, settings, sequences=sequences)
             for rule, of_rule in of_rules.items():
                 found[rule].setdefault(name, {})[str(photos)] = of_rule
     return found
@@ -88,6 +96,11 @@ def simulate(settings: Promote, *, draws: int, sequences: int) -> dict[str, Any]
     print(f"\nOne night, {draws:,} draws, {_WORLD.classes} classes, accuracy {_WORLD.accuracy}.")
     for rule in RULES:
         print(f"\n{_HEADINGS[rule]}\n\n{_table(found[rule], rule, _WORLD)}", flush=True)
+    found["chosen"] = single_nights(_WORLD, _OF_CHOSEN, settings, draws, was_chosen=True)["now"]
+    print(
+        f"\nproduction was chosen by the gate; {_HEADINGS['now']}\n\n{_table(found['chosen'], 'now', _WORLD)}",
+        flush=True,
+    )
     for key, values in {"classes": (5, 50), "discordance": (0.04, 0.15)}.items():
         names = _OF_CLASSES if key == "classes" else _OF_DISCORDANCE
         found[key] = {}

@@ -21,8 +21,8 @@ from regraft.config import Promote
 from regraft.production.gate.comparison import Contest
 from regraft.production.gate.rule import Decision, Name, decide, worse_of
 
-# What the new gate is compared with: the rule before it, another that teams use, and this one with a red verdict
-# instead of an amber one where a large loss was counted that may be chance.
+# The gate, and what it is compared with: the rule before it, another that teams use, and a literal form of its own, red
+# instead of amber where a large loss was counted that may be chance.
 RULES = ("now", "before", "not_less", "literal")
 _MARGIN_BEFORE = 0.01
 
@@ -119,18 +119,18 @@ def _relabelled(
     rights = [each > 0 for each in logits]
     own = [np.logaddexp(0, -each) for each in logits]
     # Of the label that it does not believe in a model has an equal part of what the believed one leaves.
-    other = [np.logaddexp(0, each) + np.log(world.classes - 1) for each in logits]
-    today = Contest(names, rights[0] & ~moved, rights[1], own[1] - np.where(moved, other[0], own[0]))
-    before = Contest(labels, rights[0], rights[1] & ~moved, np.where(moved, other[1], own[1]) - own[0])
+    doubted = np.logaddexp(0, logits[0]) + np.log(world.classes - 1)
+    today = Contest(names, rights[0] & ~moved, rights[1], own[1] - np.where(moved, doubted, own[0]))
+    before = Contest(labels, rights[0], rights[1] & ~moved, (own[1] - own[0])[~moved])
     return Draw(today, before, float(moved.mean()), today.d)
 
 
-def judge(drawn: Draw, settings: Promote) -> Decision:
-    """Return what the gate decides."""
-    decision = decide(drawn.contest, None, settings)
+def judge(drawn: Draw, settings: Promote, *, was_chosen: bool) -> Decision:
+    """Return what the gate decides, of a model in production that it chose itself or that a person approved."""
+    decision = decide(drawn.contest, None, settings, was_chosen=was_chosen)
     if drawn.before_relabelling is None:
         return decision
-    decision = worse_of(decision, decide(drawn.before_relabelling, None, settings))
+    decision = worse_of(decision, decide(drawn.before_relabelling, None, settings, was_chosen=was_chosen))
     if decision.name != "Refused" and drawn.relabelled > settings.max_relabelled:
         return Decision("Undecided", ("many labels changed",), asks_for_a_person=True)
     return decision
@@ -148,7 +148,7 @@ def is_refused_literally(decision: Decision, change: float, settings: Promote) -
 
 
 def rates(
-    world: World, scenario: Scenario, photos: int, settings: Promote, *, draws: int, seed: int
+    world: World, scenario: Scenario, photos: int, settings: Promote, *, draws: int, was_chosen: bool = False
 ) -> dict[str, dict[str, float]]:
     """Return by rule the shares of draws that are promoted, refused and undecided.
 
@@ -157,10 +157,10 @@ def rates(
     """
     counts = {rule: Counter[str](promoted=0, refused=0, undecided=0) for rule in RULES}
     log_loss_alone = asks = 0
-    random = np.random.default_rng([seed, photos])
+    random = np.random.default_rng([0, photos])
     for _ in range(draws):
         drawn = draw(world, scenario, photos, random)
-        decision = judge(drawn, settings)
+        decision = judge(drawn, settings, was_chosen=was_chosen)
         is_literal = is_refused_literally(decision, drawn.contest.d, settings)
         counts["now"][decision.name.lower()] += 1
         counts["literal"]["refused" if is_literal else decision.name.lower()] += 1

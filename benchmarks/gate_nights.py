@@ -13,11 +13,11 @@ import numpy as np
 from benchmarks.gate_draws import RULES, World, is_refused_literally, older_answer
 from regraft.config import Promote
 from regraft.production.gate.comparison import Contest
-from regraft.production.gate.rule import Decision, decide
+from regraft.production.gate.rule import Decision, decide, promotes_undecided
 
 NIGHTS = 60
 NIGHTS_OF_A_MONTH = 30
-# The rules of `gate_draws`, and the new one without its anchor, the first model.
+# The rules of `gate_draws`, and the new one without its anchor, which is the first model.
 RULES_OF_NIGHTS = (*RULES, "no_anchor")
 
 
@@ -41,16 +41,6 @@ def contest(labels: np.ndarray, older: Model, newer: Model) -> Contest:
     return Contest(labels, older.rights, newer.rights, newer.losses - older.losses)
 
 
-def goes_into_production(decision: Decision, photos: int, settings: Promote) -> bool:
-    """Whether a night ends with the new model in production, as `promote.when_undecided` says."""
-    is_trusted = settings.when_undecided == "promote" or (
-        settings.when_undecided == "auto" and photos >= settings.trusted_photos
-    )
-    return decision.name == "Promoted" or (
-        decision.name == "Undecided" and is_trusted and not decision.asks_for_a_person
-    )
-
-
 def sequence(
     world: World, change: float, photos: int, settings: Promote, random: np.random.Generator
 ) -> dict[str, tuple[Counter[str], Model]]:
@@ -68,12 +58,12 @@ def sequence(
     models = [new_model(world, ease, world.accuracy + night * change, random) for night in range(NIGHTS + 1)]
 
     @cache  # two rules with the same model in production ask the same
-    def ask(champion: int, challenger: int, has_anchor: bool) -> tuple[Decision, float]:
+    def ask(champion: int, challenger: int, has_anchor: bool, was_chosen: bool) -> tuple[Decision, float]:
         """What the gate decides, and the worse of the changes of accuracy that it saw."""
         against = contest(labels, models[champion], models[challenger])
         anchor = contest(labels, models[0], models[challenger]) if has_anchor and champion else None
         worst = min(against.d, anchor.d) if anchor else against.d
-        return decide(against, anchor, settings), worst
+        return decide(against, anchor, settings, was_chosen=was_chosen), worst
 
     champions = dict.fromkeys(RULES_OF_NIGHTS, 0)
     answers: dict[str, Counter[str]] = defaultdict(Counter)
@@ -83,25 +73,27 @@ def sequence(
                 change_seen = float(models[night].rights.mean() - models[champion].rights.mean())
                 decision = Decision(older_answer(rule, change_seen), ())
             else:
-                decision, worst = ask(champion, night, rule != "no_anchor")
+                was_chosen = champion > 0 and rule != "literal"
+                decision, worst = ask(champion, night, rule != "no_anchor", was_chosen)
                 if rule == "literal" and is_refused_literally(decision, worst, settings):
                     decision = Decision("Refused", ())
             answers[rule][decision.name] += 1
-            if goes_into_production(decision, photos, settings):
+            is_undecided = decision.name == "Undecided"
+            if decision.name == "Promoted" or (is_undecided and promotes_undecided(decision, photos, settings)):
                 answers[rule]["goes in"] += 1
                 champions[rule] = night
     return {rule: (answers[rule], models[champions[rule]]) for rule in RULES_OF_NIGHTS}
 
 
 def nights(
-    world: World, change: float, photos: int, settings: Promote, *, sequences: int, seed: int
+    world: World, change: float, photos: int, settings: Promote, *, sequences: int
 ) -> dict[str, dict[str, float]]:
     """Return by rule what `sequences` sequences have in common.
 
     Shares are of nights. `optimism` is the accuracy on the test photos, less the true one, of what is in production
     after the last night; `accuracy` is its true accuracy, `lag` what the last night's model is better.
     """
-    random = np.random.default_rng([seed, photos])
+    random = np.random.default_rng([1, photos])
     ends = [sequence(world, change, photos, settings, random) for _ in range(sequences)]
     found = {}
     for rule in RULES_OF_NIGHTS:

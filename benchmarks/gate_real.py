@@ -26,6 +26,7 @@ from regraft.training.sweep import TrainedHead, train_heads
 from tests.support.pipeline import HEAD_ONLY, ROOT, run_stage, stages_folder
 
 _PART, _WRONG = 0.9, 0.3
+_REASONS = {"accuracy": "worse than", "class": "recall of", "log_loss": "log loss"}  # words of the rule's sentences
 
 
 def measure(raw: Path, work: Path, retrainings: int) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -104,8 +105,13 @@ def _verdict(params: Params, labels: np.ndarray, older: Answers, newer: Answers)
     shown = ("b", "c", "n", "d", "p_worse", "log_loss_change", "log_loss_change_low")
     return {
         "verdict": decision.name,
+        "if_chosen": decide(compared, None, params.promote, was_chosen=True).name,
         **{name: round(figures[name], 4) for name in shown},
         "literal_red": decision.name != "Promoted" and round(compared.d + params.promote.max_loss, 9) <= 0,
+        **{
+            f"by_{name}": decision.name == "Refused" and any(word in each for each in decision.reasons)
+            for name, word in _REASONS.items()
+        },
         "by_log_loss_alone": decision.name == "Refused" and all("log loss" in each for each in decision.reasons),
         "newer": round(float(compared.newer.mean()), 4),
     }
@@ -115,9 +121,7 @@ def _shares(verdicts: pd.DataFrame) -> dict[str, float]:
     """The shares of verdicts, and how often log loss alone refuses, or is wholly worse."""
     names = {f"{name.lower()}": (verdicts.verdict == name).mean() for name in ("Promoted", "Refused", "Undecided")}
     others = {
-        "by_log_loss_alone": verdicts.by_log_loss_alone.mean(),
-        "log_loss_worse": (verdicts.log_loss_change_low > 0).mean(),
-        "harm_by_accuracy": (verdicts.p_worse <= 0.05).mean(),
+        **{name: verdicts[name].mean() for name in verdicts if str(name).startswith("by_")},
         "loss_of_3_points": verdicts.literal_red.mean(),
         "discordance": ((verdicts.b + verdicts.c) / verdicts.n).mean(),
         "mean_change": verdicts.d.mean(),
