@@ -2,15 +2,10 @@
 
 from regraft.config import Params
 from regraft.files import read_json
+from regraft.validation.checks import warnings_of
 
 
 def warnings_of_run(params: Params) -> list[str]:
     """Return the warnings of both checks as sentences; none of a check whose report is not there."""
-    found: list[str] = []
-    for name in ("embeddings.json", "validation.json"):
-        path = params.paths.reports / name
-        if path.exists():
-            for each in read_json(path)["expectations"]:
-                if each["severity"] == "warn" and not each["success"]:
-                    found.append(f"Expected {each['expected']}; found {each['found']}.")
-    return found
+    reports = [params.paths.reports / name for name in ("embeddings.json", "validation.json")]
+    return [warning for path in reports if path.exists() for warning in warnings_of(read_json(path, "expectations"))]
