@@ -4,7 +4,9 @@
 
 Every method sees the same split of the same photos, made once by content, so no copy of a photo is in two splits; val
 chooses epochs and models, test is only measured. For each seed: accuracy on test, and wall seconds of the processes
-that lead from the photos to the trained model. `--shots N` keeps N training photos of each class.
+that lead from the photos to the trained model. The spread is that of the seeds; the interval (95 %, Wilson) is that of
+the mean on other photos of the kind, and all methods share the test photos. `--shots N` keeps N training photos of each
+class.
 
     recipe       frozen backbone, 1,024 ReLU units, RMSprop, ten epochs over the photos, Keras (benchmarks.recipe)
     recipe-tuned the same, then the layers above the cut for `fine_tune.epochs` epochs over the photos
@@ -27,6 +29,7 @@ from typing import Any
 import pandas as pd
 
 from regraft.files import read_json
+from regraft.intervals import wilson
 from tests.support.machine import describe_machine
 from tests.support.photos import usable_photos
 from tests.support.pipeline import run_module, run_stage, stages_folder
@@ -61,7 +64,7 @@ def measure(
                 folder = Path(temporary, method)
                 common = [*settings, "validate_data.enough_images_per_class.min=1"]
                 runs = [_run(method, folder / str(seed), raw, [*common, f"seed={seed}"]) for seed in range(seeds)]
-                yield _row(method, count, runs)
+                yield _row(method, count, runs, int((rows.split == "test").sum()))
 
 
 def _copy(rows: pd.DataFrame, raw: Path) -> None:
@@ -93,12 +96,17 @@ def _run(method: str, folder: Path, raw: Path, settings: list[str]) -> tuple[flo
     return result["test_accuracy"], ended.seconds
 
 
-def _row(method: str, shots: int | None, runs: list[tuple[float, float]]) -> dict[str, Any]:
+def _row(method: str, shots: int | None, runs: list[tuple[float, float]], images: int) -> dict[str, Any]:
     accuracies, seconds = zip(*runs, strict=True)
+    mean = statistics.mean(accuracies)
+    interval = wilson(round(mean * images), images)
     return {
         "method": method,
         "shots": shots,
-        "test_accuracy": round(statistics.mean(accuracies), 4),
+        "test_images": images,
+        "test_accuracy": round(mean, 4),
+        "low": round(interval.low, 4),
+        "high": round(interval.high, 4),
         "spread": round(statistics.stdev(accuracies), 4) if len(runs) > 1 else 0.0,
         "test_accuracies": [round(value, 4) for value in accuracies],
         "seconds": round(statistics.median(seconds), 1),
@@ -123,7 +131,7 @@ def main() -> None:
         arguments.seeds, arguments.shots, arguments.methods = 1, [10], ["linear", "mlp", "tuned"]
     print(describe_machine())
     rows = []
-    print(f"{'shots':>6} {'method':12} {'test accuracy':>14} {'spread':>7} {'seconds':>8}")
+    print(f"{'shots':>6} {'method':12} {'test accuracy':>14} {'interval':>16} {'spread':>7} {'seconds':>8}")
     for row in measure(
         arguments.photos,
         seeds=arguments.seeds,
@@ -133,7 +141,8 @@ def main() -> None:
     ):
         shots = "all" if row["shots"] is None else row["shots"]
         print(
-            f"{shots:>6} {row['method']:12} {row['test_accuracy']:14.4f} {row['spread']:7.4f} {row['seconds']:8.1f}",
+            f"{shots:>6} {row['method']:12} {row['test_accuracy']:14.4f} {row['low']:.4f} to {row['high']:.4f} "
+            f"{row['spread']:7.4f} {row['seconds']:8.1f}",
             flush=True,
         )
         rows.append(row)
