@@ -9,7 +9,6 @@ of the first night is the only one that a person would want in production until 
 
 import argparse
 import json
-import random
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
@@ -69,10 +70,10 @@ def _relabel_test_photos(project: Project) -> None:
 
 
 def _shuffle_a_class(project: Project) -> None:
-    dice, classes = random.Random(0), _classes(project)
+    random, classes = np.random.default_rng(0), _classes(project)
     for path in _photos(project, classes[1]):
-        if dice.random() < _SHUFFLED:
-            _move(path, dice.choice([name for name in classes if name != classes[1]]))
+        if random.random() < _SHUFFLED:
+            _move(path, random.choice([name for name in classes if name != classes[1]]))
 
 
 def _add_a_class(project: Project) -> None:
