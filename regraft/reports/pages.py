@@ -70,7 +70,8 @@ def summary(params: Params) -> str:
 
 def _summary(params: Params) -> list[tuple[str, str]]:
     paths = params.paths
-    test = read_json(paths.reports / "metrics.json", "test")["test"]
+    metrics = read_json(paths.reports / "metrics.json", "test")
+    test, answered = metrics["test"], metrics.get("answered")
     receipt = read_json(paths.reports / "features.json")
     return [
         (
@@ -78,6 +79,7 @@ def _summary(params: Params) -> list[tuple[str, str]]:
             f"{test['accuracy']:.4f} ({test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}) on {test['images']} "
             f"photos that no training saw",
         ),
+        *([("unsure", _unsure(answered))] if answered else []),
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
         (
             "receipt",
@@ -87,6 +89,13 @@ def _summary(params: Params) -> list[tuple[str, str]]:
         ("look at", f"{paths.reports / 'report.html'} in a browser, and docs/guide.md for your own photos"),
         ("", "`make ui` in another terminal, then run again: the same in the Prefect UI"),
     ]
+
+
+def _unsure(answered: dict[str, float]) -> str:
+    return (
+        f"below {answered['abstain_below']:.6g}; the other {answered['coverage']:.0%} of test photos are named, "
+        f"{answered['precision']:.1%} of them rightly"
+    )
 
 
 if __name__ == "__main__":

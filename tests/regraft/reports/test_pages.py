@@ -382,12 +382,14 @@ def test_the_page_names_the_classes_that_are_taken_for_each_other(reports):
 
 
 def test_the_summary_says_what_a_run_came_to_and_where_to_look(reports, root, tmp_path, monkeypatch):
-    reports()
+    path = reports().reports / "metrics.json"
+    write_json(path, read_json(path) | {"answered": {"abstain_below": 0.8125, "coverage": 0.75, "precision": 0.99}})
     params = load_params(root / "params.yaml")
     monkeypatch.chdir(tmp_path)
     params.paths.onnx.parent.mkdir(parents=True)
     params.paths.onnx.write_bytes(bytes(1234))
     assert re.search(
-        rf"(?s)0\.5000 on 2 photos.*{params.paths.onnx} \(1\.2 kB\).*12 forward passes.*8 of 20.*report\.html",
+        r"(?s)0\.5000 \(0\.0945 to 0\.9055\) on 2 photos.*below 0\.8125; the other 75% of test photos.*99\.0% of them.*"
+        rf"{params.paths.onnx} \(1\.2 kB\).*12 forward passes.*8 of 20.*report\.html",
         summary(params),
     )
