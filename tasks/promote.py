@@ -24,14 +24,17 @@ from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
-from regraft.production.gate.verdict import FILE, Verdict, refuse_damaged, refuse_rolled_back
+from regraft.production.gate.verdict import FILE, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference, build_reference
+from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
+
+_ALREADY = Verdict("Already in production", True, "This very file is in production already.")
 
 
 def challenge(params: Params, progress: Progress) -> Verdict:
@@ -41,29 +44,27 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     """
     paths = params.paths
     production = Production(paths.production)
-    standing = production.standing()
-    is_there = paths.onnx.exists() and standing.digest == sha256_of(paths.onnx)
-    challenger = load_challenger(paths.onnx)
+    challenger, champion = load_challenger(paths.onnx), production.digest
+    if challenger.digest == champion and not paths.dataset.exists():
+        return _ALREADY
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     dataset, groups = read_dataset(paths.dataset, paths.raw), _groups(params)
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, groups, ask)
-        if is_there:
-            said = "This very file is in production already."
-            verdict = Verdict("Already in production", True, said)
-        else:
-            trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask)
-            verdict = _judge(params, production, trial)
+        trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask)
+        verdict = _ALREADY if challenger.digest == champion else _judge(params, production, trial)
     if evidence:
-        words = f"{verdict.words} {evidence.words}" if evidence.is_alarm else verdict.words
-        verdict = replace(verdict, words=words, figures={**verdict.figures, "new_photos": evidence.figures()})
-    if is_there:
+        verdict = with_evidence(verdict, evidence)
+    if challenger.digest == champion:
         return verdict
-    _record(params, verdict, challenger.digest, standing.digest, dataset.of("test"))
+    # The verdict on another model, or on other test photos, says nothing about this one.
+    about = {"model": challenger.digest, "champion": champion, "dataset": sha256_of(paths.dataset)}
+    verdict = replace(verdict, figures={"about": about, **verdict.figures})
+    _record(params, verdict, trial.test.rows.digest.tolist())
     if verdict.is_accepted:
-        _promote(params, paths.onnx, verdict.words, Grounds(challenger.digest, standing.digest), _reference(params))
+        _promote(params, paths.onnx, verdict.words, Grounds(challenger.digest, champion), _reference(params))
     else:
         _keep_as_candidate(params, verdict, challenger.digest)
     return verdict
@@ -160,7 +161,7 @@ def _judge(params: Params, production: Production, trial: Trial) -> Verdict:
         champion = Former(classifier, production.find_reference()[0], was_chosen)
         anchor, said = _anchor(production)
         warnings = [*said, *warnings]
-    looks = read_looks(production.folder / "verdicts.jsonl")
+    looks = read_looks(production.folder / VERDICTS)
     sketch = sketch_of(trial.test.rows.digest.tolist())
     return trial.verdict(champion, anchor, warnings=warnings, looks=count_looks(looks, sketch, trial.challenger.digest))
 
@@ -212,26 +213,17 @@ def _reference(params: Params) -> Reference | None:
     return build_reference(manifest, read_features(paths.features))
 
 
-def _record(params: Params, verdict: Verdict, challenger: str, champion: str | None, test: Dataset) -> None:
+def _record(params: Params, verdict: Verdict, test_digests: list[str]) -> None:
     """Write what the gate said: reports/gate.json for people, and a line that counts looks at these test photos.
 
     Like production, both are state and no output of DVC.
     """
-    paths = params.paths
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    # The verdict on another model, or on other test photos, says nothing about this one.
-    verdict.figures["about"] = {"model": challenger, "champion": champion, "dataset": sha256_of(paths.dataset)}
-    contents = {
-        "at": at,
-        "name": verdict.name,
-        "is_accepted": verdict.is_accepted,
-        "words": verdict.words,
-        **verdict.figures,
-    }
-    write_json(paths.reports / FILE, finite(contents))
-    compared = verdict.figures.get("comparison", {"n": 0, "b": 0, "c": 0})
-    sketch = sketch_of(test.rows.digest.tolist())
-    look = Look(at, verdict.name, challenger, champion, compared["n"], compared["b"], compared["c"], sketch)
-    production = Production(paths.production)
+    at, about = datetime.now(UTC).isoformat(timespec="seconds"), verdict.figures["about"]
+    said = {"at": at, "name": verdict.name, "is_accepted": verdict.is_accepted, "words": verdict.words}
+    write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
+    compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
+    counts = (compared["n"], compared["b"], compared["c"])
+    look = Look(at, verdict.name, about["model"], about["champion"], *counts, sketch_of(test_digests))
+    production = Production(params.paths.production)
     with exclusive(production.folder, "writing down a verdict", patience=production.patience):
-        append_look(production.folder / "verdicts.jsonl", look)
+        append_look(production.folder / VERDICTS, look)

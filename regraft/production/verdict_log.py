@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from regraft.production.change_log import Sha256, end_of
 
+FILE = "verdicts.jsonl"  # in the folder of production
 _READ_BYTES = 8_000_000  # of the end of the file: about ten thousand verdicts
 _SKETCH = 48  # digests that stand for a test set
 _DIGITS = 10  # of each

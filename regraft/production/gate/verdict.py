@@ -1,13 +1,14 @@
 """What the gate says: the sentence that a person reads first, and the figures under it, as they stand in gate.json."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from regraft.config import Promote
 from regraft.intervals import wilson
 from regraft.production.gate.comparison import Contest, Selection
 from regraft.production.gate.rule import Decision, promotes_undecided
+from regraft.production.new_photos import Evidence
 
 FILE = "gate.json"  # in the folder of the reports
 Name = Literal[
@@ -122,6 +123,12 @@ def conclude(
     why = "" if decision.asks_for_a_person else f" (promote.when_undecided: {settings.when_undecided})"
     words = f"Undecided: {reasons}. {compared} Production stays{why}.{_listed(around)}"
     return Verdict("Undecided", False, words, figures)
+
+
+def with_evidence(verdict: Verdict, evidence: Evidence) -> Verdict:
+    """Add what new photos say of the models before; an alarm stands in the sentence that a person reads."""
+    words = f"{verdict.words} {evidence.words}" if evidence.is_alarm else verdict.words
+    return replace(verdict, words=words, figures={**verdict.figures, "new_photos": evidence.figures()})
 
 
 def _accepted(decision: Decision, compared: str, settings: Promote, around: Around, figures: dict[str, Any]) -> Verdict:
