@@ -19,7 +19,7 @@ from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
-from regraft.photos.manifest import read_manifest
+from regraft.photos.manifest import read_manifest, slices_of
 from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive
 from regraft.production.gate.contestants import load_challenger, load_champion
@@ -178,11 +178,12 @@ def _anchor(production: Production) -> tuple[Former | None, list[str]]:
 
 
 def _groups(params: Params) -> pd.DataFrame:
-    """Return the groups of near-duplicates; where the manifest was removed, every photo is its own."""
+    """Return groups and slices of today's photos; where the manifest was removed, every photo is its own group."""
     if not params.paths.manifest.exists():
         return pd.DataFrame({"digest": [], "group": []})
     _, manifest = read_manifest(params.paths.manifest)
-    return manifest.loc[manifest.verdict == "use", ["digest", "group"]]
+    slices = [f"slice.{name}" for name in slices_of(manifest)]
+    return manifest.loc[manifest.verdict == "use", ["digest", "group", *slices]]
 
 
 def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:

@@ -9,6 +9,7 @@ from regraft.reports.blocks import Block, Page
 from regraft.reports.markdown import cell, table
 from regraft.reports.sources import Sources
 
+_PARTS = 20  # of classes, or of the values of a slice, the largest losses first
 NEEDED = ("about", "name", "is_accepted", "words")
 
 
@@ -49,6 +50,13 @@ def _blocks(gate: dict[str, Any]) -> list[Block]:
             "shows a loss from",
         ]
         blocks += ["## The comparison", table(header, rows)]
+    for name, parts in (gate.get("parts") or {}).items():
+        rows = [
+            [each["part"], each["n"], each["b"], each["c"], _points(each["d"]), f"{each['p_worse']:.2g}"]
+            for each in parts[:_PARTS]
+        ]
+        header = [name, "photos", "only that one right", "only the new one right", "difference", "p worse, after Holm"]
+        blocks += [f"## By {cell(name)}", table(header, rows)]
     if gate.get("left_out"):
         blocks += ["## Photos that were not compared", table(["why", "photos"], _left_out(gate))]
     if warnings := gate.get("warnings"):
@@ -68,12 +76,16 @@ def _contest(which: str, found: dict[str, Any]) -> list[object]:
         found["n"],
         found["b"],
         found["c"],
-        f"{100 * found['d']:+.1f} points",
+        _points(found["d"]),
         f"{100 * found['d_low']:+.1f} to {100 * found['d_high']:+.1f}",
         f"{found['p_worse']:.2g}",
         "-" if change is None else f"{change:+.3f}",
         f"{100 * found['smallest_loss_shown']:.1f} points",
     ]
+
+
+def _points(share: float) -> str:
+    return f"{100 * share:+.1f} points"
 
 
 def _left_out(gate: dict[str, Any]) -> list[list[object]]:

@@ -76,15 +76,30 @@ def select(
 
 
 @dataclass(frozen=True, slots=True)
-class ByClass:
-    """A contest class by class: arrays of one value per class."""
+class Parts:
+    """A contest part by part, such as class by class: arrays of one value per part."""
 
     names: np.ndarray
     images: np.ndarray
     b: np.ndarray  # photos that only the older model names rightly
     c: np.ndarray  # photos that only the newer one names rightly
-    change: np.ndarray  # of recall
-    p_worse: np.ndarray  # exact p that recall did not fall, after Holm
+    change: np.ndarray  # of accuracy
+    p_worse: np.ndarray  # exact p that accuracy did not fall, after Holm
+
+    def figures(self) -> list[dict[str, Any]]:
+        """Return the figures for gate.json, the largest loss first."""
+        order = np.argsort(self.change, kind="stable").tolist()
+        return [
+            {
+                "part": str(self.names[each]),
+                "n": int(self.images[each]),
+                "b": int(self.b[each]),
+                "c": int(self.c[each]),
+                "d": float(self.change[each]),
+                "p_worse": float(self.p_worse[each]),
+            }
+            for each in order
+        ]
 
 
 @dataclass(frozen=True)
@@ -141,14 +156,18 @@ class Contest:
         """The difference of log losses with its interval; positive where the newer model is worse."""
         return mean_interval(self.losses, level)
 
-    def by_class(self) -> "ByClass":
+    def by_class(self) -> Parts:
         """Return the same counts class by class."""
-        names, index = np.unique(self.labels, return_inverse=True)
+        return self.by(self.labels)
+
+    def by(self, values: np.ndarray) -> Parts:
+        """Return the same counts for each of the values that photos have, shape (n,)."""
+        names, index = np.unique(values, return_inverse=True)
         images, b, c = (
             np.bincount(index, weights, len(names)).astype(int)
             for weights in (None, self.older & ~self.newer, self.newer & ~self.older)
         )
-        return ByClass(names, images, b, c, (c - b) / images, holm(exact_mcnemar(c, b)))
+        return Parts(names, images, b, c, (c - b) / images, holm(exact_mcnemar(c, b)))
 
     def figures(self) -> dict[str, Any]:
         """Return the figures for gate.json."""

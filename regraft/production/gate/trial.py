@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from regraft.config import Promote
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
+from regraft.photos.manifest import slices_of
 from regraft.production.gate.comparison import Answers, Contest, Selection, contest, select
 from regraft.production.gate.floors import below_floors
 from regraft.production.gate.rule import Decision, decide, worse_of
@@ -39,7 +41,7 @@ class Trial:
     challenger: OnnxClassifier
     path: Path  # of its file
     dataset: Dataset  # today's photos
-    groups: pd.DataFrame  # of today's photos the columns digest and group, from the manifest
+    groups: pd.DataFrame  # of today's photos the columns digest, group, and of slices, from the manifest
     settings: Promote
     ask: Ask
 
@@ -78,7 +80,8 @@ class Trial:
         selection, now = self._against(champion)
         before = self._against(anchor)[1] if anchor and not self._vanished(anchor.classifier) else None
         decision = self._decide(champion, selection, now, before)
-        return conclude(decision, (now, before), selection, self.settings, Around(warnings, floors, looks))
+        parts = {"class": now.by_class().figures(), **self._slices(selection, now)}
+        return conclude(decision, (now, before), selection, self.settings, Around(warnings, floors, looks, parts))
 
     def _decide(self, champion: Former, selection: Selection, now: Contest, anchor: Contest | None) -> Decision:
         """Apply the rule, with the labels of today and, where some changed, those of production's record."""
@@ -110,6 +113,14 @@ class Trial:
         found = self._contest(champion, rows, np.array(labels, str)[rows])
         is_same = np.array([row not in selection.old_labels for row in rows.tolist()], bool)
         return replace(found, losses=found.losses[is_same])
+
+    def _slices(self, selection: Selection, now: Contest) -> dict[str, list[dict[str, Any]]]:
+        """The contest for each value of each slice that labels.csv names; photos without a value are a part as well."""
+        rows = self.groups.drop_duplicates("digest").set_index("digest")
+        rows = rows.reindex(self.test.rows.digest.iloc[selection.rows])
+        return {
+            name: now.by(rows[f"slice.{name}"].fillna("(none)").to_numpy(str)).figures() for name in slices_of(rows)
+        }
 
     def _against(self, former: Former) -> tuple[Selection, Contest]:
         known = (former.classifier.class_names, self.challenger.class_names)

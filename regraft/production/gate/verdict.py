@@ -34,6 +34,7 @@ class Around:
     warnings: Sequence[str]  # of this run, as sentences
     below_floors: Sequence[str]  # what of `promote.floors` was not reached, as sentences
     looks: int  # models that were judged on these test photos before
+    parts: dict[str, Any] = field(default_factory=dict)  # the contest class by class, and by the values of each slice
 
 
 def refuse(reason: str) -> Verdict:
@@ -172,6 +173,7 @@ def _figures_around(around: Around) -> dict[str, Any]:
         "warnings": list(around.warnings),
         "below_floors": list(around.below_floors),
         "looks_before": around.looks,
+        "parts": around.parts,
     }
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from regraft.production.gate.comparison import Answers, contest, select
@@ -225,3 +226,16 @@ def test_where_a_person_approves_nothing_is_promoted_by_itself(model: Answering)
 
 def test_where_a_person_approves_harm_is_refused_all_the_same() -> None:
     assert verdict_of(Answering(wrong_on(range(30))), Answering(RIGHT), mode="approve").name == "Refused"
+
+
+def test_slices_of_labels_csv_are_shown_with_the_largest_loss_first() -> None:
+    trial = trial_of(Answering(wrong_on(range(4))), PHOTOS, {number: number for number in range(300)})
+    cameras = ["old" if number < 20 else "new" for number in range(299)]
+    trial.groups["slice.camera"] = pd.array([*cameras, None], dtype="str")
+    verdict = trial.verdict(former_of(Answering(RIGHT)), None, warnings=[], looks=0)
+    assert [(each["part"], each["n"], each["b"]) for each in verdict.figures["parts"]["camera"]] == [
+        ("old", 20, 4),
+        ("(none)", 1, 0),
+        ("new", 279, 0),
+    ]
+    assert [each["part"] for each in verdict.figures["parts"]["class"]] == ["cup", "hat", "shoe"]
