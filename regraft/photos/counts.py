@@ -63,11 +63,19 @@ def check_left_out(report: dict[str, Any], max_left_out: float, memory: list[Pat
 
 def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[dict[str, Any]]:
     """The photos of which no copy is in the data set: their groups are in better protected splits."""
-    split = used.digest.map(dict(zip(dataset.rows.digest, dataset.rows.split, strict=True)))
-    of_group = split.groupby(used.group).transform("first")  # a group is in one split
+    # Sets and loops: pandas looks up a million texts ten times more slowly.
+    split_of = dict(zip(dataset.rows.digest.tolist(), dataset.rows.split.tolist(), strict=True))
+    digests = used.digest.tolist()
+    parted = used[[digest not in split_of for digest in digests]]
+    if parted.empty:
+        return []
+    # A group is in one split.
+    of_group = {
+        group: split_of[digest] for digest, group in zip(digests, used.group, strict=True) if digest in split_of
+    }
     entries = []
-    for row, where in zip(used[split.isna()].itertuples(), of_group[split.isna()], strict=True):
-        was = earlier.splits.get(row.digest)
+    for row in parted.itertuples():
+        where, was = of_group[row.group], earlier.splits.get(row.digest)
         if isinstance(row.split, str):
             why = f"it is in your {row.split}, and its group is in {where}"
         else:
@@ -80,19 +88,18 @@ def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[di
 
 def _groups(used: pd.DataFrame) -> dict[str, int]:
     """How many groups there are, photos in groups of more than one, and groups that the user gave."""
-    photos = used.drop_duplicates("digest")
-    sizes = photos.group.value_counts()
+    groups = used.group[~used.digest.duplicated()]
     return {
-        "groups": len(sizes),
-        "photos_in_larger": int(sizes[sizes > 1].sum()),
+        "groups": groups.nunique(),
+        "photos_in_larger": int(groups.duplicated(keep=False).sum()),
         "given": int(used.given_group.nunique()) if "given_group" in used else 0,
     }
 
 
 def _slices(used: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, Any]]:
     """Images of the data set per value of each slice, the most frequent values first."""
-    rows = used[used.path.isin(dataset.rows.path)]
-    slices = {}
+    slices, paths = {}, set(dataset.rows.path.tolist())
+    rows = used[[path in paths for path in used.path.tolist()]]
     for name in slices_of(used):
         counts = rows[f"slice.{name}"].value_counts()
         slices[name] = {
