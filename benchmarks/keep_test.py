@@ -6,7 +6,7 @@ Two rules: the best of ten epochs on val, tested on the same val (`best`), and t
 (`last`, what `fine_tune` does). Both by the exact McNemar test at `fine_tune.significance` of params.yaml.
 
 1. Without photos: val photos and ten epochs, none better than the head alone, whose gains on val have a correlation.
-   Beside it the rate of `last` is computed exactly.
+   Beside it the rate of `last` is computed exactly, and that of its test of macro recall simulated.
 2. With --folders: trainings on real photos with what they said of val after each epoch. Of each photo, all answers of
    the trained network and that of the head change places with probability 1/2 (`exchanged`), which leaves no gain and
    the correlation of real epochs; photos are drawn with replacement to other sizes of val. Then the labels of val are
@@ -29,6 +29,8 @@ import numpy as np
 from benchmarks.epochs import Recorded, Said, prepare, recorded
 from regraft.paired_tests import exact_mcnemar, mean_interval
 from regraft.params_file import load_params
+from regraft.training.class_weights import objective_of
+from regraft.training.keep_test import keep_test
 from tests.support.machine import describe_machine
 from tests.support.pipeline import ROOT
 
@@ -107,6 +109,22 @@ def exact_rate(size: int, differ: float, significance: float) -> float:
     return round(float(binom.pmf(count, size, differ) @ of_count), 3)
 
 
+def rate_of_macro_recall(size: int, draws: int, significance: float) -> float:
+    """Return how often the last epoch is kept by the test of macro recall if it is no better, by simulation.
+
+    The largest of ten classes has ten times as many photos as the smallest.
+    """
+    random = np.random.default_rng(size)
+    shares = 0.1 ** (np.arange(10) / 9)
+    classes = np.repeat(np.arange(10), np.maximum(1, np.round(size * shares / shares.sum())).astype(int))
+    p = []
+    for _ in range(draws):
+        differs, is_after = random.random(len(classes)) < _DIFFER, random.random(len(classes)) < 0.5
+        before, after = (np.where(differs & right, classes, -1) for right in (~is_after, is_after))
+        p.append(keep_test(classes, before, after, objective_of("balanced")).p)
+    return round(float(np.mean(np.array(p) <= significance)), 3)
+
+
 def exchanged(runs: list[Said], size: int, draws: int, significance: float) -> dict[str, float]:
     """Return the rates where network and head change places at random; the runs are of the same epochs."""
     random = np.random.default_rng(size)
@@ -171,6 +189,7 @@ def measure(arguments: argparse.Namespace, work: Path, significance: float) -> I
     for size in _SIZES:
         exact = {f"{differ:.0%} differ": exact_rate(size, differ, significance) for differ in (0.05, 0.07, 0.15)}
         yield f"val {size}: exact rate of last", exact
+        yield f"val {size}: last by macro recall", rate_of_macro_recall(size, draws // 4, significance)
         for correlation in _CORRELATIONS:
             yield f"val {size}: simulated", simulated(size, correlation, draws, significance)
     for raw in arguments.folders:
@@ -204,7 +223,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="regraft-keep-test-") as temporary:
         found = {}
         for name, finding in measure(arguments, arguments.work or Path(temporary), significance):
-            key = f"{name}, correlation {finding['correlation']:g}" if "correlation" in finding else name
+            is_simulated = isinstance(finding, dict) and "correlation" in finding
+            key = f"{name}, correlation {finding['correlation']:g}" if is_simulated else name
             print(f"{key}: {json.dumps(finding)}", flush=True)
             found[key] = finding
     print(json.dumps({"significance": significance, **found}))

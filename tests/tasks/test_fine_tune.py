@@ -62,7 +62,7 @@ def test_it_says_on_the_terminal_what_the_report_says(project, small_params, cap
 
 
 def test_with_all_layers_trained_that_network_is_what_ships(project, small_params, monkeypatch):
-    params = changed(small_params, fine_tune={"layers": "all"})
+    params = changed(small_params, fine_tune={"layers": "all", "epochs": 1})
     certain = KeepTest("accuracy", only_before=0, only_after=9, p=0.002)
     monkeypatch.setattr(module, "keep_test", lambda *_: certain)  # on 14 val photos that is a matter of chance
     shutil.rmtree(project / "build" / "store")

@@ -114,7 +114,7 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
 def test_all_layers_are_trained_from_pixels(backbone, head, tune):
     model = load_joined(backbone, head)
     before = {layer.name: layer.get_weights() for layer in model.layers}
-    result = tune(model, fine_tune_settings(layers="all", significance=0.5))
+    result = tune(model, fine_tune_settings(layers="all", epochs=1))
     assert changed(before, model) == {name for name, weights in before.items() if weights and not name.endswith("_bn")}
     assert result.as_report()["trained"] == ("all" if result.is_used else "head")
 
