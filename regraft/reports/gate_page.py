@@ -20,10 +20,11 @@ def read_gate(sources: Sources) -> dict[str, Any] | None:
     """
     try:
         gate = read_json(sources.reports / FILE, *NEEDED)
-        asked = (sha256_of(sources.onnx), sha256_of(sources.dataset_file))
+        asked = {"model": sha256_of(sources.onnx), "dataset": sha256_of(sources.dataset_file)}
     except (FileNotFoundError, Damaged):
         return None
-    return gate if (gate["about"].get("model"), gate["about"].get("dataset")) == asked else None
+    about = gate["about"] if isinstance(gate["about"], dict) else {}
+    return gate if all(about.get(name) == digest for name, digest in asked.items()) else None
 
 
 def gate_page(sources: Sources) -> Page:
