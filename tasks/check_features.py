@@ -1,7 +1,8 @@
 """Stage 4 of 8: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
 
-Reads build/features.arrow and build/dataset.parquet, and what the model in production was trained on, which
-is no dep here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
+Reads build/features.arrow, build/dataset.parquet and the groups of build/manifest.parquet, and what the model in
+production and the last one that a person approved were trained on, which are no deps here either (see
+`tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
 reports/features_verdict.json, without which no head is trained.
 """
 
@@ -11,8 +12,9 @@ from regraft.features.checks import check, write_label_errors
 from regraft.features.table import read_features
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.manifest import read_manifest
+from regraft.production.comparisons import compared_features
 from regraft.production.records import Records
-from regraft.production.training_data import compared_features
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -23,11 +25,14 @@ def check_features(params: Params, progress: Progress) -> None:
     """Write what the features say; a violated check of severity error stops the run before anything is trained."""
     settings, paths = params.check_features, params.paths
     features, dataset = read_features(paths.features), read_dataset(paths.dataset, paths.raw)
-    reference, compared_with = Records(paths.production).find_reference()
-    in_production, compared_with = compared_features(reference, features, compared_with)
-    report, labels = check(
-        features, dataset, settings, in_production, compared_with=compared_with, on_progress=progress("checks")
-    )
+    used = read_manifest(paths.manifest)[1].query("verdict == 'use'")
+    groups = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
+    records = Records(paths.production)
+    comparisons = [compared_features(records.find_reference(), "production", features, groups)]
+    if comparisons[0].samples:
+        comparisons.append(compared_features(records.anchor_reference(), "anchor", features, groups))
+    of_images = [groups[digest] for digest in dataset.rows.digest.tolist()]
+    report, labels = check(features, dataset, of_images, settings, comparisons, on_progress=progress("checks"))
     write_json(paths.reports / "embeddings.json", report)
     write_label_errors(paths.reports / "label_errors.csv", labels)
     stops = problems_that_stop(report)

@@ -3,9 +3,9 @@
 Reads data/raw, but of unchanged files their times only, and expectations/; writes build/manifest.parquet,
 reports/validation.json and reports/validation.html, which is there too where the stage stops the run.
 
-It also compares the photos with what the model in production was trained on (models/production), although that is no
-dep in dvc.yaml: production is state, and as a dep it would redo this stage after every promotion. The report says with
-which model it compared.
+It also compares the photos with what the model in production, and the last one that a person approved, were trained on
+(models/production), although that is no dep in dvc.yaml: production is state, and as a dep it would redo this stage
+after every promotion. The report says with which models it compared.
 """
 
 from regraft.config import Params
@@ -39,14 +39,16 @@ def validate_data(params: Params, progress: Progress) -> None:
         manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict
     )
     write_manifest(paths.manifest, layout, manifest)
-    reference, compared_with = Records(paths.production).find_reference()
+    records = Records(paths.production)
+    (reference, compared_with), (anchor, of_anchor) = records.find_reference(), records.anchor_reference()
     report = validate(
         layout,
         manifest,
         settings,
         own=own,
         former=reference.rows if reference else None,
-        compared_with=compared_with,
+        anchor=anchor.rows if anchor else None,
+        compared_with=f"{compared_with} {of_anchor}" if reference else compared_with,
     )
     write_json(paths.reports / "validation.json", report)
     write_validation_page(

@@ -1,5 +1,10 @@
-"""Labels that the features contradict: each photo is judged by a classifier that was trained on all the others."""
+"""Labels that the features contradict: each photo is judged by a classifier trained on all photos outside its group.
 
+Copies and near-duplicates of a photo, and photos of one session, carry its label, right or wrong. None of them vouches
+for another one.
+"""
+
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,46 +14,85 @@ from threadpoolctl import threadpool_limits
 from regraft.features.neighbours import Embeddings
 
 _RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # in units of the mean variance along an axis
-_FITTED_ROWS = 8192  # that the temperature is fitted on; of more, an evenly spaced part
+_FITTED_ROWS = 8192  # that ridge and temperature are chosen on; of more, an evenly spaced part
+_ROWS = 512  # in memory at a time; a larger group is left out by its products along the axes and not photo by photo
 _LARGEST_TEMPERATURE = 100.0
 _SURE = 0.9  # a probability that is enough, however sure the features usually are
 _TIMES = 2  # as probable as the label is what a likely error is said to be instead
+_NOTHING_ELSE = 1e-6  # keeps a system solvable where there is nothing but the group
 
 
 @dataclass(frozen=True, slots=True)
 class _Regression:
-    """Least squares on one-hot labels, solved along the principal axes: what is left is one product per image."""
+    """Least squares on one-hot labels, solved along the principal axes: what is left is small."""
 
     axes: np.ndarray  # float32, (dim, dim)
     mean: np.ndarray  # float32, (dim,)
-    variances: np.ndarray  # float32, (dim,)
+    variances: np.ndarray  # float32, (dim,): sums of squares along the axes
     targets: np.ndarray  # float32, (dim, classes): the axes' products with the centred labels
     prior: np.ndarray  # float32, (classes,)
     images: int
 
     def left_out(self, points: np.ndarray, labels: np.ndarray, ridges: np.ndarray) -> np.ndarray:
-        """Return the outputs for points, each from all images but itself: float32, (ridges, n, classes).
+        """Return the outputs for the images of groups of one size, each from all images outside its group.
 
-        Exactly what n regressions would give, from one: y_i without i = (y_i - h_ii t_i) / (1 - h_ii), where t is the
-        target and h_ii the weight of an image in its own output (Rifkin & Lippert, "Notes on regularized least
-        squares", 2007).
+        Exactly what a regression without the group would give: t - (I - H)^-1 (t - y), with t the targets of the
+        group's images, y their outputs, and H their block of the hat matrix, by Woodbury's identity. For groups of one
+        image it is the known (y - h t) / (1 - h) (Rifkin & Lippert, "Notes on regularized least squares", 2007).
+
+        Args:
+            points: float32, (groups, size, dim).
+            labels: class indices, (groups, size).
+            ridges: float32; what is added to the variances.
+
+        Returns:
+            float32, (ridges, groups, size, classes).
         """
         along = (points - self.mean) @ self.axes
         own = np.eye(len(self.prior), dtype=np.float32)[labels]
         outputs = np.empty((len(ridges), *own.shape), np.float32)
         for number, ridge in enumerate(ridges):
             shrunk = 1 / (self.variances + ridge)
-            weight = (along * along) @ shrunk + np.float32(1 / self.images)
-            whole = along @ (shrunk[:, None] * self.targets) + self.prior
-            outputs[number] = (whole - weight[:, None] * own) / np.maximum(1 - weight[:, None], 1e-6)
+            missed = own - (along @ (shrunk[:, None] * self.targets) + self.prior)
+            hat = (along * shrunk) @ along.transpose(0, 2, 1) + np.float32(1 / self.images)
+            rest = (1 + _NOTHING_ELSE) * np.eye(labels.shape[1]) - hat
+            outputs[number] = own - np.linalg.solve(rest, missed.astype(np.float64))
         return outputs
 
+    def large_left_out(self, embeddings: Embeddings, rows: np.ndarray, ridges: np.ndarray) -> np.ndarray:
+        """Return the same for one group of any size: its products are taken from those of all images.
 
-def label_probabilities(embeddings: Embeddings) -> np.ndarray:
-    """Return the probability of every class for every image, from all other images: float32, shape (n, classes).
+        Returns:
+            float32, (ridges, images of the group, classes).
+        """
+        (dim, classes), labels = self.targets.shape, embeddings.class_indices
+        gram = np.diag(np.concatenate([[self.images + _NOTHING_ELSE], self.variances])).astype(np.float64)
+        products = np.concatenate([self.images * self.prior[None], self.targets]).astype(np.float64)
+        for part, points in embeddings.blocks(rows):
+            along = np.column_stack([np.ones(len(part)), (points - self.mean) @ self.axes])
+            gram -= along.T @ along
+            products -= along.T @ np.eye(classes)[labels[part]]
+        penalty = np.diag(np.r_[0.0, np.ones(dim)])  # the mean is not shrunk
+        weights = [np.linalg.solve(gram + ridge * penalty, products).astype(np.float32) for ridge in ridges]
+        outputs = [
+            [((points - self.mean) @ self.axes) @ weight[1:] + weight[0] for weight in weights]
+            for _, points in embeddings.blocks(rows)
+        ]
+        return np.concatenate([np.stack(block) for block in outputs], axis=1)
 
-    The outputs of a ridge regression on one-hot labels with that image left out, as the softmax whose temperature fits
-    the labels best. Which ridge: the one with the smallest squared error on the images left out.
+
+def label_probabilities(embeddings: Embeddings, groups: np.ndarray) -> np.ndarray:
+    """Return the probability of every class for every image, from all images outside its group.
+
+    The outputs of a ridge regression on one-hot labels with the group left out, as the softmax whose temperature fits
+    the labels best. Which ridge: the one with the smallest squared error on what is left out.
+
+    Args:
+        embeddings: of the data set.
+        groups: int, shape (n,), 0 and up: equal for images of which none vouches for another one.
+
+    Returns:
+        float32, shape (n, classes).
     """
     labels = embeddings.class_indices
     with threadpool_limits(1, user_api="blas"):
@@ -56,18 +100,46 @@ def label_probabilities(embeddings: Embeddings) -> np.ndarray:
         mean_variance = max(float(embeddings.variances.mean()), 1e-6)
         ridges = np.array(_RIDGES, np.float32) * np.float32(mean_variance)
         errors = np.zeros(len(ridges))
-        for rows, points in embeddings.blocks():
-            outputs = regression.left_out(points, labels[rows], ridges)
-            outputs[:, np.arange(len(rows)), labels[rows]] -= 1
+        for rows in _by_size(groups, _some(groups)):
+            outputs = _outputs(regression, embeddings, rows, ridges)
+            outputs[:, np.arange(rows.size), labels[rows.ravel()]] -= 1
             errors += np.square(outputs, out=outputs).sum(axis=(1, 2), dtype=np.float64)
         best = ridges[[int(errors.argmin())]]
-        outputs = np.empty((len(embeddings), len(embeddings.features.class_names)), np.float32)
-        for rows, points in embeddings.blocks():
-            outputs[rows] = regression.left_out(points, labels[rows], best)[0]
-    return _calibrated(outputs, labels)
+        left_out = np.empty((len(embeddings), len(embeddings.features.class_names)), np.float32)
+        for rows in _by_size(groups, np.arange(len(groups))):
+            left_out[rows.ravel()] = _outputs(regression, embeddings, rows, best)[0]
+    return _calibrated(left_out, labels)
 
 
-def rank_labels(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+def _some(groups: np.ndarray) -> np.ndarray:
+    """Rows of whole groups, about as many as are needed to choose a ridge; all of a small data set."""
+    spread = np.linspace(0, len(groups) - 1, min(len(groups), _FITTED_ROWS)).astype(int)
+    chosen = np.unique(groups[spread])
+    enough = np.searchsorted(np.cumsum(np.bincount(groups)[chosen]), _FITTED_ROWS) + 1
+    return np.flatnonzero(np.isin(groups, chosen[:enough]))
+
+
+def _by_size(groups: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield rows of whole groups as arrays (groups, size), some hundred rows at a time."""
+    order = rows[np.argsort(groups[rows], kind="stable")]
+    starts = np.flatnonzero(np.diff(groups[order], prepend=-1))
+    sizes = np.diff(starts, append=len(order))
+    for size in np.unique(sizes).tolist():
+        of_size = order[starts[sizes == size][:, None] + np.arange(size)]
+        at_a_time = max(1, _ROWS // size)
+        for start in range(0, len(of_size), at_a_time):
+            yield of_size[start : start + at_a_time]
+
+
+def _outputs(regression: _Regression, embeddings: Embeddings, rows: np.ndarray, ridges: np.ndarray) -> np.ndarray:
+    """The outputs of groups of one size, rows of shape (groups, size): (ridges, groups * size, classes)."""
+    if rows.shape[1] > _ROWS:
+        return regression.large_left_out(embeddings, rows[0], ridges)
+    points = embeddings.read(rows.ravel()).reshape(*rows.shape, -1)
+    return regression.left_out(points, embeddings.class_indices[rows], ridges).reshape(len(ridges), rows.size, -1)
+
+
+def rank_labels(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
     """Return the images, the least believable label first.
 
     A label is likely wrong if another class is as probable as it usually is for images with that label: the criterion
@@ -76,24 +148,25 @@ def rank_labels(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
 
     Returns:
         row: of the image. suggested: index of the class that the features speak for. score: the probability of its own
-        label, between 0 and 1. likely: whether the label is likely wrong. A class of one image is left out: nothing is
-        known of it without that image.
+        label, between 0 and 1. likely: whether the label is likely wrong. A class of one group is left out: nothing is
+        known of it without that group.
 
     Source: Northcutt, Jiang & Chuang, "Confident learning: estimating uncertainty in dataset labels", 2021.
     """
     images, classes = probabilities.shape
     counts = np.bincount(labels, minlength=classes)
+    is_known = np.bincount(np.unique(np.column_stack([groups, labels]), axis=0)[:, 1], minlength=classes) > 1
     score = probabilities[np.arange(images), labels]
     usual = np.bincount(labels, score, minlength=classes) / np.maximum(1, counts)
-    usual = np.where(counts < 2, np.inf, np.minimum(usual, _SURE))
+    usual = np.where(is_known, np.minimum(usual, _SURE), np.inf)
     others = probabilities.copy()
     others[np.arange(images), labels] = -1
-    others[:, counts < 2] = -1
+    others[:, ~is_known] = -1
     confident = np.where(others >= usual.astype(np.float32), others, -1)
     suggested = np.where(confident.max(axis=1) > 0, confident.argmax(axis=1), others.argmax(axis=1))
     likely = confident.max(axis=1) >= _TIMES * score
     ranked = pd.DataFrame({"row": np.arange(images), "suggested": suggested, "score": score, "likely": likely})
-    return ranked[counts[labels] >= 2].sort_values(["score", "row"], kind="stable").reset_index(drop=True)
+    return ranked[is_known[labels]].sort_values(["score", "row"], kind="stable").reset_index(drop=True)
 
 
 def _regression(embeddings: Embeddings, labels: np.ndarray) -> _Regression:

@@ -16,7 +16,7 @@ from regraft.features.table import Features
 _ROWS = 512  # in memory at a time
 _COMPONENTS = 128  # in which neighbours are searched
 _CANDIDATES = 24  # whose similarity is computed from the whole features
-_NEIGHBOUR = 5  # the one whose distance says how far a photo is from all others
+_NEIGHBOUR = 5  # the one whose distance says how far a photo is from all others, and what is near there
 _COMPARED_WITH = 16_384  # images at most, when asked how far a photo is from all others; an evenly spaced part of more
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _NO_DISTANCE = 1e-3  # float32 cannot tell such points apart
@@ -80,69 +80,106 @@ def embed(features: Features) -> Embeddings:
 
 @dataclass(frozen=True, slots=True)
 class Distances:
-    """How far every image of a data set is from the others."""
+    """How far every image of a data set is from those of other groups."""
 
-    fifth: np.ndarray  # float64, (n,): distance to the fifth neighbour
-    around: np.ndarray  # float64, (n,): what `fifth` usually is there, the median of the nearest images'
+    first: np.ndarray  # float64, (n,): distance to the nearest one
+    fifth: np.ndarray  # float64, (n,): distance to the fifth one
+    compared: int  # images, one per group, among which the five were searched
 
 
-def measure_distances(embeddings: Embeddings) -> Distances:
-    """Find the neighbours of every image."""
-    every = np.arange(len(embeddings))
-    among = np.linspace(0, len(every) - 1, min(len(every), _COMPARED_WITH)).astype(int)
-    compared, similarities = embeddings.read(among), np.empty(len(every), np.float32)
-    # Places in `among`, so that points are found in `compared`. One of the candidates may be the image itself.
-    found, _ = _candidates(embeddings, every, among, _CANDIDATES + 1)
+def measure_distances(embeddings: Embeddings, groups: np.ndarray) -> Distances:
+    """Find the neighbours of every image among one image of every other group.
+
+    Args:
+        embeddings: of the data set.
+        groups: int, shape (n,): equal for copies, near-duplicates and what else belongs together.
+    """
+    each = np.sort(np.unique(groups, return_index=True)[1])
+    among = each[np.linspace(0, len(each) - 1, min(len(each), _COMPARED_WITH)).astype(int)]
+    neighbour = min(_NEIGHBOUR, max(1, len(among) - 1))
+    compared, similarities = embeddings.read(among), np.empty((len(embeddings), neighbour), np.float32)
+    # Places in `among`, so that points are found in `compared`. One of the candidates may be of the image's own group.
+    found, _ = _candidates(embeddings, np.arange(len(embeddings)), among, _CANDIDATES + 1)
     places = np.searchsorted(among, found)
     for rows, points in embeddings.blocks():
         products = np.einsum("nd,nkd->nk", points, compared[places[rows]])
-        products[found[rows] == rows[:, None]] = -np.inf
-        neighbour = min(_NEIGHBOUR, max(1, len(among) - 1))
-        similarities[rows] = -np.partition(-products, neighbour - 1, axis=1)[:, neighbour - 1]
-    fifth = distances_of(similarities)
-    return Distances(fifth, np.median(fifth[found], axis=1))
+        products[groups[found[rows]] == groups[rows][:, None]] = -1
+        similarities[rows] = -np.partition(-products, range(neighbour), axis=1)[:, :neighbour]
+    return Distances(distances_of(similarities[:, 0]), distances_of(similarities[:, -1]), len(among))
+
+
+def near_limit(distances: Distances, comparisons: int, expected: float) -> float:
+    """Return from which share of the distance to its fifth neighbour a photo is nearer than chance brings it.
+
+    Photos of different things lie around a photo as points of m dimensions do: of the five in a ball, one is within x
+    of its radius with a chance of about 5 x^m. So of all pairs that are compared about
+
+        expected = comparisons * 5 / compared * x^m
+
+    are that near by chance. The dimension m is that of these features and these photos: the nearest of five has half of
+    the time no more than (1 - 2^(-1/4))^(1/m) of the distance of the fifth. The median is the same whatever copies
+    there are, as long as most photos have none.
+
+    Args:
+        distances: of all images.
+        comparisons: pairs of images that are compared.
+        expected: pairs that may be named where there is none that shows the same thing.
+
+    Source: the model is that of Levina & Bickel, "Maximum likelihood estimation of intrinsic dimension", NIPS 2004.
+    """
+    apart = distances.fifth > 0
+    usual = float(np.median(distances.first[apart] / distances.fifth[apart])) if apart.any() else 1.0
+    dimension = np.log(1 - 0.5 ** (1 / (_NEIGHBOUR - 1))) / np.log(np.clip(usual, 1e-6, 1 - 1e-6))
+    chance = expected * distances.compared / (_NEIGHBOUR * max(1, comparisons))
+    return float(min(1.0, chance) ** (1 / dimension))
 
 
 def find_leaks(
-    embeddings: Embeddings, distances: Distances, *, min_similarity: float, max_distance: float
-) -> list[tuple[int, int, float]]:
-    """Return pairs of images in different splits that are nearly the same: held-out row, other row, similarity.
+    embeddings: Embeddings, distances: Distances, expected: float
+) -> tuple[list[tuple[int, int, float]], float]:
+    """Return pairs of images in different splits that are nearly the same, and the limit that they are below.
 
     Val is compared with train, and test with both: for every image there, the most similar ones.
 
     Args:
         embeddings: of the data set.
         distances: from `measure_distances`.
-        min_similarity: cosine similarity from which two images may count as one.
-        max_distance: largest distance of such a pair, in units of what is usual around either image: where all are
-            alike, no similarity says anything by itself.
+        expected: pairs that chance may name where there is no leak.
+
+    Returns:
+        Held-out row, other row and cosine similarity of each pair, the most similar first; and the limit of
+        `near_limit`, which their distance stays below as a share of that to the fifth neighbour of either.
     """
-    splits, leaks = embeddings.splits, []
+    splits, leaks, searched = embeddings.splits, [], []
     for split, before in (("val", ["train"]), ("test", ["train", "val"])):
         rows, among = np.flatnonzero(splits == split), np.flatnonzero(np.isin(splits, before))
-        if not len(rows) or not len(among):
-            continue
+        if len(rows) and len(among):
+            searched.append((rows, among))
+    limit = near_limit(distances, sum(len(rows) * len(among) for rows, among in searched), expected)
+    for rows, among in searched:
         found, along_axes = _candidates(embeddings, rows, among, _CANDIDATES)
         # Along some of the axes two points are never farther from each other than along all: no leak is lost here.
-        near = np.argwhere(along_axes <= np.sqrt(2 - 2 * min_similarity) + _NO_DISTANCE)
+        near = np.argwhere(along_axes <= limit * distances.fifth[rows][:, None] + _NO_DISTANCE)
         for start in range(0, len(near), _ROWS):
             index, rank = near[start : start + _ROWS].T
             ones, others = rows[index], found[index, rank]
             similarities = np.einsum("nd,nd->n", embeddings.read(ones), embeddings.read(others))
-            usual = np.minimum(distances.around[ones], distances.around[others])
-            is_leak = (similarities >= min_similarity) & (distances_of(similarities) <= max_distance * usual)
+            usual = np.minimum(distances.fifth[ones], distances.fifth[others])
+            is_leak = distances_of(similarities) <= limit * usual
             pairs = zip(ones.tolist(), others.tolist(), similarities.tolist(), strict=True)
             leaks += [pair for pair, counts in zip(pairs, is_leak.tolist(), strict=True) if counts]
-    return sorted(leaks, key=lambda leak: (-round(leak[2], 4), leak))
+    return sorted(leaks, key=lambda leak: (-round(leak[2], 4), leak)), limit
 
 
 def outlier_distances(distances: Distances) -> np.ndarray:
     """Return how far each image is from all others, in deviations from the usual: float64, shape (n,).
 
-    It is the distance to the fifth neighbour, less its median, over its median absolute deviation (scaled to the
-    deviation of a normal distribution). Both are the same whatever the outliers are, and no fixed share is far.
+    It is the logarithm of the distance to the fifth neighbour, less its median, over its median absolute deviation
+    (scaled to the deviation of a normal distribution). Both are the same whatever the outliers are, and no fixed share
+    is far. As a logarithm, because distances themselves have a long tail in folders of some dense and some loose kinds.
     """
-    from_median = distances.fifth - np.median(distances.fifth)
+    scaled = np.log(np.maximum(distances.fifth, _NO_DISTANCE))
+    from_median = scaled - np.median(scaled)
     deviation = _MAD_TO_DEVIATION * np.median(np.abs(from_median))
     return from_median / deviation if deviation > _NO_DISTANCE else np.zeros(len(from_median))
 

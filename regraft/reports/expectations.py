@@ -6,10 +6,11 @@ from regraft.reports.markdown import Bold, table
 
 NAMED = 20  # rows of a table of problems
 _OFFENDERS = 3  # of an expectation that are named in its row
+_SIGNS = {"error": Bold("fails"), "warn": Bold("warning"), "note": "note"}  # where it is violated, by severity
 
 
 def expectations_table(report: dict[str, Any]) -> str:
-    """Return the expectations of a report: what stops the run first, then what is only reported, then what is met."""
+    """Return the expectations of a report: what stops the run first, then warnings, notes, and what is met."""
     rows = [
         [
             _sign(result),
@@ -35,7 +36,7 @@ def _found(result: dict[str, Any]) -> str:
 
 
 def _urgency(result: dict[str, Any]) -> int:
-    return 2 if result["success"] else 0 if result["severity"] == "error" else 1
+    return len(_SIGNS) if result["success"] else list(_SIGNS).index(result["severity"])
 
 
 def _named(offenders: list[str]) -> str:
@@ -43,4 +44,4 @@ def _named(offenders: list[str]) -> str:
 
 
 def _sign(result: dict[str, Any]) -> str:
-    return "ok" if result["success"] else Bold("fails") if result["severity"] == "error" else "see"
+    return "ok" if result["success"] else _SIGNS[result["severity"]]

@@ -21,7 +21,7 @@ def features_page(sources: Sources) -> Page:
         *_label_errors(report["label_errors"], sources),
         *_outliers(report["outliers"]),
         "## Drift",
-        _drift(report),
+        *map(_drift, report["drift"]),
     ]
     return Page("photos-by-features", "Photos through the frozen backbone", blocks)
 
@@ -35,7 +35,7 @@ def _leaks(leaks: list[dict[str, Any]]) -> list[Block]:
     ]
     return [
         heading("Nearly the same photo in two splits", leaks),
-        "1 is the same photo. A pair is named only if it is also much nearer than photos usually are around it.",
+        "1 is the same photo. A pair is named where it is much nearer than photos of other things are around it.",
         table(["photo", "split", "nearly the same as", "split", "similarity"], pairs),
     ]
 
@@ -43,15 +43,33 @@ def _leaks(leaks: list[dict[str, Any]]) -> list[Block]:
 def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]:
     if not errors:
         return []
-    rows = [[error["path"], error["label"], error["suggested"], f"{error['score']:.4f}"] for error in errors[:NAMED]]
     captions = {error["path"]: f"{error['suggested']}?\nis {error['label']}" for error in errors[: sources.photos]}
     tiles = thumbnails(sources.read_dataset(), captions, sources.threads, sources.limits)
-    return [
+    blocks: list[Block] = [
         heading("Labels that are likely wrong", errors),
-        "The last column is how probable the label is from all other photos. label\\_errors.csv ranks every photo.",
-        table(["photo", "label", "likely", "probability of the label"], rows),
-        Photos("labels that are likely wrong", [("", tiles)]),
+        "The last column is how probable the label is from all photos that do not belong to the photo's group. "
+        "label\\_errors.csv ranks every photo, with its split and group.",
     ]
+    in_test = [error for error in errors if error["split"] == "test"]
+    others = [error for error in errors if error["split"] != "test"]
+    if others:
+        blocks.append(_labels(others))
+    if in_test:
+        blocks += [
+            "In the **test split** this list alone is no ground to relabel or remove a photo. It names photos on which "
+            "a classifier is wrong: a test that is corrected only where the model errs is tuned to the model. Judge "
+            "all test photos of these classes, or leave them as they are.",
+            _labels(in_test),
+        ]
+    return [*blocks, Photos("labels that are likely wrong", [("", tiles)])]
+
+
+def _labels(errors: list[dict[str, Any]]) -> str:
+    rows = [
+        [error["path"], error["split"], error["label"], error["suggested"], f"{error['score']:.4f}"]
+        for error in errors[:NAMED]
+    ]
+    return table(["photo", "split", "label", "likely", "probability of the label"], rows)
 
 
 def _outliers(outliers: list[dict[str, Any]]) -> list[Block]:
@@ -60,19 +78,21 @@ def _outliers(outliers: list[dict[str, Any]]) -> list[Block]:
     rows = [[outlier["path"], outlier["label"], f"{outlier['distance']:.1f}"] for outlier in outliers[:NAMED]]
     return [
         heading("Photos unlike all others", outliers),
-        "In robust standard deviations of the distance to the fifth most similar photo.",
+        "In robust standard deviations of the logarithm of the distance to the fifth most similar photo.",
         table(["photo", "label", "distance"], rows),
     ]
 
 
-def _drift(report: dict[str, Any]) -> str:
-    drift, compared_with = report["drift"], cell(report["compared_with"])
-    if drift is None:
+def _drift(drift: dict[str, Any]) -> str:
+    figures, compared_with = drift["figures"], cell(drift["compared_with"])
+    if figures is None:
         return compared_with
     return (
-        f"{compared_with} {drift['new']} new photos and one half of {drift['reference']} of these were both measured "
-        f"from the other half. The stability index of their distances is {drift['population_stability']:.3f} (chance "
-        f"stays below {drift['population_stability_limit']:.3f}). {drift['far_share']:.1%} of the new ones are "
-        f"farther than 99 % of that half (chance stays below {drift['far_share_limit']:.1%}). They differ from the "
-        f"nearest ones in one direction by {drift['shift']:.2f} (chance stays below {drift['shift_limit']:.2f})."
+        f"{compared_with} {figures['new']} new photos and one half of {figures['reference']} of these were both "
+        f"measured from the other half, class by class. The stability index of their distances is "
+        f"{figures['population_stability']:.3f} (limit {figures['population_stability_limit']:.3f}). "
+        f"{figures['far_share']:.1%} of the new ones are farther than 99 % of that half (limit "
+        f"{figures['far_share_limit']:.1%}). They differ from the nearest ones in one direction by "
+        f"{figures['shift']:.2f} standard deviations (limit {figures['shift_limit']:.2f}). A limit is what chance "
+        f"seldom exceeds with so few photos, and at least what is worth a look."
     )

@@ -110,10 +110,12 @@ def _image_statistics(report: dict[str, Any]) -> Page:
 def _drift(rows: list[dict[str, Any]]) -> str:
     """What moved since the model in production, and whether by more than chance and params.yaml allow."""
     whose = {"all": "all", "joined": "only those that joined"}
+    models = {"production": "the model in production", "anchor": "the last model that a person approved"}
     cells = [
         [
             row["quantity"].replace("_", " "),
             f"{whose[row['photos']]}: {row['now']}",
+            models[row["against"]],
             row["words"],
             f"{row['psi']:.3f}",
             f"{row['limit']:.3f}",
@@ -121,7 +123,7 @@ def _drift(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return table(["", "photos", "then and now", "stability index", "limit", ""], cells)
+    return table(["", "photos", "against", "then and now", "stability index", "limit", ""], cells)
 
 
 def _thumbnail(inspectors: Inspectors, raw: Path, name: str) -> np.ndarray:

@@ -1,20 +1,22 @@
 """Expectations about the manifest: the tables that they are about, and the report of what was found.
 
-An expectation of severity `error` stops the run, one of severity `warn` is reported. `rules` has those of
-params.yaml, `user_rules` reads a user's own, `great_expectations` lets Great Expectations check them.
+An expectation of severity `error` stops the run, one of severity `warn` is a warning that the gate's verdict carries,
+and what a `note` found stands in the report only. `rules` has those of params.yaml, `user_rules` reads a user's own,
+`great_expectations` lets Great Expectations check them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pandas as pd
 
 from regraft.config import ValidateData
 from regraft.photos.images import is_suffix_of
-from regraft.validation.drift import drift_table, with_shape
+from regraft.validation.drift import drift_tables, with_shape
 from regraft.validation.great_expectations import check
 from regraft.validation.histograms import histograms
-from regraft.validation.limits import calibrate
+from regraft.validation.limits import are_odd, calibrate
 from regraft.validation.rule_table import Rule
 from regraft.validation.rules import build_rules, limits_of
 
@@ -26,6 +28,7 @@ def validate(
     *,
     own: Sequence[Rule] = (),
     former: pd.DataFrame | None = None,
+    anchor: pd.DataFrame | None = None,
     compared_with: str = "",
 ) -> dict[str, Any]:
     """Check the manifest and return reports/validation.json.
@@ -36,23 +39,26 @@ def validate(
         settings: limits and severities.
         own: the user's own expectations, from `read_expectations`.
         former: the photos that the model in production was trained on, from its reference; None: nothing is compared.
-        compared_with: a sentence that says which model that is, or why there is nothing.
+        anchor: those of the last model that a person approved, if it is another one: what moves a little every night
+            shows only there.
+        compared_with: a sentence that says which models these are, or why there is nothing.
 
     Returns:
         JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found,
         histograms of the photos' statistics, how the photos have moved since the model in production, and every
         quarantined or ignored file with its reason.
     """
-    tables = build_tables(manifest, settings, former)
+    references = {name: rows for name, rows in (("production", former), ("anchor", anchor)) if rows is not None}
+    tables = build_tables(manifest, settings, references)
     former_classes = None if former is None else sorted(former.label.unique())
-    rules = build_rules(settings, former_classes, calibrate(tables["images"], settings))
+    limits = calibrate(tables["images"], settings)
+    tables["images"]["odd"] = are_odd(tables["images"], limits, settings)
+    rules = build_rules(settings, former_classes, limits)
     results = check(tables, [*rules, *own])
     classes, verdicts = tables["classes"], manifest.verdict.value_counts()
     used, unused = manifest[manifest.verdict == "use"], manifest[manifest.verdict != "use"]
     former_shapes = None if former is None else with_shape(former)
-    moved = [
-        tables[name].drop(columns="what") for name in ("drift_of_classes", "drift_of_statistics") if name in tables
-    ]
+    moved = [table.drop(columns="what") for name, table in tables.items() if name.startswith("drift_of_")]
     return {
         "success": all(result["success"] for result in results if result["severity"] == "error"),
         "layout": layout,
@@ -77,10 +83,37 @@ def problems_that_stop(report: dict[str, Any]) -> list[str]:
     return lines
 
 
+def warnings_of(report: dict[str, Any]) -> list[str]:
+    """Return one short sentence per violated expectation of severity warn, what puts most in doubt first.
+
+    Args:
+        report: what reports/validation.json or reports/embeddings.json holds.
+    """
+    violated = [each for each in report["expectations"] if each["severity"] == "warn" and not each["success"]]
+    violated.sort(key=lambda each: _WORST.index(each["name"]) if each["name"] in _WORST else len(_WORST))
+    return [
+        f"{each['name']} is violated: {each['found']}"
+        + (f", such as {each['offenders'][0]}" if each["offenders"] else "")
+        + "."
+        for each in violated
+    ]
+
+
+# The test figures, then the labels, then what is photographed; what a user wrote comes last.
+_WORST = ["no_vanished_classes", "no_leaks", "no_copies_across_splits", "right_labels", "no_drift", "no_slow_drift"]
+_WORST += ["statistics_as_before", "class_shares_as_before", "no_new_classes", "few_odd_images", "no_outliers"]
+
+
 def build_tables(
-    manifest: pd.DataFrame, settings: ValidateData, former: pd.DataFrame | None = None
+    manifest: pd.DataFrame, settings: ValidateData, references: Mapping[str, pd.DataFrame] = MappingProxyType({})
 ) -> dict[str, pd.DataFrame]:
-    """Return the tables that expectations are about, by name; each has the words for a row in `what`."""
+    """Return the tables that expectations are about, by name; each has the words for a row in `what`.
+
+    Args:
+        manifest: from `build_manifest`.
+        settings: limits and severities.
+        references: what models were trained on, by the name that `regraft.validation.drift.COLUMNS` has for them.
+    """
     images = _images(manifest)
     # Every class that somebody named, also one without a single image that can be used.
     classes = _with_counts(images, sorted(images.label.dropna().unique()))
@@ -88,24 +121,29 @@ def build_tables(
     tables = {"images": images, "classes": classes, "usable_classes": classes[classes.images > 0]}
     if settings.classes is not None:
         tables["wanted_classes"] = _with_counts(images, settings.classes)
-    if former is not None:
-        drift = drift_table(
-            former,
+    if "production" in references:
+        tables["former_classes"] = _with_counts(images, sorted(references["production"].label.unique()))
+    if references:
+        drift = drift_tables(
+            references,
             manifest[manifest.verdict == "use"],
             max_of_shares=settings.class_shares_as_before.max,
             max_of_statistics=settings.statistics_as_before.max,
         )
         drift["what"] = [
-            f"{row.quantity} of {_WHOSE[row.photos]}: {row.words} (index {row.psi:.2f}, limit {row.limit:.2f})"
+            f"{row.quantity} of {_WHOSE[row.photos]}{_SINCE[row.against]}: {row.words} (index {row.psi:.2f}, limit "
+            f"{row.limit:.2f})"
             for row in drift.itertuples()
         ]
-        of_classes = drift.quantity == "class shares"
-        tables["former_classes"] = _with_counts(images, sorted(former.label.unique()))
-        tables |= {"drift_of_classes": drift[of_classes], "drift_of_statistics": drift[~of_classes]}
+        of_classes, of_joined = drift.quantity == "class shares", drift.photos == "joined"
+        tables["drift_of_classes"] = drift[of_classes & ~of_joined]
+        tables["drift_of_new_classes"] = drift[of_classes & of_joined]
+        tables["drift_of_statistics"] = drift[~of_classes]
     return tables
 
 
 _WHOSE = {"all": "all photos", "joined": "the photos that joined"}
+_SINCE = {"production": "", "anchor": " since the last model that a person approved"}
 
 
 def _images(manifest: pd.DataFrame) -> pd.DataFrame:

@@ -11,17 +11,25 @@ for n photos then and m now (Yurdakul, Statistical Properties of Population Stab
 only if it is also above what chance exceeds once in a thousand times, in all comparisons of a folder together.
 
 All photos are compared, and once more only those that joined since: one drifted photo in a hundred vanishes among all.
+Photos of one group count once, because they are not independent, and a photo whose group was there before has not
+joined. The figures of a photo depend on what it shows. So photos then count as much as their class has a share now: new
+photos of one class are compared with former ones of that class, and another mix of classes is a matter of the classes'
+shares alone.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 from pandas import DataFrame, Series
 
 STATISTICS = ("brightness", "contrast", "sharpness", "entropy", "shorter_side", "aspect_ratio")
 FEWEST_JOINED = 20  # photos that joined; fewer say nothing
+MUCH = 0.25  # a population stability index from which on much has moved (Siddiqi)
 COLUMNS = {
     "quantity": "str",  # class shares, or one of STATISTICS
-    "photos": "str",  # all, or joined: those that the model in production was not trained on
-    "then": "int64",  # photos that were compared
+    "photos": "str",  # all, or joined: those that the model was not trained on
+    "against": "str",  # which model: production, or anchor, the last one that a person approved
+    "then": "int64",  # photos that were compared; of those with weights, how many equal ones say as much
     "now": "int64",
     "psi": "float64",
     "limit": "float64",  # that of params.yaml, or what chance hardly exceeds, whichever is larger
@@ -40,29 +48,66 @@ def with_shape(rows: DataFrame) -> DataFrame:
     return rows.assign(shorter_side=shorter, aspect_ratio=sides.max(axis=1) / shorter)
 
 
-def drift_table(then: DataFrame, now: DataFrame, *, max_of_shares: float, max_of_statistics: float) -> DataFrame:
-    """Compare the used photos of two versions of a data folder.
+def drift_tables(
+    references: Mapping[str, DataFrame], now: DataFrame, *, max_of_shares: float, max_of_statistics: float
+) -> DataFrame:
+    """Compare the used photos of today's data folder with those of former versions.
 
     Args:
-        then: used rows of the manifest that the model in production was trained on.
+        references: used rows of the manifest that a model was trained on, by the model: production, anchor.
         now: used rows of today's manifest.
         max_of_shares: largest population stability index of the classes' shares that is no drift.
         max_of_statistics: largest one of each of `STATISTICS`.
 
     Returns:
-        A table with the columns of `COLUMNS`, one row per quantity that could be compared, all photos first. A file
-        counts once per label.
+        A table with the columns of `COLUMNS`, one row per quantity that could be compared, all photos first. The chance
+        of a false alarm is that of all rows together.
     """
-    then, now = (with_shape(rows.drop_duplicates(["digest", "label"])) for rows in (then, now))
-    known = set(then.digest.tolist())  # isin of pandas is slow for text
-    joined = now[[digest not in known for digest in now.digest.tolist()]]
-    # New and vanished classes are no moved shares.
-    lasting = sorted(set(then.label) & set(now.label))
     largest = {"class shares": max_of_shares} | dict.fromkeys(STATISTICS, max_of_statistics)
-    rows = _compared(then, now, lasting, "all", largest)
-    if len(joined) >= FEWEST_JOINED:
-        rows += _compared(then, joined, lasting, "joined", largest)
+    groups, now = dict(zip(now.digest.tolist(), now.group.tolist(), strict=True)), with_shape(now)
+    rows = []
+    for against, then in references.items():
+        # Of a photo that is no longer there nothing but its digest tells where it belongs.
+        then = with_shape(then.assign(group=[groups.get(digest, digest) for digest in then.digest.tolist()]))
+        then, known = _one_per_group(then), set(then.group.tolist())
+        is_new = np.array([group not in known for group in now.group.tolist()], bool)  # isin of pandas is slow for text
+        joined = now[is_new]
+        compared = {"all": _one_per_group(now), "joined": _one_per_group(joined)}
+        for photos, some in compared.items():
+            if photos == "all" or len(some) >= FEWEST_JOINED:
+                found = _compared(then, some, sorted(set(then.label) & set(now.label)), largest, len(references))
+                rows += [[quantity, photos, against, *rest] for quantity, *rest in found]
     return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _one_per_group(rows: DataFrame) -> DataFrame:
+    """The first photo of each group, once per label."""
+    return rows.sort_values("digest", kind="stable").drop_duplicates(["group", "label"])
+
+
+def class_weights(then: np.ndarray, now: np.ndarray) -> np.ndarray:
+    """Return weights of photos with which their classes have the shares that they have now: float64, shape of `then`.
+
+    Args:
+        then: names of the photos' classes.
+        now: the same of the photos that they are compared with; of classes that `then` has, or they do not count.
+    """
+    classes, of_all = np.unique(np.concatenate([then, now]), return_inverse=True)
+    before, after = (np.bincount(part, minlength=len(classes)) for part in np.split(of_all, [len(then)]))
+    weights = np.divide(after, before, out=np.zeros(len(classes)), where=before > 0)[of_all[: len(then)]]
+    return weights * len(then) / max(weights.sum(), 1e-12)
+
+
+def effective_number(weights: np.ndarray) -> float:
+    """Return how many photos of equal weight say as much as these (Kish, Survey Sampling, 1965)."""
+    return float(weights.sum() ** 2 / max(np.square(weights).sum(), 1e-12))
+
+
+def weighted_quantiles(values: np.ndarray, weights: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Return the smallest values that at least these shares of the weight do not exceed: float64, shape of `shares`."""
+    order = np.argsort(values, kind="stable")
+    up_to = np.cumsum(weights[order]) / weights.sum()
+    return values[order][np.minimum(np.searchsorted(up_to, shares - 1e-9), len(values) - 1)]
 
 
 def population_stability_index(then: np.ndarray, now: np.ndarray) -> float:
@@ -78,7 +123,7 @@ def population_stability_index(then: np.ndarray, now: np.ndarray) -> float:
     return float(((share_now - share_then) * np.log(share_now / share_then)).sum())
 
 
-def psi_by_chance(bins: int, then: int, now: int, chance: float = _CHANCE) -> float:
+def psi_by_chance(bins: int, then: float, now: float, chance: float = _CHANCE) -> float:
     """Return what the PSI of so many photos exceeds with this probability if nothing has moved."""
     from scipy.special import chdtri  # scipy.stats has the same and takes a second to import
 
@@ -86,19 +131,22 @@ def psi_by_chance(bins: int, then: int, now: int, chance: float = _CHANCE) -> fl
 
 
 def _compared(
-    then: DataFrame, now: DataFrame, classes: list[str], photos: str, largest: dict[str, float]
+    then: DataFrame, now: DataFrame, classes: list[str], largest: Mapping[str, float], references: int
 ) -> list[list[object]]:
-    rows = []
+    # New and vanished classes are no moved shares.
+    lasting = now[now.label.isin(classes)]
+    weights = class_weights(then.label.to_numpy(str), lasting.label.to_numpy(str))
     quantities = [("class shares", *_shares(then.label, now.label, classes))]
-    quantities += [(name, *_deciles(then[name].dropna(), now[name].dropna())) for name in STATISTICS]
+    quantities += [(name, *_deciles(then[name], weights, lasting[name].dropna())) for name in STATISTICS]
+    rows = []
     for quantity, counts_then, counts_now, words in quantities:
-        n, m = int(counts_then.sum()), int(counts_now.sum())
+        n, m = round(float(counts_then.sum())), int(counts_now.sum())
         # Too few that have the figure, or are of a class that was there before.
         if min(n, m) < FEWEST_JOINED or len(counts_then) < 2:
             continue
-        limit = max(largest[quantity], psi_by_chance(len(counts_then), n, m, _CHANCE / _COMPARISONS))
+        chance = psi_by_chance(len(counts_then), n, m, _CHANCE / (_COMPARISONS * references))
         psi = population_stability_index(counts_then, counts_now)
-        rows.append([quantity, photos, n, m, psi, limit, words])
+        rows.append([quantity, n, m, psi, max(largest[quantity], chance), words])
     return rows
 
 
@@ -113,20 +161,23 @@ def _shares(then: Series, now: Series, classes: list[str]) -> tuple[np.ndarray, 
     return before.to_numpy(), after.to_numpy(), words
 
 
-def _deciles(then: Series, now: Series) -> tuple[np.ndarray, np.ndarray, str]:
-    """Photos per bin between the deciles of `then`, and how its quantiles moved."""
-    if then.empty or now.empty:
-        return np.zeros(0, int), np.zeros(0, int), ""
-    deciles, times = np.unique(np.quantile(then, _DECILES, method="inverted_cdf"), return_counts=True)
+def _deciles(then: Series, weights: np.ndarray, now: Series) -> tuple[np.ndarray, np.ndarray, str]:
+    """Photos per bin between the deciles of `then`, of as many as the weights are worth, and how quantiles moved."""
+    used = then.notna().to_numpy() & (weights > 0)
+    values, weights = then.to_numpy()[used], weights[used]
+    if not len(values) or now.empty:
+        return np.zeros(0), np.zeros(0, int), ""
+    deciles, times = np.unique(weighted_quantiles(values, weights, _DECILES), return_counts=True)
     # A value that is several deciles at once, such as the side of photos of one size, is a bin of its own, with 1 %
     # around it: 400 x 533 and 200 x 266 are one shape.
     single, several = deciles[times == 1], deciles[times > 1]
     edges = np.unique(np.concatenate([single, several * 0.99, np.maximum(several * 1.01, np.nextafter(several, 1))]))
-    before, after = (
-        np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1) for values in (then, now)
-    )
-    return before, after, f"10, 50, 90 % below {_quantiles(then)} -> {_quantiles(now)}"
+    before = np.bincount(np.searchsorted(edges, values, side="right"), weights, len(edges) + 1)
+    after = np.bincount(np.searchsorted(edges, now, side="right"), minlength=len(edges) + 1)
+    moved = " -> ".join(_quantiles(*side) for side in ((values, weights), (now.to_numpy(), np.ones(len(now)))))
+    return before * effective_number(weights) / weights.sum(), after, f"10, 50, 90 % below {moved}"
 
 
-def _quantiles(values: Series) -> str:
-    return ", ".join(f"{value:.3g}" for value in np.quantile(values, (0.1, 0.5, 0.9)))
+def _quantiles(values: np.ndarray, weights: np.ndarray) -> str:
+    found = weighted_quantiles(values, weights, np.array([0.1, 0.5, 0.9]))
+    return ", ".join(f"{value:.3g}" for value in found)

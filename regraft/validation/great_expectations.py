@@ -70,7 +70,7 @@ def as_expectation(rule: Rule, position: int = 0) -> Any:
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metadata_types import FailureSeverity
 
-    severity = FailureSeverity("critical" if rule.severity == "error" else "warning")
+    severity = FailureSeverity({"error": "critical", "warn": "warning", "note": "info"}[rule.severity])
     return ExpectationConfiguration(
         type=rule.type, kwargs=rule.arguments, severity=severity, meta={_POSITION: position}
     ).to_domain_obj()

@@ -9,7 +9,7 @@ on a scale on which the values of a folder spread alike to both sides: logarithm
 roots of shares and entropy. A few odd photos move neither figure.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,8 @@ _LEAST_REACH = 0.1  # where all photos are nearly equal, such as in size; as a l
 class Limit:
     """Beyond which values a rule is violated in one folder."""
 
+    column: str  # of the table of images that it is about
+    is_lowest: bool
     value: float  # the limit of params.yaml, or the farthest usual value where that is beyond it
     note: str  # how many photos are beyond the one and not beyond the other; empty if none is
 
@@ -65,11 +67,31 @@ def calibrate(images: pd.DataFrame, settings: ValidateData) -> dict[str, Limit]:
     for rule, (column, scale) in _CALIBRATED.items():
         values = images[column].dropna().to_numpy(np.float64)
         if len(values):
-            limits[rule] = _limit(values, scale, getattr(settings, rule), settings.unusual)
+            limits[rule] = _limit(column, values, scale, getattr(settings, rule), settings.unusual)
     return limits
 
 
-def _limit(values: np.ndarray, scale: _Scale, setting: AtLeast[Any] | AtMost[Any], unusual: float) -> Limit:
+def are_odd(images: pd.DataFrame, limits: Mapping[str, Limit], settings: ValidateData) -> pd.Series:
+    """Return of every image whether something is odd about it: a value beyond a limit, or another label of its like.
+
+    Args:
+        images: the table of images of `regraft.validation.checks.build_tables`.
+        limits: from `calibrate`.
+        settings: severities; a check that is off finds nothing odd.
+    """
+    odd = images.conflict.astype(bool)
+    if settings.one_label_per_group != "off":
+        odd |= images.labels_of_group > 1
+    for rule, limit in limits.items():
+        if getattr(settings, rule).severity != "off":
+            values = images[limit.column]
+            odd |= values < limit.value if limit.is_lowest else values > limit.value
+    return odd
+
+
+def _limit(
+    column: str, values: np.ndarray, scale: _Scale, setting: AtLeast[Any] | AtMost[Any], unusual: float
+) -> Limit:
     scaled = scale.there(values)
     median = float(np.median(scaled))
     reach = max(unusual * _MAD_TO_DEVIATION * float(np.median(np.abs(scaled - median))), _LEAST_REACH)
@@ -82,4 +104,4 @@ def _limit(values: np.ndarray, scale: _Scale, setting: AtLeast[Any] | AtMost[Any
         limit = max(float(wanted), scale.back(median + reach))
         usual = (values > wanted) & (values <= limit)
     note = f"{usual.sum()} of {len(values)} are {side} {wanted:g}, which is usual in this folder."
-    return Limit(limit, note if usual.any() else "")
+    return Limit(column, isinstance(setting, AtLeast), limit, note if usual.any() else "")

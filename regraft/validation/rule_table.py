@@ -131,6 +131,19 @@ _CLASSES = [
 
 _PHOTOS = [
     _rule(
+        "few_odd_images",
+        "images",
+        _IN_SET,
+        (
+            "at most {limit:.1%} of the images beyond a limit on single photos, or under two labels, they or their "
+            "near-duplicates",
+            "Look at the photos that validation.html shows: many are dark, blurred, tiny or contradict each other.",
+        ),
+        column="odd",
+        value_set=[False],
+        mostly=Given.REST,
+    ),
+    _rule(
         "large_enough_images",
         "images",
         _BETWEEN,
@@ -281,9 +294,21 @@ _PRODUCTION = [
         "drift_of_classes",
         _AT_LEAST,
         (
-            "a population stability index of at most {limit:g}, or of chance, of the classes' shares against the data "
-            "of the model in production",
+            "a population stability index of at most {limit:g}, or of chance, of the classes' shares in all photos "
+            "against the data of the model in production, and of the last one that a person approved",
             _MEANT,
+        ),
+        column_A="limit",
+        column_B="psi",
+        or_equal=True,
+    ),
+    _rule(
+        "new_class_shares_as_before",
+        "drift_of_new_classes",
+        _AT_LEAST,
+        (
+            "the same of the photos that joined since: as many of each class as there were",
+            "Nothing, if photos come class by class. Otherwise find out why they are other ones than before.",
         ),
         column_A="limit",
         column_B="psi",
@@ -294,8 +319,8 @@ _PRODUCTION = [
         "drift_of_statistics",
         _AT_LEAST,
         (
-            "a population stability index of at most {limit:g}, or of chance, of each figure of the photos against the "
-            "data of the model in production",
+            "a population stability index of at most {limit:g}, or of chance, of each figure of the photos, class by "
+            "class, against the data of the model in production, and of the last one that a person approved",
             _MEANT,
         ),
         column_A="limit",

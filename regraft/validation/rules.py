@@ -49,7 +49,7 @@ def limits_of(settings: ValidateData) -> dict[str, tuple[float | None, float | N
 
 def _for_conflicts(rule: Rule, settings: ValidateData) -> Rule:
     choice = settings.on_label_conflict
-    return replace(rule, severity="error" if choice == "error" else "warn", advice=ON_LABEL_CONFLICT[choice])
+    return replace(rule, severity="error" if choice == "error" else "note", advice=ON_LABEL_CONFLICT[choice])
 
 
 def _filled(rule: Rule, setting: object, classes: Mapping[Given, list[str]], calibrated: Limit | None) -> Rule:

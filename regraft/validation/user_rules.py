@@ -20,7 +20,7 @@ TABLES = {
     "images": [*COLUMNS, "shorter_side", "aspect_ratio"],
     "classes": ["label", "images", "times_smaller"],
 }
-_SEVERITIES: dict[str, Severity] = {"critical": "error", "warning": "warn", "info": "warn"}
+_SEVERITIES: dict[str, Severity] = {"critical": "error", "warning": "warn", "info": "note"}
 _OF_A_SUITE = {"name", "id", "expectations", "meta", "notes", "suite_parameters"}
 _OF_AN_EXPECTATION = {"type", "kwargs", "severity", "notes", "meta", "description", "id", "rendered_content"}
 _OF_META = {"table", "name"}

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -7,16 +8,17 @@ import pytest
 from regraft.config import CheckFeatures
 from regraft.errors import InvalidData
 from regraft.features.checks import check, write_label_errors
+from regraft.features.drift import Comparison, Sample
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
-from regraft.production.training_data import Reference, compared_features
+from regraft.validation.checks import warnings_of
 from tests.support.points import clouds, splits_of, write_points
 
 
 @pytest.fixture
 def settings(root: Path) -> CheckFeatures:
-    """The project's own settings; made-up points of one class are more alike than photos are."""
-    return changed(load_params(root / "params.yaml").check_features, leaks={"min_similarity": 0.999})
+    """The project's own settings, where a single leak counts."""
+    return changed(load_params(root / "params.yaml").check_features, leaks={"max": 0.0})
 
 
 def changed(settings: CheckFeatures, **changes: dict[str, object]) -> CheckFeatures:
@@ -31,7 +33,7 @@ def changed(settings: CheckFeatures, **changes: dict[str, object]) -> CheckFeatu
 def checked(settings: CheckFeatures, tmp_path: Path):
     """A function that checks made-up features: the report and the ranked labels."""
 
-    def run(points, labels, in_production=None, **changes):
+    def run(points, labels, *comparisons, groups=None, **changes):
         features = write_points(tmp_path / "features", points, labels)
         images = len(points)
         rows = pd.DataFrame(
@@ -47,9 +49,9 @@ def checked(settings: CheckFeatures, tmp_path: Path):
         return check(
             features,
             dataset,
+            features.digests[:images] if groups is None else groups,
             changed(settings, **changes),
-            in_production,
-            compared_with="With a model.",
+            comparisons,
             on_progress=lambda *_: None,
         )
 
@@ -72,7 +74,7 @@ def with_a_leak():
 def test_a_clean_set_raises_nothing(checked, seed):
     report, labels = checked(*clouds(seed))
     assert [each["success"] for each in report["expectations"]] == [True] * 3
-    assert (report["leaks"], report["label_errors"], report["drift"]) == ([], [], None)
+    assert (report["leaks"], report["label_errors"], report["drift"]) == ([], [], [])
     assert len(labels) == 300
 
 
@@ -111,52 +113,72 @@ def test_checks_that_are_off_are_not_made(checked):
     assert labels.empty
 
 
+def compared(against: Literal["production", "anchor"], known, new) -> Comparison:
+    ones, others = (Sample(points, np.full(len(points), "any")) for points in (known, new))
+    return Comparison(against, f"With {against}.", (ones, others))
+
+
 def test_photos_unlike_those_of_the_model_in_production_are_drift(checked):
     points, labels = clouds(0)
     new = clouds(1)[0][:60]
-    reports = [checked(points, labels, (points, photos))[0] for photos in (new, new[:, ::-1])]
+    reports = [checked(points, labels, compared("production", points, each))[0] for each in (new, new[:, ::-1])]
     assert [entry(report, "no_drift")["success"] for report in reports] == [True, False]
-    assert reports[1]["drift"]["new"] == 60
-    assert reports[1]["compared_with"] == "With a model."
+    (drift,) = reports[1]["drift"]
+    assert (drift["against"], drift["compared_with"]) == ("production", "With production.")
+    assert drift["figures"]["new"] == 60
+    assert warnings_of(reports[0]) == []
+    (words,) = warnings_of(reports[1])
+    assert words.startswith("no_drift is violated: distances with a stability index of ")
+
+
+def test_drift_against_the_anchor_is_a_check_of_its_own_and_the_chance_is_that_of_both(checked):
+    points, labels = clouds(0)
+    new, far = clouds(1)[0][:60], clouds(1)[0][:60, ::-1]
+    alone = checked(points, labels, compared("production", points, new))[0]
+    both = checked(points, labels, compared("production", points, new), compared("anchor", points, far))[0]
+    assert [entry(both, name)["success"] for name in ("no_drift", "no_slow_drift")] == [True, False]
+    assert "the last model that a person approved" in entry(both, "no_slow_drift")["expected"]
+    limits = [report["drift"][0]["figures"]["shift_limit"] for report in (alone, both)]
+    assert limits[0] < limits[1]
+
+
+def test_a_model_that_cannot_be_compared_takes_no_part_of_the_chance(checked):
+    points, labels = clouds(0)
+    of_production = compared("production", points, clouds(1)[0][:60])
+    alone = checked(points, labels, of_production)[0]
+    both = checked(points, labels, of_production, Comparison("anchor", "Not known.", None))[0]
+    assert both["drift"] == [*alone["drift"], {"against": "anchor", "compared_with": "Not known.", "figures": None}]
 
 
 def test_too_few_new_photos_are_said_to_be_too_few(checked):
     points, labels = clouds(0)
-    report = checked(points, labels, (points, points[:5]))[0]
-    assert (report["drift"], report["compared_with"]) == (
-        None,
-        "With a model. Too few photos are new to tell drift from chance.",
-    )
+    (drift,) = checked(points, labels, compared("production", points, points[:5]))[0]["drift"]
+    assert drift["figures"] is None
+    assert drift["compared_with"] == "With production. Too few photos are new to tell drift from chance."
 
 
-def reference_of(features, known: int, namespace: str) -> Reference:
-    rows = pd.DataFrame({"digest": features.digests[:known], "sampled": True})
-    return Reference(rows, features.read(np.arange(known)), namespace)
+def test_few_leaks_are_named_and_no_warning(checked):
+    report, _ = checked(*with_a_leak(), leaks={"max": 0.02})
+    assert len(report["leaks"]) == 1
+    assert entry(report, "no_leaks")["success"]
 
 
-def test_new_photos_are_those_that_the_model_in_production_was_not_trained_on(tmp_path):
-    features = write_points(tmp_path / "features", *clouds(0))
-    reference = reference_of(features, 100, features.namespace)
-    compared, words = compared_features(reference, features, "With a model.")
-    assert compared is not None
-    assert np.array_equal(compared[0], features.read(np.arange(100)))
-    assert np.array_equal(compared[1], features.read(np.arange(100, 300)))
-    assert words == "With a model."
+def test_no_photo_vouches_for_its_own_group(checked):
+    points, labels = clouds(0)
+    burst = np.flatnonzero(labels == 0)[:8]
+    points[burst] = points[burst[0]]
+    labels[burst] = 1
+    groups = np.arange(300).astype(str)
+    groups[burst] = "burst"
+    _, ranked = checked(points, labels, groups=groups)
+    assert set(ranked.row[:8]) == set(burst)
+    assert set(ranked.group[:8]) == {"burst"}
 
 
-def test_features_of_another_backbone_are_not_compared(tmp_path):
-    features = write_points(tmp_path / "features", *clouds(0))
-    compared, words = compared_features(reference_of(features, 100, "features-other"), features, "With a model.")
-    assert compared is None
-    assert "has another backbone" in words
-
-
-def test_without_a_reference_the_reason_is_passed_on(tmp_path):
-    features = write_points(tmp_path / "features", *clouds(0))
-    assert compared_features(None, features, "No model is in production yet.") == (
-        None,
-        "No model is in production yet.",
-    )
+def test_the_list_of_labels_has_split_and_group(checked):
+    _, ranked = checked(*clouds(0))
+    assert ranked.split[:9].tolist() == splits_of(300)[ranked.row[:9]].tolist()
+    assert ranked.group[:9].tolist() == [f"{row:064x}" for row in ranked.row[:9]]
 
 
 def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
@@ -164,7 +186,7 @@ def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
     features = write_points(tmp_path / "features", points, labels)
     other = Dataset(pd.DataFrame({"digest": ["0"]}), features.class_names, tmp_path)
     with pytest.raises(InvalidData, match=r"not those of the data set\. Run the stage cache_features again"):
-        check(features, other, settings, None, compared_with="", on_progress=lambda *_: None)
+        check(features, other, ["0"], settings, [], on_progress=lambda *_: None)
 
 
 def test_the_same_features_give_the_same_report_and_list(checked, tmp_path):
@@ -174,4 +196,4 @@ def test_the_same_features_give_the_same_report_and_list(checked, tmp_path):
         write_label_errors(tmp_path / name, labels)
         lists.append((report, (tmp_path / name).read_bytes()))
     assert lists[0] == lists[1]
-    assert lists[0][1].startswith(b"path,label,suggested,score,likely\nclass ")
+    assert lists[0][1].startswith(b"path,label,suggested,score,likely,split,group\nclass ")

@@ -3,7 +3,8 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from regraft.demo_data import write_digits
-from regraft.features.drift import measure_drift
+from regraft.features.drift import Drift, Sample
+from regraft.features.drift import measure_drift as measure_drift_of
 from tests.support.points import clouds
 
 
@@ -11,8 +12,15 @@ def darkened(photo: Image.Image) -> Image.Image:
     return ImageEnhance.Brightness(photo).enhance(0.35)
 
 
-def test_without_a_reference_there_is_no_drift_to_measure():
-    assert measure_drift(None, clouds(0)[0], 0.001) is None
+def measure_drift(reference: np.ndarray, new: np.ndarray, significance: float) -> Drift | None:
+    """Photos of one class."""
+    ones, others = (Sample(points, np.full(len(points), "any")) for points in (reference, new))
+    return measure_drift_of(ones, others, significance)
+
+
+def labelled(seed: int, images: int = 600) -> Sample:
+    points, labels = clouds(seed, images)
+    return Sample(points, np.array([f"class {label}" for label in labels]))
 
 
 @pytest.mark.parametrize(("reference", "new"), [(49, 300), (300, 19), (300, 0)])
@@ -38,11 +46,40 @@ def test_features_that_have_changed_are_drift(change):
     assert drift.far_share > drift.far_share_limit
 
 
-def test_a_batch_of_one_class_is_no_drift():
-    points, labels = clouds(0, images=600)
-    drift = measure_drift(points[:400], points[400:][labels[400:] == 1], 0.001)
+@pytest.mark.parametrize("seed", range(5))
+def test_a_batch_of_one_class_is_no_drift(seed):
+    reference, new = labelled(0), labelled(seed + 1)
+    drift = measure_drift_of(reference, new.part(new.labels == "class 1"), 0.001)
     assert drift is not None
     assert not drift.is_drift
+
+
+def test_photos_of_one_class_that_have_changed_are_drift_although_other_classes_look_like_that():
+    reference, new = labelled(0), labelled(1)
+    chosen = new.part(new.labels == "class 1")
+    drift = measure_drift_of(reference, Sample(chosen.features, np.full(len(chosen), "class 2")), 0.001)
+    same = measure_drift_of(reference, chosen, 0.001)
+    assert drift is not None
+    assert same is not None
+    assert drift.far_share >= same.far_share
+    assert drift.new == len(chosen)
+
+
+def test_photos_of_a_class_that_was_not_there_are_left_out():
+    reference, new = labelled(0), labelled(1, images=90)
+    known = reference.part(reference.labels != "class 2")
+    drift = measure_drift_of(known, new, 0.001)
+    assert drift is not None
+    assert drift.new == 60
+
+
+def test_a_small_difference_of_many_photos_is_more_than_chance_and_no_drift():
+    reference, new = (Sample(clouds(seed, 1600, 1)[0], np.full(1600, "any")) for seed in (0, 1))
+    moved = Sample(new.features * (1 + 0.02 * np.arange(48) / 48).astype(np.float32), new.labels)
+    drift = measure_drift_of(reference, moved, 0.001)
+    assert drift is not None
+    assert not drift.is_drift
+    assert (drift.shift_limit, drift.population_stability_limit, drift.far_share_limit) == (0.8, 0.25, 0.05)
 
 
 def test_copies_of_the_reference_are_no_drift():

@@ -13,8 +13,10 @@ from tests.support.points import clouds, write_points
 def ranked(tmp_path):
     """A function that ranks made-up labels."""
 
-    def rank(points: np.ndarray, labels: np.ndarray):
-        return rank_labels(label_probabilities(embed(write_points(tmp_path / "features", points, labels))), labels)
+    def rank(points: np.ndarray, labels: np.ndarray, groups: np.ndarray | None = None):
+        groups = np.arange(len(labels)) if groups is None else groups
+        embeddings = embed(write_points(tmp_path / "features", points, labels))
+        return rank_labels(label_probabilities(embeddings, groups), labels, groups)
 
     return rank
 
@@ -44,24 +46,62 @@ def test_no_label_of_a_clean_set_is_a_likely_error(ranked, seed):
     assert not ranked(*clouds(seed)).likely.any()
 
 
-def test_every_output_is_that_of_a_regression_without_the_image(tmp_path):
-    points, labels = clouds(0, images=30)
+@pytest.mark.parametrize("rows", [512, 1])  # groups by their block of the hat matrix, and by what is left without them
+def test_every_output_is_that_of_a_regression_without_the_group(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(module, "_ROWS", rows)
+    points, labels = clouds(0, images=60)
+    groups = np.r_[np.zeros(7, int), np.repeat(np.arange(1, 11), 2), np.arange(11, 44)]
     embeddings = embed(write_points(tmp_path / "features", points, labels))
-    ridge = 0.7
-    outputs = module._regression(embeddings, labels).left_out(
-        embeddings.read(np.arange(30)), labels, np.array([ridge], np.float32)
-    )[0]
+    regression, ridges = module._regression(embeddings, labels), np.array([0.7, 3], np.float32)
+    outputs = np.empty((2, 60, 3))
+    for some in module._by_size(groups, np.arange(60)):
+        outputs[:, some.ravel()] = module._outputs(regression, embeddings, some, ridges)
     unit, targets = normalize(points).astype(float), np.eye(3)[labels]
-    for row in (0, 17, 29):
-        others = np.arange(30) != row
-        without = Ridge(alpha=ridge).fit(unit[others] - unit.mean(axis=0), targets[others])
-        wanted = without.predict(unit[[row]] - unit.mean(axis=0))[0]
-        assert np.allclose(outputs[row], wanted, atol=1e-4)  # float32
+    for group in (0, 5, 40):
+        others = groups != group
+        without = Ridge(alpha=0.7).fit(unit[others], targets[others])
+        assert np.allclose(outputs[0, ~others], without.predict(unit[~others]), atol=1e-4)  # float32
+
+
+def test_wrong_labels_of_a_whole_group_are_found_although_the_photos_agree(ranked):
+    points, labels = clouds(0)
+    burst = np.flatnonzero(labels == 0)[:8]
+    points[burst] = points[burst[0]] + np.random.default_rng(0).normal(0, 0.01, (8, 48))
+    labels[burst] = 1
+    groups = np.arange(300)
+    groups[burst] = burst[0]
+    groups = np.unique(groups, return_inverse=True)[1]
+    alone, together = ranked(points, labels), ranked(points, labels, groups)
+    assert not set(alone.row[alone.likely]) & set(burst)  # each is vouched for by seven others
+    assert set(together.row[:8]) == set(burst)
+    assert together.likely[:8].all()
+
+
+def test_a_class_of_one_group_is_not_judged(ranked):
+    points, labels = clouds(0)
+    labels[:4] = 3
+    groups = np.r_[np.zeros(4, int), np.arange(1, 297)]
+    table = ranked(points, labels, groups)
+    assert len(table) == 296
+    assert 3 not in set(table.suggested)
+
+
+def test_a_folder_of_one_group_is_not_judged(ranked):
+    points, labels = clouds(0, images=30)
+    assert ranked(points, labels, np.zeros(30, int)).empty
+
+
+def test_of_many_photos_whole_groups_choose_the_ridge(monkeypatch):
+    monkeypatch.setattr(module, "_FITTED_ROWS", 20)
+    groups = np.repeat(np.arange(100), 4)
+    some = module._some(groups)
+    assert len(some) == 20
+    assert set(np.bincount(groups[some])) <= {0, 4}
 
 
 def test_probabilities_add_up_to_one(tmp_path):
     points, labels = clouds(0)
-    probabilities = label_probabilities(embed(write_points(tmp_path / "features", points, labels)))
+    probabilities = label_probabilities(embed(write_points(tmp_path / "features", points, labels)), np.arange(300))
     assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 

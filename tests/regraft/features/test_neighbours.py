@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.preprocessing import normalize
 
 from regraft.features import neighbours as module
-from regraft.features.neighbours import Embeddings, embed, measure_distances
+from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances, near_limit
 from regraft.features.neighbours import find_leaks as find_leaks_at
 from regraft.features.neighbours import outlier_distances as outlier_distances_at
 from tests.support.points import clouds, write_points
@@ -22,12 +22,16 @@ def embedded(tmp_path):
     return make
 
 
-def find_leaks(made: Embeddings, min_similarity: float, max_distance: float = 0.5) -> list[tuple[int, int, float]]:
-    return find_leaks_at(made, measure_distances(made), min_similarity=min_similarity, max_distance=max_distance)
+def distances_between(made: Embeddings, groups: np.ndarray | None = None) -> Distances:
+    return measure_distances(made, np.arange(len(made)) if groups is None else groups)
+
+
+def find_leaks(made: Embeddings, groups: np.ndarray | None = None) -> list[tuple[int, int, float]]:
+    return find_leaks_at(made, distances_between(made, groups), expected=0.01)[0]
 
 
 def outlier_distances(made: Embeddings) -> np.ndarray:
-    return outlier_distances_at(measure_distances(made))
+    return outlier_distances_at(distances_between(made))
 
 
 def encoded_again(photo: Image.Image) -> Image.Image:
@@ -53,7 +57,7 @@ def test_distances_along_all_axes_are_those_of_the_points(embedded):
 @pytest.mark.parametrize("seed", range(5))
 def test_different_points_are_no_leaks_and_no_outliers(embedded, seed):
     made = embedded(clouds(seed)[0])
-    assert find_leaks(made, 0.99) == []
+    assert find_leaks(made) == []
     assert (outlier_distances(made) > 4.5).sum() == 0
 
 
@@ -63,7 +67,7 @@ def test_a_copy_in_another_split_is_a_leak(embedded, ours, theirs):
     row, other = np.flatnonzero(splits == ours)[7], np.flatnonzero(splits == theirs)[70]
     points[row] = points[other] * 1.3  # brighter: another length, and nearly the same direction
     points[row, 0] += 0.05
-    ((found, partner, similarity),) = find_leaks(embedded(points, splits), 0.99)
+    ((found, partner, similarity),) = find_leaks(embedded(points, splits))
     assert (found, partner) == (row, other)
     assert 0.999 < similarity < 1
 
@@ -71,7 +75,7 @@ def test_a_copy_in_another_split_is_a_leak(embedded, ours, theirs):
 def test_a_copy_in_the_same_split_is_no_leak(embedded):
     points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
     points[9] = points[3]
-    assert find_leaks(embedded(points, splits), 0.99) == []
+    assert find_leaks(embedded(points, splits)) == []
 
 
 def test_a_leak_is_found_whatever_is_left_out_of_the_axes(embedded, monkeypatch):
@@ -80,7 +84,7 @@ def test_a_leak_is_found_whatever_is_left_out_of_the_axes(embedded, monkeypatch)
     for axes in (1, 4, 48):
         monkeypatch.setattr(module, "_COMPONENTS", axes)
         monkeypatch.setattr(module, "_CANDIDATES", 80)  # along one axis many are near
-        assert [leak[:2] for leak in find_leaks(embedded(points, splits), 0.99)] == [(10, 90)]
+        assert [leak[:2] for leak in find_leaks(embedded(points, splits))] == [(10, 90)]
 
 
 def test_points_far_from_all_others_are_the_outliers(embedded):
@@ -98,27 +102,29 @@ def test_the_outlier_of_a_large_folder_is_found_among_a_part_of_it(embedded, mon
     monkeypatch.setattr(module, "_COMPARED_WITH", 300)
     distances = outlier_distances(embedded(points))
     assert distances.argmax() == 40
-    assert distances[40] > np.sort(distances)[-2] + 3
+    assert distances[40] > np.sort(distances)[-2] + 2
 
 
 @pytest.mark.parametrize("images", [2, 3, 6])
 def test_a_few_images_are_compared_too(embedded, images):
     made = embedded(clouds(0)[0][:images], np.array(["train", "test"] * 3)[:images])
-    assert find_leaks(made, 0.999) == []
+    assert find_leaks(made) == []
     assert np.isfinite(outlier_distances(made)).all()
 
 
 def test_where_all_photos_are_alike_a_high_similarity_alone_is_no_leak(embedded):
     points = clouds(0)[0] * 0.02 + 1
     splits = np.array(["train", "val", "test"] * 100)
-    assert len(find_leaks(embedded(points, splits), 0.95, max_distance=9)) > 1000
+    made = embedded(points, splits)
+    assert (made.read(np.arange(9)) @ made.read(np.arange(9)).T > 0.95).all()
+    assert find_leaks(made) == []
     points[10] = points[90] + 1e-5
-    assert [leak[:2] for leak in find_leaks(embedded(points, splits), 0.95)] == [(10, 90)]
+    assert [leak[:2] for leak in find_leaks(embedded(points, splits))] == [(10, 90)]
 
 
 def test_equal_features_are_leaks_and_no_outliers(embedded):
     made = embedded(np.ones((40, 48), np.float32), np.array(["train", "test"] * 20))
-    assert len(find_leaks(made, 0.95)) == 20 * 20
+    assert len(find_leaks(made)) == 20 * 20
     assert not outlier_distances(made).any()
 
 
@@ -131,5 +137,47 @@ def test_a_feature_of_zeros_is_an_image_like_any_other(embedded):
 def test_real_photos_encoded_again_are_leaks_and_different_ones_are_not(features_of, real_photos, embedded):
     photos, copies = features_of(real_photos), features_of(real_photos[50:], encoded_again)
     splits = np.array(["train"] * 60 + ["test"] * 10)
-    leaks = find_leaks(embedded(np.concatenate([photos, copies]), splits), 0.95)
+    leaks = find_leaks(embedded(np.concatenate([photos, copies]), splits))
     assert sorted(leak[:2] for leak in leaks) == [(60 + number, 50 + number) for number in range(10)]
+
+
+@pytest.mark.parametrize("dimension", [4, 12, 30])
+def test_as_many_pairs_are_named_by_chance_as_are_expected(dimension):
+    """Points of a cloud of few dimensions within many: of 30 clouds about 30 pairs, one per cloud."""
+    random, named = np.random.default_rng(0), 0
+    for _ in range(30):
+        points = random.normal(size=(200, dimension))
+        apart = np.linalg.norm(points[:, None] - points[None], axis=2)
+        np.fill_diagonal(apart, np.inf)
+        nearest = np.sort(apart, axis=1)
+        limit = near_limit(Distances(nearest[:, 0], nearest[:, 4], 200), 60 * 140, expected=1)
+        usual = np.minimum(nearest[:60, 4][:, None], nearest[60:, 4])
+        named += int((apart[:60, 60:] <= limit * usual).sum())
+    assert 3 <= named < 45  # usually fewer: a pair counts only if it is near for both
+
+
+def test_the_limit_follows_from_the_photos_and_not_from_their_copies():
+    random = np.random.default_rng(0)
+    fifth = np.ones(1000)
+    first = random.beta(1, 4, 1000) ** (1 / 12)  # as in twelve dimensions
+    copied = np.where(np.arange(1000) < 300, 0.01, first)
+    clean, with_copies = (near_limit(Distances(each, fifth, 1000), 10**5, 0.1) for each in (first, copied))
+    assert clean == pytest.approx((0.1 / 500) ** (1 / 12), rel=0.05)
+    assert with_copies > 0.6 * clean
+    assert near_limit(Distances(first, fifth, 1000), 10**7, 0.1) < clean
+
+
+def test_photos_of_one_group_are_not_each_others_neighbours(embedded):
+    points = clouds(0)[0]
+    points[1:8] = points[0] + np.random.default_rng(0).normal(0, 1e-4, (7, 48))
+    groups = np.r_[np.zeros(8, int), np.arange(1, 293)]
+    made = embedded(points)
+    alone, together = distances_between(made), distances_between(made, groups)
+    assert alone.fifth[:8].max() < 0.01 < together.first[:8].min()
+    assert together.compared == 293
+
+
+def test_a_burst_across_splits_is_found_where_it_is_no_group(embedded):
+    points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
+    points[[30, 31, 32]] = points[30] + np.random.default_rng(0).normal(0, 1e-3, (3, 48))
+    assert {leak[:2] for leak in find_leaks(embedded(points, splits))} == {(31, 30), (32, 30), (32, 31)}

@@ -15,7 +15,7 @@ from regraft.photos.images import Threads
 from regraft.photos.manifest import COLUMNS
 from regraft.reports.pages import pages_of
 from regraft.reports.sources import Sources
-from regraft.validation.checks import problems_that_stop, validate
+from regraft.validation.checks import problems_that_stop, validate, warnings_of
 from regraft.validation.drift import STATISTICS
 from regraft.validation.rules import build_rules
 from tests.support.library import LIMITS, scan_folder
@@ -41,6 +41,7 @@ SETTINGS = changed(
         "enough_images_per_class.min": 3,
         "readable_images.max": 0.2,
         "balanced_classes.max": 4.0,
+        "few_odd_images.max": 1.0,
         "max_pixels": 10**6,
     },
 )
@@ -70,7 +71,9 @@ def images(
 
 
 def manifest_of(*rows: list[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame([row for part in rows for row in part], columns=list(COLUMNS)).astype(COLUMNS)
+    table = pd.DataFrame([row for part in rows for row in part])
+    further = table.columns.difference(list(COLUMNS)).tolist()  # those that labels.csv adds
+    return table.reindex(columns=[*COLUMNS, *further]).astype(COLUMNS)
 
 
 def checked(*rows: list[dict[str, object]], changes: dict[str, Any] | None = None):
@@ -224,7 +227,8 @@ def test_every_severity_in_params_is_that_of_one_rule(name):
         settings = changed(SETTINGS, {"classes": ("cat", "dog"), **with_severity(name, severity)})
         return {rule.name: rule.severity for rule in build_rules(settings, ["cat", "dog"])}
 
-    assert [severities(severity).get(name) for severity in ("error", "warn", "off")] == ["error", "warn", None]
+    found = [severities(severity).get(name) for severity in ("error", "warn", "note", "off")]
+    assert found == ["error", "warn", "note", None]
 
 
 def test_a_rule_of_severity_error_stops_the_run_whatever_it_is_about():
@@ -243,6 +247,36 @@ def test_a_folder_that_is_small_as_a_whole_is_noted_and_no_warning():
     assert violated(report) == set()
     assert entry["note"] == "10 of 10 are below 32, which is usual in this folder."
     assert entry["expected"].startswith("a shorter side of at least 32 pixels; only below 25.3 is it unusual")
+
+
+ODD = [images("owl", 1, brightness=0.01), images("emu", 1, sharpness=0.1), images("elk", 1, width=999)]
+
+
+@pytest.mark.parametrize(("odd", "success"), [(ODD[:2], True), (ODD, False)])
+def test_many_odd_photos_are_a_warning_and_a_few_are_not(odd, success):
+    report = checked(images("cat", 20), images("dog", 20), *odd, changes={"few_odd_images.max": 0.05, "unusual": 3.0})
+    entry = result(report, "few_odd_images")
+    assert (entry["success"], entry["count"]) == (success, len(odd))
+    assert [words.split()[0] for words in warnings_of(report)] == [] if success else ["few_odd_images"]
+
+
+def test_labels_that_contradict_each_other_are_odd_and_what_is_off_is_not():
+    rows = [images("cat", 3), images("dog", 3), conflict("quarantine"), near("cat", "dog"), ODD[0]]
+    counts = [
+        result(checked(*rows, changes=changes), "few_odd_images")["count"]
+        for changes in ({}, {"one_label_per_group": "off"}, with_severity("bright_enough", "off"))
+    ]
+    assert counts == [5, 3, 4]
+
+
+def test_only_violated_expectations_of_severity_warn_are_warnings_and_the_worst_comes_first():
+    rows = [images("cat", 3), images("dog", 3), near("cat", "dog", splits=("train", "test")), images("owl", 9)]
+    severities = {"no_near_copies": "warn", "no_copies_across_splits": "warn", "one_label_per_group": "error"}
+    report = checked(*rows, changes={**severities, "no_copies": "note"})
+    assert warnings_of(report) == [
+        "no_copies_across_splits is violated: 2 of 17, such as cat/near0.jpg = dog/near1.jpg.",
+        "no_near_copies is violated: 2 of 17, such as cat/near0.jpg = dog/near1.jpg.",
+    ]
 
 
 def test_a_rule_of_severity_warn_stops_nothing():
@@ -300,15 +334,15 @@ def conflict(verdict: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("choice", "verdict", "severity", "advice"),
     [
-        ("drop", "quarantine", "warn", "None of these files is used"),
-        ("keep", "use", "warn", "All of these files are used"),
+        ("drop", "quarantine", "note", "None of these files is used"),
+        ("keep", "use", "note", "All of these files are used"),
         ("error", "use", "error", "Decide which label is right"),
     ],
 )
 def test_one_file_under_two_labels_is_named_with_its_other_path(choice, verdict, severity, advice):
     report = checked(images("cat", 3), images("dog", 3), conflict(verdict), changes={"on_label_conflict": choice})
     entry = result(report, "one_label_per_image")
-    assert (entry["severity"], report["success"]) == (severity, severity == "warn")
+    assert (entry["severity"], report["success"]) == (severity, severity == "note")
     assert (entry["count"], entry["offenders"]) == (2, ["cat/same.jpg = dog/same.jpg"])
     assert entry["paths"] == ["cat/same.jpg", "dog/same.jpg"]
     assert entry["advice"].startswith(advice)
@@ -432,6 +466,25 @@ def test_drift_can_stop_the_run():
     assert "expected a population stability index of at most 0.25, or of chance, of each figure" in (
         "\n".join(problems_that_stop(report))
     )
+
+
+def test_another_mix_among_what_joined_is_a_note_and_no_warning():
+    report = compared(*FORMER, many("cat", 40, 100))
+    entry = result(report, "new_class_shares_as_before")
+    assert (entry["severity"], entry["success"]) == ("note", False)
+    assert entry["offenders"][0].startswith("class shares of the photos that joined: cat 50% -> 100%, dog 50% -> 0% (")
+    assert warnings_of(report) == []
+
+
+def test_what_has_moved_since_the_anchor_is_named_as_that():
+    now, anchor = manifest_of(*FORMER), manifest_of(*[many(name, 100, 200, brightness=0.1) for name in ("cat", "dog")])
+    report = validate("classes", now, SETTINGS, former=now, anchor=anchor)
+    offenders = result(report, "statistics_as_before")["offenders"]
+    assert {offender.split(":")[0] for offender in offenders} == {
+        "brightness of all photos since the last model that a person approved",
+        "brightness of the photos that joined since the last model that a person approved",
+    }
+    assert {row["against"] for row in report["drift"]} == {"production", "anchor"}
 
 
 def test_without_a_reference_nothing_is_compared():

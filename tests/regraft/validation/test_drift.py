@@ -4,7 +4,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.validation.drift import STATISTICS, drift_table, population_stability_index, psi_by_chance
+from regraft.validation.drift import (
+    STATISTICS,
+    class_weights,
+    drift_tables,
+    effective_number,
+    population_stability_index,
+    psi_by_chance,
+    weighted_quantiles,
+)
 
 MAX_PSI = 0.25
 LIMITS = {"max_of_shares": MAX_PSI, "max_of_statistics": MAX_PSI}
@@ -25,7 +33,12 @@ def photos(seed: int, count: int, *, shares: Any = (0.25,) * 4, **changes: float
             "entropy": 8 * random.beta(8, 2, count),
         }
     )
-    return table.assign(**{name: table[name] * factor for name, factor in changes.items()})
+    return table.assign(group=table.digest, **{name: table[name] * factor for name, factor in changes.items()})
+
+
+def drift_table(then: pd.DataFrame, now: pd.DataFrame, **limits: float) -> pd.DataFrame:
+    """Against the model in production alone; what is kept of its photos has no groups."""
+    return drift_tables({"production": then.drop(columns="group")}, now, **limits)
 
 
 def moved(then: pd.DataFrame, now: pd.DataFrame) -> set[tuple[str, str]]:
@@ -105,6 +118,65 @@ def test_photos_of_one_class_that_join_have_moved_the_shares_of_what_joined():
     assert moved(then, pd.concat([then, joined])) == {("joined", "class shares")}
 
 
+def test_photos_are_compared_with_former_ones_of_their_class():
+    then = photos(0, 2000)
+    then.loc[then.label == "class 1", "brightness"] *= 0.4  # what it shows is dark
+    joined = photos(1, 60).assign(label="class 1")
+    darker = joined.assign(brightness=joined.brightness * 0.4)
+    assert moved(then, pd.concat([then, darker])) == {("joined", "class shares")}
+    assert moved(then, pd.concat([then, joined])) == {("joined", "class shares"), ("joined", "brightness")}
+
+
+def test_a_burst_counts_once():
+    then = photos(0, 2000)
+    dark = photos(1, 60, brightness=0.2)
+    assert ("joined", "brightness") in moved(then, pd.concat([then, dark]))
+    assert moved(then, pd.concat([then, dark.assign(group="burst")])) == set()
+
+
+def test_a_near_duplicate_of_a_photo_that_was_there_has_not_joined():
+    then = photos(0, 2000)
+    dark = photos(1, 60, brightness=0.2).assign(group=then.group[:60].to_numpy())
+    assert ("joined", "brightness") not in moved(then, pd.concat([then, dark]))
+
+
+def test_what_moves_a_little_every_night_is_found_against_the_anchor_alone():
+    folder = anchor = photos(0, 600)
+    for night in range(1, 25):
+        former, folder = folder, pd.concat([folder, photos(night, 30, brightness=0.985**night)])
+        table = drift_tables({"production": former, "anchor": anchor}, folder, **LIMITS)
+        found = table[table.psi > table.limit]
+        assert set(found.against) <= {"anchor"}
+    assert set(zip(found.photos, found.quantity, strict=True)) == {("joined", "brightness")}
+
+
+def test_two_references_share_the_chance_of_a_false_alarm():
+    then, now = photos(0, 600), pd.concat([photos(0, 600), photos(1, 100)])
+    one = drift_tables({"production": then}, now, **LIMITS)
+    two = drift_tables({"production": then, "anchor": then}, now, **LIMITS)
+    assert len(two) == 2 * len(one)
+    assert (two.limit[: len(one)] >= one.limit).all()
+    assert two.limit.max() > one.limit.max()
+
+
+def test_weights_give_classes_the_shares_that_they_have_now():
+    then, now = np.array(["a"] * 6 + ["b"] * 2 + ["c"]), np.array(["a", "b", "b", "b"])
+    weights = class_weights(then, now)
+    assert weights[then == "a"].sum() / weights.sum() == pytest.approx(0.25)
+    assert weights[then == "c"].tolist() == [0]
+    assert weights.sum() == pytest.approx(9)
+    assert effective_number(np.ones(7)) == 7
+    assert effective_number(weights) < 4
+    assert class_weights(then, np.array(["d"])).tolist() == [0] * 9
+
+
+def test_weighted_quantiles_are_those_of_as_many_equal_values():
+    values, times = np.array([5.0, 1.0, 3.0, 2.0]), np.array([1, 4, 2, 3])
+    shares = np.array([0.1, 0.4, 0.5, 0.9, 1.0])
+    wanted = np.quantile(np.repeat(values, times), shares, method="inverted_cdf")
+    assert weighted_quantiles(values, times, shares).tolist() == wanted.tolist()
+
+
 def test_photos_that_join_as_a_new_class_have_moved_no_shares():
     then = photos(0, 2000)
     assert moved(then, pd.concat([then, photos(1, 40).assign(label="new")])) == set()
@@ -130,7 +202,7 @@ def test_fewer_than_twenty_photos_that_joined_are_not_judged(count, judged):
 
 def test_a_file_counts_once_per_label():
     then = photos(0, 200)
-    copies = pd.concat([then, *[then.head(1).assign(path=str(number)) for number in range(500)]])
+    copies = pd.concat([then, *[then.head(1).assign(path=str(number)) for number in range(200)]])
     assert set(drift_table(then, copies, **LIMITS).psi) == {0.0}
 
 

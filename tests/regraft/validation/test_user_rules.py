@@ -74,7 +74,7 @@ def test_a_users_own_expectation_is_reported_with_its_files(write):
         ({}, "error"),
         ({"severity": "critical"}, "error"),
         ({"severity": "warning"}, "warn"),
-        ({"severity": "info"}, "warn"),
+        ({"severity": "info"}, "note"),
     ],
 )
 def test_what_is_critical_stops_the_run_and_the_rest_is_reported(write, severity, expected):

@@ -1,0 +1,175 @@
+"""Nights for `benchmarks.warnings`: photos in production, photos that join, and what the checks say of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageEnhance, ImageFilter
+
+from regraft.config import Params
+from regraft.features.drift import Sample, measure_drift
+from regraft.features.table import read_features
+from regraft.photos.dataset import read_dataset
+from regraft.photos.images import load_rgb
+from regraft.photos.manifest import read_manifest
+from regraft.validation.drift import drift_tables
+from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
+
+REFERENCE = 2000  # photos whose features are kept beside a model
+FAULTY = 200  # photos of which faulty copies are made
+
+
+def cropped(photo: Image.Image) -> Image.Image:
+    """Return the photo without 2.5 % at each side, in its own size."""
+    width, height = photo.size
+    box = (0.025 * width, 0.025 * height, 0.975 * width, 0.975 * height)
+    return photo.resize(photo.size, Image.Resampling.LANCZOS, box=box)
+
+
+FAULTS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "dark": lambda photo: ImageEnhance.Brightness(photo).enhance(0.5),
+    "blur": lambda photo: photo.filter(ImageFilter.GaussianBlur(0.01 * max(photo.size))),
+    "crop": cropped,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Photos:
+    """Used photos: rows of the manifest, and features in the same order."""
+
+    rows: pd.DataFrame
+    features: np.ndarray  # float32, (n, dim)
+
+    def part(self, chosen: np.ndarray) -> "Photos":
+        """Some of them: a mask, or positions in order."""
+        return Photos(self.rows[chosen] if chosen.dtype == bool else self.rows.iloc[chosen], self.features[chosen])
+
+    def sample(self) -> Sample:
+        """One photo per group, at most as many as are kept beside a model."""
+        each = np.flatnonzero(~self.rows.group.duplicated().to_numpy())
+        some = self.part(each[spread(len(each), REFERENCE)])
+        return Sample(some.features, some.rows.label.to_numpy(str))
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The class of each."""
+        return self.rows.label.to_numpy(str)
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What the model in production was trained on, and what is new since."""
+
+    before: Photos
+    new: Photos
+
+
+def prepare(project: Path, raw: Path, settings: list[str]) -> Photos:
+    """Run the first three stages on a folder, unless they were run before, and return its photos."""
+    build = project / "build"
+    if not (build / "features.arrow").is_file():
+        stages_folder(project, raw, [*HEAD_ONLY, *settings])
+        for stage in ("validate_data", "preprocess", "cache_features"):
+            run_stage(stage, project, log=project / "log")
+    _, manifest = read_manifest(build / "manifest.parquet")
+    features = read_features(build / "features.arrow")
+    dataset = read_dataset(build / "dataset.parquet", project / "data" / "raw").rows
+    rows = manifest.set_index("path").loc[dataset.path].reset_index()
+    return Photos(rows.assign(split=None), features.read(np.flatnonzero(features.views == 0)))
+
+
+def write_faults(photos: Photos, raw: Path, folder: Path) -> None:
+    """Write faulty copies as <fault>/<digest of the photo>.png."""
+    for row in photos.rows.iloc[spread(len(photos.rows), FAULTY)].itertuples():
+        photo = Image.fromarray(load_rgb(raw / str(row.path)))
+        for fault, change in FAULTS.items():
+            (folder / fault).mkdir(parents=True, exist_ok=True)
+            change(photo).save(folder / fault / f"{row.digest}.png")
+
+
+def with_labels(faulty: Photos, healthy: Photos) -> Photos:
+    """The faulty copies with the labels of their photos, and `origin`, the digest of that photo."""
+    origin = faulty.rows.path.map(lambda path: Path(path).stem)
+    labels = healthy.rows.drop_duplicates("digest").set_index("digest").label
+    rows = faulty.rows.assign(fault=faulty.rows.label, origin=origin, label=labels.loc[origin].to_numpy())
+    return Photos(rows, faulty.features)
+
+
+def spread(count: int, wanted: int) -> np.ndarray:
+    """Positions of some of `count` things, evenly spaced."""
+    return np.unique(np.linspace(0, count - 1, min(count, wanted)).round().astype(int))
+
+
+def whole_groups(photos: Photos, share: float, random: np.random.Generator) -> Photos:
+    """About this share of the photos, drawn by groups, in random order of the groups."""
+    groups = pd.factorize(photos.rows.group)[0]
+    order = random.permutation(groups.max() + 1)[groups]
+    places = np.argsort(order, kind="stable")
+    return photos.part(places[: round(share * len(places))])
+
+
+def healthy_night(photos: Photos, share_new: float) -> Night:
+    """The last photos of a random order are new; nothing has changed."""
+    new = max(1, round(share_new * len(photos.rows)))
+    known = set(photos.rows.group[:-new])
+    is_new = np.array([group not in known for group in photos.rows.group])
+    return Night(photos.part(~is_new), photos.part(is_new))
+
+
+def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[str, bool]:
+    """Which checks of drift warn, by today's rules; `mix` is only a note.
+
+    Args:
+        params: the project's own.
+        night: what is compared.
+        anchor: what the last model that a person approved was trained on, if it is another one.
+    """
+    settings, now = params.validate_data, pd.concat([night.before.rows, night.new.rows])
+    references = {"production": night.before} | ({"anchor": anchor} if anchor else {})
+    table = drift_tables(
+        {name: photos.rows for name, photos in references.items()},
+        now,
+        max_of_shares=settings.class_shares_as_before.max,
+        max_of_statistics=settings.statistics_as_before.max,
+    )
+    moved = table[table.psi > table.limit]
+    is_note = (moved.quantity == "class shares") & (moved.photos == "joined")
+    chance, found = params.check_features.drift.significance / len(references), {}
+    for name, photos in references.items():
+        known = set(photos.rows.group)
+        joined = now.group.isin(known).to_numpy()
+        new = Photos(now, np.concatenate([night.before.features, night.new.features])).part(~joined)
+        drift = measure_drift(photos.sample(), new.sample(), chance) if len(new.rows) else None
+        found[name] = bool(drift and drift.is_drift)
+    return {
+        "figures": bool((~is_note).any()),
+        "features": found["production"],
+        "of anchor": bool((moved[~is_note].against == "anchor").any()) or found.get("anchor", False),
+        "classes": bool(set(now.label) != set(night.before.labels)),
+        "mix": bool(is_note.any()),
+    }
+
+
+def old_alarms(params: Params, night: Night) -> dict[str, bool]:
+    """The same by the rules before: photos are independent, classes do not matter, whatever chance excludes counts."""
+    settings, now = params.validate_data, pd.concat([night.before.rows, night.new.rows])
+    moved = []
+    for classes in (True, False):  # shares of classes, and figures whatever the class
+        then, today = (
+            rows.assign(group=rows.digest, **({} if classes else {"label": "any"})) for rows in (night.before.rows, now)
+        )
+        table = drift_tables(
+            {"production": then},
+            today,
+            max_of_shares=settings.class_shares_as_before.max,
+            max_of_statistics=settings.statistics_as_before.max,
+        )
+        moved.append(((table.psi > table.limit) & ((table.quantity == "class shares") == classes)).any())
+    before, new = night.before.part(spread(len(night.before.rows), REFERENCE)), night.new
+    with patch.multiple("regraft.features.drift", MUCH=0.0, _MANY_FAR=0.0, _LARGE_SHIFT=0.0):
+        ones, others = (Sample(each.features, np.full(len(each.rows), "any")) for each in (before, new))
+        drift = measure_drift(ones, others, params.check_features.drift.significance)
+    return {"figures": bool(any(moved)), "features": bool(drift and drift.is_drift)}
