@@ -12,7 +12,8 @@ from regraft.photos.manifest import slices_of
 
 def groups_of(dataset: Dataset, manifest: pd.DataFrame) -> np.ndarray:
     """Return the name of the group of each image, shape (n,); an image that the manifest does not have is its own."""
-    names = dict(zip(manifest.digest.tolist(), manifest.group.tolist(), strict=True))
+    used = manifest[manifest.verdict == "use"]
+    names = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
     found = [names.get(digest) for digest in dataset.rows.digest.tolist()]
     return np.array(
         [name if isinstance(name, str) else digest for name, digest in zip(found, dataset.rows.digest, strict=True)]
@@ -24,7 +25,7 @@ def slices_of_images(dataset: Dataset, manifest: pd.DataFrame) -> pd.DataFrame:
 
     Shape (n, number of slices). Of copies of one file, the one that stands in the data set counts.
     """
-    rows = manifest.set_index("path").loc[dataset.rows.path]
+    rows = manifest[manifest.verdict == "use"].set_index("path").loc[dataset.rows.path]
     return pd.DataFrame(
         {name: rows[f"slice.{name}"].to_numpy() for name in slices_of(manifest)}, index=dataset.rows.index
     )

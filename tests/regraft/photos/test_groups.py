@@ -9,8 +9,9 @@ from regraft.photos.groups import first_of_each, groups_of, independent_images, 
 
 MANIFEST = pd.DataFrame(
     {
-        "path": ["a.png", "b.png", "c.png", "copy of c.png", "broken.png"],
-        "digest": ["1", "2", "3", "3", "4"],
+        "path": ["a.png", "b.png", "c.png", "copy of c.png", "c.png"],  # the last one's name has a control character
+        "verdict": ["use", "use", "use", "use", "quarantine"],
+        "digest": ["1", "2", "3", "3", "2"],
         "group": ["1", "1", "3", "3", None],
         "slice.camera": ["left", None, "right", "left", "left"],
     }
