@@ -15,11 +15,12 @@ from regraft.files import read_json, sha256_of
 from regraft.photos.manifest import read_manifest
 from regraft.production.records import Standing
 from regraft.production.registry import Production
-from regraft.production.training_data import read_reference
+from regraft.production.training_data import Reference, read_reference
+from regraft.production.verdict_log import read_looks
 from tasks import promote as gate
 from tasks import up_to_date
 from tasks.promote import challenge, force, history, rollback
-from tests.support.small_project import quiet
+from tests.support.small_project import changed, quiet
 from tests.support.steps import Stepping
 
 
@@ -221,6 +222,82 @@ def test_a_rollback_while_the_gate_compares_is_not_undone(project, small_params,
         challenge(small_params, quiet)
     assert production.history()[-1].action == "rolled back"
     assert production.digest == production.history()[0].sha256
+
+
+# What is not promoted, and who may all the same.
+
+NO_FLOORS = {"accuracy": None, "recall": None, "milliseconds": None, "megabytes": None}
+
+
+def with_promote(params: Params, **settings) -> Params:
+    return changed(params, promote=settings)
+
+
+def test_a_refused_model_is_a_candidate_that_a_person_can_promote_with_a_reason(project, small_params):
+    production = Production(small_params.paths.production)
+    production.promote(make_other(project), "the first", keep=5)
+    too_large = with_promote(small_params, floors=NO_FLOORS | {"megabytes": 0.001, "milliseconds": 0.001})
+    verdict = challenge(too_large, quiet)
+    assert (verdict.name, verdict.is_accepted) == ("Refused", False)
+    assert "above promote.floors.megabytes, 0.001" in verdict.words
+    assert "ms for a photo on one core, above promote.floors.milliseconds, 0.001" in verdict.words
+    digest = sha256_of(small_params.paths.onnx)
+    assert gate.candidates_told(small_params) == [f"{digest[:12]}  {verdict.words}"]
+    small_params.paths.onnx.unlink()
+    change = force(small_params, "the floors were wrong", digest[:7])
+    assert (production.digest, change.sha256) == (digest, digest)
+    assert change.words.endswith("without the gate: the floors were wrong")
+    assert change.approved_by
+    assert production.reference is not None
+    assert gate.candidates_told(small_params) == []
+
+
+def test_a_promotion_by_hand_needs_a_reason(project, small_params):
+    with pytest.raises(RegraftError, match=r"needs a reason, for the log: `regraft promote --force REASON`"):
+        force(small_params, " ")
+
+
+def test_a_model_that_waits_for_a_person_is_promoted_once_one_approves(project, small_params):
+    waits = with_promote(small_params, mode="approve")
+    verdict = challenge(waits, quiet)
+    production = Production(small_params.paths.production)
+    assert (verdict.name, production.digest) == ("Waiting for approval", None)
+    change = gate.approve(waits, verdict, "it looks right")
+    assert production.digest == production.anchor() == sha256_of(small_params.paths.onnx)
+    assert re.match(r"Approved by \S+ on \S+: it looks right\. Waiting for approval", change.words)
+
+
+def test_an_approval_of_what_was_compared_with_another_model_is_refused(project, small_params):
+    waits = with_promote(small_params, mode="approve")
+    verdict = challenge(waits, quiet)
+    Production(small_params.paths.production).promote(make_other(project), "meanwhile", keep=5)
+    with pytest.raises(InputsChanged, match="production changed while the new model was compared with it"):
+        gate.approve(waits, verdict, "late")
+
+
+def test_each_verdict_counts_as_a_look_at_the_test_photos(project, small_params):
+    other, production = make_other(project), Production(small_params.paths.production)
+    challenge(small_params, quiet)
+    exported = small_params.paths.onnx
+    exported.unlink()
+    exported.write_bytes(other.read_bytes())
+    verdict = challenge(small_params, quiet)
+    assert verdict.figures["looks_before"] == 1
+    assert [look.name for look in read_looks(production.folder / "verdicts.jsonl")] == ["Promoted", verdict.name]
+
+
+def test_photos_that_neither_model_was_trained_on_judge_them_and_count_once(project, small_params):
+    production, other = Production(small_params.paths.production), make_other(project)
+    reference = gate._reference(small_params)
+    assert reference is not None
+    older = Reference(reference.rows.iloc[:-12], reference.features[:-12], reference.namespace)
+    production.promote(other, "the first", keep=5, reference=older)
+    production.promote(small_params.paths.onnx, "the second", keep=5, reference=older)
+    for _ in range(2):
+        verdict = challenge(small_params, quiet)
+        assert verdict.name == "Already in production"
+        # Both say the same of every photo, so no photo tells them apart.
+        assert verdict.figures["new_photos"] == {"photos": 12, "b": 0, "c": 0, "e_value": 1.0, "is_alarm": False}
 
 
 # Killed.
