@@ -6,7 +6,7 @@ also reads as they are from the run before, so DVC leaves them there (`persist` 
 
 from regraft.config import Params
 from regraft.files import write_json
-from regraft.photos.counts import check_left_out, dataset_report
+from regraft.photos.counts import check_left_out, check_splits, dataset_report
 from regraft.photos.dataset import write_dataset
 from regraft.photos.manifest import read_manifest
 from regraft.photos.split_record import new_record, recall, write_record
@@ -23,10 +23,12 @@ def preprocess(params: Params, progress: Progress) -> None:
     layout, manifest = read_manifest(paths.manifest)
     earlier = recall(paths.splits, paths.dataset, **shares)
     dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits)
-    report = dataset_report(layout, manifest, dataset, earlier)
+    record = new_record(manifest, dataset, earlier.splits, **shares)
+    report = dataset_report(layout, manifest, dataset, earlier, record)
     check_left_out(report, settings.max_left_out, [paths.splits, paths.dataset])
+    check_splits(dataset, manifest)
     # First: it also has what the old data set says and the new one does not, so a kill in between loses no split.
-    write_record(paths.splits, new_record(manifest, dataset, earlier.splits, **shares))
+    write_record(paths.splits, record)
     write_dataset(paths.dataset, dataset)
     write_json(paths.reports / "dataset.json", report)
 

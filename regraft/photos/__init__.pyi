@@ -1,4 +1,5 @@
 from .counts import check_left_out as check_left_out
+from .counts import check_splits as check_splits
 from .counts import dataset_report as dataset_report
 from .dataset import Dataset as Dataset
 from .dataset import Photo as Photo

@@ -1,4 +1,4 @@
-"""Where the images went: counts per class, split, group and slice, and what was left out and why."""
+"""Where the images went: counts per class, split, group and slice, and what was left out and why; is it enough?"""
 
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,20 @@ import pandas as pd
 from regraft.errors import InvalidData, some
 from regraft.photos.dataset import SPLITS, Dataset
 from regraft.photos.manifest import slices_of
-from regraft.photos.split_record import Earlier
-from regraft.photos.splitting import split_table
+from regraft.photos.split_record import Earlier, SplitRecord
 
 _MOST_VALUES = 30  # of a slice; a column of numbers or of names has thousands
 
 
-def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> dict[str, Any]:
+def split_table(dataset: Dataset) -> pd.DataFrame:
+    """Return the number of images per class (rows) and split (columns train, val, test)."""
+    counts = pd.crosstab(dataset.rows.class_name, dataset.rows.split)
+    return counts.reindex(index=dataset.class_names, columns=list(SPLITS), fill_value=0)
+
+
+def dataset_report(
+    layout: str, manifest: pd.DataFrame, dataset: Dataset, earlier: Earlier, record: SplitRecord
+) -> dict[str, Any]:
     """Return reports/dataset.json.
 
     Args:
@@ -22,6 +29,7 @@ def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset, earlie
         manifest: that the data set was built from.
         dataset: from `build_dataset`.
         earlier: splits that it was built with.
+        record: that belongs to it.
     """
     counts = split_table(dataset)
     used = manifest[manifest.verdict == "use"]
@@ -36,7 +44,10 @@ def dataset_report(layout: str, manifest: pd.DataFrame, dataset: Dataset, earlie
         "not_in_test": [str(name) for name, row in counts.iterrows() if row["test"] == 0],
         "groups": _groups(used),
         "slices": _slices(used, dataset),
-        "earlier_splits": earlier.known_from,
+        # Photos of groups that the folder alone would place otherwise, and photos that may come back.
+        "kept_splits": len(record.splits.keys() & set(dataset.rows.digest.tolist())),
+        "absent_splits": len(record.splits.keys() - set(dataset.rows.digest.tolist())),
+        "note": earlier.note,
     }
 
 
@@ -59,6 +70,28 @@ def check_left_out(report: dict[str, Any], max_left_out: float, memory: list[Pat
             f"remove {' and '.join(map(str, memory))} and run again: figures can then not be compared with earlier "
             f"ones. To leave these out, raise preprocess.max_left_out."
         )
+
+
+def check_splits(dataset: Dataset, manifest: pd.DataFrame) -> None:
+    """Raise InvalidData where a class has no training image, or val or test no image at all.
+
+    A class may be absent from val or test.
+    """
+    used = manifest[manifest.verdict == "use"]
+    counts = split_table(dataset)
+    to_train = " to the train folder" if used.split.notna().any() else ""
+    untrained = [f"'{name}' ({row.sum()} image(s))" for name, row in counts.iterrows() if row["train"] == 0]
+    if untrained:
+        raise InvalidData(
+            f"every class needs images to train on. {len(untrained)} class(es) have none in train: "
+            f"{', '.join(untrained[:10])}. Add images of these classes{to_train}."
+        )
+    for split in ("val", "test"):
+        if counts[split].sum() == 0:
+            raise InvalidData(
+                f"{split} has no image, out of {len(dataset)} in {used.group.nunique()} group(s). Add images, raise "
+                f"preprocess.{split}_share, or give the split yourself in folders train, val and test."
+            )
 
 
 def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[dict[str, Any]]:

@@ -38,7 +38,7 @@ class Earlier:
     """The splits that photos had earlier."""
 
     splits: dict[str, str]  # by digest
-    known_from: str  # a sentence for the report: where they are known from, or why none count
+    note: str  # a sentence for the report where some are not known or do not count; else empty
 
 
 def read_record(path: Path) -> SplitRecord | None:
@@ -90,11 +90,17 @@ def recall(record_path: Path, dataset_path: Path, *, val_share: float, test_shar
             f"Every photo was placed anew: preprocess.val_share and test_share are {val_share:g} and {test_share:g}, "
             f"and were {record.val_share:g} and {record.test_share:g}.",
         )
-    before, words = _splits_in(dataset_path)
-    if record is None:
-        return Earlier(before, f"Earlier splits are known from {words}." if before else "There are no earlier splits.")
+    try:
+        before, note = _splits_in(dataset_path), ""
+    except FileNotFoundError:
+        before, note = {}, ""
+    except Damaged:
+        before, note = (
+            {},
+            f"{dataset_path} was damaged: photos that came since then may have moved others of their group.",
+        )
     # Of two branches the record is the one that was checked out; the data set may have stayed behind.
-    return Earlier(before | record.splits, f"Earlier splits are known from {record_path} and {words}.")
+    return Earlier(before | (record.splits if record else {}), note)
 
 
 def new_record(
@@ -127,19 +133,14 @@ def new_record(
     return SplitRecord(val_share, test_share, splits)
 
 
-def _splits_in(dataset_path: Path) -> tuple[dict[str, str], str]:
-    """The splits of a data set, and where they are from, in words."""
-    try:
-        table = read_table(dataset_path)
-        with reading(dataset_path, "digests and splits"):
-            digests, splits = (table.column(name).to_pylist() for name in ("digest", "split"))
-            if not set(splits) <= set(SPLITS):
-                raise ValueError("other splits")
-            return dict(zip(digests, splits, strict=True)), str(dataset_path)
-    except FileNotFoundError:
-        return {}, f"the folder alone, since there was no {dataset_path}"
-    except Damaged:
-        return {}, f"the folder alone, since {dataset_path} was damaged"
+def _splits_in(dataset_path: Path) -> dict[str, str]:
+    """The splits of a data set by digest."""
+    table = read_table(dataset_path)
+    with reading(dataset_path, "digests and splits"):
+        digests, splits = (table.column(name).to_pylist() for name in ("digest", "split"))
+        if not set(splits) <= set(SPLITS):
+            raise ValueError("other splits")
+        return dict(zip(digests, splits, strict=True))
 
 
 def _unusable(path: Path, found: str) -> InvalidData:

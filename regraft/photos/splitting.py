@@ -56,7 +56,7 @@ def place(
     """
     user = used.split.map(_PLACES).to_numpy(float)  # NaN where there is none
     given = set(user[~np.isnan(user)])
-    missing = [place for place in (1, 2) if place not in given]
+    missing = [number for number in (1, 2) if number not in given]
     # Wanted in train while val or test is missing: some of them are placed there.
     is_open = (user == 0) & bool(missing)
     was = used.digest.map(earlier).map(_PLACES).to_numpy(float)
@@ -91,7 +91,7 @@ def build_dataset(
     Copies of one file under one label in one split count once.
 
     Raises:
-        InvalidData: fewer than two classes, a class without training images, or no image at all in val or test.
+        InvalidData: fewer than two classes.
     """
     used = manifest[manifest.verdict == "use"]
     class_names = sorted(used.label.unique())
@@ -113,30 +113,4 @@ def build_dataset(
     ).astype(COLUMNS)
     rows = rows[placed.stays].sort_values(["digest", "class_index", "split", "path"])
     rows = rows.drop_duplicates(["digest", "class_index", "split"])
-    dataset = Dataset(rows.reset_index(drop=True), class_names, folder)
-    _check_splits(dataset, used)
-    return dataset
-
-
-def split_table(dataset: Dataset) -> pd.DataFrame:
-    """Return the number of images per class (rows) and split (columns train, val, test)."""
-    counts = pd.crosstab(dataset.rows.class_name, dataset.rows.split)
-    return counts.reindex(index=dataset.class_names, columns=list(SPLITS), fill_value=0)
-
-
-def _check_splits(dataset: Dataset, used: pd.DataFrame) -> None:
-    """Every class must be trained on, and val and test must not be empty; a class may be absent from val or test."""
-    counts = split_table(dataset)
-    to_train = " to the train folder" if used.split.notna().any() else ""
-    untrained = [f"'{name}' ({row.sum()} image(s))" for name, row in counts.iterrows() if row["train"] == 0]
-    if untrained:
-        raise InvalidData(
-            f"every class needs images to train on. {len(untrained)} class(es) have none in train: "
-            f"{', '.join(untrained[:10])}. Add images of these classes{to_train}."
-        )
-    for split in ("val", "test"):
-        if counts[split].sum() == 0:
-            raise InvalidData(
-                f"{split} has no image, out of {len(dataset)} in {used.group.nunique()} group(s). Add images, raise "
-                f"preprocess.{split}_share, or give the split yourself in folders train, val and test."
-            )
+    return Dataset(rows.reset_index(drop=True), class_names, folder)

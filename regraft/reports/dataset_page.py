@@ -14,7 +14,7 @@ def dataset_page(sources: Sources) -> Page:
     report = read_json(sources.reports / "dataset.json")
     rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
     blocks: list[Block] = [
-        f"{_totals(report)} {cell(report['earlier_splits'])}",
+        _totals(report),
         table(["class", "train", "val", "test"], [*rows, [Bold("all"), *report["splits"].values()]]),
     ]
     if left_out := report["left_out"]:
@@ -36,6 +36,10 @@ def _totals(report: dict[str, Any]) -> str:
         text += f" {groups['groups']} groups; {groups['photos_in_larger']} images are in groups of more than one."
     if groups["given"]:
         text += f" labels.csv gives {groups['given']} groups."
+    if kept := report["kept_splits"]:
+        text += f" {kept} images have the split that their group had before others joined it."
+    if report["note"]:
+        text += f" {cell(report['note'])}"
     if absent:
         text += f" No test image, so not measured: {', '.join(map(cell, absent))}."
     return text

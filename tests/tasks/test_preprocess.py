@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import pytest
 
 from regraft.errors import InvalidData
 from regraft.files import read_json
+from regraft.photos.manifest import read_manifest, write_manifest
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
 from tests.support.library import dataset_in
@@ -18,6 +21,36 @@ def test_an_image_keeps_its_split_when_images_are_added_and_renamed(project, sma
     after = dataset_in(project).rows.set_index("digest").split
     assert len(after) == len(before) + 12
     assert (after[before.index] == before).all()
+
+
+def regroup(project: Path, **groups: str) -> None:
+    """Give photos of the manifest other groups: name by split, for all photos that have it now."""
+    path = project / "build" / "manifest.parquet"
+    layout, manifest = read_manifest(path)
+    split = manifest.digest.map(dataset_in(project).rows.set_index("digest").split)
+    manifest["group"] = split.map(groups).fillna(manifest.group)
+    write_manifest(path, layout, manifest)
+
+
+def test_an_image_keeps_its_split_when_its_group_is_renamed_and_a_clone_gives_it_the_same(project, small_params):
+    before = (project / "build" / "dataset.parquet").read_bytes()
+    regroup(project, test="f" * 64)  # which alone is a group of train
+    preprocess.function(small_params, quiet)
+    assert (project / "build" / "dataset.parquet").read_bytes() == before
+    assert read_json(project / "reports" / "dataset.json")["kept_splits"] == len(dataset_in(project).of("test"))
+    (project / "build" / "dataset.parquet").unlink()
+    preprocess.function(small_params, quiet)
+    assert (project / "build" / "dataset.parquet").read_bytes() == before
+
+
+def test_groups_that_would_leave_out_many_images_stop_with_what_to_do(project, small_params):
+    regroup(project, train="f" * 64, val="f" * 64)
+    with pytest.raises(
+        InvalidData,
+        match=r"images would be left out.* \(it was in train, and its group is in val\).*"
+        r"remove data/splits\.csv and build/dataset\.parquet and run again",
+    ):
+        preprocess.function(small_params, quiet)
 
 
 def test_the_report_counts_every_image_once(project):

@@ -11,14 +11,14 @@ from PIL import Image
 
 from regraft.errors import InvalidData
 from regraft.files import sha256_of
-from regraft.photos.counts import dataset_report
+from regraft.photos.counts import check_splits, dataset_report, split_table
 from regraft.photos.dataset import Dataset, Photo, read_dataset, write_dataset
-from regraft.photos.split_record import Earlier
-from regraft.photos.splitting import build_dataset, split_of, split_table
+from regraft.photos.split_record import Earlier, SplitRecord
+from regraft.photos.splitting import build_dataset, split_of
 
 SHARES = {"val_share": 0.25, "test_share": 0.25}
 RAW = Path("data", "raw")
-FIRST = Earlier({}, "There are no earlier splits.")
+FIRST = (Earlier({}, ""), SplitRecord(0.25, 0.25, {}))
 
 
 def digest(number: int) -> str:
@@ -45,7 +45,9 @@ def given(*classes: str) -> list[dict[str, object]]:
 
 def build(rows: list[dict[str, object]]) -> Dataset:
     manifest = pd.DataFrame(rows).astype({"split": "str"})
-    return build_dataset(manifest, RAW, val_share=0.25, test_share=0.25)
+    dataset = build_dataset(manifest, RAW, val_share=0.25, test_share=0.25)
+    check_splits(dataset, manifest)
+    return dataset
 
 
 def refusal(rows: list[dict[str, object]]) -> str:
@@ -128,7 +130,7 @@ def test_a_class_may_be_missing_in_val_or_test(split):
 
 def test_a_class_that_is_missing_in_test_is_named_in_the_report():
     rows = without("dog", "test")
-    assert dataset_report("splits", pd.DataFrame(rows), build(rows), FIRST)["not_in_test"] == ["dog"]
+    assert dataset_report("splits", pd.DataFrame(rows), build(rows), *FIRST)["not_in_test"] == ["dog"]
 
 
 def test_a_class_without_training_images_is_refused_with_the_folder_to_fill():
@@ -197,7 +199,7 @@ def test_the_split_table_counts_every_image_once():
 def test_the_report_says_where_every_image_went():
     rows = given("cat", "dog")
     rows.append({**rows[0], "path": "cat/copy.png"})
-    report = dataset_report("splits", pd.DataFrame(rows), build(rows), FIRST)
+    report = dataset_report("splits", pd.DataFrame(rows), build(rows), *FIRST)
     assert (report["images"], report["copies_left_out"], report["splits"]) == (12, 1, {"train": 4, "val": 4, "test": 4})
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from regraft.photos.counts import dataset_report
 from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components
-from regraft.photos.split_record import Earlier
+from regraft.photos.split_record import Earlier, SplitRecord
 from regraft.photos.splitting import build_dataset
 from tests.support.library import scan_folder
 
@@ -223,7 +223,7 @@ def test_near_duplicates_that_are_left_out_are_named_in_the_report():
     ]
     table = marked(*pair, *others, row(99, "b", of=11) | {"split": "train"}).reset_index()
     dataset = build_dataset(table, RAW, val_share=0.2, test_share=0.2)
-    report = dataset_report("splits", table, dataset, Earlier({}, "There are no earlier splits."))
+    report = dataset_report("splits", table, dataset, Earlier({}, ""), SplitRecord(0.2, 0.2, {}))
     assert report["left_out"] == [
         {"path": "a/0.png", "why": "it is in your train, and its group is in test", "was_elsewhere": False}
     ]

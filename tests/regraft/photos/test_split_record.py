@@ -204,25 +204,29 @@ def recalled(tmp_path: Path, record: SplitRecord | None, dataset: bytes | Datase
     elif dataset is not None:
         (tmp_path / "dataset.parquet").write_bytes(dataset)
     earlier = recall(tmp_path / "splits.csv", tmp_path / "dataset.parquet", **SHARES)
-    return earlier.splits, earlier.known_from
+    return earlier.splits, earlier.note
 
 
 def test_the_first_run_recalls_nothing(tmp_path):
-    assert recalled(tmp_path, None, None) == ({}, "There are no earlier splits.")
+    assert recalled(tmp_path, None, None) == ({}, "")
 
 
 def test_record_and_data_set_are_recalled_and_the_record_wins(tmp_path):
     dataset, *_ = run(manifest_of({A: "test", B: "test", C: "test"}, [], {}), {})
-    splits, words = recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), dataset)
-    assert splits == {A: "val", B: "test", C: "test"}
-    assert words.endswith("splits.csv and " + str(tmp_path / "dataset.parquet") + ".")
+    splits = {A: "val", B: "test", C: "test"}
+    assert recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), dataset) == (splits, "")
 
 
-@pytest.mark.parametrize(("contents", "reason"), [(None, "there was no"), (b"PAR1 and then nothing", "was damaged")])
-def test_without_the_data_set_the_record_is_recalled_and_the_report_says_so(tmp_path, contents, reason):
-    splits, words = recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), contents)
+def test_a_data_set_without_a_record_is_recalled(tmp_path):
+    dataset, *_ = run(manifest_of({A: "train"}, [], {}), {A: "train"})
+    assert recalled(tmp_path, None, dataset) == ({A: "train"}, "")
+
+
+@pytest.mark.parametrize(("contents", "is_noted"), [(None, False), (b"PAR1 and then nothing", True)])
+def test_without_the_data_set_the_record_is_recalled_and_damage_is_reported(tmp_path, contents, is_noted):
+    splits, note = recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), contents)
     assert splits == {A: "val"}
-    assert reason in words
+    assert ("dataset.parquet was damaged" in note) == is_noted
 
 
 def test_with_other_shares_nothing_is_recalled_and_the_report_says_so(tmp_path):

@@ -124,7 +124,9 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "not_in_test": [name],
                 "groups": {"groups": 15, "photos_in_larger": 8, "given": 2},
                 "slices": {name: {"values": 40, "images": {name: 18}, "without": 1}},
-                "earlier_splits": "There are no earlier splits.",
+                "kept_splits": 3,
+                "absent_splits": 1,
+                "note": f"{name} was damaged.",
             },
             "features": Receipt(20, 1, 20, 8, 12, 0.5, 24.0, 0.25, 123456, "an engine").as_report(),
             "embeddings": {
