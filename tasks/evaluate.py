@@ -12,7 +12,7 @@ from dataclasses import asdict
 from typing import Any
 
 from regraft.config import Params
-from regraft.export.abstention import Kept, kept, risk_coverage, write_curve_of_risk
+from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.promise import Promise
 from regraft.export.scoring import open_probabilities, probabilities_of
@@ -44,7 +44,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     _, manifest = read_manifest(paths.manifest)
     class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)
     right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1)
-    answers = kept(classifier.promise, right, largest, groups)
+    answers = outcome_of(classifier.promise, right, largest, groups)
     metrics = {
         "test": classification_report(class_indices, probabilities, groups, bins=settings.calibration_bins),
         "answered": _answered(classifier.promise, answers),
@@ -60,15 +60,12 @@ def evaluate(params: Params, progress: Progress) -> None:
     write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest))
 
 
-def _answered(promise: Promise | None, answers: Kept) -> dict[str, float | int]:
+def _answered(promise: Promise | None, answers: Outcome) -> dict[str, float | int]:
     """Return the figures of a file that may be unsure; none of one that answers every photo."""
     if promise is None:
         return {}
-    return {
-        "abstain_below": promise.abstain_below,
-        "coverage": answers.coverage.value,
-        "precision": answers.precision.value,
-    }
+    figures = {"abstain_below": promise.abstain_below, "coverage": answers.coverage.value}
+    return figures | ({"precision": answers.precision.value} if answers.precision else {})
 
 
 def _on_val(report: dict[str, Any]) -> dict[str, float | int]:

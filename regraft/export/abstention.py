@@ -62,17 +62,17 @@ def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class Outcome:
     """What became of a promise on photos that nothing was chosen on."""
 
     images: int
     answered: int
     coverage: Interval  # share of photos that are answered, with its 95 % interval
-    precision: Interval  # share of right answers among the answers
+    precision: Interval | None  # share of right answers among the answers; None where there are none
     words: str
 
 
-def kept(promise: Promise | None, right: np.ndarray, largest: np.ndarray, groups: np.ndarray) -> Kept:
+def outcome_of(promise: Promise | None, right: np.ndarray, largest: np.ndarray, groups: np.ndarray) -> Outcome:
     """Say how many photos are answered, and how many of them rightly.
 
     Args:
@@ -82,13 +82,14 @@ def kept(promise: Promise | None, right: np.ndarray, largest: np.ndarray, groups
         groups: from `regraft.photos.groups.groups_of`, shape (n,).
     """
     answered = largest >= (promise.abstain_below if promise else 0)
-    coverage, precision = share_right(answered, groups), share_right(right[answered], groups[answered])
+    count, coverage = int(answered.sum()), share_right(answered, groups)
+    if count == 0:
+        return Outcome(len(right), 0, coverage, None, f"None of {len(right)} test photos is answered.")
+    precision = share_right(right[answered], groups[answered])
     words = f"Of {len(right)} test photos {coverage} are answered, and {precision} of these rightly."
-    if not answered.any():
-        words = f"None of {len(right)} test photos is answered."
-    elif promise and precision.high < promise.target_precision:
+    if promise and precision.high < promise.target_precision:
         words += " That is less than was promised: test photos differ from those of val, on which it was fixed."
-    return Kept(len(right), int(answered.sum()), coverage, precision, words)
+    return Outcome(len(right), count, coverage, precision, words)
 
 
 def find_promise(
@@ -98,14 +99,17 @@ def find_promise(
 
     Let the k most confident of n photos be answered, so that the threshold is just above the next one's probability.
     Given that probability, their errors are binomial with the true error rate above it, so the bound of Clopper and
-    Pearson is exact for each k. Numbers k are tried upwards; k follows from n alone. If the first true rate that is too
-    high is at k, only a bound that fails there with `confidence` stands between it and the answer. That is a fixed
-    sequence of tests, as in Learn then Test. It is exact where more confident answers are not less often right, and
-    `python -m benchmarks.abstention` shows what it comes to where they are.
+    Pearson is exact for each k. The numbers k follow from n alone and are tried upwards until a bound is below the
+    target, so the promise is broken only if the first threshold that is too low passes: a fixed sequence of tests, as
+    in Learn then Test. That is exact where more confident answers are right no less often;
+    `python -m benchmarks.abstention` has the rates also where they are not.
 
-    A sequence ends at its first failure, also at a bad one by chance. So with many photos there are several, from a
-    third, a ninth, ... of them on, which share the error rate; one that holds hands its share to the next (Wiens'
-    fallback procedure).
+    A sequence may end early by chance. So with many photos there are several, from a third, a ninth, ... of them on,
+    which share the error rate; one that passes hands its share to the next (Wiens' fallback procedure). With few photos
+    there is one, from the fewest that can show anything on.
+
+    The photos must be like those that the file will see, and they must not have been trained on. Where they also chose
+    between a few models, as val does, they flatter the winner a little: test says how much.
 
     Args:
         right: whether each answer is right, bool, shape (n,); one photo per group of near-duplicates.

@@ -92,9 +92,9 @@ def _summary(params: Params) -> list[tuple[str, str]]:
 
 
 def _unsure(answered: dict[str, float]) -> str:
+    rightly = f", {answered['precision']:.1%} of them rightly" if "precision" in answered else ""
     return (
-        f"below {answered['abstain_below']:.6g}; the other {answered['coverage']:.0%} of test photos are named, "
-        f"{answered['precision']:.1%} of them rightly"
+        f"below {answered['abstain_below']:.6g}; the other {answered['coverage']:.0%} of test photos are named{rightly}"
     )
 
 

@@ -5,13 +5,13 @@ from regraft.export.abstention import (
     choose_threshold,
     fewest_photos,
     find_promise,
-    kept,
+    outcome_of,
     read_curve_of_risk,
     risk_coverage,
     write_curve_of_risk,
 )
 from regraft.export.promise import Promise, read_promise
-from regraft.intervals import least_share
+from regraft.intervals import least_share, wilson
 
 
 def drawn(random: np.random.Generator, count: int, error_of) -> tuple[np.ndarray, np.ndarray]:
@@ -134,24 +134,25 @@ def test_the_curve_of_many_photos_has_few_points():
 
 def test_what_was_promised_is_measured_on_photos_that_chose_nothing():
     right, largest, groups = np.arange(100) < 90, np.linspace(1, 0.5, 100), np.arange(100).astype(str)
-    answers = kept(Promise(0.75, 0.98, 0.95), right, largest, groups)
+    answers = outcome_of(Promise(0.75, 0.98, 0.95), right, largest, groups)
+    assert answers.precision
     assert (answers.answered, answers.coverage.value, answers.precision.value) == (50, 0.5, 1.0)
     assert 0 < answers.precision.low < answers.precision.high == 1
     assert answers.words.startswith("Of 100 test photos 50.0% (40.4% to 59.6%) are answered, and 100.0% (9")
-    assert kept(None, right, largest, groups).precision.value == 0.9
+    assert outcome_of(None, right, largest, groups).precision == wilson(90, 100)
 
 
 @pytest.mark.parametrize(("wrong", "is_said"), [(5, True), (1, False)])
 def test_a_promise_that_test_contradicts_is_said(wrong, is_said):
     right, groups = np.arange(100) >= wrong, np.arange(100).astype(str)
-    answers = kept(Promise(0.5, 0.98, 0.95), right, np.ones(100), groups)
+    answers = outcome_of(Promise(0.5, 0.98, 0.95), right, np.ones(100), groups)
     assert ("less than was promised" in answers.words) is is_said
 
 
 def test_a_file_that_answers_nothing_has_no_precision():
-    answers = kept(Promise(0.9, 0.98, 0.95), np.ones(3, bool), np.full(3, 0.5), np.arange(3).astype(str))
+    answers = outcome_of(Promise(0.9, 0.98, 0.95), np.ones(3, bool), np.full(3, 0.5), np.arange(3).astype(str))
     assert answers.words == "None of 3 test photos is answered."
-    assert (answers.precision.low, answers.precision.high) == (0, 1)
+    assert (answers.answered, answers.precision) == (0, None)
 
 
 def test_the_curve_is_read_as_it_was_written(tmp_path):

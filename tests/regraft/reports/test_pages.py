@@ -12,7 +12,7 @@ import onnx
 import pandas as pd
 import pytest
 
-from regraft.export.abstention import choose_threshold, kept, risk_coverage, write_curve_of_risk
+from regraft.export.abstention import choose_threshold, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.compose import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
@@ -53,8 +53,10 @@ HOSTILE = [
     "a\rb",
     "a\n\n# b",
 ]
+LABEL_ERROR = {"split": "train", "suggested": "dog", "score": 0.0125}
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
-DRIFT = {"quantity": "shorter_side", "photos": "joined", "then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
+DRIFT: dict[str, object] = {"quantity": "shorter_side", "photos": "joined", "against": "production"}
+DRIFT |= {"then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5, 0.3, 1.6)), Epoch(1, 1.25, Score(0.75, 0.5, 0.7, 0.6))]
 ACCURACY, RECALL = asdict(objective_of("none")), asdict(objective_of("balanced"))
@@ -137,10 +139,9 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "leaks": [
                     {"path": name, "split": "test", "other_path": name, "other_split": "train", "similarity": 0.97}
                 ],
-                "label_errors": [{"path": name, "label": name, "suggested": "dog", "score": 0.0125}] * 25,
+                "label_errors": [LABEL_ERROR | {"path": name, "label": name}] * 25,
                 "outliers": [{"path": name, "label": name, "distance": 3.25}],
-                "compared_with": f"With the photos of {name}.",
-                "drift": None,
+                "drift": [{"against": "production", "compared_with": f"With those of {name}.", "figures": None}],
             },
             "head": {
                 **trained,
@@ -163,7 +164,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
             },
         }
         right, groups = np.arange(40) < 30, np.arange(40).astype(str)
-        written["abstention"] = asdict(kept(None, right, np.ones(40), groups))
+        written["abstention"] = asdict(outcome_of(None, right, np.ones(40), groups))
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
@@ -254,32 +255,48 @@ def test_the_page_names_the_first_offenders_of_an_expectation(reports):
 def test_the_page_says_what_moved_since_the_model_in_production(reports):
     page = pages_of("validate_data", reports())["validation"]
     assert "Compared with the photos of cat." in page
-    assert "| shorter side | only those that joined: 30 | cat | 0.500 | 0.250 | **moved** |" in page
+    assert (
+        "| shorter side | only those that joined: 30 | the model in production | cat | 0.500 | 0.250 | **moved** |"
+        in page
+    )
 
 
 def test_the_page_of_the_features_names_leaks_label_errors_and_outliers(reports):
     page = pages_of("check_features", reports())["photos-by-features"].replace("\\", "")
     assert "| cat | test | cat | train | 0.970 |" in page
     assert "Labels that are likely wrong: 25, the first 20" in page
-    assert page.count("| cat | cat | dog | 0.0125 |") == 20
+    assert page.count("| cat | train | cat | dog | 0.0125 |") == 20
+    assert "test split" not in page
     assert "| cat | cat | 3.2 |" in page
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        ({"drift": None, "compared_with": "No model is in production yet."}, "No model is in production yet."),
+        ({"compared_with": "No model is in production yet.", "figures": None}, "No model is in production yet."),
         (
-            {"drift": asdict(Drift(500, 60, 0.5, 0.4, 0.25, 0.1, 1, 2))},
-            "60 new photos and one half of 500",
+            {"compared_with": "With it.", "figures": asdict(Drift(500, 60, 0.5, 0.4, 0.25, 0.1, 1, 2))},
+            "With it. 60 new photos and one half of 500",
         ),
     ],
 )
 def test_the_page_of_the_features_says_in_words_what_came_of_drift(reports, found, words):
     sources = reports()
     path = sources.reports / "embeddings.json"
-    write_json(path, read_json(path) | found)
+    write_json(path, read_json(path) | {"drift": [{"against": "production"} | found]})
     assert words in pages_of("check_features", sources)["photos-by-features"]
+
+
+def test_test_photos_are_listed_apart_with_the_advice_not_to_relabel_by_the_list_alone(reports):
+    sources = reports()
+    path = sources.reports / "embeddings.json"
+    of_test = LABEL_ERROR | {"path": "t.jpg", "label": "cat", "split": "test"}
+    write_json(path, read_json(path) | {"label_errors": [of_test, LABEL_ERROR | {"path": "a.jpg", "label": "cat"}]})
+    page = pages_of("check_features", sources)["photos-by-features"].replace("\\", "")
+    before, apart = page.split("In the **test split** this list alone is no ground to relabel")
+    assert "| a.jpg | train | cat | dog |" in before
+    assert "| t.jpg | test | cat | dog |" in apart
+    assert "t.jpg |" not in before
 
 
 def test_the_page_of_parts_shows_the_worst_first_with_intervals_and_marks_what_is_more_than_chance(reports):
