@@ -40,15 +40,15 @@ def validate_data(params: Params, progress: Progress) -> None:
     )
     write_manifest(paths.manifest, layout, manifest)
     records = Records(paths.production)
-    (reference, compared_with), (anchor, of_anchor) = records.find_reference(), records.anchor_reference()
+    found = {"production": records.find_reference(), "anchor": records.anchor_reference()}
+    references = {name: reference.rows for name, (reference, _) in found.items() if reference}
     report = validate(
         layout,
         manifest,
         settings,
         own=own,
-        former=reference.rows if reference else None,
-        anchor=anchor.rows if anchor else None,
-        compared_with=f"{compared_with} {of_anchor}" if reference else compared_with,
+        references=references if "production" in references else {},
+        compared_with=" ".join(words for _, words in found.values()) if references else found["production"][1],
     )
     write_json(paths.reports / "validation.json", report)
     write_validation_page(

@@ -20,6 +20,8 @@ from regraft.validation.limits import are_odd, calibrate
 from regraft.validation.rule_table import Rule
 from regraft.validation.rules import build_rules, limits_of
 
+References = Mapping[str, pd.DataFrame]
+
 
 def validate(
     layout: str,
@@ -27,8 +29,7 @@ def validate(
     settings: ValidateData,
     *,
     own: Sequence[Rule] = (),
-    former: pd.DataFrame | None = None,
-    anchor: pd.DataFrame | None = None,
+    references: References = MappingProxyType({}),
     compared_with: str = "",
 ) -> dict[str, Any]:
     """Check the manifest and return reports/validation.json.
@@ -38,9 +39,9 @@ def validate(
         manifest: from `build_manifest`.
         settings: limits and severities.
         own: the user's own expectations, from `read_expectations`.
-        former: the photos that the model in production was trained on, from its reference; None: nothing is compared.
-        anchor: those of the last model that a person approved, if it is another one: what moves a little every night
-            shows only there.
+        references: the photos that models were trained on, from `regraft.production.training_data`: of the one in
+            `production`, and of the `anchor`, the last one that a person approved, if it is another one, because what
+            moves a little every night shows only there. Without any, nothing is compared.
         compared_with: a sentence that says which models these are, or why there is nothing.
 
     Returns:
@@ -48,7 +49,7 @@ def validate(
         histograms of the photos' statistics, how the photos have moved since the model in production, and every
         quarantined or ignored file with its reason.
     """
-    references = {name: rows for name, rows in (("production", former), ("anchor", anchor)) if rows is not None}
+    former = references["production"] if references else None
     tables = build_tables(manifest, settings, references)
     former_classes = None if former is None else sorted(former.label.unique())
     limits = calibrate(tables["images"], settings)
@@ -105,14 +106,14 @@ _WORST += ["statistics_as_before", "class_shares_as_before", "no_new_classes", "
 
 
 def build_tables(
-    manifest: pd.DataFrame, settings: ValidateData, references: Mapping[str, pd.DataFrame] = MappingProxyType({})
+    manifest: pd.DataFrame, settings: ValidateData, references: References = MappingProxyType({})
 ) -> dict[str, pd.DataFrame]:
     """Return the tables that expectations are about, by name; each has the words for a row in `what`.
 
     Args:
         manifest: from `build_manifest`.
         settings: limits and severities.
-        references: what models were trained on, by the name that `regraft.validation.drift.COLUMNS` has for them.
+        references: the photos that models were trained on.
     """
     images = _images(manifest)
     # Every class that somebody named, also one without a single image that can be used.
@@ -121,9 +122,8 @@ def build_tables(
     tables = {"images": images, "classes": classes, "usable_classes": classes[classes.images > 0]}
     if settings.classes is not None:
         tables["wanted_classes"] = _with_counts(images, settings.classes)
-    if "production" in references:
-        tables["former_classes"] = _with_counts(images, sorted(references["production"].label.unique()))
     if references:
+        tables["former_classes"] = _with_counts(images, sorted(references["production"].label.unique()))
         drift = drift_tables(
             references,
             manifest[manifest.verdict == "use"],

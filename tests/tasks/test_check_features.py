@@ -19,7 +19,7 @@ OFF = {
     "label_errors": {"max": 0.05, "severity": "off"},
     "outliers": {"distance": 3.0, "max": 0.02, "severity": "off"},
 }
-ONLY_COPIES = OFF | {"leaks": {"min_similarity": 0.99999, "max_distance": 0.5, "severity": "error"}}
+ONLY_COPIES = OFF | {"leaks": {"expected": 0.01, "max": 0.0, "severity": "error"}}
 
 BY_CONTENT = {"max_hash_distance": None}  # validation would leave such a copy out of train
 
@@ -40,7 +40,7 @@ def split_folders(project):
 
 def test_every_photo_is_in_the_list_once_the_least_believable_first(project):
     table = pd.read_csv(project / "reports" / "label_errors.csv")
-    assert list(table.columns) == ["path", "label", "suggested", "score", "likely"]
+    assert list(table.columns) == ["path", "label", "suggested", "score", "likely", "split", "group"]
     assert set(table.path) == set(dataset_in(project).rows.path)
     assert table.score.is_monotonic_increasing
     assert table.score.between(0, 1).all()
@@ -48,8 +48,9 @@ def test_every_photo_is_in_the_list_once_the_least_believable_first(project):
 
 def test_the_report_says_that_nothing_is_in_production_yet(project):
     report = read_json(project / "reports" / "embeddings.json")
-    assert (report["images"], report["drift"]) == (72, None)
-    assert report["compared_with"].startswith("No model is in production yet")
+    (drift,) = report["drift"]
+    assert (report["images"], drift["against"], drift["figures"]) == (72, "production", None)
+    assert drift["compared_with"].startswith("No model is in production yet")
     assert report["namespace"].startswith("features-")
 
 
@@ -68,7 +69,7 @@ def test_a_copy_across_splits_stops_the_run_and_is_named(project, small_params):
     with pytest.raises(InvalidData) as stop:
         check_features.function(params, quiet)
     assert f"test/red/copied.png (test) is nearly {path} (train): 1.000" in str(stop.value)
-    assert "Found 1 pair(s)" in str(stop.value)
+    assert ", in 1 pair(s)" in str(stop.value)
     assert "Remove one of the two" in str(stop.value)
     assert not read_json(project / "reports" / "embeddings.json")["success"]
     assert not (project / "reports" / "features_verdict.json").exists()
@@ -89,7 +90,7 @@ def test_a_check_that_only_warns_lets_training_begin(project, small_params):
 @pytest.mark.parametrize(
     "settings",
     [
-        {"leaks": {"min_similarity": 0.5, "max_distance": 9.0, "severity": "warn"}},
+        {"leaks": {"expected": 1000.0, "max": 0.0, "severity": "warn"}},
         OFF | {"leaks": ONLY_COPIES["leaks"] | {"severity": "off"}},
     ],
 )

@@ -86,11 +86,11 @@ def test_the_most_confident_mistakes_come_first(dataset, sources):
 
 def test_likely_label_errors_are_shown_in_their_order(dataset, sources):
     errors = [
-        {"path": photo.path, "label": photo.class_name, "suggested": "piña", "score": 0.01}
+        {"path": photo.path, "label": photo.class_name, "split": photo.split, "suggested": "piña", "score": 0.01}
         for photo in reversed(dataset.photos()[:5])
     ]
     report = {"success": True, "images": 36, "expectations": [], "leaks": [], "label_errors": errors, "outliers": []}
-    write_json(sources.reports / "embeddings.json", report | {"compared_with": "None.", "drift": None})
+    write_json(sources.reports / "embeddings.json", report | {"drift": []})
     assert captions(features_page(sources)) == [f"piña?\nis {error['label']}" for error in errors[:3]]
 
 

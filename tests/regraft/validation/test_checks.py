@@ -426,7 +426,8 @@ FORMER = [many("cat", 100), many("dog", 100)]
 
 def compared(*rows: list[dict[str, object]], changes: dict[str, Any] | None = None):
     settings = changed(SETTINGS, changes or {})
-    return validate("classes", manifest_of(*rows), settings, former=manifest_of(*FORMER), compared_with="With before.")
+    references = {"production": manifest_of(*FORMER)}
+    return validate("classes", manifest_of(*rows), settings, references=references, compared_with="With before.")
 
 
 def test_an_unchanged_folder_has_not_drifted():
@@ -478,7 +479,7 @@ def test_another_mix_among_what_joined_is_a_note_and_no_warning():
 
 def test_what_has_moved_since_the_anchor_is_named_as_that():
     now, anchor = manifest_of(*FORMER), manifest_of(*[many(name, 100, 200, brightness=0.1) for name in ("cat", "dog")])
-    report = validate("classes", now, SETTINGS, former=now, anchor=anchor)
+    report = validate("classes", now, SETTINGS, references={"production": now, "anchor": anchor})
     offenders = result(report, "statistics_as_before")["offenders"]
     assert {offender.split(":")[0] for offender in offenders} == {
         "brightness of all photos since the last model that a person approved",
