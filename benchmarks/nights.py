@@ -119,6 +119,12 @@ def healthy_night(photos: Photos, share_new: float) -> Night:
     return Night(photos.part(~is_new), photos.part(is_new))
 
 
+def together(one: Photos, other: Photos) -> Photos:
+    """Both, with the columns that both have."""
+    columns = one.rows.columns.intersection(other.rows.columns)
+    return Photos(pd.concat([one.rows[columns], other.rows[columns]]), np.concatenate([one.features, other.features]))
+
+
 def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[str, bool]:
     """Which checks of drift warn, by today's rules; `mix` is only a note.
 
@@ -139,10 +145,10 @@ def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[s
     is_note = (moved.quantity == "class shares") & (moved.photos == "joined")
     chance, found = params.check_features.drift.significance / len(references), {}
     for name, photos in references.items():
-        known = set(photos.rows.group)
-        joined = now.group.isin(known).to_numpy()
-        new = Photos(now, np.concatenate([night.before.features, night.new.features])).part(~joined)
-        drift = measure_drift(photos.sample(), new.sample(), chance) if len(new.rows) else None
+        is_known = night.before.rows.group.isin(set(photos.rows.group)).to_numpy()
+        since = night.before.part(~is_known)
+        new = together(since, night.new) if len(since.rows) else night.new
+        drift = measure_drift(photos.sample(), new.sample(), chance)
         found[name] = bool(drift and drift.is_drift)
     return {
         "figures": bool((~is_note).any()),

@@ -34,6 +34,7 @@ from benchmarks.nights import (
     healthy_night,
     old_alarms,
     prepare,
+    together,
     whole_groups,
     with_labels,
     write_faults,
@@ -113,18 +114,13 @@ def _slow(params: Params, photos: Photos, faulty: Photos, random: np.random.Gene
     before = anchor
     for night in range(_NIGHTS):
         darker = round(each * (night + 1) / _NIGHTS)
-        new = _together(
+        new = together(
             rest.part(np.arange(night * each, (night + 1) * each - darker)), dark.part(np.arange(used, used + darker))
         )
         found.append(alarms(params, Night(before, new), anchor if night else None))
-        used, before = used + darker, _together(before, new)
+        used, before = used + darker, together(before, new)
     against_production = any(each_night["figures"] or each_night["features"] for each_night in found)
     return {"any": against_production, "of anchor": any(each_night["of anchor"] for each_night in found)}
-
-
-def _together(one: Photos, other: Photos) -> Photos:
-    columns = one.rows.columns.intersection(other.rows.columns)
-    return Photos(pd.concat([one.rows[columns], other.rows[columns]]), np.concatenate([one.features, other.features]))
 
 
 def measure(raw: Path, work: Path, draws: int) -> dict[str, pd.DataFrame]:

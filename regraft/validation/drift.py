@@ -82,7 +82,7 @@ def drift_tables(
 
 def _one_per_group(rows: DataFrame) -> DataFrame:
     """The first photo of each group, once per label."""
-    return rows.sort_values("digest", kind="stable").drop_duplicates(["group", "label"])
+    return rows.drop_duplicates(["group", "label"])
 
 
 def class_weights(then: np.ndarray, now: np.ndarray) -> np.ndarray:
