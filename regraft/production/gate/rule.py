@@ -30,12 +30,24 @@ class Decision:
     asks_for_a_person: bool = False  # an undecided model is not promoted, whatever `promote.when_undecided` says
 
 
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """A model that the new one is judged against, and the levels of the two tests."""
+
+    contest: Contest
+    which: str
+    alpha_harm: float
+    alpha_margin: float
+
+
 def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_chosen: bool = False) -> Decision:
     """Judge a new model.
 
-    A model that the gate itself let in was chosen on these very photos, so it is luckier on them than it is good, and
-    its equals look worse than it is. Then red against it takes `promote.alpha_chosen`; harm that is shown at
-    `promote.alpha` only keeps production and asks for a person. The anchor was not chosen on them.
+    A model that the gate itself let in was chosen on these very photos: it is luckier on them than it is good, and its
+    equals look worse than it is. So against it harm takes stronger evidence (`promote.alpha_harm_chosen`; what is shown
+    at `promote.alpha` only keeps production and asks for a person), and a loss of the margin less evidence to be
+    excluded (`promote.alpha_margin_chosen`). In return both tests are also made against the anchor, which was not
+    chosen on these photos, at `promote.alpha`.
 
     Args:
         champion: the model in production against the new one.
@@ -50,25 +62,34 @@ def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_
             (f"{champion.n} photos can be compared, and promote.min_photos asks for {settings.min_photos}",),
             asks_for_a_person=True,
         )
-    contests = [(champion, "the model in production")]
-    if anchor is not None and anchor.n >= settings.min_photos:
-        contests.append((anchor, "the anchor, the last model that a person approved"))
-    level = settings.alpha_chosen if was_chosen else settings.alpha
-    harms = _harms(champion, contests[0][1], settings, level)
-    harms += [harm for contest, which in contests[1:] for harm in _loss_shown(contest, which, settings.alpha)]
+    sides = _sides(champion, anchor, settings, was_chosen=was_chosen)
+    in_production = sides[0]
+    harms = [harm for side in sides for harm in _loss_shown(side, side.alpha_harm)]
+    harms += _other_harms(in_production, settings, in_production.alpha_harm)
     if harms:
         return Decision("Refused", tuple(harms))
-    doubts = _harms(champion, contests[0][1], settings, settings.alpha)
-    doubts += [loss for contest, which in contests for loss in _loss_seen(contest, which, settings)]
+    doubts = _loss_shown(in_production, settings.alpha) + _other_harms(in_production, settings, settings.alpha)
+    doubts += [loss for side in sides for loss in _loss_seen(side, settings)]
     if doubts:
         return Decision("Undecided", tuple(doubts), asks_for_a_person=True)
-    p = champion.p_not_worse(settings.margin)
-    if p <= settings.alpha:
-        return Decision("Promoted", (f"a loss of {_points(settings.margin)} or more is excluded (Tango: p = {p:.2g})",))
+    tests = [(side, side.contest.p_not_worse(settings.margin)) for side in sides]
+    figures = ", ".join(f"p = {p:.2g} against {side.which}" for side, p in tests)
+    if all(p <= side.alpha_margin for side, p in tests):
+        return Decision("Promoted", (f"a loss of {_points(settings.margin)} or more is excluded (Tango: {figures})",))
     return Decision(
-        "Undecided",
-        (f"a loss of {_points(settings.margin)} is neither shown nor excluded (Tango: p = {p:.2g})",),
+        "Undecided", (f"a loss of {_points(settings.margin)} is neither shown nor excluded (Tango: {figures})",)
     )
+
+
+def _sides(champion: Contest, anchor: Contest | None, settings: Promote, *, was_chosen: bool) -> list[_Side]:
+    if anchor is None or anchor.n < settings.min_photos:
+        alpha_harm = settings.alpha_harm_chosen if was_chosen else settings.alpha
+        return [_Side(champion, "the model in production", alpha_harm, settings.alpha)]
+    alphas = (settings.alpha_harm_chosen, settings.alpha_margin_chosen) if was_chosen else (settings.alpha,) * 2
+    return [
+        _Side(champion, "the model in production", *alphas),
+        _Side(anchor, "the anchor, the last model that a person approved", settings.alpha, settings.alpha),
+    ]
 
 
 def worse_of(first: Decision, second: Decision) -> Decision:
@@ -82,31 +103,30 @@ def promotes_undecided(decision: Decision, n: int, settings: Promote) -> bool:
     return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_trusted)
 
 
-def _harms(contest: Contest, which: str, settings: Promote, level: float) -> list[str]:
-    """What is shown at this level, of accuracy, of a class, or of log loss."""
-    harms = _loss_shown(contest, which, level) + _classes_lost(contest, settings, level)
-    return harms + _log_loss_worse(contest, level)
-
-
-def _loss_shown(contest: Contest, which: str, level: float) -> list[str]:
-    p = contest.p_worse()
+def _loss_shown(side: _Side, level: float) -> list[str]:
+    p = side.contest.p_worse()
     if p > level:
         return []
     return [
-        f"it is worse than {which}: {contest.b} photos are right only with that one, {contest.c} only with the new one "
-        f"(exact McNemar: p = {p:.2g})"
+        f"it is worse than {side.which}: {side.contest.b} photos are right only with that one, {side.contest.c} only "
+        f"with the new one (exact McNemar: p = {p:.2g})"
     ]
 
 
-def _loss_seen(contest: Contest, which: str, settings: Promote) -> list[str]:
+def _loss_seen(side: _Side, settings: Promote) -> list[str]:
     """A large loss of accuracy that may be chance: nobody should find it in production in the morning."""
     # Rounded: a loss of exactly the limit, as counted, counts.
-    if round(contest.d + settings.max_loss, 9) > 0:
+    if round(side.contest.d + settings.max_loss, 9) > 0:
         return []
     return [
-        f"it lost {_points(-contest.d)} against {which}, which may be chance (exact McNemar: p = "
-        f"{contest.p_worse():.2g}), and from promote.max_loss, {_points(settings.max_loss)}, on a person decides"
+        f"it lost {_points(-side.contest.d)} against {side.which}, which may be chance (exact McNemar: p = "
+        f"{side.contest.p_worse():.2g}), and from promote.max_loss, {_points(settings.max_loss)}, on a person decides"
     ]
+
+
+def _other_harms(side: _Side, settings: Promote, level: float) -> list[str]:
+    """What is shown at this level of a class, or of log loss."""
+    return _classes_lost(side.contest, settings, level) + _log_loss_worse(side.contest, level)
 
 
 def _classes_lost(contest: Contest, settings: Promote, level: float) -> list[str]:

@@ -113,3 +113,11 @@ def test_against_a_model_that_was_chosen_on_these_photos_red_takes_more(contest:
 def test_the_anchor_was_not_chosen_on_these_photos() -> None:
     anchor = contest_of(1000, 60, 40)
     assert decide(contest_of(1000, 21, 20), anchor, settings(), was_chosen=True).name == "Refused"
+
+
+def test_against_a_chosen_model_a_loss_is_excluded_with_less_where_the_anchor_excludes_it_as_well() -> None:
+    champion, anchor = contest_of(346, 14, 13), contest_of(346, 7, 7)  # p = 0.12 and 0.04
+    assert decide(champion, None, settings()).name == "Undecided"
+    assert decide(champion, None, settings(), was_chosen=True).name == "Undecided"
+    assert decide(champion, anchor, settings(), was_chosen=True).name == "Promoted"
+    assert decide(champion, contest_of(346, 14, 13), settings(), was_chosen=True).name == "Undecided"
