@@ -23,6 +23,7 @@ from regraft.validation.drift import (
     MUCH,
     class_weights,
     effective_number,
+    of_known_classes,
     population_stability_index,
     psi_by_chance,
     weighted_quantiles,
@@ -101,13 +102,13 @@ def measure_drift(reference: Sample, new: Sample, significance: float) -> Drift 
 
     Args:
         reference: what the model was trained on.
-        new: the photos that are new since, from the same backbone; those of classes that are new as well are left out.
+        new: the photos that are new since, from the same backbone; those of hardly known classes are left out.
         significance: the chance of any alarm without drift, all three figures together.
 
     Returns:
         None if there are too few photos to tell.
     """
-    new = new.part(np.isin(new.labels, reference.labels))
+    new = new.part(of_known_classes(new.labels, reference.labels))
     if len(reference) < _LEAST_REFERENCE or len(new) < _LEAST_NEW:
         return None
     from scipy.stats import betabinom

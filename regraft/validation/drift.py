@@ -24,6 +24,7 @@ from pandas import DataFrame, Series
 
 STATISTICS = ("brightness", "contrast", "sharpness", "entropy", "shorter_side", "aspect_ratio")
 FEWEST_JOINED = 20  # photos that joined; fewer say nothing
+_FEWEST_OF_CLASS = 5  # former photos; fewer say nothing of new ones of that class
 MUCH = 0.25  # a population stability index from which on much has moved (Siddiqi)
 COLUMNS = {
     "quantity": "str",  # class shares, or one of STATISTICS
@@ -75,6 +76,7 @@ def drift_tables(
         compared = {"all": _one_per_group(now), "joined": _one_per_group(joined)}
         for photos, some in compared.items():
             if photos == "all" or len(some) >= FEWEST_JOINED:
+                # New and vanished classes are no moved shares.
                 found = _compared(then, some, sorted(set(then.label) & set(now.label)), largest, len(references))
                 rows += [[quantity, photos, against, *rest] for quantity, *rest in found]
     return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
@@ -83,6 +85,17 @@ def drift_tables(
 def _one_per_group(rows: DataFrame) -> DataFrame:
     """The first photo of each group, once per label."""
     return rows.drop_duplicates(["group", "label"])
+
+
+def of_known_classes(now: np.ndarray, then: np.ndarray) -> np.ndarray:
+    """Return of which photos there were enough of their class before to compare them with: bool, shape of `now`.
+
+    Args:
+        now: names of the photos' classes.
+        then: the same of the former photos.
+    """
+    classes, counts = np.unique(then, return_counts=True)
+    return np.isin(now, classes[counts >= _FEWEST_OF_CLASS])
 
 
 def class_weights(then: np.ndarray, now: np.ndarray) -> np.ndarray:
@@ -133,11 +146,11 @@ def psi_by_chance(bins: int, then: float, now: float, chance: float = _CHANCE) -
 def _compared(
     then: DataFrame, now: DataFrame, classes: list[str], largest: Mapping[str, float], references: int
 ) -> list[list[object]]:
-    # New and vanished classes are no moved shares.
-    lasting = now[now.label.isin(classes)]
-    weights = class_weights(then.label.to_numpy(str), lasting.label.to_numpy(str))
+    former = then.label.to_numpy(str)
+    known = now[of_known_classes(now.label.to_numpy(str), former)]
+    weights = class_weights(former, known.label.to_numpy(str))
     quantities = [("class shares", *_shares(then.label, now.label, classes))]
-    quantities += [(name, *_deciles(then[name], weights, lasting[name].dropna())) for name in STATISTICS]
+    quantities += [(name, *_deciles(then[name], weights, known[name].dropna())) for name in STATISTICS]
     rows = []
     for quantity, counts_then, counts_now, words in quantities:
         n, m = round(float(counts_then.sum())), int(counts_now.sum())
