@@ -4,6 +4,8 @@ import pytest
 
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import write_graph
+from regraft.export.promise import Promise
 
 
 def test_class_names_come_from_the_file(colour_classifier):
@@ -43,4 +45,20 @@ def test_a_model_of_somebody_else_is_refused_by_name(tmp_path, colour_model, pro
     onnx.helper.set_model_props(model, properties)
     onnx.save(model, tmp_path / "model.onnx")
     with pytest.raises(RegraftError, match=r"model\.onnx is not a model exported by Regraft .*Export it again"):
+        OnnxClassifier(tmp_path / "model.onnx")
+
+
+@pytest.mark.parametrize(("abstain_below", "answer"), [(0.9, None), (0.5, "red"), (None, "red")])
+def test_it_gives_no_answer_below_the_threshold_of_its_file(tmp_path, colour_model, abstain_below, answer):
+    promise = None if abstain_below is None else Promise(abstain_below, 0.98, 0.95)
+    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise)
+    red = np.full((8, 8, 3), (255, 0, 0), np.uint8)  # its probability is e / (e + 2) = 0.58
+    assert OnnxClassifier(tmp_path / "model.onnx").answer(red) == answer
+
+
+def test_a_model_whose_promise_is_no_number_is_refused_by_name(tmp_path, colour_model):
+    model = colour_model(["a", "b", "c"])
+    onnx.helper.set_model_props(model, {"class_names": '["a", "b", "c"]', "abstain_below": "often"})
+    onnx.save(model, tmp_path / "model.onnx")
+    with pytest.raises(RegraftError, match=r"not a model exported by Regraft \(abstain_below, target_precision"):
         OnnxClassifier(tmp_path / "model.onnx")
