@@ -79,11 +79,14 @@ def slice_table(slices: pd.DataFrame, right: np.ndarray, groups: np.ndarray) -> 
     Source: Fisher, "The logic of inductive inference", Journal of the Royal Statistical Society 98, 1935.
     """
     independent, rows = first_of_each(groups), []
+    everyone = _counts(right[independent])
     for name, value, part in _parts(slices):
-        inside, rest = right[part & independent], right[~part & independent]
-        p = _fisher(inside, rest) if min(len(inside), len(rest)) >= _ENOUGH else float("nan")
-        note = FEW if len(inside) < _ENOUGH else BETTER if np.mean(inside) > np.mean(right[independent]) else WORSE
-        rows.append([name, value, int(part.sum()), *astuple(share_right(right[part], groups[part])), p, note])
+        inside = _counts(right[part][independent[part]])
+        rest = everyone - inside
+        p = _fisher(inside, rest) if min(inside.sum(), rest.sum()) >= _ENOUGH else float("nan")
+        is_better = inside[0] * everyone[1] > inside[1] * everyone[0]
+        note = FEW if inside.sum() < _ENOUGH else BETTER if is_better else WORSE
+        rows.append([name, value, len(part), *astuple(share_right(right[part], groups[part])), p, note])
     table = pd.DataFrame(rows, columns=list(_SLICES))
     tested = table.p.notna()
     table.loc[tested, "p"] = holm(table.p[tested].to_numpy(float))
@@ -107,18 +110,22 @@ def read_slices(path: Path) -> pd.DataFrame:
 
 
 def _parts(slices: pd.DataFrame) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Yield each value of each slice with the photos that have it, bool, shape (n,)."""
+    """Yield each value of each slice with the positions of the photos that have it."""
     for name in slices.columns:
-        values = slices[name].fillna("").to_numpy(str)
-        for value in np.unique(values):
-            yield str(name), str(value), values == value
+        values = slices[name].fillna("").astype(str).reset_index(drop=True)
+        for value, part in values.groupby(values).indices.items():
+            yield str(name), str(value), part
+
+
+def _counts(right: np.ndarray) -> np.ndarray:
+    """Return how many answers are right, and how many wrong."""
+    return np.array([right.sum(), (~right).sum()], np.int64)
 
 
 def _fisher(inside: np.ndarray, rest: np.ndarray) -> float:
     from scipy.stats import fisher_exact
 
-    counts = [[int(part.sum()), int((~part).sum())] for part in (inside, rest)]
-    return float(fisher_exact(counts)[1])  # two-sided
+    return float(fisher_exact([inside, rest])[1])  # two-sided
 
 
 def _worst_first(table: pd.DataFrame) -> pd.DataFrame:
