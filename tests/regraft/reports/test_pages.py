@@ -230,7 +230,7 @@ def test_keys_are_what_prefect_allows(reports):
 
 def test_the_html_page_holds_the_pages_of_all_stages_and_links_to_each(reports):
     sources = reports()
-    keys = {key for stage in STAGES for key in pages_of(stage, sources)}
+    keys = {key for stage in [*STAGES, "promote_model"] for key in pages_of(stage, sources)}
     page = html_of(sources)
     assert set(re.findall('<section id="(.*?)">', page)) == keys
     assert {address[1:] for address in kinds(Page(page).addresses) if address.startswith("#")} == keys
