@@ -19,7 +19,7 @@ from scipy.special import expit, ndtri, owens_t
 
 from regraft.config import Promote
 from regraft.production.gate.comparison import Contest
-from regraft.production.gate.rule import Decision, Name, decide, worse_of
+from regraft.production.gate.rule import Decision, Name, both_ways, decide
 
 # The gate, and what it is compared with: the rule before it, another that teams use, and a literal form of its own, red
 # instead of amber where a large loss was counted that may be chance.
@@ -130,10 +130,9 @@ def judge(drawn: Draw, settings: Promote, *, was_chosen: bool) -> Decision:
     decision = decide(drawn.contest, None, settings, was_chosen=was_chosen)
     if drawn.before_relabelling is None:
         return decision
-    decision = worse_of(decision, decide(drawn.before_relabelling, None, settings, was_chosen=was_chosen))
-    if decision.name != "Refused" and drawn.relabelled > settings.max_relabelled:
-        return Decision("Undecided", ("many labels changed",), asks_for_a_person=True)
-    return decision
+    by_old_labels = decide(drawn.before_relabelling, None, settings, was_chosen=was_chosen)
+    n = drawn.contest.n
+    return both_ways(decision, by_old_labels, round(drawn.relabelled * n), n, settings)
 
 
 def older_answer(rule: str, change: float) -> Name:

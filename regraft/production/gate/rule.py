@@ -18,7 +18,6 @@ from regraft.config import Promote
 from regraft.production.gate.comparison import Contest
 
 Name = Literal["Promoted", "Undecided", "Refused"]
-_SEVERITY: tuple[Name, ...] = ("Promoted", "Undecided", "Refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +91,31 @@ def _sides(champion: Contest, anchor: Contest | None, settings: Promote, *, was_
     ]
 
 
-def worse_of(first: Decision, second: Decision) -> Decision:
-    """Return the decision that is less in favour of the new model; the first one of equals."""
-    return max(first, second, key=lambda decision: (_SEVERITY.index(decision.name), decision.asks_for_a_person))
+def both_ways(by_new: Decision, by_old: Decision, changed: int, n: int, settings: Promote) -> Decision:
+    """Judge by the labels of today and by those of production's record, where the two differ.
+
+    Whoever is right, a test set that moved along with the new model must not promote it; and labels that a person
+    corrected must not make it red.
+
+    Args:
+        by_new: the decision by the labels of today.
+        by_old: that by the labels of production's record.
+        changed: compared photos whose label changed.
+        n: compared photos.
+        settings: for `promote.max_relabelled`.
+    """
+    if by_new.name == "Refused":
+        return by_new
+    if changed > settings.max_relabelled * n:
+        said = (
+            f"the labels of {changed} of {n} compared photos changed since the model in production was trained, more "
+            f"than promote.max_relabelled, {settings.max_relabelled:.1%}: a person decides which are right"
+        )
+        return Decision("Undecided", (said, *by_new.reasons), asks_for_a_person=True)
+    if by_old.name == "Refused" or by_old.asks_for_a_person:
+        said = f"by the old labels of {changed} photos that have another one now, {by_old.reasons[0]}"
+        return Decision("Undecided", (said, *by_new.reasons), asks_for_a_person=True)
+    return by_old if by_old.name == "Undecided" else by_new
 
 
 def promotes_undecided(decision: Decision, n: int, settings: Promote) -> bool:

@@ -16,7 +16,7 @@ from regraft.photos.dataset import Dataset
 from regraft.photos.manifest import slices_of
 from regraft.production.gate.comparison import Answers, Contest, Selection, contest, select
 from regraft.production.gate.floors import below_floors
-from regraft.production.gate.rule import Decision, decide, worse_of
+from regraft.production.gate.rule import Decision, both_ways, decide
 from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
 from regraft.production.training_data import Reference
 
@@ -88,16 +88,8 @@ class Trial:
         decision = decide(now, anchor, self.settings, was_chosen=champion.was_chosen)
         if not selection.old_labels:
             return decision
-        by_old_labels = self._by_old_labels(champion, selection)
-        old = decide(by_old_labels, anchor, self.settings, was_chosen=champion.was_chosen)
-        decision, changed = worse_of(decision, old), len(selection.old_labels)
-        if changed <= self.settings.max_relabelled * now.n or decision.name == "Refused":
-            return decision
-        said = (
-            f"the labels of {changed} of {now.n} compared photos changed since the model in production was trained, "
-            f"more than promote.max_relabelled, {self.settings.max_relabelled:.1%}: a person decides which are right"
-        )
-        return Decision("Undecided", (said, *decision.reasons), asks_for_a_person=True)
+        old = decide(self._by_old_labels(champion, selection), anchor, self.settings, was_chosen=champion.was_chosen)
+        return both_ways(decision, old, len(selection.old_labels), now.n, self.settings)
 
     def _by_old_labels(self, champion: Former, selection: Selection) -> Contest:
         """The contest by the labels that production's record has.

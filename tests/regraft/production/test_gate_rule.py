@@ -3,11 +3,11 @@
 import pytest
 
 from regraft.production.gate.comparison import Contest
-from regraft.production.gate.rule import Decision, decide, worse_of
+from regraft.production.gate.rule import Decision, both_ways, decide
 from tests.support.gate import contest_of, settings
 
-HARMLESS = Decision("Promoted", ())
-ASKS = Decision("Undecided", (), asks_for_a_person=True)
+HARMLESS, UNDECIDED, REFUSED = Decision("Promoted", ()), Decision("Undecided", ()), Decision("Refused", ("worse",))
+ASKS = Decision("Undecided", ("large",), asks_for_a_person=True)
 
 
 @pytest.mark.parametrize(
@@ -93,11 +93,22 @@ def test_a_larger_margin_promotes_more(margin: float) -> None:
     assert decide(contest_of(346, 20, 20), None, settings(margin=margin)).name == expected
 
 
-def test_of_two_decisions_the_one_less_in_favour_counts() -> None:
-    undecided, refused = Decision("Undecided", ()), Decision("Refused", ())
-    assert worse_of(HARMLESS, undecided) is undecided
-    assert worse_of(refused, ASKS) is refused
-    assert worse_of(undecided, ASKS) is ASKS
+@pytest.mark.parametrize(
+    ("by_new", "by_old", "changed", "expected", "asks"),
+    [
+        (HARMLESS, HARMLESS, 1, "Promoted", False),
+        (HARMLESS, UNDECIDED, 1, "Undecided", False),
+        (HARMLESS, REFUSED, 1, "Undecided", True),
+        (HARMLESS, ASKS, 1, "Undecided", True),
+        (HARMLESS, HARMLESS, 7, "Undecided", True),
+        (REFUSED, HARMLESS, 7, "Refused", False),
+    ],
+)
+def test_labels_that_changed_promote_nothing_and_make_nothing_red(
+    by_new: Decision, by_old: Decision, changed: int, expected: str, asks: bool
+) -> None:
+    decision = both_ways(by_new, by_old, changed, 346, settings())
+    assert (decision.name, decision.asks_for_a_person) == (expected, asks)
 
 
 @pytest.mark.parametrize(

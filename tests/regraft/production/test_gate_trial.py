@@ -177,7 +177,7 @@ def test_relabelled_photos_do_not_let_a_model_in() -> None:
     before = wrong_on(range(0))
     before |= {digest_of(number): label for number, label, _ in rows}
     verdict = verdict_of(Answering(RIGHT), Answering(before), rows, when_undecided="promote")
-    assert (verdict.name, verdict.is_accepted, verdict.figures["relabelled"]) == ("Refused", False, 15)
+    assert (verdict.name, verdict.is_accepted, verdict.figures["relabelled"]) == ("Undecided", False, 15)
     asked = verdict_of(Answering(RIGHT), Answering(RIGHT), rows, when_undecided="promote")
     assert (asked.name, asked.is_accepted) == ("Undecided", False)
     assert "the labels of 15 of 300 compared photos changed" in asked.words
