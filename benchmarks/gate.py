@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.gate_draws import RULES, Scenario, World, rates
-from benchmarks.gate_nights import NIGHTS, RULES_OF_NIGHTS, nights
+from benchmarks.gate_nights import NIGHTS, RULES_OF_NIGHTS, after_a_gain, nights
 from benchmarks.gate_picture import draw_picture
 from regraft.config import Promote
 from regraft.params_file import load_params
@@ -50,6 +50,7 @@ SCENARIOS = {
 _OF_CLASSES = ("equal", "worse_0.02", "class_lost_0.2", "class_lost_0.6")
 _OF_DISCORDANCE = ("equal", "worse_0.02", "better_0.02")
 _OF_CHOSEN = ("equal", "worse_0.01", "worse_0.02", "worse_0.04", "better_0.02", "class_lost_0.2", "class_lost_0.6")
+_GAINS = ((0.02, 0.0), (0.02, 0.02), (0.02, 0.04), (0.04, 0.02), (0.04, 0.04))  # since the anchor, and the loss tonight
 _DRIFTS = {"equal": 0.0, "falling_0.0025": -0.0025, "improving_0.001": 0.001}  # of what is trained, a night
 _HEADINGS = {
     "now": "promoted / refused / undecided",
@@ -66,8 +67,8 @@ def single_nights(
 ) -> dict[str, Rates]:
     """Return the rates of single nights by rule, scenario and number of photos.
 
-    The model in production is one that a person approved, or, with `was_chosen`, one that the gate let in itself; then
-    red takes `promote.alpha_chosen`. (How lucky such a one is on these photos, sequences of nights show.)
+    The model in production is one that a person approved, or, with `was_chosen`, one that the gate let in itself, and
+    nothing to compare it with; then red takes `promote.alpha_harm_chosen`. (How lucky it is, sequences show.)
     """
     found: dict[str, Rates] = {rule: {} for rule in RULES}
     for name in names:
@@ -108,6 +109,13 @@ def simulate(settings: Promote, *, draws: int, sequences: int) -> dict[str, Any]
             world = World(**{key: value})
             found[key][str(value)] = single_nights(world, names, settings, draws)["now"]
             print(f"\n{key}: {value}; {_HEADINGS['now']}\n\n{_table(found[key][str(value)], 'now', world)}", flush=True)
+    found["after_a_gain"] = {
+        f"gain_{gain}_loss_{loss}": {
+            str(photos): after_a_gain(_WORLD, (gain, loss), photos, settings, draws=draws) for photos in _SIZES
+        }
+        for gain, loss in _GAINS
+    }
+    print(f"\nproduction is better than the anchor: new in production\n\n{_table_of_gains(found['after_a_gain'])}")
     of_nights = many_nights(_WORLD, settings, sequences)
     found["sequences"] = of_nights["now"]
     found["sequences_of_other_rules"] = {rule: of_nights[rule] for rule in RULES_OF_NIGHTS if rule != "now"}
@@ -130,6 +138,22 @@ def _table(found: Rates, rule: str, world: World) -> str:
         for name, by_photos in found.items()
     ]
     return _markdown(rows)
+
+
+def _table_of_gains(found: Rates) -> str:
+    return _markdown(
+        [
+            {
+                "points above the anchor": f"{100 * gain:g}",
+                "points lost tonight": f"{100 * loss:g}",
+                **{
+                    f"{int(photos):,}": f"{100 * of['new_in_production']:.1f}"
+                    for photos, of in found[f"gain_{gain}_loss_{loss}"].items()
+                },
+            }
+            for gain, loss in _GAINS
+        ]
+    )
 
 
 def _table_of_nights(found: dict[str, Rates]) -> str:

@@ -41,6 +41,37 @@ def contest(labels: np.ndarray, older: Model, newer: Model) -> Contest:
     return Contest(labels, older.rights, newer.rights, newer.losses - older.losses)
 
 
+def _goes_in(decision: Decision, photos: int, settings: Promote) -> bool:
+    """Whether a night ends with the new model in production."""
+    is_undecided = decision.name == "Undecided"
+    return decision.name == "Promoted" or (is_undecided and promotes_undecided(decision, photos, settings))
+
+
+def after_a_gain(
+    world: World, change: tuple[float, float], photos: int, settings: Promote, *, draws: int
+) -> dict[str, float]:
+    """Return how often a model goes in where the gate chose a champion that is truly better than the anchor.
+
+    Args:
+        world: what photos and models are like; the anchor has its accuracy.
+        change: what the champion is better than the anchor, and the new model worse than the champion.
+        photos: of the test split.
+        settings: of the gate.
+        draws: of photos and the three models.
+    """
+    random, (gain, loss), counts = np.random.default_rng([2, photos]), change, Counter[str]()
+    for _ in range(draws):
+        labels = random.integers(world.classes, size=photos)
+        ease = random.standard_normal(photos, np.float32)
+        accuracies = (world.accuracy, world.accuracy + gain, world.accuracy + gain - loss)
+        anchor, champion, challenger = (new_model(world, ease, accuracy, random) for accuracy in accuracies)
+        contests = contest(labels, champion, challenger), contest(labels, anchor, challenger)
+        decision = decide(*contests, settings, was_chosen=True)
+        counts[decision.name.lower()] += 1
+        counts["new_in_production"] += _goes_in(decision, photos, settings)
+    return {name: round(counts[name] / draws, 4) for name in ("promoted", "refused", "undecided", "new_in_production")}
+
+
 def sequence(
     world: World, change: float, photos: int, settings: Promote, random: np.random.Generator
 ) -> dict[str, tuple[Counter[str], Model]]:
@@ -78,8 +109,7 @@ def sequence(
                 if rule == "literal" and is_refused_literally(decision, worst, settings):
                     decision = Decision("Refused", ())
             answers[rule][decision.name] += 1
-            is_undecided = decision.name == "Undecided"
-            if decision.name == "Promoted" or (is_undecided and promotes_undecided(decision, photos, settings)):
+            if _goes_in(decision, photos, settings):
                 answers[rule]["goes in"] += 1
                 champions[rule] = night
     return {rule: (answers[rule], models[champions[rule]]) for rule in RULES_OF_NIGHTS}
