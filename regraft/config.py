@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from regraft.setting_types import (
+    AnyClassNames,
     AtLeast,
     AtMost,
     ClassNames,
-    ClassNamesOrNone,
     ClassWeight,
     Count,
     Engine,
@@ -224,7 +224,7 @@ class Promote(Section):
     max_relabelled: ShareOrAll
     when_undecided: Literal["promote", "keep", "auto"]
     trusted_photos: int = Field(ge=1)
-    given_up: ClassNamesOrNone
+    given_up: AnyClassNames
     floors: Floors
     keep: int = Field(ge=1)
 

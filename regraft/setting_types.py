@@ -31,10 +31,13 @@ def _different(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return values
 
 
-def _list_to_tuple(value: Any) -> Any:
-    if not isinstance(value, list | tuple):
-        raise ValueError("must be a list of names, or null where that is allowed")
-    return tuple(value)
+def _names_or(expected: str) -> BeforeValidator:
+    def to_tuple(value: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            raise ValueError(f"must be {expected}")
+        return tuple(value)
+
+    return BeforeValidator(to_tuple)
 
 
 def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,9 +61,9 @@ Positive = Annotated[float, Field(gt=0)]
 Ratio = Annotated[float, Field(ge=1)]  # of the larger to the smaller
 Count = Annotated[int, Field(ge=1)]
 ClassNames = Annotated[
-    tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders), AfterValidator(_different)
+    tuple[str, ...], _names_or("null or a list of names"), AfterValidator(_as_in_folders), AfterValidator(_different)
 ]
-ClassNamesOrNone = Annotated[tuple[str, ...], BeforeValidator(_list_to_tuple), AfterValidator(_as_in_folders)]
+AnyClassNames = Annotated[tuple[str, ...], _names_or("a list of names"), AfterValidator(_as_in_folders)]
 ClassWeight = Literal["none", "balanced", "logit_adjustment"]
 Severity = Literal["error", "warn", "note", "off"]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]

@@ -108,7 +108,7 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         ),
         (
             lambda all: all["validate_data"].update(no_copies="fatal"),
-            r"validate_data\.no_copies: expected 'error', 'warn' or 'off'\. Found: 'fatal'",
+            r"validate_data\.no_copies: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
         ),
         (
             lambda all: all["validate_data"]["sharp_enough"].update(min=-1),
@@ -116,7 +116,7 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         ),
         (
             lambda all: all["check_features"]["leaks"].update(severity="fatal"),
-            r"check_features\.leaks\.severity: expected 'error', 'warn' or 'off'\. Found: 'fatal'",
+            r"check_features\.leaks\.severity: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
         ),
         (
             setting("validate_data", "sharp_enough", "warn"),

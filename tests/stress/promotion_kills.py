@@ -3,8 +3,8 @@
     python -m tests.stress.promotion_kills [--kills 200]
 
 A change is a night that promotes, a night that keeps a candidate, a promotion by hand, or a rollback, each with all
-that the gate writes down. After each kill production must be a whole model that the log names, every line and photo that was
-written before must still be there, and the next change must succeed. The last line is one JSON object.
+that the gate writes down. After each kill production must be a whole model that the log names, every line and photo
+that was written before must still be there, and the next change must succeed. The last line is one JSON object.
 """
 
 import argparse
