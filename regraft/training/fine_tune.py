@@ -132,7 +132,7 @@ def _why_not_to_train(training: Training, val: Images, settings: FineTune) -> st
     """Return in words why `auto` does not train, or None if it does."""
     if training.is_begun:
         return None
-    errors, needed = int((training.before != val.class_indices).sum()), ceil(log2(1 / settings.significance))
+    errors, needed = int((training.before.predicted != val.class_indices).sum()), ceil(log2(1 / settings.significance))
     if errors < needed:
         return (
             f"Not fine-tuned: the head is wrong on {errors} of {len(val)} val photos. Even if all of them came right, "
@@ -154,7 +154,7 @@ def _judged(trained: Trained, class_indices: np.ndarray, settings: FineTune, obj
     fine-tuned on few photos then costs test accuracy.
     """
     test = keep_test(class_indices, trained.before, trained.after, objective)
-    is_used = test.p <= settings.significance
+    is_used = test.speaks_for_it(settings.significance)
     first, last = trained.curve[0], trained.curve[-1]
     reason = (
         f"The fine-tuned network is {'' if is_used else 'not '}used: on val it has {objective.words(last.val)} after "

@@ -51,15 +51,20 @@ def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
         class_indices: the true classes, shape (n,).
         probabilities: shape (n, num_classes), rows sum to 1.
     """
-    # 1e-7 is the smallest probability that float32 softmax outputs are clipped to in Keras; log(0) would be infinite.
-    true = np.clip(probabilities[np.arange(len(class_indices)), class_indices].astype(np.float64), 1e-7, 1)
-    losses, is_right = -np.log(true), probabilities.argmax(axis=1) == class_indices
+    losses, is_right = log_losses(class_indices, probabilities), probabilities.argmax(axis=1) == class_indices
     return Score(
         accuracy=float(np.mean(is_right)),
         log_loss=float(losses.mean()),
         macro_recall=mean_over_classes(class_indices, is_right),
         balanced_log_loss=mean_over_classes(class_indices, losses),
     )
+
+
+def log_losses(class_indices: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """Return the log loss of each image, float64, shape (n,); arguments as of `score`."""
+    # 1e-7 is the smallest probability that float32 softmax outputs are clipped to in Keras; log(0) would be infinite.
+    true = np.clip(probabilities[np.arange(len(class_indices)), class_indices].astype(np.float64), 1e-7, 1)
+    return -np.log(true)
 
 
 def mean_over_classes(class_indices: np.ndarray, values: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from math import cos, pi
 
 import numpy as np
@@ -11,8 +11,9 @@ from regraft.config import ClassWeight, FineTune
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import weights_of
 from regraft.training.inputs import Images, TrainingImages
+from regraft.training.keep_test import Answers
 from regraft.training.keras_models import Epoch
-from regraft.training.metrics import Score, score
+from regraft.training.metrics import Score, log_losses, score
 from regraft.training.trainer import VAL_BATCH, Trainer
 
 _TIMED_STEPS = 3
@@ -32,8 +33,8 @@ class Trained:
     """What a training came to."""
 
     curve: list[Epoch]  # epoch 0 is before training
-    before: np.ndarray  # class indices that were predicted on val before training, shape (images,)
-    after: np.ndarray  # the same after the last epoch
+    before: Answers  # on val, before training
+    after: Answers  # after the last epoch
 
 
 class Training:
@@ -107,17 +108,18 @@ class Training:
         size = self._settings.batch_size
         return [np.sort(batch) for batch in np.split(order, range(size, len(order), size))]
 
-    def _score(self, number: int, train_loss: float | None) -> tuple[Epoch, np.ndarray]:
-        probabilities = self._trainer.predict(self._val)
-        return Epoch(number, train_loss, score(self._val.class_indices, probabilities)), probabilities.argmax(axis=1)
+    def _score(self, number: int, train_loss: float | None) -> tuple[Epoch, Answers]:
+        probabilities, class_indices = self._trainer.predict(self._val), self._val.class_indices
+        answers = Answers(probabilities.argmax(axis=1), log_losses(class_indices, probabilities))
+        return Epoch(number, train_loss, score(class_indices, probabilities)), answers
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """What `_resume` needs."""
         rows = [(epoch.train_loss or 0.0, *astuple(epoch.val)) for epoch in self.curve]
         return {
             "curve": np.array(rows),  # float64 keeps every bit
-            "before": self.before,
-            "after": self.after,
+            **{f"before_{name}": values for name, values in asdict(self.before).items()},
+            **{f"after_{name}": values for name, values in asdict(self.after).items()},
             **{f"state{number}": value for number, value in enumerate(self._trainer.state())},
         }
 
@@ -126,7 +128,9 @@ class Training:
             Epoch(number, loss if number else None, Score(*figures))
             for number, (loss, *figures) in enumerate(arrays["curve"].tolist())
         ]
-        self.before, self.after = arrays["before"], arrays["after"]
+        self.before, self.after = (
+            Answers(arrays[f"{moment}_predicted"], arrays[f"{moment}_losses"]) for moment in ("before", "after")
+        )
         self._trainer.restore([value for name, value in arrays.items() if name.startswith("state")])  # as written
 
 

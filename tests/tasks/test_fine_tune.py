@@ -6,6 +6,7 @@ from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json, sha256_of
+from regraft.intervals import Interval
 from regraft.training import fine_tune as module
 from regraft.training.keep_test import KeepTest
 from regraft.training.keras_models import load_model, start_keras
@@ -50,7 +51,9 @@ def test_layers_below_the_cut_and_batch_norm_stay_as_they_were(project, small_pa
 
 def test_it_is_used_only_if_the_test_on_val_speaks_for_it(project, small_params):
     report = read_json(project / "reports" / "fine_tune.json")
-    assert report["is_used"] == (report["test"]["p"] <= small_params.fine_tune.significance)
+    test = report["test"]
+    speaks_for_it = test["p"] <= small_params.fine_tune.significance and test["loss_change"]["low"] <= 0
+    assert report["is_used"] == speaks_for_it
 
 
 def test_it_says_on_the_terminal_what_the_report_says(project, small_params, capsys):
@@ -63,7 +66,7 @@ def test_it_says_on_the_terminal_what_the_report_says(project, small_params, cap
 
 def test_with_all_layers_trained_that_network_is_what_ships(project, small_params, monkeypatch):
     params = changed(small_params, fine_tune={"layers": "all", "epochs": 1})
-    certain = KeepTest("accuracy", only_before=0, only_after=9, p=0.002)
+    certain = KeepTest("accuracy", 0, 9, p=0.002, loss_change=Interval(-0.2, -0.3, -0.1))
     monkeypatch.setattr(module, "keep_test", lambda *_: certain)  # on 14 val photos that is a matter of chance
     shutil.rmtree(project / "build" / "store")
     fine_tune.function(params, quiet)

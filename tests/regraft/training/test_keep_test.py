@@ -5,8 +5,8 @@ import pytest
 from scipy import stats
 
 from regraft.training.class_weights import objective_of
-from regraft.training.keep_test import keep_test
-from regraft.training.metrics import Objective
+from regraft.training.keep_test import Answers, keep_test
+from regraft.training.metrics import Objective, log_losses, score
 
 ACCURACY, RECALL = objective_of("none"), objective_of("balanced")
 # 12 images of class 0, 6 of class 1, 2 of class 2; of class 3 there is none.
@@ -21,8 +21,12 @@ def predictions(right: list[int]) -> np.ndarray:
     return predicted
 
 
+def answers(predicted: np.ndarray, loss: float = 0.5) -> Answers:
+    return Answers(predicted, np.full(len(predicted), loss))
+
+
 def p_of(before: list[int], after: list[int], objective: Objective) -> float:
-    return keep_test(CLASSES, predictions(before), predictions(after), objective).p
+    return keep_test(CLASSES, answers(predictions(before)), answers(predictions(after)), objective).p
 
 
 def exact_p(before: list[int], after: list[int]) -> float:
@@ -41,7 +45,7 @@ def exact_p(before: list[int], after: list[int]) -> float:
 )
 @pytest.mark.parametrize("objective", [ACCURACY, RECALL])
 def test_images_on_which_one_of_two_is_right_are_counted(before, after, counts, objective):
-    test = keep_test(CLASSES, predictions(before), predictions(after), objective)
+    test = keep_test(CLASSES, answers(predictions(before)), answers(predictions(after)), objective)
     assert (test.only_before, test.only_after, test.figure) == (*counts, objective.share)
 
 
@@ -64,7 +68,7 @@ def test_of_macro_recall_it_is_mcnemars_where_classes_have_as_many_images():
     classes = np.repeat([0, 1, 2], 4)
     before, after = np.full(12, WRONG), np.full(12, WRONG)
     before[:2], after[2:9] = classes[:2], classes[2:9]
-    p = [keep_test(classes, before, after, objective).p for objective in (ACCURACY, RECALL)]
+    p = [keep_test(classes, answers(before), answers(after), objective).p for objective in (ACCURACY, RECALL)]
     assert p[0] == pytest.approx(p[1], abs=1e-12)
 
 
@@ -78,7 +82,7 @@ def test_many_images_of_many_classes_take_no_time():
     random = np.random.default_rng(0)
     classes = np.concatenate([np.arange(200), random.choice(200, 20_000, p=random.dirichlet(np.ones(200)))])
     before, after = (np.where(random.random(len(classes)) < share, classes, -1) for share in (0.9, 0.91))
-    assert 0 < keep_test(classes, before, after, RECALL).p < 1
+    assert 0 < keep_test(classes, answers(before), answers(after), RECALL).p < 1
 
 
 @pytest.mark.parametrize(
@@ -86,7 +90,7 @@ def test_many_images_of_many_classes_take_no_time():
     [(ACCURACY, "exact one-sided McNemar test of accuracy"), (RECALL, "one-sided permutation test of macro recall")],
 )
 def test_its_words_name_test_and_figure(objective, name):
-    words = keep_test(CLASSES, predictions([0]), predictions([1, 2, 3, 4]), objective).words()
+    words = keep_test(CLASSES, answers(predictions([0])), answers(predictions([1, 2, 3, 4])), objective).words()
     assert words.startswith(f"4 val photos are right only with it, 1 only without it ({name}: p = 0.")
 
 
@@ -99,3 +103,29 @@ def test_without_a_gain_a_p_of_a_quarter_is_no_more_frequent_than_that(objective
         is_after = random.random(len(differs)) < 0.5
         found.append(p_of(differs[~is_after].tolist(), differs[is_after].tolist(), objective) <= 0.25)
     assert np.mean(found) <= 0.25 + 2 * np.sqrt(0.25 * 0.75 / rounds)
+
+
+# What log loss has to say.
+
+
+@pytest.mark.parametrize("objective", [ACCURACY, RECALL])
+@pytest.mark.parametrize(("change", "expected"), [(-0.5, True), (0.02, True), (0.5, False)])
+def test_a_network_whose_log_loss_is_shown_to_be_worse_is_not_used(objective, change, expected):
+    random = np.random.default_rng(0)
+    losses = random.exponential(size=len(CLASSES))
+    before = Answers(predictions([]), losses)
+    after = Answers(predictions(list(range(20))), losses + change + random.normal(0, 0.1, len(CLASSES)))
+    test = keep_test(CLASSES, before, after, objective)
+    assert test.p < 0.001
+    assert test.speaks_for_it(0.25) is expected
+    assert ("is worse by more than chance" in test.words()) is not expected
+
+
+def test_the_change_of_the_balanced_log_loss_is_that_of_the_score():
+    random = np.random.default_rng(0)
+    said = [random.dirichlet(np.ones(4), len(CLASSES)) for _ in range(2)]
+    scores = [score(CLASSES, each) for each in said]
+    before, after = (Answers(each.argmax(axis=1), log_losses(CLASSES, each)) for each in said)
+    for objective in (ACCURACY, RECALL):
+        found = keep_test(CLASSES, before, after, objective).loss_change
+        assert found.value == pytest.approx(objective.loss_of(scores[1]) - objective.loss_of(scores[0]))
