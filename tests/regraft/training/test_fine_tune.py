@@ -169,9 +169,7 @@ def test_where_rare_classes_are_helped_macro_recall_decides():
     curve = [Epoch(0, None, scores[0]), Epoch(1, 1.0, scores[1])]
     for objective, expected in ((ACCURACY, False), (objective_of("balanced"), True)):
         settings = fine_tune_settings(significance=0.25)
-        result = module._judged(
-            Trained(curve, answers(before), answers(after)), classes, fine_tune_settings(significance=0.25), objective
-        )
+        result = module._judged(Trained(curve, answers(before), answers(after)), classes, settings, objective)
         assert result.is_used is expected
         assert f"on val it has {objective.words(scores[1])} after epoch 1" in result.reason
 
