@@ -71,6 +71,7 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 	python -m benchmarks.heads $(if $(QUICK),--quick)
 	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.keep_test $(if $(QUICK),--quick)
+	python -m benchmarks.gate $(if $(QUICK),--quick)
 	python -m benchmarks.abstention $(if $(QUICK),--draws 100)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
 
