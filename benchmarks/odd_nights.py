@@ -67,6 +67,7 @@ def _relabel_test_photos(project: Project) -> None:
     test = read_dataset(project.root / "build" / "dataset.parquet", project.raw).of("test").rows
     for path in test[test.class_name == first].path.head(_RELABELLED):
         _move(project.raw / path, second)
+    _another_seed(project)  # else the model is the one in production, and there is nothing to decide
 
 
 def _shuffle_a_class(project: Project) -> None:
