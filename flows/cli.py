@@ -4,16 +4,12 @@ A command imports what it needs when it is called, so that help and a mistyped o
 Prefect or DVC. Exit status: 0 done, 1 stopped with a message that says what to do, 2 the gate refused the model.
 """
 
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from flows import cli_store
-
-if TYPE_CHECKING:
-    from regraft.config import Params
+from flows import cli_promote, cli_store
 
 app = typer.Typer(
     help="Retrain an image classifier by transfer learning and pay only for what changed.",
@@ -51,61 +47,7 @@ def retrain(
             leave_with(flow(promote=not no_promote, return_state=True))
 
 
-@app.command()
-def promote(
-    rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous model back.")] = False,
-    force: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Put the new model in, whatever the gate says of it.")
-    ] = None,
-    candidate: Annotated[
-        str | None, typer.Option(metavar="SHA", help="With --force: a candidate, by the beginning of its SHA-256.")
-    ] = None,
-    candidates: Annotated[bool, typer.Option("--candidates", help="List the models that were not promoted.")] = False,
-    history: Annotated[bool, typer.Option("--history", help="List what was in production, and when.")] = False,
-) -> None:
-    """Put the new model into production, or the one before.
-
-    A model that was rolled back from stays out until --force puts it back. The reason goes into the log.
-    """
-    from regraft.params_file import load_params
-    from tasks import promote as gate
-    from tasks.project import enter_project, readable_errors
-
-    if rollback + (force is not None) + candidates + history > 1:
-        raise typer.BadParameter("--rollback, --force, --candidates and --history exclude each other.")
-    if candidate is not None and force is None:
-        raise typer.BadParameter("--candidate goes with --force REASON.")
-    with readable_errors("promote"):
-        params = load_params(enter_project() / "params.yaml")
-        if history or candidates:
-            lines, wrong = (gate.candidates_told(params), "") if candidates else gate.history(params)
-            for line in lines:
-                print(line if isinstance(line, str) else gate.told(line))
-            print(wrong, end="\n" if wrong else "", file=sys.stderr)
-            return
-        if rollback or force is not None:
-            _change_by_hand(params, force, candidate)
-            return
-        from flows.promote import leave_with
-        from flows.promote import promote as flow
-        from flows.server import connected
-
-        with connected():
-            leave_with(flow(return_state=True))
-
-
-def _change_by_hand(params: "Params", reason: str | None, candidate: str | None) -> None:
-    """Promote for a reason, or roll back where there is none, and say what was done."""
-    from regraft.errors import RegraftError
-    from tasks import promote as gate
-    from tasks.report import refresh_report
-
-    change = gate.rollback(params) if reason is None else gate.force(params, reason, candidate)
-    print(gate.told(change), flush=True)
-    try:
-        refresh_report()
-    except (RegraftError, OSError) as error:  # production has changed, and that is what was asked for
-        print(f"report.html still shows what was in production before: {error}", file=sys.stderr)
+app.command()(cli_promote.promote)
 
 
 @app.command()

@@ -15,6 +15,10 @@ from regraft.setting_types import (
     ClassWeight,
     Count,
     Engine,
+    FeatureDrift,
+    Floors,
+    Leaks,
+    Outliers,
     Positive,
     ProjectPath,
     Ratio,
@@ -122,29 +126,6 @@ class CacheFeatures(Section):
     views: int = Field(ge=0, le=64)
 
 
-class Leaks(Section):
-    """When two photos of different splits are nearly the same, and how many photos of val and test may have such."""
-
-    expected: float = Field(gt=0)
-    max: ShareOrAll
-    severity: Severity
-
-
-class Outliers(Section):
-    """When a photo is unlike all others, and how many may be."""
-
-    distance: float = Field(gt=0)
-    max: float = Field(ge=0, le=1)
-    severity: Severity
-
-
-class FeatureDrift(Section):
-    """When new photos are unlike those of the model in production."""
-
-    significance: float = Field(gt=0, le=0.5)
-    severity: Severity
-
-
 class CheckFeatures(Section):
     """Stage 4: what the frozen features must say about the photos. A violated check stops the run if it is `error`."""
 
@@ -198,15 +179,6 @@ class Evaluate(Section):
 
     calibration_bins: int = Field(ge=2)
     target_precision: Annotated[float, Field(gt=0, lt=1)] | None
-
-
-class Floors(Section):
-    """What every model must reach, whatever is in production; null is no floor."""
-
-    accuracy: ShareOrAll | None
-    recall: ShareOrAll | None
-    milliseconds: Positive | None
-    megabytes: Positive | None
 
 
 class Promote(Section):

@@ -1,4 +1,4 @@
-"""What the settings of params.yaml are made of: the base of a section, and the types of values with their ranges."""
+"""What the settings of params.yaml are made of: types of values with their ranges, and sections within sections."""
 
 import unicodedata
 from pathlib import Path, PurePosixPath
@@ -87,3 +87,35 @@ class AtMost(Section, Generic[T]):
 
     max: T
     severity: Severity
+
+
+class Leaks(Section):
+    """When two photos of different splits are nearly the same, and how many photos of val and test may have such."""
+
+    expected: float = Field(gt=0)
+    max: ShareOrAll
+    severity: Severity
+
+
+class Outliers(Section):
+    """When a photo is unlike all others, and how many may be."""
+
+    distance: float = Field(gt=0)
+    max: float = Field(ge=0, le=1)
+    severity: Severity
+
+
+class FeatureDrift(Section):
+    """When new photos are unlike those of the model in production."""
+
+    significance: float = Field(gt=0, le=0.5)
+    severity: Severity
+
+
+class Floors(Section):
+    """What every model must reach, whatever is in production; null is no floor."""
+
+    accuracy: ShareOrAll | None
+    recall: ShareOrAll | None
+    milliseconds: Positive | None
+    megabytes: Positive | None
