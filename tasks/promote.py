@@ -24,7 +24,7 @@ from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
-from regraft.production.gate.verdict import FILE, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
+from regraft.production.gate.verdict import FILE, WAITS, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference, build_reference
 from regraft.production.verdict_log import FILE as VERDICTS
@@ -75,7 +75,7 @@ def approve(params: Params, verdict: Verdict, reason: str) -> Change:
     about = verdict.figures["about"]
     candidates = Candidates(params.paths.candidates)
     path = candidates.find(about["model"])
-    words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words}"
+    words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
     grounds = Grounds(about["model"], about["champion"], approved_by=_operator().removeprefix(" by "))
     return _promote(params, path, words, grounds, candidates.reference_of(about["model"]))
 

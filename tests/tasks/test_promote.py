@@ -264,7 +264,7 @@ def test_a_model_that_waits_for_a_person_is_promoted_once_one_approves(project, 
     assert (verdict.name, production.digest) == ("Waiting for approval", None)
     change = gate.approve(waits, verdict, "it looks right")
     assert production.digest == production.anchor() == sha256_of(small_params.paths.onnx)
-    assert re.match(r"Approved by \S+ on \S+: it looks right\. Waiting for approval", change.words)
+    assert re.match(r"Approved by \S+ on \S+: it looks right\. The gate says Promoted: first model", change.words)
 
 
 def test_an_approval_of_what_was_compared_with_another_model_is_refused(project, small_params):

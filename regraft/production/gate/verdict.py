@@ -14,6 +14,7 @@ FILE = "gate.json"  # in the folder of the reports
 Name = Literal[
     "Promoted", "Promoted with warnings", "Undecided", "Waiting for approval", "Refused", "Already in production"
 ]
+WAITS = "Waiting for approval (promote.mode: approve). "  # before what the gate says
 _WARNINGS = 3  # that the sentence names; the figures have all
 
 
@@ -145,7 +146,7 @@ def _accepted(decision: Decision, compared: str, settings: Promote, around: Arou
 
 def _waiting(decision: Decision, compared: str, around: Around, figures: dict[str, Any]) -> Verdict:
     reasons = "; ".join(decision.reasons)
-    said = f"Waiting for approval (promote.mode: approve). The gate says {decision.name}: {reasons}. {compared}"
+    said = f"{WAITS}The gate says {decision.name}: {reasons}. {compared}"
     return Verdict("Waiting for approval", False, said.strip() + _listed(around), figures)
 
 
