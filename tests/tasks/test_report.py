@@ -46,7 +46,7 @@ def test_the_page_has_the_verdict_of_the_gate(folder, small_params):
     challenge(small_params, quiet)
     page = write_report().read_text(encoding="utf-8")
     assert "In production since" in page
-    assert "First model in production" in page
+    assert "first model in production" in page
 
 
 def test_the_page_names_the_version_of_the_photos_in_dvc_lock(folder):
@@ -93,7 +93,7 @@ def test_a_report_can_be_made_again_without_the_photos(folder):
 def test_pages_are_drawn_once_for_each_version_of_a_stage(folder, small_params, monkeypatch):
     (folder / "dvc.lock").write_text("stages: {evaluate: {outs: [{path: reports/metrics.json, md5: '1'}]}}")
     pages = pages_to_publish("evaluate", small_params)
-    assert list(pages) == ["metrics", "confusion-matrix"]
+    assert list(pages) == ["metrics", "confusion-matrix", "parts", "abstention"]
     monkeypatch.setattr(report, "pages_of", lambda *_: {"drawn": "again"})
     assert pages_to_publish("evaluate", small_params) == pages
     (folder / "dvc.lock").write_text("stages: {evaluate: {outs: [{path: reports/metrics.json, md5: '2'}]}}")

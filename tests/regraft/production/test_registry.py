@@ -185,10 +185,10 @@ def test_a_rollback_goes_back_to_the_data_too(production, candidate):
 
 
 def test_data_is_removed_together_with_its_model(production, candidate):
-    promote_with_data(production, candidate, "one", "two", "three", keep=1)
+    promote_with_data(production, candidate, "one", "two", "three", "four", keep=1)
     data_of = {path.stem for path in (production.folder / "versions").glob("*.parquet")}
     assert data_of == {path.stem for path in (production.folder / "versions").glob("*.onnx")}
-    assert len(data_of) == 2
+    assert len(data_of) == 3  # with that of the anchor
 
 
 @pytest.mark.parametrize("promoted", [[], ["one"]])
