@@ -87,7 +87,12 @@ def _sides(champion: Contest, anchor: Contest | None, settings: Promote, *, was_
     alphas = (settings.alpha_harm_chosen, settings.alpha_margin_chosen) if was_chosen else (settings.alpha,) * 2
     return [
         _Side(champion, "the model in production", *alphas),
-        _Side(anchor, "the anchor, the last model that a person approved", settings.alpha, settings.alpha),
+        _Side(
+            anchor,
+            "the anchor (the last model that a person approved, or the first one)",
+            settings.alpha,
+            settings.alpha,
+        ),
     ]
 
 

@@ -52,7 +52,10 @@ def test_small_losses_that_add_up_are_seen_by_the_anchor() -> None:
     assert decide(night, None, settings()).name == "Promoted"
     decision = decide(night, since_the_anchor, settings())
     assert decision.name == "Refused"
-    assert "worse than the anchor, the last model that a person approved: 60 photos" in decision.reasons[0]
+    assert (
+        "worse than the anchor (the last model that a person approved, or the first one): 60 photos"
+        in decision.reasons[0]
+    )
 
 
 def test_an_anchor_with_too_few_photos_has_no_say() -> None:
