@@ -1,5 +1,7 @@
 """The anchor: the last model that a person approved."""
 
+import re
+
 import pytest
 
 from regraft.files import sha256_of
@@ -62,3 +64,13 @@ def test_the_model_before_is_the_one_that_a_rollback_goes_to(production):
     assert production.predecessor() == second
     production.rollback()
     assert production.predecessor() == first
+
+
+def test_a_clock_that_was_set_back_changes_nothing_of_what_came_after_what(production):
+    first = promote(production, "one")
+    log = production.folder / "log.jsonl"
+    log.write_text(re.sub(r'"at":"[^"]+"', '"at":"2099-01-01T00:00:00+00:00"', log.read_text()))
+    second = promote(production, "two")
+    assert (production.digest, production.predecessor(), production.anchor()) == (second, first, first)
+    assert production.rollback(by=" by bob").sha256 == first
+    assert production.digest == first
