@@ -10,7 +10,9 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
 
 # A file of tests goes to one process as a whole, because its tests share what is slow to build; each takes about 1.5 GB.
-PYTEST := python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Many tests wait for other processes, so there is one more than there are cores.
+WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
+PYTEST := python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: setup demo demo-more retrain ui test stress check bench renew-locks clean help
 .DEFAULT_GOAL := help

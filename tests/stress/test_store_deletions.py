@@ -16,7 +16,7 @@ from tests.stress.stage_processes import Project
 MOMENTS = [0, 0.02, 0.08, 0.4]
 
 
-@pytest.mark.parametrize("where", ["local", "with a shared store", "the shared store"])
+@pytest.mark.parametrize("where", ["with a shared store", "the shared store"])
 def test_a_store_that_is_deleted_at_any_moment_is_an_error_that_says_what_to_do_or_none(
     make: Callable[..., Project], undisturbed_run: tuple[Project, Reference], tmp_path: Path, where: str
 ) -> None:
@@ -24,8 +24,7 @@ def test_a_store_that_is_deleted_at_any_moment_is_an_error_that_says_what_to_do_
     project = source
     for number, moment in enumerate(MOMENTS):
         share = tmp_path / f"share{number}"
-        shared = "null" if where == "local" else str(share)
-        project = make(tmp_path / str(number), copy_of=source.store, empty=True, shared=shared)
+        project = make(tmp_path / str(number), copy_of=source.store, empty=True, shared=str(share))
         worker = project.start(flush_rows=8)
         time.sleep(moment)
         shutil.rmtree(share if where == "the shared store" else project.store, ignore_errors=True)
