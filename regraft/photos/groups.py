@@ -3,6 +3,8 @@
 Photos of a group are no independent evidence. The manifest has the groups; the data set has none.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
@@ -12,12 +14,19 @@ from regraft.photos.manifest import slices_of
 
 def groups_of(dataset: Dataset, manifest: pd.DataFrame) -> np.ndarray:
     """Return the name of the group of each image, shape (n,); an image that the manifest does not have is its own."""
-    used = manifest[manifest.verdict == "use"]
+    return np.array(groups_of_digests(dataset.rows.digest.tolist(), manifest[manifest.verdict == "use"]))
+
+
+def groups_of_digests(digests: Sequence[str], used: pd.DataFrame) -> list[str]:
+    """Return the name of the group of each photo; one that the manifest does not have is its own.
+
+    Args:
+        digests: SHA-256 of the photos' files.
+        used: digest and group of the photos that the manifest uses.
+    """
     names = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
-    found = [names.get(digest) for digest in dataset.rows.digest.tolist()]
-    return np.array(
-        [name if isinstance(name, str) else digest for name, digest in zip(found, dataset.rows.digest, strict=True)]
-    )
+    found = [names.get(digest) for digest in digests]
+    return [name if isinstance(name, str) else digest for name, digest in zip(found, digests, strict=True)]
 
 
 def slices_of_images(dataset: Dataset, manifest: pd.DataFrame) -> pd.DataFrame:

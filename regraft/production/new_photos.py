@@ -10,6 +10,7 @@ good as the one before it, the chance that it ever reaches 20 is at most 1 in 20
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ import pandas as pd
 from regraft.errors import Damaged
 from regraft.paired_tests import evidence_of_harm
 from regraft.photos.dataset import Dataset
+from regraft.photos.groups import groups_of_digests
 from regraft.production.training_data import Reference
 from regraft.sealed import read_frame, write_table
 
@@ -85,13 +87,10 @@ def select_new(
         references: what each of the two models was trained on.
         scored: rows of `COLUMNS` of this pair of models.
     """
-    group_of = dict(zip(groups.digest.tolist(), groups.group.tolist(), strict=True))
-    known = {digest for reference in references for digest in reference.rows.digest.tolist()}
-    taken = {group_of.get(digest) or digest for digest in known} | set(scored.group.tolist())
-    taken |= {group_of.get(digest) or digest for digest in scored.digest.tolist()}
+    known = [digest for reference in references for digest in reference.rows.digest.tolist()]
+    taken = set(groups_of_digests([*known, *scored.digest.tolist()], groups)) | set(scored.group.tolist())
     rows = []
-    for row, digest in enumerate(dataset.rows.digest.tolist()):
-        group = group_of.get(digest) or digest
+    for row, group in enumerate(groups_of_digests(dataset.rows.digest.tolist(), groups)):
         if group not in taken:
             taken.add(group)
             rows.append(row)
@@ -109,14 +108,13 @@ def answered(
         models: SHA-256 of the model in production and of the one before it.
         right: whether each of the two is right, bool, shape (n,).
     """
-    group_of = dict(zip(groups.digest.tolist(), groups.group.tolist(), strict=True))
     digests = photos.rows.digest.tolist()
     return pd.DataFrame(
         {
             "champion": models[0],
             "predecessor": models[1],
             "digest": digests,
-            "group": [group_of.get(digest) or digest for digest in digests],
+            "group": groups_of_digests(digests, groups),
             "label": photos.rows.class_name.tolist(),
             "champion_right": right[0],
             "predecessor_right": right[1],
@@ -144,7 +142,8 @@ def read_answers(folder: Path) -> pd.DataFrame:
     except FileNotFoundError:
         pass
     except Damaged:
-        path.rename(folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.parquet")
+        with suppress(FileNotFoundError):  # another process did it first
+            path.rename(folder / f"damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.parquet")
     return pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS)
 
 

@@ -143,11 +143,7 @@ class Records:
             return None, (
                 f"Of {model} it is not known what it was trained on, so the photos are not compared with anything."
             )
-        try:
-            reference = read_reference(path)
-        except InvalidData as error:
-            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
-        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+        return _told_reference(path, model)
 
     def anchor(self) -> str | None:
         """Return the last model that a person approved, or else the first one of all; None where there never was any.
@@ -168,11 +164,7 @@ class Records:
         path = self.data_of(anchor)
         if not path.is_file():
             return None, f"Of {model} it is not known what it was trained on."
-        try:
-            reference = read_reference(path)
-        except InvalidData as error:
-            return None, f"Warning: the photos are not compared with those of {model}, because {error}"
-        return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+        return _told_reference(path, model)
 
     def predecessor(self) -> str | None:
         """Return the model that was in production before the current one; None where that is not known, or not kept."""
@@ -199,6 +191,14 @@ class Records:
         """The versions, without that of a first promotion that was killed on its way."""
         pending = read_change(self.pending)
         return self.other_versions([pending.sha256] if pending else [])
+
+
+def _told_reference(path: Path, model: str) -> tuple[Reference | None, str]:
+    try:
+        reference = read_reference(path)
+    except InvalidData as error:
+        return None, f"Warning: the photos are not compared with those of {model}, because {error}"
+    return reference, f"Compared with the {len(reference.rows)} photos of {model}."
 
 
 _MISSING = "it is not there"

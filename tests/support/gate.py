@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.config import Promote
+from regraft.export.classifier import OnnxClassifier
 from regraft.params_file import load_params
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.production.gate.comparison import Contest
@@ -40,7 +41,7 @@ def digest_of(number: int) -> str:
 
 
 @dataclass
-class Answering:
+class Answering(OnnxClassifier):
     """A model that names these classes."""
 
     named: dict[str, str]  # by digest of the photo
@@ -88,15 +89,20 @@ def groups_of(groups: dict[int, int]) -> pd.DataFrame:
 def trial_of(challenger: Answering, dataset: Dataset, groups: dict[int, int] | None = None, **changed: Any) -> Trial:
     """A trial of a made-up model."""
     return Trial(
-        challenger,  # type: ignore[arg-type]
+        challenger,
         Path(__file__),
         dataset,
         groups_of(groups or {}),
         settings(**changed),
-        lambda classifier, photos: classifier.says(photos),  # type: ignore[attr-defined]
+        _ask,
     )
+
+
+def _ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
+    assert isinstance(classifier, Answering)
+    return classifier.says(photos)
 
 
 def former_of(model: Answering, rows: Sequence[tuple[int, str, str]] | None = ()) -> Former:
     """A model of before, and what it was trained on; None: not known."""
-    return Former(model, None if rows is None else reference_of(rows))  # type: ignore[arg-type]
+    return Former(model, None if rows is None else reference_of(rows))

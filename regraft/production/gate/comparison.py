@@ -17,6 +17,7 @@ import pandas as pd
 from regraft.errors import InputsChanged
 from regraft.intervals import Interval
 from regraft.paired_tests import exact_mcnemar, holm, mean_interval, not_worse, smallest_loss_shown, tango_interval
+from regraft.photos.groups import groups_of_digests
 from regraft.production.training_data import Reference
 
 _SMALLEST = 1e-7  # probability whose logarithm is taken, as in `regraft.training.metrics`
@@ -44,12 +45,11 @@ def select(
         reference: what the older model was trained on; None: not known, and then no photo counts as seen.
         known: the classes of the older model, and of the newer one.
     """
-    group_of = dict(zip(groups.digest.tolist(), groups.group.tolist(), strict=True))
     seen: set[str] = set()
     labels: dict[str, set[str]] = {}
     if reference is not None:
         was_seen = reference.rows.split.isin(("train", "val"))
-        seen = {group_of.get(digest) or digest for digest in reference.rows.digest[was_seen].tolist()}
+        seen = set(groups_of_digests(reference.rows.digest[was_seen].tolist(), groups))
         for digest, label in zip(reference.rows.digest.tolist(), reference.rows.label.tolist(), strict=True):
             labels.setdefault(digest, set()).add(label)
     both = set(known[0]) & set(known[1])
@@ -57,8 +57,8 @@ def select(
     taken: set[str] = set()
     others: Counter[str] = Counter()
     counts: Counter[str] = Counter()
-    for row, (digest, name) in enumerate(zip(test.digest.tolist(), test.class_name.tolist(), strict=True)):
-        group = group_of.get(digest) or digest
+    of_test = groups_of_digests(test.digest.tolist(), groups)
+    for row, (group, name) in enumerate(zip(of_test, test.class_name.tolist(), strict=True)):
         if name not in both:
             others[name] += 1
         elif group in seen:
