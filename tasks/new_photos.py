@@ -10,7 +10,6 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
 from regraft.production.exclusive import exclusive
 from regraft.production.gate.contestants import load_champion
-from regraft.production.gate.trial import Former
 from regraft.production.new_photos import (
     Evidence,
     answered,
@@ -35,22 +34,29 @@ def ask_new_photos(
         None where there are no two such models, or where it is not known what they were trained on.
     """
     production = Production(params.paths.production)
-    formers = _formers(production)
-    if not formers:
+    champion, predecessor = production.digest, production.predecessor()
+    if champion is None or predecessor is None:
         return None
-    champion, predecessor = formers
-    pair = (champion.classifier.digest, predecessor.classifier.digest)
+    pair = (champion, predecessor)
+    seen = [reference for digest in pair if (reference := production.reference_of(digest))]
+    if len(seen) < len(pair):
+        return None
     scored = of_pair(read_answers(production.folder), *pair)
-    both = set(champion.classifier.class_names) & set(predecessor.classifier.class_names)
+    if not len(select_new(dataset, groups, seen, scored)):  # before models are loaded: most nights bring none
+        return evidence_of(scored)
+    models = [load_champion(path)[0] for path in (production.model, production.version_of(predecessor))]
+    classifiers = [model for model in models if model]
+    if len(classifiers) < len(models):
+        return None
+    both = set.intersection(*(set(classifier.class_names) for classifier in classifiers))
     known = dataset.with_rows(dataset.rows[dataset.rows.class_name.isin(both)].reset_index(drop=True))
-    seen = [former.reference for former in formers if former.reference]
     new = select_new(known, groups, seen, scored)
     if not len(new):
         return evidence_of(scored)
     labels = new.rows.class_name.to_numpy(str)
     right = [
-        np.array(former.classifier.class_names, str)[ask(former.classifier, new).argmax(axis=1)] == labels
-        for former in formers
+        np.array(classifier.class_names, str)[ask(classifier, new).argmax(axis=1)] == labels
+        for classifier in classifiers
     ]
     rows = answered(new, groups, pair, (right[0], right[1]))
     with exclusive(production.folder, "noting new photos", patience=production.patience):
@@ -60,17 +66,3 @@ def ask_new_photos(
         kept = before[before.champion.isin(line) & before.predecessor.isin(line)]
         write_answers(production.folder, pd.concat([kept, fresh], ignore_index=True))
         return evidence_of(of_pair(read_answers(production.folder), *pair))
-
-
-def _formers(production: Production) -> list[Former]:
-    """The model in production and the one before it; none where one is of no use, or its training is not known."""
-    digest, before = production.digest, production.predecessor()
-    if digest is None or before is None:
-        return []
-    formers = []
-    for each, path in ((digest, production.model), (before, production.version_of(before))):
-        classifier, reference = load_champion(path)[0], production.reference_of(each)
-        if classifier is None or reference is None:
-            return []
-        formers.append(Former(classifier, reference))
-    return formers

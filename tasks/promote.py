@@ -44,25 +44,27 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     """
     paths = params.paths
     production = Production(paths.production)
-    challenger, champion = load_challenger(paths.onnx), production.digest
-    if challenger.digest == champion and not paths.dataset.exists():
+    champion = production.digest
+    is_there = paths.onnx.exists() and sha256_of(paths.onnx) == champion
+    if is_there and not paths.dataset.exists():
         return _ALREADY
+    challenger = None if is_there else load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     dataset, groups = read_dataset(paths.dataset, paths.raw), _groups(params)
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, groups, ask)
-        trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask)
-        verdict = _ALREADY if challenger.digest == champion else _judge(params, production, trial)
+        trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask) if challenger else None
+        verdict = _judge(params, production, trial) if trial else _ALREADY
     if evidence:
         verdict = with_evidence(verdict, evidence)
-    if challenger.digest == champion:
+    if challenger is None:
         return verdict
     # The verdict on another model, or on other test photos, says nothing about this one.
     about = {"model": challenger.digest, "champion": champion, "dataset": sha256_of(paths.dataset)}
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
-    _record(params, verdict, trial.test.rows.digest.tolist())
+    _record(params, verdict, dataset.of("test").rows.digest.tolist())
     if verdict.is_accepted:
         _promote(params, paths.onnx, verdict.words, Grounds(challenger.digest, champion), _reference(params))
     else:
