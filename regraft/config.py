@@ -46,6 +46,7 @@ class Paths(Section):
     production: ProjectPath
     candidates: ProjectPath
     reports: ProjectPath
+    receipts: ProjectPath
     expectations: ProjectPath
 
 
@@ -201,6 +202,18 @@ class Promote(Section):
     keep: int = Field(ge=1)
 
 
+class Nights(Section):
+    """Runs that nobody watches; no result depends on it."""
+
+    wait_minutes: float = Field(ge=0)
+    stage_hours: float = Field(gt=0)
+    watch: Annotated[str | None, AfterValidator(without_secret)]
+    watch_seconds: float = Field(gt=0)
+    settle_seconds: float = Field(ge=0)
+    keep_reports: int = Field(ge=1)
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")] | None
+
+
 class Report(Section):
     """What a person is shown; no result depends on it."""
 
@@ -223,4 +236,5 @@ class Params(Section):
     export_onnx: ExportOnnx
     evaluate: Evaluate
     promote: Promote
+    nights: Nights
     report: Report
