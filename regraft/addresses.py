@@ -5,6 +5,7 @@ holds no secret: what could be one (a user, a password, a query, a fragment, an 
 instead of being looked for. Credentials come from the environment, or from the files of fsspec's configuration.
 """
 
+import os
 import re
 
 from regraft.errors import printable
@@ -18,6 +19,7 @@ _SCHEMES = (
 )
 _LOCAL = ("file", "local")
 _PATH = r"[\w\u0300-\u036f .,+~()/-]*"  # accents may be code points of their own
+_CAUSES = 4  # of an error, that are named
 _ADDRESS = re.compile(rf"(?:({'|'.join(_SCHEMES)})://([\w.-]*(?::[0-9]{{1,5}})?)(?=/|\Z))?{_PATH}")
 
 EXPECTED = (
@@ -44,3 +46,23 @@ def shown(address: str) -> str:
 def without_addresses(text: str) -> str:
     """Return a text from outside with every address in it cut after its scheme, to the end of the text."""
     return re.sub(r"://.*", "://***", text, flags=re.DOTALL)
+
+
+def named(error: BaseException) -> str:
+    """Name an error and what caused it, without a word of their texts."""
+    names: list[str] = []
+    cause: BaseException | None = error
+    while cause and len(names) < _CAUSES:
+        names.append(_name(cause))
+        cause = cause.__cause__ or cause.__context__
+    return ", caused by ".join(dict.fromkeys(names))
+
+
+def _name(error: BaseException) -> str:
+    details = re.findall(r"^[\w.-]{1,60}$", error.name or "") if isinstance(error, ImportError) else []
+    if isinstance(error, OSError) and isinstance(error.errno, int):
+        details.append(os.strerror(error.errno))
+    response = getattr(error, "response", None)  # of a botocore ClientError
+    if isinstance(response, dict) and isinstance(failed := response.get("Error"), dict):
+        details += re.findall(r"^[A-Za-z0-9.]{1,60}$", str(failed.get("Code")))
+    return type(error).__name__ + (f" ({', '.join(details)})" if details else "")

@@ -10,6 +10,10 @@ from .duplicates import mark_duplicates as mark_duplicates
 from .folder import check_folder as check_folder
 from .images import Threads as Threads
 from .images import load_rgb as load_rgb
+from .listing import Settling as Settling
+from .listing import difference as difference
+from .listing import list_address as list_address
+from .listing import list_folder as list_folder
 from .manifest import build_manifest as build_manifest
 from .manifest import read_manifest as read_manifest
 from .manifest import slices_of as slices_of

@@ -2,21 +2,18 @@
 
 import errno
 import hashlib
-import os
 import posixpath
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import EXPECTED, is_address, shown
+from regraft.addresses import EXPECTED, is_address, named, shown
 from regraft.errors import RegraftError
 
 # An object appears here whole or not at all. Elsewhere it is written to a temporary name first, as on a disk.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}
-_CAUSES = 4  # of an error, that are named
 
 
 class Remote:
@@ -140,28 +137,8 @@ class Remote:
                 raise FileNotFoundError("not in the shared root") from None
             # Without the error as its cause: a traceback would print its text.
             raise RegraftError(
-                f"The shared store {self.shown} cannot be reached: {_named(error)}. "
+                f"The shared store {self.shown} cannot be reached: {named(error)}. "
                 "Rows that were computed are kept in the local folder and sent by the next run. Check the network and "
                 "the credentials in the environment, or set machine.shared_store in params.yaml to null to work "
                 "without it."
             ) from None
-
-
-def _named(error: BaseException) -> str:
-    """Name an error and what caused it, without a word of their texts."""
-    names: list[str] = []
-    cause: BaseException | None = error
-    while cause and len(names) < _CAUSES:
-        names.append(_name(cause))
-        cause = cause.__cause__ or cause.__context__
-    return ", caused by ".join(dict.fromkeys(names))
-
-
-def _name(error: BaseException) -> str:
-    details = re.findall(r"^[\w.-]{1,60}$", error.name or "") if isinstance(error, ImportError) else []
-    if isinstance(error, OSError) and isinstance(error.errno, int):
-        details.append(os.strerror(error.errno))
-    response = getattr(error, "response", None)  # of a botocore ClientError
-    if isinstance(response, dict) and isinstance(failed := response.get("Error"), dict):
-        details += re.findall(r"^[A-Za-z0-9.]{1,60}$", str(failed.get("Code")))
-    return type(error).__name__ + (f" ({', '.join(details)})" if details else "")
