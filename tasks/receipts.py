@@ -1,0 +1,240 @@
+"""Receipts: one small JSON file per run that says what went in, what came out, in which versions, and what was decided.
+
+    <paths.receipts>/<run>.json
+
+Keys are sorted, one value a line, so that git shows what changed from night to night. No path of this machine, no user
+and no host is in it. A run that did nothing, after which everything is as the last receipt says, adds none.
+"""
+
+import getpass
+import os
+import platform
+import re
+import socket
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from regraft.config import Params
+from regraft.errors import Damaged, RegraftError
+from regraft.files import finite, md5_of, read_json, sha256_of, write_json
+from regraft.provenance import installed_versions
+from tasks.git import NoGit, open_git
+from tasks.locked import data_version, read_locked
+from tasks.run_record import RunRecord
+from tasks.snapshots import keep_snapshot, take_snapshot
+
+LAST_RUN = Path(".dvc", "tmp", "regraft", "last_run.json")  # the record of the last run, with or without a receipt
+DONE = ("Up to date", "Restored", "Recorded", "Ran")  # outcomes of a stage whose outputs are there
+_NOTHING_NEW = ("Already in production", "Completed")  # names of runs that may have had nothing to do
+_AROUND = ("promote_model", "write_report")  # steps that are no stages
+_EXPORT = "export_onnx"  # the stage that writes the model
+_RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+_KEYS = ("run", "name", "stages", "locked", "marks")
+
+
+def write_receipt(params: Params, record: RunRecord) -> Path:
+    """Write the receipt of a run in the current folder, and keep a snapshot of what it was made from.
+
+    Returns:
+        Its path; that of the last one where this run did nothing and all is as it says.
+
+    Raises:
+        RegraftError: there is no room, or the folder cannot be written to.
+    """
+    write_json(LAST_RUN, _plain(record))
+    folder, marks = params.paths.receipts, _marks(params)
+    before = [run for run in runs_with_receipt(folder) if run != record.run]
+    last = _read_or_none(folder / f"{before[-1]}.json") if before else None
+    if last and _did_nothing(record, last) and last["marks"] == marks:
+        return folder / f"{last['run']}.json"
+    receipt = _facts(params, record) | {"marks": marks, "previous": before[-1] if before else None}
+    path = folder / f"{record.run}.json"
+    _write_with_snapshot(params, record, path, receipt)
+    return path
+
+
+def read_receipt(params: Params, run: str) -> dict[str, Any]:
+    """Return the receipt of a run.
+
+    Raises:
+        FileNotFoundError, Damaged: there is none, or it says something else than a receipt does.
+    """
+    return read_json(params.paths.receipts / f"{run}.json", *_KEYS)
+
+
+def runs_with_receipt(folder: Path) -> list[str]:
+    """Return the names of the runs that have a receipt, oldest first; nothing else in the folder counts."""
+    if not folder.is_dir():
+        return []
+    return sorted(path.stem for path in folder.iterdir() if path.suffix == ".json" and _RUN.fullmatch(path.stem))
+
+
+def find_run(params: Params, wanted: str | None) -> str:
+    """Return the name of a run that has a receipt.
+
+    Args:
+        params: all settings.
+        wanted: its name or how that begins; -1 is the last one, -2 the one before; None is -1.
+
+    Raises:
+        RegraftError: there is none, or more than one.
+    """
+    runs = runs_with_receipt(params.paths.receipts)
+    if not runs:
+        raise RegraftError(f"there is no receipt in {params.paths.receipts} yet. Run `regraft retrain` first.")
+    wanted = "-1" if wanted is None else wanted
+    if re.fullmatch(r"-[1-9]\d{0,8}", wanted):
+        found = runs[int(wanted) :][:1] if int(wanted) >= -len(runs) else []
+    else:
+        found = [run for run in runs if run == wanted] or [run for run in runs if run.startswith(wanted)]
+    if len(found) == 1:
+        return found[0]
+    some, count = (found, len(found)) if found else (runs, len(runs))
+    shown = ", ".join(some[-5:])
+    what = f"{count} runs begin with {wanted}" if found else f"no run is called {wanted}, of {count} with a receipt"
+    raise RegraftError(f"{what}: {'... ' if count > 5 else ''}{shown}. Name one of them, or -1 for the last.")
+
+
+def last_run() -> dict[str, Any] | None:
+    """Return what the last run in the current folder did, with or without a receipt; None if that is not known.
+
+    Its keys are those of RunRecord; times are ISO 8601, in UTC.
+    """
+    try:
+        return read_json(LAST_RUN, "run", "started", "ended", "name", "words", "stages")
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def is_of_stage(outcome: dict[str, Any]) -> bool:
+    """Whether a step of a receipt or of the last run is one that makes something, and neither gate nor report."""
+    return outcome["name"] not in _AROUND
+
+
+def without_machine(text: str) -> str:
+    """Return a text for git: without paths, user and host of this machine."""
+    host = socket.gethostname()
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container a user may have no name
+        user = f"user {os.geteuid()}"
+    text = text.replace(f" by {user} on {host}", "").replace(f" by user {os.geteuid()} on {host}", "")
+    for path, sign in ((Path.cwd(), "."), (Path.home(), "~")):
+        if path != Path(path.anchor):
+            text = re.sub(rf"{re.escape(str(path))}(?=[/\s.,:;'\")]|$)", sign, text)
+    return text
+
+
+def instruction_set() -> str:
+    """Return what decides the arithmetic of a processor: equal bytes are promised on equal ones only."""
+    try:
+        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
+    except OSError:
+        flags = None
+    kinds = sorted(flag for flag in (flags[1].split() if flags else []) if re.match(r"(avx|amx|fma|sse4)", flag))
+    return " ".join([platform.machine(), *kinds])
+
+
+def _did_nothing(record: RunRecord, last: dict[str, Any]) -> bool:
+    is_quiet = record.name in _NOTHING_NEW or (record.name == last["name"] and record.name != "Failed")
+    return is_quiet and all(run.outcome == "Up to date" for run in record.stages if run.name not in _AROUND)
+
+
+def _marks(params: Params) -> dict[str, str | None]:
+    """What shows within milliseconds whether anything has changed since another receipt."""
+    raw = params.paths.raw.with_name(f"{params.paths.raw.name}.dvc")
+    files = {"lock": Path("dvc.lock"), "params": Path("params.yaml"), "data": raw}
+    files["production"] = params.paths.production / "model.onnx"
+    return {name: _sha256(path) for name, path in files.items()}
+
+
+def _facts(params: Params, record: RunRecord) -> dict[str, Any]:
+    locked = read_locked()
+    model = _model_of(params, record, locked)
+    return {
+        "run": record.run,
+        "name": record.name,
+        "words": without_machine(record.words),
+        "started": _time(record.started),
+        "ended": _time(record.ended),
+        "started_by": without_machine(record.started_by),
+        "stages": [asdict(run) | {"seconds": round(run.seconds, 1)} for run in record.stages],
+        "data": data_version(params, locked),
+        "test": _test_figures(params) if model and _outcome(record, "evaluate") in DONE else None,
+        "model": model,
+        "production": _sha256(params.paths.production / "model.onnx"),
+        "params": params.model_dump(mode="json"),
+        "locked": locked,
+        "versions": {"python": platform.python_version(), **installed_versions()},
+        "machine": {"cores": os.cpu_count(), "instruction_set": instruction_set()},
+    }
+
+
+def _write_with_snapshot(params: Params, record: RunRecord, path: Path, receipt: dict[str, Any]) -> None:
+    """Write a receipt that names its snapshot, or says why there is none: a run whose work is done needs no git."""
+    revision = snapshot = None
+    problem = ""
+    try:
+        git = open_git(Path.cwd())
+        revision = git.revision()
+        snapshot = take_snapshot(git, params, record.run, record.ended)
+        _write(path, receipt, revision, snapshot, "")
+        keep_snapshot(git, record.run, snapshot, path, record.ended)
+    except NoGit as error:
+        problem = without_machine(str(error))
+    if problem:
+        _write(path, receipt, revision, None, problem)
+
+
+def _write(path: Path, receipt: dict[str, Any], revision: str | None, snapshot: str | None, problem: str) -> None:
+    git = {"revision": revision, "snapshot": snapshot, "problem": problem}
+    write_json(path, _sorted(finite(receipt | {"git": git})))
+
+
+def _model_of(params: Params, record: RunRecord, locked: dict[str, Any]) -> str | None:
+    """Return the SHA-256 of the model that the inputs of this run lead to; None where it did not get so far."""
+    out = locked.get(_EXPORT, {}).get("writes", {}).get(params.paths.onnx.as_posix())
+    if _outcome(record, _EXPORT) not in DONE or not out or not params.paths.onnx.is_file():
+        return None
+    return sha256_of(params.paths.onnx) if md5_of(params.paths.onnx) == out["md5"] else None
+
+
+def _outcome(record: RunRecord, stage: str) -> str | None:
+    if not record.stages and record.name in _NOTHING_NEW:  # asked of DVC all at once
+        return "Up to date"
+    return next((run.outcome for run in record.stages if run.name == stage), None)
+
+
+def _test_figures(params: Params) -> dict[str, Any] | None:
+    try:
+        test = read_json(params.paths.reports / "metrics.json", "test")["test"]
+        return {name: test[name] for name in ("accuracy", "accuracy_low", "accuracy_high", "images")}
+    except (FileNotFoundError, Damaged, KeyError, TypeError):
+        return None
+
+
+def _plain(record: RunRecord) -> dict[str, Any]:
+    return asdict(record) | {"started": _time(record.started), "ended": _time(record.ended)}
+
+
+def _time(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="seconds")
+
+
+def _sha256(path: Path) -> str | None:
+    return sha256_of(path) if path.is_file() else None
+
+
+def _read_or_none(path: Path) -> dict[str, Any] | None:
+    try:
+        return read_json(path, *_KEYS)
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list | tuple) else value

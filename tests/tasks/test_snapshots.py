@@ -1,0 +1,180 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from regraft.config import Params
+from regraft.params_file import load_params
+from tasks.git import NoGit, open_git
+from tasks.snapshots import keep_snapshot, reference_of, take_snapshot
+from tests.support.run_receipts import STARTED, git, write_project
+
+RUN = "20261126T030000-abcdef"
+RECEIPT = Path("receipts", f"{RUN}.json")
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project in git, with one commit. To be copied."""
+    root = tmp_path_factory.mktemp("committed") / "project"
+    write_project(root)
+    git(root, "init", "--quiet", "-b", "main")
+    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
+    git(root, "commit", "--quiet", "-m", "begin")
+    return root
+
+
+@pytest.fixture
+def repository(committed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it as the current folder, where git knows nobody's name."""
+    return _enter(shutil.copytree(committed, tmp_path / "project"), monkeypatch)
+
+
+def _enter(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(root)
+    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(root.parent))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return root
+
+
+def _snapshot(root: Path) -> None:
+    params = _params(root)
+    own = open_git(root)
+    snapshot = take_snapshot(own, params, RUN, STARTED)
+    RECEIPT.parent.mkdir(exist_ok=True)
+    RECEIPT.write_text(f"{snapshot}\n")
+    keep_snapshot(own, RUN, snapshot, RECEIPT, STARTED)
+
+
+def _params(root: Path) -> Params:
+    return load_params(root / "params.yaml")
+
+
+def _held(root: Path, prefix: str = "") -> set[str]:
+    return {
+        name.removeprefix(prefix)
+        for name in git(root, "ls-tree", "-r", "--full-tree", "--name-only", reference_of(RUN)).splitlines()
+    }
+
+
+EXPECTED = {".gitignore", "params.yaml", "dvc.yaml", "tasks/stage.py", "data/raw.dvc", "data/.gitignore"}
+EXPECTED |= {"dvc.lock", "data/splits.csv", RECEIPT.as_posix()}
+
+
+def test_a_snapshot_holds_what_git_tracks_and_what_the_run_wrote_for_git_and_nothing_else(repository):
+    (repository / "secret.txt").write_text("untracked")
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED
+
+
+def test_a_snapshot_holds_edits_that_nobody_committed(repository):
+    (repository / "tasks" / "stage.py").write_text("code = 2\n")
+    _snapshot(repository)
+    assert git(repository, "show", f"{reference_of(RUN)}:tasks/stage.py") == "code = 2"
+
+
+def test_a_snapshot_leaves_head_branches_the_index_and_files_as_they_were(repository):
+    (repository / "tasks" / "stage.py").write_text("staged\n")
+    git(repository, "add", "tasks/stage.py")
+    (repository / "tasks" / "stage.py").write_text("edited\n")
+
+    def look() -> list[str]:
+        seen = [git(repository, *command) for command in (["branch", "-av"], ["diff", "--cached"], ["diff"])]
+        return [*seen, git(repository, "stash", "list"), git(repository, "reflog")]
+
+    before = look()
+    _snapshot(repository)
+    assert look() == before
+
+
+def test_the_receipt_names_the_snapshot_that_its_reference_leads_to(repository):
+    _snapshot(repository)
+    assert RECEIPT.read_text().strip() == git(repository, "rev-parse", f"{reference_of(RUN)}^")
+
+
+def test_a_snapshot_is_made_while_somebody_holds_the_lock_of_the_index(repository):
+    (repository / ".git" / "index.lock").touch()
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED
+
+
+def test_a_snapshot_calls_no_hook_and_signs_nothing(repository):
+    for name in ("pre-commit", "post-commit", "reference-transaction", "post-index-change"):
+        hook = repository / ".git" / "hooks" / name
+        hook.parent.mkdir(exist_ok=True)
+        hook.write_text("#!/bin/sh\ntouch called\nexit 1\n")
+        hook.chmod(0o755)
+    git(repository, "config", "commit.gpgSign", "true")
+    git(repository, "config", "gpg.program", "false")
+    _snapshot(repository)
+    assert not (repository / "called").exists()
+
+
+def test_without_a_name_in_git_a_snapshot_is_made_by_regraft(repository):
+    git(repository, "config", "user.useConfigOnly", "true")
+    _snapshot(repository)
+    assert git(repository, "log", "-1", "--format=%an <%ae>", reference_of(RUN)) == "Regraft <regraft@localhost>"
+
+
+def test_a_snapshot_is_made_on_a_detached_head(repository):
+    git(repository, "checkout", "--quiet", "--detach")
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED
+
+
+def test_a_snapshot_is_made_on_a_branch_without_a_commit(repository):
+    shutil.rmtree(repository / ".git")
+    git(repository, "init", "--quiet")
+    git(repository, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED
+
+
+def test_a_snapshot_is_made_in_a_folder_of_a_bigger_repository(committed, tmp_path, monkeypatch):
+    root = tmp_path / "big" / "vision" / "project"
+    shutil.copytree(committed, root, ignore=shutil.ignore_patterns(".git"))
+    _enter(root, monkeypatch)
+    (tmp_path / "big" / "other.txt").write_text("of somebody else")
+    git(tmp_path / "big", "init", "--quiet")
+    git(tmp_path / "big", "add", "other.txt", *(f"vision/project/{name}" for name in ("tasks", "params.yaml")))
+    git(root, "add", "dvc.yaml", ".gitignore")
+    _snapshot(root)
+    assert _held(root, "vision/project/") == EXPECTED | {"other.txt"}
+
+
+def test_a_snapshot_is_made_in_a_linked_worktree(repository, tmp_path, monkeypatch):
+    git(repository, "worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "linked")
+    linked = tmp_path / "linked"
+    for name in ("data", "models", "dvc.lock"):
+        (shutil.copytree if (repository / name).is_dir() else shutil.copy)(repository / name, linked / name)
+    monkeypatch.chdir(linked)
+    _snapshot(linked)
+    assert _held(linked) == EXPECTED
+
+
+def test_where_git_does_not_track_the_code_there_is_no_snapshot_and_a_sentence_why(repository):
+    git(repository, "rm", "--quiet", "--cached", "-r", "tasks")
+    with pytest.raises(NoGit, match=r"git does not track tasks/stage\.py\. `git add`"):
+        _snapshot(repository)
+
+
+def test_where_dvc_goes_without_git_so_do_snapshots(repository):
+    (repository / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
+    with pytest.raises(NoGit, match=r"core\.no_scm"):
+        open_git(repository)
+
+
+def test_without_a_repository_git_says_so(repository):
+    shutil.rmtree(repository / ".git")
+    with pytest.raises(NoGit, match="not a git repository"):
+        open_git(repository)
+
+
+def test_data_behind_a_link_is_left_out_of_a_snapshot(repository, tmp_path):
+    (repository / "data").rename(tmp_path / "elsewhere")
+    (repository / "data").symlink_to(tmp_path / "elsewhere")
+    _snapshot(repository)
+    assert _held(repository) == {name for name in EXPECTED if not name.startswith("data/")}
