@@ -1,0 +1,21 @@
+"""`regraft watch`: tell the Prefect server when photos have arrived."""
+
+
+def watch() -> None:
+    """Watch the data folder, or nights.watch of params.yaml, and let new photos start a run.
+
+    It waits until writing has settled, and then tells the Prefect server. Ctrl-C stops it. `regraft serve` watches too.
+    """
+    import prefect.settings  # noqa: F401 - the server may be named in a profile of Prefect
+
+    from flows.watch import watch as look
+    from regraft.params_file import load_params
+    from tasks.project import enter_project, readable_errors
+
+    with readable_errors("watch"):
+        params = load_params(enter_project() / "params.yaml")
+        print(f"Watching {params.nights.watch or params.paths.raw}. Ctrl-C stops it.", flush=True)
+        try:
+            look(params, lambda: False)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
