@@ -1,0 +1,16 @@
+"""`regraft setup-prefect`: deployments and automations at the Prefect server."""
+
+
+def setup_prefect() -> None:
+    """Make the Prefect server do what prefect.yaml and automations.yaml say.
+
+    It makes, updates or removes by name, and a second run changes nothing. The server is the one of `regraft ui`,
+    unless PREFECT_API_URL or the Prefect profile names another. Where REGRAFT_ALARM_URL is set, alarms go there.
+    """
+    from tasks.project import enter_project, readable_errors
+
+    with readable_errors("setup-prefect"):
+        enter_project()
+        from flows.setup_prefect import set_up_here
+
+        print("\n".join(set_up_here()))

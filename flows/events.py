@@ -1,0 +1,127 @@
+"""Events about this project at the Prefect server: what automations.yaml waits for.
+
+Several projects may report to one server. So each has a name, the one in prefect.yaml, and whatever is about it carries
+its tag: deployments and their runs, runs by hand, events. Automations look at nothing without the tag.
+"""
+
+import re
+import sys
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from flows.server import login
+from regraft.errors import RegraftError, safe_text
+from tasks.prefect_api import Api, ServerAway, named_api
+
+FILE = Path("prefect.yaml")
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}")
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    """This project, as the server knows it."""
+
+    name: str
+    folder: Path
+
+    @property
+    def tag(self) -> str:
+        """What its deployments, runs and events are tagged with."""
+        return f"project:{self.name}"
+
+
+def this_project() -> Project:
+    """Return the project of the folder that this process is in.
+
+    Raises:
+        RegraftError: prefect.yaml gives it no name.
+    """
+    return Project(read_name(read_prefect_file()), Path.cwd())
+
+
+def read_prefect_file() -> dict[str, Any]:
+    """Return what prefect.yaml says.
+
+    Raises:
+        RegraftError: it is missing, or not YAML.
+    """
+    try:
+        found = YAML(typ="safe").load(FILE.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RegraftError(f"{FILE} does not exist. Restore it from git: it has the deployments.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RegraftError(f"{FILE} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+    if not isinstance(found, dict):
+        raise RegraftError(f"{FILE} must have keys such as `name` and `deployments`. Restore it from git.")
+    return found
+
+
+def read_name(prefect_file: dict[str, Any]) -> str:
+    """Return the project's name.
+
+    Raises:
+        RegraftError: there is none, or one that cannot be a tag's.
+    """
+    name = prefect_file.get("name")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RegraftError(f"`name` in {FILE} must be letters, digits, `.`, `-` and `_`. Found: {name!r}.")
+    return name
+
+
+def announce(event: str, words: str, **numbers: Any) -> bool:
+    """Tell the Prefect server of something that automations wait for; within seconds, and whatever happens.
+
+    Args:
+        event: its name, `regraft.data.changed` for instance.
+        words: for a person; they stand in the message.
+        numbers: what JSON can hold.
+
+    Returns:
+        Whether the server was told. False where there is none, or where it does not answer.
+    """
+    try:
+        api = _server()
+        if api is None:
+            return False
+        api.post("events", [_event(this_project(), event, words, numbers)])
+    except (ServerAway, RegraftError):
+        return False
+    return True
+
+
+def _event(project: Project, event: str, words: str, numbers: dict[str, Any]) -> dict[str, Any]:
+    related = [{"prefect.resource.id": f"prefect.tag.{project.tag}", "prefect.resource.role": "tag"}]
+    if flow_run := _flow_run():
+        related.append({"prefect.resource.id": f"prefect.flow-run.{flow_run}", "prefect.resource.role": "flow-run"})
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event,
+        "resource": {
+            "prefect.resource.id": f"regraft.project.{project.name}",
+            "prefect.resource.name": project.name,
+            "regraft.folder": str(project.folder),
+        },
+        "related": related,
+        "payload": {"words": safe_text(words), **numbers},
+    }
+
+
+def _flow_run() -> str | None:
+    prefect = sys.modules.get("prefect")
+    return prefect.runtime.flow_run.id if prefect else None
+
+
+def _server() -> Api | None:
+    """The server that is named, logged in; else the one of `regraft ui`, if it runs."""
+    named = named_api()
+    if named and named.login:
+        return named
+    own = login(named.url if named else None)
+    return Api(own["PREFECT_API_URL"], own["PREFECT_API_AUTH_STRING"]) if own else named
