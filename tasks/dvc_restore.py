@@ -39,7 +39,8 @@ def prove_restore(root: Path, params: Params) -> str:
                 return f"The model in production ({digest[:12]}) was restored from {name}, has its bytes, and answers."
     raise RegraftError(
         f"no copy of the model in production ({digest[:12]}) is left, neither in DVC's cache nor in "
-        f"{records.versions}. It is whole where it is: copy {records.model} to a safe place, then `regraft retrain` and `dvc push`."
+        f"{records.versions}. It is whole where it is: copy {records.model} to a safe place, then `regraft retrain` "
+        "and `dvc push`."
     )
 
 
