@@ -46,12 +46,10 @@ def promote(
         if rollback or force is not None:
             _change_by_hand(params, force, candidate)
             return
-        from flows.promote import leave_with
         from flows.promote import promote as flow
-        from flows.server import connected
+        from flows.run import start
 
-        with connected():
-            leave_with(flow(return_state=True))
+        start(flow)
 
 
 def _change_by_hand(params: "Params", reason: str | None, candidate: str | None) -> None:

@@ -7,33 +7,44 @@ pass, and a retraining with the winner only those of test photos and of activati
 printed, is an artifact of the run, and lies in reports/backbones.csv.
 """
 
-import prefect
-from prefect import flow
-from prefect.artifacts import create_table_artifact
-from prefect.cache_policies import NO_CACHE
-
+from flows.run import aside
 from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
+from regraft.reports.markdown import cell, table
+from tasks import step
 from tasks.compare_backbones import compare
-from tasks.progress import prefect_progress
+from tasks.progress import run_progress
 from tasks.project import enter_project
+from tasks.step import Outcome
 
 
-@prefect.task(cache_policy=NO_CACHE, persist_result=False, task_run_name="{name}")
 def try_backbone(name: str) -> Compared:
     """Run one backbone over the photos and train a head on its features."""
-    params = load_params(enter_project() / "params.yaml")
-    with prefect_progress(name) as progress:
-        return compare(name, params, progress)
+    found: list[Compared] = []
+
+    def run() -> Outcome:
+        params = load_params(enter_project() / "params.yaml")
+        with run_progress(name, step.progress_of_run) as progress:
+            found.append(compare(name, params, progress))
+        return Outcome("Completed")
+
+    step.step(name, run)
+    return found[0]
 
 
-@flow
-def compare_backbones(names: list[str]) -> str:
-    """Try every backbone, one after the other, and say which to take."""
+@aside
+def compare_backbones(names: list[str]) -> Outcome:
+    """Try every backbone, one after the other, and say which to take.
+
+    Args:
+        names: Names that `regraft backbones` lists, or name=weights.
+    """
     ranking = rank([try_backbone(name) for name in names])
     params = load_params(enter_project() / "params.yaml")
     write_ranking(params.paths.reports / "backbones.csv", ranking)
     words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
-    create_table_artifact(ranking.astype(str).to_dict("records"), key="backbones", description=words)
-    return f"{ranking.drop(columns='problem').round(4).to_string(index=False, na_rep='-')}\n\n{words}"
+    rows = [[cell(value) for value in row] for row in ranking.astype(str).to_numpy().tolist()]
+    step.publish("compare_backbones", {"backbones": f"{words}\n\n{table(list(ranking.columns), rows)}"})
+    text = ranking.drop(columns="problem").round(4).to_string(index=False, na_rep="-")
+    return Outcome("Completed", f"{text}\n\n{words}")

@@ -1,6 +1,6 @@
 """A Prefect server of this user's alone: on 127.0.0.1, with a password, closed to other web pages.
 
-python -m flows.guarded_server FD PARENT      the temporary server of a run; `flows.temporary_server` starts it
+python -m flows.guarded_server FD PARENT      the one of `regraft serve`; it ends when that process does
 """
 
 import os

@@ -2,40 +2,36 @@
 
 import os
 import sys
-import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
-from flows.server_secret import HOST, get, knows, new_secret, read_secret, secret_path
+from flows.server_secret import HOST, get, knows, read_secret, secret_path
+from tasks.prefect_api import named_api
 
-PORT = 4200  # where `make ui` listens
+PORT = 4200  # where `regraft ui` and `regraft serve` listen
 
 
 @contextmanager
-def connected() -> Iterator[None]:
-    """Report to the server that PREFECT_API_URL or the Prefect profile names, else to `make ui`'s if it runs.
+def connected() -> Iterator[bool]:
+    """Report to the server that PREFECT_API_URL or the Prefect profile names, else to `regraft ui`'s if it runs.
 
-    With neither, Prefect starts a temporary server of its own for this process. It has a password too.
+    Yields whether there is one. Without one no server is started: a run needs none.
     """
     import prefect.settings
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+    from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
-    if chosen := login(PREFECT_API_URL.value()):
+    named = PREFECT_API_URL.value()
+    if chosen := login(named):
         with temporary_settings({getattr(prefect.settings, name): value for name, value in chosen.items()}):
-            yield
-    elif PREFECT_API_URL.value():
-        yield
-    else:
-        from flows import temporary_server
-
-        _use_no_proxy()
-        secret = new_secret()
-        temporary_server.prepare(secret)
-        with temporary_settings({PREFECT_API_AUTH_STRING: secret}):
-            yield
+            yield True
+        return
+    api = named_api()
+    if api and not api.answers():
+        print(f"The Prefect server at {api.url} does not answer, so this run does not report to it.", file=sys.stderr)
+        api = None
+    with temporary_settings({} if api else {PREFECT_LOGGING_TO_API_ENABLED: False}):
+        yield api is not None
 
 
 def login(named: str | None) -> dict[str, str] | None:
@@ -61,17 +57,6 @@ def login(named: str | None) -> dict[str, str] | None:
     return None
 
 
-def is_expected() -> bool:
-    """Whether a run would report to a server that is not temporary; found out without Prefect, whose import takes 2 s.
-
-    Where only Prefect can tell, the answer is True: then Prefect is started, and decides.
-    """
-    if _is_named_by_settings():
-        return True
-    secret = read_secret(secret_path())
-    return secret is not None and knows(secret, PORT)
-
-
 def _is_local(address: str) -> bool:
     try:
         parts = urlsplit(address)
@@ -86,30 +71,6 @@ def _use_no_proxy() -> None:
         hosts = os.environ.get(name, "")
         if hosts != "*" and HOST not in hosts.split(","):
             os.environ[name] = f"{hosts},{HOST}".lstrip(",")
-
-
-def _is_named_by_settings() -> bool:
-    # Where Prefect looks, in its order: environment, .env, prefect.toml, pyproject.toml, profile.
-    if os.environ.get("PREFECT_API_URL") or _mentions_prefect(Path(".env")) or Path("prefect.toml").exists():
-        return True
-    home = Path(os.environ.get("PREFECT_HOME") or Path.home() / ".prefect")
-    profiles_path = Path(os.environ.get("PREFECT_PROFILES_PATH") or home / "profiles.toml")
-    try:
-        settings = _read_toml(Path("pyproject.toml")).get("tool", {}).get("prefect", {})
-        profiles = _read_toml(profiles_path)
-        active = os.environ.get("PREFECT_PROFILE") or profiles.get("active")
-        profile = profiles.get("profiles", {}).get(active, {})
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError):
-        return True
-    return bool({"api", "profiles_path"} & set(settings)) or "PREFECT_API_URL" in profile
-
-
-def _mentions_prefect(path: Path) -> bool:
-    return path.is_file() and "PREFECT_" in path.read_text(encoding="utf-8", errors="replace").upper()
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def _answers() -> bool:

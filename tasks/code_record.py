@@ -19,13 +19,21 @@ RECORD = Path("build", "provenance.json")
 SEAM = (
     "tasks",
     "tasks.code_record",
+    "tasks.current_run",
+    "tasks.disk_space",
     "tasks.dvc_lock",
     "tasks.dvc_seam",
+    "tasks.live_runs",
+    "tasks.prefect_api",
     "tasks.progress",
     "tasks.project",
     "tasks.report",
+    "tasks.run_record",
     "tasks.safe_dvc",
     "tasks.stage",
+    "tasks.stage_limits",
+    "tasks.step",
+    "tasks.stopping",
 )
 NOTHING = Provenance({}, {})
 

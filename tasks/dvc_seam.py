@@ -126,7 +126,7 @@ def open_repo(root: Path) -> "Repo":
         dvc.stage.run.cmd_run = _run_function
         # Its handlers would print every line a second time, outside of the task that it belongs to.
         logging.getLogger("dvc").handlers.clear()
-        logging.getLogger("dvc.repo.scm_context").setLevel(logging.WARNING)  # advice on `git add` after every stage
+        logging.getLogger("dvc").setLevel(logging.WARNING)  # a step says itself what became of it
         make_safe()
     try:
         repo = _open(root)

@@ -1,19 +1,17 @@
-"""How far a stage is: a bar on a terminal, lines in a log, and a progress artifact in the Prefect UI."""
+"""How far a stage is: a bar on a terminal, lines in a log, and words to whoever follows the run."""
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, cast
-from uuid import UUID
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_ARTIFACT_SECONDS = 2.0  # between two updates of Prefect's progress artifact
+_TOLD_SECONDS = 2.0  # between two words to whoever follows a run
 _LINE_SECONDS = 10.0  # between two lines of a log
 
 Report = Callable[[int, int], None]
@@ -28,46 +26,72 @@ class Progress(Protocol):
 @contextmanager
 def terminal_progress(name: str) -> Iterator[Progress]:
     """A progress bar on stderr; where stderr is no terminal, a line every ten seconds."""
-    if not sys.stderr.isatty():
-        yield lambda what: _Lines(name, what).report
-        return
-    bars = _Bars(name)
+    bars = _Bars(name) if sys.stderr.isatty() else None
+    _position.enter(name)
+
+    def progress(what: str) -> Report:
+        show = partial(bars.report, what) if bars else _Lines(name, what).report
+
+        def report(done: int, total: int) -> None:
+            _position.count(what, done, total)
+            show(done, total)
+
+        return report
+
     try:
-        yield lambda what: partial(bars.report, what)
+        yield progress
     finally:
-        bars.close()
+        if bars:
+            bars.close()
 
 
 @contextmanager
-def prefect_progress(name: str) -> Iterator[Progress]:
-    """Progress on the terminal and, every few seconds, as a progress artifact of this task run."""
-    from prefect.artifacts import create_progress_artifact, update_progress_artifact
+def run_progress(name: str, tell: Callable[[float, str], None]) -> Iterator[Progress]:
+    """Progress on the terminal and, every few seconds, where the run is followed.
 
+    Args:
+        name: of the stage.
+        tell: is told how far it is, 0 to 100, in words too.
+    """
     with terminal_progress(name) as terminal:
 
         def progress(what: str) -> Report:
             on_terminal, pace = terminal(what), _Pace(what)
-            artifact: UUID | None = None
-            last = time.monotonic()
+            last = -_TOLD_SECONDS
 
             def report(done: int, total: int) -> None:
-                nonlocal artifact, last
+                nonlocal last
                 on_terminal(done, total)
-                if not total:
-                    return
-                percent, words = 100.0 * done / total, f"{name}: {pace.words(done, total)}"
-                if artifact is None:
-                    key = re.sub(r"[^a-z0-9]+", "-", f"{name} {what} progress".lower())
-                    artifact = cast(UUID, create_progress_artifact(percent, key=key, description=f"{name}: {what}"))
-                elif done == total or time.monotonic() - last > _ARTIFACT_SECONDS:
-                    update_progress_artifact(artifact, percent, description=words)
-                else:
-                    return
-                last = time.monotonic()
+                now = time.monotonic()
+                if total and (done == total or now - last > _TOLD_SECONDS):
+                    last = now
+                    tell(100.0 * done / total, f"{name}: {pace.words(done, total)}")
 
             return report
 
         yield progress
+
+
+def position() -> str:
+    """Return where this process is, as `fine_tune (epoch 3 of 10)`; empty where no stage has begun."""
+    return _position.stage + (f" ({_position.counted})" if _position.counted else "")
+
+
+class _Position:
+    """Where this process is: it runs one stage after the other."""
+
+    stage = ""
+    counted = ""
+
+    def enter(self, stage: str) -> None:
+        self.stage, self.counted = stage, ""
+
+    def count(self, what: str, done: int, total: int) -> None:
+        if total:
+            self.counted = f"{done} of {total} {what}"
+
+
+_position = _Position()
 
 
 class _Bars:
@@ -129,7 +153,7 @@ class _Pace:
         now = time.monotonic()
         start, done_before = self._first = self._first or (now, done)
         words = f"{done} of {total} {self._what} ({done / max(total, 1):.0%})"
-        if done == done_before or now - start < _ARTIFACT_SECONDS:
+        if done == done_before or now - start < _TOLD_SECONDS:
             return words
         rate = (done - done_before) / (now - start)
         left = f", {timedelta(seconds=round((total - done) / rate))} left" if done < total else ""

@@ -1,6 +1,7 @@
 """The project's folder, and how a command ends where something outside the code has to change."""
 
 import gc
+import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 from regraft.errors import RegraftError, WrongFolder
 from regraft.files import NO_ROOM
 from tasks.startup import quieten_libraries
+from tasks.stopping import status_of, stopped_words, terminable
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
 
@@ -36,17 +38,21 @@ def enter_project() -> Path:
 
 @contextmanager
 def readable_errors(name: str) -> Iterator[None]:
-    """Print the message of a RegraftError without a traceback and leave with exit status 1."""
+    """Print the message of a RegraftError without a traceback and leave with exit status 1; a signal, with its own."""
     quieten_libraries()
     # Python looks for garbage after every 700 new objects. An import of TensorFlow makes millions and no garbage: that
     # search was a third of its 2.6 s.
     gc.set_threshold(100_000, 20, 20)
     try:
-        with room_on_disk():
+        with terminable(), room_on_disk():
             yield
     except RegraftError as error:
         print(f"\n{name} stopped: {error}", file=sys.stderr)
         sys.exit(1)
+    except KeyboardInterrupt as stop:
+        print(f"\n{stopped_words()}", file=sys.stderr, flush=True)
+        # Threads that wait for work which nobody hands out any more would keep the process for minutes.
+        os._exit(status_of(stop))
 
 
 @contextmanager

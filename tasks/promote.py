@@ -33,6 +33,7 @@ from regraft.store.leases import store_in_use
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
+from tasks.up_to_date import about_of
 
 _ALREADY = Verdict("Already in production", True, "This very file is in production already.")
 
@@ -62,7 +63,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     if challenger is None:
         return verdict
     # The verdict on another model, or on other test photos, says nothing about this one.
-    about = {"model": challenger.digest, "champion": champion, "dataset": sha256_of(paths.dataset)}
+    about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     _record(params, verdict, dataset.of("test").rows.digest.tolist())
     if verdict.is_accepted:

@@ -71,6 +71,15 @@ def pages_to_publish(stage_name: str, params: Params) -> dict[str, str]:
     return drawn["pages"]
 
 
+def pages_of_stopped(stage_name: str, params: Params) -> dict[str, str]:
+    """Return the pages of a stage that stopped: DVC removes what a stage wrote before it runs again, so they are new.
+
+    Raises:
+        FileNotFoundError: it stopped before it had anything to show.
+    """
+    return pages_of(stage_name, sources_of(params))
+
+
 def page_of(params: Params) -> Path:
     """Return where the page is."""
     return params.paths.reports / "report.html"

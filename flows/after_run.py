@@ -1,0 +1,83 @@
+"""When a run has ended: receipt, history, commit, and what the Prefect UI shows of it.
+
+Nothing here may undo a run that is done: what goes wrong is said, and the rest is done all the same.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from flows.dead_runs import ending_of, send_ending
+from regraft.config import Params
+from regraft.errors import RegraftError
+from tasks.current_run import current_run
+from tasks.live_runs import save
+from tasks.prefect_api import ServerAway
+from tasks.run_record import RunRecord
+from tasks.step import Outcome
+
+if TYPE_CHECKING:
+    from regraft.production.run_history import Row
+
+
+def after_run(
+    params: Params, record: RunRecord, outcome: Outcome, *, commit: bool, writes_history: bool = True
+) -> None:
+    """Write down what is known of a run, and tell the server."""
+    run = current_run()
+    assert run
+    row = _write_down(params, record, commit=commit) if writes_history else None
+    if run.live.flow_run is None:
+        return
+    if writes_history:
+        from tasks.run_history import trend
+
+        with _said("the trend"):
+            run.publish("trend", trend(params), "accuracy, photos and verdicts of all runs")
+    ending = ending_of(outcome.type, outcome.name, outcome.message, *_label(record, row))
+    run.live = replace(run.live, ending=ending)
+    save(run.live)
+    try:
+        if run.api:
+            send_ending(run.api, run.live, is_over=False)
+    except ServerAway:
+        pass  # whoever comes next tells it
+
+
+def _write_down(params: Params, record: RunRecord, *, commit: bool) -> "Row | None":
+    from tasks import receipts, run_history, snapshots
+
+    row = None
+    with _said("the receipt"):
+        receipts.write_receipt(params, record)
+    with _said("the line of history"):
+        row = run_history.add_to_history(params, record)
+    if commit:
+        with _said("the commit"):
+            snapshots.commit_run(params, record, params.nights.branch)
+    return row
+
+
+def _label(record: RunRecord, row: "Row | None") -> tuple[str, list[str]]:
+    """The name and the tags of a run, as they stand in the list of runs: when, what, how good, how much came."""
+    words = [f"{record.started:%Y-%m-%d}", record.name.lower()]
+    if row is None:
+        return " ".join(words), []
+    if record.name in ("Failed", "Cancelled") and record.stages:
+        words.append(f"in {record.stages[-1].name}")
+    elif row.accuracy is not None:
+        words.append(f"{row.accuracy:.3f}")
+    if row.new:
+        words.append(f"(+{row.new} photos)")
+    tags = [f"data:{row.data_version[:8]}"] if row.data_version else []
+    return " ".join(words), [*tags, *([f"git:{row.revision}"] if row.revision else [])]
+
+
+@contextmanager
+def _said(what: str) -> Iterator[None]:
+    try:
+        yield
+    except (RegraftError, OSError) as error:
+        print(f"{what} could not be written: {error}", file=sys.stderr, flush=True)

@@ -1,0 +1,82 @@
+"""Runs whose process is gone: the Prefect server and the history are told how they ended.
+
+After `kill -9` or a power cut a run stays Running at the server for ever, because nobody is left to say otherwise. The
+kernel knows: it has let go of the run's lock. So whoever comes next, the next run or `regraft serve`, tells it.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+from regraft.config import Params
+from tasks.live_runs import LiveRun, ended_runs, forget, save
+from tasks.prefect_api import Api, ServerAway
+
+CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
+_FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+def tell_of_dead_runs(params: Params, api: Api | None) -> list[str]:
+    """Tell of every run that died, or that ended while the server was away; return a line about each."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(".dvc/tmp/regraft/dead.lock", timeout=0):
+            return [line for run in ended_runs() if (line := _tell(params, api, run))]
+    except Timeout:
+        return []  # somebody else is doing it
+
+
+def ending_of(type: str, name: str, message: str, run_name: str, tags: list[str]) -> dict[str, Any]:
+    """Return what the server is to be told of a run's end."""
+    return {"state": {"type": type, "name": name, "message": message}, "run_name": run_name, "tags": tags}
+
+
+def send_ending(api: Api, run: LiveRun, *, is_over: bool) -> bool:
+    """Tell the server how a run ended; False where it knows no such run.
+
+    Args:
+        api: the server.
+        run: with its ending.
+        is_over: whether its process is gone; until then Prefect sets the state itself.
+
+    Raises:
+        ServerAway: it does not answer.
+    """
+    assert run.ending
+    found = api.get(f"flow_runs/{run.flow_run}")
+    if found is None:
+        return False
+    name, tags = run.ending["run_name"], run.ending["tags"]
+    api.patch(f"flow_runs/{run.flow_run}", {"name": name, "tags": sorted({*(found.get("tags") or []), *tags})})
+    for artifact in run.artifacts:
+        api.post("artifacts/", artifact | {"flow_run_id": run.flow_run})
+    state = run.ending["state"]
+    # An alarm for dead runs, or the worker, may have taken a run for crashed that ended well while the server was away.
+    is_known = found.get("state_type") in _FINAL and (found["state_type"] != "CRASHED" or state["type"] == "CRASHED")
+    if is_over and not is_known:
+        api.post(f"flow_runs/{run.flow_run}/set_state", {"state": state, "force": True})
+    return True
+
+
+def _tell(params: Params, api: Api | None, run: LiveRun) -> str:
+    line = ""
+    if run.ending is None:
+        from tasks.run_history import add_crashed
+
+        started = datetime.fromisoformat(run.started)
+        add_crashed(params, run.run, started, run.started_by, CRASHED)
+        run = replace(run, ending=ending_of("CRASHED", "Crashed", CRASHED, f"{started:%Y-%m-%d} crashed", []))
+        save(run)
+        line = f"{run.named} is dead: it was killed, or the machine went down."
+    if run.flow_run is None:
+        forget(run.run)
+        return line
+    if api is None:
+        return line
+    try:
+        send_ending(api, run, is_over=True)
+    except ServerAway:
+        return line  # the next one tells it
+    forget(run.run)
+    return line

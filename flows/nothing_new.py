@@ -1,0 +1,98 @@
+"""A run that has nothing to do ends before Prefect is imported, whose import takes longer than to see that.
+
+python -m flows.nothing_new     what a worker starts for a planned run: it ends it, or becomes Prefect's engine
+"""
+
+import os
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+from flows.after_run import after_run
+from flows.dead_runs import tell_of_dead_runs
+from regraft.params_file import load_params
+from tasks.current_run import CurrentRun, enter_run, leave_run
+from tasks.live_runs import alive, forget, is_anybody_working, new_live_run
+from tasks.prefect_api import Api, ServerAway, named_api
+from tasks.project import enter_project, readable_errors
+from tasks.run_record import RunRecord, new_run_id
+from tasks.step import Outcome
+from tasks.up_to_date import nothing_to_do
+
+
+def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = None) -> Outcome | None:
+    """End a run that has nothing to do; None if it may have something to do, or another run is at work.
+
+    Args:
+        root: the project's root.
+        promote: whether the run would end with the gate.
+        commit: whether it would end with a commit.
+        plan: the planned run of a Prefect server that this process is to do; None for one that a person started.
+
+    Raises:
+        RegraftError: what the flow would stop with as well.
+        ServerAway: of a planned run, before anything was done.
+    """
+    if is_anybody_working():
+        return None
+    started = datetime.now(UTC)
+    found = nothing_to_do(root, promote=promote)
+    if found is None:
+        return None
+    outcome = Outcome(*found)
+    if plan:
+        plan.enter("RUNNING", "Running", "")
+    params = load_params(root / "params.yaml")
+    by, flow_run, api = (plan.deployment, plan.flow_run, plan.api) if plan else ("hand", None, None)
+    live = new_live_run(new_run_id(started), started, by, flow_run)
+    with alive(live):
+        enter_run(CurrentRun(live, api))
+        ended = datetime.now(UTC)
+        record = RunRecord(live.run, started, ended, by, outcome.name, outcome.message, (), plan.url if plan else None)
+        after_run(params, record, outcome, commit=commit)
+        leave_run()
+        if plan:
+            plan.enter(outcome.type, outcome.name, outcome.message)
+            tell_of_dead_runs(params, api)
+    forget(live.run)
+    return outcome
+
+
+class Plan:
+    """A planned run of a Prefect server."""
+
+    def __init__(self, api: Api, flow_run: str) -> None:
+        found = api.get(f"flow_runs/{flow_run}")
+        if found is None:
+            raise ServerAway(f"{api.url} knows no flow run {flow_run}")
+        self.api, self.flow_run = api, flow_run
+        self.parameters: dict[str, Any] = found["parameters"]
+        deployment = api.get(f"deployments/{found['deployment_id']}") if found.get("deployment_id") else None
+        self.deployment = str(deployment["name"]) if deployment else "hand"
+        self.url = f"{api.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
+
+    def enter(self, type: str, name: str, message: str) -> None:
+        """Set the run's state."""
+        state = {"type": type, "name": name, "message": message}
+        self.api.post(f"flow_runs/{self.flow_run}/set_state", {"state": state, "force": False})
+
+
+def _main() -> NoReturn:
+    """End a planned run that has nothing to do, or leave it to Prefect's engine."""
+    with readable_errors("retrain"):
+        try:
+            root, api = enter_project(), named_api()
+            if api and (flow_run := os.environ.get("PREFECT__FLOW_RUN_ID")):
+                plan = Plan(api, flow_run)
+                promote, commit = (bool(plan.parameters.get(name)) for name in ("promote", "commit"))
+                if outcome := end_early(root, promote=promote, commit=commit, plan=plan):
+                    print(f"{outcome.name}: {outcome.message}", flush=True)
+                    os._exit(0)
+        except Exception as error:  # the engine says it, in the run that a person looks at
+            print(f"Not ended early: {error}", file=sys.stderr, flush=True)
+    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606 - no shell is what we want
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,78 @@
+"""The run that this process is in, and what a Prefect server is told while it goes on.
+
+A server that goes away takes nothing with it: what it could not be told is kept with the run (`tasks.live_runs`).
+"""
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tasks.live_runs import LiveRun, save
+from tasks.prefect_api import Api, ServerAway
+from tasks.run_record import StageRun
+
+_PAUSE_SECONDS = 20.0  # after a server did not answer, before it is told of progress again
+
+
+@dataclass
+class CurrentRun:
+    """One run, while it goes on."""
+
+    live: LiveRun
+    api: Api | None = None  # the server that it reports to
+    stages: list[StageRun] = field(default_factory=list)
+    _progress: str | None = None  # id of the one progress artifact
+    _quiet_until: float = 0.0
+
+    @property
+    def reports(self) -> bool:
+        """Whether a server is there to report to, at this moment."""
+        return self.api is not None and self.live.flow_run is not None and self.api.answers()
+
+    def publish(self, key: str, markdown: str, description: str) -> None:
+        """Show a page in the Prefect UI as an artifact of this run; where the server is away, later."""
+        if self.live.flow_run is None:
+            return
+        artifact = {"key": key, "type": "markdown", "data": markdown, "description": description}
+        try:
+            self._send(artifact)
+        except ServerAway:
+            self.live = replace(self.live, artifacts=[*self.live.artifacts, artifact])
+            save(self.live)
+
+    def tell_progress(self, percent: float, words: str) -> None:
+        """Move the bar of this run; a server that does not answer is left alone for a while."""
+        if self.live.flow_run is None or self.api is None or time.monotonic() < self._quiet_until:
+            return
+        try:
+            if self._progress is None:
+                bar = {"key": "progress", "type": "progress", "data": percent, "description": words}
+                made = self._send(bar)
+                self._progress = made["id"] if made else None
+            else:
+                self.api.patch(f"artifacts/{self._progress}", {"data": percent, "description": words})
+        except ServerAway:
+            self._quiet_until = time.monotonic() + _PAUSE_SECONDS
+
+    def _send(self, artifact: dict[str, Any]) -> Any:
+        if self.api is None:
+            raise ServerAway("no server was named")
+        return self.api.post("artifacts/", artifact | {"flow_run_id": self.live.flow_run})
+
+
+_current: list[CurrentRun] = []
+
+
+def current_run() -> CurrentRun | None:
+    """Return the run that this process is in; None in a stage that `dvc repro` started."""
+    return _current[-1] if _current else None
+
+
+def enter_run(run: CurrentRun) -> None:
+    """Make a run the one of this process."""
+    _current[:] = [run]
+
+
+def leave_run() -> None:
+    """End it."""
+    _current.clear()

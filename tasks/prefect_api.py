@@ -1,0 +1,112 @@
+"""A few questions to the Prefect server, without Prefect: its import takes two seconds, and its client waits minutes.
+
+Every call ends within seconds. A server that is away is no reason to end a run: `ServerAway` says so.
+"""
+
+import base64
+import json
+import os
+import sys
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+_PATIENCE_SECONDS = 5.0
+
+
+class ServerAway(Exception):
+    """The server does not answer, or not as a Prefect server does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """A Prefect server."""
+
+    url: str  # as PREFECT_API_URL, ends in /api
+    login: str | None = None  # user:password
+    key: str | None = None  # of Prefect Cloud
+    _tokens: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    def get(self, path: str) -> Any:
+        """Ask; None where there is no such thing."""
+        return self._ask("GET", path, None, {})
+
+    def post(self, path: str, body: Any) -> Any:
+        """Make something; None where what it belongs to does not exist."""
+        return self._change("POST", path, body)
+
+    def patch(self, path: str, body: Any) -> Any:
+        """Change something; None where it does not exist."""
+        return self._change("PATCH", path, body)
+
+    def answers(self) -> bool:
+        """Whether the server is there."""
+        try:
+            return self.get("health") is True
+        except ServerAway:
+            return False
+
+    def _change(self, method: str, path: str, body: Any) -> Any:
+        if not self._tokens:
+            self._tokens.update(self._new_token())
+        try:
+            return self._ask(method, path, body, self._tokens)
+        except ServerAway as error:
+            if _code(error) != 403:  # a token is good for an hour
+                raise
+            self._tokens.update(self._new_token())
+            return self._ask(method, path, body, self._tokens)
+
+    def _new_token(self) -> dict[str, str]:
+        # Where the server protects itself against forged requests of web pages, whoever changes something needs one.
+        client = str(uuid.uuid4())
+        try:
+            answer = self._ask("GET", f"csrf-token?client={client}", None, {})
+        except ServerAway as error:
+            if _code(error) == 422:  # it does not
+                return {"Prefect-Csrf-Client": client}
+            raise
+        return {"Prefect-Csrf-Client": client} | ({"Prefect-Csrf-Token": answer["token"]} if answer else {})
+
+    def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
+        headers = {"Content-Type": "application/json", **headers}
+        if self.login:
+            headers["Authorization"] = f"Basic {base64.b64encode(self.login.encode()).decode()}"
+        elif self.key:
+            headers["Authorization"] = f"Bearer {self.key}"
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"{self.url}/{path}", data, headers, method=method)  # noqa: S310 - the scheme is checked
+        try:
+            with urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310
+                text = answer.read()
+                return json.loads(text) if text else None
+        except HTTPError as error:
+            if error.code == 404:
+                return None
+            raise ServerAway(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
+        except (OSError, URLError, ValueError) as error:
+            raise ServerAway(f"{self.url} does not answer: {error}") from error
+
+
+def _code(error: ServerAway) -> int | None:
+    return error.__cause__.code if isinstance(error.__cause__, HTTPError) else None
+
+
+def named_api() -> Api | None:
+    """Return the server that Prefect's settings or the environment of this process name, None where there is none."""
+    if "prefect" in sys.modules:
+        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
+
+        login, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
+        found = (
+            PREFECT_API_URL.value(),
+            login.get_secret_value() if login else None,
+            key.get_secret_value() if key else None,
+        )
+    else:
+        names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
+        found = tuple(os.environ.get(name) or None for name in names)
+    url, login, key = found
+    return Api(url.rstrip("/"), login, key) if url and url.startswith(("http://", "https://")) else None
