@@ -7,3 +7,4 @@ from .gate.rule import decide as decide
 from .gate.verdict import Verdict as Verdict
 from .records import Records as Records
 from .registry import Production as Production
+from .run_history import Row as Row

@@ -9,10 +9,13 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regraft.errors import InvalidData
 from regraft.production.change_log import Change, ChangeLog, open_regular, read_change
-from regraft.production.training_data import Reference, read_reference
+
+if TYPE_CHECKING:
+    from regraft.production.training_data import Reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +123,16 @@ class Records:
         digest = standing.digest or standing.named
         return self.data_of(digest) if digest and self.data_of(digest).is_file() else None
 
-    def reference_of(self, digest: str) -> Reference | None:
+    def reference_of(self, digest: str) -> "Reference | None":
         """Return what a model was trained on; None where that was not kept, or is damaged."""
+        from regraft.production.training_data import read_reference  # it needs pandas, and a run without news does not
+
         try:
             return read_reference(self.data_of(digest))
         except (InvalidData, FileNotFoundError):
             return None
 
-    def find_reference(self) -> tuple[Reference | None, str]:
+    def find_reference(self) -> "tuple[Reference | None, str]":
         """Return what the model in production was trained on, if that is known, and a sentence that says which it is.
 
         A damaged file is told and does not raise: a night's training must not wait for somebody to remove it.
@@ -155,7 +160,7 @@ class Records:
         approved = [change.sha256 for change in history if change.approved_by or change.action == "rolled back"]
         return approved[-1] if approved else history[0].sha256 if history else None
 
-    def anchor_reference(self) -> tuple[Reference | None, str]:
+    def anchor_reference(self) -> "tuple[Reference | None, str]":
         """Return what the anchor was trained on, if it is another model than that in production, and a sentence."""
         standing, anchor = self.standing(), self.anchor()
         if anchor is None or anchor == (standing.digest or standing.named):
@@ -193,7 +198,9 @@ class Records:
         return self.other_versions([pending.sha256] if pending else [])
 
 
-def _told_reference(path: Path, model: str) -> tuple[Reference | None, str]:
+def _told_reference(path: Path, model: str) -> "tuple[Reference | None, str]":
+    from regraft.production.training_data import read_reference
+
     try:
         reference = read_reference(path)
     except InvalidData as error:

@@ -2,7 +2,6 @@
 
 import base64
 import html
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,26 +11,18 @@ from PIL import Image
 from regraft.errors import safe_text
 from regraft.files import write_text
 from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
+from regraft.reports.document import document
 from regraft.reports.style import STYLE
 from regraft.reports.thumbnails import to_jpeg
 
 if TYPE_CHECKING:
     from markdown_it import MarkdownIt
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="referrer" content="no-referrer">
-<meta name="color-scheme" content="light dark">
-<title>{title}</title>
-<style>{style}</style></head><body><h1>{title}</h1>
-{first}
+_BODY = """{first}
 <nav><h2>Contents</h2><ul>
 {contents}
 </ul></nav>
-{sections}
-</body></html>
-"""
+{sections}"""
 
 
 def write_page(path: Path, title: str, pages: list[Page], first: str = "") -> None:
@@ -44,15 +35,10 @@ def write_page(path: Path, title: str, pages: list[Page], first: str = "") -> No
         first: HTML above the contents.
     """
     renderer = _renderer()
-    # Whatever a name may smuggle in: nothing is loaded or run but embedded pictures and this very style sheet.
-    digest = base64.b64encode(sha256(STYLE.encode()).digest()).decode()
-    policy = f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     contents = "\n".join(f'<li><a href="#{page.key}">{html.escape(page.title)}</a></li>' for page in pages)
     sections = "\n".join(_section(renderer, page) for page in pages)
-    text = _PAGE.format(
-        policy=policy, title=html.escape(title), style=STYLE, first=first, contents=contents, sections=sections
-    )
-    write_text(path, text)
+    body = _BODY.format(first=first, contents=contents, sections=sections)
+    write_text(path, document(title, body, STYLE))
 
 
 def _renderer() -> "MarkdownIt":

@@ -6,7 +6,6 @@ from typing import Any
 
 from regraft.errors import safe_text
 from regraft.reports.blocks import Chart, Page, Photos
-from regraft.reports.thumbnails import draw_sheet
 
 
 def to_markdown(page: Page) -> str:
@@ -34,5 +33,10 @@ class Bold(str):
 def _text(block: str | Chart | Photos) -> str:
     if isinstance(block, str):
         return block
-    kind, contents = ("png", block.png) if isinstance(block, Chart) else ("jpeg", draw_sheet(block.groups))
+    if isinstance(block, Chart):
+        kind, contents = "png", block.png
+    else:
+        from regraft.reports.thumbnails import draw_sheet  # it reads photos, and a page of words needs none of that
+
+        kind, contents = "jpeg", draw_sheet(block.groups)
     return f"![{block.title}](data:image/{kind};base64,{base64.b64encode(contents).decode()})"

@@ -1,10 +1,13 @@
 """The style sheet of the HTML pages: one column, light and dark, from the width of a phone."""
 
-STYLE = """
+LIGHT = """
 :root {
   --text: #1f2328; --muted: #59636e; --line: #d1d9e0; --page: #ffffff; --card: #f6f8fa; --link: #0969da;
   --good: #1a7f37; --wait: #9a6700; --bad: #cf222e;
-}
+}"""
+STYLE = (
+    LIGHT
+    + """
 @media (prefers-color-scheme: dark) {
   :root {
     --text: #e6edf3; --muted: #9198a1; --line: #3d444d; --page: #0d1117; --card: #151b23; --link: #4493f8;
@@ -55,3 +58,4 @@ dd { margin: 0; }
   dd { margin-bottom: 0.5rem; }
 }
 """
+)

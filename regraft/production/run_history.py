@@ -1,0 +1,195 @@
+"""history.parquet: one row per run, whatever started it and however it ended; the morning page is drawn from it.
+
+    models/production/
+        history.parquet            the rows, an ordinary Parquet file
+        history.damaged-<time>.parquet   what lay there and was no history
+
+The file is replaced at once, under the lock of production. A column that this version does not know is kept, and one
+that an older version did not write reads as None.
+"""
+
+import errno
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, field
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from regraft.errors import Damaged
+from regraft.files import DAMAGE, finite, write_bytes
+from regraft.production.change_log import open_regular
+from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
+
+FILE = "history.parquet"  # in the folder of production
+CRASHED = "Crashed"
+UNFINISHED = ("Failed", CRASHED, "Cancelled")  # names of runs that reached no verdict; with any other the work is done
+NOTHING_NEW = ("Already in production", "Nothing new", "Completed")  # production is as it was, as expected
+_NO_FILE = (errno.ELOOP, errno.EINVAL, errno.EISDIR)  # a link, a pipe, a folder: none of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One run. None is what it did not find out: it never stands for a figure of an earlier run."""
+
+    run: str
+    started: datetime  # UTC, as all times
+    name: str  # of the state that it ended in
+    ended: datetime | None = None  # None of a process that died: nobody knows when
+    started_by: str = ""
+    reason: str = ""  # the sentence for a person
+    url: str | None = None
+    accuracy: float | None = None  # of the new model on the test photos, 0 to 1, with its 95 % interval
+    accuracy_low: float | None = None
+    accuracy_high: float | None = None
+    test_photos: int | None = None
+    champion_accuracy: float | None = None  # of the model that was in production before, on photos that neither knew
+    champion_low: float | None = None
+    champion_high: float | None = None
+    photos: int | None = None  # of the data set
+    new: int | None = None  # photos that joined since the last run that had a data set
+    gone: int | None = None
+    relabelled: int | None = None
+    classes: int | None = None
+    quarantined: int | None = None
+    from_store: int | None = None  # views
+    computed: int | None = None  # forward passes of the frozen backbone
+    seconds: dict[str, float] = field(default_factory=dict)  # by stage
+    data_version: str | None = None  # MD5 of the data folder, as DVC names the version
+    revision: str | None = None  # of the project in git, with a + where its files were edited since
+    model: str | None = None  # SHA-256 of the new model
+    champion: str | None = None  # SHA-256 of the model in production afterwards
+    drift: float | None = None  # the largest figure of drift, as a multiple of its limit
+    drift_of: str | None = None  # which figure that is
+    drift_warned: bool | None = None
+    warnings: int | None = None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run did its work, also one that ends with a refusal."""
+        return self.name not in UNFINISHED
+
+    @property
+    def is_promoted(self) -> bool:
+        """Whether the new model is in production afterwards, and was not before."""
+        is_in = self.model is not None and self.model == self.champion
+        return is_in and self.is_finished and self.name not in NOTHING_NEW
+
+    @property
+    def production(self) -> tuple[float, float, float] | None:
+        """The accuracy of the model that is in production afterwards, with its interval, as far as it is known."""
+        own = self.accuracy, self.accuracy_low, self.accuracy_high
+        former = self.champion_accuracy, self.champion_low, self.champion_high
+        value, low, high = own if self.model is not None and self.model == self.champion else former
+        if value is None:
+            return None
+        return value, value if low is None else low, value if high is None else high
+
+
+ROWS = TypeAdapter(list[Row])
+_TEXTS = ("run", "name", "started_by", "reason", "url", "data_version", "revision", "model", "champion", "drift_of")
+_COUNTS = ("test_photos", "photos", "new", "gone", "relabelled", "classes", "quarantined", "from_store", "computed")
+_KINDS: dict[str, pa.DataType] = {
+    **dict.fromkeys(Row.__dataclass_fields__, pa.float64()),
+    **dict.fromkeys(_TEXTS, pa.string()),
+    **dict.fromkeys((*_COUNTS, "warnings"), pa.int64()),
+    **dict.fromkeys(("started", "ended"), pa.timestamp("us", tz="UTC")),
+    "seconds": pa.map_(pa.string(), pa.float64()),
+    "drift_warned": pa.bool_(),
+}
+_SCHEMA = pa.schema(list(_KINDS.items()))
+_NEEDED = ("run", "started", "name")
+
+
+def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
+    """Return the rows, the run that started first in front; none where there is no file.
+
+    Args:
+        folder: models/production.
+        last: so many of those that were added last; None for all.
+
+    Raises:
+        Damaged: it is no history, or a damaged one.
+    """
+    table = _read(folder / FILE)
+    if last is not None:
+        table = table.slice(max(0, len(table) - last))
+    rows = []
+    for values in table.select([name for name in _KINDS if name in table.column_names]).to_pylist():
+        values["seconds"] = dict(values.get("seconds") or [])
+        try:
+            rows.append(Row(**{name: value for name, value in finite(values).items() if value is not None}))
+        except ValidationError:
+            continue  # of nobody's run
+    return sorted(rows, key=lambda row: row.started)
+
+
+def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SECONDS) -> str:
+    """Add rows; one of a run that is there already takes its place, but for one that says that the run crashed.
+
+    Args:
+        folder: models/production.
+        rows: to add.
+        patience: so many seconds another process that changes production is waited for.
+
+    Returns:
+        A sentence about a file that was no history and was put aside, or nothing.
+
+    Raises:
+        Busy: another process is changing production.
+        RegraftError: the file cannot be written.
+    """
+    path = folder / FILE
+    with exclusive(folder, "adding to the history of runs", patience=patience):
+        try:
+            table, words = _read(path), ""
+        except Damaged:
+            table, words = _SCHEMA.empty_table(), _put_aside(path)
+        known = {run: place for place, run in enumerate(table["run"].to_pylist())}
+        # Whoever finds a dead process may be too late: the run itself knows better how it ended.
+        rows = [row for row in rows if row.name != CRASHED or row.run not in known]
+        replaced = {known[row.run] for row in rows if row.run in known}
+        if replaced:
+            table = table.filter(pa.array([place not in replaced for place in range(len(table))], pa.bool_()))
+        added = pa.Table.from_pylist([{**asdict(row), "seconds": list(row.seconds.items())} for row in rows], _SCHEMA)
+        contents = BytesIO()
+        pq.write_table(pa.concat_tables([table, added], promote_options="default"), contents, write_page_checksum=True)
+        write_bytes(path, contents.getvalue())
+    return words
+
+
+def _read(path: Path) -> pa.Table:
+    """Return the table, its known columns of the kinds that they should have."""
+    try:
+        with open_regular(path, os.O_NOFOLLOW) as file:
+            contents = file.read()
+    except FileNotFoundError:
+        return _SCHEMA.empty_table()
+    except OSError as error:
+        if error.errno not in _NO_FILE:
+            raise
+        raise Damaged.of(path, "a Parquet file", error.strerror or str(error)) from None
+    try:
+        table: Any = pq.read_table(pa.BufferReader(contents), page_checksum_verification=True)
+        missing = [name for name in _NEEDED if name not in table.column_names]
+        if missing or len(set(table.column_names)) < len(table.column_names):
+            raise ValueError(f"the columns {', '.join(table.column_names)[:200]}")
+        for place, name in enumerate(table.column_names):
+            if name in _KINDS:
+                table = table.set_column(place, _SCHEMA.field(name), table[name].cast(_KINDS[name]))
+        table.validate(full=True)
+    except DAMAGE as error:
+        raise Damaged.of(path, "the history of runs", f"{type(error).__name__} {error}"[:200]) from None
+    return table
+
+
+def _put_aside(path: Path) -> str:
+    aside = path.with_name(f"{path.stem}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}{path.suffix}")
+    path.rename(aside)
+    return f"{path} was no history of runs, or a damaged one. It was put aside as {aside.name}; a new history begins."

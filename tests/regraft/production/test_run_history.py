@@ -1,0 +1,111 @@
+"""The history of runs: rows are added, whatever lies where the file belongs."""
+
+import os
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from filelock import FileLock
+
+from regraft.errors import Busy, Damaged
+from regraft.production.run_history import FILE, Row, add_rows, read_rows
+
+NIGHT = datetime(2026, 11, 26, 3, 0, 0, 123456, tzinfo=UTC)
+FULL = Row(
+    run="20261126T030000-0a1b2c",
+    started=NIGHT,
+    name="Promoted",
+    ended=NIGHT + timedelta(minutes=3),
+    started_by="retrain-nightly",
+    reason="Promoted: first model",
+    accuracy=0.93,
+    photos=1000,
+    new=12,
+    seconds={"validate_data": 1.5, "fine_tune": 120.0},
+    model="a" * 64,
+    champion="a" * 64,
+    drift=0.4,
+    drift_warned=False,
+)
+
+
+def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
+    crashed = Row(run="r", started=NIGHT - timedelta(days=1), name="Crashed")
+    assert add_rows(tmp_path, [FULL]) == ""
+    add_rows(tmp_path, [crashed])
+    assert read_rows(tmp_path) == [crashed, FULL]
+    assert read_rows(tmp_path, last=1) == [crashed]
+
+
+def test_without_a_file_there_are_no_rows(tmp_path: Path) -> None:
+    assert read_rows(tmp_path) == []
+
+
+def test_a_file_of_an_older_form_is_read_and_an_unknown_column_is_kept(tmp_path: Path) -> None:
+    columns = {"run": ["old"], "started": [NIGHT - timedelta(days=9)], "name": ["Promoted"], "photos": [5.0]}
+    pq.write_table(pa.table({**columns, "of_later": ["x"]}), tmp_path / FILE)
+    add_rows(tmp_path, [FULL])
+    old, new = read_rows(tmp_path)
+    assert (old.run, old.photos, old.accuracy, old.seconds) == ("old", 5, None, {})
+    assert new == FULL
+    assert pq.read_table(tmp_path / FILE)["of_later"].to_pylist() == ["x", None]
+
+
+def flipped(contents: bytes) -> bytes:
+    at = contents.index(b"retrain-nightly") + 3
+    return contents[:at] + bytes([contents[at] ^ 1]) + contents[at + 1 :]
+
+
+@pytest.mark.parametrize("kind", ["text", "half", "foreign", "flipped", "folder", "link", "pipe"])
+def test_what_is_no_history_is_put_aside_and_a_new_one_begins(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / FILE
+    add_rows(tmp_path, [FULL])
+    contents = path.read_bytes()
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "foreign":
+        pq.write_table(pa.table({"run": [1.5], "started": ["yesterday"], "name": ["x"]}), path)
+    else:
+        path.write_bytes({"text": b"hello", "half": contents[: len(contents) // 2], "flipped": flipped(contents)}[kind])
+    with pytest.raises(Damaged):
+        read_rows(tmp_path)
+    assert "put aside as history.damaged-" in add_rows(tmp_path, [FULL])
+    assert read_rows(tmp_path) == [FULL]
+    assert len(list(tmp_path.glob("history.damaged-*.parquet"))) == 1
+
+
+def test_what_a_run_says_of_itself_counts_more_than_that_it_crashed(tmp_path: Path) -> None:
+    crashed = Row(run=FULL.run, started=NIGHT, name="Crashed")
+    for row in (crashed, FULL, crashed):
+        add_rows(tmp_path, [row])
+    assert read_rows(tmp_path) == [FULL]
+
+
+def test_a_row_of_nobody_and_a_figure_that_is_none_do_no_harm(tmp_path: Path) -> None:
+    add_rows(tmp_path, [FULL])
+    table = pq.read_table(tmp_path / FILE)
+    nobody = pa.Table.from_pylist([{"run": None, "started": NIGHT, "name": "x"}], table.schema)
+    odd = pa.Table.from_pylist([{"run": "odd", "started": NIGHT, "name": "x", "accuracy": float("nan")}], table.schema)
+    pq.write_table(pa.concat_tables([table, nobody, odd]), tmp_path / FILE)
+    assert [(row.run, row.accuracy) for row in read_rows(tmp_path)] == [(FULL.run, 0.93), ("odd", None)]
+
+
+def test_another_one_who_changes_production_is_waited_for(tmp_path: Path) -> None:
+    with FileLock(tmp_path / "production.lock"), pytest.raises(Busy):
+        add_rows(tmp_path, [FULL], patience=0.05)
+
+
+def test_production_has_the_accuracy_of_whichever_model_is_in_it() -> None:
+    assert FULL.is_promoted
+    assert FULL.production == (0.93, 0.93, 0.93)
+    refused = replace(FULL, name="Refused", champion="b" * 64, champion_accuracy=0.95, champion_low=0.9)
+    assert not refused.is_promoted
+    assert refused.production == (0.95, 0.9, 0.95)
