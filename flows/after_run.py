@@ -47,7 +47,7 @@ def after_run(
 
 
 def _write_down(params: Params, record: RunRecord, *, commit: bool) -> "Row | None":
-    from tasks import receipts, run_history, snapshots
+    from tasks import commits, receipts, run_history
 
     row = None
     with _said("the receipt"):
@@ -56,7 +56,8 @@ def _write_down(params: Params, record: RunRecord, *, commit: bool) -> "Row | No
         row = run_history.add_to_history(params, record)
     if commit:
         with _said("the commit"):
-            snapshots.commit_run(params, record, params.nights.branch)
+            for sentence in commits.commit_run(params, record, params.nights.branch):
+                print(sentence, flush=True)
     return row
 
 

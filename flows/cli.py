@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import cli_promote, cli_store
+from flows import cli_promote, cli_runs, cli_setup, cli_store, cli_watch
 
 app = typer.Typer(
     help="Retrain an image classifier by transfer learning and pay only for what changed.",
@@ -49,6 +49,8 @@ def retrain(
 
 
 app.command()(cli_promote.promote)
+app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.explain)
+app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.reproduce)
 
 
 @app.command()
@@ -129,8 +131,26 @@ def compare_backbones(
 
 
 @app.command()
+def serve() -> None:
+    """Start all that nights need: server, worker, schedule, alarms, watcher.
+
+    It listens on this machine only; Ctrl-C stops all of it.
+    """
+    from tasks.project import readable_errors
+
+    with readable_errors("serve"):
+        from flows.serve import serve
+
+        serve()
+
+
+app.command()(cli_watch.watch)
+app.command(name="setup-prefect")(cli_setup.setup_prefect)
+
+
+@app.command()
 def ui() -> None:
-    """Start the Prefect server, with a password.
+    """Start the Prefect server alone, with a password.
 
     It listens on this machine only; Ctrl-C stops it.
     """

@@ -5,14 +5,17 @@ kernel knows: it has let go of the run's lock. So whoever comes next, the next r
 """
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
-from tasks.live_runs import LiveRun, ended_runs, forget, save
+from tasks.live_runs import LiveRun, ended_runs, forget, known_runs, save
 from tasks.prefect_api import Api, ServerAway
 
 CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
+_BEGUN = ("PENDING", "RUNNING", "CANCELLING")
+_BEGIN_SECONDS = 120.0  # from a worker taking a run until its process has written down that it lives
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -25,6 +28,28 @@ def tell_of_dead_runs(params: Params, api: Api | None) -> list[str]:
             return [line for run in ended_runs() if (line := _tell(params, api, run))]
     except Timeout:
         return []  # somebody else is doing it
+
+
+def tell_of_vanished_runs(api: Api) -> list[str]:
+    """Tell of runs that were killed before they could write down that they live; return a line about each.
+
+    A run of this folder that began two minutes ago, and that no process here is, is none any more.
+    """
+    folder = str(Path.cwd().resolve())
+    living = {run.flow_run for run in known_runs()}
+    lines = []
+    try:
+        for run in api.post("flow_runs/filter", {"flow_runs": {"state": {"type": {"any_": list(_BEGUN)}}}}) or []:
+            deployment = api.get(f"deployments/{run['deployment_id']}") if run.get("deployment_id") else None
+            is_ours = deployment and (deployment.get("job_variables") or {}).get("working_dir") == folder
+            if not is_ours or run["id"] in living or _age(run["state"]["timestamp"]) < _BEGIN_SECONDS:
+                continue
+            state = {"type": "CRASHED", "name": "Crashed", "message": CRASHED}
+            api.post(f"flow_runs/{run['id']}/set_state", {"state": state, "force": True})
+            lines.append(f"The run {run['name']} is dead: it was killed before it began to work.")
+    except ServerAway:
+        pass  # it is looked at again
+    return lines
 
 
 def ending_of(type: str, name: str, message: str, run_name: str, tags: list[str]) -> dict[str, Any]:
@@ -80,3 +105,7 @@ def _tell(params: Params, api: Api | None, run: LiveRun) -> str:
         return line  # the next one tells it
     forget(run.run)
     return line
+
+
+def _age(timestamp: str) -> float:
+    return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()

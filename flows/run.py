@@ -26,6 +26,7 @@ from prefect.exceptions import TerminationSignal
 from flows import server
 from flows.after_run import after_run
 from flows.dead_runs import tell_of_dead_runs
+from flows.events import this_project
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
@@ -76,7 +77,8 @@ def start(flow: "prefect.Flow[..., Any]", **parameters: Any) -> NoReturn:
     """
     with server.connected() as is_there:
         if is_there:
-            flow(return_state=True, **parameters)
+            with prefect.tags(this_project().tag):  # what automations know our runs by
+                flow(return_state=True, **parameters)
         else:
             flow.fn(**parameters)
     assert _ended

@@ -15,9 +15,9 @@ from regraft.errors import RegraftError
 
 def serve(port: int = PORT) -> None:
     """Start the Prefect server on this machine, and serve until Ctrl-C."""
-    listener = _take(port)
+    listener = take_port(port)
     path = secret_path()
-    _close(path.parent)
+    close_folder(path.parent)
     secret = make_secret(path)
     print(
         f"\nPrefect:    http://{HOST}:{port}\nPassword:   the line in {path}\n"
@@ -33,12 +33,23 @@ def serve(port: int = PORT) -> None:
 
 def run_prefect(arguments: list[str]) -> NoReturn:
     """Become Prefect's command line, logged in by the environment: arguments are visible to every user."""
+    log_in()
+    # What a worker starts as `python` is the Python that Regraft is installed in.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])  # noqa: S606 - no shell is what we want
+
+
+def log_in() -> None:
+    """Let this process and those that it starts log in at the server of `regraft ui`, or use the one that is named.
+
+    Raises:
+        RegraftError: there is neither.
+    """
     named = _named_server()
     settings = login(named)
     if not settings and not named:
-        raise RegraftError(f"no server of yours answers on port {PORT}. Start `make ui` in another terminal first.")
+        raise RegraftError(f"no server of yours answers on port {PORT}. Start `regraft ui` in another terminal first.")
     os.environ.update(settings or {})
-    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])  # noqa: S606 - no shell is what we want
 
 
 def _named_server() -> str | None:
@@ -47,7 +58,7 @@ def _named_server() -> str | None:
     return PREFECT_API_URL.value()
 
 
-def _take(port: int) -> socket.socket:
+def take_port(port: int) -> socket.socket:
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else nobody gets the port for a minute after us
     try:
@@ -56,13 +67,13 @@ def _take(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise RegraftError(
-            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `make ui` runs already, or another "
+            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `regraft ui` runs already, or another "
             "Prefect server: stop that one first."
         ) from None
     return listener
 
 
-def _close(folder: Path) -> None:
+def close_folder(folder: Path) -> None:
     """Keep other users out of Prefect's folder: who may write to its database commands the worker."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.stat()

@@ -9,7 +9,7 @@ from io import StringIO
 from pathlib import Path
 
 from flows.events import announce
-from flows.run import run
+from flows.run import aside
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
@@ -20,7 +20,7 @@ from tasks.project import enter_project
 from tasks.step import Outcome, step
 
 
-@run
+@aside
 def verify(keep: int = 10, stale_days: float = 30) -> Outcome:
     """Check the store, remove what nothing needs of it, restore the production model, and sum up the week.
 

@@ -65,6 +65,15 @@ def forget(run: str) -> None:
             (_RUNS / f"{run}{suffix}").unlink()
 
 
+def known_runs() -> list[LiveRun]:
+    """Return the runs that live, or of whose end somebody has yet to tell."""
+    found = []
+    for path in sorted(_RUNS.glob("*.json")):
+        with suppress(Damaged, FileNotFoundError, TypeError):
+            found.append(_read(path))
+    return found
+
+
 def ended_runs() -> list[LiveRun]:
     """Return the runs whose process is gone, oldest first; whoever tells of one may `forget` it."""
     from filelock import FileLock, Timeout

@@ -96,17 +96,17 @@ def _code(error: ServerAway) -> int | None:
 
 def named_api() -> Api | None:
     """Return the server that Prefect's settings or the environment of this process name, None where there is none."""
+    names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
     if "prefect" in sys.modules:
-        from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_URL
+        import prefect.settings
 
-        login, key = PREFECT_API_AUTH_STRING.value(), PREFECT_API_KEY.value()
-        found = (
-            PREFECT_API_URL.value(),
-            login.get_secret_value() if login else None,
-            key.get_secret_value() if key else None,
-        )
+        found = [_plain(getattr(prefect.settings, name).value()) for name in names]
     else:
-        names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
-        found = tuple(os.environ.get(name) or None for name in names)
+        found = [os.environ.get(name) or None for name in names]
     url, login, key = found
     return Api(url.rstrip("/"), login, key) if url and url.startswith(("http://", "https://")) else None
+
+
+def _plain(value: Any) -> str | None:
+    """A setting as text; Prefect hides some from those who print them."""
+    return value.get_secret_value() if hasattr(value, "get_secret_value") else value

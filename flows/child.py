@@ -1,0 +1,51 @@
+"""A part of `regraft serve` in a process of its own: it ends soon after `regraft serve` does, however that ends.
+
+python -m flows.child PARENT worker | watch | setup
+"""
+
+import os
+import runpy
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from flows.guarded_server import end_with
+from flows.ui import log_in
+
+
+def _watch() -> None:
+    from flows.watch import watch
+    from regraft.params_file import load_params
+
+    over = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    watch(load_params(Path("params.yaml")), over.is_set)
+
+
+def _work() -> None:
+    from flows.events import read_prefect_file
+
+    pools = {deployment["work_pool"]["name"] for deployment in read_prefect_file()["deployments"]}
+    # Two at a time: while one works, another may wait for it or for a person.
+    sys.argv = ["prefect", "worker", "start", "--type", "process", "--limit", "4", "--pool", min(pools)]
+    runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+
+
+def _set_up() -> None:
+    from flows.setup_prefect import set_up_here
+
+    for line in set_up_here():
+        print(line, flush=True)
+
+
+if __name__ == "__main__":
+    from tasks.project import readable_errors
+
+    end_with(int(sys.argv[1]))
+    part = {"worker": _work, "watch": _watch, "setup": _set_up}[sys.argv[2]]
+    with readable_errors(sys.argv[2]):
+        log_in()
+        # What a worker starts as `python` is the Python that Regraft is installed in.
+        os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        part()
