@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
-from regraft.errors import Damaged, RegraftError, printable, safe_text, some
+from regraft.errors import Damaged, printable, safe_text, some
+from tasks.dvc_cache import photos_of
 from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt
 
 _NAMED = 5  # of many names in a sentence
@@ -64,25 +65,6 @@ def reasons(stage: str, now: dict[str, Any], before: dict[str, Any]) -> list[str
     if modules := _names_that_differ(old["code"], new["code"]):
         said.append(f"code changed: {some(modules, _NAMED)}")
     return said + _versions(old["libraries"], new["libraries"])
-
-
-def photos_of(md5: str) -> dict[str, str] | None:
-    """Return the MD5 of every photo of a data version, by name; None where DVC's cache does not have the list."""
-    path = cache_folder() / "files" / "md5" / md5[:2] / md5[2:]
-    try:
-        return {entry["relpath"]: entry["md5"] for entry in json.loads(path.read_text(encoding="utf-8"))}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def cache_folder() -> Path:
-    """Return where DVC keeps versions of files on this machine."""
-    from dvc.config import Config, ConfigError
-
-    try:
-        return Path(".dvc", Config(".dvc")["cache"].get("dir") or "cache").resolve()
-    except ConfigError as error:
-        raise RegraftError(f"DVC cannot read its settings: {error}. Put that right, and run again.") from None
 
 
 def _head(run: dict[str, Any]) -> str:
@@ -157,7 +139,7 @@ def _photos(before: dict[str, Any] | None, now: dict[str, Any] | None) -> list[s
     if not now or (before and before["md5"] == now["md5"]):
         return []
     total = f"{now.get('files', 1)} files now"
-    old, new = (each and photos_of(each["md5"]) for each in (before, now))
+    old, new = (each and photos_of(Path(), each["md5"]) for each in (before, now))
     if old is None or new is None:
         earlier = f", {before.get('files', 1)} before" if before else ""
         return [f"changed: {total}{earlier}; DVC's cache does not have both lists of names"]

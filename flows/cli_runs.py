@@ -1,0 +1,44 @@
+"""`regraft explain` and `regraft reproduce`: what a former run did and why, and whether it can be had again."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+TAKES_NUMBERS = {"ignore_unknown_options": True}  # -1 is a run and no option
+_RUN = "A run's name, or how it begins, or -1 for the last, -2 for the one before."
+
+
+def explain(
+    run: Annotated[str | None, typer.Argument(help=f"{_RUN} Without it the last.", show_default=False)] = None,
+) -> None:
+    """Say why each stage of a run ran or did not, and what changed since the run before.
+
+    It compares two receipts, and the lists of photos in DVC's cache.
+    """
+    from regraft.params_file import load_params
+    from tasks.explain import explain as told
+    from tasks.project import enter_project, readable_errors
+
+    with readable_errors("explain"):
+        print(told(load_params(enter_project() / "params.yaml"), run))
+
+
+def reproduce(
+    run: Annotated[str, typer.Argument(help=_RUN)],
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also with other libraries, or another processor, than the run had.")
+    ] = False,
+) -> None:
+    """Make the model of a run once more, from its photos, params and code, and compare the bytes.
+
+    It works in a folder of its own and changes nothing here. Exit status: 0 the same bytes, 1 cannot be done, 2 others.
+    """
+    from regraft.params_file import load_params
+    from tasks.project import enter_project, readable_errors
+    from tasks.reproduce import reproduce as again
+
+    with readable_errors("reproduce"):
+        params = load_params(enter_project() / "params.yaml")
+        is_same = again(params, run, anyway=anyway, tell=lambda line: print(line, flush=True))
+    sys.exit(0 if is_same else 2)

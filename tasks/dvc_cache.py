@@ -1,0 +1,41 @@
+"""DVC's cache on this machine, to be read: which photos a version of the data has, and which of them are there."""
+
+import json
+from pathlib import Path
+
+from regraft.errors import RegraftError
+
+
+def cache_of(root: Path) -> Path:
+    """Return where DVC keeps versions of files.
+
+    Raises:
+        RegraftError: DVC cannot read its settings.
+    """
+    from dvc.config import Config, ConfigError
+
+    try:
+        return Path(root, ".dvc", Config(str(root / ".dvc"))["cache"].get("dir") or "cache").resolve()
+    except ConfigError as error:
+        raise RegraftError(f"DVC cannot read its settings: {error}. Put that right, and run again.") from None
+
+
+def photos_of(root: Path, md5: str) -> dict[str, str] | None:
+    """Return the MD5 of every file of a data version by its name in the folder; None where the list is not there."""
+    try:
+        entries = json.loads(_object(cache_of(root), md5).read_text(encoding="utf-8"))
+        return {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def missing_photos(root: Path, md5: str) -> list[str]:
+    """Return the names of the files of a data version that are not there, or what stands for their list."""
+    photos, cache = photos_of(root, md5), cache_of(root)
+    if photos is None:
+        return [f"the list of them, {md5}"]
+    return sorted(name for name, each in photos.items() if not _object(cache, each).is_file())
+
+
+def _object(cache: Path, md5: str) -> Path:
+    return cache / "files" / "md5" / md5[:2] / md5[2:]
