@@ -70,12 +70,16 @@ def printable(name: str) -> str:
     """A name from outside as it may stand in a message: invisible letters as numbers, the middle of a long one cut."""
     if len(name) > _LONGEST:
         name = f"{name[: _LONGEST // 2]} ... {name[-_LONGEST // 2 :]}"
-    return "".join(ascii(letter)[1:-1] if is_invisible(letter) else letter for letter in name)
+    return name if name.isprintable() else "".join(map(_shown, name))
 
 
 def safe_text(text: str) -> str:
     """A text of several lines with its invisible letters as numbers."""
-    return "".join(ascii(letter)[1:-1] if letter != "\n" and is_invisible(letter) else letter for letter in text)
+    return text if text.isprintable() else "".join(letter if letter == "\n" else _shown(letter) for letter in text)
+
+
+def _shown(letter: str) -> str:
+    return ascii(letter)[1:-1] if is_invisible(letter) else letter
 
 
 def some(items: list[str], count: int = 5) -> str:
