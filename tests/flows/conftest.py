@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.prefect_server import Server, running_server
+from tests.support.prefect_server import IMPATIENT, Server, running_server
 from tests.support.project import clean_environment
 from tests.support.toy import FLOW, KINDS, Toy, build_toy
 
@@ -83,5 +83,5 @@ def another_numpy(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A Prefect server of the tests' own."""
-    with running_server(tmp_path_factory.mktemp("server"), environment) as server:
+    with running_server(tmp_path_factory.mktemp("server"), environment | IMPATIENT) as server:
         yield server

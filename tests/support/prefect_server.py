@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ from typing import Any
 
 _PATIENCE_SECONDS = 90.0
 SOURCE = Path(__file__).parents[2]
+IMPATIENT = {  # a server that looks more often for what did not happen
+    "PREFECT_SERVER_EVENTS_PROACTIVE_GRANULARITY": "PT1S",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_LOOP_SECONDS": "1",
+    "PREFECT_SERVER_SERVICES_LATE_RUNS_AFTER_SECONDS": "1",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +67,27 @@ class Server:
 
     def post(self, path: str, body: Any) -> Any:
         """Ask the API."""
+        return self.ask("POST", path, body)
+
+    def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask the API, or change something; None where the answer is empty."""
         headers = {"Content-Type": "application/json", "Prefect-Csrf-Client": "tests"}
         if self.password:
             headers["Authorization"] = f"Basic {base64.b64encode(self.password.encode()).decode()}"
             token = urllib.request.Request(f"{self.api}/csrf-token?client=tests", headers=headers)
             with urllib.request.urlopen(token, timeout=10) as response:
                 headers["Prefect-Csrf-Token"] = json.load(response)["token"]
-        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode(), headers)
-        with urllib.request.urlopen(request, timeout=10) as response:
-            return json.load(response)
+        request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode(), headers, method=method)
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=10) as response:
+                    text = response.read()
+                    return json.loads(text) if text else None
+            except urllib.error.HTTPError as error:
+                if error.code != 503 or time.monotonic() > give_up:  # 503: its database is locked at the moment
+                    raise
+                time.sleep(0.2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,158 @@
+"""automations.yaml: what a wrong key is told, and every automation fired at a real server; what arrives is read.
+
+tests/stress/alarms.py does the same with real processes that are killed.
+"""
+
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.automations import Server as Known
+from flows.automations import build_automation, read_automations
+from flows.events import Project, announce
+from flows.setup_prefect import set_up
+from regraft.errors import RegraftError
+from regraft.production.gate import verdict
+from tests.support.prefect_server import SOURCE, Server
+from tests.support.set_up import Deployed, clear, make_deployable
+from tests.support.webhook import Received, webhook
+
+KNOWN = Known("http://ui", {"retrain-on-new-data": uuid4()}, uuid4())
+FILE = SOURCE / "automations.yaml"
+_SECONDS = 40.0
+
+
+def built(text: str, folder: Path, known: Known = KNOWN) -> list[Any]:
+    """Return what a file's automations become."""
+    path = folder / "automations.yaml"
+    path.write_text(text)
+    return [build_automation(each, Project("fruit", folder), known) for each in read_automations(path).automations]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("    run: retrain", "    rum: retrain", "automation 'New photos' has an unknown key `rum`"),
+        (
+            "run: retrain-on-new-data",
+            "run: retrain-nightlyy",
+            "'New photos': `run` must be a deployment of prefect.yaml",
+        ),
+        ("      within: 90 ", "      witin: 90 ", "automation 'No sign of life' has an unknown key `witin`"),
+        ("        state: CRASHED", "        state: CRUSHED", "automation 'No sign of life' has a wrong `actions.0"),
+        ("posture: Proactive", "posture: Pro", "automation 'No sign of life' has a wrong `trigger.event.posture`"),
+        ("within: 90 ", "within: soon ", "automation 'No sign of life' has a wrong `trigger.event.within`"),
+        ("name: Never began", "name: Late", "automation 'Late' is there twice"),
+        ("      subject: the week", "      sujet: the week", "'Weekly summary': `message` must have the keys"),
+        ("notify: regraft-alarms", "notfy: regraft-alarms", "has an unknown key `notfy`"),
+        ("automations:\n", "automations: [\n", "is not valid YAML"),
+    ],
+)
+def test_a_wrong_key_is_named_with_its_automation(tmp_path: Path, old: str, new: str, said: str):
+    text = FILE.read_text()
+    assert old in text
+    with pytest.raises(RegraftError, match=re.escape(said)):
+        built(text.replace(old, new), tmp_path)
+
+
+def test_nothing_of_another_project_sets_anything_off(tmp_path: Path):
+    for automation in built(FILE.read_text(), tmp_path):
+        assert automation.trigger.match_related[0].root == {"prefect.resource.id": "prefect.tag.project:fruit"}
+        assert automation.name.startswith("fruit: ")
+
+
+def test_every_name_that_a_run_may_end_in_ends_the_wait_for_its_heartbeat(tmp_path: Path):
+    (zombie,) = [each for each in built(FILE.read_text(), tmp_path) if each.name == "fruit: No sign of life"]
+    names = {
+        *verdict.Name.__args__,
+        "Not approved",
+        "Nothing new",
+        "Completed",
+        "Verified",
+        "Failed",
+        "Crashed",
+        "Cancelled",
+    }
+    assert zombie.trigger.expect == {f"prefect.flow-run.{name}" for name in {"heartbeat", *names}}
+
+
+def test_without_a_block_only_what_does_more_than_tell_is_made(tmp_path: Path):
+    made = [each.name for each in built(FILE.read_text(), tmp_path, Known("", KNOWN.deployments, None)) if each]
+    assert made == ["fruit: New photos", "fruit: No sign of life", "fruit: Never began"]
+
+
+@pytest.fixture(scope="module")
+def fired(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployed, Received]]:
+    """A project whose automations wait for seconds in place of minutes, and what arrives where its alarms go."""
+    root = make_deployable(tmp_path_factory.mktemp("alarms") / "project")
+    path = root / "automations.yaml"
+    # 10 is the least that Prefect takes. A crash that the others find out starts the 26 hours anew.
+    path.write_text(
+        re.sub(r"within: (?!10 )\d+", "within: 13", path.read_text().replace("within: 93600 ", "within: 10 "))
+    )
+    with pytest.MonkeyPatch.context() as patch, webhook() as received:
+        patch.chdir(root)
+        patch.setenv("REGRAFT_ALARM_URL", received.address)
+        with temporary_settings({PREFECT_API_URL: server.api}):
+            clear()
+            yield Deployed(server, set_up()), received
+
+
+@pytest.mark.flow
+def test_every_automation_fires_once_and_its_message_says_what_happened(fired: tuple[Deployed, Received]):
+    deployed, received = fired
+    words = "Refused: 0.91 against 0.94, 12 of 300 photos. <b>{{ 7 * 7 }}</b>"
+    runs = {name: deployed.begin("retrain-nightly") for name in ("silent", "pending", "refused", "failed", "crashed")}
+    late = deployed.post(f"deployments/{deployed.deployment('retrain-nightly')['id']}/create_flow_run", {})
+    deployed.set_state(runs["pending"], "PENDING", "Pending")
+    deployed.heartbeat(runs["silent"])
+    deployed.heartbeat(runs["refused"])
+    deployed.set_state(runs["refused"], "CANCELLED", "Refused", words)
+    deployed.set_state(runs["failed"], "FAILED", "Failed", "The data folder is empty.")
+    deployed.set_state(runs["crashed"], "CRASHED", "Crashed", "Exit status -9.")
+    announce("regraft.drift", "Brightness has moved by 2.1 of its limit.", figure=2.1)
+    announce("regraft.digest", "7 run(s) in the last seven days.")
+    announce("regraft.data.changed", "12 files have come.", added=12)
+
+    give_up = time.monotonic() + _SECONDS
+    while len({message["subject"] for message in received}) < 7 or len(received.about("a run crashed")) < 3:
+        assert time.monotonic() < give_up, "; ".join(message["subject"] for message in received)
+        time.sleep(0.1)
+    (refused,) = received.about("the new model was refused")
+    assert refused["subject"] == "regraft: the new model was refused"
+    assert refused["body"].startswith(words)
+    assert refused["body"].endswith(f"/runs/flow-run/{runs['refused']}")
+    for subject, said in {
+        "a run failed": "The data folder is empty.",
+        "the photos have changed": "2.1 of its limit",
+        "the week": "7 run(s)",
+        "a run did not start": f"/runs/flow-run/{late['id']}",
+        "no run for 26 hours": "The last one was ",
+    }.items():
+        assert said in received.about(subject)[0]["body"]
+    crashes = "\n".join(message["body"] for message in received.about("a run crashed"))
+    assert all(said in crashes for said in ("Exit status -9.", "No heartbeat for 90", "it never began"))
+    assert all(run in crashes for run in (runs["silent"], runs["pending"], runs["crashed"]))
+    (started,) = deployed.runs_of("retrain-on-new-data")
+    assert all(message["body"][-36:] in (late["id"], started["id"]) for message in received.about("did not start"))
+
+
+@pytest.mark.flow
+def test_a_run_of_another_project_at_the_same_server_sets_nothing_off(fired: tuple[Deployed, Received]):
+    deployed, received = fired
+    before = len(received)
+    stranger = deployed.begin(None)
+    deployed.set_state(stranger, "FAILED", "Failed", "not of this project")
+    ours = deployed.begin("retrain-nightly")
+    deployed.set_state(ours, "FAILED", "Failed", "of this project")
+    give_up = time.monotonic() + _SECONDS
+    while not any(message["body"].splitlines()[0] == "of this project" for message in received):
+        assert time.monotonic() < give_up
+        time.sleep(0.1)
+    assert len(received) == before + 1

@@ -1,0 +1,92 @@
+"""What arrives where alarms are sent to: a web address, and a mail server, of this machine."""
+
+import json
+import socketserver
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+class Received(list[dict[str, Any]]):
+    """Messages in the order in which they arrived, each with `subject` and `body`."""
+
+    address: str
+
+    def wait_for(self, subject: str, seconds: float) -> dict[str, Any]:
+        """Return the first message whose subject has these words, once it is there."""
+        give_up = time.monotonic() + seconds
+        while not (found := self.about(subject)):
+            assert time.monotonic() < give_up, (
+                f"no message about '{subject}' came, but {[each['subject'] for each in self]}"
+            )
+            time.sleep(0.05)
+        return found[0]
+
+    def about(self, subject: str) -> list[dict[str, Any]]:
+        """Return all messages whose subject has these words."""
+        return [message for message in self if subject in message["subject"]]
+
+
+@contextmanager
+def webhook() -> Iterator[Received]:
+    """Listen on a free port for what a webhook is sent."""
+    received = Received()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Receiver)) as port:
+        received.address = f"http://127.0.0.1:{port}/hook"
+        yield received
+
+
+@contextmanager
+def mailbox() -> Iterator[Received]:
+    """Listen on a free port for mail; its subject and its text are those of the MIME message."""
+    received = Received()
+
+    class Receiver(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            _speak_smtp(self.rfile.readline, lambda line: self.wfile.write(f"{line}\r\n".encode()), received)
+
+    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Receiver)) as port:
+        received.address = f"mailto://127.0.0.1:{port}?from=regraft@example.com&to=me@example.com&format=text"
+        yield received
+
+
+def _speak_smtp(read: Callable[[], bytes], write: Callable[[str], object], received: Received) -> None:
+    from email import message_from_bytes, policy
+
+    write("220 test")
+    while line := read():
+        word = line[:4].upper()
+        if word == b"DATA":
+            write("354 go on")
+            contents = b""
+            while (part := read()) not in (b".\r\n", b""):
+                contents += part
+            mail = message_from_bytes(contents, policy=policy.default)
+            text = mail.get_body(("plain", "html"))
+            received.append({"subject": str(mail["Subject"]), "body": text.get_content() if text else ""})
+        write("221 bye" if word == b"QUIT" else "250 ok")
+
+
+@contextmanager
+def _serving(server: socketserver.TCPServer) -> Iterator[int]:
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
