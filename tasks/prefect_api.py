@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import sys
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,16 +79,20 @@ class Api:
             headers["Authorization"] = f"Bearer {self.key}"
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"{self.url}/{path}", data, headers, method=method)  # noqa: S310 - the scheme is checked
-        try:
-            with urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310
-                text = answer.read()
-                return json.loads(text) if text else None
-        except HTTPError as error:
-            if error.code == 404:
-                return None
-            raise ServerAway(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
-        except (OSError, URLError, ValueError) as error:
-            raise ServerAway(f"{self.url} does not answer: {error}") from error
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with urlopen(request, timeout=_PATIENCE_SECONDS) as answer:  # noqa: S310
+                    text = answer.read()
+                    return json.loads(text) if text else None
+            except HTTPError as error:
+                if error.code == 404:
+                    return None
+                if error.code != 503 or time.monotonic() > give_up:  # 503: its database is locked at the moment
+                    raise ServerAway(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
+                time.sleep(0.2)
+            except (OSError, URLError, ValueError) as error:
+                raise ServerAway(f"{self.url} does not answer: {error}") from error
 
 
 def _code(error: ServerAway) -> int | None:
