@@ -60,13 +60,14 @@ def report() -> None:
     from regraft.params_file import load_params
     from regraft.reports.pages import summary
     from tasks.project import enter_project, readable_errors
+    from tasks.receipts import work_of_last_run
     from tasks.report import write_report
 
     with readable_errors("report"):
         params = load_params(enter_project() / "params.yaml")
         try:
             write_report()
-            print(summary(params))
+            print(summary(params, work_of_last_run()))
         except FileNotFoundError as error:
             raise RegraftError(f"there is no {error.filename} yet. Run `regraft retrain` first.") from None
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from regraft.config import Params
 from regraft.errors import Damaged, printable, safe_text, some
+from regraft.files import reading
 from tasks.dvc_cache import photos_of
 from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt
 
@@ -32,7 +33,8 @@ def explain(params: Params, wanted: str | None = None) -> str:
         return safe_text(f"{_head(last)}\n{why} `regraft explain {run}` tells of the run before.")
     now = read_receipt(params, run)
     before = _before(params, now)
-    lines = [_head(now), "", *_since(now, before), "", *_stages(now, before)]
+    with reading(params.paths.receipts / f"{run}.json", "a receipt, and one before it"):
+        lines = [_head(now), "", *_since(now, before), "", *_stages(now, before)]
     return safe_text("\n".join(lines))
 
 

@@ -16,14 +16,18 @@ def read_locked() -> dict[str, Any]:
     Each has `reads` and `writes`, by path with `md5`, `size` in bytes and, of a folder, `files`. By name it has
     `settings`, `code` (digests) and `libraries` (versions).
     """
-    return {name: _stage(facts) for name, facts in _read(Path("dvc.lock"), "stages", {}).items()}
+    try:
+        return {name: _stage(facts) for name, facts in _read(Path("dvc.lock"), "stages", {}).items()}
+    except (AttributeError, KeyError, TypeError):  # YAML, and no dvc.lock
+        return {}
 
 
 def data_version(params: Params, locked: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """Return `path`, `md5`, `size` in bytes and `files` of the data as DVC recorded it; None if it has not."""
     raw = params.paths.raw
-    for out in _read(raw.with_name(f"{raw.name}.dvc"), "outs", []):
-        return {"path": raw.as_posix(), **_file(out)}
+    outs = _read(raw.with_name(f"{raw.name}.dvc"), "outs", [])
+    if outs and isinstance(outs[0], dict):
+        return {"path": raw.as_posix(), **_file(outs[0])}
     locked = read_locked() if locked is None else locked
     read = locked.get("validate_data", {}).get("reads", {}).get(raw.as_posix())
     return {"path": raw.as_posix(), **read} if read else None

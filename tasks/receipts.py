@@ -108,6 +108,17 @@ def last_run() -> dict[str, Any] | None:
         return None
 
 
+def work_of_last_run() -> dict[str, str] | None:
+    """Return what became of each stage in the last run, empty if all were up to date at once.
+
+    None where that is not known, or where a `dvc repro` by hand came after it.
+    """
+    last = last_run()
+    if last is None or (Path("dvc.lock").exists() and Path("dvc.lock").stat().st_mtime > LAST_RUN.stat().st_mtime):
+        return None
+    return {step["name"]: step["outcome"] for step in last["stages"] if is_of_stage(step)}
+
+
 def is_of_stage(outcome: dict[str, Any]) -> bool:
     """Whether a step of a receipt or of the last run is one that makes something, and neither gate nor report."""
     return outcome["name"] not in _AROUND

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from regraft.addresses import without_addresses
 from regraft.config import Params
 from regraft.errors import RegraftError, some
-from regraft.files import md5_of, sha256_of
+from regraft.files import md5_of, reading, sha256_of
 from regraft.provenance import installed_versions
 from tasks.dvc_cache import missing_photos
 from tasks.git import Git, open_git
@@ -48,11 +48,11 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         receipt = read_receipt(params, run)
     except FileNotFoundError:
         raise RegraftError(f"the receipt of run {run} was removed just now. Restore it, and run again.") from None
-    model, stages = _model_of(receipt), stages_to_model(receipt)
     git = open_git(root)
-    snapshot = _snapshot_of(git, receipt)
-    if not anyway:
-        _check_machine(receipt, stages)
+    with reading(params.paths.receipts / f"{run}.json", "a receipt"):
+        model, stages, snapshot = _model_of(receipt), stages_to_model(receipt), _snapshot_of(git, receipt)
+        if not anyway:
+            _check_machine(receipt, stages)
     tell(f"Run {run}, {receipt['started'][:16].replace('T', ' ')} UTC: {receipt['name']}")
     with terminable(), worktree_of(git, snapshot) as project:
         share_dvc(root, project)

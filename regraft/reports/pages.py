@@ -1,5 +1,6 @@
 """All pages: one by one as Markdown for the Prefect UI, and together as one HTML file."""
 
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -61,18 +62,23 @@ def _reports(folder: Path) -> AbstractContextManager[None]:
     return reading(folder, "the reports of a run")
 
 
-def summary(params: Params) -> str:
-    """Return what a person wants to know after a run, and where to look next."""
+def summary(params: Params, work: Mapping[str, str] | None = None) -> str:
+    """Return what a person wants to know after a run, and where to look next.
+
+    Args:
+        params: all settings.
+        work: what became of each stage in that run (Ran, Restored, Up to date); None where it is not known, and then
+            what is told of the work is of the last run that had any.
+    """
     with _reports(params.paths.reports):
-        rows = _summary(params)
+        rows = _summary(params, work)
     return "\n".join(f"{name:14} {text}" for name, text in rows)
 
 
-def _summary(params: Params) -> list[tuple[str, str]]:
+def _summary(params: Params, work: Mapping[str, str] | None) -> list[tuple[str, str]]:
     paths = params.paths
     metrics = read_json(paths.reports / "metrics.json", "test")
     test, answered = metrics["test"], metrics.get("answered")
-    receipt = read_json(paths.reports / "features.json")
     return [
         (
             "test accuracy",
@@ -81,14 +87,24 @@ def _summary(params: Params) -> list[tuple[str, str]]:
         ),
         *([("unsure", _unsure(answered))] if answered else []),
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
-        (
-            "receipt",
-            f"{receipt['computed']} forward passes, {receipt['from_store']} of {receipt['rows']} rows from the store",
-        ),
-        ("", f"{receipt['seconds']:.1f} s spent, {receipt['seconds_saved']:.1f} s saved by the store"),
+        *_work(paths.reports, work),
         ("look at", f"{paths.reports / 'report.html'} in a browser, and docs/guide.md for your own photos"),
         ("", "`make ui` in another terminal, then run again: the same in the Prefect UI"),
     ]
+
+
+def _work(reports: Path, work: Mapping[str, str] | None) -> list[tuple[str, str]]:
+    """What the run did, and what it cost."""
+    receipt = read_json(reports / "features.json")
+    passes = f"{receipt['computed']} forward passes, {receipt['from_store']} of {receipt['rows']} rows from the store"
+    seconds = f"{receipt['seconds']:.1f} s spent, {receipt['seconds_saved']:.1f} s saved by the store"
+    if work is None:
+        return [("receipt", passes), ("", seconds)]
+    ran = [stage for stage, outcome in work.items() if outcome == "Ran"]
+    restored = [stage for stage, outcome in work.items() if outcome == "Restored"]
+    told = [f"{what}: {', '.join(stages)}" for what, stages in (("ran", ran), ("from DVC's cache", restored)) if stages]
+    rows = [("receipt", "; ".join(told) or "nothing ran, all was up to date")]
+    return rows + ([("", passes), ("", seconds)] if "cache_features" in ran else [("", "0 forward passes")])
 
 
 def _unsure(answered: dict[str, float]) -> str:

@@ -121,3 +121,10 @@ def test_one_without_a_sound_receipt_before_it_is_told_alone(project):
     Path("receipts", f"{record_of(0).run}.json").write_text("{")
     _end(record_of(1))
     assert "no receipt of a run before" in _explain()
+
+
+def test_a_receipt_of_another_shape_is_named(project):
+    path = Path("receipts", f"{record_of(0).run}.json")
+    path.write_text(path.read_text().replace('"stages": [', '"stages": ["x", '))
+    with pytest.raises(RegraftError, match=r"000000\.json is damaged"):
+        _explain()

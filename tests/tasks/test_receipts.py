@@ -13,8 +13,8 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import read_json, sha256_of, write_json
 from regraft.params_file import load_params
-from tasks.receipts import find_run, last_run, runs_with_receipt, write_receipt
-from tests.support.run_receipts import git, record_of, write_project, write_results
+from tasks.receipts import find_run, last_run, runs_with_receipt, work_of_last_run, write_receipt
+from tests.support.run_receipts import STAGES, git, record_of, write_project, write_results
 
 QUIET = ["Up to date"] * 4
 
@@ -159,6 +159,14 @@ def test_what_the_last_run_did_is_known_whether_it_has_a_receipt_or_not(project)
     assert (last["run"], last["stages"][1]["outcome"]) == (record_of(1).run, "Up to date")
 
 
+def test_the_work_of_the_last_run_is_not_that_of_a_dvc_repro_by_hand_after_it(project):
+    assert work_of_last_run() is None
+    write_receipt(_params(), record_of(0))
+    assert work_of_last_run() == dict(zip(STAGES, ["Recorded", "Ran", "Ran", "Ran"], strict=True))
+    os.utime("dvc.lock", (time.time() + 5, time.time() + 5))
+    assert work_of_last_run() is None
+
+
 def test_a_run_is_found_by_its_name_its_beginning_and_its_place_from_the_end(project):
     for number in range(3):
         write_receipt(_params(), record_of(number, "Failed"))
@@ -184,3 +192,10 @@ def test_a_run_that_is_not_there_or_not_the_only_one_is_an_error_that_names_runs
 def test_without_any_receipt_the_error_says_what_to_run(project):
     with pytest.raises(RegraftError, match="Run `regraft retrain` first"):
         find_run(_params(), None)
+
+
+@pytest.mark.parametrize("text", ["stages: [1]", "stages: {a: 1}", "stages: {a: {deps: [1]}}", "\0", "- x", "a: ["])
+def test_a_damaged_dvc_lock_costs_no_receipt(project, text):
+    (project / "dvc.lock").write_text(text)
+    (project / "data" / "raw.dvc").write_text(text.replace("stages", "outs"))
+    assert _receipt(0, "Failed")["locked"] == {}

@@ -412,3 +412,23 @@ def test_the_summary_says_what_a_run_came_to_and_where_to_look(reports, root, tm
         rf"{params.paths.onnx} \(1\.2 kB\).*12 forward passes.*8 of 20.*report\.html",
         summary(params),
     )
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [
+        ({}, "nothing ran, all was up to date.*0 forward passes"),
+        ({"cache_features": "Up to date", "train_head": "Ran"}, "ran: train_head.*0 forward passes"),
+        ({"cache_features": "Restored"}, "from DVC's cache: cache_features.*0 forward passes"),
+        ({"cache_features": "Ran"}, "ran: cache_features.*12 forward passes, 8 of 20"),
+    ],
+)
+def test_the_summary_tells_of_the_work_of_this_run_and_not_of_an_earlier_one(
+    reports, root, tmp_path, monkeypatch, work, said
+):
+    reports()
+    params = load_params(root / "params.yaml")
+    monkeypatch.chdir(tmp_path)
+    params.paths.onnx.parent.mkdir(parents=True)
+    params.paths.onnx.write_bytes(bytes(1234))
+    assert re.search(rf"(?s)receipt +{said}", summary(params, work))

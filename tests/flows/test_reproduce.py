@@ -1,0 +1,192 @@
+"""A run made again, in a toy project of two stages: the real git and the real DVC, and stages that take no time."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from regraft.errors import Busy, RegraftError
+from regraft.files import md5_of
+from regraft.params_file import load_params
+from regraft.provenance import installed_versions
+from tasks.receipts import write_receipt
+from tasks.reproduce import reproduce
+from tasks.worktree import FOLDER
+from tests.support.project import Project
+from tests.support.run_receipts import git, record_of, write_project
+
+pytestmark = pytest.mark.flow
+_STAGES = {
+    "validate_data": ("sorted(path.read_text() for path in Path('data/raw').iterdir())", "build/manifest.parquet"),
+    "export_onnx": ("[Path('build/manifest.parquet').read_text()]", "models/model.onnx"),
+}
+_STAGE = """\
+import os
+from pathlib import Path
+
+if os.environ.get("TOY_FAILS") == "{name}":
+    raise SystemExit("the toy fails")
+text = "VERSION 1 " + os.environ.get("TOY_{name}", "") + " ".join({reads})
+Path("{writes}").parent.mkdir(exist_ok=True)
+Path("{writes}").write_text(text)
+"""
+FIRST, SECOND, FAILED = (record_of(number).run for number in range(3))
+
+
+@pytest.fixture(scope="module")
+def finished(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with a project below it, in which three nights have passed; the last one failed. To be copied."""
+    root = tmp_path_factory.mktemp("reproduce") / "big" / "vision"
+    write_project(root)
+    for name, (reads, writes) in _STAGES.items():
+        (root / "tasks" / f"{name}.py").write_text(_STAGE.format(name=name, reads=reads, writes=writes))
+    project = Project(root, environment)
+    for fruit in ("apple", "banana"):
+        project.write(f"data/raw/{fruit}.txt", f"one {fruit}")
+    git(root.parent, "init", "--quiet")
+    project.write(".dvc/config", "")
+    project.write(".dvc/.gitignore", "/tmp\n/cache\n/config.local\n")
+    git(root, "add", "tasks", "params.yaml", "dvc.yaml", ".gitignore", ".dvc")
+    git(root, "commit", "--quiet", "-m", "begin")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        _night(project, 0)
+        (root / "data" / "raw" / "apple.txt").unlink()
+        project.write("tasks/export_onnx.py", project.read("tasks/export_onnx.py").replace("VERSION 1", "VERSION 2"))
+        _night(project, 1)
+        write_receipt(load_params(Path("params.yaml")), record_of(2, "Failed", "Too dark.", "Recorded", "Failed"))
+    return root.parent
+
+
+def _night(project: Project, number: int) -> None:
+    """Do what a run does, without the seam: record the photos, run the stages, write dvc.lock and a receipt."""
+    project.succeed("dvc", "add", "data/raw")
+    for name in _STAGES:
+        project.succeed("python", "-m", f"tasks.{name}")
+    numpy = installed_versions()["numpy"]
+    _write_lock(project.root, numpy)
+    write_receipt(load_params(Path("params.yaml")), record_of(number))
+
+
+def _write_lock(root: Path, numpy: str) -> None:
+    files = {path: md5_of(root / path) for path in ("build/manifest.parquet", "models/model.onnx")}
+    manifest, model = (f"- {{path: {path}, md5: {md5}, size: 1}}" for path, md5 in files.items())
+    decides = f"params: {{build/provenance.json: {{export_onnx: {{code: {{}}, libraries: {{numpy: '{numpy}'}}}}}}}}"
+    (root / "dvc.lock").write_text(
+        f"schema: '2.0'\nstages:\n  validate_data:\n    cmd: python\n    outs:\n    {manifest}\n"
+        f"  export_onnx:\n    cmd: python\n    deps:\n    {manifest}\n    outs:\n    {model}\n    {decides}\n"
+    )
+
+
+@pytest.fixture
+def project(finished: Path, environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A copy of it, as the current folder."""
+    copy = Project(shutil.copytree(finished, tmp_path / "big") / "vision", environment)
+    monkeypatch.chdir(copy.root)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("GIT_DIR", raising=False)
+    return copy
+
+
+def _reproduce(run: str, *, anyway: bool = False) -> tuple[bool, str]:
+    told: list[str] = []
+    is_same = reproduce(load_params(Path("params.yaml")), run, anyway=anyway, tell=told.append)
+    return is_same, "\n".join(told)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    """Return the files of a folder; those in which DVC and Regraft keep locks and hashes are none of a person's."""
+    files = [path for path in folder.rglob("*") if path.is_file() and not {"tmp", "logs"} & set(path.parts[-6:])]
+    return {str(path): path.read_bytes() for path in files if path.name != "index"}
+
+
+def _trees(root: Path) -> int:
+    return len(git(root, "worktree", "list").splitlines())
+
+
+def test_an_earlier_run_ends_in_the_same_bytes_and_leaves_no_trace(project):
+    """Since then a photo went and the code changed. What a kill left of another reproduction is in the way."""
+    git(project.root, "worktree", "add", "--quiet", "--detach", str(FOLDER), "HEAD")
+    shutil.rmtree(FOLDER)
+    FOLDER.mkdir()
+    before = _contents(project.root.parent / ".git" / "refs") | _contents(project.root)
+    is_same, told = _reproduce(FIRST)
+    assert is_same, told
+    assert "photos: 2 files, as they were then" in told
+    assert told.endswith("The same bytes.")
+    assert _contents(project.root.parent / ".git" / "refs") | _contents(project.root) == before
+    assert (_trees(project.root), FOLDER.exists()) == (1, False)
+
+
+def test_other_bytes_are_told_with_the_first_stage_that_wrote_them(project, monkeypatch):
+    monkeypatch.setenv("TOY_validate_data", "something")
+    is_same, told = _reproduce(SECOND)
+    assert not is_same
+    assert told.endswith("The first that differ: build/manifest.parquet, which validate_data writes.")
+
+
+def _lose(root: Path, name: str) -> None:
+    md5 = md5_of(root / "data" / "raw" / name)
+    (root / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).unlink()
+
+
+def test_photos_that_are_nowhere_are_named_before_anything_runs_and_no_trace_is_left(project, monkeypatch):
+    monkeypatch.setenv("TOY_FAILS", "validate_data")
+    _lose(project.root, "banana.txt")
+    with pytest.raises(RegraftError, match=r"1 of 2 photos are not in DVC's cache and there is no remote: banana\.txt"):
+        _reproduce("-3")
+    assert (_trees(project.root), FOLDER.exists()) == (1, False)
+
+
+def test_photos_are_fetched_from_dvcs_remote(project, tmp_path):
+    shutil.copytree(".dvc/cache", tmp_path / "remote")
+    _lose(project.root, "banana.txt")
+    project.write(".dvc/config", "[core]\n    remote = there\n['remote \"there\"']\n    url = ../../../remote\n")
+    is_same, told = _reproduce(FIRST)
+    assert is_same
+    assert "1 of 2 photos are not in DVC's cache. Fetching" in told
+
+
+def _edit_receipt(run: str, before: str, after: str) -> None:
+    path = Path("receipts", f"{run}.json")
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+
+
+def test_other_libraries_are_named_before_anything_runs(project):
+    version = installed_versions()["numpy"]
+    _edit_receipt(FIRST, f'"numpy": "{version}"', '"numpy": "1.0"')
+    with pytest.raises(RegraftError, match=rf"other libraries: numpy 1\.0 \(here {version}\).*--anyway"):
+        _reproduce(FIRST)
+
+
+def test_another_processor_is_named_before_anything_runs(project):
+    _edit_receipt(FIRST, '"instruction_set": "', '"instruction_set": "sparc ')
+    with pytest.raises(RegraftError, match="the run had another processor"):
+        _reproduce(FIRST)
+
+
+def test_a_run_that_failed_made_no_model(project):
+    with pytest.raises(RegraftError, match=r"made no model: it ended as Failed \(Too dark\.\)"):
+        _reproduce(FAILED)
+
+
+def test_a_run_without_a_snapshot_says_why(project):
+    _edit_receipt(FIRST, '"problem": ""', '"problem": "DVC is set up to go without git here (core.no_scm)."')
+    with pytest.raises(RegraftError, match=r"has no snapshot of its code and params: DVC is set up to go without git"):
+        _reproduce(FIRST)
+
+
+def test_a_snapshot_that_another_clone_has_is_said_to_be_fetched(project):
+    git(project.root, "update-ref", "-d", f"refs/regraft/runs/{FIRST}")
+    _edit_receipt(FIRST, '"snapshot": "', '"snapshot": "0')
+    with pytest.raises(RegraftError, match=r"git fetch ADDRESS 'refs/regraft/\*"):
+        _reproduce(FIRST)
+
+
+def test_two_do_not_reproduce_at_once(project):
+    from filelock import FileLock
+
+    with FileLock(FOLDER.with_suffix(".lock")), pytest.raises(Busy, match="being reproduced"):
+        _reproduce(FIRST)
