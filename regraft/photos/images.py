@@ -148,12 +148,18 @@ class Threads:
         `ThreadPoolExecutor.map` alone would read everything ahead and hold every result in memory.
         """
         workers = self.workers or _cores()
-        with ThreadPoolExecutor(workers, thread_name_prefix="regraft") as pool:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft")
+        try:
             waiting = iter(items)
             running = deque(pool.submit(function, item) for item in islice(waiting, 8 * workers))
             while running:
                 yield running.popleft().result()
                 running.extend(pool.submit(function, item) for item in islice(waiting, 1))
+        except BaseException:
+            # Whoever stops a run waits neither for what has not begun, nor for the photo that each thread is at.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+        pool.shutdown()
 
 
 def _cores() -> int:

@@ -1,6 +1,7 @@
 """Processes that open files for the run: no file, whatever it holds, can end a run or hold it up."""
 
 import base64
+import errno
 import json
 import os
 import signal
@@ -28,6 +29,7 @@ class Inspectors:
     def __init__(self, limits: DecodeLimits) -> None:
         self._limits = limits
         self._free: deque[subprocess.Popen[str]] = deque()
+        self._busy: set[subprocess.Popen[str]] = set()
         self._is_closed = False
 
     def __enter__(self) -> "Inspectors":
@@ -35,6 +37,8 @@ class Inspectors:
 
     def __exit__(self, *_: object) -> None:
         self._is_closed = True
+        for process in list(self._busy):  # the run was stopped, and nobody waits for their files any more
+            process.kill()
         self._end_free()
 
     def _end_free(self) -> None:
@@ -69,10 +73,13 @@ class Inspectors:
     def _ask(self, path: Path, **how: object) -> dict[str, Any]:
         """Ask a free process about a file; it goes on to decode when the budget has room for what it needs."""
         process = self._send(json.dumps({"path": str(path.absolute()), **how}) + "\n")
-        answer = self._answer_of(process)
-        if "needs" in answer:
-            with PHOTO_MEMORY.take(answer["needs"]):
-                answer = self._answer_of(process, "\n")
+        try:
+            answer = self._answer_of(process)
+            if "needs" in answer:
+                with PHOTO_MEMORY.take(answer["needs"]):
+                    answer = self._answer_of(process, "\n")
+        finally:
+            self._busy.discard(process)
         if answer.pop("is_last"):
             process.communicate()
         else:
@@ -97,15 +104,19 @@ class Inspectors:
     def _send(self, question: str) -> "subprocess.Popen[str]":
         """Give the question to a free process and return it; one that died while it was idle is replaced."""
         while True:
+            if self._is_closed:
+                raise OSError(errno.ECANCELED, os.strerror(errno.ECANCELED))
             try:
                 process = self._free.pop()
             except IndexError:
                 process = self._start()
+            self._busy.add(process)
             assert process.stdin
             try:
                 process.stdin.write(question)
                 process.stdin.flush()
             except BrokenPipeError:
+                self._busy.discard(process)
                 process.communicate()
             else:
                 return process

@@ -7,12 +7,12 @@ Names are random and shards never change: two processes that send the same one w
 
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
 from regraft.errors import RegraftError
 from regraft.files import replacing
+from regraft.photos.images import Threads
 from regraft.store.joining import join
 from regraft.store.names import DESCRIPTION, SENT, is_shard
 from regraft.store.remote import Remote
@@ -55,8 +55,8 @@ def synchronise(folder: Path, remote: Remote, check: Callable[[Path], None], unu
                 unusable.add(name)
                 set_aside(path)
     absent = sorted(there.keys() - {name_of(path) for path in shard_paths(folder)} - unusable)
-    with ThreadPoolExecutor(_CONNECTIONS) as pool:
-        outcomes = dict(zip(absent, pool.map(lambda name: _fetch(folder, name, remote, check), absent), strict=True))
+    fetched = Threads(_CONNECTIONS).map(lambda name: _fetch(folder, name, remote, check), absent)
+    outcomes = dict(zip(absent, fetched, strict=True))
     unusable.update(name for name, outcome in outcomes.items() if outcome == "damaged")
     return "vanished" in outcomes.values()
 

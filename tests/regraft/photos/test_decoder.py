@@ -129,3 +129,23 @@ def test_a_process_that_cannot_start_is_no_fault_of_the_files(small, monkeypatch
     monkeypatch.setattr("sys.executable", "/bin/false")
     with Inspectors(DecodeLimits(100, 20)) as inspectors, pytest.raises(RuntimeError, match="status 1"):
         inspectors.inspect(small)
+
+
+def test_who_stops_does_not_wait_for_a_file_that_takes_long(small):
+    outcome: list[str] = []
+
+    def inspect_small() -> None:
+        try:
+            inspectors.inspect(small)
+        except OSError as error:
+            outcome.append(str(error))
+
+    with Inspectors(DecodeLimits(10**6, 60)) as inspectors:
+        inspectors.inspect(small)
+        inspectors._free[0].send_signal(signal.SIGSTOP)  # as if it decoded for a minute
+        thread = threading.Thread(target=inspect_small)
+        thread.start()
+        while inspectors._free:
+            time.sleep(0.01)
+    thread.join(10)
+    assert "SIGKILL" in outcome[0]

@@ -3,6 +3,7 @@ import io
 import os
 import re
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -301,3 +302,19 @@ def test_formats_that_are_on_no_list_are_not_opened(tmp_path, image, format):
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(picture, format))
     assert inspect(path, max_pixels=10**6).problem == "not an image that can be read"
+
+
+def test_who_stops_does_not_wait_for_what_has_not_begun():
+    begun: list[int] = []
+
+    def work(item: int) -> int:
+        begun.append(item)
+        time.sleep(0.2)
+        return item
+
+    start, items = time.monotonic(), Threads(2).map(work, range(100))
+    next(items)
+    del items  # as a loop does that is left
+    assert time.monotonic() - start < 0.4  # the first item took half of it
+    time.sleep(0.5)
+    assert len(begun) < 8
