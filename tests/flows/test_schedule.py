@@ -1,4 +1,4 @@
-"""The deployment of prefect.yaml, made by the commands of the guide at the server of `regraft ui`; a worker runs it."""
+"""The deployments of prefect.yaml, made by `regraft setup-prefect` at the server of `regraft ui`; a worker runs one."""
 
 import time
 from collections.abc import Iterator
@@ -10,7 +10,8 @@ from tests.support.prefect_server import Server, running_server
 from tests.support.project import REGRAFT, Project
 
 pytestmark = pytest.mark.flow
-SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml"]
+SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml"]
+SOURCE += ["automations.yaml", "pyproject.toml"]
 
 
 _FLOW = """\
@@ -51,10 +52,10 @@ def project(environment: dict[str, str], server: Server, tmp_path_factory: pytes
 
 @pytest.fixture(scope="module")
 def deployment(project: Project, server: Server) -> dict:
-    """What the server knows of the deployment after the commands of the guide."""
-    project.succeed(*REGRAFT, "prefect", "work-pool", "create", "regraft", "--type", "process")
-    project.succeed(*REGRAFT, "prefect", "--no-prompt", "deploy", "--all")
-    # By name: other tests of this process have a server with the same database.
+    """What the server knows of the nightly deployment; other tests of this process have a server with its database."""
+    for other in server.post("deployments/filter", {}):
+        server.ask("DELETE", f"deployments/{other['id']}")
+    project.succeed(*REGRAFT, "setup-prefect")
     (found,) = server.post("deployments/filter", {"deployments": {"name": {"any_": ["retrain-nightly"]}}})
     return found | {"folder": project.root}
 
@@ -63,14 +64,10 @@ def test_the_deployment_has_the_name_that_the_guide_uses(deployment):
     assert deployment["name"] == "retrain-nightly"
 
 
-def test_one_run_at_a_time_and_another_is_turned_away(deployment):
-    assert deployment["global_concurrency_limit"]["limit"] == 1
-    assert deployment["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
-
-
 def test_a_run_works_in_the_folder_that_was_deployed(deployment):
     (step,) = deployment["pull_steps"]
     assert [Path(arguments["directory"]) for arguments in step.values()] == [deployment["folder"]]
+    assert Path(deployment["job_variables"]["working_dir"]) == deployment["folder"]
 
 
 def test_the_server_plans_runs_of_the_schedule(deployment, server):
