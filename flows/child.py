@@ -11,7 +11,6 @@ import threading
 from pathlib import Path
 
 from flows.guarded_server import end_with
-from flows.ui import log_in
 
 
 def _watch() -> None:
@@ -45,7 +44,6 @@ if __name__ == "__main__":
     end_with(int(sys.argv[1]))
     part = {"worker": _work, "watch": _watch, "setup": _set_up}[sys.argv[2]]
     with readable_errors(sys.argv[2]):
-        log_in()
         # What a worker starts as `python` is the Python that Regraft is installed in.
         os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         part()

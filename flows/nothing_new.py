@@ -3,19 +3,16 @@
 python -m flows.nothing_new     what a worker starts for a planned run: it ends it, or becomes Prefect's engine
 """
 
-import os
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from flows.after_run import after_run
 from flows.dead_runs import tell_of_dead_runs
 from regraft.params_file import load_params
 from tasks.current_run import CurrentRun, enter_run, leave_run
 from tasks.live_runs import alive, forget, is_anybody_working, new_live_run
-from tasks.prefect_api import Api, ServerAway, named_api
-from tasks.project import enter_project, readable_errors
+from tasks.prefect_api import Api, ServerAway
 from tasks.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.up_to_date import nothing_to_do
@@ -68,31 +65,12 @@ class Plan:
             raise ServerAway(f"{api.url} knows no flow run {flow_run}")
         self.api, self.flow_run = api, flow_run
         self.parameters: dict[str, Any] = found["parameters"]
-        deployment = api.get(f"deployments/{found['deployment_id']}") if found.get("deployment_id") else None
-        self.deployment = str(deployment["name"]) if deployment else "hand"
+        deployment = (api.get(f"deployments/{found['deployment_id']}") if found.get("deployment_id") else None) or {}
+        self.deployment = str(deployment.get("name") or "hand")
+        self.entrypoint = str(deployment.get("entrypoint"))
         self.url = f"{api.url.removesuffix('/api')}/runs/flow-run/{flow_run}"
 
     def enter(self, type: str, name: str, message: str) -> None:
         """Set the run's state."""
         state = {"type": type, "name": name, "message": message}
         self.api.post(f"flow_runs/{self.flow_run}/set_state", {"state": state, "force": False})
-
-
-def _main() -> NoReturn:
-    """End a planned run that has nothing to do, or leave it to Prefect's engine."""
-    with readable_errors("retrain"):
-        try:
-            root, api = enter_project(), named_api()
-            if api and (flow_run := os.environ.get("PREFECT__FLOW_RUN_ID")):
-                plan = Plan(api, flow_run)
-                promote, commit = (bool(plan.parameters.get(name)) for name in ("promote", "commit"))
-                if outcome := end_early(root, promote=promote, commit=commit, plan=plan):
-                    print(f"{outcome.name}: {outcome.message}", flush=True)
-                    os._exit(0)
-        except Exception as error:  # the engine says it, in the run that a person looks at
-            print(f"Not ended early: {error}", file=sys.stderr, flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "prefect.engine"])  # noqa: S606 - no shell is what we want
-
-
-if __name__ == "__main__":
-    _main()

@@ -7,6 +7,7 @@ this process, and no server is started for it.
 """
 
 import atexit
+import logging
 import os
 import sys
 import traceback
@@ -22,6 +23,7 @@ from typing import Any, NoReturn
 import prefect
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
+from prefect.logging.handlers import APILogHandler
 
 from flows import server
 from flows.after_run import after_run
@@ -77,6 +79,7 @@ def start(flow: "prefect.Flow[..., Any]", **parameters: Any) -> NoReturn:
     """
     with server.connected() as is_there:
         if is_there:
+            _say_errors_once()
             with prefect.tags(this_project().tag):  # what automations know our runs by
                 flow(return_state=True, **parameters)
         else:
@@ -148,6 +151,14 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
                 after_run(params, record, outcome, commit=bool(parameters.get("commit")), writes_history=writes_history)
             _end(ended)
     return ended
+
+
+def _say_errors_once() -> None:
+    """Keep Prefect's console from repeating, for the task and for the flow, the sentence that the run ends with."""
+    for name in ("prefect", "prefect.task_runs", "prefect.flow_runs"):
+        for handler in logging.getLogger(name).handlers:
+            if not isinstance(handler, APILogHandler):
+                handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state Failed"))
 
 
 def _end(ended: Ended) -> None:

@@ -116,8 +116,8 @@ def serve() -> None:
         stack.callback(lambda: [part.stop() for part in reversed(parts)])
         try:
             api = _server(parts)
-            _set_up()
-            parts += [Part(name, _child(name)) for name in ("worker", "watch")]
+            _set_up(api)
+            parts += [Part(name, _child(name, api)) for name in ("worker", "watch")]
             for part in parts[-2:]:
                 part.start()
             _say_where_to_look()
@@ -161,12 +161,19 @@ def _server_process(secret: str) -> Callable[[IO[bytes]], "subprocess.Popen[byte
     return start
 
 
-def _child(name: str) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
+def _child(name: str, api: Api) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
     def start(log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        command = [sys.executable, "-m", "flows.child", str(os.getpid()), name]
-        return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        command, environment = _command(name, api)
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
 
     return start
+
+
+def _command(name: str, api: Api) -> tuple[list[str], dict[str, str]]:
+    command = [sys.executable, "-m", "flows.child", str(os.getpid()), name]
+    return command, {**os.environ, "PREFECT_API_URL": api.url, "PREFECT_API_AUTH_STRING": str(api.login)}
 
 
 def _wait_for(server: Part, api: Api) -> None:
@@ -180,9 +187,10 @@ def _wait_for(server: Part, api: Api) -> None:
         time.sleep(0.2)
 
 
-def _set_up() -> None:
+def _set_up(api: Api) -> None:
     """Deployments and automations, by a process of its own, which needs Prefect."""
-    ended = subprocess.run([sys.executable, "-m", "flows.child", str(os.getpid()), "setup"], check=False)
+    command, environment = _command("setup", api)
+    ended = subprocess.run(command, env=environment, check=False)
     if ended.returncode:
         raise RegraftError("deployments and automations could not be set up; the lines above say why.")
 
