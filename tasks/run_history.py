@@ -5,7 +5,6 @@ into the history with the next run; whatever went wrong is said.
 """
 
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from pydantic import ValidationError
 
 from regraft.config import Params
 from regraft.errors import RegraftError
-from regraft.files import DAMAGE, replacing, write_bytes, write_text
+from regraft.files import DAMAGE, write_bytes, write_text
 from regraft.production.records import Records
 from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, read_rows
 from regraft.production.run_photos import note_photos
@@ -126,8 +125,8 @@ def _keep_page(params: Params, facts: Facts) -> None:
     written = [name for name in ("report.html", "validation.html") if facts.is_written(reports / name)]
     if not written or not _RUN.fullmatch(run) or (written[0] != "report.html" and facts.is_current("validate_data")):
         return
-    with replacing(reports / "runs" / f"{run}.html") as temporary:
-        shutil.copyfile(reports / written[0], temporary)
+    page = (reports / written[0]).read_bytes()
+    write_bytes(reports / "runs" / f"{run}.html", page.replace(b'href="validation.html"', b'href="../validation.html"'))
     for path in _pages(params)[: -params.nights.keep_reports]:
         path.unlink(missing_ok=True)
 

@@ -29,7 +29,8 @@ from regraft.reports.history_words import (
 
 _CHART_RUNS = 400
 _TABLE_RUNS, _OLDER_RUNS = 30, 270
-_OTHERS = 6  # runs of the same night that are named
+_SHORT = 240  # letters of a reason on the first screen
+_OTHERS = 4  # runs of the same night that are named
 _NIGHT = timedelta(hours=24)
 _ICON = '<svg class="icon history" viewBox="0 0 16 16" aria-hidden="true">'
 
@@ -134,6 +135,9 @@ def _to_do(rows: Sequence[Row], production: Production) -> str:
 
 def _box(colour: str, heading: str, title: str, words: str, below: str = "", picture: str = "") -> str:
     text = f"<p>{_text(words)}</p>" if words else ""
+    if len(words) > _SHORT:
+        short = in_short(words, _SHORT)
+        text = f"<p>{_text(short)}</p><details><summary>All of it</summary><p>{_text(words)}</p></details>"
     return (
         f'<div class="verdict {colour}"><h2>{_text(heading)}</h2><strong>{picture}{_text(title)}</strong>{text}{below}'
         "</div>"
@@ -156,7 +160,8 @@ def _others(rows: Sequence[Row], links: Mapping[str, str]) -> str:
 def _week(rows: Sequence[Row], now: datetime) -> str:
     if not rows:
         return ""
-    lines = "<br>".join(_text(line) for line in summary_of_week(rows, now).split("\n"))
+    told = [line for line in summary_of_week(rows, now).split("\n") if not line.startswith("- ")]  # the table has them
+    lines = "<br>".join(_text(line) for line in told)
     return f'<h3>The week</h3><p class="muted">{lines}</p>'
 
 

@@ -56,6 +56,7 @@ body { max-width: 66rem; }
 .runs .number { text-align: right; white-space: nowrap; } .runs .when { white-space: nowrap; }
 .runs .of { font-weight: 600; white-space: nowrap; }
 summary { cursor: pointer; color: var(--link); margin: 0.6rem 0; }
+.verdict summary { margin: 0.2rem 0; } .verdict details p { white-space: pre-line; }
 ul.other { margin: 0.4rem 0; padding: 0; list-style: none; }
 @media (max-width: 40rem) {
   .runs table, .runs tbody, .runs tr { display: block; }

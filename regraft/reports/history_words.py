@@ -4,7 +4,7 @@ import base64
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from regraft.errors import safe_text
@@ -28,6 +28,7 @@ class ToDo:
     words: str
 
 
+_CANDIDATES = "`regraft promote --candidates` lists it, `regraft promote --force REASON --candidate SHA` promotes it."
 _RERUN = "`regraft retrain` goes on where it stopped."
 _TO_DO = {
     "Promoted with warnings": (
@@ -39,8 +40,7 @@ _TO_DO = {
     "Waiting for approval": (
         "wait",
         "Approve it, or not",
-        "Answer in the Prefect UI, or `regraft promote --candidates` lists it and `regraft promote --force REASON "
-        "--candidate SHA` promotes it.",
+        f"Answer in the Prefect UI, or later: {_CANDIDATES}",
     ),
     "Refused": (
         "wait",
@@ -61,15 +61,27 @@ def to_do(rows: Sequence[Row], problem: str | None) -> ToDo:
         return ToDo("bad", "Repair production", words)
     if not rows:
         return ToDo("wait", "Start a first run", "`regraft retrain`")
-    undecided = 0
-    for row in reversed(rows):
-        if row.name not in ("Undecided", *NOTHING_NEW):
-            break
-        undecided += row.name == "Undecided"
-    if rows[-1].name == "Undecided" and undecided >= _MANY_UNDECIDED:
-        words = "More test photos let it see smaller differences; or see promote.when_undecided in params.yaml."
-        return ToDo("wait", f"{undecided} runs in a row are undecided", words)
-    return ToDo(*_TO_DO.get(rows[-1].name, ("good", "Nothing", "")))
+    names = [row.name for row in rows]
+    # A run that found nothing new leaves open what the one before it left open.
+    last = next((row for row in reversed(rows) if row.name != "Nothing new"), rows[-1])
+    if last.name == "Undecided":
+        if _asks_for_a_person(last):
+            return ToDo("wait", "Decide between two models", f"The gate leaves this one to a person. {_CANDIDATES}")
+        undecided = [name for name in names if name not in NOTHING_NEW]
+        count = next((n for n, name in enumerate(reversed(undecided)) if name != "Undecided"), len(undecided))
+        if count >= _MANY_UNDECIDED:
+            words = "More test photos let the gate see smaller differences; or see promote.when_undecided."
+            return ToDo("wait", f"{count} runs in a row are undecided", words)
+    found = ToDo(*_TO_DO.get(last.name, ("good", "Nothing", "")))
+    if last.name == "Failed" and last.reason:
+        # An error says what was expected, what was found, and at its end what to do.
+        return replace(found, words=f"{in_short(last.reason.strip().rpartition('. ')[2], 300)} Then {_RERUN}")
+    return found
+
+
+def _asks_for_a_person(row: Row) -> bool:
+    """Whether an undecided model waits for a person: the gate names no setting then that decided in his place."""
+    return "promote.when_undecided" not in row.reason
 
 
 def reason_of(row: Row) -> str:
@@ -84,7 +96,7 @@ def in_short(words: str, longest: int = 150) -> str:
     if first.endswith(":"):
         first = f"{first} {rest.strip()}"
     first = " ".join(first.partition(". ")[0].split())
-    return first if len(first) <= longest else f"{first[:longest].rstrip()} ..."
+    return first if len(first) <= longest else f"{first[:longest].rpartition(' ')[0] or first[:longest]} ..."
 
 
 def minute(at: datetime) -> str:
@@ -162,7 +174,7 @@ def summary_of_week(rows: Sequence[Row], now: datetime) -> str:
 
 def _undecided(week: Sequence[Row]) -> list[str]:
     undecided = [row for row in week if row.name == "Undecided"]
-    lines = [f"- {minute(row.started)} undecided: {in_short(reason_of(row))}." for row in undecided[-_LISTED:]]
+    lines = [f"- {minute(row.started)} undecided: {in_short(reason_of(row))}" for row in undecided[-_LISTED:]]
     more = len(undecided) - len(lines)
     return [*lines, f"- and {more} more, undecided before."] if more else lines
 
@@ -191,6 +203,8 @@ def _idle_days(rows: Sequence[Row], now: datetime) -> str:
     days = [day for number in range(7, 0, -1) if (day := today - number * _DAY) >= first]
     done = {row.started.date() for row in rows if row.is_finished}
     idle = [f"{day:%d %b}" for day in days if day not in done]
+    if not days:
+        return "The first run was today."
     if not idle:
         return "Every day had a run that did its work."
     return f"{_count(len(idle), 'day')} without a run that did its work: {', '.join(idle)}."

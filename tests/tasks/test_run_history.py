@@ -149,13 +149,13 @@ def test_the_report_of_a_run_is_kept_and_so_many_of_them(params: Params) -> None
     params = changed(params, nights={"keep_reports": 2})
     runs = []
     for number in range(4):
-        Path("reports/report.html").write_text(f"report {number}")
+        Path("reports/report.html").write_text(f'<a href="validation.html">{number}</a>')
         runs.append(replace(record("Promoted", *ran()), run=f"2026112{number}T030000-0a1b2c"))
         add_to_history(params, runs[-1])
     os.utime("reports/report.html", (1e9, 1e9))
     add_to_history(params, record("Already in production"))
     kept = {path.name: path.read_text() for path in Path("reports/runs").iterdir()}
-    assert kept == {f"{runs[2].run}.html": "report 2", f"{runs[3].run}.html": "report 3"}
+    assert kept == {f"{runs[n].run}.html": f'<a href="../validation.html">{n}</a>' for n in (2, 3)}
     page = Path("reports/history.html").read_text()
     assert f'href="runs/{runs[3].run}.html"' in page
     assert runs[1].run not in page

@@ -26,6 +26,7 @@ def night(number: int, name: str = "Promoted", **facts: object) -> Row:
     return replace(Row(f"run-{number}", started, name, started + timedelta(minutes=2), reason=words), **facts)
 
 
+BY_SETTING = "Undecided: who knows. Production stays (promote.when_undecided: auto)."
 MEASURED = {
     "accuracy": 0.93,
     "accuracy_low": 0.9,
@@ -52,7 +53,7 @@ def test_the_first_screen_has_the_verdict_production_and_what_to_do() -> None:
     words = words_of(page([night(1, **MEASURED), night(0, "Failed", champion="a" * 64)])).partition("The week")[0]
     assert "Failed Because of 0. And more." in words
     assert "Fine Accuracy 93.0% (90.0% to 95.0%) on test photos." in words
-    assert "Put right what failed" in words
+    assert "Put right what failed And more. Then regraft retrain goes on where it stopped." in words
     assert "In the 24 hours before it" not in words
 
 
@@ -66,8 +67,11 @@ def test_a_run_without_news_does_not_hide_the_night() -> None:
     ("rows", "production", "expected"),
     [
         ([night(0, **MEASURED)], None, "Nothing"),
-        ([night(0, "Undecided")], None, "Nothing"),
-        ([night(number, "Undecided") for number in (2, 1, 0)], None, "3 runs in a row are undecided"),
+        ([night(0, "Undecided", reason=BY_SETTING)], None, "Nothing"),
+        ([night(n, "Undecided", reason=BY_SETTING) for n in (2, 1, 0)], None, "3 runs in a row are undecided"),
+        ([night(0, "Undecided")], None, "Decide between two models"),
+        ([night(2, "Undecided"), night(1, "Nothing new"), night(0, "Nothing new")], None, "Decide between two models"),
+        ([night(1, "Failed"), night(0, "Already in production")], None, "Nothing"),
         ([night(0, "Waiting for approval")], None, "Approve it, or not"),
         ([night(0, **MEASURED)], "model.onnx is damaged.", "Repair production"),
         ([], None, "Start a first run"),
@@ -136,7 +140,7 @@ def test_the_week_counts_verdicts_names_undecided_runs_and_days_without_any() ->
     rows = [replace(row, champion="a" * 64) for row in rows]
     assert summary_of_week(rows, NOW).split("\n") == [
         "4 runs in the last seven days: 1 promoted, 1 undecided, 1 failed, 1 crashed.",
-        "- 2026-11-21 03:00 UTC undecided: Because of 5.",
+        "- 2026-11-21 03:00 UTC undecided: Because of 5",
         "In production for 12 days: aaaaaaaaaaaa, accuracy 93.0% (90.0% to 95.0%) when it was measured last.",
         "5 days without a run that did its work: 19 Nov, 22 Nov, 23 Nov, 24 Nov, 25 Nov.",
     ]
