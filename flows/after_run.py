@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flows.dead_runs import ending_of, send_ending
+from flows.events import announce
 from regraft.config import Params
 from regraft.errors import RegraftError
 from tasks.current_run import current_run
@@ -31,6 +32,8 @@ def after_run(
     row = _write_down(params, record, commit=commit) if writes_history else None
     if run.live.flow_run is None:
         return
+    if row and row.drift_warned and any(stage.outcome == "Ran" for stage in record.stages):
+        announce("regraft.drift", _drift(row))
     if writes_history:
         from tasks.run_history import trend
 
@@ -59,6 +62,13 @@ def _write_down(params: Params, record: RunRecord, *, commit: bool) -> "Row | No
             for sentence in commits.commit_run(params, record, params.nights.branch):
                 print(sentence, flush=True)
     return row
+
+
+def _drift(row: "Row") -> str:
+    return (
+        f"The photos drift: {row.drift_of} is {row.drift:.1f} times its limit, in a run with {row.new or 0} new of "
+        f"{row.photos} photos. It ended in {row.name}."
+    )
 
 
 def _label(record: RunRecord, row: "Row | None") -> tuple[str, list[str]]:

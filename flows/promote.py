@@ -8,6 +8,7 @@ from regraft.reports.pages import pages_of
 from regraft.reports.sources import sources_of
 from tasks import dvc_seam, step
 from tasks import promote as gate
+from tasks.disk_space import DATA, check_room
 from tasks.progress import run_progress
 from tasks.project import enter_project
 from tasks.report import refresh_report
@@ -22,7 +23,9 @@ def record_data() -> None:
 
     def record() -> Outcome:
         root = enter_project()
-        outcome = dvc_seam.record_data(root, load_params(root / "params.yaml").paths.raw)
+        params = load_params(root / "params.yaml")
+        check_room(root, params, DATA)
+        outcome = dvc_seam.record_data(root, params.paths.raw)
         return Outcome(outcome, f"data: {outcome.lower()}")
 
     step.step("record_data", record)
@@ -41,7 +44,7 @@ def promote_model() -> Outcome:
             verdict = gate.challenge(params, progress)
         found.append(verdict)
         if verdict.name != "Already in production":
-            step.publish("promote_model", pages_of("promote_model", sources_of(params)))
+            step.publish("promote_model", pages_of("promote_model", sources_of(params)), of_run=True)
         return Outcome(verdict.name, verdict.words, _TYPES.get(verdict.name, "COMPLETED"))
 
     outcome = step.step("promote_model", promote)

@@ -29,11 +29,20 @@ class CurrentRun:
         """Whether a server is there to report to, at this moment."""
         return self.api is not None and self.live.flow_run is not None and self.api.answers()
 
-    def publish(self, key: str, markdown: str, description: str) -> None:
-        """Show a page in the Prefect UI as an artifact of this run; where the server is away, later."""
+    def publish(self, key: str, markdown: str, description: str, *, task_run: str | None = None) -> None:
+        """Show a page in the Prefect UI as an artifact of this run; where the server is away, later.
+
+        Args:
+            key: small letters, digits and dashes.
+            markdown: the page.
+            description: a line about it.
+            task_run: the id of the task that it belongs to. Pages of the run itself stand before those of tasks.
+        """
         if self.live.flow_run is None:
             return
         artifact = {"key": key, "type": "markdown", "data": markdown, "description": description}
+        if task_run:
+            artifact["task_run_id"] = task_run
         try:
             self._send(artifact)
         except ServerAway:
