@@ -49,9 +49,17 @@ class Facts:
 
     def report(self, stage: str, name: str) -> Any:
         """Return a report of a stage; {} where this run has none."""
-        path = self.paths.reports / name
-        stopped_after_it = stage in self.outcomes and self.is_written(path)
-        return _json(path) if self.is_current(stage) or stopped_after_it else {}
+        return _json(self.paths.reports / name) if self.is_current(stage) else {}
+
+    def checks(self) -> list[Any]:
+        """Return the reports of both checks; one that stops the run has found that out as well."""
+        of_stage = {"validate_data": "validation.json", "check_features": "embeddings.json"}
+        return [
+            _json(self.paths.reports / name)
+            if self.is_current(stage) or (stage in self.outcomes and self.is_written(self.paths.reports / name))
+            else {}
+            for stage, name in of_stage.items()
+        ]
 
     def gate(self) -> Any:
         """Return what the gate said in this run; {} where it was not asked."""
@@ -69,14 +77,13 @@ class Facts:
 def row_of(params: Params, record: RunRecord) -> Row:
     """Return the row of a run, but for what became of photos since the run before."""
     facts, paths = Facts(params.paths, record), params.paths
-    test = _of(facts.report("evaluate", "metrics.json"), "test") if facts.is_current("evaluate") else {}
-    gate, dataset = facts.gate(), facts.report("preprocess", "dataset.json") if facts.is_current("preprocess") else {}
+    gate = facts.gate()
+    # A run of the gate alone has no stage, and the gate's figures.
+    test = _of(facts.report("evaluate", "metrics.json"), "test") or _of(gate, "challenger")
+    dataset = facts.report("preprocess", "dataset.json")
     champion = _of(gate, "champion")
-    export = facts.report("export_onnx", "export.json") if facts.is_current("export_onnx") else {}
-    checks = [
-        facts.report("validate_data", "validation.json"),
-        facts.report("check_features", "embeddings.json"),
-    ]
+    export = facts.report("export_onnx", "export.json")
+    checks = facts.checks()
     features = facts.report("cache_features", "features.json") if facts.ran("cache_features") else {}
     nothing = 0 if facts.is_current("cache_features") and not facts.ran("cache_features") else None
     classes = _of(dataset, "classes")
@@ -104,7 +111,7 @@ def row_of(params: Params, record: RunRecord) -> Row:
         seconds=_seconds(record),
         data_version=_data_version(params) if facts.is_current("record_data") else None,
         revision=_revision(params),
-        model=_text(export, "sha256"),
+        model=_text(export, "sha256") or _text(_of(gate, "about"), "model"),
         champion=Records(paths.production).standing().digest,
         drift=drift,
         drift_of=drift_of,

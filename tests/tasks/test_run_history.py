@@ -134,6 +134,13 @@ def test_a_run_with_nothing_to_do_computed_nothing_and_has_the_figures_that_stil
     assert (row.computed, row.accuracy) == (0, 0.9)
 
 
+def test_a_run_of_the_gate_alone_has_the_figures_of_the_gate(params: Params) -> None:
+    said = {"challenger": {"accuracy": 0.91, "images": 30}, "champion": {"accuracy": 0.9}, "about": {"model": "c" * 64}}
+    write_json(Path("reports/gate.json"), said)
+    row = add_to_history(params, record("Promoted", StageRun("promote_model", "Promoted", 3.0)))
+    assert (row.accuracy, row.champion_accuracy, row.model, row.photos) == (0.91, 0.9, "c" * 64, None)
+
+
 @pytest.mark.parametrize("contents", ["", "[]", '{"test": [1], "images": "many", "drift": {"a": 1}, "champion": 7}'])
 def test_reports_of_any_shape_tell_nothing_and_stop_nothing(params: Params, contents: str) -> None:
     for path in Path("reports").glob("*.json"):
