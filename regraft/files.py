@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -132,6 +133,25 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
                 f"{error.filename or 'what is in the way'}, and run the same command again."
             ) from error
         raise
+
+
+def nearest(folder: Path) -> Path:
+    """Return a folder, or the first one above it that is there."""
+    return next(each for each in (folder, *folder.absolute().parents) if each.exists())
+
+
+def free_bytes(folder: Path) -> int:
+    """Return how many bytes can still be written on the disk that a folder is on, or will be."""
+    return shutil.disk_usage(nearest(folder)).free
+
+
+def check_room(folder: Path, size: int, what: str) -> None:
+    """Raise RegraftError if so many bytes do not fit on the disk of a folder; `what` is to be written, in words."""
+    if (free := free_bytes(folder)) < size:
+        raise RegraftError(
+            f"There is no room in {folder}: {what} take {readable_bytes(size)}, and {readable_bytes(free)} are free. "
+            f"Free some, for instance by `regraft store gc`, and run the same command again."
+        )
 
 
 def write_bytes(path: Path, contents: bytes) -> None:

@@ -24,6 +24,7 @@ SEAM = (
     "tasks.dvc_lock",
     "tasks.dvc_seam",
     "tasks.live_runs",
+    "tasks.locked",
     "tasks.prefect_api",
     "tasks.progress",
     "tasks.project",

@@ -16,9 +16,11 @@ from regraft.config import Params
 from regraft.errors import Busy, Damaged, RegraftError
 from regraft.params_file import load_params
 from tasks import step
+from tasks.disk_space import check_room
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.progress import Progress, run_progress, terminal_progress
 from tasks.project import enter_project, readable_errors
+from tasks.stage_limits import within_hours
 from tasks.startup import quieten_libraries
 from tasks.step import Outcome
 
@@ -51,7 +53,9 @@ class Stage:
         # DVC keeps its own runs apart; this also covers a stage that is started by hand.
         try:
             with FileLock(_own_folder() / f"{self.name}.lock", timeout=0), progress_of(self.name) as progress:
-                self.function(params, progress)
+                check_room(Path.cwd(), params, self.name)
+                with within_hours(self.name, params.nights.stage_hours):
+                    self.function(params, progress)
         except Timeout:
             raise Busy(
                 f"stage {self.name} is running in another process. Wait for it to end, then start this again."

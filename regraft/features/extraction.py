@@ -11,6 +11,7 @@ import numpy as np
 from regraft.backbones.trunk import Trunk
 from regraft.config import Machine
 from regraft.features.feature_store import FeatureStore
+from regraft.files import check_room
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views
@@ -161,6 +162,7 @@ class Extractor:
     def _compute_missing(self, dataset: Dataset, missing: list[_Work], on_progress: Callable[[int, int], None]) -> None:
         """Compute and store, about a thousand views at a time."""
         total, done, unwritten = sum(len(work.views) for work in missing), 0, 0
+        self._check_room(missing)
         last = time.perf_counter()
         on_progress(0, total)
         try:
@@ -180,6 +182,11 @@ class Extractor:
             # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the
             # other.
             self.store.flush()
+
+    def _check_room(self, missing: list[_Work]) -> None:
+        parts = {"views": self.store.features, "cut_views": self.store.activations}
+        size = sum(store.row_bytes * len(getattr(work, part)) for part, store in parts.items() for work in missing)
+        check_room(self.store.features.folder, size, f"features of {len(missing):,} photos")
 
     def _results(self, dataset: Dataset, missing: list[_Work]) -> Iterator[_Result]:
         """Decode, draw and run; a photo is decoded once for all its views, and only a few dozen are in memory."""

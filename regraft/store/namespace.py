@@ -1,5 +1,6 @@
 """A namespace: all arrays of one kind, as one table of rows over many shards."""
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ class Namespace:
         self.refresh()
         if self.shards:
             describe(self.folder, self.facts)
+
+    @property
+    def row_bytes(self) -> int:
+        """What one row takes on the disk, nearly."""
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def refresh(self) -> None:
         """Look at the folder, and the shared root, again: shards of other writers appear, removed ones disappear."""

@@ -3,6 +3,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,8 @@ import pytest
 import tensorflow as tf
 
 from regraft.backbones.trunk import Trunk
-from regraft.errors import InvalidData
-from regraft.features.extraction import Activations, Receipt
+from regraft.errors import InvalidData, RegraftError
+from regraft.features.extraction import Activations, Extractor, Receipt
 from regraft.features.feature_store import FeatureStore, open_feature_store
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
@@ -232,3 +233,10 @@ def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
 def test_the_report_is_rounded_to_milliseconds():
     report = Receipt(1, 1, 1, 0, 1, 1.23456, 0.81, 0.0, 100, "engine").as_report()
     assert (report["seconds"], report["images"], report["engine"]) == (1.235, 1, "engine")
+
+
+def test_rows_that_do_not_fit_on_the_disk_are_not_begun(few, extract, monkeypatch):
+    monkeypatch.setattr(Extractor, "_results", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(RegraftError, match=r"There is no room in .*: features of 8 photos take \d+\.\d kB, and 1"):
+        extract(few)
