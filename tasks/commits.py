@@ -13,9 +13,10 @@ from regraft.addresses import without_addresses
 from regraft.config import Params
 from regraft.errors import Damaged, safe_text
 from tasks.git import Git, NoGit, open_git
-from tasks.receipts import read_receipt, runs_with_receipt, without_machine
+from tasks.receipts import read_receipt, runs_with_receipt
 from tasks.run_record import RunRecord
 from tasks.snapshots import files_of_run, reference_of
+from tasks.this_machine import without_machine
 
 _PUSH = [sys.executable, "-m", "dvc", "push", "--run-cache"]
 _LONGEST = 500  # letters of what DVC says

@@ -21,6 +21,7 @@ from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest, slices_of
 from regraft.production.candidates import Candidates
+from regraft.production.change_log import Origin
 from regraft.production.exclusive import exclusive
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
@@ -31,6 +32,7 @@ from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
 from tasks.new_photos import ask_new_photos
+from tasks.origins import origin_of_candidate, origin_of_export
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
 from tasks.up_to_date import about_of
@@ -65,9 +67,11 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     # The verdict on another model, or on other test photos, says nothing about this one.
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
-    _record(params, verdict, dataset.of("test").rows.digest.tolist())
+    origin = origin_of_export(params, verdict.name)
+    _record(params, verdict, dataset.of("test").rows.digest.tolist(), origin)
     if verdict.is_accepted:
-        _promote(params, paths.onnx, verdict.words, Grounds(challenger.digest, champion), _reference(params))
+        grounds = Grounds(challenger.digest, champion, origin=origin)
+        _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
     else:
         _keep_as_candidate(params, verdict, challenger.digest)
     return verdict
@@ -79,7 +83,8 @@ def approve(params: Params, verdict: Verdict, reason: str) -> Change:
     candidates = Candidates(params.paths.candidates)
     path = candidates.find(about["model"])
     words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
-    grounds = Grounds(about["model"], about["champion"], approved_by=_operator().removeprefix(" by "))
+    origin = origin_of_candidate(params, about["model"])
+    grounds = Grounds(about["model"], about["champion"], approved_by=_operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, candidates.reference_of(about["model"]))
 
 
@@ -98,7 +103,8 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     digest = load_challenger(path).digest
     reference = candidates.reference_of(digest) if candidate else _reference(params)
     words = f"Promoted by hand{_operator()}, without the gate: {reason.strip()}"
-    grounds = Grounds(digest, is_by_hand=True, approved_by=_operator().removeprefix(" by "))
+    origin = origin_of_candidate(params, digest) if candidate else origin_of_export(params)
+    grounds = Grounds(digest, is_by_hand=True, approved_by=_operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, reference)
 
 
@@ -119,7 +125,11 @@ def history(params: Params) -> tuple[list[Change], str]:
 
 def told(change: Change) -> str:
     """Return a change as a line for a person."""
-    return f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}"
+    origin = change.origin
+    made = [f"photos {origin.data[:12]}" if origin and origin.data else ""]
+    made += [f"git {origin.revision[:12]}" if origin and origin.revision else ""]
+    of = f"  ({', '.join(filter(None, made))})" if any(made) else ""
+    return f"{change.at}  {change.action:11}  {change.sha256[:12]}  {change.words}{of}"
 
 
 def candidates_told(params: Params) -> list[str]:
@@ -217,7 +227,7 @@ def _reference(params: Params) -> Reference | None:
     return build_reference(manifest, read_features(paths.features))
 
 
-def _record(params: Params, verdict: Verdict, test_digests: list[str]) -> None:
+def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: Origin) -> None:
     """Write what the gate said: reports/gate.json for people, and a line that counts looks at these test photos.
 
     Like production, both are state and no output of DVC.
@@ -227,7 +237,7 @@ def _record(params: Params, verdict: Verdict, test_digests: list[str]) -> None:
     write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
     compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
     counts = (compared["n"], compared["b"], compared["c"])
-    look = Look(at, verdict.name, about["model"], about["champion"], *counts, sketch_of(test_digests))
+    look = Look(at, verdict.name, about["model"], about["champion"], *counts, sketch_of(test_digests), origin)
     production = Production(params.paths.production)
     with exclusive(production.folder, "writing down a verdict", patience=production.patience):
         append_look(production.folder / VERDICTS, look)

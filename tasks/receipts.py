@@ -6,11 +6,9 @@ Keys are sorted, one value a line, so that git shows what changed from night to 
 and no host is in it. A run that did nothing, after which everything is as the last receipt says, adds none.
 """
 
-import getpass
 import os
 import platform
 import re
-import socket
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,10 +22,12 @@ from tasks.git import NoGit, open_git
 from tasks.locked import data_version, read_locked
 from tasks.run_record import RunRecord
 from tasks.snapshots import keep_snapshot, take_snapshot
+from tasks.this_machine import instruction_set, without_machine
 
 LAST_RUN = Path(".dvc", "tmp", "regraft", "last_run.json")  # the record of the last run, with or without a receipt
 DONE = ("Up to date", "Restored", "Recorded", "Ran")  # outcomes of a stage whose outputs are there
 _NOTHING_NEW = ("Already in production", "Completed")  # names of runs that may have had nothing to do
+_BROKEN = ("Failed", "Cancelled", "Crashed")  # names of runs that did not come to their end
 _AROUND = ("promote_model", "write_report")  # steps that are no stages
 _EXPORT = "export_onnx"  # the stage that writes the model
 _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
@@ -124,33 +124,13 @@ def is_of_stage(outcome: dict[str, Any]) -> bool:
     return outcome["name"] not in _AROUND
 
 
-def without_machine(text: str) -> str:
-    """Return a text for git: without paths, user and host of this machine."""
-    host = socket.gethostname()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # in a container a user may have no name
-        user = f"user {os.geteuid()}"
-    text = text.replace(f" by {user} on {host}", "").replace(f" by user {os.geteuid()} on {host}", "")
-    for path, sign in ((Path.cwd(), "."), (Path.home(), "~")):
-        if path != Path(path.anchor):
-            text = re.sub(rf"{re.escape(str(path))}(?=[/\s.,:;'\")]|$)", sign, text)
-    return text
-
-
-def instruction_set() -> str:
-    """Return what decides the arithmetic of a processor: equal bytes are promised on equal ones only."""
-    try:
-        flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.M)
-    except OSError:
-        flags = None
-    kinds = sorted(flag for flag in (flags[1].split() if flags else []) if re.match(r"(avx|amx|fma|sse4)", flag))
-    return " ".join([platform.machine(), *kinds])
-
-
 def _did_nothing(record: RunRecord, last: dict[str, Any]) -> bool:
-    is_quiet = record.name in _NOTHING_NEW or (record.name == last["name"] and record.name != "Failed")
-    return is_quiet and all(run.outcome == "Up to date" for run in record.stages if run.name not in _AROUND)
+    is_quiet = record.name in _NOTHING_NEW or record.name == last["name"]  # refused for the same as before
+    return (
+        is_quiet
+        and record.name not in _BROKEN
+        and all(run.outcome == "Up to date" for run in record.stages if run.name not in _AROUND)
+    )
 
 
 def _marks(params: Params) -> dict[str, str | None]:
@@ -213,7 +193,7 @@ def _model_of(params: Params, record: RunRecord, locked: dict[str, Any]) -> str 
 
 
 def _outcome(record: RunRecord, stage: str) -> str | None:
-    if not record.stages and record.name in _NOTHING_NEW:  # asked of DVC all at once
+    if not record.stages and record.name not in _BROKEN:  # asked of DVC all at once
         return "Up to date"
     return next((run.outcome for run in record.stages if run.name == stage), None)
 

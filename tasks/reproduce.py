@@ -21,9 +21,10 @@ from regraft.files import md5_of, reading, sha256_of
 from regraft.provenance import installed_versions
 from tasks.dvc_cache import missing_photos
 from tasks.git import Git, open_git
-from tasks.receipts import find_run, instruction_set, read_receipt
+from tasks.receipts import find_run, read_receipt
 from tasks.snapshots import reference_of
 from tasks.stopping import terminable
+from tasks.this_machine import instruction_set
 from tasks.worktree import share_dvc, worktree_of
 
 _ANYWAY = "With --anyway it is tried all the same."

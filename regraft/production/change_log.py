@@ -30,6 +30,17 @@ _Time = Annotated[str, StringConstraints(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model comes from, as far as that is known. The file itself names none of it: it has equal bytes then."""
+
+    data: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")] | None = (
+        None  # MD5 of the photos, as DVC says it
+    )
+    revision: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40,64}$")] | None = None  # of the code, in git
+    verdict: Annotated[str, AfterValidator(_one_line)] | None = None  # of the gate; None where it was not asked
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """One line of the log."""
 
@@ -40,6 +51,7 @@ class Change:
     words: Annotated[str, AfterValidator(_one_line)]  # why
     left: Sha256 | None = None  # the model that was in production before a rollback
     approved_by: Annotated[str, AfterValidator(_one_line)] | None = None  # the person who decided, where one did
+    origin: Origin | None = None  # of the model; None in lines of old, and where nothing is known
 
     def line(self) -> bytes:
         """Return the change as it stands in the log, without the end of the line."""

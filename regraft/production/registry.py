@@ -25,7 +25,7 @@ from pathlib import Path
 
 from regraft.errors import InputsChanged, RegraftError
 from regraft.files import replacing, sha256_of, write_bytes
-from regraft.production.change_log import Change, read_change
+from regraft.production.change_log import Change, Origin, read_change
 from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
 from regraft.production.records import Records, Standing, is_sha256, read_digest
 from regraft.production.training_data import Reference, write_reference
@@ -39,6 +39,7 @@ class Grounds:
     champion: str | None = None  # that of the model in production that it was compared with
     is_by_hand: bool = False  # a person wants it whatever is in production, even if it was rolled back from
     approved_by: str | None = None  # the person who decided, where one did
+    origin: Origin | None = None  # of the new model, for the log
 
 
 class Production(Records):
@@ -71,8 +72,9 @@ class Production(Records):
             if reference:
                 # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
                 write_reference(self.data_of(digest), reference)
-            approved_by = grounds.approved_by if grounds else None
-            self._use(path, Change(_now(), "promoted", digest, words, approved_by=approved_by), standing)
+            approved_by, origin = (grounds.approved_by, grounds.origin) if grounds else (None, None)
+            change = Change(_now(), "promoted", digest, words, approved_by=approved_by, origin=origin)
+            self._use(path, change, standing)
             self._prune(keep)
 
     def rollback(self, *, by: str = "") -> Change:

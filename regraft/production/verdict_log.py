@@ -12,7 +12,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regraft.production.change_log import Sha256, end_of
+from regraft.production.change_log import Origin, Sha256, end_of
 
 FILE = "verdicts.jsonl"  # in the folder of production
 _READ_BYTES = 8_000_000  # of the end of the file: about ten thousand verdicts
@@ -33,6 +33,7 @@ class Look:
     b: int
     c: int
     sketch: Annotated[list[str], Field(max_length=_SKETCH)]  # of the test photos
+    origin: Origin | None = None  # of the challenger; None in lines of old
 
 
 _ADAPTER = TypeAdapter(Look)

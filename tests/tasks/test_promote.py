@@ -13,6 +13,7 @@ from regraft.errors import InputsChanged, RegraftError
 from regraft.features.table import read_features
 from regraft.files import read_json, sha256_of
 from regraft.photos.manifest import read_manifest
+from regraft.production.change_log import Origin
 from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, read_reference
@@ -327,3 +328,31 @@ def challenge_in(project: Path, settings: dict) -> None:
     """The gate, in a process of its own."""
     os.chdir(project)
     challenge(Params.model_validate(settings), quiet)
+
+
+# Where a model comes from.
+
+
+def _lock(data: str) -> None:
+    Path("dvc.lock").write_text(
+        f"stages:\n  validate_data:\n    deps:\n    - {{path: data/raw, md5: {data}.dir, size: 1, nfiles: 1}}\n"
+    )
+
+
+def test_the_logs_say_from_which_photos_and_code_a_model_comes_and_what_the_gate_said(project, small_params):
+    _lock("a" * 32)
+    production = Production(small_params.paths.production)
+    challenge(small_params, quiet)
+    (change,), (look,) = production.history(), read_looks(production.folder / "verdicts.jsonl")
+    assert change.origin == look.origin == Origin("a" * 32, None, "Promoted")
+    assert gate.told(change).endswith("  (photos aaaaaaaaaaaa)")
+
+
+def test_a_candidate_that_a_person_promotes_later_keeps_what_was_known_of_it(project, small_params):
+    _lock("a" * 32)
+    production = Production(small_params.paths.production)
+    production.promote(make_other(project), "the first", keep=5)
+    digest = sha256_of(small_params.paths.onnx)
+    challenge(changed(small_params, promote={"min_photos": 1000, "when_undecided": "keep"}), quiet)
+    _lock("b" * 32)
+    assert force(small_params, "a test", digest[:12]).origin == Origin("a" * 32, None, "Undecided")

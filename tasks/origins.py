@@ -1,0 +1,25 @@
+"""Where a model comes from, for the logs of production: photos, code and verdict, bound to it by its SHA-256."""
+
+from pathlib import Path
+
+from regraft.config import Params
+from regraft.production.change_log import Origin
+from regraft.production.verdict_log import FILE, read_looks
+from tasks.git import NoGit, open_git
+from tasks.locked import read_locked
+
+
+def origin_of_export(params: Params, verdict: str | None = None) -> Origin:
+    """Return where models/model.onnx comes from: the photos that the stages read last, and the code as it is now."""
+    read = read_locked().get("validate_data", {}).get("reads", {}).get(params.paths.raw.as_posix(), {})
+    try:
+        revision = open_git(Path.cwd()).revision()
+    except NoGit:
+        revision = None
+    return Origin((read.get("md5") or "").removesuffix(".dir") or None, revision, verdict)
+
+
+def origin_of_candidate(params: Params, digest: str) -> Origin | None:
+    """Return where a candidate comes from, as it was written down when the gate looked at it."""
+    looks = read_looks(params.paths.production / FILE)
+    return next((look.origin for look in reversed(looks) if look.challenger == digest), None)
