@@ -14,7 +14,7 @@ _EVENTS = {"os.rename", "os.remove", "os.link", "os.symlink", "os.mkdir", "os.rm
 
 def strike_at(step: int, strike: Callable[[], Any]) -> Callable[[], int]:
     """Call `strike` before a step of this process, counted from now and from 1, and return what tells the count."""
-    done, write, sync = 0, os.write, os.fsync
+    done = 0
 
     def count() -> None:
         nonlocal done
@@ -22,24 +22,31 @@ def strike_at(step: int, strike: Callable[[], Any]) -> Callable[[], int]:
         if done == step:
             strike()
 
+    before_each(count)
+    return lambda: done
+
+
+def before_each(call: Callable[[], Any]) -> None:
+    """Call something before every step of this process from now on."""
+    write, sync = os.write, os.fsync
+
     def told(event: str, details: tuple[Any, ...]) -> None:
         if event in _EVENTS or (event == "open" and isinstance(details[0], str) and _writes(details[2])):
-            count()
+            call()
 
     def write_in_halves(file: int, data: bytes) -> int:
         half = len(data) // 2
-        count()
+        call()
         write(file, data[:half])
-        count()
+        call()
         return half + write(file, data[half:])
 
-    def count_and_sync(file: int) -> None:
-        count()
+    def call_and_sync(file: int) -> None:
+        call()
         sync(file)
 
     sys.addaudithook(told)
-    os.write, os.fsync = write_in_halves, count_and_sync
-    return lambda: done
+    os.write, os.fsync = write_in_halves, call_and_sync
 
 
 def _writes(flags: Any) -> bool:
