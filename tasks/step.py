@@ -1,6 +1,7 @@
 """A step of a run: a Prefect task where a server follows the run, the same function without Prefect where none does."""
 
 import ctypes
+import logging
 import sys
 import time
 from collections.abc import Callable
@@ -71,6 +72,7 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
         outcomes.append(outcome)
         return State(type=StateType(outcome.type), name=outcome.name, message=outcome.message)
 
+    _say_errors_once()
     task = prefect.task(name=name, cache_policy=NO_CACHE, persist_result=False)(run)
     try:
         state = task(return_state=True)
@@ -83,6 +85,17 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
     if not outcomes:
         state.result()
     return outcomes[0]
+
+
+def _say_errors_once() -> None:
+    """Keep Prefect from writing of a task, in two lines, what the run ends with in one."""
+    logger = logging.getLogger("prefect.task_runs")
+    if _is_news not in logger.filters:
+        logger.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(("Task run failed with state", "Finished in state Failed"))
 
 
 def _patiently(function: Callable[[], Outcome]) -> Outcome:
