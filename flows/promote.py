@@ -44,7 +44,7 @@ def promote_model() -> Outcome:
             verdict = gate.challenge(params, progress)
         found.append(verdict)
         if verdict.name != "Already in production":
-            step.publish("promote_model", pages_of("promote_model", sources_of(params)), of_run=True)
+            step.publish(verdict.words, pages_of("promote_model", sources_of(params)), of_run=True)
         return Outcome(verdict.name, verdict.words, _TYPES.get(verdict.name, "COMPLETED"))
 
     outcome = step.step("promote_model", promote)

@@ -11,6 +11,7 @@ from tasks.live_runs import LiveRun, save
 from tasks.prefect_api import Api, ServerAway
 from tasks.run_record import StageRun
 
+_LONGEST = 300  # letters
 _PAUSE_SECONDS = 20.0  # after a server did not answer, before it is told of progress again
 
 
@@ -40,7 +41,7 @@ class CurrentRun:
         """
         if self.live.flow_run is None:
             return
-        artifact = {"key": key, "type": "markdown", "data": markdown, "description": description}
+        artifact = {"key": key, "type": "markdown", "data": markdown, "description": _short(description)}
         if task_run:
             artifact["task_run_id"] = task_run
         try:
@@ -67,6 +68,12 @@ class CurrentRun:
         if self.api is None:
             raise ServerAway("no server was named")
         return self.api.post("artifacts/", artifact | {"flow_run_id": self.live.flow_run})
+
+
+def _short(words: str) -> str:
+    """As much of a text as the list of pages in the UI should show of one."""
+    line = " ".join(words.split())
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST].rsplit(' ', 1)[0]} ..."
 
 
 _current: list[CurrentRun] = []

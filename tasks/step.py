@@ -138,11 +138,11 @@ def is_followed() -> bool:
     return run is not None and run.live.flow_run is not None
 
 
-def publish(stage_name: str, pages: dict[str, str], *, of_run: bool = False) -> None:
-    """Show pages of a stage where the run is followed.
+def publish(description: str, pages: dict[str, str], *, of_run: bool = False) -> None:
+    """Show pages of a step where the run is followed.
 
     Args:
-        stage_name: stands under the title.
+        description: stands under the title, in the list of pages too: the stage's name, or what a page says in short.
         pages: Markdown by key.
         of_run: whether they are about the run as a whole: these come first.
     """
@@ -150,7 +150,7 @@ def publish(stage_name: str, pages: dict[str, str], *, of_run: bool = False) -> 
         prefect = sys.modules.get("prefect")
         task_run = None if of_run or prefect is None else prefect.runtime.task_run.id
         for key, markdown in pages.items():
-            run.publish(key, markdown, stage_name, task_run=str(task_run) if task_run else None)
+            run.publish(key, markdown, description, task_run=str(task_run) if task_run else None)
 
 
 def progress_of_run(percent: float, words: str) -> None:
