@@ -104,7 +104,7 @@ class EightStages(Project):
         self.remove_photo(name)
         path = self.root / "data" / "raw" / class_name / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(_png(name, CLASSES[colour]))
+        path.write_bytes(photo_of(name, CLASSES[colour]))
 
     def remove_photo(self, name: str) -> None:
         """Remove it from whatever class it is in."""
@@ -150,7 +150,7 @@ def _copy_missing(source: Path, target: Path) -> None:
             shutil.copytree(path, target / path.name)
 
 
-def _png(name: str, colour: tuple[int, int, int]) -> bytes:
+def photo_of(name: str, colour: tuple[int, int, int]) -> bytes:
     """A photo whose pixels follow from its name."""
     random = np.random.default_rng(list(name.encode()))
     pixels = np.clip(random.normal(colour, 30, (10, 12, 3)), 0, 255).astype(np.uint8)
