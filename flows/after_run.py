@@ -33,7 +33,10 @@ def after_run(
     if run.live.flow_run is None:
         return
     if not any(stage.name == "promote_model" and stage.outcome == record.name for stage in record.stages):
-        run.publish("verdict", f"# {record.name}\n\n{record.words}\n", record.words)  # else the gate's page says it
+        from regraft.reports.markdown import cell
+
+        page = "\n\n".join([f"# {record.name}", *map(cell, record.words.splitlines())])
+        run.publish("verdict", page, record.words)  # else the gate's page says it
     if row and row.drift_warned and any(stage.outcome == "Ran" for stage in record.stages):
         announce("regraft.drift", _drift(row))
     if writes_history:
