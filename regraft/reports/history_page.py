@@ -25,6 +25,7 @@ from regraft.reports.history_words import (
     reason_of,
     summary_of_week,
     to_do,
+    why,
 )
 
 _CHART_RUNS = 400
@@ -152,7 +153,7 @@ def _others(rows: Sequence[Row], links: Mapping[str, str]) -> str:
     lines = []
     for row in reversed(others[-_OTHERS:]):
         name = _linked(row, links, f"{icon(row.name)}{_text(row.name)}")
-        lines.append(f"<li>{row.started:%H:%M} {name}: {_text(in_short(reason_of(row)))}</li>")
+        lines.append(f"<li>{row.started:%H:%M} {name}: {_text(why(row))}</li>")
     more = f"<li>and {len(others) - _OTHERS} more</li>" if len(others) > _OTHERS else ""
     return f'<h3>In the 24 hours before it</h3><ul class="other">{"".join(lines)}{more}</ul>' if lines else ""
 
@@ -203,7 +204,7 @@ def _line(row: Row, links: Mapping[str, str]) -> str:
     )
     return (
         f'<tr><td class="when">{row.started:%Y-%m-%d %H:%M}</td><td class="of">{name}</td>'
-        f'<td class="why" title="{_text(reason)}">{_text(in_short(reason))}</td>{cells}'
+        f'<td class="why" title="{_text(reason)}">{_text(why(row))}</td>{cells}'
         f'<td class="number">{_text(duration_of(row))}</td></tr>'
     )
 

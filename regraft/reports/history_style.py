@@ -52,9 +52,9 @@ body { max-width: 66rem; }
 .scroll { overflow-x: auto; direction: rtl; } .scroll > svg { direction: ltr; display: block; margin-right: auto; }
 .legend { display: flex; flex-wrap: wrap; gap: 0.1rem 1.1rem; color: var(--muted); font-size: 13px; margin: 0.4rem 0; }
 .legend svg { flex: none; }
-.runs td { font-size: 14px; } .runs .why { min-width: 16rem; max-width: 26rem; }
-.runs .number { text-align: right; white-space: nowrap; } .runs .when { white-space: nowrap; }
-.runs .of { font-weight: 600; white-space: nowrap; }
+.runs td { font-size: 14px; } .runs .why { min-width: 14rem; }
+.runs .number { text-align: right; } .runs .when { white-space: nowrap; }
+.runs .of { font-weight: 600; min-width: 8.5rem; }
 summary { cursor: pointer; color: var(--link); margin: 0.6rem 0; }
 .verdict summary { margin: 0.2rem 0; } .verdict details p { white-space: pre-line; }
 ul.other { margin: 0.4rem 0; padding: 0; list-style: none; }

@@ -90,6 +90,12 @@ def reason_of(row: Row) -> str:
     return words[:1].upper() + words[1:]
 
 
+def why(row: Row) -> str:
+    """Return the reason in short; a run that found nothing new repeats that of another one after a colon."""
+    words = reason_of(row)
+    return in_short(words.partition(":")[0] if row.name in NOTHING_NEW else words)
+
+
 def in_short(words: str, longest: int = 150) -> str:
     """Return the first sentence of a text, cut where it is too long."""
     first, _, rest = words.partition("\n")
@@ -143,7 +149,7 @@ def trend_page(rows: Sequence[Row]) -> str:
             photos_of(row),
             "" if row.computed is None else f"{row.computed:,}",
             duration_of(row),
-            in_short(reason_of(row)),
+            why(row),
         ]
         for row in reversed(rows[-_LISTED:])
     ]
@@ -174,7 +180,7 @@ def summary_of_week(rows: Sequence[Row], now: datetime) -> str:
 
 def _undecided(week: Sequence[Row]) -> list[str]:
     undecided = [row for row in week if row.name == "Undecided"]
-    lines = [f"- {minute(row.started)} undecided: {in_short(reason_of(row))}" for row in undecided[-_LISTED:]]
+    lines = [f"- {minute(row.started)} undecided: {why(row)}" for row in undecided[-_LISTED:]]
     more = len(undecided) - len(lines)
     return [*lines, f"- and {more} more, undecided before."] if more else lines
 
