@@ -11,7 +11,7 @@ from typing import Any
 
 
 class Received(list[dict[str, Any]]):
-    """Messages in the order in which they arrived, each with `subject` and `body`."""
+    """Messages in the order in which they arrived, each with `subject`, `body` and `at`, as by `time.monotonic()`."""
 
     address: str
 
@@ -37,7 +37,8 @@ def webhook() -> Iterator[Received]:
 
     class Receiver(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            received.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            received.append(message | {"at": time.monotonic()})
             self.send_response(204)
             self.end_headers()
 
@@ -76,7 +77,8 @@ def _speak_smtp(read: Callable[[], bytes], write: Callable[[str], object], recei
                 contents += part
             mail = message_from_bytes(contents, policy=policy.default)
             text = mail.get_body(("plain", "html"))
-            received.append({"subject": str(mail["Subject"]), "body": text.get_content() if text else ""})
+            body = text.get_content() if text else ""
+            received.append({"subject": str(mail["Subject"]), "body": body, "at": time.monotonic()})
         write("221 bye" if word == b"QUIT" else "250 ok")
 
 
