@@ -23,7 +23,6 @@ from tasks.dvc_cache import missing_photos
 from tasks.git import Git, open_git
 from tasks.receipts import find_run, read_receipt
 from tasks.snapshots import reference_of
-from tasks.stopping import terminable
 from tasks.this_machine import instruction_set
 from tasks.worktree import share_dvc, worktree_of
 
@@ -55,7 +54,7 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         if not anyway:
             _check_machine(receipt, stages)
     tell(f"Run {run}, {receipt['started'][:16].replace('T', ' ')} UTC: {receipt['name']}")
-    with terminable(), worktree_of(git, snapshot) as project:
+    with worktree_of(git, snapshot) as project:
         share_dvc(root, project)
         bring_settings(root, project, tell)
         bring_photos(root, project, receipt, tell)
