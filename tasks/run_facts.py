@@ -11,7 +11,6 @@ from typing import Any
 from regraft.config import Params, Paths
 from regraft.errors import RegraftError
 from regraft.files import finite, read_json
-from regraft.production.records import Records
 from regraft.production.run_history import NOTHING_NEW, Row
 from tasks.git import NoGit, open_git
 from tasks.locked import data_version
@@ -74,14 +73,20 @@ class Facts:
             return False
 
 
-def row_of(params: Params, record: RunRecord) -> Row:
-    """Return the row of a run, but for what became of photos since the run before."""
-    facts, paths = Facts(params.paths, record), params.paths
+def row_of(params: Params, facts: Facts, champion: str | None) -> Row:
+    """Return the row of a run, but for what became of photos since the run before.
+
+    Args:
+        params: all settings.
+        facts: what the run found out.
+        champion: SHA-256 of the model that is in production now.
+    """
+    record = facts.record
     gate = facts.gate()
     # A run of the gate alone has no stage, and the gate's figures.
     test = _of(facts.report("evaluate", "metrics.json"), "test") or _of(gate, "challenger")
     dataset = facts.report("preprocess", "dataset.json")
-    champion = _of(gate, "champion")
+    former = _of(gate, "champion")
     export = facts.report("export_onnx", "export.json")
     checks = facts.checks()
     features = facts.report("cache_features", "features.json") if facts.ran("cache_features") else {}
@@ -100,9 +105,9 @@ def row_of(params: Params, record: RunRecord) -> Row:
         accuracy_low=_number(test, "accuracy_low"),
         accuracy_high=_number(test, "accuracy_high"),
         test_photos=_count(test, "images"),
-        champion_accuracy=_number(champion, "accuracy"),
-        champion_low=_number(champion, "accuracy_low"),
-        champion_high=_number(champion, "accuracy_high"),
+        champion_accuracy=_number(former, "accuracy"),
+        champion_low=_number(former, "accuracy_low"),
+        champion_high=_number(former, "accuracy_high"),
         photos=_count(dataset, "images"),
         classes=len(classes) if classes else None,
         quarantined=_count(_of(checks[0], "files"), "quarantine"),
@@ -112,7 +117,7 @@ def row_of(params: Params, record: RunRecord) -> Row:
         data_version=_data_version(params) if facts.is_current("record_data") else None,
         revision=_revision(params),
         model=_text(export, "sha256") or _text(_of(gate, "about"), "model"),
-        champion=Records(paths.production).standing().digest,
+        champion=champion,
         drift=drift,
         drift_of=drift_of,
         drift_warned=_warned(checks, _OF_DRIFT) > 0 if any(checks) else None,

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import DAMAGE, write_bytes, write_text
-from regraft.production.records import Records
+from regraft.production.records import Records, Standing
 from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, read_rows
 from regraft.production.run_photos import note_photos
 from regraft.reports.history_page import Production, history_page
@@ -37,8 +37,9 @@ def add_to_history(params: Params, record: RunRecord) -> Row:
 
     Nothing is raised for what a disk, a lock or a damaged file refuses: it is said, and the row waits for the next run.
     """
-    row = row_of(params, record)
     facts, dataset = Facts(params.paths, record), params.paths.dataset
+    standing = Records(params.paths.production).standing()
+    row = row_of(params, facts, standing.digest)
     if facts.is_current("preprocess") and dataset.is_file():
         with _said("what became of photos since the run before"):
             changes = note_photos(params.paths.production, dataset, patience=_PATIENCE_SECONDS)
@@ -48,7 +49,7 @@ def add_to_history(params: Params, record: RunRecord) -> Row:
     with _said("the report of this run"):
         _keep_page(params, facts)
     with _said(f"{params.paths.reports / PAGE}"):
-        write_history_page(params)
+        write_history_page(params, standing)
     return row
 
 
@@ -71,14 +72,20 @@ def rows_of(params: Params) -> list[Row]:
     return sorted([*rows, *(row for row in _waiting() if row.run not in known)], key=lambda row: row.started)
 
 
-def write_history_page(params: Params) -> Path:
-    """Draw reports/history.html, and return its path."""
-    path, records = params.paths.reports / PAGE, Records(params.paths.production)
-    rows, history, standing = rows_of(params), records.history(), records.standing()
+def write_history_page(params: Params, standing: Standing | None = None) -> Path:
+    """Draw reports/history.html, and return its path.
+
+    Args:
+        params: all settings.
+        standing: what is in production, if that is known already; a big model takes a while to read.
+    """
+    records, rows = Records(params.paths.production), rows_of(params)
+    standing, history = standing or records.standing(), records.history()
     since = history[-1].at if history and history[-1].sha256 == standing.digest else None
     production = Production(standing.digest, since, standing.problem)
     kept = {path.stem for path in _pages(params)}
     links = {row.run: f"runs/{row.run}.html" for row in rows if row.run in kept}
+    path = params.paths.reports / PAGE
     write_text(path, history_page(rows, production, links, datetime.now(UTC)))
     return path
 
