@@ -95,6 +95,18 @@ def announce(event: str, words: str, **numbers: Any) -> bool:
     return True
 
 
+def flow_run_event(project: Project, event: str, flow_run: str) -> dict[str, Any]:
+    """Return an event about a run, as Prefect's own are."""
+    return {
+        "id": str(uuid.uuid4()),
+        "occurred": datetime.now(UTC).isoformat(),
+        "event": event,
+        "resource": {"prefect.resource.id": f"prefect.flow-run.{flow_run}"},
+        "related": [{"prefect.resource.id": f"prefect.tag.{project.tag}", "prefect.resource.role": "tag"}],
+        "payload": {},
+    }
+
+
 def _event(project: Project, event: str, words: str, numbers: dict[str, Any]) -> dict[str, Any]:
     related = [{"prefect.resource.id": f"prefect.tag.{project.tag}", "prefect.resource.role": "tag"}]
     if flow_run := _flow_run():

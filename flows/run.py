@@ -29,6 +29,7 @@ from flows import server
 from flows.after_run import after_run
 from flows.dead_runs import tell_of_dead_runs
 from flows.events import this_project
+from flows.heartbeat import beating
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
@@ -123,8 +124,9 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
     api, flow_run = named_api(), _flow_run_id()
     live = new_live_run(new_run_id(started), started, _started_by(), flow_run)
     enter_project()
-    enter_run(CurrentRun(live, api if flow_run else None))
-    with terminable(), alive(live):
+    here = CurrentRun(live, api if flow_run else None)
+    enter_run(here)
+    with terminable(), alive(live), beating(here):
         try:
             params = load_params(Path("params.yaml"))
             _locks[:] = [(params, _work_alone(params))]
