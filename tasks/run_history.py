@@ -18,7 +18,7 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import DAMAGE, write_bytes, write_text
 from regraft.production.records import Records, Standing
-from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, read_rows
+from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_order, read_rows
 from regraft.production.run_photos import note_photos
 from regraft.reports.history_page import Production, history_page
 from regraft.reports.history_words import summary_of_week, trend_page
@@ -63,13 +63,13 @@ def add_crashed(params: Params, run: str, started: datetime, started_by: str, wo
 
 
 def rows_of(params: Params) -> list[Row]:
-    """Return the newest rows, the run that started first in front, with those that wait; none of a damaged file."""
+    """Return the newest rows, the oldest in front, with those that wait; none of a damaged file."""
     try:
         rows = read_rows(params.paths.production, last=_READ)
     except (RegraftError, OSError):
         rows = []
     known = {row.run for row in rows}
-    return sorted([*rows, *(row for row in _waiting() if row.run not in known)], key=lambda row: row.started)
+    return in_order([*rows, *(row for row in _waiting() if row.run not in known)])
 
 
 def write_history_page(params: Params, standing: Standing | None = None) -> Path:

@@ -108,7 +108,7 @@ _NEEDED = ("run", "started", "name")
 
 
 def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
-    """Return the rows, the run that started first in front; none where there is no file.
+    """Return the rows, the oldest in front as `in_order` has it; none where there is no file.
 
     Args:
         folder: models/production.
@@ -127,7 +127,23 @@ def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
             rows.append(Row(**{name: value for name, value in finite(values).items() if value is not None}))
         except ValidationError:
             continue  # of nobody's run
-    return sorted(rows, key=lambda row: row.started)
+    return in_order(rows)
+
+
+def in_order(rows: Sequence[Row]) -> list[Row]:
+    """Return rows as the runs came one after the other, given them as they were added.
+
+    A run that crashed is added by a later one. All others are added when they end, and of these the clock may have been
+    set back in between.
+    """
+    times, latest = [], None
+    for row in rows:
+        if row.name == CRASHED:
+            times.append(row.started)
+            continue
+        latest = row.started if latest is None else max(latest, row.started)
+        times.append(latest)
+    return [rows[place] for place in sorted(range(len(rows)), key=times.__getitem__)]
 
 
 def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SECONDS) -> str:

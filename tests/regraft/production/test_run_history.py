@@ -40,6 +40,14 @@ def test_a_row_comes_back_as_it_was(tmp_path: Path) -> None:
     assert read_rows(tmp_path, last=1) == [crashed]
 
 
+def test_the_last_run_is_the_last_one_also_where_the_clock_was_set_back(tmp_path: Path) -> None:
+    hours = {"first": 3, "after the clock": 2, "killed before both": 1}
+    for run, hour in hours.items():
+        name = "Crashed" if "killed" in run else "Promoted"
+        add_rows(tmp_path, [Row(run=run, started=NIGHT.replace(hour=hour), name=name)])
+    assert [row.run for row in read_rows(tmp_path)] == ["killed before both", "first", "after the clock"]
+
+
 def test_without_a_file_there_are_no_rows(tmp_path: Path) -> None:
     assert read_rows(tmp_path) == []
 
