@@ -1,12 +1,16 @@
 """A run that is told to end, by Ctrl-C or SIGTERM, ends at once, says where it was, and keeps what it computed."""
 
+import ctypes
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
 
 from tasks.progress import position
+
+_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
 
 
 class Terminated(KeyboardInterrupt):
@@ -24,6 +28,15 @@ def terminable() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def end_with_parent() -> None:
+    """Let the kernel send SIGTERM to this process when its parent ends, where the kernel is Linux.
+
+    Who ends `dvc repro` by SIGTERM ends `dvc` alone. Its stage would go on, and the next run would wait for it.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @contextmanager
@@ -54,4 +67,7 @@ def status_of(stop: BaseException) -> int:
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    # A second one, as when a whole group is told and the parent's end tells once more, must not cut off what keeps the
+    # work that is done.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise Terminated
