@@ -33,7 +33,7 @@ def problems(project: KilledProject) -> Iterator[str]:
         for runner in RUNNERS:
             size = largest.stat().st_size
             project.forget([stage])
-            with _small_disk(project.root / largest.relative_to(project.root).parts[0], size // 2):
+            with small_disk(project.root / largest.relative_to(project.root).parts[0], size // 2):
                 run = project.start(runner)
                 status, output = run.wait(), run.output
             said = next((line for line in output.splitlines() if "stopped:" in line), "nothing")
@@ -46,7 +46,7 @@ def problems(project: KilledProject) -> Iterator[str]:
 
 
 @contextmanager
-def _small_disk(folder: Path, room: int) -> Iterator[None]:
+def small_disk(folder: Path, room: int) -> Iterator[None]:
     """Mount a disk with what a folder holds and so many bytes to spare; what is on it then comes back to the folder."""
     aside, filler = folder.with_name(f"{folder.name}.aside"), folder / ".filler"
     shutil.copytree(folder, aside)

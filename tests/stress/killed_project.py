@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -164,8 +164,14 @@ class Run:
         return self._process.exitcode or 0
 
 
-def make_project(folder: Path) -> KilledProject:
-    """Make the project, with git and DVC, in which nothing has run yet."""
+def make_project(folder: Path, settings: Sequence[str] = (), per_class: int = 24) -> KilledProject:
+    """Make the project, with git and DVC, in which nothing has run yet.
+
+    Args:
+        folder: that it is made in.
+        settings: changes of params.yaml, as `fine_tune.epochs=2`.
+        per_class: photos of each of three classes.
+    """
     root = folder / "project"
     root.mkdir(parents=True)
     for name in _COPIED:
@@ -173,8 +179,8 @@ def make_project(folder: Path) -> KilledProject:
         copy(ROOT / name, root / name)
     for name in _LINKED:
         (root / name).symlink_to(ROOT / name)
-    write_params(root / "params.yaml", _SETTINGS)
-    write_photos(root / "data" / "raw")
+    write_params(root / "params.yaml", [*_SETTINGS, *settings])
+    write_photos(root / "data" / "raw", per_class)
     environment = clean_environment(folder / "home")
     del environment["DVC_SITE_CACHE_DIR"]  # it lies in the project
     for command in (["git", "init", "-q"], [sys.executable, "-m", "dvc", "init", "-q"]):
