@@ -75,13 +75,13 @@ class Server:
         if self.password:
             headers["Authorization"] = f"Basic {base64.b64encode(self.password.encode()).decode()}"
             token = urllib.request.Request(f"{self.api}/csrf-token?client=tests", headers=headers)
-            with urllib.request.urlopen(token, timeout=10) as response:
+            with urllib.request.urlopen(token, timeout=_PATIENCE_SECONDS) as response:
                 headers["Prefect-Csrf-Token"] = json.load(response)["token"]
         request = urllib.request.Request(f"{self.api}/{path}", json.dumps(body).encode(), headers, method=method)
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=10) as response:
+                with urllib.request.urlopen(request, timeout=_PATIENCE_SECONDS) as response:
                     text = response.read()
                     return json.loads(text) if text else None
             except urllib.error.HTTPError as error:
@@ -94,7 +94,9 @@ class Server:
 class FlowRun:
     """What the UI shows of a flow run that has ended."""
 
+    name: str
     state: str
+    tags: list[str]
     task_states: dict[str, str]
 
 
@@ -106,7 +108,7 @@ def task_states(server: Server, flow_run: str) -> dict[str, str]:
 def last_flow_run(server: Server) -> FlowRun:
     """Return the flow run that started last, when its end is known."""
     run = server.last_flow_run()
-    return FlowRun(run["state"]["name"], task_states(server, run["id"]))
+    return FlowRun(run["name"], run["state"]["name"], run["tags"], task_states(server, run["id"]))
 
 
 @contextmanager
