@@ -49,10 +49,10 @@ def about_of(params: Params, challenger: str, champion: str | None) -> dict[str,
 
 
 def _is_in_production(params: Params) -> bool:
-    from regraft.production.registry import Production
+    from regraft.production.records import Records
 
     # A damaged model in production is none, and so is one that the gate is to refuse: the run that follows says why.
-    return params.paths.onnx.is_file() and Production(params.paths.production).digest == sha256_of(params.paths.onnx)
+    return params.paths.onnx.is_file() and Records(params.paths.production).digest == sha256_of(params.paths.onnx)
 
 
 def _standing_verdict(params: Params) -> str | None:
@@ -60,11 +60,11 @@ def _standing_verdict(params: Params) -> str | None:
 
     The gate would say it again. One that let the model in is none: then it would be in production.
     """
-    from regraft.production.registry import Production
+    from regraft.production.records import Records
 
     try:
         gate = read_json(params.paths.reports / "gate.json", "about", "name", "is_accepted", "words")
-        about = about_of(params, sha256_of(params.paths.onnx), Production(params.paths.production).digest)
+        about = about_of(params, sha256_of(params.paths.onnx), Records(params.paths.production).digest)
     except (FileNotFoundError, Damaged):
         return None
     return None if gate["is_accepted"] or gate["about"] != about else str(gate["words"])
