@@ -6,12 +6,14 @@ edits nor what is staged. HEAD and branches move by `git update-ref`, and no fil
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from regraft.addresses import without_addresses
 from regraft.config import Params
-from regraft.errors import Damaged, safe_text
+from regraft.errors import Damaged, RegraftError, safe_text
+from regraft.files import fingerprint, sha256_of, write_text
 from tasks.git import Git, NoGit, open_git
 from tasks.receipts import read_receipt, runs_with_receipt
 from tasks.run_record import RunRecord
@@ -19,6 +21,7 @@ from tasks.snapshots import files_of_run, reference_of
 from tasks.this_machine import without_machine
 
 _PUSH = [sys.executable, "-m", "dvc", "push", "--run-cache"]
+_PUSHED = Path(".dvc", "tmp", "regraft", "pushed")  # says what DVC's remote has all of
 _LONGEST = 500  # letters of what DVC says
 _UNDER_WAY = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _UNDER_WAY |= {"rebase-merge": "rebase", "rebase-apply": "rebase", "BISECT_LOG": "bisect"}
@@ -138,10 +141,15 @@ def _push(params: Params) -> list[str]:
     from dvc.config import Config, ConfigError
 
     try:
-        if not Config(".dvc").get("remote"):
-            return []
+        config = Config(".dvc")
     except ConfigError as error:
         return [f"Nothing was pushed: {error}"]
+    if not config["remote"]:
+        return []
+    remotes = [sorted((name, str(facts.get("url"))) for name, facts in config["remote"].items()), config["core"]]
+    state = fingerprint([str(remotes), [sha256_of(path) for path in files_of_run(params) if path.is_file()]])
+    if _PUSHED.is_file() and _PUSHED.read_text(encoding="utf-8") == state:  # a second is too long for nothing
+        return []
     limit = 3600 * params.nights.stage_hours
     try:
         ended = subprocess.run(_PUSH, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
@@ -151,6 +159,8 @@ def _push(params: Params) -> list[str]:
         lines = ended.stderr.splitlines()
         errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
         return [_not_pushed(" ".join(errors))]
+    with suppress(RegraftError):  # no room: the next run pushes again
+        write_text(_PUSHED, state)
     return ["Pushed data, results and the run cache to DVC's remote."]
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
-from regraft.errors import Damaged, printable, safe_text, some
+from regraft.errors import Damaged, printable, safe_text
 from regraft.files import reading
 from tasks.dvc_cache import photos_of
 from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt
@@ -45,7 +45,7 @@ def changes(now: dict[str, Any], before: dict[str, Any]) -> list[tuple[str, str]
     found += [("settings", sentence) for sentence in settings]
     code = [_merged(receipt, "code") for receipt in (before, now)]
     if modules := _names_that_differ(*code):
-        found.append(("code", f"{some(modules, _NAMED)} changed"))
+        found.append(("code", f"{_several(modules)} changed"))
     versions = before.get("versions", {}), now.get("versions", {})
     found += [("libraries", sentence) for sentence in _versions(*versions)]
     if before.get("production") != now.get("production"):
@@ -62,10 +62,11 @@ def reasons(stage: str, now: dict[str, Any], before: dict[str, Any]) -> list[str
     if old is None:
         return ["it had not run before"]
     read = [{path: file["md5"] for path, file in each["reads"].items()} for each in (old, new)]
-    said = [f"{path} changed" for path in _names_that_differ(*read)]
+    paths = _names_that_differ(*read)
+    said = [f"{_several(paths)} changed"] if paths else []
     said += _settings(old["settings"], new["settings"])
     if modules := _names_that_differ(old["code"], new["code"]):
-        said.append(f"code changed: {some(modules, _NAMED)}")
+        said.append(f"code changed: {_several(modules)}")
     return said + _versions(old["libraries"], new["libraries"])
 
 
@@ -93,7 +94,8 @@ def _stages(now: dict[str, Any], before: dict[str, Any] | None) -> list[str]:
     """Return a line per step: what became of it, how long it took, and why."""
     lines = ["Stages:"]
     for step in now["stages"]:
-        lines.append(f"  {step['name']:15} {step['outcome']:12} {step['seconds']:8.1f} s   {_why(step, now, before)}")
+        line = f"  {step['name']:15} {step['outcome']:12} {step['seconds']:8.1f} s   {_why(step, now, before)}"
+        lines.append(line.rstrip())
     reached = {step["name"] for step in now["stages"]}
     names = [step["name"] for step in (before or now)["stages"] if is_of_stage(step) and step["name"] not in reached]
     return lines + [f"  {name:15} not reached" for name in names]
@@ -165,8 +167,14 @@ def _difference(old: dict[str, str], new: dict[str, str]) -> str:
             gone = gone - {name}
     other = {name for name in old.keys() & new.keys() if old[name] != new[name]}
     kinds = {"added": added - moved, "gone": gone, "renamed or moved": moved, "with other content": other}
-    said = [f"{len(names)} {what} ({some(sorted(names), _NAMED)})" for what, names in kinds.items() if names]
+    said = [f"{len(names)} {what} ({_several(sorted(names))})" for what, names in kinds.items() if names]
     return ", ".join(said)
+
+
+def _several(names: list[str]) -> str:
+    """Return the first few of many names, which may be those of photos."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(map(printable, names[:_NAMED])) + more
 
 
 def _settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

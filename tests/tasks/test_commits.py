@@ -172,6 +172,7 @@ def test_what_dvc_cannot_push_is_a_warning_without_a_word_of_the_address(reposit
     assert "secret" not in warned
 
 
-def test_a_push_is_told(repository, tmp_path):
+def test_what_is_pushed_is_told_and_pushed_once(repository, tmp_path):
     _remote(repository, str(tmp_path / "remote"))
     assert _commit()[1] == "Pushed data, results and the run cache to DVC's remote."
+    assert commit_run(_params(), record_of(0), None) == ["Nothing to commit: git has all that this run wrote for it."]
