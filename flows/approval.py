@@ -5,6 +5,7 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from flows.events import announce
 from flows.run import without_lock
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
@@ -33,6 +34,7 @@ def wait_for_a_person(verdict: Verdict) -> Outcome:
     run = current_run()
     if run is None or not run.reports:
         return Outcome("Waiting for approval", f"{verdict.words} {_LATER}")
+    announce("regraft.approval", verdict.words)
     try:
         with without_lock():
             answer = pause_flow_run(

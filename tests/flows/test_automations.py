@@ -119,11 +119,12 @@ def test_every_automation_fires_once_and_its_message_says_what_happened(fired: t
     deployed.set_state(runs["alive"], "CRASHED", "Crashed", "No heartbeat.")
     deployed.set_state(runs["alive"], "RUNNING", "Running", "It was taken for dead, and is alive.")
     announce("regraft.drift", "Brightness has moved by 2.1 of its limit.", figure=2.1)
+    announce("regraft.approval", "Promoted, if a person agrees.")
     announce("regraft.digest", "7 run(s) in the last seven days.")
     announce("regraft.data.changed", "12 files have come.", added=12)
 
     give_up = time.monotonic() + _SECONDS
-    while len({message["subject"] for message in received}) < 7 or len(received.about("a run crashed")) < 3:
+    while len({message["subject"] for message in received}) < 8 or len(received.about("a run crashed")) < 3:
         assert time.monotonic() < give_up, "; ".join(message["subject"] for message in received)
         time.sleep(0.1)
     (refused,) = received.about("the new model was refused")
@@ -133,6 +134,7 @@ def test_every_automation_fires_once_and_its_message_says_what_happened(fired: t
     for subject, said in {
         "a run failed": "The data folder is empty.",
         "the photos have changed": "2.1 of its limit",
+        "a model waits for your answer": "if a person agrees",
         "the week": "7 run(s)",
         "a run did not start": f"/runs/flow-run/{late['id']}",
         "no run for 26 hours": "The last one was ",
