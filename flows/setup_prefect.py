@@ -126,7 +126,7 @@ def _at_the_server() -> Iterator[None]:
     named = PREFECT_API_URL.value()
     own = login(named)
     if not own and not named:
-        raise RegraftError("no Prefect server of yours answers. Start `regraft ui` in another terminal first.")
+        raise RegraftError("no Prefect server of yours answers. Start `regraft serve` or `regraft ui` first.")
     with temporary_settings({getattr(prefect.settings, name): value for name, value in (own or {}).items()}):
         yield
 
