@@ -6,9 +6,10 @@ import pytest
 
 from regraft.config import Params
 from regraft.params_file import load_params
+from tasks import receipts
 from tasks.commits import commit_run
 from tasks.receipts import write_receipt
-from tests.support.run_receipts import git, record_of, write_project, write_results
+from tests.support.run_receipts import git, record_of, versions, write_project, write_results
 
 OURS = {"data/.gitignore", "data/raw.dvc", "data/splits.csv", "dvc.lock"}
 
@@ -29,6 +30,7 @@ def repository(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """A copy of it as the current folder."""
     root = shutil.copytree(begun, tmp_path / "project")
     monkeypatch.chdir(root)
+    monkeypatch.setattr(receipts, "installed_versions", versions)
     for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("HOME", str(tmp_path))

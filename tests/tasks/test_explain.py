@@ -5,11 +5,12 @@ import pytest
 
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
+from tasks import receipts
 from tasks.explain import explain
 from tasks.receipts import write_receipt
 from tasks.run_record import RunRecord
 from tests.support.project import Project
-from tests.support.run_receipts import record_of, write_project, write_results
+from tests.support.run_receipts import record_of, versions, write_project, write_results
 
 QUIET = ["Up to date"] * 4
 
@@ -21,6 +22,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
     write_project(root)
     (root / ".dvc" / "config").touch()
     monkeypatch.chdir(root)
+    monkeypatch.setattr(receipts, "installed_versions", versions)
     _end(record_of(0))
     return Project(root, {})
 
