@@ -131,7 +131,7 @@ def _set_up_schedules(
         own = ours.pop(schedule.slug, None)
         if own is None:
             client.create_deployment_schedules(found.id, [schedule])
-        elif own.schedule != schedule.schedule:
+        elif (own.schedule, own.slug) != (schedule.schedule, schedule.slug):
             client.update_deployment_schedule(found.id, own.id, schedule=schedule.schedule, slug=schedule.slug)
         else:
             continue
