@@ -206,7 +206,7 @@ def _night(mail: bool, heartbeats: int) -> Iterator[Night]:
             project.write("flows/retrain.py", _RETRAIN)
             shorter = _SHORTER | {90: heartbeats}
             text = project.read("automations.yaml")
-            text = re.sub(r"within: (\d+)", lambda found: f"within: {shorter[int(found[1])]}", text)
+            text = re.sub(r"within: (\d+)", lambda found: f"within: {shorter.get(int(found[1]), found[1])}", text)
             project.write("automations.yaml", text)
             for command in (["git", "init", "-q"], ["dvc", "init", "-q"], [*REGRAFT, "setup-prefect"]):
                 print(project.succeed(*command).output, end="", flush=True)
