@@ -23,7 +23,7 @@ from tasks.project import enter_project, readable_errors
 from tasks.stage_limits import within_hours
 from tasks.startup import quieten_libraries
 from tasks.step import Outcome
-from tasks.stopping import end_with_parent
+from tasks.stopping import end_with_parent, raise_if_stopped
 
 
 class Stage:
@@ -58,6 +58,7 @@ class Stage:
                 check_room(Path.cwd(), params, self.name)
                 with within_hours(self.name, params.nights.stage_hours):
                     self.function(params, progress)
+                raise_if_stopped()
         except Timeout:
             raise Busy(
                 f"stage {self.name} is running in another process. Wait for it to end, then start this again."

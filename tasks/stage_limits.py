@@ -13,6 +13,8 @@ from types import FrameType
 from regraft.errors import RegraftError
 from tasks.progress import position
 
+_AGAIN_SECONDS = 10.0  # until a stage that goes on is interrupted again
+_LONGEST_SECONDS = 1e9  # that timers take
 _GRACE_SECONDS = 60.0  # for a stage to end by itself, once it was told to
 
 
@@ -34,16 +36,24 @@ def within_hours(stage: str, hours: float) -> Iterator[None]:
     Raises:
         RegraftError: it took longer; it says where the block was.
     """
-    seconds = 3600 * hours
+    seconds = min(3600 * hours, _LONGEST_SECONDS)
     is_main = current_thread() is main_thread()
     if sys.__stderr__ is not None:
         # A thread of C that needs nothing of Python, not even its lock. What hangs may hold that.
         faulthandler.dump_traceback_later(seconds + _GRACE_SECONDS, exit=True, file=sys.__stderr__)
-    before = signal.signal(signal.SIGALRM, _interrupt) if is_main else None
+    found: list[str] = []
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        found.append(_line_of_ours(frame))
+        raise _TooLong(found[0])
+
+    before = signal.signal(signal.SIGALRM, interrupt) if is_main else None
     try:
-        if is_main:
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+        if is_main:  # again and again, since some libraries catch everything
+            signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_SECONDS)
         yield
+        if found:
+            raise _TooLong(found[0])
     except _TooLong as where:
         raise RegraftError(
             f"{stage} has taken {timedelta(seconds=round(seconds))}, which is nights.stage_hours of params.yaml, and "
@@ -55,10 +65,6 @@ def within_hours(stage: str, hours: float) -> Iterator[None]:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
         faulthandler.cancel_dump_traceback_later()
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise _TooLong(_line_of_ours(frame))
 
 
 def _line_of_ours(frame: FrameType | None) -> str:

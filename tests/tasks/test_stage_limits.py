@@ -20,11 +20,9 @@ def train() -> None:
         time.sleep(20)
 
 
-def train_with_a_library_that_catches_errors() -> None:
-    with within_hours("train_head", HALF_A_SECOND):
-        for _ in range(20):
-            with suppress(Exception):
-                time.sleep(1)
+def convert_with_a_library_that_catches_everything() -> None:
+    with within_hours("export_onnx", HALF_A_SECOND), suppress(BaseException):
+        time.sleep(20)
 
 
 def test_what_ends_in_time_is_left_alone():
@@ -40,10 +38,10 @@ def test_what_takes_longer_is_stopped_and_the_message_says_where_it_was():
         train()
 
 
-def test_no_library_that_catches_errors_goes_on():
+def test_no_library_that_catches_everything_goes_on():
     began = time.monotonic()
     with pytest.raises(RegraftError, match="stage_hours"):
-        train_with_a_library_that_catches_errors()
+        convert_with_a_library_that_catches_everything()
     assert time.monotonic() - began < 10
 
 
