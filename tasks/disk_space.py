@@ -16,7 +16,7 @@ from tasks.locked import data_version, read_locked
 
 DATA = "record_data"  # a step that is no stage, and writes as well
 _MARGIN, _SLACK = 1.1, 10_000_000  # results grow with the photos, and logs and temporary files come on top
-_UNKNOWN = 20_000_000  # of a stage that never ran here
+_LARGE, _UNKNOWN = ("cache_features", "fine_tune", "export_onnx"), 20_000_000  # of each of these that never ran here
 _CHECKPOINTS = {"top": 1, "all": 4}  # times the size of the model: what is kept of a training, and its next version
 
 _Needs = list[tuple[Path, float]]  # folders, and bytes that will come into each
@@ -53,7 +53,7 @@ def _written(root: Path, params: Params, step: str) -> Iterator[tuple[Path, floa
     outs = read_locked().get(step, {}).get("writes", {})
     for name, out in outs.items():
         yield (root / name).parent, out["size"] or 0
-    if not outs:
+    if not outs and step in _LARGE:
         yield root / paths.features.parent, _UNKNOWN
     if step == "fine_tune":
         model = outs.get(paths.model.as_posix(), {}).get("size") or 0
