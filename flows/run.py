@@ -23,7 +23,6 @@ from typing import Any, NoReturn
 import prefect
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
-from prefect.logging.handlers import APILogHandler
 
 from flows import server
 from flows.after_run import after_run
@@ -157,10 +156,8 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
 
 def _say_errors_once() -> None:
     """Keep Prefect's console from repeating, for the task and for the flow, the sentence that the run ends with."""
-    for name in ("prefect", "prefect.task_runs", "prefect.flow_runs"):
-        for handler in logging.getLogger(name).handlers:
-            if not isinstance(handler, APILogHandler):
-                handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state Failed"))
+    for handler in logging.getLogger().handlers:  # Prefect's console; what goes to the server has handlers of its own
+        handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state Failed"))
 
 
 def _end(ended: Ended) -> None:

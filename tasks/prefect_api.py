@@ -10,8 +10,9 @@ import sys
 import time
 import uuid
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from typing import Any
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 _PATIENCE_SECONDS = 5.0
@@ -91,7 +92,7 @@ class Api:
                 if error.code != 503 or time.monotonic() > give_up:  # 503: its database is locked at the moment
                     raise ServerAway(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
                 time.sleep(0.2)
-            except (OSError, URLError, ValueError) as error:
+            except (OSError, HTTPException, ValueError) as error:  # an answer may be cut off, or be none of Prefect's
                 raise ServerAway(f"{self.url} does not answer: {error}") from error
 
 

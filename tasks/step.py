@@ -60,10 +60,12 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
     from prefect.cache_policies import NO_CACHE
     from prefect.client.schemas.objects import State, StateType
 
+    begun: list[bool] = []
     outcomes: list[Outcome] = []
     problems: list[RegraftError] = []
 
     def run() -> State:
+        begun.append(True)
         try:
             outcome = _patiently(function)
         except RegraftError as error:
@@ -76,10 +78,12 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
     task = prefect.task(name=name, cache_policy=NO_CACHE, persist_result=False)(run)
     try:
         state = task(return_state=True)
-    except Exception:
-        if not outcomes:
+    except Exception:  # of Prefect's, whose server went away: what the function itself raises is in the state
+        if problems:
+            raise problems[0] from None
+        if begun and not outcomes:
             raise
-        return outcomes[0]  # the server went away when all was done
+        return outcomes[0] if outcomes else _alone(name, function)
     if problems:
         raise problems[0]
     if not outcomes:
