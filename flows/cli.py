@@ -133,9 +133,9 @@ def compare_backbones(
 
 @app.command()
 def serve() -> None:
-    """Start all that nights need: server, worker, schedule, alarms, watcher.
+    """Start all that nights need.
 
-    It listens on this machine only; Ctrl-C stops all of it.
+    That is the server, the schedule, a worker, alarms and the watcher. It listens on this machine only; Ctrl-C stops all of it.
     """
     from tasks.project import readable_errors
 

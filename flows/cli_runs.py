@@ -12,9 +12,9 @@ _RUN = "A run's name, or how it begins, or -1 for the last, -2 for the one befor
 def explain(
     run: Annotated[str | None, typer.Argument(help=f"{_RUN} Without it the last.", show_default=False)] = None,
 ) -> None:
-    """Say why each stage of a run ran or did not, and what changed since the run before.
+    """Say why each stage of a run ran or did not.
 
-    It compares two receipts, and the lists of photos in DVC's cache.
+    And what changed since the run before: it compares two receipts, and the lists of photos in DVC's cache.
     """
     from regraft.params_file import load_params
     from tasks.explain import explain as told
@@ -30,9 +30,10 @@ def reproduce(
         bool, typer.Option("--anyway", help="Also with other libraries, or another processor, than the run had.")
     ] = False,
 ) -> None:
-    """Make the model of a run once more, from its photos, params and code, and compare the bytes.
+    """Make the model of an earlier run again.
 
-    It works in a folder of its own and changes nothing here. Exit status: 0 the same bytes, 1 cannot be done, 2 others.
+    From its photos, params and code; the bytes are compared. It works in a folder of its own and changes nothing here.
+    Exit status: 0 the same bytes, 1 cannot be done, 2 others.
     """
     from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors

@@ -2,9 +2,9 @@
 
 
 def setup_prefect() -> None:
-    """Make the Prefect server do what prefect.yaml and automations.yaml say.
+    """Set up the schedule and the alarms.
 
-    It makes, updates or removes by name, and a second run changes nothing. The server is the one of `regraft ui`,
+    The Prefect server then does what prefect.yaml and automations.yaml say: it is made, updated or removed by name, and a second run changes nothing. The server is the one of `regraft ui`,
     unless PREFECT_API_URL or the Prefect profile names another. Where REGRAFT_ALARM_URL is set, alarms go there.
     """
     from tasks.project import enter_project, readable_errors

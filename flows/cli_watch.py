@@ -2,9 +2,10 @@
 
 
 def watch() -> None:
-    """Watch the data folder, or nights.watch of params.yaml, and let new photos start a run.
+    """Let new photos start a run.
 
-    It waits until writing has settled, and then tells the Prefect server. Ctrl-C stops it. `regraft serve` watches too.
+    It watches the data folder, or nights.watch of params.yaml, waits until writing has settled, and tells the server.
+    Ctrl-C stops it. `regraft serve` watches too.
     """
     import prefect.settings  # noqa: F401 - the server may be named in a profile of Prefect
 

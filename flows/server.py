@@ -35,7 +35,7 @@ def connected() -> Iterator[bool]:
 
 
 def login(named: str | None) -> dict[str, str] | None:
-    """Return the settings that log in at `make ui`'s server, None where another is to be used.
+    """Return the settings that log in at `regraft ui`'s server, None where another is to be used.
 
     The secret goes to that server only, and only once it has shown that it knows the secret.
 
@@ -50,8 +50,8 @@ def login(named: str | None) -> dict[str, str] | None:
         return {"PREFECT_API_URL": f"http://{HOST}:{PORT}/api", "PREFECT_API_AUTH_STRING": secret}
     if not named and _answers():
         print(
-            f"The Prefect server on port {PORT} was not started by your `make ui`, so this run does not report to it. "
-            "If it is yours, stop it and run `make ui`.",
+            f"The Prefect server on port {PORT} was not started by your `regraft ui` or `regraft serve`, so this run "
+            "does not report to it. If it is yours, stop it and run `regraft ui`.",
             file=sys.stderr,
         )
     return None

@@ -12,7 +12,8 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from regraft.production.registry import Production
 
-COMMANDS = ["retrain", "promote", "report", "backbones", "compare-backbones", "ui", "prefect", "demo-data", "store"]
+COMMANDS = ["retrain", "promote", "explain", "reproduce", "report", "backbones", "compare-backbones", "serve", "watch"]
+COMMANDS += ["setup-prefect", "ui", "prefect", "demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 
