@@ -3,7 +3,6 @@
 import base64
 import http.client
 import json
-import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +11,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from flows.server_secret import get
 from tests.support.cross_origin import EVIL, REQUESTS, Attack, ask, senders
 from tests.support.prefect_server import Server, running_server
-from tests.support.project import Project, clean_environment
+from tests.support.project import clean_environment
 
 pytestmark = pytest.mark.flow
 SENDERS = list(senders(0))
@@ -109,74 +107,3 @@ def test_the_database_and_the_password_are_the_users_alone(ours: Server, home: P
     paths = [home / "prefect", *(home / "prefect").iterdir()]
     assert {path.name for path in paths} >= {"prefect.db", "regraft-login"}
     assert [path.name for path in paths if path.stat().st_mode & 0o077] == []
-
-
-PROBE = """\
-import sys; sys.path.insert(0, {source!r})
-from flows.server import connected
-from prefect import flow
-from prefect.client.orchestration import get_client
-from tests.support.cross_origin import statuses
-from urllib.parse import urlsplit
-import json
-import time
-
-@flow
-def probe():
-    with get_client(sync_client=True) as client:
-        address = urlsplit(str(client.api_url))
-        client.read_flows()
-    print(json.dumps([address.hostname, client.server_type.value, statuses(address.port)]))
-
-with connected():
-    probe()
-"""
-
-
-def test_a_temporary_server_refuses_everything_of_anybody_else(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "project").mkdir()
-    project = Project(tmp_path / "project", clean_environment(tmp_path / "home"), patience=180)
-    project.copy_source(["pyproject.toml"])  # it has the patience that a busy machine needs
-    project.write("probe.py", PROBE.format(source=str(root)))
-    done = project.succeed("python", "probe.py")
-    host, kind, found = json.loads(done.stdout.splitlines()[-1])
-    assert (host, kind) == ("127.0.0.1", "EPHEMERAL")
-    assert {status for statuses in found.values() for status in statuses.values()} == {401, 403}
-
-
-WAITS = """\
-import sys; sys.path.insert(0, {source!r})
-import time
-from pathlib import Path
-from urllib.parse import urlsplit
-from flows.server import connected
-from prefect import flow
-from prefect.client.orchestration import get_client
-
-@flow
-def wait():
-    with get_client(sync_client=True) as client:
-        Path("port.new").write_text(str(urlsplit(str(client.api_url)).port))
-    Path("port.new").rename("port")
-    time.sleep(300)
-
-with connected():
-    wait()
-"""
-
-
-def test_a_temporary_server_ends_soon_after_a_run_that_was_killed(root: Path, tmp_path: Path) -> None:
-    (tmp_path / "project").mkdir()
-    project = Project(tmp_path / "project", clean_environment(tmp_path / "home"), patience=180)
-    project.copy_source(["pyproject.toml"])
-    project.write("waits.py", WAITS.format(source=str(root)))
-    run = project.start("python", "waits.py")
-    run.wait_until((project.root / "port").exists, "it has a server")
-    port = int(project.read("port"))
-    assert get("/api/health", port) == b"true"
-    run.process.kill()  # it alone, not the server
-    run.process.wait()
-    give_up = time.monotonic() + 30
-    while get("/api/health", port):
-        assert time.monotonic() < give_up, "the server is there after half a minute"
-        time.sleep(0.2)

@@ -4,6 +4,7 @@ Each fixture is the next event in the life of one project. Tests look at what wa
 """
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +16,17 @@ from regraft.files import sha256_of
 from regraft.photos.dataset import read_dataset
 from tests.support.pipeline import STAGES
 from tests.support.prefect_server import FlowRun, Server, last_flow_run
-from tests.support.project import REGRAFT, Command, Project
+from tests.support.project import REGRAFT, Project
 
 pytestmark = pytest.mark.flow
 PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
-HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn"}
-NOBODY = "http://127.0.0.1:9/api"
+HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn", "prefect"}
 
-# Says at the very end which of the heavy packages the flow has imported.
-FLOW_AND_ITS_IMPORTS = f"""
-import atexit, json, runpy, sys
-atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
-sys.argv = ["regraft", "retrain"]
-runpy.run_module("flows.cli", run_name="__main__", alter_sys=True)
-"""
-
-# The same where not even `make ui` answers; Prefect itself must not be imported either.
-WITHOUT_SERVER = f"""
+# Says at the very end which of the heavy packages a run has imported.
+RUN_AND_ITS_IMPORTS = f"""
 import atexit, json, sys
-import flows.cli, flows.server
-flows.server.LOCAL_API = "{NOBODY}"
-atexit.register(lambda: print(json.dumps(sorted({HEAVY | {"prefect"}} & set(sys.modules)))))
+import flows.cli
+atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
 sys.argv = ["regraft", "retrain"]
 flows.cli.main()
 """
@@ -50,12 +41,17 @@ class Event:
     reports: dict[str, Any]  # by name, of those in JSON
     model: str  # SHA-256
     production: str
-    flow_run: FlowRun
+    flow_run: FlowRun | None  # where the run reported to a server
+
+    @property
+    def states(self) -> dict[str, str]:
+        """The outcome of every step, as a run without a server prints it."""
+        return dict(re.findall(r"^(\w+): ([A-Z][a-z ]+)$", self.output, re.M))
 
 
-def _see(project: Project, server: Server, *command: str) -> Event:
-    """Run a command and look at what it left behind."""
-    ran = project.run(*command, PREFECT_API_URL=server.api)
+def _see(project: Project, *command: str, server: Server | None = None) -> Event:
+    """Run a command, which reports to a server if one is given, and look at what it left behind."""
+    ran = project.run(*command, **({"PREFECT_API_URL": server.api} if server else {}))
     models, reports = project.root / "models", (project.root / "reports").glob("*.json")
     assert (models / "model.onnx").exists(), ran.output
     return Event(
@@ -64,7 +60,7 @@ def _see(project: Project, server: Server, *command: str) -> Event:
         {path.stem: json.loads(path.read_text()) for path in reports},
         sha256_of(models / "model.onnx"),
         sha256_of(models / "production" / "model.onnx"),
-        last_flow_run(server),
+        last_flow_run(server) if server else None,
     )
 
 
@@ -83,7 +79,9 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     folder.mkdir()
     project = Project(folder, environment, patience=240)
     project.copy_source(["regraft", "tasks", "flows", "expectations"])
-    project.copy_source(["params.yaml", "dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore"])
+    project.copy_source(
+        ["params.yaml", "dvc.yaml", "prefect.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore"]
+    )
     project.succeed("git", "init", "--quiet")
     project.succeed("dvc", "init", "--quiet")
     _add_digits(project, keep=PER_CLASS)
@@ -99,8 +97,8 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(scope="module")
 def trained(project: Project, server: Server) -> Event:
-    """The first run."""
-    return _see(project, server, *REGRAFT, "retrain")
+    """The first run, which reports to a server."""
+    return _see(project, *REGRAFT, "retrain", server=server)
 
 
 def test_the_first_run_succeeds(trained: Event) -> None:
@@ -110,7 +108,15 @@ def test_the_first_run_succeeds(trained: Event) -> None:
 def test_in_the_first_run_every_stage_runs(trained: Event) -> None:
     expected = {"record_data": "Recorded", **dict.fromkeys(["record_code", *STAGES], "Ran")}
     expected |= {"promote_model": "Promoted", "write_report": "Written"}
+    assert trained.flow_run
     assert trained.flow_run.task_states == expected
+
+
+def test_the_list_of_runs_says_when_what_and_how_good(trained: Event) -> None:
+    assert trained.flow_run
+    accuracy = trained.reports["metrics"]["test"]["accuracy"]
+    assert re.fullmatch(rf"\d{{4}}-\d\d-\d\d promoted {accuracy:.3f}( \(\+\d+ photos\))?", trained.flow_run.name)
+    assert {tag.partition(":")[0] for tag in trained.flow_run.tags} >= {"data"}
 
 
 def test_the_metrics_are_those_of_the_test_split_and_of_both_trainings(trained: Event) -> None:
@@ -173,37 +179,21 @@ def test_after_the_flow_dvc_repro_runs_nothing(asked_dvc: Dvc) -> None:
 @pytest.fixture(scope="module")
 def repeated(project: Project, server: Server, asked_dvc: Dvc) -> Event:
     """A run with nothing to do."""
-    return _see(project, server, "python", "-c", FLOW_AND_ITS_IMPORTS)
+    return _see(project, "python", "-c", RUN_AND_ITS_IMPORTS, server=server)
 
 
-def test_a_run_with_nothing_to_do_says_so_of_every_task(repeated: Event) -> None:
-    expected = dict.fromkeys(["record_data", "record_code", *STAGES], "Up to date")
-    last = {"promote_model": "Already in production", "write_report": "Up to date"}
-    assert repeated.flow_run.task_states == expected | last
-
-
-def test_a_run_with_nothing_to_do_imports_nothing_heavy(repeated: Event) -> None:
-    assert "\n[]\n" in repeated.output
-
-
-@pytest.fixture(scope="module")
-def repeated_without_server(project: Project, repeated: Event) -> Command:
-    """A run with nothing to do where no Prefect server answers."""
-    return project.run("python", "-c", WITHOUT_SERVER)
-
-
-def test_a_run_with_nothing_to_do_needs_no_server_and_no_prefect(repeated_without_server: Command) -> None:
-    said, heavy = repeated_without_server.output.strip().splitlines()
-    assert repeated_without_server.status == 0
-    assert said.startswith("Already in production: every stage is up to date")
+def test_a_run_with_nothing_to_do_says_so_and_imports_nothing_heavy(repeated: Event) -> None:
+    said, heavy = repeated.output.strip().splitlines()
+    assert repeated.status == 0
+    assert said == "every stage is up to date, and this very file is in production already."
     assert json.loads(heavy) == []
 
 
 @pytest.fixture(scope="module")
-def restored(project: Project, server: Server, repeated: Event) -> Event:
+def restored(project: Project, repeated: Event) -> Event:
     """A run after the model was deleted."""
     (project.root / "models/model.onnx").unlink()
-    return _see(project, server, *REGRAFT, "retrain")
+    return _see(project, *REGRAFT, "retrain")
 
 
 def test_a_deleted_model_is_restored_as_it_was(restored: Event, trained: Event) -> None:
@@ -211,14 +201,14 @@ def test_a_deleted_model_is_restored_as_it_was(restored: Event, trained: Event) 
 
 
 def test_a_deleted_model_is_restored_without_computing(restored: Event) -> None:
-    states = {name: state for name, state in restored.flow_run.task_states.items() if name in STAGES}
+    states = {name: state for name, state in restored.states.items() if name in STAGES}
     assert states == dict.fromkeys(STAGES, "Up to date") | {"export_onnx": "Restored"}
 
 
 @pytest.fixture(scope="module")
-def exported_again(project: Project, server: Server, restored: Event) -> Event:
+def exported_again(project: Project, restored: Event) -> Event:
     """A forced second export, in another process and by the other runner."""
-    return _see(project, server, "dvc", "repro", "--force", "--single-item", "export_onnx")
+    return _see(project, "dvc", "repro", "--force", "--single-item", "export_onnx")
 
 
 def test_the_other_runner_exports_the_same_bytes(exported_again: Event, trained: Event) -> None:
@@ -227,9 +217,9 @@ def test_the_other_runner_exports_the_same_bytes(exported_again: Event, trained:
 
 
 @pytest.fixture(scope="module")
-def rolled_back_too_early(project: Project, server: Server, exported_again: Event) -> Event:
+def rolled_back_too_early(project: Project, exported_again: Event) -> Event:
     """A rollback when there was one model only."""
-    return _see(project, server, *REGRAFT, "promote", "--rollback")
+    return _see(project, *REGRAFT, "promote", "--rollback")
 
 
 def test_a_rollback_without_an_earlier_model_says_why_not(rolled_back_too_early: Event) -> None:
@@ -244,11 +234,11 @@ def test_a_rollback_without_an_earlier_model_leaves_production_as_it_is(
 
 
 @pytest.fixture(scope="module")
-def grown(project: Project, server: Server, rolled_back_too_early: Event) -> Event:
+def grown(project: Project, rolled_back_too_early: Event) -> Event:
     """A run with ten more digits, whose model is promoted in any case."""
     _add_digits(project, "--more", keep=PER_CLASS + NEW_PER_CLASS)
     project.set_param("promote.max_loss", 1.0)
-    return _see(project, server, *REGRAFT, "retrain")
+    return _see(project, *REGRAFT, "retrain")
 
 
 def test_of_new_images_only_they_cost_a_forward_pass(grown: Event) -> None:
@@ -266,9 +256,9 @@ def test_an_accepted_model_takes_the_place_of_the_one_in_production(grown: Event
 
 
 @pytest.fixture(scope="module")
-def rolled_back(project: Project, server: Server, grown: Event) -> Event:
+def rolled_back(project: Project, grown: Event) -> Event:
     """A rollback to the first model."""
-    return _see(project, server, *REGRAFT, "promote", "--rollback")
+    return _see(project, *REGRAFT, "promote", "--rollback")
 
 
 def test_a_rollback_puts_the_earlier_model_back_into_production(rolled_back: Event, trained: Event) -> None:
@@ -280,9 +270,9 @@ def test_a_rollback_leaves_the_new_model_where_it_is(rolled_back: Event, grown: 
 
 
 @pytest.fixture(scope="module")
-def kept_out(project: Project, server: Server, rolled_back: Event) -> Event:
+def kept_out(project: Project, rolled_back: Event) -> Event:
     """The next night's run, in which nothing is new."""
-    return _see(project, server, *REGRAFT, "retrain")
+    return _see(project, *REGRAFT, "retrain")
 
 
 def test_the_next_run_does_not_promote_what_was_rolled_back_from(kept_out: Event, trained: Event) -> None:
@@ -295,10 +285,11 @@ def refused(project: Project, server: Server, kept_out: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
     project.set_param("promote.max_loss", 0.03)
-    return _see(project, server, *REGRAFT, "retrain")
+    return _see(project, *REGRAFT, "retrain", server=server)
 
 
 def test_a_worse_model_is_refused_by_name(refused: Event) -> None:
+    assert refused.flow_run
     assert (refused.flow_run.state, refused.flow_run.task_states["promote_model"]) == ("Refused", "Refused")
 
 

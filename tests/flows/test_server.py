@@ -1,29 +1,28 @@
-"""Which server a run reports to, found out without Prefect: the same answer as Prefect's own."""
+"""Which server a run reports to; where there is none, it needs none."""
 
 import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows import server, server_secret, ui
 from flows.server_secret import PROOF_PATH, proof_of
 from regraft.errors import RegraftError
+from tasks.prefect_api import Api, named_api
 
 NAMED = "http://127.0.0.1:9/api"
-PROFILES = (
-    f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "{NAMED}"\n[profiles.other]\nPREFECT_LOGGING_LEVEL = "INFO"\n'
-)
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, a home without settings, and no server where `make ui` listens."""
+    """An empty folder, a home without settings, and no server where `regraft ui` listens."""
     for name in ("PREFECT_API_URL", "PREFECT_PROFILES_PATH", "PREFECT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
@@ -33,46 +32,26 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def prefect_has_one() -> bool:
-    """What Prefect makes of the same settings."""
-    from prefect.settings import Settings
-
-    return Settings().api.url is not None
-
-
-def test_without_settings_and_without_make_ui_no_server_is_expected(root: Path, folder: Path) -> None:
-    (folder / "pyproject.toml").write_text((root / "pyproject.toml").read_text())
-    assert (server.is_expected(), prefect_has_one()) == (False, False)
+@contextmanager
+def named(url: str | None) -> Iterator[None]:
+    """Prefect's settings name this server, or none."""
+    with temporary_settings({PREFECT_API_URL: url} if url else {}, restore_defaults={PREFECT_API_URL}):
+        yield
 
 
-def test_the_environment_may_name_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_URL", NAMED)
-    assert (server.is_expected(), prefect_has_one()) == (True, True)
+def test_without_settings_and_without_a_server_of_ones_own_a_run_reports_to_nobody(capsys) -> None:
+    with named(None), server.connected() as is_there:
+        assert (is_there, PREFECT_LOGGING_TO_API_ENABLED.value()) == (False, False)
+    assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("path", "text"),
-    [
-        (".env", f"PREFECT_API_URL={NAMED}\n"),
-        ("prefect.toml", f'[api]\nurl = "{NAMED}"\n'),
-        ("pyproject.toml", f'[tool.prefect]\napi.url = "{NAMED}"\n'),
-        ("home/profiles.toml", PROFILES),
-    ],
-)
-def test_a_file_may_name_one(folder: Path, path: str, text: str) -> None:
-    (folder / path).write_text(text)
-    assert (server.is_expected(), prefect_has_one()) == (True, True)
-
-
-def test_another_profile_may_be_chosen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (folder / "home/profiles.toml").write_text(PROFILES)
-    monkeypatch.setenv("PREFECT_PROFILE", "other")
-    assert (server.is_expected(), prefect_has_one()) == (False, False)
-
-
-def test_profiles_that_cannot_be_read_are_left_to_prefect(folder: Path) -> None:
-    (folder / "home/profiles.toml").write_text("active =")
-    assert server.is_expected()
+def test_a_server_that_is_named_but_away_is_one_line(capsys) -> None:
+    with named(NAMED), server.connected() as is_there:
+        assert (is_there, PREFECT_LOGGING_TO_API_ENABLED.value()) == (False, False)
+    assert (
+        capsys.readouterr().err
+        == f"The Prefect server at {NAMED} does not answer, so this run does not report to it.\n"
+    )
 
 
 SECRET = "regraft:" + 43 * "s"
@@ -80,7 +59,7 @@ Answers = dict[str, bytes]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A program on the port of `make ui`; it remembers every byte that it is sent."""
+    """A program on the port of `regraft ui`; it remembers every byte that it is sent."""
 
     answers: Answers
     heard: list[str]
@@ -117,11 +96,18 @@ def program(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hand
         local.shutdown()
 
 
-def test_the_users_own_server_is_expected_and_logged_in_at(program: type[Handler]) -> None:
-    assert server.is_expected()
+def test_a_run_logs_in_at_the_users_own_server_without_sending_the_secret_to_find_it(program: type[Handler]) -> None:
     address = f"http://127.0.0.1:{server.PORT}/api"
-    assert server.login(None) == {"PREFECT_API_URL": address, "PREFECT_API_AUTH_STRING": SECRET}
+    with named(None), server.connected() as is_there:
+        assert (is_there, named_api()) == (True, Api(address, SECRET))
     assert SECRET not in "".join(program.heard)
+
+
+def test_a_named_server_that_answers_is_reported_to(program: type[Handler], monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"http://127.0.0.1:{server.PORT}/api"
+    monkeypatch.setattr(server, "PORT", 9)
+    with named(address), server.connected() as is_there:
+        assert (is_there, PREFECT_API_URL.value()) == (True, address)
 
 
 @pytest.mark.parametrize(
@@ -138,14 +124,17 @@ def test_a_program_that_does_not_know_the_secret_gets_neither_it_nor_the_run(
 ) -> None:
     for name, value in cheat.items():
         monkeypatch.setattr(program, name, value)
-    assert (server.is_expected(), server.login(None)) == (False, None)
+    assert server.login(None) is None
     assert "regraft:" not in "".join(program.heard)
 
 
 def test_a_strange_prefect_server_is_named_to_the_person(program: type[Handler], monkeypatch, capsys) -> None:
     monkeypatch.setattr(program, "secret", None)
     server.login(None)
-    assert "was not started by your `make ui`, so this run does not report to it" in capsys.readouterr().err
+    assert (
+        "was not started by your `regraft ui` or `regraft serve`, so this run does not report to"
+        in capsys.readouterr().err
+    )
 
 
 def test_another_program_is_not_worth_a_word(program: type[Handler], monkeypatch, capsys) -> None:
@@ -212,10 +201,10 @@ def test_a_program_that_answers_one_byte_at_a_time_does_not_hold_a_run_up(monkey
 
 def test_without_a_server_prefects_command_line_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "login", lambda named: None)
-    with pytest.raises(RegraftError, match=r"no server of yours answers on port 4200\. Start `make ui`"):
+    with pytest.raises(RegraftError, match=r"no server of yours answers on port 4200\. Start `regraft ui`"):
         ui.run_prefect(["version"])
 
 
 def test_a_port_that_is_taken_is_named(program: type[Handler]) -> None:
-    with pytest.raises(RegraftError, match=rf"port {server.PORT} .*cannot be used .*Perhaps `make ui` runs"):
+    with pytest.raises(RegraftError, match=rf"port {server.PORT} .*cannot be used .*Perhaps `regraft ui` runs"):
         ui.serve(server.PORT)

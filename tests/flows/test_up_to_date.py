@@ -1,4 +1,4 @@
-"""What is asked before a run without a server: the answer is that of the run."""
+"""What is asked before every run: the answer is that of the run."""
 
 from collections.abc import Callable
 
@@ -28,8 +28,8 @@ def recorded_toy(finished_toy: Toy) -> Toy:
 
 
 def test_where_nothing_changed_there_is_nothing_to_do(recorded_toy: Toy) -> None:
-    assert said(recorded_toy) == "Completed: every stage is up to date. False"
-    assert said(recorded_toy, promote=True).startswith("Already in production: every stage is up to date")
+    assert said(recorded_toy) == "('Completed', 'every stage is up to date.') False"
+    assert said(recorded_toy, promote=True).startswith("('Already in production', 'every stage is up to date")
 
 
 def _damage(toy: Toy) -> None:
@@ -54,7 +54,7 @@ def test_after_an_edit_there_is_something_to_do_until_it_is_done(recorded_toy: T
     assert said(recorded_toy) == "None False"
     recorded_toy.bring_up_to_date(FLOW)
     recorded_toy.succeed("dvc", "add", "--quiet", "data/raw")
-    assert said(recorded_toy).startswith("Completed")
+    assert said(recorded_toy).startswith("('Completed'")
 
 
 def test_a_library_that_was_installed_by_hand_is_something_to_do(
@@ -76,7 +76,7 @@ def test_a_model_that_is_not_in_production_is_something_to_do_for_the_gate_only(
     if production:
         recorded_toy.write("models/production/model.onnx", production)
     assert said(recorded_toy, promote=True) == "None False"
-    assert said(recorded_toy).startswith("Completed")
+    assert said(recorded_toy).startswith("('Completed'")
 
 
 def test_a_damaged_dvc_yaml_is_left_to_the_run(recorded_toy: Toy) -> None:

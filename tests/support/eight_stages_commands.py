@@ -86,7 +86,8 @@ def unread() -> int:
 
 def ask() -> int:
     """What a run is told that asks before it starts anything."""
-    print(nothing_to_do(enter_project(), promote=False))
+    found = nothing_to_do(enter_project(), promote=False)
+    print(": ".join(found) if found else None)
     return 0
 
 

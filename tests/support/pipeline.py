@@ -31,7 +31,15 @@ STAGES = [
 REGRAFT = [sys.executable, "-m", "flows.cli"]
 # What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
 HEAD_ONLY = ["fine_tune.mode=off", "validate_data.enough_images_per_class.min=1"]
-_COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
+_COPIED = [
+    "dvc.yaml",
+    "prefect.yaml",
+    "pyproject.toml",
+    "requirements.lock",
+    ".gitignore",
+    ".dvcignore",
+    "expectations",
+]
 _COPIED += ["regraft", "tasks", "flows"]
 _REFUSED = 2  # the flow's exit status when the gate refuses the new model; the run is complete
 
@@ -84,7 +92,7 @@ class Project:
         return self.root / "data" / "raw"
 
     def run_flow(self, server: Server) -> FlowRun:
-        """Run the flow as the schedule does, against a server that runs already."""
+        """Run the flow as a person does, against a server that runs already; one with nothing to do has no steps."""
         process = run(
             [*REGRAFT, "retrain"],
             self.root,
@@ -93,6 +101,8 @@ class Project:
             accepted=(0, _REFUSED),
         )
         tasks = server.tasks_of_last_flow_run()
+        if tasks[0].start < process.started:  # of an earlier run: this one ended before Prefect was imported
+            return FlowRun(process, process.seconds, {}, 0.0)
         steps = {task.name: Step(task.end - task.start, task.outcome) for task in tasks}
         end = process.started + process.seconds
         return FlowRun(process, tasks[0].start - process.started, steps, end - tasks[-1].end)

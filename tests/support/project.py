@@ -68,7 +68,7 @@ class Project:
 
     root: Path
     environment: dict[str, str]
-    patience: float = 60.0
+    patience: float = 150.0  # a machine that others use as well is slow
     _started: list[Command] = field(default_factory=list)
 
     def start(self, *arguments: str, folder: str = ".", **variables: str) -> Command:

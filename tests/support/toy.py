@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.support.project import Command, Project
+from tests.support.project import SOURCE, Command, Project
 
 STAGES = ["first", "second", "third"]
 PARAMS = {
@@ -24,12 +24,12 @@ KINDS = {
     "git": [["git", "init", "--quiet"], ["dvc", "init", "--quiet"]],
     "no-git": [["dvc", "init", "--quiet", "--no-scm"]],
 }
-_COPIED = ["params.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft"]
-_COPIED += [f"tasks/{name}.py" for name in ("__init__", "promote", "record_code", "startup", "up_to_date")]
-_COPIED += [f"tasks/{name}.py" for name in ("stage", "dvc_lock", "dvc_seam", "safe_dvc", "code_record", "progress")]
-_COPIED += ["tasks/project.py", "tasks/report.py"]
-_COPIED += ["flows/__init__.py", "flows/promote.py", "flows/server.py"]
-_COPIED += [f"flows/{name}.py" for name in ("guarded_server", "server_guard", "server_secret", "temporary_server")]
+_COPIED = ["params.yaml", "prefect.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft", "flows"]
+_COPIED += [
+    path.relative_to(SOURCE).as_posix()
+    for path in sorted((SOURCE / "tasks").glob("*.py"))
+    if path.stem == "record_code" or "@stage" not in path.read_text().splitlines()
+]
 
 _DVC_YAML = """\
 stages:
@@ -146,21 +146,22 @@ print(json.dumps(outcomes))
 _CHAIN = '''\
 """The toy project's flow, as flows/retrain.py is the real one's."""
 
-from prefect import flow, runtime
+from prefect import runtime
 
-import tasks.stage
-from flows.promote import leave_with, record_data
-from flows.server import connected
+import tasks.live_runs
+import tasks.step
+from flows.promote import record_data
+from flows.run import run, start
 from tasks.first import first
 from tasks.record_code import record_code
 from tasks.second import second
 from tasks.project import readable_errors
 from tasks.third import third
 
-tasks.stage._LOCK_RETRY_SECONDS = 0.5
+tasks.step._LOOK_SECONDS = tasks.live_runs._LOOK_SECONDS = 0.3
 
 
-@flow
+@run
 def chain():
     print("flow run", runtime.flow_run.id)
     record_data()
@@ -171,8 +172,8 @@ def chain():
 
 
 if __name__ == "__main__":
-    with readable_errors("chain"), connected():
-        leave_with(chain(return_state=True))
+    with readable_errors("chain"):
+        start(chain)
 '''
 
 
