@@ -135,7 +135,8 @@ def compare_backbones(
 def serve() -> None:
     """Start all that nights need.
 
-    That is the server, the schedule, a worker, alarms and the watcher. It listens on this machine only; Ctrl-C stops all of it.
+    The Prefect server, the schedule, a worker, alarms and the watcher. It listens on this machine only; Ctrl-C stops
+    all of it.
     """
     from tasks.project import readable_errors
 
