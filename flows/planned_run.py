@@ -6,6 +6,7 @@ command, except that a run which ended in Failed or Refused has said why: Prefec
 
 import os
 import sys
+from typing import Any, TextIO
 from uuid import UUID
 
 from flows.nothing_new import Plan, end_early
@@ -15,6 +16,37 @@ from tasks.project import enter_project, readable_errors
 from tasks.step import Outcome
 
 _RETRAIN = "flows/retrain.py:retrain"
+
+
+class Lasting:
+    """A stream of this process that outlives whoever reads it.
+
+    A worker that is killed reads no more. Rich, which prints for Prefect, would end the run at its next line.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Write, to nobody if nobody is there."""
+        try:
+            return self._stream.write(text)
+        except BrokenPipeError:
+            self._let_go()
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what was kept back."""
+        try:
+            self._stream.flush()
+        except BrokenPipeError:
+            self._let_go()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def _let_go(self) -> None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def _end_early(flow_run: str) -> Outcome | None:
@@ -41,6 +73,7 @@ def _run_by_engine(flow_run_id: UUID) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout, sys.stderr = Lasting(sys.stdout), Lasting(sys.stderr)  # type: ignore[assignment]
     with readable_errors("run"):
         planned = os.environ["PREFECT__FLOW_RUN_ID"]
         if outcome := _end_early(planned):
