@@ -98,13 +98,13 @@ def _work(reports: Path, work: Mapping[str, str] | None) -> list[tuple[str, str]
     receipt = read_json(reports / "features.json")
     passes = f"{receipt['computed']} forward passes, {receipt['from_store']} of {receipt['rows']} rows from the store"
     seconds = f"{receipt['seconds']:.1f} s spent, {receipt['seconds_saved']:.1f} s saved by the store"
+    cost = [("receipt", passes), ("", seconds)]
     if work is None:
-        return [("receipt", passes), ("", seconds)]
-    ran = [stage for stage, outcome in work.items() if outcome == "Ran"]
-    restored = [stage for stage, outcome in work.items() if outcome == "Restored"]
-    told = [f"{what}: {', '.join(stages)}" for what, stages in (("ran", ran), ("from DVC's cache", restored)) if stages]
-    rows = [("receipt", "; ".join(told) or "nothing ran, all was up to date")]
-    return rows + ([("", passes), ("", seconds)] if "cache_features" in ran else [("", "0 forward passes")])
+        return cost
+    by = {what: [stage for stage, outcome in work.items() if outcome == what] for what in ("Ran", "Restored")}
+    kinds = (("ran", by["Ran"]), ("from DVC's cache", by["Restored"]))
+    told = [f"{what}: {', '.join(stages)}" for what, stages in kinds if stages] or ["nothing ran: all was up to date"]
+    return [*(cost if "cache_features" in by["Ran"] else [("receipt", "0 forward passes")]), ("", "; ".join(told))]
 
 
 def _unsure(answered: dict[str, float]) -> str:
