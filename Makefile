@@ -14,7 +14,7 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo demo-more retrain ui test stress check bench renew-locks clean help
+.PHONY: setup demo demo-more retrain serve ui test stress check bench renew-locks clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
@@ -41,6 +41,9 @@ demo-more: setup  ## add 100 further digits and retrain: only they cost forward 
 retrain: setup  ## retrain on the photos in data/raw; what is up to date is skipped
 	regraft retrain
 	@regraft report
+
+serve: setup  ## retrain every night and when photos arrive: server, schedule, worker, alarms; stop it with Ctrl-C
+	@regraft serve
 
 ui: setup  ## start the Prefect server on http://127.0.0.1:4200, with a password; stop it with Ctrl-C
 	@regraft ui
