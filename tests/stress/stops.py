@@ -103,11 +103,11 @@ def stop(project: KilledProject, stage: str, runner: str, number: signal.Signals
     )
 
 
-def sweep(project: KilledProject, runner: str, number: signal.Signals, choose: random.Random) -> Iterator[Stop]:
-    """Let nothing be known, and stop every stage once on the way to the end; the next run goes on from there."""
+def sweep(project: KilledProject, runner: str, number: signal.Signals, delays: dict[str, float]) -> Iterator[Stop]:
+    """Let nothing be known, and stop stages once on the way to the end, so many seconds after they began."""
     _forget_all(project)
-    for stage in _STAGES:
-        if came := stop(project, stage, runner, number, choose.uniform(0, _MOST_SECONDS)):
+    for stage in delays:
+        if came := stop(project, stage, runner, number, delays[stage]):
             yield came
 
 
@@ -137,7 +137,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=5.0, help="how long a run may take to end")
     parser.add_argument("--runner", choices=RUNNERS, action="append", help="one of the runners; without it all")
+    parser.add_argument("--stage", choices=_STAGES, action="append", help="one of the stages; without it all")
+    parser.add_argument("--signal", choices=[each.name for each in _STATUS], action="append")
     options = parser.parse_args()
+    numbers = [signal.Signals[name] for name in options.signal or [each.name for each in _STATUS]]
     print(describe_machine())
     print("| stage | runner | signal | after | seconds | status | left | said |\n|---|---|---|---|---|---|---|---|")
     problems = []
@@ -147,8 +150,9 @@ def main() -> None:
         project.forget(["validate_data", "check_features"])  # what they compare with is in production now
         project.succeed("flow")
         expected = project.state()
-        for _, runner, number in product(range(options.rounds), options.runner or RUNNERS, _STATUS):
-            for came in sweep(project, runner, number, choose):
+        for _, runner, number in product(range(options.rounds), options.runner or RUNNERS, numbers):
+            delays = {stage: choose.uniform(0, _MOST_SECONDS) for stage in options.stage or _STAGES}
+            for came in sweep(project, runner, number, delays):
                 print(came.row(), flush=True)
                 problems += came.problems(options.seconds)
             project.succeed("flow")
