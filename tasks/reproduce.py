@@ -5,6 +5,7 @@ DVC's run cache or from a store, so that every number is computed anew.
 """
 
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         if not anyway:
             _check_machine(receipt, stages)
     tell(f"Run {run}, {receipt['started'][:16].replace('T', ' ')} UTC: {receipt['name']}")
+    if (python := receipt["versions"].get("python")) != platform.python_version():
+        tell(f"Python was {python}, and is {platform.python_version()}: no result should depend on it.")
     with worktree_of(git, snapshot) as project:
         share_dvc(root, project)
         bring_settings(root, project, tell)

@@ -1,7 +1,5 @@
 """What a receipt says of the machine that a run was on, and what it does not say."""
 
-import getpass
-import os
 import platform
 import re
 import socket
@@ -10,12 +8,9 @@ from pathlib import Path
 
 def without_machine(text: str) -> str:
     """Return a text for git: without paths, user and host of this machine."""
-    host = socket.gethostname()
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # in a container a user may have no name
-        user = f"user {os.geteuid()}"
-    text = text.replace(f" by {user} on {host}", "").replace(f" by user {os.geteuid()} on {host}", "")
+    host = re.escape(socket.gethostname())
+    text = re.sub(rf" by (user \d+|\S+) on {host}(?!\w)", "", text)  # as `tasks.promote` names who decided
+    text = re.sub(rf" on {host}(?!\w)", " on this machine", text)
     for path, sign in ((Path.cwd(), "."), (Path.home(), "~")):
         if path != Path(path.anchor):
             text = re.sub(rf"{re.escape(str(path))}(?=[/\s.,:;'\")]|$)", sign, text)

@@ -4,7 +4,9 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from regraft.errors import Busy, RegraftError
 from regraft.files import md5_of
 from regraft.params_file import load_params
@@ -190,3 +192,10 @@ def test_two_do_not_reproduce_at_once(project):
 
     with FileLock(FOLDER.with_suffix(".lock")), pytest.raises(Busy, match="being reproduced"):
         _reproduce(FIRST)
+
+
+@pytest.mark.parametrize(("is_same", "status"), [(True, 0), (False, 2)])
+def test_the_exit_status_says_whether_the_bytes_are_the_same(project, monkeypatch, is_same, status):
+    monkeypatch.setattr("tasks.project.enter_project", lambda: project.root)
+    monkeypatch.setattr("tasks.reproduce.reproduce", lambda *arguments, **options: is_same)
+    assert CliRunner().invoke(app, ["reproduce", "-1"]).exit_code == status

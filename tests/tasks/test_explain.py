@@ -2,7 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from flows.cli import app
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from tasks import receipts
@@ -130,3 +132,9 @@ def test_a_receipt_of_another_shape_is_named(project):
     path.write_text(path.read_text().replace('"stages": [', '"stages": ["x", '))
     with pytest.raises(RegraftError, match=r"000000\.json is damaged"):
         _explain()
+
+
+@pytest.mark.parametrize("arguments", [[], ["-1"], ["20261126"]])
+def test_the_command_line_takes_a_number_from_the_end(project, arguments):
+    said = CliRunner().invoke(app, ["explain", *arguments])
+    assert (said.exit_code, said.output.split(",")[0]) == (0, f"Run {record_of(0).run}")
