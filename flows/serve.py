@@ -7,7 +7,6 @@ whose process died are told of. Each part is a process of its own that ends with
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,10 +15,10 @@ from pathlib import Path
 from typing import IO
 
 from flows.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
-from flows.guarded_server import settings
-from flows.server import PORT, login
+from flows.serve_processes import child, command_of, server_process
+from flows.server import PORT, login, use_no_proxy
 from flows.server_secret import HOST, make_secret, secret_path
-from flows.ui import close_folder, take_port
+from flows.ui import close_folder
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
 from tasks.prefect_api import Api
@@ -55,22 +54,29 @@ class Part:
             if self.process.poll() is None:
                 return None
             status, self.process = self.process.returncode, None
-            self._failures = 0 if now - self._began > _SOUND_SECONDS else self._failures + 1
-            pause = min(_LONGEST_PAUSE, 2.0 ** min(self._failures, 6)) if self._failures else 0.0
-            self._not_before = now + pause
+            self._wait(0 if now - self._began > _SOUND_SECONDS else self._failures + 1)
             said = f"The {self.name} has ended ({_status_in_words(status)}) and is started again. Log: {self.log}"
         if now >= self._not_before:
-            self.start()
+            try:
+                self.start()
+            except (RegraftError, OSError) as error:  # its port is taken, or there is no room for its log
+                self._wait(self._failures + 1)
+                said = f"The {self.name} cannot be started: {error} It is tried again."
         return said
 
     def start(self) -> None:
         """Start it; what it prints goes to its log."""
-        _LOGS.mkdir(parents=True, exist_ok=True)
+        _LOGS.mkdir(mode=0o700, parents=True, exist_ok=True)  # a traceback may quote what is nobody else's business
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.replace(self.log.with_suffix(".old.log"))
         with self.log.open("ab") as log:
             self.process = self.start_process(log)
         self._began = time.monotonic()
+
+    def _wait(self, failures: int) -> None:
+        """Let it alone for the longer, the more often in a row it failed."""
+        self._failures = failures
+        self._not_before = time.monotonic() + (min(_LONGEST_PAUSE, 2.0 ** min(failures, 6)) if failures else 0.0)
 
     def stop(self) -> None:
         """Tell it to end, and end it if it does not."""
@@ -104,6 +110,7 @@ def serve() -> None:
     from filelock import FileLock, Timeout
 
     root = enter_project()
+    use_no_proxy()
     load_params(root / "params.yaml")  # a typing error is better told now than at night
     lock = root / ".dvc" / "tmp" / "regraft" / "serve.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +124,7 @@ def serve() -> None:
         try:
             api = _server(parts)
             _set_up(api)
-            parts += [Part(name, _child(name, api)) for name in ("worker", "watch")]
+            parts += [Part(name, child(name, api)) for name in ("worker", "watch")]
             for part in parts[-2:]:
                 part.start()
             _say_where_to_look()
@@ -136,44 +143,12 @@ def _server(parts: list[Part]) -> Api:
     path = secret_path()
     close_folder(path.parent)
     secret = make_secret(path)
-    server = Part("server", _server_process(secret))
+    server = Part("server", server_process(secret))
     parts.append(server)
     server.start()
     api = Api(f"http://{HOST}:{PORT}/api", secret)
     _wait_for(server, api)
     return api
-
-
-def _server_process(secret: str) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
-    def start(log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        with take_port(PORT) as listener:
-            descriptor = listener.fileno()
-            return subprocess.Popen(
-                [sys.executable, "-m", "flows.guarded_server", str(descriptor), str(os.getpid())],
-                pass_fds=[descriptor],
-                env={**os.environ, **settings(PORT, secret)},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for this process, which ends the parts in order
-            )
-
-    return start
-
-
-def _child(name: str, api: Api) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
-    def start(log: IO[bytes]) -> "subprocess.Popen[bytes]":
-        command, environment = _command(name, api)
-        return subprocess.Popen(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-        )
-
-    return start
-
-
-def _command(name: str, api: Api) -> tuple[list[str], dict[str, str]]:
-    command = [sys.executable, "-m", "flows.child", str(os.getpid()), name]
-    return command, {**os.environ, "PREFECT_API_URL": api.url, "PREFECT_API_AUTH_STRING": str(api.login)}
 
 
 def _wait_for(server: Part, api: Api) -> None:
@@ -189,7 +164,7 @@ def _wait_for(server: Part, api: Api) -> None:
 
 def _set_up(api: Api) -> None:
     """Deployments and automations, by a process of its own, which needs Prefect."""
-    command, environment = _command("setup", api)
+    command, environment = command_of("setup", api)
     ended = subprocess.run(command, env=environment, check=False)
     if ended.returncode:
         raise RegraftError("deployments and automations could not be set up; the lines above say why.")
@@ -207,7 +182,7 @@ def _say_where_to_look() -> None:
 
 
 def _look_after(root: Path, parts: list[Part], api: Api) -> None:
-    told, heard = 0.0, time.monotonic()
+    told, heard, problem = 0.0, time.monotonic(), ""
     while True:
         for part in parts:
             if said := part.keep_running():
@@ -217,20 +192,32 @@ def _look_after(root: Path, parts: list[Part], api: Api) -> None:
             told = now
             if api.answers():
                 heard = now
-                params = load_params(root / "params.yaml")
-                for line in [*tell_of_dead_runs(params, api), *tell_of_vanished_runs(api)]:
-                    print(line, flush=True)
+                found = _tell(root, api)
+                if found and found != problem:  # once, however often one looks
+                    print(found, flush=True)
+                problem = found
             elif now - heard > _SILENT_SECONDS:
                 heard = now
                 _revive(parts)
         time.sleep(_LOOK_SECONDS)
 
 
+def _tell(root: Path, api: Api) -> str:
+    """Tell of runs that died; return why that is impossible now, which is no reason to end all that runs."""
+    try:
+        params = load_params(root / "params.yaml")  # somebody may be editing it at this moment
+        for line in [*tell_of_dead_runs(params, api), *tell_of_vanished_runs(api)]:
+            print(line, flush=True)
+    except (RegraftError, OSError) as error:
+        return f"Runs that died cannot be told of: {error} All else goes on."
+    return ""
+
+
 def _revive(parts: list[Part]) -> None:
     """End a server that does not answer, so that it is started again; take over from one that was another process's."""
     server = next((part for part in parts if part.name == "server"), None)
     if server is None:
-        server = Part("server", _server_process(make_secret(secret_path())))
+        server = Part("server", server_process(make_secret(secret_path())))
         parts.insert(0, server)
     print("The Prefect server does not answer; it is started again.", flush=True)
     server.kill()

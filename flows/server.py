@@ -46,7 +46,7 @@ def login(named: str | None) -> dict[str, str] | None:
         return None
     secret = read_secret(secret_path())
     if secret and knows(secret, PORT):
-        _use_no_proxy()
+        use_no_proxy()
         return {"PREFECT_API_URL": f"http://{HOST}:{PORT}/api", "PREFECT_API_AUTH_STRING": secret}
     if not named and _answers():
         print(
@@ -65,7 +65,7 @@ def _is_local(address: str) -> bool:
         return False
 
 
-def _use_no_proxy() -> None:
+def use_no_proxy() -> None:
     """Keep this process and its children from sending what is meant for this machine through a proxy."""
     for name in ("NO_PROXY", "no_proxy"):
         hosts = os.environ.get(name, "")
