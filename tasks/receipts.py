@@ -168,6 +168,8 @@ def _write_with_snapshot(params: Params, record: RunRecord, path: Path, receipt:
     revision = snapshot = None
     problem = ""
     try:
+        if record.name == "Crashed":  # told by the run after it, when photos and code may be others
+            raise NoGit("it was killed before it could make one.")
         git = open_git(Path.cwd())
         revision = git.revision()
         snapshot = take_snapshot(git, params, record.run, record.ended)

@@ -133,6 +133,11 @@ def test_in_git_a_receipt_names_the_revision_and_the_snapshot(project, monkeypat
     assert receipt["git"]["snapshot"] == git(project, "rev-parse", f"refs/regraft/runs/{receipt['run']}^")
 
 
+def test_a_run_that_was_killed_has_a_receipt_and_no_snapshot(project):
+    receipt = _receipt(0, "Crashed", "It was killed.")
+    assert (receipt["name"], receipt["git"]["problem"]) == ("Crashed", "it was killed before it could make one.")
+
+
 def test_without_the_program_git_a_receipt_is_written(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert _receipt()["git"]["problem"] == "git is not installed."
