@@ -15,7 +15,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.server import login
+from flows.server import PORT
+from flows.server_secret import HOST, knows, read_secret, secret_path
 from regraft.errors import RegraftError, safe_text
 from tasks.prefect_api import Api, ServerAway, named_api
 
@@ -131,9 +132,9 @@ def _flow_run() -> str | None:
 
 
 def _server() -> Api | None:
-    """The server that is named, logged in; else the one of `regraft ui`, if it runs."""
-    named = named_api()
-    if named and named.login:
+    """The server that is named, logged in; else the one of `regraft ui` or `regraft serve`, if it runs."""
+    named, own = named_api(), f"http://{HOST}:{PORT}/api"
+    if named and (named.login or named.url not in (own, own.replace(HOST, "localhost"))):
         return named
-    own = login(named.url if named else None)
-    return Api(own["PREFECT_API_URL"], own["PREFECT_API_AUTH_STRING"]) if own else named
+    secret = read_secret(secret_path())
+    return Api(own, secret) if secret and knows(secret, PORT) else named
