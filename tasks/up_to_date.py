@@ -1,4 +1,4 @@
-"""Is there anything to do? Asked of DVC in this process, without Prefect, whose temporary server takes ten seconds."""
+"""Is there anything to do? Asked of DVC in this process, without Prefect, whose import alone takes longer than that."""
 
 from pathlib import Path
 from typing import Any
