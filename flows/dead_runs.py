@@ -16,6 +16,9 @@ from tasks.prefect_api import Api, ServerAway
 CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
 _BEGUN = ("PENDING", "RUNNING", "CANCELLING")
 _BEGIN_SECONDS = 120.0  # from a worker taking a run until its process has written down that it lives
+_NOT_BEGUN = ("SCHEDULED", "PENDING")  # of a run that has ended: Retry in the UI will begin it again
+_TYPES = {"Failed": "FAILED", "Crashed": "CRASHED", "Cancelled": "CANCELLED", "Refused": "CANCELLED"}
+_OF_ONE_TRY = ("data:", "git:")  # tags that another try of the run replaces
 _FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 
 
@@ -25,7 +28,7 @@ def tell_of_dead_runs(params: Params, api: Api | None) -> list[str]:
 
     try:
         with FileLock(".dvc/tmp/regraft/dead.lock", timeout=0):
-            return [line for run in ended_runs() if (line := _tell(params, api, run))]
+            return _tell_of(params, api, ended_runs())
     except Timeout:
         return []  # somebody else is doing it
 
@@ -72,10 +75,13 @@ def send_ending(api: Api, run: LiveRun, *, is_over: bool) -> bool:
     found = api.get(f"flow_runs/{run.flow_run}")
     if found is None:
         return False
+    if is_over and found.get("state_type") in _NOT_BEGUN:
+        _send_artifacts(api, run)
+        return True
     name, tags = run.ending["run_name"], run.ending["tags"]
-    api.patch(f"flow_runs/{run.flow_run}", {"name": name, "tags": sorted({*(found.get("tags") or []), *tags})})
-    for artifact in run.artifacts:
-        api.post("artifacts/", artifact | {"flow_run_id": run.flow_run})
+    before = [tag for tag in found.get("tags") or [] if not tag.startswith(_OF_ONE_TRY)]
+    api.patch(f"flow_runs/{run.flow_run}", {"name": name, "tags": sorted({*before, *tags})})
+    _send_artifacts(api, run)
     state = run.ending["state"]
     # An alarm for dead runs, or the worker, may have taken a run for crashed that ended well while the server was away.
     is_known = found.get("state_type") in _FINAL and (found["state_type"] != "CRASHED" or state["type"] == "CRASHED")
@@ -84,27 +90,46 @@ def send_ending(api: Api, run: LiveRun, *, is_over: bool) -> bool:
     return True
 
 
-def _tell(params: Params, api: Api | None, run: LiveRun) -> str:
-    line = ""
-    if run.ending is None:
-        from tasks.run_history import add_crashed
-
-        started = datetime.fromisoformat(run.started)
-        add_crashed(params, run.run, started, run.started_by, CRASHED)
-        run = replace(run, ending=ending_of("CRASHED", "Crashed", CRASHED, f"{started:%Y-%m-%d} crashed", []))
-        save(run)
-        line = f"{run.named} is dead: it was killed, or the machine went down."
-    if run.flow_run is None:
+def _tell_of(params: Params, api: Api | None, ended: list[LiveRun]) -> list[str]:
+    dead = {run.run for run in ended}
+    living = {run.flow_run for run in known_runs() if run.run not in dead}
+    lines = []
+    for run in ended:
+        if run.ending is None:
+            run, line = _write_down(params, run)
+            lines.append(line)
+        if run.flow_run is not None:
+            if api is None:
+                continue
+            try:
+                if run.flow_run in living:  # Retry in the UI began it again: how that ends is what counts
+                    _send_artifacts(api, run)
+                else:
+                    send_ending(api, run, is_over=True)
+            except ServerAway:
+                api = None  # the next one tells it; each question to a server that is silent takes seconds
+                continue
         forget(run.run)
-        return line
-    if api is None:
-        return line
-    try:
-        send_ending(api, run, is_over=True)
-    except ServerAway:
-        return line  # the next one tells it
-    forget(run.run)
-    return line
+    return lines
+
+
+def _write_down(params: Params, run: LiveRun) -> tuple[LiveRun, str]:
+    """Give a run that died its end: what its own row in the history says, or else that it crashed."""
+    from tasks.run_history import add_crashed
+
+    started = datetime.fromisoformat(run.started)
+    row = add_crashed(params, run.run, started, run.started_by, CRASHED)
+    label = f"{started:%Y-%m-%d} {row.name.lower()}"
+    run = replace(run, ending=ending_of(_TYPES.get(row.name, "COMPLETED"), row.name, row.reason, label, []))
+    save(run)
+    if row.name == "Crashed":
+        return run, f"{run.named} is dead: it was killed, or the machine went down."
+    return run, f"{run.named} had ended as {row.name}, and was killed before it could say so."
+
+
+def _send_artifacts(api: Api, run: LiveRun) -> None:
+    for artifact in run.artifacts:
+        api.post("artifacts/", artifact | {"flow_run_id": run.flow_run})
 
 
 def _age(timestamp: str) -> float:

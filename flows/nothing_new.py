@@ -50,7 +50,10 @@ def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = 
         after_run(params, record, outcome, commit=commit)
         leave_run()
         if plan:
-            plan.enter(outcome.type, outcome.name, outcome.message)
+            try:
+                plan.enter(outcome.type, outcome.name, outcome.message)
+            except ServerAway:
+                return outcome  # all is done, and the next run tells the server
             tell_of_dead_runs(params, api)
     forget(live.run)
     return outcome

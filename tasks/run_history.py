@@ -54,12 +54,12 @@ def add_to_history(params: Params, record: RunRecord) -> Row:
 
 
 def add_crashed(params: Params, run: str, started: datetime, started_by: str, words: str) -> Row:
-    """Add the row of a run whose process died; one that the run itself has added stays as it is."""
+    """Add the row of a run whose process died, and return it; one that the run itself has added stays, and is it."""
     row = Row(run=run, started=started, started_by=started_by, name=CRASHED, reason=words)
     _add(params, row)
     with _said(f"{params.paths.reports / PAGE}"):
         write_history_page(params)
-    return row
+    return next((known for known in rows_of(params) if known.run == run), row)
 
 
 def rows_of(params: Params) -> list[Row]:

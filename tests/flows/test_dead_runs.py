@@ -12,7 +12,7 @@ import pytest
 from flows.dead_runs import CRASHED, ending_of, tell_of_dead_runs, tell_of_vanished_runs
 from regraft.config import Params
 from regraft.params_file import load_params
-from regraft.production.run_history import read_rows
+from regraft.production.run_history import Row, add_rows, read_rows
 from tasks.live_runs import LiveRun, alive, known_runs, new_live_run, save
 from tasks.prefect_api import Api, ServerAway
 
@@ -177,3 +177,46 @@ def test_a_server_that_goes_away_meanwhile_ends_nothing(params: Params) -> None:
     save(save_before)
     assert (tell_of_dead_runs(params, Away()), tell_of_vanished_runs(Away())) == ([], [])
     assert known_runs() == [save_before]
+
+
+def test_a_run_that_retry_began_again_keeps_its_state_and_its_name(params: Params) -> None:
+    dead(promoted(), artifacts=[{"key": "trend", "data": "# up"}])
+    waiting = Server(f={"state_type": "SCHEDULED"})
+    tell_of_dead_runs(params, waiting)
+    assert [path for path, _ in waiting.told] == ["artifacts/"]
+    dead(promoted())
+    working = Server(f={"state_type": "RUNNING"})
+    with alive(new_live_run("20261126T050000-000002", STARTED, "retrain-nightly", "f")):
+        tell_of_dead_runs(params, working)
+        assert (working.told, [run.run for run in known_runs()]) == ([], ["20261126T050000-000002"])
+
+
+def test_another_try_replaces_the_tags_of_the_one_before(params: Params) -> None:
+    dead(promoted())
+    server = Server(f={"state_type": "RUNNING", "tags": ["data:old", "git:old", "project:x"]})
+    tell_of_dead_runs(params, server)
+    assert server.told[0][1]["tags"] == ["data:abcd", "project:x"]
+
+
+def test_a_run_killed_after_its_row_was_written_ends_in_what_the_row_says(params: Params) -> None:
+    add_rows(params.paths.production, [Row(run=RUN, started=STARTED, name="Refused", reason="worse")])
+    dead()
+    server = Server(f={"state_type": "RUNNING"})
+    (line,) = tell_of_dead_runs(params, server)
+    assert (server.states, rows(params), "had ended as Refused" in line) == (["Refused"], [(RUN, "Refused")], True)
+    assert server.told[-1][1]["state"]["type"] == "CANCELLED"
+
+
+def test_a_server_that_is_silent_is_asked_once(params: Params) -> None:
+    asked: list[str] = []
+
+    class Silent(Away):
+        def get(self, path: str) -> Any:
+            asked.append(path)
+            return super().get(path)
+
+    for number in range(3):
+        with alive(replace(new_live_run(f"{RUN[:-1]}{number}", STARTED, "hand", "f"), ending=promoted())):
+            pass
+    tell_of_dead_runs(params, Silent())
+    assert (len(asked), len(known_runs())) == (1, 3)
