@@ -29,11 +29,17 @@ def photos_of(root: Path, md5: str) -> dict[str, str] | None:
         return None
 
 
-def missing_photos(root: Path, md5: str) -> list[str]:
-    """Return the names of the files of a data version that are not there, or what stands for their list."""
+def missing_photos(root: Path, md5: str, total: int) -> list[str]:
+    """Return the names of the files of a data version that are not there; empty names where these are not there either.
+
+    Args:
+        root: the project's root.
+        md5: of the version.
+        total: how many files it has.
+    """
     photos, cache = photos_of(root, md5), cache_of(root)
     if photos is None:
-        return [f"the list of them, {md5}"]
+        return [""] * total
     return sorted(name for name, each in photos.items() if not _object(cache, each).is_file())
 
 

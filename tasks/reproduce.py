@@ -120,22 +120,24 @@ def bring_photos(root: Path, project: Path, receipt: dict[str, Any], tell: Tell)
     pointer = f"{data['path']}.dvc"
     if not (project / pointer).is_file():
         raise RegraftError(f"the snapshot has no {pointer}: it lay behind a link, or DVC had not recorded the photos.")
-    missing = missing_photos(root, data["md5"])
+    total = data.get("files", 1)
+    missing = missing_photos(root, data["md5"], total)
     said = ""
     if missing and _has_remote(project):
-        tell(f"{len(missing)} of {data.get('files', 1)} photos are not in DVC's cache. Fetching ...")
+        tell(f"{len(missing)} of {total} photos are not in DVC's cache. Fetching ...")
         said = _dvc(project, "fetch", pointer)
-        missing = missing_photos(root, data["md5"])
+        missing = missing_photos(root, data["md5"], total)
     if missing:
         remote = f"or in its remote ({said or 'it has not all'})" if _has_remote(project) else "and there is no remote"
+        names = some(missing) if missing[0] else "their names are lost too"
         raise RegraftError(
-            f"{len(missing)} of {data.get('files', 1)} photos are not in DVC's cache {remote}: {some(missing)}. Where "
-            f"they still are, `dvc push` them; here `dvc remote add --default NAME ADDRESS`, and run this again, which "
-            f"does what `dvc pull` does for the photos of today."
+            f"{len(missing)} of {total} photos are not in DVC's cache {remote}: {names}. Where they still are, "
+            f"`dvc push` them; here `dvc remote add --default NAME ADDRESS`, and run this again, which does what "
+            f"`dvc pull` does for the photos of today. `dvc gc --all-branches` keeps those of runs with --commit."
         )
     if said := _dvc(project, "checkout", pointer):
         raise RegraftError(f"DVC cannot bring the photos back: {said}")
-    tell(f"photos: {data.get('files', 1)} files, as they were then")
+    tell(f"photos: {total} files, as they were then")
 
 
 def _has_remote(project: Path) -> bool:
