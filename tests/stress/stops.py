@@ -34,7 +34,7 @@ _SETTINGS += ["cache_features.views=2"]
 _PER_CLASS = 100
 _MOST_SECONDS = 2.0  # after a stage began
 _STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
-_OF_DVC = 255  # what `dvc` ends with where a stage failed, and 247 or so where it was stopped itself
+_OF_DVC = {255, -signal.SIGTERM}  # what `dvc` ends with where a stage was stopped, and where it was told itself
 _STAGES = [stage for stage in ALL_STAGES if stage != "record_code"]
 _PATIENCE_SECONDS, _LOOK_SECONDS = 300.0, 0.01
 
@@ -62,7 +62,7 @@ class Stop:
 
     def problems(self, most_seconds: float) -> list[str]:
         """Return what should not be so."""
-        statuses = {_STATUS[signal.Signals[self.signal]]} | ({_OF_DVC} if self.runner == "dvc repro" else set())
+        statuses = {_STATUS[signal.Signals[self.signal]]} | (_OF_DVC if self.runner == "dvc repro" else set())
         found = {
             f"took {self.seconds:.1f} s": self.seconds > most_seconds,
             f"status {self.status}": self.status not in statuses,
