@@ -4,6 +4,7 @@ Nothing here may undo a run that is done: what goes wrong is said, and the rest 
 """
 
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -46,7 +47,8 @@ def after_run(
             run.publish("trend", trend(params), "accuracy, photos and verdicts of all runs")
     ending = ending_of(outcome.type, outcome.name, outcome.message, *_label(record, row))
     run.live = replace(run.live, ending=ending)
-    save(run.live)
+    with _said("what the server is to be told of this run"):
+        save(run.live)
     try:
         if run.api:
             send_ending(run.api, run.live, is_over=False)
@@ -95,5 +97,7 @@ def _label(record: RunRecord, row: "Row | None") -> tuple[str, list[str]]:
 def _said(what: str) -> Iterator[None]:
     try:
         yield
-    except (RegraftError, OSError) as error:
+    except Exception as error:  # a defect too: the run is done, and production may have changed
+        if not isinstance(error, RegraftError | OSError):
+            traceback.print_exc()
         print(f"{what} could not be written: {error}", file=sys.stderr, flush=True)

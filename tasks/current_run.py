@@ -4,9 +4,11 @@ A server that goes away takes nothing with it: what it could not be told is kept
 """
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from regraft.errors import RegraftError
 from tasks.live_runs import LiveRun, save
 from tasks.prefect_api import Api, ServerAway
 from tasks.run_record import StageRun
@@ -48,7 +50,8 @@ class CurrentRun:
             self._send(artifact)
         except ServerAway:
             self.live = replace(self.live, artifacts=[*self.live.artifacts, artifact])
-            save(self.live)
+            with suppress(RegraftError):  # no room: it is sent with the end of the run, or lost with this process
+                save(self.live)
 
     def tell_progress(self, percent: float, words: str) -> None:
         """Move the bar of this run; a server that does not answer is left alone for a while."""
