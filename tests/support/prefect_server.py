@@ -112,15 +112,18 @@ def last_flow_run(server: Server) -> FlowRun:
 
 
 @contextmanager
-def running_server(folder: Path, environment: dict[str, str], *, guarded: bool = False) -> Iterator[Server]:
-    """Run a server on a free port; its log is written to `folder`, its database below PREFECT_HOME.
+def running_server(
+    folder: Path, environment: dict[str, str], *, guarded: bool = False, port: int | None = None
+) -> Iterator[Server]:
+    """Run a server until the block ends, which kills it; its log lies in `folder`, its database below PREFECT_HOME.
 
     Args:
         folder: of its log.
         environment: of its process.
         guarded: whether it is the one of `regraft ui`, or Prefect's own without a password.
+        port: where it listens; a free one if none is given.
     """
-    port = free_port()
+    port = port or free_port()
     plain = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     ours = ["-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from flows.ui import serve; serve({port})"]
     log = folder / "server.log"
