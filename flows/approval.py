@@ -1,5 +1,7 @@
 """`promote.mode: approve`: a model that the gate would promote waits for a person in the Prefect UI."""
 
+from contextlib import suppress
+
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
@@ -35,15 +37,15 @@ def wait_for_a_person(verdict: Verdict) -> Outcome:
     if run is None or not run.reports:
         return Outcome("Waiting for approval", f"{verdict.words} {_LATER}")
     announce("regraft.approval", verdict.words)
-    try:
-        with without_lock():
-            answer = pause_flow_run(
-                wait_for_input=Approval.with_initial_data(description=verdict.words),
-                timeout=round(3600 * params.promote.approve_hours),
-                poll_interval=_POLL_SECONDS,
-                key="approval",
-            )
-    except FlowPauseTimeout:
+    answer = None
+    with without_lock(), suppress(FlowPauseTimeout):
+        answer = pause_flow_run(
+            wait_for_input=Approval.with_initial_data(description=verdict.words),
+            timeout=round(3600 * params.promote.approve_hours),
+            poll_interval=_POLL_SECONDS,
+            key="approval",
+        )
+    if answer is None:
         said = f"Nobody answered within promote.approve_hours, {params.promote.approve_hours:g}. Production stays."
         return Outcome("Waiting for approval", f"{said} {_LATER} {verdict.words}")
     if not answer.approve:

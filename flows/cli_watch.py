@@ -11,10 +11,11 @@ def watch() -> None:
 
     from flows.watch import watch as look
     from regraft.params_file import load_params
-    from tasks.project import enter_project, readable_errors
+    from tasks.dvc_seam import enter_dvc_project
+    from tasks.project import readable_errors
 
     with readable_errors("watch"):
-        params = load_params(enter_project() / "params.yaml")
+        params = load_params(enter_dvc_project() / "params.yaml")
         print(f"Watching {params.nights.watch or params.paths.raw}. Ctrl-C stops it.", flush=True)
         try:
             look(params, lambda: False)

@@ -33,9 +33,9 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from tasks.current_run import CurrentRun, current_run, enter_run, leave_run
+from tasks.dvc_seam import enter_dvc_project
 from tasks.live_runs import alive, forget, new_live_run, only_run
 from tasks.prefect_api import named_api
-from tasks.project import enter_project
 from tasks.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.stopping import status_of, stopped_words, terminable, undisturbed
@@ -80,7 +80,7 @@ def start(flow: "prefect.Flow[..., Any]", **parameters: Any) -> NoReturn:
     with server.connected() as is_there:
         if is_there:
             _say_errors_once()
-            with prefect.tags(this_project().tag):  # what automations know our runs by
+            with prefect.tags(*_tags()):
                 flow(return_state=True, **parameters)
         else:
             flow.fn(**parameters)
@@ -104,14 +104,11 @@ def leave(ended: Ended) -> NoReturn:
 
 @contextmanager
 def without_lock() -> Iterator[None]:
-    """Let other runs of this folder work while this one waits for a person."""
-    assert _locks
-    params, lock = _locks[-1]
+    """Let other runs of this folder work while this one waits for a person; one that is stopped then waits for none."""
+    params, lock = _locks.pop()
     lock.__exit__(None, None, None)
-    try:
-        yield
-    finally:
-        _locks[-1] = (params, _work_alone(params))
+    yield
+    _locks.append((params, _work_alone(params)))
 
 
 _ended: list[Ended] = []
@@ -122,7 +119,7 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
     started, params = datetime.now(UTC), None
     api, flow_run = named_api(), _flow_run_id()
     live = new_live_run(new_run_id(started), started, _started_by(), flow_run)
-    enter_project()
+    enter_dvc_project()
     here = CurrentRun(live, api if flow_run else None)
     enter_run(here)
     with terminable(), alive(live), beating(here):
@@ -152,6 +149,15 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
                 after_run(params, record, outcome, commit=bool(parameters.get("commit")), writes_history=writes_history)
             _end(ended)
     return ended
+
+
+def _tags() -> list[str]:
+    """What automations know our runs by; without prefect.yaml there are none that could look."""
+    try:
+        return [this_project().tag]
+    except RegraftError as error:
+        print(f"No alarm looks at this run: {error}", file=sys.stderr)
+        return []
 
 
 def _say_errors_once() -> None:

@@ -21,8 +21,8 @@ from flows.server_secret import HOST, make_secret, secret_path
 from flows.ui import close_folder
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
+from tasks.dvc_seam import enter_dvc_project
 from tasks.prefect_api import Api
-from tasks.project import enter_project
 from tasks.stopping import Terminated
 
 _LOGS = Path(".dvc", "tmp", "regraft", "logs")
@@ -109,7 +109,7 @@ def serve() -> None:
     """
     from filelock import FileLock, Timeout
 
-    root = enter_project()
+    root = enter_dvc_project()
     use_no_proxy()
     load_params(root / "params.yaml")  # a typing error is better told now than at night
     lock = root / ".dvc" / "tmp" / "regraft" / "serve.lock"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
-from tasks.project import room_on_disk
+from tasks.project import enter_project, room_on_disk
 from tasks.safe_dvc import SITE_CACHE, make_safe
 
 if TYPE_CHECKING:
@@ -151,6 +151,18 @@ def _open(root: Path) -> "Repo":
             raise
         shutil.rmtree(root / SITE_CACHE, ignore_errors=True)  # hashes only: DVC works them out again
         return Repo(str(root), _wait_for_lock=True)
+
+
+def enter_dvc_project() -> Path:
+    """Return the project's root, as `enter_project` does, where DVC is used: what we keep in .dvc must not make it.
+
+    Raises:
+        WrongFolder: the process is elsewhere, or `dvc init` was never called.
+    """
+    root = enter_project()
+    if not (root / ".dvc").is_dir():
+        raise not_a_dvc_project(root)
+    return root
 
 
 def not_a_dvc_project(root: Path) -> WrongFolder:

@@ -133,6 +133,8 @@ def is_anybody_working() -> bool:
     """Whether a run works in this folder at the moment."""
     from filelock import FileLock, Timeout
 
+    if not _FOLDER.is_dir():
+        return False
     try:
         with FileLock(_FOLDER / "run.lock", timeout=0):
             return False
