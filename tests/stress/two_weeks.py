@@ -1,10 +1,11 @@
 """Two weeks of nights in fast-forward: what each one does, whom it alarms, and whether it was right to.
 
-    python -m tests.stress.two_weeks ../shared/data/clothing10 [--per-class 60] [--settings fine_tune.mode=off]
+    python -m tests.stress.two_weeks [DIR] [--per-class 60] [--settings fine_tune.mode=off]
 
 Each night something happens to the photos or to the disk, and then `regraft retrain` runs once, as it does for a
 person. The photos are those of a folder of class folders; some are held back, to arrive later. An alarm is what
-automations.yaml sends for the state that the run ended in, and drift. Exit status 1 if one was wrong, or is missing.
+automations.yaml sends for the state that the run ended in, and drift. Exit status 1 if one was wrong, or is missing, or
+if a model that was made from wrong photos came into production. Undecided nights are told of in the weekly summary.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 from ruamel.yaml import YAML
 
+from regraft.demo_data import write_digits
 from regraft.production.run_history import Row, read_rows
 from tests.stress.full_disk import small_disk
 from tests.stress.surroundings import can_mount
@@ -77,6 +79,7 @@ class Night:
     what: str
     happens: Callable[[Photos], None]
     alarms: bool = False
+    keeps: bool = False  # whether production must stay as it is
 
 
 def grow(photos: Photos) -> None:
@@ -125,8 +128,8 @@ def new_class(photos: Photos) -> None:
 
 
 def class_gone(photos: Photos) -> None:
-    """A class is missing for a night."""
-    photos.move(photos.raw / photos.classes[-1], photos.raw.parent / "gone")
+    """A class that was there from the first night on is missing."""
+    photos.move(photos.raw / next(iter(photos.later)), photos.raw.parent / "gone")
 
 
 def break_files(photos: Photos) -> None:
@@ -166,17 +169,17 @@ NIGHTS = [
     Night("nothing", lambda photos: None),
     Night("grow", grow),
     Night("renamed", rename),
-    Night("relabelled by mistake", relabel, alarms=True),
+    Night("relabelled by mistake", relabel, keeps=True),
     Night("labels put right", lambda photos: None),
     Night("drifted", drift, alarms=True),
     Night("drift gone, a new class", new_class),
     Night("shrink", shrink),
-    Night("half files", break_files, alarms=True),
-    Night("a class is gone", class_gone, alarms=True),
+    Night("half files", break_files, alarms=True, keeps=True),
+    Night("a class is gone", class_gone, alarms=True, keeps=True),
     Night("it is back", lambda photos: None),
-    Night("the folder is empty", empty, alarms=True),
-    Night("the disk is away", unreadable, alarms=True),
-    Night("the disk is full", full_disk, alarms=True),
+    Night("the folder is empty", empty, alarms=True, keeps=True),
+    Night("the disk is away", unreadable, alarms=True, keeps=True),
+    Night("the disk is full", full_disk, alarms=True, keeps=True),
     Night("room again", lambda photos: None),
 ]
 
@@ -226,28 +229,32 @@ def _first_photos(project: Project, source: Path, per_class: int) -> Photos:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.two_weeks", description="Two weeks of nights.")
-    parser.add_argument("folder", type=Path, help="photos, in folders by class")
+    parser.add_argument("folder", type=Path, nargs="?", help="photos, in folders by class; by default digits")
     parser.add_argument("--per-class", type=int, default=60)
     parser.add_argument("--settings", action="append", default=[], help="of params.yaml, as fine_tune.mode=off")
     options = parser.parse_args()
     print(describe_machine())
     print("| night | what happened | verdict | alarm | right | seconds | computed | words |")
     print("|---|---|---|---|---|---|---|---|")
-    alarming, wrong = names_that_alarm(), 0
+    alarming, wrong, champion = names_that_alarm(), 0, None
     with temporary_project([*_SETTINGS, *options.settings]) as project:
-        photos = _first_photos(project, options.folder, options.per_class)
+        if options.folder is None:
+            write_digits(project.root.parent / "digits")
+        source = options.folder or project.root.parent / "digits"
+        photos = _first_photos(project, source, options.per_class)
         for number, (night, row, seconds) in enumerate(live_through(photos, NIGHTS), 1):
             drifted = bool(row and row.drift_warned)
             alarm = row is None or row.name in alarming or drifted
             name = (row.name if row else "no row") + (" (drift)" if drifted else "")
-            is_right = alarm == night.alarms
+            is_right = alarm == night.alarms and not (night.keeps and row and row.champion not in (champion, None))
+            champion = row.champion if row and row.champion else champion
             wrong += not is_right
             words = " ".join((row.reason if row else "").split())[:160]
             computed = row.computed if row and row.computed is not None else "-"
             alarm_words = ("yes" if alarm else "-", "yes" if is_right else "NO")
             cells = (number, night.what, name, *alarm_words, f"{seconds:.0f}", computed, words)
             print(f"| {' | '.join(map(str, cells))} |", flush=True)
-    print(f"{wrong} alarms were wrong or missing")
+    print(f"{wrong} nights were not as they should be")
     if wrong:
         sys.exit(1)
 
