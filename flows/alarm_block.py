@@ -32,6 +32,9 @@ def make_block(name: str, address: str) -> None:
     else:
         from apprise import Apprise
 
+        if parts.scheme in ("mailto", "mailtos") and "format=" not in parts.query:
+            # Else a mailbox takes the message for HTML, and it may quote names of photos.
+            address += f"{'&' if parts.query else '?'}format=text"
         if not Apprise.instantiate(address, suppress_exceptions=True):
             raise RegraftError(
                 "REGRAFT_ALARM_URL is no address that Apprise knows. Expected https://hooks.slack.com/services/..., "

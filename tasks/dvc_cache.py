@@ -1,9 +1,12 @@
 """DVC's cache on this machine, to be read: which photos a version of the data has, and which of them are there."""
 
 import json
+import re
 from pathlib import Path
 
 from regraft.errors import RegraftError
+
+_MD5 = re.compile(r"\w{1,64}(\.dir)?")
 
 
 def cache_of(root: Path) -> Path:
@@ -23,10 +26,13 @@ def cache_of(root: Path) -> Path:
 def photos_of(root: Path, md5: str) -> dict[str, str] | None:
     """Return the MD5 of every file of a data version by its name in the folder; None where the list is not there."""
     try:
+        if not _MD5.fullmatch(md5):  # what receipts and lists from elsewhere say becomes a path
+            return None
         entries = json.loads(_object(cache_of(root), md5).read_text(encoding="utf-8"))
-        return {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
+        photos = {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    return photos if all(map(_MD5.fullmatch, photos.values())) else None
 
 
 def missing_photos(root: Path, md5: str, total: int) -> list[str]:

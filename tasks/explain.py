@@ -9,7 +9,7 @@ from regraft.config import Params
 from regraft.errors import Damaged, printable, safe_text
 from regraft.files import reading
 from tasks.dvc_cache import photos_of
-from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt
+from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt, runs_with_receipt
 
 _NAMED = 5  # of many names in a sentence
 _CODE = "record_code"
@@ -26,6 +26,8 @@ def explain(params: Params, wanted: str | None = None) -> str:
         RegraftError: there is no such run, or its receipt is damaged.
     """
     last = last_run() if wanted is None else None
+    if last and last["run"] in runs_with_receipt(params.paths.receipts):
+        wanted = last["run"]  # by its name it may not be the last, where the clock was set back
     run = find_run(params, wanted)
     if last and last["run"] > run:
         is_quiet = all(step["outcome"] == "Up to date" for step in last["stages"] if is_of_stage(step))

@@ -16,7 +16,7 @@ from typing import Any
 
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
-from regraft.files import finite, md5_of, read_json, sha256_of, write_json
+from regraft.files import finite, md5_of, read_json, readable_bytes, sha256_of, write_json
 from regraft.provenance import installed_versions
 from tasks.git import NoGit, open_git
 from tasks.locked import data_version, read_locked
@@ -31,6 +31,7 @@ _BROKEN = ("Failed", "Cancelled", "Crashed")  # names of runs that did not come 
 _AROUND = ("promote_model", "write_report")  # steps that are no stages
 _EXPORT = "export_onnx"  # the stage that writes the model
 _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
+_LONGEST = 10_000_000  # bytes; the usual one has 50,000
 _KEYS = ("run", "name", "stages", "locked", "marks")
 
 
@@ -61,14 +62,17 @@ def read_receipt(params: Params, run: str) -> dict[str, Any]:
     Raises:
         FileNotFoundError, Damaged: there is none, or it says something else than a receipt does.
     """
-    return read_json(params.paths.receipts / f"{run}.json", *_KEYS)
+    if not _RUN.fullmatch(run):  # a receipt from elsewhere may name anything as the one before it
+        raise FileNotFoundError(run)
+    return _read(params.paths.receipts / f"{run}.json")
 
 
 def runs_with_receipt(folder: Path) -> list[str]:
     """Return the names of the runs that have a receipt, oldest first; nothing else in the folder counts."""
     if not folder.is_dir():
         return []
-    return sorted(path.stem for path in folder.iterdir() if path.suffix == ".json" and _RUN.fullmatch(path.stem))
+    found = (path for path in folder.iterdir() if path.suffix == ".json" and _RUN.fullmatch(path.stem))
+    return sorted(path.stem for path in found if path.is_file())  # a pipe would be waited for
 
 
 def find_run(params: Params, wanted: str | None) -> str:
@@ -220,9 +224,15 @@ def _sha256(path: Path) -> str | None:
     return sha256_of(path) if path.is_file() else None
 
 
+def _read(path: Path) -> dict[str, Any]:
+    if (size := path.stat().st_size) > _LONGEST:
+        raise Damaged.of(path, "a receipt", readable_bytes(size))
+    return read_json(path, *_KEYS)
+
+
 def _read_or_none(path: Path) -> dict[str, Any] | None:
     try:
-        return read_json(path, *_KEYS)
+        return _read(path)
     except (FileNotFoundError, Damaged):
         return None
 

@@ -1,4 +1,6 @@
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from flows.cli import app
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from tasks import receipts
+from tasks.dvc_cache import photos_of
 from tasks.explain import explain
 from tasks.receipts import write_receipt
 from tasks.run_record import RunRecord
@@ -138,3 +141,20 @@ def test_a_receipt_of_another_shape_is_named(project):
 def test_the_command_line_takes_a_number_from_the_end(project, arguments):
     said = CliRunner().invoke(app, ["explain", *arguments])
     assert (said.exit_code, said.output.split(",")[0]) == (0, f"Run {record_of(0).run}")
+
+
+def test_what_a_receipt_from_elsewhere_names_is_no_path(project):
+    folder = Path("receipts")
+    shutil.copy(folder / f"{record_of(0).run}.json", "elsewhere.json")
+    _end(record_of(1))
+    path = folder / f"{record_of(1).run}.json"
+    path.write_text(path.read_text().replace(f'"previous": "{record_of(0).run}"', '"previous": "../elsewhere"'))
+    assert "no receipt of a run before" in _explain()
+    Path("list").write_text('[{"relpath": "hidden", "md5": "1"}]')
+    assert photos_of(Path(), f"..{Path('list').resolve()}") is None
+
+
+def test_where_the_clock_was_set_back_the_last_run_is_still_the_last(project):
+    early = replace(record_of(1), run="20261101T030000-000001")
+    _end(early)
+    assert _explain().startswith(f"Run {early.run}")
