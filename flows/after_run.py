@@ -52,6 +52,9 @@ def after_run(
     try:
         if run.api:
             send_ending(run.api, run.live, is_over=False)
+            run.live = replace(run.live, artifacts=[])
+            with _said("what the server was told of this run"):
+                save(run.live)
     except ServerAway:
         pass  # whoever comes next tells it
 
