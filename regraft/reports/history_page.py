@@ -204,7 +204,7 @@ def _line(row: Row, links: Mapping[str, str]) -> str:
     )
     return (
         f'<tr><td class="when">{row.started:%Y-%m-%d %H:%M}</td><td class="of">{name}</td>'
-        f'<td class="why" title="{_text(reason)}">{_text(why(row))}</td>{cells}'
+        f'<td class="why" title="{html.escape(safe_text(reason))}">{_text(why(row))}</td>{cells}'
         f'<td class="number">{_text(duration_of(row))}</td></tr>'
     )
 
