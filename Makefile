@@ -59,6 +59,8 @@ stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: 
 	python -m tests.stress.promotion_kills
 	python -m tests.stress.full_disk
 	python -m tests.stress.stops
+	python -m tests.stress.night_kills
+	python -m tests.stress.overlap
 	python -m tests.stress.two_weeks $(PHOTOS)
 	python -m tests.stress.fuzz $(PHOTOS)
 
