@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regraft.errors import RegraftError, WrongFolder
-from regraft.files import NO_ROOM
+from regraft.errors import RegraftError, WrongFolder, safe_text
+from regraft.files import NO_ACCESS, NO_ROOM
 from tasks.startup import quieten_libraries
 from tasks.stopping import status_of, stopped_words, terminable
 
@@ -48,6 +48,15 @@ def readable_errors(name: str) -> Iterator[None]:
             yield
     except RegraftError as error:
         print(f"\n{name} stopped: {error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in NO_ACCESS or not error.filename:
+            raise
+        print(
+            f"\n{name} stopped: {safe_text(os.fsdecode(error.filename))} cannot be written or read ({error.strerror}). "
+            f"Make it accessible to you, and run the same command again.",
+            file=sys.stderr,
+        )
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"\n{stopped_words()}", file=sys.stderr, flush=True)
