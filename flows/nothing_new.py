@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.after_run import after_run
 from flows.dead_runs import tell_of_dead_runs
+from regraft.errors import InvalidData
 from regraft.params_file import load_params
 from tasks.current_run import CurrentRun, enter_run, leave_run
 from tasks.live_runs import alive, forget, is_anybody_working, new_live_run
@@ -28,13 +29,16 @@ def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = 
         plan: the planned run of a Prefect server that this process is to do; None for one that a person started.
 
     Raises:
-        RegraftError: what the flow would stop with as well.
+        RegraftError: params.yaml is wrong, or this is no project.
         ServerAway: of a planned run, before anything was done.
     """
     if is_anybody_working():
         return None
     started = datetime.now(UTC)
-    found = nothing_to_do(root, promote=promote)
+    try:
+        found = nothing_to_do(root, promote=promote)
+    except InvalidData:
+        return None  # the flow stops with it, and leaves a receipt and a line of history
     if found is None:
         return None
     outcome = Outcome(*found)

@@ -15,7 +15,7 @@ from regraft.files import free_bytes, nearest, readable_bytes
 from tasks.locked import data_version, read_locked
 
 DATA = "record_data"  # a step that is no stage, and writes as well
-_MARGIN, _SLACK = 1.1, 10_000_000  # results grow with the photos, and logs and temporary files come on top
+_MARGIN, _SLACK = 1.1, 2_000_000  # results grow with the photos, and logs and temporary files come on top
 _LARGE, _UNKNOWN = ("cache_features", "fine_tune", "export_onnx"), 20_000_000  # of each of these that never ran here
 _CHECKPOINTS = {"top": 1, "all": 4}  # times the size of the model: what is kept of a training, and its next version
 

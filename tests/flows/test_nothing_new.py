@@ -12,6 +12,7 @@ import pytest
 
 from flows import nothing_new, planned_run
 from flows.nothing_new import Plan, end_early
+from regraft.errors import InvalidData
 from regraft.params_file import load_params
 from regraft.production.run_history import read_rows
 from tasks.live_runs import known_runs, new_live_run, only_run
@@ -133,3 +134,11 @@ def test_nothing_of_it_imports_what_takes_long(root: Path) -> None:
     script = f"import json, sys, flows.planned_run; print(json.dumps(sorted({heavy} & set(sys.modules))))"
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
+
+
+def test_a_data_folder_that_is_away_is_a_run_that_fails_and_not_one_that_leaves_no_trace(project, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise InvalidData("there is no data folder")
+
+    monkeypatch.setattr(nothing_new, "nothing_to_do", refuse)
+    assert end_early(project, promote=True, commit=False) is None
