@@ -1,7 +1,10 @@
 """The steps of a run that are not stages: recording the data before them, and production after them."""
 
+import sys
+
 from flows.approval import wait_for_a_person
 from flows.run import run
+from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from regraft.reports.pages import pages_of
@@ -52,11 +55,19 @@ def promote_model() -> Outcome:
 
 
 def write_report() -> None:
-    """Write reports/report.html if something that it shows has changed: last, so that it has the gate's verdict."""
+    """Write reports/report.html if something that it shows has changed: last, so that it has the gate's verdict.
+
+    Where it cannot be written the run ends as it would: `regraft report` makes the page at any time.
+    """
 
     def write() -> Outcome:
         enter_project()
-        return Outcome("Written" if refresh_report() else "Up to date")
+        try:
+            return Outcome("Written" if refresh_report() else "Up to date")
+        except (RegraftError, OSError) as error:  # the gate has spoken, and production may have changed
+            words = f"report.html is still that of a run before: {error}"
+            print(words, file=sys.stderr, flush=True)
+            return Outcome("Not written", words)
 
     step.step("write_report", write)
 

@@ -121,9 +121,10 @@ def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> 
             timeout=_SECONDS,
             check=True,
         )
-    except subprocess.CalledProcessError as error:
-        said = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
-        raise NoGit(f"`git {arguments[0]}` failed: {said}") from None
-    except (subprocess.TimeoutExpired, OSError) as error:
-        raise NoGit(f"`git {arguments[0]}` failed: {error}") from None
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+        command = next(argument for argument in arguments if not argument.startswith("-"))
+        said = str(error)
+        if isinstance(error, subprocess.CalledProcessError):
+            said = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
+        raise NoGit(f"`git {command}` failed: {said}") from None
     return ended.stdout.rstrip("\n")
