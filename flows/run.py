@@ -80,11 +80,10 @@ def start(flow: "prefect.Flow[..., Any]", **parameters: Any) -> NoReturn:
     with server.connected() as is_there:
         if is_there:
             _say_errors_once()
-            with prefect.tags(*_tags()):
+            with prefect.tags(*_tags()), _whatever_prefect_does():
                 flow(return_state=True, **parameters)
-        else:
+        if not _ended:
             flow.fn(**parameters)
-    assert _ended
     leave(_ended[-1])
 
 
@@ -149,6 +148,15 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
                 after_run(params, record, outcome, commit=bool(parameters.get("commit")), writes_history=writes_history)
             _end(ended)
     return ended
+
+
+@contextmanager
+def _whatever_prefect_does() -> Iterator[None]:
+    """Let no error of Prefect's keep a run from its work, or from its end: one of ours has become the run's state."""
+    try:
+        yield
+    except Exception as error:
+        print(f"The Prefect server does not follow this run: {error}", file=sys.stderr)
 
 
 def _tags() -> list[str]:
