@@ -1,7 +1,7 @@
 """Is there room on the disks for what a stage will write? Asked before it starts, so that no night ends half done.
 
-What is needed is estimated from below: a run that would fit is never stopped. Where that was too little, and the disk
-is full in the middle, the stage says so as well, and loses nothing. Rows of the store are not counted here. The stage
+What is needed is estimated as what was written last, and a tenth more. Where that was too little, and the disk is
+full in the middle, the stage says so as well, and loses nothing. Rows of the store are not counted here. The stage
 that computes them knows which are missing, and asks itself (`regraft.features.extraction`).
 """
 
