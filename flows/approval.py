@@ -1,6 +1,8 @@
 """`promote.mode: approve`: a model that the gate would promote waits for a person in the Prefect UI."""
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from prefect.exceptions import FlowPauseTimeout
 from prefect.flow_runs import pause_flow_run
@@ -12,11 +14,14 @@ from flows.run import without_lock
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from tasks import promote as gate
-from tasks.current_run import current_run
+from tasks.current_run import CurrentRun, current_run
+from tasks.prefect_api import ServerAway
 from tasks.project import enter_project
 from tasks.step import Outcome
 
 _POLL_SECONDS = 5
+_LONGER_SECONDS = 3600  # after its own deadline Prefect ends a run as Failed, whatever the run says
+_NOBODY = "nobody answered in time"
 _LATER = "`regraft promote --candidates` lists it, and `regraft promote --force REASON --candidate SHA` promotes it."
 
 
@@ -37,17 +42,39 @@ def wait_for_a_person(verdict: Verdict) -> Outcome:
     if run is None or not run.reports:
         return Outcome("Waiting for approval", f"{verdict.words} {_LATER}")
     announce("regraft.approval", verdict.words)
-    answer = None
-    with without_lock(), suppress(FlowPauseTimeout):
+    seconds = 3600 * params.promote.approve_hours
+    answer = Approval(reason=_NOBODY)
+    with without_lock(), _answered_for_nobody(run, seconds), suppress(FlowPauseTimeout):
         answer = pause_flow_run(
             wait_for_input=Approval.with_initial_data(description=verdict.words),
-            timeout=round(3600 * params.promote.approve_hours),
+            timeout=round(seconds + _LONGER_SECONDS),
             poll_interval=_POLL_SECONDS,
             key="approval",
         )
-    if answer is None:
+    if answer.reason == _NOBODY and not answer.approve:
         said = f"Nobody answered within promote.approve_hours, {params.promote.approve_hours:g}. Production stays."
         return Outcome("Waiting for approval", f"{said} {_LATER} {verdict.words}")
     if not answer.approve:
         return Outcome("Not approved", f"Not approved: {answer.reason or 'no reason given'}. {_LATER}")
     return Outcome("Promoted", gate.approve(params, verdict, answer.reason).words)
+
+
+@contextmanager
+def _answered_for_nobody(run: CurrentRun, seconds: float) -> Iterator[None]:
+    """Answer no when the time is over, as a person does who presses Resume."""
+    over = threading.Event()
+
+    def answer() -> None:
+        over.wait(seconds)
+        while not over.is_set():
+            with suppress(ServerAway):
+                if run.api:
+                    no = {"run_input": {"approve": False, "reason": _NOBODY}}
+                    run.api.post(f"flow_runs/{run.live.flow_run}/resume", no)
+            over.wait(_POLL_SECONDS)
+
+    threading.Thread(target=answer, daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
