@@ -58,13 +58,18 @@ def _is_in_production(params: Params) -> bool:
 def _standing_verdict(params: Params) -> str | None:
     """Return what the gate said of this very model, against this production, on these photos and under these settings.
 
-    The gate would say it again. One that let the model in is none: then it would be in production.
+    The gate would say it again. One that let the model in is none: then it would be in production. Nor is one after
+    which a person promoted or rolled back: the gate refuses what was rolled back from, whatever it said before.
     """
     from regraft.production.records import Records
 
+    records = Records(params.paths.production)
     try:
-        gate = read_json(params.paths.reports / "gate.json", "about", "name", "is_accepted", "words")
-        about = about_of(params, sha256_of(params.paths.onnx), Records(params.paths.production).digest)
+        gate = read_json(params.paths.reports / "gate.json", "at", "about", "name", "is_accepted", "words")
+        about = about_of(params, sha256_of(params.paths.onnx), records.digest)
     except (FileNotFoundError, Damaged):
         return None
-    return None if gate["is_accepted"] or gate["about"] != about else str(gate["words"])
+    changes = records.history()
+    if gate["is_accepted"] or gate["about"] != about or (changes and changes[-1].at >= str(gate["at"])):
+        return None
+    return str(gate["words"])
