@@ -22,9 +22,9 @@ def toys(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
     """Return a toy project by kind and by the runner that brought it up to date, or None; to be copied, not changed."""
 
     @cache
-    def build(kind: str, made_by: str | None = None) -> Toy:
+    def build(kind: str, made_by: str | None) -> Toy:
         if made_by:
-            toy = build(kind).copy(tmp_path_factory.mktemp("toy"))
+            toy = build(kind, None).copy(tmp_path_factory.mktemp("toy"))
             made = toy.bring_up_to_date(made_by)
             assert made.status == 0, made.output
             toy.forget_runs()
@@ -36,7 +36,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) 
             toy.succeed(*command)
         return toy
 
-    return build
+    return lambda kind, made_by=None: build(kind, made_by)  # one build however it is asked for: all have the same code
 
 
 @pytest.fixture(params=list(KINDS), scope="module")
