@@ -24,13 +24,11 @@ if TYPE_CHECKING:
     from regraft.production.run_history import Row
 
 
-def after_run(
-    params: Params, record: RunRecord, outcome: Outcome, *, commit: bool, writes_history: bool = True
-) -> None:
+def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_history: bool = True) -> None:
     """Write down what is known of a run, and tell the server."""
     run = current_run()
     assert run
-    row = _write_down(params, record, commit=commit) if writes_history else None
+    row = _write_down(params, record) if writes_history else None
     if run.live.flow_run is None:
         return
     if not any(stage.name == "promote_model" and stage.outcome == record.name for stage in record.stages):
@@ -59,19 +57,23 @@ def after_run(
         pass  # whoever comes next tells it
 
 
-def _write_down(params: Params, record: RunRecord, *, commit: bool) -> "Row | None":
-    from tasks import commits, receipts, run_history
+def commit_run(params: Params, record: RunRecord) -> None:
+    """Commit what a run left for git, and push; after all else, because a push may take hours and be cut off."""
+    from tasks import commits
 
-    row = None
+    with _said("the commit"):
+        for sentence in commits.commit_run(params, record, params.nights.branch):
+            print(sentence, flush=True)
+
+
+def _write_down(params: Params, record: RunRecord) -> "Row | None":
+    from tasks import receipts, run_history
+
     with _said("the receipt"):
         receipts.write_receipt(params, record)
     with _said("the line of history"):
-        row = run_history.add_to_history(params, record)
-    if commit:
-        with _said("the commit"):
-            for sentence in commits.commit_run(params, record, params.nights.branch):
-                print(sentence, flush=True)
-    return row
+        return run_history.add_to_history(params, record)
+    return None
 
 
 def _drift(row: "Row") -> str:

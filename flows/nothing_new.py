@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from flows.after_run import after_run
+from flows.after_run import after_run, commit_run
 from flows.dead_runs import tell_of_dead_runs
 from regraft.errors import InvalidData
 from regraft.params_file import load_params
@@ -51,7 +51,9 @@ def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = 
         enter_run(CurrentRun(live, api))
         ended = datetime.now(UTC)
         record = RunRecord(live.run, started, ended, by, outcome.name, outcome.message, (), plan.url if plan else None)
-        after_run(params, record, outcome, commit=commit)
+        after_run(params, record, outcome)
+        if commit:
+            commit_run(params, record)
         leave_run()
         if plan:
             try:

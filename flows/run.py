@@ -25,7 +25,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
 
 from flows import server
-from flows.after_run import after_run
+from flows.after_run import after_run, commit_run
 from flows.dead_runs import tell_of_dead_runs
 from flows.events import this_project
 from flows.heartbeat import beating
@@ -35,7 +35,7 @@ from regraft.params_file import load_params
 from tasks.current_run import CurrentRun, current_run, enter_run, leave_run
 from tasks.dvc_seam import enter_dvc_project
 from tasks.live_runs import alive, forget, new_live_run, only_run
-from tasks.prefect_api import named_api
+from tasks.prefect_api import Api, named_api
 from tasks.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.stopping import status_of, stopped_words, terminable, undisturbed
@@ -115,39 +115,53 @@ _locks: list[tuple[Params, Any]] = []
 
 
 def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], writes_history: bool) -> Ended:
-    started, params = datetime.now(UTC), None
+    started = datetime.now(UTC)
     api, flow_run = named_api(), _flow_run_id()
     live = new_live_run(new_run_id(started), started, _started_by(), flow_run)
     enter_dvc_project()
     here = CurrentRun(live, api if flow_run else None)
     enter_run(here)
     with terminable(), alive(live), beating(here):
-        try:
-            params = load_params(Path("params.yaml"))
-            _locks[:] = [(params, _work_alone(params))]
-            tell_of_dead_runs(params, api)
-            outcome = function(**parameters) or Outcome("Completed", "every stage is up to date")
-            status = STATUS.get(outcome.name, 0)
-        except RegraftError as error:
-            outcome, status = Outcome("Failed", str(error), "FAILED"), 1
-        except (KeyboardInterrupt, TerminationSignal) as stop:
-            outcome, status = Outcome("Cancelled", stopped_words(), "CANCELLED"), status_of(stop)
-        except Exception as error:
-            traceback.print_exc()
-            outcome, status = Outcome("Failed", _defect(error), "FAILED"), 1
+        params, ended = _work(function, parameters, api)
+        _ended[:] = [ended]
+        if params:
+            name, words, stages = ended.outcome.name, ended.outcome.message, tuple(here.stages)
+            times = (started, datetime.now(UTC))
+            record = RunRecord(live.run, *times, live.started_by, name, words, stages, _url(flow_run))
+            with undisturbed():
+                after_run(params, record, ended.outcome, writes_history=writes_history)
+            if parameters.get("commit"):
+                _commit(params, record)
         with undisturbed():
-            ended = Ended(outcome, status)
-            _ended[:] = [ended]
-            if params:
-                run = current_run()
-                assert run
-                record = RunRecord(
-                    live.run, started, datetime.now(UTC), live.started_by, outcome.name, outcome.message,
-                    tuple(run.stages), _url(flow_run),
-                )  # fmt: skip
-                after_run(params, record, outcome, commit=bool(parameters.get("commit")), writes_history=writes_history)
             _end(ended)
     return ended
+
+
+def _work(
+    function: Callable[..., Outcome | None], parameters: dict[str, Any], api: Api | None
+) -> tuple[Params | None, Ended]:
+    """Wait until nobody else works here, and do it; whatever happens, it ends with a sentence."""
+    params = None
+    try:
+        params = load_params(Path("params.yaml"))
+        _locks[:] = [(params, _work_alone(params))]
+        tell_of_dead_runs(params, api)
+        outcome = function(**parameters) or Outcome("Completed", "every stage is up to date")
+        return params, Ended(outcome, STATUS.get(outcome.name, 0))
+    except RegraftError as error:
+        return params, Ended(Outcome("Failed", str(error), "FAILED"), 1)
+    except (KeyboardInterrupt, TerminationSignal) as stop:
+        return params, Ended(Outcome("Cancelled", stopped_words(), "CANCELLED"), status_of(stop))
+    except Exception as error:
+        traceback.print_exc()
+        return params, Ended(Outcome("Failed", _defect(error), "FAILED"), 1)
+
+
+def _commit(params: Params, record: RunRecord) -> None:
+    try:
+        commit_run(params, record)
+    except (KeyboardInterrupt, TerminationSignal):
+        print("The commit or the push was cut off. The next run with --commit catches up.", file=sys.stderr)
 
 
 @contextmanager
