@@ -39,7 +39,7 @@ class LiveRun:
     @property
     def named(self) -> str:
         """The run in words."""
-        return f"the run that {self.started_by} began at {self.started[:16].replace('T', ' ')} UTC (process {self.pid})"
+        return f"the run started by {self.started_by} at {self.started[:16].replace('T', ' ')} UTC (process {self.pid})"
 
 
 @contextmanager

@@ -84,7 +84,7 @@ def test_a_run_that_was_killed_is_told_of_once(params: Params) -> None:
     dead()
     server = Server(f={"state_type": "RUNNING", "tags": ["project:x"]})
     (line,) = tell_of_dead_runs(params, server)
-    assert line.startswith("the run that retrain-nightly began at 2026-11-26 03:00 UTC")
+    assert line.startswith("the run started by retrain-nightly at 2026-11-26 03:00 UTC")
     assert (server.states, server.told[-1][1]["state"]["message"]) == (["Crashed"], CRASHED)
     assert server.told[0] == ("flow_runs/f", {"name": "2026-11-26 crashed", "tags": ["project:x"]})
     assert (tell_of_dead_runs(params, server), len(server.states)) == ([], 1)

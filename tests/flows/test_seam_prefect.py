@@ -90,7 +90,7 @@ def test_outside_the_root_the_flow_says_where_to_start_it(new_toy: Toy) -> None:
 
 OTHERS = {"flow": CHAIN, "by hand": ["python", "-m", "tasks.second"]}
 WAITS = {
-    "flow": "Waiting for the run that hand began at",
+    "flow": "Waiting for the run started by hand at",
     "by hand": "Waiting: stage second is running in another process",
 }
 

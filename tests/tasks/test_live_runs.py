@@ -78,7 +78,7 @@ def test_who_waits_is_told_once_for_whom_and_then_works(nightly: subprocess.Pope
     assert not is_anybody_working()
     assert len(said) == 1
     assert said[0].startswith(
-        f"Waiting for the run that retrain-nightly began at 2026-11-26 03:00 UTC (process {nightly.pid})"
+        f"Waiting for the run started by retrain-nightly at 2026-11-26 03:00 UTC (process {nightly.pid})"
     )
 
 
