@@ -83,7 +83,7 @@ def test_who_waits_is_told_once_for_whom_and_then_works(nightly: subprocess.Pope
 
 
 def test_who_waited_in_vain_is_told_for_whom_and_for_how_long(nightly: subprocess.Popen) -> None:
-    with pytest.raises(Busy, match=r"the run that retrain-nightly began .* still works .*wait_minutes .*, 0, are over"):
+    with pytest.raises(Busy, match=r"the run started by retrain-nightly .* still works .*wait_minutes .*, 0, are over"):
         only_run(by_hand(), 0, lambda _: None).__enter__()
 
 
