@@ -123,7 +123,8 @@ def only_run(run: LiveRun, minutes: float, say: Callable[[str], None]) -> Iterat
                 has_said = True
             time.sleep(_LOOK_SECONDS)
     try:
-        path.write_text(run.named)  # in place: the lock belongs to this very file, and nothing depends on the text
+        with suppress(OSError):  # in place: the lock belongs to this very file, and nothing depends on the text
+            path.write_text(run.named)
         yield
     finally:
         lock.release()
