@@ -25,8 +25,11 @@ def _watch() -> None:
 def _work() -> None:
     from flows.events import read_prefect_file
 
+    # With other handlers than Python's own, asyncio does not end at a signal, and Prefect's worker neither.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     pools = {deployment["work_pool"]["name"] for deployment in read_prefect_file()["deployments"]}
-    # Two at a time: while one works, another may wait for it or for a person.
+    # Four at a time: while one works, others may wait for it or for a person.
     sys.argv = ["prefect", "worker", "start", "--type", "process", "--limit", "4", "--pool", min(pools)]
     runpy.run_module("prefect", run_name="__main__", alter_sys=True)
 

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -22,14 +22,15 @@ from flows.ui import close_folder
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
+from tasks.live_runs import known_runs
 from tasks.prefect_api import Api
-from tasks.stopping import Terminated
+from tasks.stopping import Terminated, undisturbed
 
 _LOGS = Path(".dvc", "tmp", "regraft", "logs")
 _LOG_BYTES = 5_000_000  # of a log, from which on a new one is begun
 _START_SECONDS = 120.0  # for the server; a busy machine needs more than a minute
 _SILENT_SECONDS = 60.0  # without an answer of the server, after which it is ended and started again
-_LOOK_SECONDS, _TELL_SECONDS = 2.0, 15.0
+_LOOK_SECONDS, _TELL_SECONDS, _STOP_SECONDS = 2.0, 15.0, 0.2
 _LONGEST_PAUSE = 60.0  # between two starts of a part that always ends at once
 _SOUND_SECONDS = 120.0  # a part that worked for so long is started again at once
 _PATIENCE = {"worker": 45.0, "server": 15.0, "watch": 10.0}  # seconds to end by itself; a worker ends its runs first
@@ -79,14 +80,19 @@ class Part:
         self._not_before = time.monotonic() + (min(_LONGEST_PAUSE, 2.0 ** min(failures, 6)) if failures else 0.0)
 
     def stop(self) -> None:
-        """Tell it to end, and end it if it does not."""
+        """Tell it and its runs to end, and end them if they do not."""
         if self.process is None or self.process.poll() is not None:
             return
         self.process.terminate()
-        try:
-            self.process.wait(_PATIENCE[self.name])
-        except subprocess.TimeoutExpired:
-            self.kill()
+        give_up, told = time.monotonic() + _PATIENCE[self.name], set[int]()
+        while self.process.poll() is None and time.monotonic() < give_up:
+            for run in known_runs():  # a worker of Prefect waits for its runs, and tells them nothing
+                with suppress(OSError):
+                    if run.pid not in told and os.getsid(run.pid) == self.process.pid:
+                        os.kill(run.pid, signal.SIGTERM)
+                        told.add(run.pid)
+            time.sleep(_STOP_SECONDS)
+        self.kill()
 
     def kill(self) -> None:
         """End it and what it started."""
@@ -120,7 +126,7 @@ def serve() -> None:
             stack.enter_context(FileLock(lock, timeout=0))
         except Timeout:
             raise Busy(f"`regraft serve` works in this folder already. Look at http://{HOST}:{PORT}.") from None
-        stack.callback(lambda: [part.stop() for part in reversed(parts)])
+        stack.callback(_stop, parts)
         try:
             api = _server(parts)
             _set_up(api)
@@ -133,6 +139,13 @@ def serve() -> None:
             how = "SIGTERM" if isinstance(stop, Terminated) else "Ctrl-C"
             print(f"\n{how}: runs are told to stop, then the worker and the server. Photos that come wait.", flush=True)
     print("All has ended.", flush=True)
+
+
+def _stop(parts: list[Part]) -> None:
+    """End the parts in order, the runs of the worker first; who told this process to end may tell it more than once."""
+    with undisturbed():
+        for part in reversed(parts):
+            part.stop()
 
 
 def _server(parts: list[Part]) -> Api:
