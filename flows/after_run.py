@@ -31,6 +31,7 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
     row = _write_down(params, record) if writes_history else None
     if run.live.flow_run is None:
         return
+    run.end_progress()
     if not any(stage.name == "promote_model" and stage.outcome == record.name for stage in record.stages):
         from regraft.reports.markdown import cell
 
@@ -42,7 +43,8 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
         from tasks.run_history import trend
 
         with _said("the trend"):
-            run.publish("trend", trend(params), "accuracy, photos and verdicts of all runs")
+            # Beside the last task's pages, so that what the run came to stands alone at the top.
+            run.publish("trend", trend(params), "accuracy, photos and verdicts of all runs", task_run=run.task_run)
     ending = ending_of(outcome.type, outcome.name, outcome.message, *_label(record, row))
     run.live = replace(run.live, ending=ending)
     with _said("what the server is to be told of this run"):

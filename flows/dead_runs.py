@@ -4,14 +4,16 @@ After `kill -9` or a power cut a run stays Running at the server for ever, becau
 kernel knows: it has let go of the run's lock. So whoever comes next, the next run or `regraft serve`, tells it.
 """
 
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
+from tasks.current_run import page_of
 from tasks.live_runs import LiveRun, ended_runs, forget, known_runs, save
-from tasks.prefect_api import Api, ServerAway
+from tasks.prefect_api import Api, ServerAway, ServerRefuses
 
 CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
 _BEGUN = ("PENDING", "RUNNING", "CANCELLING")
@@ -115,12 +117,15 @@ def _tell_of(params: Params, api: Api | None, ended: list[LiveRun]) -> list[str]
 
 def _write_down(params: Params, run: LiveRun) -> tuple[LiveRun, str]:
     """Give a run that died its end: what its own row in the history says, or else that it crashed."""
+    from regraft.reports.markdown import cell
     from tasks.run_history import add_crashed
 
     started = datetime.fromisoformat(run.started)
     row = add_crashed(params, run.run, started, run.started_by, CRASHED)
     label = f"{started:%Y-%m-%d} {row.name.lower()}"
-    run = replace(run, ending=ending_of(_TYPES.get(row.name, "COMPLETED"), row.name, row.reason, label, []))
+    ending = ending_of(_TYPES.get(row.name, "COMPLETED"), row.name, row.reason, label, [])
+    page = page_of("verdict", f"# {row.name}\n\n{cell(row.reason)}", row.reason)
+    run = replace(run, ending=ending, artifacts=[*run.artifacts, page])
     save(run)
     if row.name == "Crashed":
         return run, f"{run.named} is dead: it was killed, or the machine went down."
@@ -129,7 +134,8 @@ def _write_down(params: Params, run: LiveRun) -> tuple[LiveRun, str]:
 
 def _send_artifacts(api: Api, run: LiveRun) -> None:
     for artifact in run.artifacts:
-        api.post("artifacts/", artifact | {"flow_run_id": run.flow_run})
+        with suppress(ServerRefuses):  # nobody is to wait for ever for a page
+            api.post("artifacts/", artifact | {"flow_run_id": run.flow_run})
 
 
 def _age(timestamp: str) -> float:

@@ -3,6 +3,7 @@
 A server that goes away takes nothing with it: what it could not be told is kept with the run (`tasks.live_runs`).
 """
 
+import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from regraft.errors import RegraftError
 from tasks.live_runs import LiveRun, save
-from tasks.prefect_api import Api, ServerAway
+from tasks.prefect_api import Api, ServerAway, ServerRefuses
 from tasks.run_record import StageRun
 
 _LONGEST = 300  # letters
@@ -24,6 +25,7 @@ class CurrentRun:
     live: LiveRun
     api: Api | None = None  # the server that it reports to
     stages: list[StageRun] = field(default_factory=list)
+    task_run: str | None = None  # id of the Prefect task that began last
     _progress: str | None = None  # id of the one progress artifact
     _quiet_until: float = 0.0
 
@@ -43,11 +45,13 @@ class CurrentRun:
         """
         if self.live.flow_run is None:
             return
-        artifact = {"key": key, "type": "markdown", "data": markdown, "description": _short(description)}
+        artifact = page_of(key, markdown, description)
         if task_run:
             artifact["task_run_id"] = task_run
         try:
             self._send(artifact)
+        except ServerRefuses as error:
+            print(f"The page {key} is not shown: {error}", file=sys.stderr)
         except ServerAway:
             self.live = replace(self.live, artifacts=[*self.live.artifacts, artifact])
             with suppress(RegraftError):  # no room: it is sent with the end of the run, or lost with this process
@@ -67,10 +71,21 @@ class CurrentRun:
         except ServerAway:
             self._quiet_until = time.monotonic() + _PAUSE_SECONDS
 
+    def end_progress(self) -> None:
+        """Take the bar away: when a run has ended, its verdict is what a person looks for."""
+        if self._progress and self.api:
+            with suppress(ServerAway):
+                self.api.delete(f"artifacts/{self._progress}")
+
     def _send(self, artifact: dict[str, Any]) -> Any:
         if self.api is None:
             raise ServerAway("no server was named")
         return self.api.post("artifacts/", artifact | {"flow_run_id": self.live.flow_run})
+
+
+def page_of(key: str, markdown: str, description: str) -> dict[str, Any]:
+    """Return an artifact of Prefect's: a page with a line about it, which the list of pages shows."""
+    return {"key": key, "type": "markdown", "data": markdown, "description": _short(description)}
 
 
 def _short(words: str) -> str:

@@ -16,10 +16,15 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 _PATIENCE_SECONDS = 5.0
+_NEVER = (400, 409, 413, 422)
 
 
 class ServerAway(Exception):
     """The server does not answer, or not as a Prefect server does."""
+
+
+class ServerRefuses(ServerAway):
+    """The server is there and will never take this: to try again later is of no use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,10 @@ class Api:
     def patch(self, path: str, body: Any) -> Any:
         """Change something; None where it does not exist."""
         return self._change("PATCH", path, body)
+
+    def delete(self, path: str) -> None:
+        """Remove something, if it exists."""
+        self._change("DELETE", path, None)
 
     def answers(self) -> bool:
         """Whether the server is there."""
@@ -90,7 +99,8 @@ class Api:
                 if error.code == 404:
                     return None
                 if error.code != 503 or time.monotonic() > give_up:  # 503: its database is locked at the moment
-                    raise ServerAway(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
+                    kind = ServerRefuses if error.code in _NEVER else ServerAway
+                    raise kind(f"{self.url} refused {method} {path}: {error.code} {error.reason}") from error
                 time.sleep(0.2)
             except (OSError, HTTPException, ValueError) as error:  # an answer may be cut off, or be none of Prefect's
                 raise ServerAway(f"{self.url} does not answer: {error}") from error

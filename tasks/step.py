@@ -66,6 +66,8 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
 
     def run() -> State:
         begun.append(True)
+        if here := current_run():
+            here.task_run = str(prefect.runtime.task_run.id)
         try:
             outcome = _patiently(function)
         except RegraftError as error:
@@ -151,10 +153,8 @@ def publish(description: str, pages: dict[str, str], *, of_run: bool = False) ->
         of_run: whether they are about the run as a whole: these come first.
     """
     if run := current_run():
-        prefect = sys.modules.get("prefect")
-        task_run = None if of_run or prefect is None else prefect.runtime.task_run.id
         for key, markdown in pages.items():
-            run.publish(key, markdown, description, task_run=str(task_run) if task_run else None)
+            run.publish(key, markdown, description, task_run=None if of_run else run.task_run)
 
 
 def progress_of_run(percent: float, words: str) -> None:
