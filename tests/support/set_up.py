@@ -95,7 +95,7 @@ def make_deployable(root: Path) -> Path:
 
 
 def clear() -> None:
-    """Remove the deployments and automations of other tests, whose names are the same, from the server."""
+    """Remove deployments, automations and blocks of other tests, whose names are the same, from the server."""
     from prefect.client.orchestration import get_client
 
     with get_client(sync_client=True) as client:  # it tries again where the server is busy
@@ -103,3 +103,6 @@ def clear() -> None:
             client.delete_deployment(deployment.id)
         for automation in client.read_automations():
             client.delete_automation(automation.id)
+        for block in client.read_block_documents():
+            if block.name and block.name.endswith("-alarms"):
+                client.delete_block_document(block.id)
