@@ -123,12 +123,17 @@ def test_a_command_that_runs_keeps_its_entry(new_toy: Toy, runner: str) -> None:
 
 @one_kind
 @each_runner
-def test_a_command_that_outlived_a_killed_dvc_is_not_run_a_second_time_beside_itself(new_toy: Toy, runner: str) -> None:
+def test_a_stage_ends_with_the_dvc_that_is_killed_and_the_next_run_does_it_anew(
+    new_toy: Toy, undisturbed: dict[str, str], runner: str
+) -> None:
     command = new_toy.start_and_stop_in("second", *COMMANDS[DVC])
+    children = psutil.Process(command.process.pid).children(recursive=True)
     os.kill(command.process.pid, signal.SIGKILL)
     command.process.wait()
+    assert psutil.wait_procs(children, timeout=60)[1] == []
+    new_toy.withdraw("second", "wait")
     run = new_toy.bring_up_to_date(runner)
-    assert "stage second is running in another process" in run.output
+    assert (run.status, new_toy.results) == (0, undisturbed), run.output
 
 
 @dataclass(frozen=True)
