@@ -1,6 +1,6 @@
 """Runs that are started together: two deployments, `regraft retrain` by hand and `dvc repro`, on a new photo.
 
-    python -m tests.stress.overlap [--rounds 20] [--seed 0] [--real]
+    python -m tests.stress.overlap [--rounds 20] [--minutes 60] [--seed 0] [--real]
 
 A small project under `regraft serve`. Each of the four must end well or say clearly why it does not; in the end models,
 production and dvc.lock must be those of an undisturbed run, nothing may be left to do, and every run has its row in the
@@ -103,14 +103,18 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m tests.stress.overlap", description="Runs that begin together.")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which no further one is begun")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--real", action="store_true", help="the real stages; without it toys in their place")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="regraft-overlap-") as folder:
         print(describe_machine())
         overlaps = Overlaps(Path(folder), is_toy=not arguments.real, seed=arguments.seed)
+        end = time.monotonic() + 60 * arguments.minutes
         try:
             for number in range(arguments.rounds):
+                if time.monotonic() > end:
+                    break
                 overlaps.round(number)
                 print(f"round {number}: {len(overlaps.problems)} problems", flush=True)
             worker_log = (overlaps.project.root / ".dvc/tmp/regraft/logs/worker.log").read_text()
