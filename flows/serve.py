@@ -33,7 +33,7 @@ _SILENT_SECONDS = 60.0  # without an answer of the server, after which it is end
 _LOOK_SECONDS, _TELL_SECONDS, _STOP_SECONDS = 2.0, 15.0, 0.2
 _LONGEST_PAUSE = 60.0  # between two starts of a part that always ends at once
 _SOUND_SECONDS = 120.0  # a part that worked for so long is started again at once
-_PATIENCE = {"worker": 45.0, "server": 15.0, "watch": 10.0}  # seconds to end by itself; a worker ends its runs first
+_PATIENCE = {"worker": 45.0, "server": 15.0, "watch": 10.0}  # seconds for its runs, and then for itself, to end
 
 
 @dataclass
@@ -83,16 +83,26 @@ class Part:
         """Tell it and its runs to end, and end them if they do not."""
         if self.process is None or self.process.poll() is not None:
             return
-        self.process.terminate()
         give_up, told = time.monotonic() + _PATIENCE[self.name], set[int]()
-        while self.process.poll() is None and time.monotonic() < give_up:
-            for run in known_runs():  # a worker of Prefect waits for its runs, and tells them nothing
-                with suppress(OSError):
-                    if run.pid not in told and os.getsid(run.pid) == self.process.pid:
-                        os.kill(run.pid, signal.SIGTERM)
-                        told.add(run.pid)
+        while (runs := self._runs()) and time.monotonic() < give_up:  # a worker that ends kills those that it has
+            for run in runs - told:
+                with suppress(ProcessLookupError):
+                    os.kill(run, signal.SIGTERM)
+            told |= runs
             time.sleep(_STOP_SECONDS)
+        self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(_PATIENCE[self.name])
         self.kill()
+
+    def _runs(self) -> set[int]:
+        """The processes of runs that it has started."""
+        found = set()
+        for run in known_runs():
+            with suppress(OSError):
+                if self.process and os.getsid(run.pid) == self.process.pid:
+                    found.add(run.pid)
+        return found
 
     def kill(self) -> None:
         """End it and what it started."""
