@@ -47,7 +47,7 @@ class Nights:
         self.follower = Follower(self.project)
         self.project.serve()
         self.follower.start()
-        self._which = "a"
+        self._which = "b"
 
     def run(self, victims: list[str], kills: int, minutes: float) -> list[Round]:
         """Kill until so many kills are done, or the time is over."""

@@ -47,7 +47,7 @@ class Overlaps:
 
     def round(self, number: int) -> None:
         """Start the four in some order, within seconds, and look at how they end."""
-        which = "ba"[number % 2]
+        which = "ab"[number % 2]
         self.project.use_photos(which)
         self.project.forget_results(store=self.random.random() < 0.5)
         rows, planned, by_hand = len(self.project.rows()), dict[str, str](), dict[str, Command]()
