@@ -123,6 +123,8 @@ class Nights:
         elif part := self.project.part(victim):
             kill(part.pid, number)
         time.sleep(self.random.choice([0, 0, 1, 5]) if victim == "server" else 0.2)
+        if each.where == "end":
+            self.project.go_on()  # nothing interrupts that
         if number != signal.SIGKILL or victim == "cancelled":
             wait_for(lambda: not psutil.pid_exists(pid), 60)  # what is held is interrupted
         self.project.go_on()  # `regraft serve` waits for it

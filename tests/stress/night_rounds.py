@@ -102,7 +102,11 @@ def right_states(run: Followed) -> set[str]:
     victim, where = run.struck[-1]
     is_done = where in ("end", "write_report", "after write_report")
     if " " in victim:
-        return {"Cancelled"} | (VERDICTS if is_done or where == "start" else set())
+        # A worker that is told to end kills its runs; one that had not begun to work is taken for crashed.
+        ends_hard = where == "start" or victim.startswith("worker")
+        return (
+            {"Cancelled"} | (VERDICTS if is_done or where == "start" else set()) | ({"Crashed"} if ends_hard else set())
+        )
     if victim in ("flow", "all"):
         return {"Crashed"} | (VERDICTS if is_done else set())
     if victim == "serve":  # what it started is told to stop
