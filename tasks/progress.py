@@ -77,6 +77,11 @@ def position() -> str:
     return _position.stage + (f" ({_position.counted})" if _position.counted else "")
 
 
+def at(step: str) -> None:
+    """Note which step this process does from now on."""
+    _position.enter(step)
+
+
 class _Position:
     """Where this process is: it runs one stage after the other."""
 

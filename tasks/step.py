@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from regraft.errors import Busy, RegraftError
 from tasks.current_run import current_run
+from tasks.progress import at
 from tasks.run_record import StageRun
 
 _LOOK_SECONDS = 5.0  # between two tries while another process holds DVC's lock
@@ -33,6 +34,7 @@ def step(name: str, function: Callable[[], Outcome]) -> Outcome:
         RegraftError: of the function.
     """
     run, begun, became = current_run(), time.monotonic(), "Failed"
+    at(name)  # DVC looks at what changed before the stage itself begins
     try:
         outcome = _as_task(name, function) if run and run.reports else _alone(name, function)
         became = outcome.name
