@@ -20,6 +20,7 @@ import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 import psutil
 
@@ -74,7 +75,7 @@ class Nights:
                 left = self._kill_in_a_run(left)
             self.project.forget_orders()
             self._recover(rounds)
-        except (AssertionError, OSError, KeyError, ServerAway, psutil.NoSuchProcess) as error:
+        except (AssertionError, OSError, KeyError, ServerAway, psutil.NoSuchProcess, TimeoutExpired) as error:
             rounds[-1].problems.append(f"{type(error).__name__}: {error}"[:3000])
             self._start_afresh()
         for each in rounds:
@@ -194,6 +195,7 @@ def main() -> None:
     parser.add_argument("--real", action="store_true", help="the real stages; without it toys in their place")
     parser.add_argument("--signals", action="store_true", help="SIGTERM and SIGINT in place of kill -9")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell ignores it
     with tempfile.TemporaryDirectory(prefix="regraft-nights-") as folder:
         print(describe_machine())
         nights = Nights(Path(folder), is_toy=not arguments.real, seed=arguments.seed)
