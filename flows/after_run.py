@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flows.dead_runs import ending_of, send_ending
-from flows.events import announce
+from flows.prefect_server.events import announce
 from regraft.config import Params
 from regraft.errors import RegraftError
-from tasks.current_run import current_run
-from tasks.live_runs import save
-from tasks.prefect_api import ServerAway
-from tasks.run_record import RunRecord
+from tasks.runs.current_run import current_run
+from tasks.runs.live_runs import save
+from tasks.runs.prefect_api import ServerAway
+from tasks.runs.run_record import RunRecord
 from tasks.step import Outcome
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
     if row and row.drift_warned and any(stage.outcome == "Ran" for stage in record.stages):
         announce("regraft.drift", _drift(row))
     if writes_history:
-        from tasks.run_history import trend
+        from tasks.runs.run_history import trend
 
         with _said("the trend"):
             # Beside the last task's pages, so that what the run came to stands alone at the top.
@@ -61,7 +61,7 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
 
 def commit_run(params: Params, record: RunRecord) -> None:
     """Commit what a run left for git, and push; after all else, because a push may take hours and be cut off."""
-    from tasks import commits
+    from tasks.runs import commits
 
     with _said("the commit"):
         for sentence in commits.commit_run(params, record, params.nights.branch):
@@ -69,7 +69,7 @@ def commit_run(params: Params, record: RunRecord) -> None:
 
 
 def _write_down(params: Params, record: RunRecord) -> "Row | None":
-    from tasks import receipts, run_history
+    from tasks.runs import receipts, run_history
 
     with _said("the receipt"):
         receipts.write_receipt(params, record)

@@ -9,14 +9,14 @@ from prefect.flow_runs import pause_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
-from flows.events import announce
+from flows.prefect_server.events import announce
 from flows.run import without_lock
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from tasks import promote as gate
-from tasks.current_run import CurrentRun, current_run
-from tasks.prefect_api import ServerAway
 from tasks.project import enter_project
+from tasks.runs.current_run import CurrentRun, current_run
+from tasks.runs.prefect_api import ServerAway
 from tasks.step import Outcome
 
 _POLL_SECONDS = 5

@@ -60,8 +60,8 @@ def report() -> None:
     from regraft.params_file import load_params
     from regraft.reports.pages import summary
     from tasks.project import enter_project, readable_errors
-    from tasks.receipts import work_of_last_run
     from tasks.report import write_report
+    from tasks.runs.receipts import work_of_last_run
 
     with readable_errors("report"):
         params = load_params(enter_project() / "params.yaml")
@@ -141,7 +141,7 @@ def serve() -> None:
     from tasks.project import readable_errors
 
     with readable_errors("serve"):
-        from flows.serve import serve
+        from flows.prefect_server.serve import serve
 
         serve()
 
@@ -159,7 +159,7 @@ def ui() -> None:
     from tasks.project import readable_errors
 
     with readable_errors("ui"):
-        from flows.ui import serve
+        from flows.prefect_server.ui import serve
 
         serve()
 
@@ -175,7 +175,7 @@ def prefect(context: typer.Context) -> None:
     from tasks.project import readable_errors
 
     with readable_errors("prefect"):
-        from flows.ui import run_prefect
+        from flows.prefect_server.ui import run_prefect
 
         run_prefect(context.args)
 

@@ -17,8 +17,8 @@ def explain(
     And what changed since the run before: it compares two receipts, and the lists of photos in DVC's cache.
     """
     from regraft.params_file import load_params
-    from tasks.explain import explain as told
     from tasks.project import enter_project, readable_errors
+    from tasks.runs.explain import explain as told
 
     with readable_errors("explain"):
         print(told(load_params(enter_project() / "params.yaml"), run))
@@ -37,7 +37,7 @@ def reproduce(
     """
     from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors
-    from tasks.reproduce import reproduce as again
+    from tasks.runs.reproduce import reproduce as again
 
     with readable_errors("reproduce"):
         params = load_params(enter_project() / "params.yaml")

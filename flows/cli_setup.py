@@ -12,6 +12,6 @@ def setup_prefect() -> None:
 
     with readable_errors("setup-prefect"):
         enter_project()
-        from flows.setup_prefect import set_up_here
+        from flows.prefect_server.setup_prefect import set_up_here
 
         print("\n".join(set_up_here()))

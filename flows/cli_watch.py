@@ -9,7 +9,7 @@ def watch() -> None:
     """
     import prefect.settings  # noqa: F401 - the server may be named in a profile of Prefect
 
-    from flows.watch import watch as look
+    from flows.prefect_server.watch import watch as look
     from regraft.params_file import load_params
     from tasks.dvc_seam import enter_dvc_project
     from tasks.project import readable_errors

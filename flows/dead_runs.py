@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
-from tasks.current_run import page_of
-from tasks.live_runs import LiveRun, ended_runs, forget, known_runs, save
-from tasks.prefect_api import Api, ServerAway, ServerRefuses
+from tasks.runs.current_run import page_of
+from tasks.runs.live_runs import LiveRun, ended_runs, forget, known_runs, save
+from tasks.runs.prefect_api import Api, ServerAway, ServerRefuses
 
 CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
 _BEGUN = ("PENDING", "RUNNING", "CANCELLING")
@@ -118,7 +118,7 @@ def _tell_of(params: Params, api: Api | None, ended: list[LiveRun]) -> list[str]
 def _write_down(params: Params, run: LiveRun) -> tuple[LiveRun, str]:
     """Give a run that died its end: what its own row in the history says, or else that it crashed."""
     from regraft.reports.markdown import cell
-    from tasks.run_history import add_crashed
+    from tasks.runs.run_history import add_crashed
 
     started = datetime.fromisoformat(run.started)
     row = add_crashed(params, run.run, started, run.started_by, CRASHED)

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from flows.events import Project, flow_run_event, this_project
+from flows.prefect_server.events import Project, flow_run_event, this_project
 from regraft.errors import RegraftError
-from tasks.current_run import CurrentRun
-from tasks.prefect_api import Api, ServerAway
+from tasks.runs.current_run import CurrentRun
+from tasks.runs.prefect_api import Api, ServerAway
 
 SECONDS = 30.0  # automations.yaml has three times of it
 _JOIN_SECONDS = 15.0  # longer than its requests may take

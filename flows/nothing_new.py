@@ -11,10 +11,10 @@ from flows.after_run import after_run, commit_run
 from flows.dead_runs import tell_of_dead_runs
 from regraft.errors import InvalidData
 from regraft.params_file import load_params
-from tasks.current_run import CurrentRun, enter_run, leave_run
-from tasks.live_runs import alive, forget, is_anybody_working, new_live_run
-from tasks.prefect_api import Api, ServerAway
-from tasks.run_record import RunRecord, new_run_id
+from tasks.runs.current_run import CurrentRun, enter_run, leave_run
+from tasks.runs.live_runs import alive, forget, is_anybody_working, new_live_run
+from tasks.runs.prefect_api import Api, ServerAway
+from tasks.runs.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.up_to_date import nothing_to_do
 

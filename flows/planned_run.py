@@ -11,8 +11,8 @@ from uuid import UUID
 
 from flows.nothing_new import Plan, end_early
 from regraft.errors import RegraftError
-from tasks.prefect_api import ServerAway, named_api
 from tasks.project import enter_project, readable_errors
+from tasks.runs.prefect_api import ServerAway, named_api
 from tasks.step import Outcome
 
 _RETRAIN = "flows/retrain.py:retrain"

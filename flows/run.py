@@ -24,19 +24,19 @@ import prefect
 from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
 
-from flows import server
 from flows.after_run import after_run, commit_run
 from flows.dead_runs import tell_of_dead_runs
-from flows.events import this_project
 from flows.heartbeat import beating
+from flows.prefect_server import connection as server
+from flows.prefect_server.events import this_project
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
-from tasks.current_run import CurrentRun, current_run, enter_run, leave_run
 from tasks.dvc_seam import enter_dvc_project
-from tasks.live_runs import alive, forget, new_live_run, only_run
-from tasks.prefect_api import Api, named_api
-from tasks.run_record import RunRecord, new_run_id
+from tasks.runs.current_run import CurrentRun, current_run, enter_run, leave_run
+from tasks.runs.live_runs import alive, forget, new_live_run, only_run
+from tasks.runs.prefect_api import Api, named_api
+from tasks.runs.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.stopping import status_of, stopped_words, terminable, undisturbed
 

@@ -8,15 +8,15 @@ from contextlib import redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from flows.events import announce
+from flows.prefect_server.events import announce
 from flows.run import aside
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
-from tasks import run_history
 from tasks.dvc_restore import prove_restore
 from tasks.history import features_versions, models_in_use
 from tasks.project import enter_project
+from tasks.runs import run_history
 from tasks.step import Outcome, step
 
 

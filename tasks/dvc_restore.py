@@ -12,7 +12,7 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
 from regraft.production.records import Records
-from tasks.git import NoGit, open_git
+from tasks.runs.git import NoGit, open_git
 
 _VERSIONS = 500  # of dvc.lock in git, the newest first, on all branches and in the snapshots of runs
 

@@ -32,9 +32,9 @@ from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
 from tasks.new_photos import ask_new_photos
-from tasks.origins import origin_of_candidate, origin_of_export
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
+from tasks.runs.origins import origin_of_candidate, origin_of_export
 from tasks.up_to_date import about_of
 
 _ALREADY = Verdict("Already in production", True, "This very file is in production already.")

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from regraft.errors import Busy, RegraftError
-from tasks.current_run import current_run
 from tasks.progress import at
-from tasks.run_record import StageRun
+from tasks.runs.current_run import current_run
+from tasks.runs.run_record import StageRun
 
 _LOOK_SECONDS = 5.0  # between two tries while another process holds DVC's lock
 _FALLBACK_MINUTES = 60.0

@@ -14,9 +14,9 @@ from flows.promote import _TYPES
 from regraft.params_file import load_params
 from regraft.production.change_log import Change
 from regraft.production.gate.verdict import Verdict
-from tasks.current_run import CurrentRun, enter_run, leave_run
-from tasks.live_runs import is_anybody_working, new_live_run, only_run
-from tasks.prefect_api import Api
+from tasks.runs.current_run import CurrentRun, enter_run, leave_run
+from tasks.runs.live_runs import is_anybody_working, new_live_run, only_run
+from tasks.runs.prefect_api import Api
 from tests.support.pipeline import ROOT
 
 WAITING = Verdict("Waiting for approval", False, "Waiting for approval. The gate says Promoted: so.", {"about": {}})

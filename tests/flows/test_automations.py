@@ -13,10 +13,10 @@ from uuid import uuid4
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.automations import Server as Known
-from flows.automations import build_automation, read_automations
-from flows.events import Project, announce
-from flows.setup_prefect import set_up
+from flows.prefect_server.automations import Server as Known
+from flows.prefect_server.automations import build_automation, read_automations
+from flows.prefect_server.events import Project, announce
+from flows.prefect_server.setup_prefect import set_up
 from regraft.errors import RegraftError
 from regraft.production.gate import verdict
 from tests.support.prefect_server import SOURCE, Server

@@ -13,8 +13,8 @@ from flows.dead_runs import CRASHED, ending_of, tell_of_dead_runs, tell_of_vanis
 from regraft.config import Params
 from regraft.params_file import load_params
 from regraft.production.run_history import Row, add_rows, read_rows
-from tasks.live_runs import LiveRun, alive, known_runs, new_live_run, save
-from tasks.prefect_api import Api, ServerAway
+from tasks.runs.live_runs import LiveRun, alive, known_runs, new_live_run, save
+from tasks.runs.prefect_api import Api, ServerAway
 
 STARTED = datetime(2026, 11, 26, 3, tzinfo=UTC)
 RUN = "20261126T030000-000001"

@@ -15,8 +15,8 @@ from flows.nothing_new import Plan, end_early
 from regraft.errors import InvalidData
 from regraft.params_file import load_params
 from regraft.production.run_history import read_rows
-from tasks.live_runs import known_runs, new_live_run, only_run
-from tasks.prefect_api import Api
+from tasks.runs.live_runs import known_runs, new_live_run, only_run
+from tasks.runs.prefect_api import Api
 from tasks.step import Outcome
 from tests.support.answering import Answer, Answering, answering
 

@@ -11,9 +11,9 @@ from regraft.errors import Busy, RegraftError
 from regraft.files import md5_of
 from regraft.params_file import load_params
 from regraft.provenance import installed_versions
-from tasks.receipts import write_receipt
-from tasks.reproduce import reproduce
-from tasks.worktree import FOLDER
+from tasks.runs.receipts import write_receipt
+from tasks.runs.reproduce import reproduce
+from tasks.runs.worktree import FOLDER
 from tests.support.project import Project
 from tests.support.run_receipts import git, record_of, write_project
 
@@ -197,5 +197,5 @@ def test_two_do_not_reproduce_at_once(project):
 @pytest.mark.parametrize(("is_same", "status"), [(True, 0), (False, 2)])
 def test_the_exit_status_says_whether_the_bytes_are_the_same(project, monkeypatch, is_same, status):
     monkeypatch.setattr("tasks.project.enter_project", lambda: project.root)
-    monkeypatch.setattr("tasks.reproduce.reproduce", lambda *arguments, **options: is_same)
+    monkeypatch.setattr("tasks.runs.reproduce.reproduce", lambda *arguments, **options: is_same)
     assert CliRunner().invoke(app, ["reproduce", "-1"]).exit_code == status

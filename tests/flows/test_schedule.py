@@ -43,9 +43,9 @@ def project(environment: dict[str, str], server: Server, tmp_path_factory: pytes
     folder.mkdir()
     project = Project(folder, environment, patience=120)
     project.copy_source(SOURCE)
-    text = project.read("flows/server.py")
+    text = project.read("flows/prefect_server/connection.py")
     assert "PORT = 4200" in text
-    project.write("flows/server.py", text.replace("PORT = 4200", f"PORT = {server.port}"))
+    project.write("flows/prefect_server/connection.py", text.replace("PORT = 4200", f"PORT = {server.port}"))
     yield project
     project.end()
 

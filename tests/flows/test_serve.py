@@ -11,14 +11,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from flows import serve
-from flows.serve import Part
-from flows.server_secret import get
+from flows.prefect_server import serve
+from flows.prefect_server.serve import Part
+from flows.prefect_server.server_secret import get
 from tests.support.prefect_server import free_port
 from tests.support.project import REGRAFT, Command, Project, clean_environment
 
 SOURCE = ["regraft", "tasks", "flows", "params.yaml", "dvc.yaml", "prefect.yaml", "automations.yaml", "pyproject.toml"]
-SERVER, WORKER = "flows.guarded_server", "worker"  # words of their command lines
+SERVER, WORKER = "flows.prefect_server.guarded_server", "worker"  # words of their command lines
 
 
 class Served(Project):
@@ -27,7 +27,8 @@ class Served(Project):
     def use_port(self) -> None:
         """Choose the port."""
         self.port = free_port()
-        self.write("flows/server.py", self.read("flows/server.py").replace("PORT = 4200", f"PORT = {self.port}"))
+        module = "flows/prefect_server/connection.py"
+        self.write(module, self.read(module).replace("PORT = 4200", f"PORT = {self.port}"))
 
     def processes(self) -> dict[int, list[str]]:
         """The command lines of all processes that work in this folder, by their numbers."""

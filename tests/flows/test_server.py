@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
-from flows import server, server_secret, ui
-from flows.server_secret import PROOF_PATH, proof_of
+from flows.prefect_server import connection as server
+from flows.prefect_server import server_secret, ui
+from flows.prefect_server.server_secret import PROOF_PATH, proof_of
 from regraft.errors import RegraftError
-from tasks.prefect_api import Api, named_api
+from tasks.runs.prefect_api import Api, named_api
 
 NAMED = "http://127.0.0.1:9/api"
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from flows.server_guard import Guard
-from flows.server_secret import PROOF_PATH, proof_of
+from flows.prefect_server.server_guard import Guard
+from flows.prefect_server.server_secret import PROOF_PATH, proof_of
 
 PORT = 4200
 HOST = ("Host", "127.0.0.1:4200")

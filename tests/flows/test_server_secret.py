@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows import server_secret
-from flows.server_secret import make_secret, new_secret, proof_of, read_secret, secret_path
+from flows.prefect_server import server_secret
+from flows.prefect_server.server_secret import make_secret, new_secret, proof_of, read_secret, secret_path
 from regraft.errors import RegraftError
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from flows import watch as watcher
-from flows.watch import watch
+from flows.prefect_server import watch as watcher
+from flows.prefect_server.watch import watch
 from regraft.config import Params
 from regraft.errors import Busy
 from regraft.params_file import load_params

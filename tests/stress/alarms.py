@@ -159,7 +159,7 @@ def _set_off(night: Night) -> None:
     night.wait_for_state(night.plan(end="Undecided"), "Undecided")  # no message, but in the summary of the week
     since, _ = time.monotonic(), night.plan("verify-weekly")
     night.expect("Weekly summary, with the undecided ones", "the week", "undecided", since)
-    announced = "from flows.events import announce; assert announce({!r}, {!r}, figure=2.1)"
+    announced = "from flows.prefect_server.events import announce; assert announce({!r}, {!r}, figure=2.1)"
     since = time.monotonic()
     night.project.succeed("python", "-c", announced.format("regraft.drift", "Brightness: 2.1 times its limit."))
     night.expect("Drift", "photos have changed", "2.1 times", since)

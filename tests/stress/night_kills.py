@@ -24,7 +24,7 @@ from subprocess import TimeoutExpired
 
 import psutil
 
-from tasks.prefect_api import ServerAway
+from tasks.runs.prefect_api import ServerAway
 from tests.stress.night_rounds import VERDICTS, Followed, Follower, Round, right_states, table, undisturbed
 from tests.stress.processes import kill, processes_in, words_of
 from tests.stress.served_project import FINAL, STAGES, ServedProject, wait_for
@@ -136,7 +136,7 @@ class Nights:
 
     def _of_serve(self) -> list[psutil.Process]:
         """What is left of a `regraft serve` that is gone, but for runs."""
-        names = ("flows.child", "flows.guarded_server")
+        names = ("flows.prefect_server.child", "flows.prefect_server.guarded_server")
         return [each for each in processes_in(self.project.root) if any(name in words_of(each) for name in names)]
 
     def _recover(self, rounds: list[Round]) -> None:

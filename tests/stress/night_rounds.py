@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import psutil
 
-from tasks.prefect_api import ServerAway
+from tasks.runs.prefect_api import ServerAway
 from tests.stress.served_project import ServedProject
 from tests.support.project import REGRAFT
 

@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 
 from regraft.files import sha256_of
 from regraft.production.run_history import Row, read_rows
-from tasks.prefect_api import Api, ServerAway
+from tasks.runs.prefect_api import Api, ServerAway
 from tests.stress.processes import kill, processes_in, words_of
 from tests.support.eight_stages import CLASSES as FRUITS
 from tests.support.eight_stages import photo_of
@@ -39,7 +39,11 @@ _TOYS = SOURCE / "tests" / "support" / "toy_stages"
 _HELD = Path(".dvc", "tmp", "regraft-held")
 _RECEIPT = "reports/features.json"  # says how many rows the store had, which a kill may change
 FINAL = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-PARTS = {"worker": ("flows.child", "worker"), "server": ("flows.guarded_server",), "watch": ("flows.child", "watch")}
+PARTS = {
+    "worker": ("flows.prefect_server.child", "worker"),
+    "server": ("flows.prefect_server.guarded_server",),
+    "watch": ("flows.prefect_server.child", "watch"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,7 @@ class ServedProject(Project):
         settings = _ANY | (_TOY if is_toy else _REAL) | {"nights.settle_seconds": 3600}  # runs are started by hand here
         for name, value in settings.items():
             self.set_param(name, value)
-        self._edit("flows/server.py", "PORT = 4200", f"PORT = {self.port}")
+        self._edit("flows/prefect_server/connection.py", "PORT = 4200", f"PORT = {self.port}")
         self._edit("flows/planned_run.py", "import os\n", "import kill_points  # noqa: F401\nimport os\n")
         shutil.copy(SOURCE / "tests" / "stress" / "kill_points.py", self.root)
         shutil.copy(SOURCE / "tests" / "support" / "step_hook.py", self.root)

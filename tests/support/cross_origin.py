@@ -6,7 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 
-from flows.server_secret import HOST
+from flows.prefect_server.server_secret import HOST
 
 _PATIENCE_SECONDS = 30.0
 EVIL = "http://evil.example"

@@ -125,7 +125,10 @@ def running_server(
     """
     port = port or free_port()
     plain = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
-    ours = ["-c", f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from flows.ui import serve; serve({port})"]
+    ours = [
+        "-c",
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from flows.prefect_server.ui import serve; serve({port})",
+    ]
     log = folder / "server.log"
     with log.open("w") as file:
         process = subprocess.Popen(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from regraft.files import md5_of
 from regraft.provenance import installed_versions
-from tasks.run_record import RunRecord, StageRun
+from tasks.runs.run_record import RunRecord, StageRun
 
 ROOT = Path(__file__).parents[2]
 STARTED = datetime(2026, 11, 26, 3, tzinfo=UTC)

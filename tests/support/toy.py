@@ -24,7 +24,8 @@ KINDS = {
     "git": [["git", "init", "--quiet"], ["dvc", "init", "--quiet"]],
     "no-git": [["dvc", "init", "--quiet", "--no-scm"]],
 }
-_COPIED = ["params.yaml", "prefect.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft", "flows"]
+_COPIED = ["params.yaml", "prefect.yaml", "pyproject.toml", "requirements.lock", ".dvcignore", "regraft"]
+_COPIED += ["flows", "tasks/runs"]
 _COPIED += [
     path.relative_to(SOURCE).as_posix()
     for path in sorted((SOURCE / "tasks").glob("*.py"))
@@ -148,7 +149,7 @@ _CHAIN = '''\
 
 from prefect import runtime
 
-import tasks.live_runs
+import tasks.runs.live_runs
 import tasks.step
 from flows.promote import record_data
 from flows.run import run, start
@@ -158,7 +159,7 @@ from tasks.second import second
 from tasks.project import readable_errors
 from tasks.third import third
 
-tasks.step._LOOK_SECONDS = tasks.live_runs._LOOK_SECONDS = 0.3
+tasks.step._LOOK_SECONDS = tasks.runs.live_runs._LOOK_SECONDS = 0.3
 
 
 @run

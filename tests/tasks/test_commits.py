@@ -6,9 +6,9 @@ import pytest
 
 from regraft.config import Params
 from regraft.params_file import load_params
-from tasks import receipts
-from tasks.commits import commit_run
-from tasks.receipts import write_receipt
+from tasks.runs import receipts
+from tasks.runs.commits import commit_run
+from tasks.runs.receipts import write_receipt
 from tests.support.run_receipts import git, record_of, versions, write_project, write_results
 
 OURS = {"data/.gitignore", "data/raw.dvc", "data/splits.csv", "dvc.lock"}

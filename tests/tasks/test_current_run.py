@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from tasks import current_run
-from tasks.current_run import CurrentRun
-from tasks.live_runs import known_runs, new_live_run
-from tasks.prefect_api import Api, ServerAway
+from tasks.runs import current_run
+from tasks.runs.current_run import CurrentRun
+from tasks.runs.live_runs import known_runs, new_live_run
+from tasks.runs.prefect_api import Api, ServerAway
 
 
 class Server(Api):

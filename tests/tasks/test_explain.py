@@ -9,11 +9,11 @@ from typer.testing import CliRunner
 from flows.cli import app
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
-from tasks import receipts
 from tasks.dvc_cache import photos_of
-from tasks.explain import explain
-from tasks.receipts import write_receipt
-from tasks.run_record import RunRecord
+from tasks.runs import receipts
+from tasks.runs.explain import explain
+from tasks.runs.receipts import write_receipt
+from tasks.runs.run_record import RunRecord
 from tests.support.project import Project
 from tests.support.run_receipts import record_of, versions, write_project, write_results
 

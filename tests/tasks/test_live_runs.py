@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from regraft.errors import Busy
-from tasks import live_runs
-from tasks.live_runs import alive, ended_runs, forget, is_anybody_working, known_runs, new_live_run, only_run, save
+from tasks.runs import live_runs
+from tasks.runs.live_runs import alive, ended_runs, forget, is_anybody_working, known_runs, new_live_run, only_run, save
 
 RUNS = Path(".dvc/tmp/regraft/runs")
 NIGHTLY = """\
 import sys, time
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from tasks.live_runs import alive, new_live_run, only_run
+from tasks.runs.live_runs import alive, new_live_run, only_run
 run = new_live_run("20261126T030000-abcdef", datetime(2026, 11, 26, 3, tzinfo=UTC), "retrain-nightly", None)
 with alive(run), only_run(run, 0, print):
     print("works", flush=True)

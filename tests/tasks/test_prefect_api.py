@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from tasks import prefect_api
-from tasks.prefect_api import Api, ServerAway, named_api
+from tasks.runs import prefect_api
+from tasks.runs.prefect_api import Api, ServerAway, named_api
 from tests.support.answering import answering
 
 NO_TOKENS = (422, {"detail": "CSRF protection is disabled."})
@@ -87,7 +87,7 @@ def test_a_server_that_hangs_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("url", ["", "file:///etc/passwd", "127.0.0.1:4200/api"])
 def test_only_an_address_on_the_web_is_a_server(url: str) -> None:
-    script = "from tasks.prefect_api import named_api; import sys; print(named_api(), 'prefect' in sys.modules)"
+    script = "from tasks.runs.prefect_api import named_api; import sys; print(named_api(), 'prefect' in sys.modules)"
     found = subprocess.run(
         [sys.executable, "-c", script], env={"PREFECT_API_URL": url}, capture_output=True, text=True, check=True
     )

@@ -13,8 +13,8 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import read_json, sha256_of, write_json
 from regraft.params_file import load_params
-from tasks import receipts
-from tasks.receipts import find_run, last_run, runs_with_receipt, work_of_last_run, write_receipt
+from tasks.runs import receipts
+from tasks.runs.receipts import find_run, last_run, runs_with_receipt, work_of_last_run, write_receipt
 from tests.support.run_receipts import STAGES, git, record_of, versions, write_project, write_results
 
 QUIET = ["Up to date"] * 4

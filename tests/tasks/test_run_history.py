@@ -16,9 +16,9 @@ import pytest
 from regraft.config import Params
 from regraft.files import write_json
 from regraft.production.run_history import FILE, read_rows
-from tasks import run_history
-from tasks.run_history import add_crashed, add_to_history, rows_of, trend, week
-from tasks.run_record import RunRecord, StageRun, new_run_id
+from tasks.runs import run_history
+from tasks.runs.run_history import add_crashed, add_to_history, rows_of, trend, week
+from tasks.runs.run_record import RunRecord, StageRun, new_run_id
 from tests.support.small_project import changed
 
 STAGES = ["record_data", "record_code", "validate_data", "preprocess", "cache_features", "check_features"]
@@ -241,7 +241,7 @@ def test_the_revision_has_a_mark_if_what_decides_results_was_edited(params: Para
 
 
 def test_a_run_with_nothing_to_do_needs_neither_pandas_nor_tensorflow_nor_matplotlib() -> None:
-    loads = "import sys, json, tasks.run_history; print(json.dumps(sorted(sys.modules)))"
+    loads = "import sys, json, tasks.runs.run_history; print(json.dumps(sorted(sys.modules)))"
     command = [sys.executable, "-c", loads]
     modules = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     assert not {"pandas", "tensorflow", "matplotlib", "prefect", "dvc", "markdown_it"} & set(modules)

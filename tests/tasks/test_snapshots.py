@@ -6,8 +6,8 @@ import pytest
 
 from regraft.config import Params
 from regraft.params_file import load_params
-from tasks.git import NoGit, open_git
-from tasks.snapshots import keep_snapshot, reference_of, take_snapshot
+from tasks.runs.git import NoGit, open_git
+from tasks.runs.snapshots import keep_snapshot, reference_of, take_snapshot
 from tests.support.run_receipts import STARTED, git, write_project
 
 RUN = "20261126T030000-abcdef"

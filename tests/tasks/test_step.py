@@ -8,9 +8,9 @@ import pytest
 
 from regraft.errors import Busy, InvalidData, RegraftError
 from tasks import step as steps
-from tasks.current_run import CurrentRun, enter_run, leave_run
-from tasks.live_runs import new_live_run
-from tasks.prefect_api import Api
+from tasks.runs.current_run import CurrentRun, enter_run, leave_run
+from tasks.runs.live_runs import new_live_run
+from tasks.runs.prefect_api import Api
 from tasks.step import Outcome, step
 
 RAN = Outcome("Ran")

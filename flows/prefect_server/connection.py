@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from flows.server_secret import HOST, get, knows, read_secret, secret_path
-from tasks.prefect_api import named_api
+from flows.prefect_server.server_secret import HOST, get, knows, read_secret, secret_path
+from tasks.runs.prefect_api import named_api
 
 PORT = 4200  # where `regraft ui` and `regraft serve` listen
 

@@ -21,11 +21,11 @@ from regraft.errors import RegraftError, some
 from regraft.files import md5_of, reading, sha256_of
 from regraft.provenance import installed_versions
 from tasks.dvc_cache import missing_photos
-from tasks.git import Git, open_git
-from tasks.receipts import find_run, read_receipt
-from tasks.snapshots import reference_of
-from tasks.this_machine import instruction_set
-from tasks.worktree import share_dvc, worktree_of
+from tasks.runs.git import Git, open_git
+from tasks.runs.receipts import find_run, read_receipt
+from tasks.runs.snapshots import reference_of
+from tasks.runs.this_machine import instruction_set
+from tasks.runs.worktree import share_dvc, worktree_of
 
 _ANYWAY = "With --anyway it is tried all the same."
 
@@ -37,7 +37,7 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
 
     Args:
         params: all settings, as they are now; only `paths.receipts` is used.
-        wanted: the run, as in `tasks.receipts.find_run`.
+        wanted: the run, as in `tasks.runs.receipts.find_run`.
         anyway: try it with other libraries, or another processor, than the run had.
         tell: called with a line for a person.
 

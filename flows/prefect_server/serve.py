@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import IO
 
 from flows.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
-from flows.serve_processes import child, command_of, server_process
-from flows.server import PORT, login, use_no_proxy
-from flows.server_secret import HOST, make_secret, secret_path
-from flows.ui import close_folder
+from flows.prefect_server.connection import PORT, login, use_no_proxy
+from flows.prefect_server.serve_processes import child, command_of, server_process
+from flows.prefect_server.server_secret import HOST, make_secret, secret_path
+from flows.prefect_server.ui import close_folder
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
-from tasks.live_runs import known_runs
-from tasks.prefect_api import Api
+from tasks.runs.live_runs import known_runs
+from tasks.runs.prefect_api import Api
 from tasks.stopping import Terminated, undisturbed
 
 _LOGS = Path(".dvc", "tmp", "regraft", "logs")

@@ -18,11 +18,11 @@ from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
 from regraft.files import finite, md5_of, read_json, readable_bytes, sha256_of, write_json
 from regraft.provenance import installed_versions
-from tasks.git import NoGit, open_git
 from tasks.locked import data_version, read_locked
-from tasks.run_record import RunRecord
-from tasks.snapshots import keep_snapshot, take_snapshot
-from tasks.this_machine import instruction_set, without_machine
+from tasks.runs.git import NoGit, open_git
+from tasks.runs.run_record import RunRecord
+from tasks.runs.snapshots import keep_snapshot, take_snapshot
+from tasks.runs.this_machine import instruction_set, without_machine
 
 LAST_RUN = Path(".dvc", "tmp", "regraft", "last_run.json")  # the record of the last run, with or without a receipt
 DONE = ("Up to date", "Restored", "Recorded", "Ran")  # outcomes of a stage whose outputs are there

@@ -5,8 +5,8 @@ from pathlib import Path
 from regraft.config import Params
 from regraft.production.change_log import Origin
 from regraft.production.verdict_log import FILE, read_looks
-from tasks.git import NoGit, open_git
 from tasks.locked import read_locked
+from tasks.runs.git import NoGit, open_git
 
 
 def origin_of_export(params: Params, verdict: str | None = None) -> Origin:

@@ -15,10 +15,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.server import PORT
-from flows.server_secret import HOST, knows, read_secret, secret_path
+from flows.prefect_server.connection import PORT
+from flows.prefect_server.server_secret import HOST, knows, read_secret, secret_path
 from regraft.errors import RegraftError, safe_text
-from tasks.prefect_api import Api, ServerAway, named_api
+from tasks.runs.prefect_api import Api, ServerAway, named_api
 
 FILE = Path("prefect.yaml")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,59}")

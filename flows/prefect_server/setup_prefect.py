@@ -18,10 +18,10 @@ from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
 
-from flows.automations import MADE_HERE, Server, Wanted, build_automation, read_automations
-from flows.deployments import set_up_deployments, set_up_pool
-from flows.events import FILE, Project, announce, read_name, read_prefect_file
-from flows.server import login
+from flows.prefect_server.automations import MADE_HERE, Server, Wanted, build_automation, read_automations
+from flows.prefect_server.connection import login
+from flows.prefect_server.deployments import set_up_deployments, set_up_pool
+from flows.prefect_server.events import FILE, Project, announce, read_name, read_prefect_file
 from regraft.errors import RegraftError, printable
 
 ALARM_URL = "REGRAFT_ALARM_URL"  # a secret: whoever has it can write to the channel
@@ -100,7 +100,7 @@ def _find_block(client: SyncPrefectClient, name: str) -> tuple[UUID | None, list
         RegraftError: there are two, or it sends no messages, or REGRAFT_ALARM_URL is no address.
     """
     if os.environ.get(ALARM_URL):
-        from flows.alarm_block import make_block
+        from flows.prefect_server.alarm_block import make_block
 
         make_block(name, os.environ[ALARM_URL])
     answer = client.request("POST", "/block_documents/filter", json={"block_documents": {"name": {"any_": [name]}}})

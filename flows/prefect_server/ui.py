@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from flows import guarded_server
-from flows.server import PORT, login
-from flows.server_secret import HOST, make_secret, secret_path
+from flows.prefect_server import guarded_server
+from flows.prefect_server.connection import PORT, login
+from flows.prefect_server.server_secret import HOST, make_secret, secret_path
 from regraft.errors import RegraftError
 
 

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qs, quote
 
-from flows.server_secret import HOST, PROOF_PATH, proof_of
+from flows.prefect_server.server_secret import HOST, PROOF_PATH, proof_of
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

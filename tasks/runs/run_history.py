@@ -22,8 +22,8 @@ from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_orde
 from regraft.production.run_photos import note_photos
 from regraft.reports.history_page import Production, history_page
 from regraft.reports.history_words import summary_of_week, trend_page
-from tasks.run_facts import Facts, row_of
-from tasks.run_record import RunRecord
+from tasks.runs.run_facts import Facts, row_of
+from tasks.runs.run_record import RunRecord
 
 PAGE = "history.html"  # in the folder of the reports
 _WAITING = Path(".dvc", "tmp", "regraft", "history")

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from flows.events import Project
+from flows.prefect_server.events import Project
 from regraft.errors import RegraftError
 
 FILE = Path("automations.yaml")

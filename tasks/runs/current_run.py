@@ -1,6 +1,6 @@
 """The run that this process is in, and what a Prefect server is told while it goes on.
 
-A server that goes away takes nothing with it: what it could not be told is kept with the run (`tasks.live_runs`).
+A server that goes away takes nothing with it: what it could not be told is kept with the run (`tasks.runs.live_runs`).
 """
 
 import sys
@@ -10,9 +10,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from regraft.errors import RegraftError
-from tasks.live_runs import LiveRun, save
-from tasks.prefect_api import Api, ServerAway, ServerRefuses
-from tasks.run_record import StageRun
+from tasks.runs.live_runs import LiveRun, save
+from tasks.runs.prefect_api import Api, ServerAway, ServerRefuses
+from tasks.runs.run_record import StageRun
 
 _LONGEST = 300  # letters
 _PAUSE_SECONDS = 20.0  # after a server did not answer, before it is told of progress again

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from regraft.config import Params
-from tasks.git import Git, NoGit
+from tasks.runs.git import Git, NoGit
 
 _REFERENCES = "refs/regraft/runs/"
 _NEEDED = ("params.yaml", "dvc.yaml", "tasks/stage.py")  # what a run cannot be repeated without

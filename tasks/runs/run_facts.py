@@ -12,9 +12,9 @@ from regraft.config import Params, Paths
 from regraft.errors import RegraftError
 from regraft.files import finite, read_json
 from regraft.production.run_history import NOTHING_NEW, Row
-from tasks.git import NoGit, open_git
 from tasks.locked import data_version
-from tasks.run_record import RunRecord
+from tasks.runs.git import NoGit, open_git
+from tasks.runs.run_record import RunRecord
 
 _CURRENT = ("Up to date", "Restored", "Recorded", "Ran")
 _OF_DRIFT = (

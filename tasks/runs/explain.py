@@ -9,7 +9,7 @@ from regraft.config import Params
 from regraft.errors import Damaged, printable, safe_text
 from regraft.files import reading
 from tasks.dvc_cache import photos_of
-from tasks.receipts import DONE, find_run, is_of_stage, last_run, read_receipt, runs_with_receipt
+from tasks.runs.receipts import DONE, find_run, is_of_stage, last_run, read_receipt, runs_with_receipt
 
 _NAMED = 5  # of many names in a sentence
 _CODE = "record_code"
@@ -20,7 +20,7 @@ def explain(params: Params, wanted: str | None = None) -> str:
 
     Args:
         params: all settings.
-        wanted: the run, as in `tasks.receipts.find_run`; None is the last one, which may have had nothing to do.
+        wanted: the run, as in `tasks.runs.receipts.find_run`; None is the last one, which may have had nothing to do.
 
     Raises:
         RegraftError: there is no such run, or its receipt is damaged.

@@ -1,6 +1,6 @@
 """A part of `regraft serve` in a process of its own: it ends soon after `regraft serve` does, however that ends.
 
-python -m flows.child PARENT worker | watch | setup
+python -m flows.prefect_server.child PARENT worker | watch | setup
 """
 
 import os
@@ -10,11 +10,11 @@ import sys
 import threading
 from pathlib import Path
 
-from flows.guarded_server import end_with
+from flows.prefect_server.guarded_server import end_with
 
 
 def _watch() -> None:
-    from flows.watch import watch
+    from flows.prefect_server.watch import watch
     from regraft.params_file import load_params
 
     over = threading.Event()
@@ -23,7 +23,7 @@ def _watch() -> None:
 
 
 def _work() -> None:
-    from flows.events import read_prefect_file
+    from flows.prefect_server.events import read_prefect_file
 
     # With other handlers than Python's own, asyncio does not end at a signal, and Prefect's worker neither.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -35,7 +35,7 @@ def _work() -> None:
 
 
 def _set_up() -> None:
-    from flows.setup_prefect import set_up_here
+    from flows.prefect_server.setup_prefect import set_up_here
 
     for line in set_up_here():
         print(line, flush=True)

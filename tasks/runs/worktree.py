@@ -11,7 +11,7 @@ from pathlib import Path
 
 from regraft.errors import Busy, RegraftError
 from tasks.dvc_cache import cache_of
-from tasks.git import Git
+from tasks.runs.git import Git
 
 FOLDER = Path(".dvc", "tmp", "regraft", "reproduce")
 

@@ -14,11 +14,11 @@ from regraft.addresses import without_addresses
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError, safe_text
 from regraft.files import fingerprint, sha256_of, write_text
-from tasks.git import Git, NoGit, open_git
-from tasks.receipts import read_receipt, runs_with_receipt
-from tasks.run_record import RunRecord
-from tasks.snapshots import files_of_run, reference_of
-from tasks.this_machine import without_machine
+from tasks.runs.git import Git, NoGit, open_git
+from tasks.runs.receipts import read_receipt, runs_with_receipt
+from tasks.runs.run_record import RunRecord
+from tasks.runs.snapshots import files_of_run, reference_of
+from tasks.runs.this_machine import without_machine
 
 _PUSH = [sys.executable, "-m", "dvc", "push", "--run-cache"]
 _PUSHED = Path(".dvc", "tmp", "regraft", "pushed")  # says what DVC's remote has all of

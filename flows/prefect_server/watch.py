@@ -85,7 +85,7 @@ def _listed(params: Params, files_before: int) -> Listing:
 
 
 def _announce(change: Change) -> bool:
-    from flows.events import announce
+    from flows.prefect_server.events import announce
 
     return announce(
         EVENT, change.words(), files=change.files, added=change.added, removed=change.removed, changed=change.changed

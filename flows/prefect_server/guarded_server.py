@@ -1,6 +1,6 @@
 """A Prefect server of this user's alone: on 127.0.0.1, with a password, closed to other web pages.
 
-python -m flows.guarded_server FD PARENT      the one of `regraft serve`; it ends when that process does
+python -m flows.prefect_server.guarded_server FD PARENT      the one of `regraft serve`; it ends when that process does
 """
 
 import os
@@ -10,8 +10,8 @@ import sys
 import threading
 import time
 
-from flows.server_guard import Guard
-from flows.server_secret import HOST
+from flows.prefect_server.server_guard import Guard
+from flows.prefect_server.server_secret import HOST
 from regraft.errors import RegraftError
 
 SECRET = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - a name

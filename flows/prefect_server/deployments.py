@@ -16,7 +16,7 @@ from prefect.client.schemas.responses import DeploymentResponse
 from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
-from flows.events import FILE, Project
+from flows.prefect_server.events import FILE, Project
 from regraft.errors import RegraftError
 
 _KEYS = ("name", "description", "entrypoint", "parameters", "schedules", "work_pool", "pull")

@@ -6,10 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import IO
 
-from flows.guarded_server import settings
-from flows.server import PORT
-from flows.ui import take_port
-from tasks.prefect_api import Api
+from flows.prefect_server.connection import PORT
+from flows.prefect_server.guarded_server import settings
+from flows.prefect_server.ui import take_port
+from tasks.runs.prefect_api import Api
 
 _SECRET = "REGRAFT_ALARM_URL"  # noqa: S105 - a name; only the set-up needs what it holds
 
@@ -25,7 +25,7 @@ def server_process(secret: str) -> Callable[[IO[bytes]], "subprocess.Popen[bytes
         with take_port(PORT) as listener:
             descriptor = listener.fileno()
             return subprocess.Popen(
-                [sys.executable, "-m", "flows.guarded_server", str(descriptor), str(os.getpid())],
+                [sys.executable, "-m", "flows.prefect_server.guarded_server", str(descriptor), str(os.getpid())],
                 pass_fds=[descriptor],
                 env=_environment() | settings(PORT, secret),
                 stdin=subprocess.DEVNULL,
@@ -51,7 +51,7 @@ def child(name: str, api: Api) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]
 
 def command_of(name: str, api: Api) -> tuple[list[str], dict[str, str]]:
     """Return the command of such a part, and its environment, which has the login: all users can list commands."""
-    command = [sys.executable, "-m", "flows.child", str(os.getpid()), name]
+    command = [sys.executable, "-m", "flows.prefect_server.child", str(os.getpid()), name]
     environment = dict(os.environ) if name == "setup" else _environment()
     return command, environment | {"PREFECT_API_URL": api.url, "PREFECT_API_AUTH_STRING": str(api.login)}
 
