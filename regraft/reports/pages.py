@@ -89,7 +89,7 @@ def _summary(params: Params, work: Mapping[str, str] | None) -> list[tuple[str, 
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),
         *_work(paths.reports, work),
         ("look at", f"{paths.reports / 'report.html'} in a browser, and docs/guide.md for your own photos"),
-        ("", "`make ui` in another terminal, then run again: the same in the Prefect UI"),
+        ("", "`make serve`: the same every night and when photos arrive, with the Prefect UI"),
     ]
 
 
