@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,8 @@ from regraft.photos.views import Augmentation, Views
 from tests.support.library import SMALL_CHOICE, dataset_of, extractor_of, ignore_progress
 from tests.support.photos import REAL_PHOTOS
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # started in the background: commands that tests stop inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow prints a page about itself otherwise
 
 CLASS_COLOURS = {"apple": (200, 60, 60), "green pear": (70, 170, 60), "piña": (210, 180, 50)}

@@ -1,3 +1,4 @@
+import logging
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,7 @@ def cached(project, small_params, monkeypatch) -> Path:
     from dvc.repo import Repo
 
     monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(project / "site"))
+    logging.getLogger("dvc").setLevel(logging.WARNING)  # else a Prefect that other tests imported takes the line
     Repo.init(str(project), no_scm=True, force=True).close()
     challenge(small_params, quiet)
     version = md5_of(small_params.paths.onnx)
