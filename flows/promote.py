@@ -4,9 +4,12 @@ import sys
 
 from flows.approval import wait_for_a_person
 from flows.run import run
-from regraft.errors import RegraftError
+from regraft.config import Params
+from regraft.errors import Damaged, RegraftError
+from regraft.files import read_json
 from regraft.params_file import load_params
-from regraft.production.gate.verdict import Verdict
+from regraft.production.gate.verdict import FILE, Verdict
+from regraft.production.records import Records
 from regraft.reports.pages import pages_of
 from regraft.reports.sources import sources_of
 from tasks import dvc_seam, step
@@ -34,24 +37,43 @@ def record_data() -> None:
     step.step("record_data", record)
 
 
-def promote_model() -> Outcome:
+def promote_model(*, is_asked: bool = False) -> Outcome:
     """Let the gate judge the new model; the outcome is named as its verdict is.
 
-    Promoted, Promoted with warnings, Undecided, Waiting for approval, Refused, Already in production.
+    Promoted, Promoted with warnings, Undecided, Waiting for approval, Refused, Already in production; and Nothing new,
+    where the gate says of the same model, word for word, what it said before: nobody has to be told twice.
+
+    Args:
+        is_asked: whether a person asks for the verdict, who is told it in any case.
     """
     found: list[Verdict] = []
 
     def promote() -> Outcome:
         params = load_params(enter_project() / "params.yaml")
+        before = _said_before(params)
         with run_progress("promote_model", step.progress_of_run) as progress:
             verdict = gate.challenge(params, progress)
         found.append(verdict)
         if verdict.name != "Already in production":
             step.publish(verdict.words, pages_of("promote_model", sources_of(params)), of_run=True)
+        about = verdict.figures.get("about") or {}
+        if not is_asked and not verdict.is_accepted and (about.get("model"), verdict.words) == before:
+            return Outcome("Nothing new", f"the gate says what it said before: {verdict.words}")
         return Outcome(verdict.name, verdict.words, _TYPES.get(verdict.name, "COMPLETED"))
 
     outcome = step.step("promote_model", promote)
     return wait_for_a_person(found[-1]) if outcome.name == "Waiting for approval" else outcome
+
+
+def _said_before(params: Params) -> tuple[str, str] | None:
+    """Return which model the gate judged last, and in which words; nothing as long as production is damaged."""
+    if Records(params.paths.production).standing().problem:
+        return None
+    try:
+        gate_json = read_json(params.paths.reports / FILE, "about", "words")
+        return gate_json["about"]["model"], gate_json["words"]
+    except (FileNotFoundError, Damaged, KeyError, TypeError):
+        return None
 
 
 def write_report() -> None:
@@ -75,6 +97,6 @@ def write_report() -> None:
 @run
 def promote() -> Outcome:
     """Let models/model.onnx into production if the gate accepts it, without bringing any stage up to date first."""
-    verdict = promote_model()
+    verdict = promote_model(is_asked=True)
     write_report()
     return verdict
