@@ -148,4 +148,4 @@ def test_who_stops_does_not_wait_for_a_file_that_takes_long(small):
         while inspectors._free:
             time.sleep(0.01)
     thread.join(10)
-    assert "SIGKILL" in outcome[0]
+    assert "SIGKILL" in outcome[0] or "canceled" in outcome[0].lower()  # killed in the middle, or before it began
