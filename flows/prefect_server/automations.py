@@ -8,10 +8,8 @@ from uuid import UUID
 
 from prefect.events.schemas.automations import AutomationCore
 from pydantic import BaseModel, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
-from flows.prefect_server.events import Project
+from flows.prefect_server.events import Project, read_yaml
 from regraft.errors import RegraftError
 
 FILE = Path("automations.yaml")
@@ -44,12 +42,7 @@ def read_automations(path: Path = FILE) -> Wanted:
     Raises:
         RegraftError: it is missing, or does not say what is expected; the message names the automation and the key.
     """
-    try:
-        found = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RegraftError(f"{path} does not exist. Restore it from git: it has the alarms.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RegraftError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+    found = read_yaml(path, "the alarms")
     if not isinstance(found, dict) or not isinstance(found.get("automations"), list):
         raise RegraftError(f"{path} must have the keys `notify` and `automations`, a list. Restore it from git.")
     _check_keys(found, ("notify", "states", "automations"), f"{path}")

@@ -52,15 +52,28 @@ def read_prefect_file() -> dict[str, Any]:
     Raises:
         RegraftError: it is missing, or not YAML.
     """
-    try:
-        found = YAML(typ="safe").load(FILE.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise RegraftError(f"{FILE} does not exist. Restore it from git: it has the deployments.") from None
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise RegraftError(f"{FILE} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
+    found = read_yaml(FILE, "the deployments")
     if not isinstance(found, dict):
         raise RegraftError(f"{FILE} must have keys such as `name` and `deployments`. Restore it from git.")
     return found
+
+
+def read_yaml(path: Path, contents: str) -> Any:
+    """Return what a YAML file says.
+
+    Args:
+        path: of the file.
+        contents: what is in it, for whoever lost it.
+
+    Raises:
+        RegraftError: it is missing, or not YAML.
+    """
+    try:
+        return YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise RegraftError(f"{path} does not exist. Restore it from git: it has {contents}.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise RegraftError(f"{path} is not valid YAML: {' '.join(str(error).split())}. Fix that line.") from None
 
 
 def read_name(prefect_file: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -141,11 +141,6 @@ def is_anybody_working() -> bool:
             return False
     except Timeout:
         return True
-
-
-def with_ending(run: LiveRun, ending: dict[str, Any]) -> LiveRun:
-    """Return the run with what the server is to be told of its end."""
-    return replace(run, ending=ending)
 
 
 def new_live_run(run: str, started: datetime, started_by: str, flow_run: str | None) -> LiveRun:

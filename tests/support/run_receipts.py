@@ -70,6 +70,14 @@ def write_project(root: Path) -> None:
     write_results(root)
 
 
+def write_repository(root: Path) -> None:
+    """The same in a git repository, with one commit."""
+    write_project(root)
+    git(root, "init", "--quiet", "-b", "main")
+    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
+    git(root, "commit", "--quiet", "-m", "begin")
+
+
 def write_results(root: Path, data: str = "a", **values: str) -> None:
     """Write what the stages write, as if the data had the MD5 aaa..., and other values in dvc.lock."""
     (root / "data" / "raw.dvc").write_text(

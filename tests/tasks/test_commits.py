@@ -9,7 +9,7 @@ from regraft.params_file import load_params
 from tasks.runs import receipts
 from tasks.runs.commits import commit_run
 from tasks.runs.receipts import write_receipt
-from tests.support.run_receipts import git, record_of, versions, write_project, write_results
+from tests.support.run_receipts import git, record_of, versions, write_repository, write_results
 
 OURS = {"data/.gitignore", "data/raw.dvc", "data/splits.csv", "dvc.lock"}
 
@@ -18,10 +18,7 @@ OURS = {"data/.gitignore", "data/raw.dvc", "data/splits.csv", "dvc.lock"}
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in git in which nothing has run yet, with one commit. To be copied."""
     root = tmp_path_factory.mktemp("begun") / "project"
-    write_project(root)
-    git(root, "init", "--quiet", "-b", "main")
-    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
-    git(root, "commit", "--quiet", "-m", "begin")
+    write_repository(root)
     return root
 
 

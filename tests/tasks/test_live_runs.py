@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -122,6 +123,6 @@ def test_what_is_damaged_is_forgotten_and_hides_no_other_run(damage: str) -> Non
 
 def test_what_is_saved_is_read_back(folder: Path) -> None:
     RUNS.mkdir(parents=True)
-    run = live_runs.with_ending(by_hand(), {"state": {"type": "COMPLETED", "name": "Promoted", "message": "0,93 é"}})
+    run = replace(by_hand(), ending={"state": {"type": "COMPLETED", "name": "Promoted", "message": "0,93 é"}})
     save(run)
     assert known_runs() == [run]

@@ -8,7 +8,7 @@ from regraft.config import Params
 from regraft.params_file import load_params
 from tasks.runs.git import NoGit, open_git
 from tasks.runs.snapshots import keep_snapshot, reference_of, take_snapshot
-from tests.support.run_receipts import STARTED, git, write_project
+from tests.support.run_receipts import STARTED, git, write_repository
 
 RUN = "20261126T030000-abcdef"
 RECEIPT = Path("receipts", f"{RUN}.json")
@@ -18,10 +18,7 @@ RECEIPT = Path("receipts", f"{RUN}.json")
 def committed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A project in git, with one commit. To be copied."""
     root = tmp_path_factory.mktemp("committed") / "project"
-    write_project(root)
-    git(root, "init", "--quiet", "-b", "main")
-    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
-    git(root, "commit", "--quiet", "-m", "begin")
+    write_repository(root)
     return root
 
 
