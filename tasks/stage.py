@@ -23,7 +23,7 @@ from tasks.project import enter_project, readable_errors
 from tasks.stage_limits import within_hours
 from tasks.startup import quieten_libraries
 from tasks.step import Outcome
-from tasks.stopping import end_with_parent, raise_if_stopped
+from tasks.stopping import end_with_dvc, raise_if_stopped
 
 
 class Stage:
@@ -40,7 +40,7 @@ class Stage:
             root = enter_project()
             with ExitStack() as guards:
                 if os.environ.get("DVC_STAGE") == self.name:
-                    end_with_parent()
+                    end_with_dvc()
                     guards.enter_context(inputs_unchanged_for_command(root, self.name))
                 self._run(load_params(root / "params.yaml"), terminal_progress)
 

@@ -1,8 +1,8 @@
 """A run that is told to end, by Ctrl-C or SIGTERM, ends at once, says where it was, and keeps what it computed."""
 
-import ctypes
+import os
+import select
 import signal
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread, current_thread, main_thread
@@ -11,7 +11,7 @@ from typing import Any
 
 from tasks.progress import position
 
-_PR_SET_PDEATHSIG = 1  # of <linux/prctl.h>
+_SHELLS = {"sh", "ash", "bash", "busybox", "dash", "fish", "ksh", "zsh"}
 _NUMBERS = (signal.SIGINT, signal.SIGTERM)
 _AGAIN_SECONDS = 5.0  # until a run that goes on is told again; what it keeps at its end takes less
 
@@ -102,13 +102,38 @@ def raise_if_stopped() -> None:
         listener.raise_if_told()
 
 
-def end_with_parent() -> None:
-    """Let the kernel send SIGTERM to this process when its parent ends, where the kernel is Linux.
+def end_with_dvc() -> None:
+    """Send SIGTERM to this process when the `dvc` that started it ends, where the kernel is Linux.
 
     Who ends `dvc repro` by SIGTERM ends `dvc` alone. Its stage would go on, and the next run would wait for it.
     """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if not hasattr(os, "pidfd_open"):
+        return
+    starter = _starter()
+    try:
+        descriptor = os.pidfd_open(starter)
+    except ProcessLookupError:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return
+    Thread(target=_end_after, args=(descriptor,), daemon=True).start()
+
+
+def _starter() -> int:
+    """Return the number of the process that started this one, by a shell that may wait for it or have become it.
+
+    DVC starts a command with the shell of `SHELL`. Many give their process to the command, and some live on beside it.
+    """
+    import psutil
+
+    parent = psutil.Process().parent()
+    while parent is not None and parent.name() in _SHELLS:
+        parent = parent.parent()
+    return os.getppid() if parent is None else parent.pid
+
+
+def _end_after(descriptor: int) -> None:
+    select.select([descriptor], [], [])  # readable when the process has ended
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

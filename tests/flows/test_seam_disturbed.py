@@ -122,11 +122,14 @@ def test_a_command_that_runs_keeps_its_entry(new_toy: Toy, runner: str) -> None:
 
 
 @one_kind
-@each_runner
+@pytest.mark.parametrize(
+    ("shell", "runner"), [(["SHELL=/bin/bash"], DVC), (["-u", "SHELL"], DVC), (["SHELL=/bin/sh"], FLOW)]
+)
 def test_a_stage_ends_with_the_dvc_that_is_killed_and_the_next_run_does_it_anew(
-    new_toy: Toy, undisturbed: dict[str, str], runner: str
+    new_toy: Toy, undisturbed: dict[str, str], shell: str, runner: str
 ) -> None:
-    command = new_toy.start_and_stop_in("second", *COMMANDS[DVC])
+    """Whether the shell that DVC starts a stage with waits for the stage or becomes it: without SHELL it waits."""
+    command = new_toy.start_and_stop_in("second", "env", shell, *COMMANDS[DVC])
     children = psutil.Process(command.process.pid).children(recursive=True)
     os.kill(command.process.pid, signal.SIGKILL)
     command.process.wait()
