@@ -6,3 +6,12 @@ from .keras_models import load_model as load_model
 from .keras_models import save_model as save_model
 from .keras_models import start_keras as start_keras
 from .metrics import classification_report as classification_report
+from .network_file import Head as Head
+from .network_file import Network as Network
+from .network_file import load_into as load_into
+from .network_file import network_of as network_of
+from .network_file import read_head as read_head
+from .network_file import read_network as read_network
+from .network_file import weights_of as weights_of
+from .network_file import write_head as write_head
+from .network_file import write_network as write_network
