@@ -96,7 +96,7 @@ def fine_tune(
     settings, objective = plan.settings, objective_of(plan.class_weight)
     prior = prior_of(plan.class_weight, images.train.class_indices, images.num_classes)
     training = Training(start_trainer(model, cut, settings, prior), images, plan, checkpoint)
-    if settings.mode == "auto" and (reason := _why_not_to_train(training, images.val, settings)):
+    if settings.mode == "auto" and (reason := why_not_to_train(training, images.val, settings)):
         return FineTuned(settings, objective, False, reason, [])
     return _judged(training.run(on_epoch), images.val.class_indices, settings, objective)
 
@@ -128,7 +128,7 @@ def facts_of(backbone: Backbone, views: Views, plan: Plan, *, files: list[Path])
     }
 
 
-def _why_not_to_train(training: Training, val: Images, settings: FineTune) -> str | None:
+def why_not_to_train(training: Training, val: Images, settings: FineTune) -> str | None:
     """Return in words why `auto` does not train, or None if it does."""
     if training.is_begun:
         return None
