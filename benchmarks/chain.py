@@ -24,7 +24,8 @@ from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
-from regraft.training.keras_models import load_model
+from regraft.training.keras_network import build_network
+from regraft.training.network_file import read_network
 from tests.support.machine import describe_machine
 from tests.support.pipeline import ROOT, STAGES, Ended, run_stage, write_params
 
@@ -56,14 +57,14 @@ def parity_on_test(project: Path) -> Parity:
     """Compare the shipped file with the Keras model over the whole test split, from the raw files."""
     params = load_params(project / "params.yaml")
     backbone = choose_backbone(params.backbone)
-    model = load_model(project / params.paths.model)
+    network = read_network(project / params.paths.model)
+    model = build_network(backbone, network)
     trunk = load_trunk(backbone, project / params.paths.store / "graphs")
-    trained = read_json(project / params.paths.reports / "fine_tune.json")["trained"]
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     test = read_dataset(project / params.paths.dataset, project / params.paths.raw).of("test")
     classifier = OnnxClassifier(project / params.paths.onnx)
     said = probabilities_of(classifier, test, Threads(params.machine.workers), stored=None)
-    return compare(said, expected_by_keras(model, backbone, trunk, preparation, trained=trained), test)
+    return compare(said, expected_by_keras(model, backbone, trunk, preparation, trained=network.trained), test)
 
 
 def _figures(ended: Ended) -> dict[str, float]:

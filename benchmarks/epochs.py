@@ -18,9 +18,10 @@ from regraft.photos.views import choose_views
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
 from regraft.training.fine_tune import start_trainer
-from regraft.training.heads import find_head, to_keras
+from regraft.training.heads import find_head
 from regraft.training.inputs import Images, cached_activations, training_images
 from regraft.training.keras_models import Epoch, start_keras
+from regraft.training.keras_network import to_keras
 from regraft.training.layers import join
 from regraft.training.metrics import Score, score
 from regraft.training.training_loop import Plan, Training

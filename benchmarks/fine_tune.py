@@ -34,9 +34,9 @@ from regraft.photos.views import choose_views
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.fine_tune import start_trainer
-from regraft.training.heads import build_head
 from regraft.training.inputs import Images, TrainingImages, cached_activations
 from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_head
 from regraft.training.layers import choose_layers, join
 from regraft.training.training_loop import Plan, Training
 from tests.support.in_keras import compile_classifier

@@ -22,8 +22,9 @@ from regraft.config import TrainHead
 from regraft.features.table import Features, OpenFile
 from regraft.params_file import load_params
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.heads import build_head, settings_of
+from regraft.training.heads import settings_of
 from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_head
 from regraft.training.sweep import train_heads
 from tests.support.in_keras import compile_classifier
 from tests.support.machine import describe_machine

@@ -1,6 +1,6 @@
 """Stage 7 of 8: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
 
-Reads models/model.keras, reports/fine_tune.json, build/dataset.parquet, build/manifest.parquet and data/raw; writes
+Reads models/model.npz, build/dataset.parquet, build/manifest.parquet and data/raw; writes
 models/model.onnx and reports/export.json.
 """
 
@@ -16,13 +16,15 @@ from regraft.export.abstention import Choice, choose_threshold
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import build_classifier, compare, expected_by_keras, refuse_difference, write_graph
 from regraft.export.scoring import probabilities_of
-from regraft.files import read_json, replacing, sha256_of, write_json
+from regraft.files import replacing, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
-from regraft.training.keras_models import load_model, start_keras
+from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_network
+from regraft.training.network_file import read_network
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -38,8 +40,8 @@ def export_onnx(params: Params, progress: Progress) -> None:
     dataset = read_dataset(paths.dataset, paths.raw)
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    model = load_model(paths.model)
-    trained = read_json(paths.reports / "fine_tune.json", "trained")["trained"]
+    network = read_network(paths.model)
+    model, trained = build_network(backbone, network), network.trained
     trunk = load_trunk(backbone, paths.store / "graphs")
     graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, trained=trained)
     expected = expected_by_keras(model, backbone, trunk, preparation, trained=trained)

@@ -1,7 +1,7 @@
 """Stage 6 of 8: train the top of the backbone, or all of it, together with the head.
 
-Reads models/head.keras, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
-where all layers are trained); writes models/model.keras, reports/fine_tune.json and reports/fine_tune_curve.csv.
+Reads models/head.npz, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
+where all layers are trained); writes models/model.npz, reports/fine_tune.json and reports/fine_tune_curve.csv.
 Until these are written, the last finished epoch is kept in build/fine_tune: after a kill the next run goes on there.
 """
 
@@ -26,8 +26,9 @@ from regraft.training.devices import strategy
 from regraft.training.fine_tune import FineTuned, facts_of, switched_off
 from regraft.training.fine_tune import fine_tune as tune
 from regraft.training.inputs import cached_activations, live_pixels, training_images
-from regraft.training.keras_models import load_model, save_model, start_keras
-from regraft.training.layers import join
+from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_network
+from regraft.training.network_file import Head, Network, network_of, read_head, weights_of, write_network
 from regraft.training.tables import write_curve
 from regraft.training.training_loop import Plan
 from tasks.progress import Progress
@@ -37,23 +38,30 @@ from tasks.stage import stage
 @stage
 def fine_tune(params: Params, progress: Progress) -> None:
     """Write the whole network: fine-tuned where a test on val speaks for it, else with the backbone as it was."""
-    settings, paths, machine = params.fine_tune, params.paths, params.machine
-    start_keras(params.seed)
-    backbone = choose_backbone(params.backbone)
-    with strategy().scope():
-        model = join(backbone, load_model(paths.head))
-        if settings.mode == "off":
-            result = switched_off(settings, params.train_head.class_weight)
-        else:
-            with store_in_use(paths.store, machine.shared_store):
-                result = _train(model, backbone, params, progress)
-            if not result.is_used:
-                model = join(backbone, load_model(paths.head))
-    save_model(paths.model, model)
+    settings, paths = params.fine_tune, params.paths
+    head = read_head(paths.head)
+    result, network = switched_off(settings, params.train_head.class_weight), Network("head", head, {})
+    if settings.mode != "off":
+        result, network = _tuned(head, params, progress)
+    write_network(paths.model, network)
     write_json(paths.reports / "fine_tune.json", result.as_report())
     write_curve(paths.reports / "fine_tune_curve.csv", result.curve)
     print(f"fine_tune: {result.reason}")
     shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
+
+
+def _tuned(head: Head, params: Params, progress: Progress) -> tuple[FineTuned, Network]:
+    """Return what came of fine-tuning, and the network that is used."""
+    start_keras(params.seed)
+    backbone, as_it_was = choose_backbone(params.backbone), Network("head", head, {})
+    with strategy().scope():
+        model = build_network(backbone, as_it_was)
+        pretrained = weights_of(model)
+        with store_in_use(params.paths.store, params.machine.shared_store):
+            result = _train(model, backbone, params, progress)
+        if not result.is_used:
+            return result, as_it_was
+        return result, network_of(model, head.settings, result.as_report()["trained"], pretrained)
 
 
 def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -> FineTuned:

@@ -1,6 +1,6 @@
 """Stage 5 of 8: train the new classifier on the cached features.
 
-Reads build/features.arrow; writes models/head.keras, reports/head.json, reports/leaderboard.csv and
+Reads build/features.arrow; writes models/head.npz, reports/head.json, reports/leaderboard.csv and
 reports/head_curve.csv.
 """
 
@@ -12,8 +12,8 @@ from regraft.features.table import read_features
 from regraft.files import write_json
 from regraft.training.baselines import Yardstick, accuracy_of, conclusions, probe
 from regraft.training.class_weights import objective_of
-from regraft.training.heads import find_head, learning_curve, to_keras, write_leaderboard
-from regraft.training.keras_models import save_model, start_keras
+from regraft.training.heads import find_head, learning_curve, write_leaderboard
+from regraft.training.network_file import write_head
 from regraft.training.tables import write_curve
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -33,8 +33,7 @@ def train_head(params: Params, progress: Progress) -> None:
     objective, val_classes = objective_of(settings.class_weight), features.class_indices[features.positions("val")]
     curve = learning_curve(features, winner, settings, seed=params.seed, watch=watch)
     probes = probe(features)
-    start_keras(params.seed)
-    save_model(paths.head, to_keras(winner))
+    write_head(paths.head, winner)
     report = {
         "objective": asdict(objective),
         "val": asdict(winner.best.val),

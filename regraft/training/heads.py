@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import asdict, fields
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -20,9 +19,6 @@ from regraft.training.batched_heads import HeadSettings
 from regraft.training.class_weights import objective_of
 from regraft.training.metrics import Score
 from regraft.training.sweep import TrainedHead, train_heads
-
-if TYPE_CHECKING:
-    import keras
 
 _LEADERBOARD = {"hidden_units": int, "activation": str, "optimizer": str, "dropout": float, "learning_rate": float}
 _LEADERBOARD |= {"weight_decay": float, "label_smoothing": float}
@@ -42,39 +38,6 @@ def settings_of(config: TrainHead) -> list[HeadSettings]:
         values = product(config.dropout, config.learning_rate, config.weight_decay, config.label_smoothing)
         sweep += [HeadSettings(units, config.activation, "adamw", *each) for each in values]
     return sweep
-
-
-def build_head(feature_dim: int, num_classes: int, settings: HeadSettings) -> "keras.Model":
-    """Return the head with random weights: linear, or with one hidden layer.
-
-    Input: float32, shape (n, feature_dim). Output `probabilities`: float32, shape (n, num_classes), rows sum to 1.
-    """
-    import keras
-    from keras import layers
-
-    hidden = []
-    if settings.hidden_units:
-        hidden = [
-            layers.Dense(settings.hidden_units, activation=settings.activation, name="head_hidden"),
-            layers.Dropout(settings.dropout, name="head_hidden_dropout"),
-        ]
-    return keras.Sequential(
-        [
-            keras.Input((feature_dim,), name="pooled"),
-            layers.Dropout(settings.dropout, name="head_dropout"),
-            *hidden,
-            layers.Dense(num_classes, name="head_logits"),
-            layers.Softmax(name="probabilities"),
-        ],
-        name="head",
-    )
-
-
-def to_keras(trained: TrainedHead) -> "keras.Model":
-    """Return a trained head as a Keras model."""
-    head = build_head(len(trained.weights[0]), len(trained.weights[-1]), trained.settings)
-    head.set_weights(trained.weights)
-    return head
 
 
 def find_head(

@@ -14,16 +14,15 @@ from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, 
 from regraft.training.class_weights import objective_of, prior_of, weights_of
 from regraft.training.keras_models import Epoch
 from regraft.training.metrics import score
+from regraft.training.network_file import Head
 
 _VAL_ROWS = 4096  # of val in memory at a time
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedHead:
+class TrainedHead(Head):
     """A head as it was at its lowest loss on val, which is the log loss or the balanced one (`objective_of`)."""
 
-    settings: HeadSettings
-    weights: list[np.ndarray]  # float32, in the order of `build_head(...).weights`
     curve: list[Epoch]  # from epoch 0 (before training) on
     best: Epoch
     right: np.ndarray  # whether it names each val image rightly, bool, shape (images of val,)

@@ -26,8 +26,8 @@ from tests.support.pipeline import ROOT, run_stage, stages_folder
 # Small images and random weights: an epoch takes less than a second, as long as its checkpoint.
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
 _RESULTS = {
-    "train_head": ("models/head.keras", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
-    "fine_tune": ("models/model.keras", "reports/fine_tune.json", "reports/fine_tune_curve.csv"),
+    "train_head": ("models/head.npz", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
+    "fine_tune": ("models/model.npz", "reports/fine_tune.json", "reports/fine_tune_curve.csv"),
 }
 _MOST_KILLS_IN_A_ROW = 4
 _WAITING = 0.6  # share of the kills of fine-tuning that wait for a checkpoint

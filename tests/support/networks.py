@@ -8,8 +8,10 @@ from keras import layers
 
 from regraft.backbones.catalogue import Backbone
 from regraft.training.inputs import Images
-from regraft.training.keras_models import load_model, save_model, start_keras
+from regraft.training.keras_models import save_model, start_keras
+from regraft.training.keras_network import to_keras
 from regraft.training.layers import join
+from regraft.training.network_file import read_head
 from regraft.training.trainer import Trainer
 
 VALUES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -19,7 +21,7 @@ CLASSES = (VALUES[:, 0] > 0).astype(int) + (VALUES[:, 1] > 0)  # three classes t
 def load_joined(backbone: Backbone, head: Path) -> keras.Model:
     """Return backbone and head as one network; the head comes from a file, because `join` shares its layers."""
     start_keras(0)
-    return join(backbone, load_model(head))
+    return join(backbone, to_keras(read_head(head)))
 
 
 def build_small() -> keras.Model:

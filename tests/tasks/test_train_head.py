@@ -1,24 +1,24 @@
 from regraft.files import read_json, sha256_of
-from regraft.training.keras_models import load_model
+from regraft.training.network_file import read_head
 from tasks.train_head import train_head
 from tests.support.small_project import changed, quiet
 
 
 def test_the_same_features_params_and_seed_give_the_same_bytes(project, small_params):
-    before = sha256_of(project / "models" / "head.keras")
+    before = sha256_of(project / "models" / "head.npz")
     train_head.function(small_params, quiet)
-    assert sha256_of(project / "models" / "head.keras") == before
+    assert sha256_of(project / "models" / "head.npz") == before
 
 
 def test_another_seed_gives_another_head(project, small_params):
-    before = sha256_of(project / "models" / "head.keras")
+    before = sha256_of(project / "models" / "head.npz")
     train_head.function(small_params.model_copy(update={"seed": 1}), quiet)
-    assert sha256_of(project / "models" / "head.keras") != before
+    assert sha256_of(project / "models" / "head.npz") != before
 
 
 def test_hidden_units_make_a_hidden_layer(project, small_params):
     train_head.function(changed(small_params, train_head={"kind": "mlp", "hidden_units": 7}), quiet)
-    shapes = [tuple(weight.shape) for weight in load_model(project / "models" / "head.keras").weights]
+    shapes = [weight.shape for weight in read_head(project / "models" / "head.npz").weights]
     assert shapes == [(1280, 7), (7,), (7, 3), (3,)]
 
 

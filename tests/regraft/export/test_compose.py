@@ -25,8 +25,8 @@ from regraft.export.promise import Promise
 from regraft.export.scoring import probabilities_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_head
 from regraft.training.layers import join
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.

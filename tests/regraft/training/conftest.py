@@ -6,19 +6,21 @@ import numpy as np
 import pytest
 
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.heads import build_head
-from regraft.training.keras_models import save_model, start_keras
+from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_head
+from regraft.training.network_file import Head, write_head
 from tests.support.in_keras import compile_classifier
 
 
 @pytest.fixture(scope="session")
 def head(features, tmp_path_factory) -> Path:
     """The file of a head that was hardly trained, so that there is something left to learn."""
-    path = tmp_path_factory.mktemp("head") / "head.keras"
+    path = tmp_path_factory.mktemp("head") / "head.npz"
     start_keras(0)
-    head = build_head(features.dim, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.0003, 0.001, 0.05))
+    settings = HeadSettings(0, "relu", "adamw", 0.2, 0.0003, 0.001, 0.05)
+    head = build_head(features.dim, 3, settings)
     compile_classifier(head, learning_rate=0.0003, weight_decay=0.001, label_smoothing=0.05)
     values, class_indices = features.of("train")
     head.fit(values, np.eye(3)[class_indices], batch_size=8, epochs=1, verbose=0)
-    save_model(path, head)
+    write_head(path, Head(settings, head.get_weights()))
     return path

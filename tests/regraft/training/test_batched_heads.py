@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
-from regraft.training.heads import build_head
 from regraft.training.keras_models import start_keras
+from regraft.training.keras_network import build_head
 from regraft.training.metrics import score
 from tests.support.heads import LINEAR
 from tests.support.in_keras import compile_classifier

@@ -13,8 +13,10 @@ from regraft.training.class_weights import objective_of
 from regraft.training.fine_tune import FineTuned, facts_of, fine_tune, switched_off
 from regraft.training.inputs import cached_activations, live_pixels, training_images
 from regraft.training.keep_test import Answers
-from regraft.training.keras_models import Epoch, load_model
+from regraft.training.keras_models import Epoch
+from regraft.training.keras_network import to_keras
 from regraft.training.metrics import Score, score
+from regraft.training.network_file import read_head
 from regraft.training.training_loop import Plan, Trained
 from tests.support.library import FINE_TUNE, fine_tune_settings
 from tests.support.networks import load_joined
@@ -65,7 +67,7 @@ def changed(before: dict[str, list[np.ndarray]], model) -> set[str]:
 
 def test_the_curve_starts_at_the_head_alone(tuned, head, features):
     values, class_indices = features.of("val")
-    expected = score(class_indices, load_model(head).predict(values, verbose=0))
+    expected = score(class_indices, to_keras(read_head(head)).predict(values, verbose=0))
     # Activations are stored in half precision: 2 ** -11 of their size, through the rest of the network.
     assert tuned[2].curve[0].val.log_loss == pytest.approx(expected.log_loss, abs=0.01)
 
@@ -231,7 +233,7 @@ def test_without_fine_tuning_the_report_says_so():
 
 
 def test_whatever_determines_a_training_is_in_the_name_of_its_checkpoint(backbone, views, tmp_path):
-    files = [tmp_path / "head.keras", tmp_path / "dataset.parquet"]
+    files = [tmp_path / "head.npz", tmp_path / "dataset.parquet"]
     for file in files:
         file.write_text(file.name)
 

@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.heads import build_head, find_head, learning_curve, settings_of, write_leaderboard
+from regraft.training.heads import find_head, learning_curve, settings_of, write_leaderboard
+from regraft.training.keras_network import build_head
 from tests.support.heads import LINEAR, are_equal, config, train
 
 

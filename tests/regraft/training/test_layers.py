@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from regraft.errors import InvalidParams
-from regraft.training.keras_models import load_model
+from regraft.training.keras_network import to_keras
 from regraft.training.layers import choose_layers, learning_rates
+from regraft.training.network_file import read_head
 from tests.support.networks import load_joined
 
 
@@ -14,7 +15,7 @@ def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features
     joined = load_joined(backbone, head)(image, training=False)
     # The features come from ONNX Runtime, in float32 summed in another order.
     assert np.asarray(joined) == pytest.approx(
-        load_model(head).predict(features.read(np.array([0])), verbose=0), abs=1e-4
+        to_keras(read_head(head)).predict(features.read(np.array([0])), verbose=0), abs=1e-4
     )
 
 

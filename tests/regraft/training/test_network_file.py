@@ -93,7 +93,7 @@ def joined(name: str = "block"):
     import keras
     from keras import layers
 
-    from regraft.training.heads import build_head
+    from regraft.training.keras_network import build_head
 
     image = keras.Input((4,))
     output = layers.BatchNormalization(name="norm")(layers.Dense(6, name=name)(image))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.features.table import Features
-from regraft.training.heads import to_keras
+from regraft.training.keras_network import to_keras
 from regraft.training.metrics import score
 from regraft.training.sweep import TrainedHead, train_heads
 from tests.support.heads import CONFIG, LINEAR, are_equal, train
