@@ -10,15 +10,19 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import Parity, compare, expected_by_keras
+from regraft.export.compose import Parity, compare
 from regraft.export.scoring import probabilities_of
+from regraft.export.trained_part import trained_part
 from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
@@ -54,17 +58,26 @@ def run_chain(photos: Path, settings: list[str], keep: Path | None) -> dict[str,
 
 
 def parity_on_test(project: Path) -> Parity:
-    """Compare the shipped file with the Keras model over the whole test split, from the raw files."""
+    """Compare the shipped file with the whole Keras model over the test split, from the raw files.
+
+    A quantised backbone is compared with its own graph and what was trained.
+    """
     params = load_params(project / "params.yaml")
     backbone = choose_backbone(params.backbone)
-    network = read_network(project / params.paths.model)
-    model = build_network(backbone, network)
     trunk = load_trunk(backbone, project / params.paths.store / "graphs")
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     test = read_dataset(project / params.paths.dataset, project / params.paths.raw).of("test")
     classifier = OnnxClassifier(project / params.paths.onnx)
     said = probabilities_of(classifier, test, Threads(params.machine.workers), stored=None)
-    return compare(said, expected_by_keras(model, backbone, trunk, preparation, trained=network.trained), test)
+    network = read_network(project / params.paths.model)
+    if trunk.is_quantised:
+        return compare(said, trained_part(network, backbone, trunk, preparation).expected, test)
+    model = build_network(backbone, network)
+
+    def by_keras(photos: Iterable[np.ndarray]) -> np.ndarray:
+        return model.predict_on_batch(np.stack([preparation(photo) for photo in photos]).astype(np.float32))
+
+    return compare(said, by_keras, test)
 
 
 def _figures(ended: Ended) -> dict[str, float]:

@@ -1,6 +1,6 @@
-"""Stage 7 of 8: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
+"""Stage 9 of 10: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
 
-Reads models/model.npz, build/dataset.parquet, build/manifest.parquet and data/raw; writes
+Reads models/model.npz, build/dataset.parquet, build/base_photos.parquet, build/manifest.parquet and data/raw; writes
 models/model.onnx and reports/export.json.
 """
 
@@ -14,16 +14,16 @@ from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.export.abstention import Choice, choose_threshold
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import build_classifier, compare, expected_by_keras, refuse_difference, write_graph
+from regraft.export.compose import build_classifier, compare, refuse_difference, write_graph
 from regraft.export.scoring import probabilities_of
+from regraft.export.trained_part import trained_part
 from regraft.files import replacing, sha256_of, write_json
+from regraft.photos.base_record import read_base_record, unseen
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
-from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import build_network
 from regraft.training.network_file import read_network
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -31,31 +31,28 @@ from tasks.stage import stage
 
 @stage
 def export_onnx(params: Params, progress: Progress) -> None:
-    """Write the ONNX file; if it differs from the Keras model on any of the photos, the stage fails.
+    """Write the ONNX file; if it differs from what was trained on any of the photos, the stage fails.
 
     The file itself runs over all of val, once: its threshold follows from the very probabilities that it gives.
     """
     settings, paths, machine = params.export_onnx, params.paths, params.machine
-    start_keras(params.seed)
-    dataset = read_dataset(paths.dataset, paths.raw)
+    dataset = unseen(read_dataset(paths.dataset, paths.raw), read_base_record(paths.base_photos, paths.raw))
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    network = read_network(paths.model)
-    model, trained = build_network(backbone, network), network.trained
     trunk = load_trunk(backbone, paths.store / "graphs")
-    graph = build_classifier(model, backbone, trunk, preparation, dataset.class_names, trained=trained)
-    expected = expected_by_keras(model, backbone, trunk, preparation, trained=trained)
+    part = trained_part(read_network(paths.model), backbone, trunk, preparation)
+    graph = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     target, val = params.evaluate.target_precision, dataset.of("val")
     photos = val if target else val.head(settings.parity_images)
     with replacing(paths.onnx) as draft:
         write_graph(draft, graph, None)
         threads = Threads(machine.workers, progress("photos"))
         said = probabilities_of(OnnxClassifier(draft), photos, threads, stored=None)
-        parity = compare(said[: settings.parity_images], expected, photos.head(settings.parity_images))
+        parity = compare(said[: settings.parity_images], part.expected, photos.head(settings.parity_images))
         refuse_difference(parity, paths.onnx, tolerance=settings.tolerance)
         choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
         write_graph(draft, graph, choice.promise)
-    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": trained}
+    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": part.trained}
     write_json(paths.reports / "export.json", {**file, "parity": asdict(parity), "abstention": choice.as_report()})
 
 

@@ -1,6 +1,6 @@
-"""Export: the one ONNX file that ships, composed and compared with Keras, and the file in use.
+"""Export: the one ONNX file that ships, composed and compared with what was trained, and the file in use.
 
-In: the trained Keras model, the frozen graph, the preparation of photos. Out: model.onnx, raw uint8 RGB of any size to
+In: what was trained, the frozen graph, the preparation of photos. Out: model.onnx, raw uint8 RGB of any size to
 probabilities, and a classifier that runs it.
 """
 

@@ -25,6 +25,11 @@ Trained = Literal["head", "top", "all"]  # the head alone, what lies above the c
 HEAD_LAYERS = ("head_hidden", "head_logits")  # names of those with weights; a linear head has the second only
 _FACTS = "facts"
 _SETTINGS = TypeAdapter(HeadSettings)
+_ACTIVATIONS = {
+    "relu": lambda values: np.maximum(values, 0),
+    "tanh": np.tanh,
+    "silu": lambda values: values * (0.5 + 0.5 * np.tanh(0.5 * values)),  # x * sigmoid(x); this form cannot overflow
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,16 @@ class Head:
     def num_classes(self) -> int:
         """How many probabilities it gives."""
         return len(self.weights[-1])
+
+    def probabilities(self, features: np.ndarray) -> np.ndarray:
+        """Return what it says of images: features float32 of shape (n, feature_dim), to (n, num_classes)."""
+        *hidden, logits, bias = self.weights
+        values = features
+        if hidden:
+            values = _ACTIVATIONS[self.settings.activation](values @ hidden[0] + hidden[1])
+        values = values @ logits + bias
+        shares = np.exp(values - values.max(axis=1, keepdims=True))
+        return shares / shares.sum(axis=1, keepdims=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,25 +14,26 @@ from regraft.errors import ExportMismatch
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import (
     Parity,
-    Trained,
     build_classifier,
     compare,
-    expected_by_keras,
     refuse_difference,
     write_graph,
 )
 from regraft.export.promise import Promise
 from regraft.export.scoring import probabilities_of
+from regraft.export.trained_part import TrainedPart, head_graph, trained_part
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.keras_models import start_keras
 from regraft.training.keras_network import build_head
 from regraft.training.layers import join
+from regraft.training.network_file import Head, Network, Trained, network_of, weights_of
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
 TOLERANCE = 0.002
 TRAINED: dict[str, Trained] = {"frozen": "head", "fine-tuned": "top", "all": "all"}
+LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)
 CLASS_NAMES = ["apple", "green pear", "piña"]
 
 
@@ -40,7 +41,7 @@ CLASS_NAMES = ["apple", "green pear", "piña"]
 def frozen(backbone) -> keras.Model:
     """A network whose backbone is as it was, with a random head."""
     start_keras(0)
-    return join(backbone, build_head(1280, 3, HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)))
+    return join(backbone, build_head(1280, 3, LINEAR))
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +63,27 @@ def all_trained(frozen) -> keras.Model:
 
 
 @pytest.fixture(scope="module")
+def networks(frozen, fine_tuned, all_trained) -> dict[str, Network]:
+    """The same as arrays."""
+    models, pretrained = {"frozen": frozen, "fine-tuned": fine_tuned, "all": all_trained}, weights_of(frozen)
+    return {name: network_of(models[name], LINEAR, TRAINED[name], pretrained) for name in models}
+
+
+@pytest.fixture(scope="module")
+def parts(backbone, trunk, preparation, networks) -> dict[str, TrainedPart]:
+    """The trained part of each; converting takes seconds."""
+    return {name: trained_part(network, backbone, trunk, preparation) for name, network in networks.items()}
+
+
+@pytest.fixture(scope="module")
 def graphs_of(
-    backbone, trunk, preparation, frozen, fine_tuned, all_trained
+    backbone, trunk, preparation, parts, frozen, fine_tuned, all_trained
 ) -> dict[str, tuple[keras.Model, onnx.ModelProto]]:
-    """The networks with the graph to ship; converting takes seconds."""
+    """The networks with the graph to ship."""
+    models = {"frozen": frozen, "fine-tuned": fine_tuned, "all": all_trained}
     return {
-        name: (
-            model,
-            build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, trained=TRAINED[name]),
-        )
-        for name, model in (("frozen", frozen), ("fine-tuned", fine_tuned), ("all", all_trained))
+        name: (model, build_classifier(parts[name], backbone, trunk, preparation, CLASS_NAMES))
+        for name, model in models.items()
     }
 
 
@@ -91,9 +103,11 @@ def parity_of(dataset, tmp_path):
 
 
 @pytest.fixture
-def by_keras(backbone, trunk, preparation):
-    """A function that returns what a Keras model expects of its graph."""
-    return lambda model: expected_by_keras(model, backbone, trunk, preparation, trained="all")
+def by_keras(preparation):
+    """A function that returns what a Keras model says of raw photos."""
+    return lambda model: (
+        lambda photos: model.predict_on_batch(np.stack([preparation(photo) for photo in photos]).astype(np.float32))
+    )
 
 
 def copy_of(graph: onnx.ModelProto) -> onnx.ModelProto:
@@ -163,18 +177,40 @@ def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_
 
 
 @pytest.mark.parametrize("network", ["frozen", "fine-tuned"])
-def test_with_an_int8_backbone_that_very_backbone_ships(request, backbone, int8_trunk, preparation, parity_of, network):
-    model, trained = request.getfixturevalue(network.replace("-", "_")), TRAINED[network]
-    graph = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained=trained)
-    expected = expected_by_keras(model, backbone, int8_trunk, preparation, trained=trained)
-    assert parity_of(graph, expected).same_top1 == 1.0
+def test_with_an_int8_backbone_that_very_backbone_ships(
+    backbone, int8_trunk, preparation, parity_of, by_keras, graphs_of, networks, network
+):
+    part = trained_part(networks[network], backbone, int8_trunk, preparation)
+    graph = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
+    assert parity_of(graph, part.expected).same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["frozen_part"] == "int8 weights and activations"
     # The whole Keras model is in float32: the file is not, and would not pass for it.
-    unquantised = replace(int8_trunk, is_quantised=False)
-    whole = expected_by_keras(model, backbone, unquantised, preparation, trained=trained)
     with pytest.raises(ExportMismatch):
-        parity_of(graph, whole)
+        parity_of(graph, by_keras(graphs_of[network][0]))
+
+
+@pytest.mark.parametrize("network", TRAINED)
+def test_the_file_computes_what_its_trained_part_expects(parity_of, parts, graphs_of, network):
+    assert parity_of(graphs_of[network][1], parts[network].expected).same_top1 == 1.0
+
+
+@pytest.mark.parametrize(
+    "settings", [LINEAR, *(replace(LINEAR, hidden_units=5, activation=name) for name in ("relu", "silu", "tanh"))]
+)
+def test_a_head_is_the_same_in_onnx_in_numpy_and_in_keras(settings):
+    start_keras(0)
+    model = build_head(6, 3, settings)
+    model.set_weights([np.random.default_rng(0).normal(size=weight.shape) for weight in model.get_weights()])
+    head = Head(settings, model.get_weights())
+    features = np.random.default_rng(1).normal(size=(9, 6)).astype(np.float32)
+    graph = head_graph(head)
+    onnx.checker.check_model(graph, full_check=True)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    (in_onnx,) = session.run(None, {"features": features})
+    in_keras = model.predict_on_batch(features)
+    assert head.probabilities(features) == pytest.approx(in_keras, abs=1e-6)  # float32
+    assert in_onnx == pytest.approx(in_keras, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -204,9 +240,10 @@ def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_of, by_
 
 
 @pytest.mark.parametrize("network", TRAINED)
-def test_exporting_twice_gives_equal_bytes(graphs_of, backbone, trunk, preparation, network):
-    model, graph = graphs_of[network]
-    again = build_classifier(model, backbone, trunk, preparation, CLASS_NAMES, trained=TRAINED[network])
+def test_exporting_twice_gives_equal_bytes(graphs_of, networks, backbone, trunk, preparation, network):
+    _, graph = graphs_of[network]
+    part = trained_part(networks[network], backbone, trunk, preparation)
+    again = build_classifier(part, backbone, trunk, preparation, CLASS_NAMES)
     assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
 
 
@@ -218,15 +255,17 @@ def test_the_weights_that_filled_the_store_are_those_that_ship(graphs_of, trunk)
     assert shipped == kept != set()
 
 
-def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(graphs_of, backbone, int8_trunk, preparation):
+def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(
+    graphs_of, networks, backbone, int8_trunk, preparation
+):
     model, graph = graphs_of["all"]
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert (facts["frozen_part"], facts["fine_tuned_from"]) == ("none", "the input")
-    quantised = build_classifier(model, backbone, int8_trunk, preparation, CLASS_NAMES, trained="all")
+    part = trained_part(networks["all"], backbone, int8_trunk, preparation)
+    quantised = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
     assert quantised.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
     photos = np.zeros((1, 64, 64, 3), np.uint8)
-    expected = expected_by_keras(model, backbone, int8_trunk, preparation, trained="all")(photos)
-    assert expected == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
+    assert part.expected(photos) == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
 
 
 def test_the_file_says_of_itself_what_a_user_needs(graphs_of, backbone):
