@@ -98,6 +98,11 @@ class Extractor:
         """Return the store's keys of all views of a data set, once each."""
         return list(dict.fromkeys(self._keys(self._needed(dataset, "none"), "views")))
 
+    def missing(self, dataset: Dataset, *, activations: Activations) -> set[str]:
+        """Return the digests of the images of which the store has not all that is needed."""
+        needed = self._needed(dataset, activations)
+        return {work.photo.digest for work in self._missing(needed, verify_activations=activations == "verified")}
+
     def fill_store(
         self, dataset: Dataset, *, activations: Activations, on_progress: Callable[[int, int], None]
     ) -> Receipt:

@@ -97,6 +97,13 @@ class Dataset:
         """
         return load_rgb(BytesIO(self._contents_of(photo)), shorter_side=shorter_side)
 
+    def is_there(self, photo: Photo) -> bool:
+        """Whether the file of a photo is still the one that was validated."""
+        try:
+            return bool(self._contents_of(photo))
+        except InvalidData:
+            return False
+
     def _bytes_of(self, photo: Photo) -> int:
         with suppress(OSError):  # it is gone; to read it says so
             return (self.folder / photo.path).stat().st_size
