@@ -18,6 +18,7 @@ from regraft.setting_types import (
     FeatureDrift,
     Floors,
     Leaks,
+    NumberOrAuto,
     Outliers,
     Positive,
     ProjectPath,
@@ -38,9 +39,12 @@ class Paths(Section):
     manifest: ProjectPath
     dataset: ProjectPath
     splits: ProjectPath
+    renewals: ProjectPath
     features: ProjectPath
     store: ProjectPath
+    base_photos: ProjectPath
     head: ProjectPath
+    base: ProjectPath
     model: ProjectPath
     onnx: ProjectPath
     production: ProjectPath
@@ -124,7 +128,7 @@ class BackboneChoice(Section):
 class CacheFeatures(Section):
     """Stage 3: what the frozen backbone sees."""
 
-    views: int = Field(ge=0, le=64)
+    views: Annotated[int, Field(ge=0, le=64), NumberOrAuto]
 
 
 class CheckFeatures(Section):
@@ -154,29 +158,35 @@ class TrainHead(Section):
 
 
 class FineTune(Section):
-    """Stage 6: the top of the backbone, or all of it, is trained together with the head."""
+    """Stages 6 to 8: the top of the backbone, or all of it, is trained together with the head."""
 
     mode: Literal["off", "auto", "always"]
+    budget: Literal["quick", "balanced", "thorough"]
     layers: str = Field(min_length=1)
-    epochs: int = Field(ge=1, le=65_535)
+    epochs: Annotated[int, Field(ge=1, le=65_535), NumberOrAuto]
     learning_rate: float = Field(gt=0)
+    backbone_rate: float = Field(gt=0, le=1)
     layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: Share
     batch_size: int = Field(ge=1)
-    significance: float = Field(gt=0, le=0.5)
     max_minutes: float = Field(gt=0)
+    renew_after: Share
+    warm_epochs: int = Field(ge=1, le=1000)
+    warm_rate: float = Field(gt=0, le=1)
+    replay: int = Field(ge=0, le=1000)
+    replay_per_class: int = Field(ge=1)
 
 
 class ExportOnnx(Section):
-    """Stage 7: the file to ship, and the proof that it computes what was trained."""
+    """Stage 9: the file to ship, and the proof that it computes what was trained."""
 
     parity_images: int = Field(ge=1)
     tolerance: float = Field(gt=0)
 
 
 class Evaluate(Section):
-    """Stage 8: the figures on the test split."""
+    """Stage 10: the figures on the test split."""
 
     calibration_bins: int = Field(ge=2)
     target_precision: Annotated[float, Field(gt=0, lt=1)] | None

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regraft.addresses import without_addresses
+from regraft.budgets import with_budget
 from regraft.config import Params
 from regraft.errors import InvalidParams
 
@@ -29,7 +30,7 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise InvalidParams(f"{path} is not valid YAML: {_cause(error)}. Fix that line.") from None
     try:
-        params = Params.model_validate(contents)
+        params = Params.model_validate(with_budget(contents))
     except ValidationError as error:
         raise InvalidParams(_message(path, _lines(error.errors()))) from None
     if params.preprocess.val_share + params.preprocess.test_share >= 1:

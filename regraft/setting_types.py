@@ -45,6 +45,13 @@ def _as_in_folders(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(unicodedata.normalize("NFC", name).strip() for name in names)
 
 
+def _number_or_auto(value: Any) -> Any:
+    # `auto` is a number by now: see `regraft.budgets.with_budget`.
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError("must be a whole number, or auto")
+    return value
+
+
 def without_secret(url: str | None) -> str | None:
     """Refuse an address that could hold a secret, or that is none of a shared store."""
     if url and not is_address(url):
@@ -55,6 +62,7 @@ def without_secret(url: str | None) -> str | None:
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
+NumberOrAuto = BeforeValidator(_number_or_auto)
 Share = Annotated[float, Field(ge=0, lt=1)]
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]

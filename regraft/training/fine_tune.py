@@ -1,8 +1,6 @@
 """Fine-tuning: the top of the backbone, or all of it, is trained together with the head."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from math import ceil, log2
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,15 +11,14 @@ from regraft.config import ClassWeight, FineTune
 from regraft.files import sha256_of
 from regraft.photos.views import Views
 from regraft.provenance import provenance_of
-from regraft.training.checkpoints import Checkpoint
-from regraft.training.class_weights import objective_of, prior_of
-from regraft.training.inputs import Images, TrainingImages
-from regraft.training.keep_test import KeepTest, keep_test
+from regraft.training.blending import Blend
+from regraft.training.class_weights import objective_of
 from regraft.training.keras_models import Epoch
 from regraft.training.layers import choose_layers, learning_rates
 from regraft.training.metrics import Objective
+from regraft.training.network_file import Trained
 from regraft.training.trainer import Trainer
-from regraft.training.training_loop import Plan, Trained, Training
+from regraft.training.training_loop import Plan, Training
 
 if TYPE_CHECKING:
     import keras
@@ -33,79 +30,74 @@ class FineTuned:
 
     settings: FineTune
     objective: Objective
-    is_used: bool  # whether the fine-tuned network is used; if not, the head on the backbone as it was
-    reason: str  # why, in words
-    curve: list[Epoch]  # epoch 0 is the head alone; empty where nothing was trained
-    test: KeepTest | None = None  # of the last epoch against the head alone, on the val images
+    reason: str  # which weights are used, and why, in words
+    curve: list[Epoch] = field(default_factory=list)  # epoch 0 is before training; empty where nothing was trained
+    blend: Blend | None = None  # which weights are used; None: the head alone, and nothing else was tried
+
+    @property
+    def is_used(self) -> bool:
+        """Whether anything of the fine-tuned network is used; if not, it is the head on the backbone as it was."""
+        return self.blend is not None and self.blend.alpha > 0
+
+    @property
+    def trained(self) -> Trained:
+        """What the network that is used differs from the pretrained backbone in."""
+        return trained_by(self.settings) if self.is_used else "head"
 
     def as_report(self) -> dict[str, Any]:
         """Return reports/fine_tune.json."""
-        whole = "all" if self.settings.layers == "all" else "top"
         report = {
             "mode": self.settings.mode,
+            "budget": self.settings.budget,
             "layers": self.settings.layers,
             "is_used": self.is_used,
-            "trained": whole if self.is_used else "head",
+            "trained": self.trained,
             "objective": asdict(self.objective),
             "reason": self.reason,
+            "epochs_run": self.curve[-1].epoch if self.curve else 0,
         }
-        if self.test is None:
-            return report
-        first, last = self.curve[0], self.curve[-1]
-        return {
-            **report,
-            "val": asdict(last.val),
-            "epochs_run": last.epoch,
-            "head_alone": asdict(first.val),
-            "test": self.test.as_report(),
-        }
+        return report | (self.blend.as_report() if self.blend else {})
+
+
+def trained_by(settings: FineTune) -> Trained:
+    """Return what fine-tuning with these settings changes."""
+    return "all" if settings.layers == "all" else "top"
 
 
 def switched_off(settings: FineTune, class_weight: ClassWeight) -> FineTuned:
     """Return what comes of fine-tuning where `mode` is off."""
-    reason = "Fine-tuning is off (fine_tune.mode in params.yaml)."
-    return FineTuned(settings, objective_of(class_weight), False, reason, [])
+    return FineTuned(settings, objective_of(class_weight), "Fine-tuning is off (fine_tune.mode in params.yaml).")
 
 
-def fine_tune(
-    model: "keras.Model",
-    cut: str,
-    images: TrainingImages,
-    plan: Plan,
-    *,
-    checkpoint: Checkpoint,
-    on_epoch: Callable[[Epoch], None],
-) -> FineTuned:
-    """Train a part of `model` in place, and say whether the result is to be used.
+def fine_tuned(blend: Blend, curve: list[Epoch], settings: FineTune, objective: Objective) -> FineTuned:
+    """Return what came of a training whose weights `blending.blend` has chosen."""
+    return FineTuned(settings, objective, _words(blend, objective), curve, blend)
 
-    BatchNorm stays in inference mode and its scale and shift stay frozen: statistics of small batches would destroy
-    features that were learnt on a million images.
+
+def _words(blend: Blend, objective: Objective) -> str:
+    if not blend.scores:
+        return "The fine-tuned network is used: there is no val photo to choose between it and the head alone."
+    between = f"A network {blend.alpha:.0%} of the way from the head alone to the fine-tuned one"
+    used = {0.0: "The head alone", 1.0: "The fine-tuned network"}.get(blend.alpha, between)
+    words = {alpha: objective.words(figures) for alpha, figures in blend.scores.items()}
+    return (
+        f"{used} is used: on {blend.images:,} val photos it has {words[blend.alpha]}, the head alone {words[0.0]}, the "
+        f"fine-tuned network {words[1.0]}. Of {len(words)} networks on that way it has the lowest log loss."
+    )
+
+
+def start_trainer(model: "keras.Model", cut: str, settings: FineTune, prior: np.ndarray | None = None) -> Trainer:
+    """Return what trains those layers of `model` that the settings say; see `choose_layers`.
 
     Args:
         model: from `layers.join`.
         cut: name of the layer whose activations are cached.
-        images: train is trained on; val says whether the result is used, and has chosen nothing of it. Their inputs
-            are `cached_activations` or, where all layers are trained, `live_pixels`.
-        plan: settings and seed.
-        checkpoint: of this training.
-        on_epoch: called after each epoch.
-
-    Raises:
-        InvalidParams: `settings.layers` names no layer that could be the last frozen one.
+        settings: say what is trained, and how fast.
+        prior: from `class_weights.prior_of`.
     """
-    settings, objective = plan.settings, objective_of(plan.class_weight)
-    prior = prior_of(plan.class_weight, images.train.class_indices, images.num_classes)
-    training = Training(start_trainer(model, cut, settings, prior), images, plan, checkpoint)
-    if settings.mode == "auto" and (reason := why_not_to_train(training, images.val, settings)):
-        return FineTuned(settings, objective, False, reason, [])
-    return _judged(training.run(on_epoch), images.val.class_indices, settings, objective)
-
-
-def start_trainer(model: "keras.Model", cut: str, settings: FineTune, prior: np.ndarray | None = None) -> Trainer:
-    """Return what trains those layers of `model` that the settings say; arguments and errors as of `fine_tune`."""
     network = choose_layers(model, cut, settings.layers)
     dtype = "uint8" if settings.layers == "all" else "float16"
-    rates = learning_rates(network, settings.layer_decay)
+    rates = learning_rates(network, backbone=settings.backbone_rate, decay=settings.layer_decay)
     return Trainer(network, rates, weight_decay=settings.weight_decay, dtype=dtype, prior=prior)
 
 
@@ -128,16 +120,10 @@ def facts_of(backbone: Backbone, views: Views, plan: Plan, *, files: list[Path])
     }
 
 
-def why_not_to_train(training: Training, val: Images, settings: FineTune) -> str | None:
+def why_not_to_train(training: Training, settings: FineTune) -> str | None:
     """Return in words why `auto` does not train, or None if it does."""
     if training.is_begun:
         return None
-    errors, needed = int((training.before.predicted != val.class_indices).sum()), ceil(log2(1 / settings.significance))
-    if errors < needed:
-        return (
-            f"Not fine-tuned: the head is wrong on {errors} of {len(val)} val photos. Even if all of them came right, "
-            f"that could be chance: at fine_tune.significance {settings.significance:g} it takes {needed}."
-        )
     minutes = training.seconds() / 60
     if minutes > settings.max_minutes:
         return (
@@ -145,20 +131,3 @@ def why_not_to_train(training: Training, val: Images, settings: FineTune) -> str
             f"fine_tune.max_minutes is {settings.max_minutes:g}."
         )
     return None
-
-
-def _judged(trained: Trained, class_indices: np.ndarray, settings: FineTune, objective: Objective) -> FineTuned:
-    """Test the network after the last epoch against the head alone, and say what comes of it.
-
-    Being right more often on val is not enough: with a few hundred photos a worse network often is, and one that was
-    fine-tuned on few photos then costs test accuracy.
-    """
-    test = keep_test(class_indices, trained.before, trained.after, objective)
-    is_used = test.speaks_for_it(settings.significance)
-    first, last = trained.curve[0], trained.curve[-1]
-    reason = (
-        f"The fine-tuned network is {'' if is_used else 'not '}used: on val it has {objective.words(last.val)} after "
-        f"epoch {last.epoch}, the head alone {objective.words(first.val)}; {test.words()}; fine_tune.significance is "
-        f"{settings.significance:g}."
-    )
-    return FineTuned(settings, objective, is_used, reason, trained.curve, test)

@@ -6,6 +6,7 @@ from regraft.backbones import preprocessing
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.cut_points import check_top, cut_points
 from regraft.errors import InvalidParams
+from regraft.training.network_file import HEAD_LAYERS
 
 if TYPE_CHECKING:
     import keras
@@ -60,11 +61,8 @@ def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":
 
 
 def _is_trained(layer: "keras.Layer") -> bool:
-    """Whether there is something in a layer that fine-tuning changes."""
-    import keras
-
-    is_fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == preprocessing.NAME
-    return bool(layer.weights) and not is_fixed
+    """Whether there is something in a layer that fine-tuning changes; of a BatchNorm its scale and shift."""
+    return bool(layer.weights) and layer.name != preprocessing.NAME
 
 
 def _layers_after(network: "keras.Model", name: str) -> set["keras.Layer"]:
@@ -81,19 +79,33 @@ def _layers_after(network: "keras.Model", name: str) -> set["keras.Layer"]:
     return after
 
 
-def learning_rates(network: "keras.Model", decay: float) -> dict[str, float]:
+def logits_of(network: "keras.Model") -> "keras.Model":
+    """Return a network from `choose_layers` without the softmax at its end."""
+    import keras
+
+    history = network.output._keras_history
+    (logits,) = history.operation._inbound_nodes[history.node_index].input_tensors
+    return keras.Model(network.input, logits, name=network.name)
+
+
+def learning_rates(network: "keras.Model", *, backbone: float, decay: float) -> dict[str, float]:
     """Return the learning rate of each trainable variable as a multiple of that of the head, by the variable's path.
 
-    It falls by the factor `decay` from block to block towards the input (Clark et al., "ELECTRA", 2020, appendix A).
-    A block is what lies between two neighbouring cut points and has something to train: a residual block or an
-    Inception module as a whole, a convolution where one follows the other.
+    The head is new and the backbone is not, so its layers get the share `backbone`. From there it falls by the factor
+    `decay` from block to block towards the input (Clark et al., "ELECTRA", 2020, appendix A). A block is what lies
+    between two neighbouring cut points and has something to train: a residual block or an Inception module as a whole,
+    a convolution where one follows the other.
     """
+    import keras
+
     points = {point.name for point in cut_points(network)}
     rates, depth, is_begun = {}, 0, False
     for layer in reversed(network.layers):
         if layer.name in points and is_begun:
             depth, is_begun = depth + 1, False
+        share = 1.0 if layer.name in HEAD_LAYERS else backbone
         for variable in layer.trainable_variables:
-            rates[variable.path] = decay**depth
-            is_begun = True
+            rates[variable.path] = share * decay**depth
+            # A BatchNorm belongs to the convolution before it.
+            is_begun = is_begun or not isinstance(layer, keras.layers.BatchNormalization)
     return rates

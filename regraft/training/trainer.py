@@ -8,12 +8,12 @@ import numpy as np
 from regraft.training.devices import compute_dtype
 from regraft.training.fused_batchnorm import folded
 from regraft.training.inputs import Images
+from regraft.training.layers import logits_of
 
 if TYPE_CHECKING:
     import keras
 
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # Kingma & Ba, "Adam", 2015; the epsilon is that of Keras
-_SMALLEST = 1e-7  # probability whose logarithm is taken
 VAL_BATCH = 64  # images in memory at a time
 
 
@@ -32,16 +32,19 @@ class Trainer:
         """Prepare to train a network in place.
 
         Args:
-            network: inputs to probabilities, shape (n, num_classes); what is trainable in it is trained.
+            network: from `choose_layers`: inputs to probabilities, shape (n, num_classes), by a softmax at its end;
+                what is trainable in it is trained.
             rates: by path of a variable, its learning rate as a multiple of the step's.
             weight_decay: decoupled; a bias, which has one dimension, is not decayed.
             dtype: of the inputs, any numeric one; they become float32 in the graph.
             prior: what probabilities are multiplied by while training, from `class_weights.prior_of`.
+
+        The loss is computed from logits: where a probability is too small for float32 there is still a gradient.
         """
         import tensorflow as tf
 
-        self._network = folded(network, compute_dtype=compute_dtype())
-        self._prior = prior
+        self._logits = folded(logits_of(network), compute_dtype=compute_dtype())
+        self._log_prior = 0.0 if prior is None else np.log(prior)
         trained, weights = network.trainable_variables, {id(weight) for weight in network.weights}
         self._variables = [variable.value for variable in trained]
         self._plan = [(rates[variable.path], weight_decay if len(variable.shape) > 1 else 0.0) for variable in trained]
@@ -78,7 +81,7 @@ class Trainer:
 
         @tf.function(input_signature=[inputs_spec])
         def predict(inputs: Any) -> Any:
-            return self._network(tf.cast(inputs, tf.float32), training=False)
+            return tf.nn.softmax(self._logits(tf.cast(inputs, tf.float32), training=False))
 
         return step, predict
 
@@ -88,12 +91,8 @@ class Trainer:
 
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(self._variables)
-            probabilities = self._network(tf.cast(inputs, tf.float32), training=True)
-            if self._prior is not None:
-                probabilities = probabilities * self._prior
-                probabilities /= tf.reduce_sum(probabilities, axis=1, keepdims=True)
-            log_probabilities = tf.math.log(tf.maximum(probabilities, _SMALLEST))
-            loss = -tf.reduce_sum(targets * log_probabilities) / count
+            logits = self._logits(tf.cast(inputs, tf.float32), training=True) + self._log_prior
+            loss = -tf.reduce_sum(targets * tf.nn.log_softmax(logits)) / count
         return loss, tape.gradient(loss, self._variables)
 
     def step(self, inputs: np.ndarray, targets: np.ndarray, learning_rate: float) -> float:
@@ -124,6 +123,15 @@ class Trainer:
         """Return probabilities, float32, shape (images, num_classes)."""
         batches = np.split(np.arange(len(images)), range(VAL_BATCH, len(images), VAL_BATCH))
         return np.concatenate([self._predict(inputs).numpy() for inputs in images.inputs(batches, 0)])
+
+    def weights(self) -> list[np.ndarray]:
+        """Return what is trained, as it is now."""
+        return [variable.numpy() for variable in self._variables]
+
+    def set_weights(self, weights: Sequence[np.ndarray]) -> None:
+        """Give what is trained other values, in the order of `weights`; the state of AdamW stays."""
+        for variable, value in zip(self._variables, weights, strict=True):
+            variable.assign(value)
 
     def state(self) -> list[np.ndarray]:
         """Return all that the next step depends on, beside its batch."""

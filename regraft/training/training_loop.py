@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, astuple, dataclass
+from dataclasses import astuple, dataclass
 from math import cos, pi
 
 import numpy as np
@@ -11,12 +11,12 @@ from regraft.config import ClassWeight, FineTune
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import weights_of
 from regraft.training.inputs import Images, TrainingImages
-from regraft.training.keep_test import Answers
 from regraft.training.keras_models import Epoch
-from regraft.training.metrics import Score, log_losses, score
+from regraft.training.metrics import Score, score
 from regraft.training.trainer import VAL_BATCH, Trainer
 
 _TIMED_STEPS = 3
+_WARM_UP = 0.1  # share of all steps
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,15 +26,6 @@ class Plan:
     settings: FineTune
     class_weight: ClassWeight  # what is done for rare classes, as for the head
     seed: int  # of the order of images; dropout has its own state
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """What a training came to."""
-
-    curve: list[Epoch]  # epoch 0 is before training
-    before: Answers  # on val, before training
-    after: Answers  # after the last epoch
 
 
 class Training:
@@ -61,22 +52,20 @@ class Training:
         if arrays:
             self._resume(arrays)
         else:
-            epoch, self.before = self._score(0, None)
-            self.curve, self.after = [epoch], self.before
+            self.curve = [self._score(0, None)]
 
-    def run(self, on_epoch: Callable[[Epoch], None]) -> Trained:
-        """Train until the last epoch, whose weights stay in the network.
+    def run(self, on_epoch: Callable[[Epoch], None]) -> list[Epoch]:
+        """Train until the last epoch, whose weights stay in the network; return the curve. Epoch 0 is before training.
 
         The learning rate ends at zero, so the last epoch is one of the best without being chosen. The epoch that is
         best on val would be best by chance as well, and val could not judge it any more.
         """
         while self.curve[-1].epoch < self._settings.epochs:
             number = self.curve[-1].epoch + 1
-            epoch, self.after = self._score(number, self.train_epoch(number))
-            self.curve.append(epoch)
+            self.curve.append(self._score(number, self.train_epoch(number)))
             self._checkpoint.write(self._arrays())
-            on_epoch(epoch)
-        return Trained(self.curve, self.before, self.after)
+            on_epoch(self.curve[-1])
+        return self.curve
 
     def train_epoch(self, epoch: int) -> float:
         """Visit every training image once, in epoch 1, 2, ..., and return the mean loss."""
@@ -108,18 +97,14 @@ class Training:
         size = self._settings.batch_size
         return [np.sort(batch) for batch in np.split(order, range(size, len(order), size))]
 
-    def _score(self, number: int, train_loss: float | None) -> tuple[Epoch, Answers]:
-        probabilities, class_indices = self._trainer.predict(self._val), self._val.class_indices
-        answers = Answers(probabilities.argmax(axis=1), log_losses(class_indices, probabilities))
-        return Epoch(number, train_loss, score(class_indices, probabilities)), answers
+    def _score(self, number: int, train_loss: float | None) -> Epoch:
+        return Epoch(number, train_loss, score(self._val.class_indices, self._trainer.predict(self._val)))
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """What `_resume` needs."""
         rows = [(epoch.train_loss or 0.0, *astuple(epoch.val)) for epoch in self.curve]
         return {
             "curve": np.array(rows),  # float64 keeps every bit
-            **{f"before_{name}": values for name, values in asdict(self.before).items()},
-            **{f"after_{name}": values for name, values in asdict(self.after).items()},
             **{f"state{number}": value for number, value in enumerate(self._trainer.state())},
         }
 
@@ -128,18 +113,14 @@ class Training:
             Epoch(number, loss if number else None, Score(*figures))
             for number, (loss, *figures) in enumerate(arrays["curve"].tolist())
         ]
-        self.before, self.after = (
-            Answers(arrays[f"{moment}_predicted"], arrays[f"{moment}_losses"]) for moment in ("before", "after")
-        )
         self._trainer.restore([value for name, value in arrays.items() if name.startswith("state")])  # as written
 
 
 def _schedule(epochs_done: float, epochs: int) -> float:
     """Return the learning rate as a share of its peak.
 
-    One epoch of linear warm-up, so that the first steps of a fresh optimizer do not shake pretrained weights; then a
-    cosine to zero (Loshchilov & Hutter, "SGDR", 2017, equation 5, without restarts).
+    A tenth of the steps of linear warm-up, so that the first ones of a fresh optimizer do not shake pretrained weights;
+    then a cosine to zero (Loshchilov & Hutter, "SGDR", 2017, equation 5, without restarts).
     """
-    if epochs_done < 1:
-        return epochs_done
-    return (1 + cos(pi * (epochs_done - 1) / max(1, epochs - 1))) / 2
+    done = epochs_done / epochs
+    return done / _WARM_UP if done < _WARM_UP else (1 + cos(pi * (done - _WARM_UP) / (1 - _WARM_UP))) / 2

@@ -20,15 +20,21 @@ LIMITS = DecodeLimits(max_pixels=10**6, max_seconds=20)
 MACHINE = Machine(workers=2, batch_size=3, shared_store=None)
 FINE_TUNE = FineTune(
     mode="always",
+    budget="balanced",
     layers="top",
     epochs=2,
     learning_rate=1e-3,
+    backbone_rate=1.0,
     layer_decay=1.0,
     weight_decay=0.01,
     label_smoothing=0.05,
     batch_size=6,
-    significance=0.5,
     max_minutes=60.0,
+    renew_after=0.1,
+    warm_epochs=1,
+    warm_rate=0.33,
+    replay=2,
+    replay_per_class=2,
 )
 
 

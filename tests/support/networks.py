@@ -28,7 +28,7 @@ def build_small() -> keras.Model:
     """Return a network for `VALUES`, with random weights and dropout."""
     image = keras.Input((6,))
     hidden = layers.Dropout(0.3)(layers.Dense(8, activation="relu")(image))
-    return keras.Model(image, layers.Dense(3, activation="softmax")(hidden))
+    return keras.Model(image, layers.Softmax()(layers.Dense(3)(hidden)))
 
 
 def read_values(batches, epoch: int):

@@ -1,0 +1,27 @@
+"""What a budget of fine-tuning buys: the settings of params.yaml that are `auto` follow from `fine_tune.budget`."""
+
+from typing import Any
+
+# docs/guide.md has what each costs and brings; `python -m benchmarks.accuracy` measures it.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "quick": {"views": 2, "layers": "top", "epochs": 8},
+    "balanced": {"views": 4, "layers": "top", "epochs": 20},
+    "thorough": {"views": 4, "layers": "all", "epochs": 15},
+}
+_PLACES = {"cache_features": ["views"], "fine_tune": ["layers", "epochs"]}
+AUTO = "auto"
+
+
+def with_budget(contents: Any) -> Any:
+    """Return what params.yaml holds with the values that its budget has in place of `auto`; what is wrong stays so."""
+    if not isinstance(contents, dict) or not isinstance(contents.get("fine_tune"), dict):
+        return contents
+    tuning = contents["fine_tune"]
+    buys = BUDGETS.get(str(tuning.get("budget")), BUDGETS["balanced"])
+    if tuning.get("mode") == "off":
+        buys = buys | {"views": 0}  # they cost passes, and a head alone gains nothing from them (docs/log.md)
+    return contents | {
+        section: contents[section] | {key: buys[key] for key in keys if contents[section].get(key) == AUTO}
+        for section, keys in _PLACES.items()
+        if isinstance(contents.get(section), dict)
+    }
