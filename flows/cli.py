@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import cli_promote, cli_runs, cli_setup, cli_store, cli_watch
+from flows import cli_base, cli_promote, cli_runs, cli_setup, cli_store, cli_watch
 
 app = typer.Typer(
     help="Retrain an image classifier by transfer learning and pay only for what changed.",
@@ -49,6 +49,7 @@ def retrain(
 
 
 app.command()(cli_promote.promote)
+app.command()(cli_base.renew_base)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.explain)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.reproduce)
 

@@ -12,12 +12,14 @@ from flows.promote import promote_model, record_data, write_report
 from flows.run import run
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
+from tasks.choose_base import choose_base
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
 from tasks.record_code import record_code
 from tasks.step import Outcome
+from tasks.train_base import train_base
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 
@@ -38,6 +40,8 @@ def retrain(promote: bool = True, commit: bool = False) -> Outcome | None:
     cache_features()
     check_features()
     train_head()
+    choose_base()
+    train_base()
     fine_tune()
     export_onnx()
     evaluate()

@@ -16,7 +16,8 @@ from tasks.locked import data_version, read_locked
 
 DATA = "record_data"  # a step that is no stage, and writes as well
 _MARGIN, _SLACK = 1.1, 2_000_000  # results grow with the photos, and logs and temporary files come on top
-_LARGE, _UNKNOWN = ("cache_features", "fine_tune", "export_onnx"), 20_000_000  # of each of these that never ran here
+# Of each of these that never ran here.
+_LARGE, _UNKNOWN = ("cache_features", "train_base", "fine_tune", "export_onnx"), 20_000_000
 _CHECKPOINTS = {"top": 1, "all": 4}  # times the size of the model: what is kept of a training, and its next version
 
 _Needs = list[tuple[Path, float]]  # folders, and bytes that will come into each
@@ -55,8 +56,9 @@ def _written(root: Path, params: Params, step: str) -> Iterator[tuple[Path, floa
         yield (root / name).parent, out["size"] or 0
     if not outs and step in _LARGE:
         yield root / paths.features.parent, _UNKNOWN
-    if step == "fine_tune":
-        model = outs.get(paths.model.as_posix(), {}).get("size") or 0
+    network = {"train_base": paths.base, "fine_tune": paths.model}.get(step)
+    if network:
+        model = outs.get(network.as_posix(), {}).get("size") or 0
         yield root / paths.features.parent, model * _CHECKPOINTS.get(params.fine_tune.layers, 1)
 
 

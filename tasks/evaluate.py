@@ -1,9 +1,9 @@
-"""Stage 8 of 8: run the shipped file over the untouched test photos, and gather the figures of the run.
+"""Stage 10 of 10: run the shipped file over the untouched test photos, and gather the figures of the run.
 
-Reads models/model.onnx, build/dataset.parquet, build/manifest.parquet, data/raw, reports/head.json and
-reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said of each photo
-(predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), and what it comes to if
-it may be unsure (abstention.json, risk_coverage.csv).
+Reads models/model.onnx, build/dataset.parquet, build/base_photos.parquet, build/manifest.parquet, data/raw,
+reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said
+of each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), and what
+it comes to if it may be unsure (abstention.json, risk_coverage.csv).
 
 As a command it also writes reports/report.html, which is a view of the results and none of them (`tasks.report`).
 """
@@ -17,6 +17,7 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.promise import Promise
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.files import read_json, write_json
+from regraft.photos.base_record import read_base_record, unseen
 from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
@@ -35,8 +36,8 @@ def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures of the model that ships, and what it said of every test photo."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
-    dataset = read_dataset(paths.dataset, paths.raw)
-    test = dataset.of("test")
+    record = read_base_record(paths.base_photos, paths.raw)
+    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), record)
     with store_in_use(paths.store, None):
         stored = open_probabilities(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))

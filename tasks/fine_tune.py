@@ -1,100 +1,103 @@
-"""Stage 6 of 8: train the top of the backbone, or all of it, together with the head.
+"""Stage 8 of 10: bring what is new into the base, and choose weights between that and today's head alone.
 
-Reads models/head.npz, build/dataset.parquet and the store (or data/raw for what the store lost, and for the pixels
-where all layers are trained); writes models/model.npz, reports/fine_tune.json and reports/fine_tune_curve.csv.
-Until these are written, the last finished epoch is kept in build/fine_tune: after a kill the next run goes on there.
+Reads models/base.npz with its record and its report, models/head.npz, build/dataset.parquet and the store (or data/raw
+for what the store lost, and for the pixels where all layers are trained); writes models/model.npz,
+reports/fine_tune.json and reports/fine_tune_curve.csv. Until these are written, the last finished epoch is kept in
+build/fine_tune: after a kill the next run goes on there.
 """
 
 import shutil
-from functools import partial
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from regraft.backbones.catalogue import Backbone, choose_backbone
-from regraft.backbones.trunk import load_trunk
+import pandas as pd
+
+from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
-from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
-from regraft.files import write_json
-from regraft.photos.dataset import Dataset, read_dataset
-from regraft.photos.images import Threads
-from regraft.photos.views import Views, choose_views
-from regraft.store import Namespace
+from regraft.files import read_json, write_json
+from regraft.photos.base_record import BaseRecord, read_base_record, unseen
+from regraft.photos.dataset import read_dataset
+from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
 from regraft.training.devices import strategy
 from regraft.training.fine_tune import FineTuned, facts_of, switched_off
-from regraft.training.fine_tune import fine_tune as tune
-from regraft.training.inputs import cached_activations, live_pixels, training_images
+from regraft.training.inputs import training_images
 from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import build_network
-from regraft.training.network_file import Head, Network, network_of, read_head, weights_of, write_network
+from regraft.training.network_file import Head, Network, read_head, read_network, write_network
 from regraft.training.tables import write_curve
 from regraft.training.training_loop import Plan
+from regraft.training.warm import Start, WarmPhotos, train_warm, warm_photos, warm_settings
 from tasks.progress import Progress
 from tasks.stage import stage
+from tasks.training_inputs import facts_of_inputs, inputs_of, open_extractor
 
 
 @stage
 def fine_tune(params: Params, progress: Progress) -> None:
-    """Write the whole network: fine-tuned where a test on val speaks for it, else with the backbone as it was."""
+    """Write the whole network: the base and what is new, as far as val speaks for it against today's head alone."""
     settings, paths = params.fine_tune, params.paths
     head = read_head(paths.head)
-    result, network = switched_off(settings, params.train_head.class_weight), Network("head", head, {})
+    network, result = Network("head", head, {}), switched_off(settings, params.train_head.class_weight)
+    facts: dict[str, Any] = {}
     if settings.mode != "off":
-        result, network = _tuned(head, params, progress)
+        base, told = read_network(paths.base), read_json(paths.reports / "base_training.json", "reason")
+        if base.trained == "head":
+            result = replace(result, reason=told["reason"])
+        else:
+            network, result, facts = _tune(head, base, params, progress)
+    report = result.as_report() | facts
     write_network(paths.model, network)
-    write_json(paths.reports / "fine_tune.json", result.as_report())
+    write_json(paths.reports / "fine_tune.json", report)
     write_curve(paths.reports / "fine_tune_curve.csv", result.curve)
-    print(f"fine_tune: {result.reason}")
+    print(f"fine_tune: {report['reason']}")
     shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
 
 
-def _tuned(head: Head, params: Params, progress: Progress) -> tuple[FineTuned, Network]:
-    """Return what came of fine-tuning, and the network that is used."""
+def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tuple[Network, FineTuned, dict[str, Any]]:
+    """Return the network that is used, what came of the training, and what the report says on top."""
+    paths, settings = params.paths, params.fine_tune
+    record, today = read_base_record(paths.base_photos, paths.raw), read_dataset(paths.dataset, paths.raw)
+    dataset = unseen(today.of("train", "val"), record)
+    chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
+    photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))
     start_keras(params.seed)
-    backbone, as_it_was = choose_backbone(params.backbone), Network("head", head, {})
-    with strategy().scope():
-        model = build_network(backbone, as_it_was)
-        pretrained = weights_of(model)
-        with store_in_use(params.paths.store, params.machine.shared_store):
-            result = _train(model, backbone, params, progress)
-        if not result.is_used:
-            return result, as_it_was
-        return result, network_of(model, head.settings, result.as_report()["trained"], pretrained)
-
-
-def _train(model: Any, backbone: Backbone, params: Params, progress: Progress) -> FineTuned:
-    paths = params.paths
-    plan = Plan(params.fine_tune, params.train_head.class_weight, params.seed)
-    dataset = read_dataset(paths.dataset, paths.raw).of("train", "val")
+    backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-    facts = facts_of(backbone, views, plan, files=[paths.head, paths.dataset])
-    if plan.settings.layers == "all":
-        inputs_of = partial(live_pixels, views=views, threads=Threads(params.machine.workers))
-    else:
-        activations = _activations(dataset, views, backbone, params, progress)
-        facts["activations"] = activations.folder.name
-        inputs_of = partial(cached_activations, activations=activations, views=views, seed=params.seed)
+    plan = Plan(warm_settings(settings), params.train_head.class_weight, params.seed)
+    facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.base_photos])
     epochs_done = progress("epochs")
-    return tune(
-        model,
-        backbone.cut,
-        training_images(dataset, inputs_of),
-        plan,
-        checkpoint=open_checkpoint(_checkpoints(params), facts),
-        on_epoch=lambda epoch: epochs_done(epoch.epoch, plan.settings.epochs),
+    with strategy().scope(), store_in_use(paths.store, params.machine.shared_store):
+        extractor = open_extractor(params, backbone, views) if settings.layers != "all" else None
+        if extractor:
+            extractor.fill_store(photos, activations="verified", on_progress=progress("views"))
+        network, result = train_warm(
+            Start(backbone, base, head),
+            training_images(photos, inputs_of(params, extractor, views)),
+            plan,
+            checkpoint=open_checkpoint(_checkpoints(params), facts | facts_of_inputs(params, extractor)),
+            on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.warm_epochs),
+        )
+    said: dict[str, Any] = {
+        "reason": f"{_kind(chosen, record)} {result.reason}",
+        "new": chosen.new,
+        "replayed": chosen.replayed,
+    }
+    scores = result.blend.scores if result.blend else {}
+    if result.blend and scores:
+        said |= {"val": asdict(scores[result.blend.alpha]), "head_alone": asdict(scores[min(scores)])}
+    return network, result, said | {"left_out": len(today.of("val")) - len(val)}
+
+
+def _kind(chosen: WarmPhotos, record: BaseRecord) -> str:
+    """Return in a sentence how what is new came in."""
+    base = f"the base, trained on {len(record.photos.of('train')):,} photos,"
+    if not chosen.new:
+        return f"Nothing was trained: {base} has seen every photo of train."
+    return (
+        f"A warm run: from {base} to the {chosen.new:,} of train that are new, with {chosen.replayed:,} that it knows."
     )
-
-
-def _activations(dataset: Dataset, views: Views, backbone: Backbone, params: Params, progress: Progress) -> Namespace:
-    """Make sure that the store has them all: normally it does, but it may have been deleted or damaged since."""
-    paths, machine = params.paths, params.machine
-    trunk = load_trunk(backbone, paths.store / "graphs")
-    store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-    extractor = Extractor(views, trunk, store, machine)
-    extractor.fill_store(dataset, activations="verified", on_progress=progress("views"))
-    return store.activations
 
 
 def _checkpoints(params: Params) -> Path:

@@ -35,13 +35,13 @@ def data_version(params: Params, locked: dict[str, Any] | None = None) -> dict[s
 
 def _stage(facts: dict[str, Any]) -> dict[str, Any]:
     params = facts.get("params", {})
-    decides = next(iter(params.get(RECORD.as_posix(), {}).values()), None) or {}
+    decides = [each or {} for each in params.get(RECORD.as_posix(), {}).values()]
     return {
         "reads": {dep["path"]: _file(dep) for dep in facts.get("deps", [])},
         "writes": {out["path"]: _file(out) for out in facts.get("outs", [])},
         "settings": params.get("params.yaml", {}),
-        "code": decides.get("code", {}),
-        "libraries": decides.get("libraries", {}),
+        "code": {module: digest for each in decides for module, digest in each.get("code", {}).items()},
+        "libraries": {name: version for each in decides for name, version in each.get("libraries", {}).items()},
     }
 
 

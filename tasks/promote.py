@@ -1,4 +1,4 @@
-"""After the eight stages, outside of DVC: which model services use. Production is state and not a result."""
+"""After the stages, outside of DVC: which model services use. Production is state and not a result."""
 
 import os
 import pwd
@@ -17,6 +17,7 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_probabilities, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
+from regraft.photos.base_record import unseen
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest, slices_of
@@ -31,6 +32,7 @@ from regraft.production.training_data import Reference, build_reference
 from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
+from tasks.base_renewal import base_of
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
@@ -54,7 +56,9 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     challenger = None if is_there else load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
-    dataset, groups = read_dataset(paths.dataset, paths.raw), _groups(params)
+    dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of(params)
+    if base:
+        dataset = unseen(dataset, base)  # neither may be judged on what the base saw
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, groups, ask)
@@ -68,7 +72,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
-    _record(params, verdict, dataset.of("test").rows.digest.tolist(), origin)
+    _record(params, verdict, dataset.of("test").rows.digest.tolist(), origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
         _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
@@ -224,10 +228,11 @@ def _reference(params: Params) -> Reference | None:
     if not (paths.manifest.exists() and paths.features.exists()):
         return None
     _, manifest = read_manifest(paths.manifest)
-    return build_reference(manifest, read_features(paths.features))
+    base = base_of(params)
+    return build_reference(manifest, read_features(paths.features), base.saw() if base else ())
 
 
-def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: Origin) -> None:
+def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: Origin, base: str | None) -> None:
     """Write what the gate said: reports/gate.json for people, and a line that counts looks at these test photos.
 
     Like production, both are state and no output of DVC.
@@ -237,7 +242,9 @@ def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: O
     write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
     compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
     counts = (compared["n"], compared["b"], compared["c"])
-    look = Look(at, verdict.name, about["model"], about["champion"], *counts, sketch_of(test_digests), origin)
+    says_no = verdict.name in ("Refused", "Undecided") and not verdict.is_accepted and compared["n"] > 0
+    ids, sketch = (about["model"], about["champion"]), sketch_of(test_digests)
+    look = Look(at, verdict.name, *ids, *counts, sketch, origin, base, says_no)
     production = Production(params.paths.production)
     with exclusive(production.folder, "writing down a verdict", patience=production.patience):
         append_look(production.folder / VERDICTS, look)

@@ -87,7 +87,7 @@ def select_new(
         references: what each of the two models was trained on.
         scored: rows of `COLUMNS` of this pair of models.
     """
-    known = [digest for reference in references for digest in reference.rows.digest.tolist()]
+    known = [each for reference in references for each in (*reference.rows.digest.tolist(), *reference.also_seen)]
     taken = set(groups_of_digests([*known, *scored.digest.tolist()], groups)) | set(scored.group.tolist())
     rows = []
     for row, group in enumerate(groups_of_digests(dataset.rows.digest.tolist(), groups)):

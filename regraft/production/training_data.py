@@ -2,10 +2,13 @@
 
     models/production/versions/<sha256 of the model>.parquet
 
-One row per used photo of the manifest, without its pixels; of an evenly spaced sample also the pooled features.
+One row per used photo of the manifest, without its pixels; of an evenly spaced sample also the pooled features. Where
+the model comes from a base, that has seen photos which are gone by now: their digests stand in the file's metadata.
 """
 
-from dataclasses import dataclass
+import json
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,15 +34,21 @@ class Reference:
     rows: pd.DataFrame  # COLUMNS, as in the manifest, and `sampled`: whether the features are kept; ordered by digest
     features: np.ndarray  # float32, shape (number of sampled rows, dim): those of view 0, in the order of the rows
     namespace: str  # of the store that the features come from; features of another one cannot be compared with them
+    also_seen: frozenset[str] = frozenset()  # digests of other photos that the model was trained on, or chosen
+
+    def seen(self) -> list[str]:
+        """Return the digests of all photos that the model was trained on, or chosen."""
+        return [*self.rows.digest[self.rows.split.isin(("train", "val"))].tolist(), *sorted(self.also_seen)]
 
 
-def build_reference(manifest: pd.DataFrame, features: "Features") -> Reference:
+def build_reference(manifest: pd.DataFrame, features: "Features", base_saw: Collection[str] = ()) -> Reference:
     """Return the used photos of a manifest with the features of a sample of them.
 
     Args:
         manifest: from `build_manifest`.
         features: that the model was trained on. A photo that is not among them joined since, and is left out. Their
             splits are those that were used; the manifest has only those that the user gave.
+        base_saw: digests of the photos that the base of the model was trained on, or chosen.
     """
     position = {features.digests[row]: row for row in np.flatnonzero(features.views == 0).tolist()}
     used = manifest[manifest.verdict == "use"]
@@ -50,7 +59,8 @@ def build_reference(manifest: pd.DataFrame, features: "Features") -> Reference:
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
     rows["sampled"] = np.isin(np.arange(len(rows)), chosen)
     kept = np.array([position[digest] for digest in rows.digest[rows.sampled]], int)
-    return Reference(rows, features.read(kept), features.namespace)
+    reference = Reference(rows, features.read(kept), features.namespace)
+    return replace(reference, also_seen=frozenset(base_saw) - set(reference.seen()))
 
 
 def write_reference(path: Path, reference: Reference) -> None:
@@ -62,7 +72,8 @@ def write_reference(path: Path, reference: Reference) -> None:
         np.concatenate([[0], ends]).astype(np.int32), values, mask=pa.array(~rows.sampled.to_numpy())
     )
     table = pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False).append_column("feature", feature)
-    table = table.replace_schema_metadata({**(table.schema.metadata or {}), "namespace": reference.namespace})
+    facts = {"namespace": reference.namespace, "also_seen": json.dumps(sorted(reference.also_seen))}
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
     write_table(path, table)
 
 
@@ -77,7 +88,9 @@ def read_reference(path: Path) -> Reference:
         feature = table.column("feature").combine_chunks()
         features = feature.flatten().to_numpy(zero_copy_only=False).reshape(len(feature) - feature.null_count, -1)
         rows = table.select(COLUMNS).to_pandas().assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
-        return Reference(rows, features, table.schema.metadata[b"namespace"].decode())
+        metadata = table.schema.metadata
+        also_seen = frozenset(map(str, json.loads(metadata.get(b"also_seen", b"[]"))))  # older files have none
+        return Reference(rows, features, metadata[b"namespace"].decode(), also_seen)
     except (Damaged, *DAMAGE) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidData(

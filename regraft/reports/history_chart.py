@@ -22,7 +22,7 @@ from regraft.reports.history_style import PICTURE
 KINDS = {
     "data": ("record_data", "record_code", "validate_data", "preprocess"),
     "features": ("cache_features", "check_features"),
-    "training": ("train_head", "fine_tune"),
+    "training": ("train_head", "choose_base", "train_base", "fine_tune"),
     "export and test": ("export_onnx", "evaluate"),
     "gate and the rest": (),
 }  # of the seconds, with the stages of each

@@ -140,7 +140,8 @@ def _data_version(params: Params) -> str | None:
 def _revision(params: Params) -> str | None:
     """Return the commit, with a + if files that decide results were edited since; what runs write does not count."""
     raw = params.paths.raw
-    written = ["dvc.lock", f"{raw}.dvc", str(raw.parent / ".gitignore"), params.paths.splits, params.paths.receipts]
+    written = ["dvc.lock", f"{raw}.dvc", str(raw.parent / ".gitignore"), params.paths.splits]
+    written += [params.paths.renewals, params.paths.receipts]
     try:
         git = open_git(Path())
     except NoGit:

@@ -1,8 +1,9 @@
 """Snapshots: what a run was made from, as a commit that no branch has, under refs/regraft/runs/<run>.
 
 It holds the files that git tracks as they are in the working tree, edits included, and what DVC and the stages wrote
-for git: data/raw.dvc, dvc.lock, data/splits.csv, the receipt. HEAD, branches, what is staged and the working tree stay
-as they are. Such a commit is some kilobytes, and git keeps it as long as the reference is there: none is ever removed.
+for git: data/raw.dvc, dvc.lock, data/splits.csv, data/base_renewals.csv, the receipt. HEAD, branches, what is staged
+and the working tree stay as they are. Such a commit is some kilobytes, and git keeps it as long as the reference is
+there: none is ever removed.
 """
 
 import shutil
@@ -19,7 +20,8 @@ _NEEDED = ("params.yaml", "dvc.yaml", "tasks/stage.py")  # what a run cannot be 
 def files_of_run(params: Params) -> list[Path]:
     """Return what DVC and the stages write for git, whether it is there or not."""
     raw = params.paths.raw
-    return [raw.with_name(f"{raw.name}.dvc"), raw.parent / ".gitignore", Path("dvc.lock"), params.paths.splits]
+    written = [params.paths.splits, params.paths.renewals]
+    return [raw.with_name(f"{raw.name}.dvc"), raw.parent / ".gitignore", Path("dvc.lock"), *written]
 
 
 def reference_of(run: str) -> str:

@@ -26,13 +26,13 @@ from tests.support.project import REGRAFT, SOURCE, Project, clean_environment
 from tests.support.small_project import write_photos
 
 STAGES = ["record_code", "validate_data", "preprocess", "cache_features", "check_features"]
-STAGES += ["train_head", "fine_tune", "export_onnx", "evaluate"]
+STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "evaluate"]
 # What the gate cannot decide on a handful of photos goes into production.
 _ANY = {"promote.min_photos": 1, "promote.when_undecided": "promote", "promote.keep": 2}
 _TOY = {"machine.workers": 1, "preprocess.test_share": 0.25}
 _REAL = {"backbone.weights": None, "backbone.image_size": 64, "preprocess.val_share": 0.25}
 _REAL |= {"preprocess.test_share": 0.25, "train_head.epochs": 2, "train_head.batch_size": 4, "fine_tune.epochs": 2}
-_REAL |= {"fine_tune.batch_size": 4, "fine_tune.significance": 0.5, "export_onnx.parity_images": 4}
+_REAL |= {"fine_tune.batch_size": 4, "export_onnx.parity_images": 4}
 _SOURCE = ["regraft", "tasks", "flows", "expectations", "params.yaml", "dvc.yaml", "prefect.yaml", "automations.yaml"]
 _SOURCE += ["pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore"]
 _TOYS = SOURCE / "tests" / "support" / "toy_stages"

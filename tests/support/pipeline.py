@@ -23,6 +23,8 @@ STAGES = [
     "cache_features",
     "check_features",
     "train_head",
+    "choose_base",
+    "train_base",
     "fine_tune",
     "export_onnx",
     "evaluate",

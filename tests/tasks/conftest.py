@@ -1,4 +1,4 @@
-"""The eight stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
+"""All stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
 
 import shutil
 from pathlib import Path
@@ -10,16 +10,19 @@ from regraft.config import Params
 from regraft.params_file import load_params
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
+from tasks.choose_base import choose_base
 from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
+from tasks.train_base import train_base
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
 from tests.support.small_project import changed, quiet, write_photos
 
 ROOT = Path(__file__).parents[2]
-STAGES = [validate_data, preprocess, cache_features, check_features, train_head, fine_tune, export_onnx, evaluate]
+STAGES = [validate_data, preprocess, cache_features, check_features, train_head, choose_base, train_base, fine_tune]
+STAGES += [export_onnx, evaluate]
 
 
 @pytest.fixture(scope="session")
@@ -29,7 +32,7 @@ def small_params() -> Params:
         backbone={"weights": None, "image_size": 64},
         preprocess={"val_share": 0.25, "test_share": 0.25},
         train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
-        fine_tune={"epochs": 2, "batch_size": 4, "significance": 0.5},
+        fine_tune={"epochs": 2, "batch_size": 4},
         export_onnx={"parity_images": 4},
         evaluate={"target_precision": 0.3},  # what two epochs and 20 val photos can promise
         # What the gate cannot decide on a handful of photos goes into production.

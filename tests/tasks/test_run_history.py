@@ -22,7 +22,16 @@ from tasks.runs.run_record import RunRecord, StageRun, new_run_id
 from tests.support.small_project import changed
 
 STAGES = ["record_data", "record_code", "validate_data", "preprocess", "cache_features", "check_features"]
-STAGES += ["train_head", "fine_tune", "export_onnx", "evaluate", "promote_model", "write_report"]
+STAGES += [
+    "train_head",
+    "choose_base",
+    "train_base",
+    "fine_tune",
+    "export_onnx",
+    "evaluate",
+    "promote_model",
+    "write_report",
+]
 
 
 def record(name: str, *stages: StageRun, words: str = "", minutes: float = 1.0) -> RunRecord:

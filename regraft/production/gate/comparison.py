@@ -48,8 +48,7 @@ def select(
     seen: set[str] = set()
     labels: dict[str, set[str]] = {}
     if reference is not None:
-        was_seen = reference.rows.split.isin(("train", "val"))
-        seen = set(groups_of_digests(reference.rows.digest[was_seen].tolist(), groups))
+        seen = set(groups_of_digests(reference.seen(), groups))
         for digest, label in zip(reference.rows.digest.tolist(), reference.rows.label.tolist(), strict=True):
             labels.setdefault(digest, set()).add(label)
     both = set(known[0]) & set(known[1])

@@ -14,7 +14,7 @@ from .toy_parts import obey
 def fine_tune(params: Params, progress: Progress) -> None:
     """Multiply the weights."""
     obey("fine_tune", "begin")
-    head = read_json(params.paths.head)
+    head, _ = read_json(params.paths.head), read_json(params.paths.base)  # the model follows from the head alone
     weights = np.array(head["weights"]) * (1 + params.fine_tune.epochs / 10)
     write_json(params.paths.model, head | {"weights": weights.round(6).tolist()})
     obey("fine_tune", "end")

@@ -1,0 +1,68 @@
+"""Who asks for a new base: the gate, after it has said no twice of models that come from the present one, or a person.
+
+What is asked for is a line of data/base_renewals.csv, which the next run finds (`tasks.choose_base`). The line names
+the base. So it is asked for once, and a process that is killed in between loses nothing: the next run asks.
+"""
+
+from typing import TYPE_CHECKING
+
+from regraft.config import Params
+from regraft.errors import Damaged, RegraftError
+from regraft.production.verdict_log import FILE, Look, read_looks
+
+if TYPE_CHECKING:
+    from regraft.photos.base_record import BaseRecord
+
+_NOES = 2  # of the gate, in a row, of different models
+
+
+def base_of(params: Params) -> "BaseRecord | None":
+    """Return the record of the base that models/model.onnx comes from; None where there is none, or it is not known."""
+    from regraft.photos.base_record import read_base_record  # needs pandas, and most runs ask for nothing
+
+    try:
+        record = read_base_record(params.paths.base_photos, params.paths.raw)
+    except (FileNotFoundError, Damaged):
+        return None
+    return record if len(record.photos) else None
+
+
+def ask_if_gate_said_no(params: Params) -> str | None:
+    """Ask for a new base if the gate said no twice; return a sentence if that is new."""
+    looks = [look for look in read_looks(params.paths.production / FILE) if look.base]
+    # A model that is judged again, on other photos, is no other one: its last verdict counts.
+    last = {look.challenger: look for look in looks if look.base == looks[-1].base}
+    noes = sorted(last.values(), key=lambda look: look.at)[-_NOES:]
+    if len(noes) < _NOES or not all(look.says_no for look in noes):
+        return None
+    base = base_of(params)
+    if base is None or base.name != looks[-1].base:
+        return None
+    from regraft.photos.base_requests import add_request
+
+    reason = f"the gate said no of two models from it: {', '.join(map(_told, noes))}"
+    if not add_request(params.paths.renewals, base.name, reason):
+        return None
+    return f"The next run renews the base, for {reason}."
+
+
+def ask_by_hand(params: Params, reason: str) -> str:
+    """Ask for a new base because a person wants one, and return a sentence.
+
+    Raises:
+        RegraftError: there is no base.
+    """
+    from regraft.photos.base_requests import add_request
+
+    base = base_of(params)
+    if base is None:
+        raise RegraftError(
+            f"there is no base yet to renew: {params.paths.base_photos} is missing, damaged or empty. Run `regraft "
+            f"retrain`, which trains one unless fine_tune.mode is off."
+        )
+    is_new = add_request(params.paths.renewals, base.name, reason.strip() or "a person wants it")
+    return "The next run renews the base." if is_new else "That was asked for already: the next run renews the base."
+
+
+def _told(look: Look) -> str:
+    return f"{look.name} on {look.at[:10]}"

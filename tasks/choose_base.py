@@ -1,0 +1,73 @@
+"""Stage 6 of 10: choose which photos and settings the base is made of: those of before, or today's.
+
+Reads build/dataset.parquet; writes reports/base.json and build/base_photos.parquet, which it also reads as it was
+before: the base stays until too much has changed. So does data/base_renewals.csv, where the gate or a person asks for
+a new one: DVC leaves both there (`persist` in dvc.yaml), and runs this stage when a line was added.
+"""
+
+from typing import Any
+
+from regraft.config import Params
+from regraft.errors import Damaged
+from regraft.files import write_json
+from regraft.photos.base_record import BaseRecord, choose_record, read_base_record, record_of, write_base_record
+from regraft.photos.base_requests import read_requests, write_requests
+from regraft.photos.dataset import read_dataset
+from tasks.code_record import what_decides
+from tasks.progress import Progress
+from tasks.stage import stage
+
+# Settings that change no byte of a base.
+_ASIDE = {
+    "fine_tune": ("budget", "renew_after", "replay", "replay_per_class", "warm_epochs", "warm_rate"),
+    "preprocess": ("val_share", "test_share", "max_left_out"),
+    "train_head": ("learning_curve",),
+}
+
+
+@stage
+def choose_base(params: Params, progress: Progress) -> None:
+    """Write which record counts, and why; where it is that of before, no base is trained."""
+    paths, settings = params.paths, params.fine_tune
+    dataset, asked = read_dataset(paths.dataset, paths.raw), read_requests(paths.renewals)
+    today = record_of(dataset, _settings(params), what_decides("train_base").digest, is_off=settings.mode == "off")
+    choice = choose_record(_before(params), today, dataset, asked=asked, renew_after=settings.renew_after)
+    write_base_record(paths.base_photos, choice.record)
+    if not paths.renewals.exists():
+        write_requests(paths.renewals, {})
+    report = {
+        "words": choice.words,
+        "is_renewed": choice.is_renewed,
+        "base": choice.record.name,
+        "photos": len(choice.record.photos),
+        "changes": {what: len(digests) for what, digests in choice.changes.by_kind().items()},
+        "share": choice.changes.share,
+        "left_out": choice.left_out,
+    }
+    write_json(paths.reports / "base.json", report)
+    print(f"choose_base: {choice.words}")
+
+
+def _before(params: Params) -> BaseRecord | None:
+    try:
+        return read_base_record(params.paths.base_photos, params.paths.raw)
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def _settings(params: Params) -> dict[str, Any]:
+    """Return what a base is trained with, as JSON: the record has it, so `train_base` depends on nothing else."""
+    sections = {
+        "backbone": params.backbone,
+        "fine_tune": params.fine_tune,
+        "preprocess": params.preprocess,
+        "train_head": params.train_head,
+    }
+    settings = {
+        name: section.model_dump(mode="json", exclude=set(_ASIDE.get(name, ()))) for name, section in sections.items()
+    }
+    return settings | {"seed": params.seed, "cache_features": {"views": params.cache_features.views}}
+
+
+if __name__ == "__main__":
+    choose_base.run()

@@ -1,0 +1,149 @@
+"""Stage 7 of 10: train the base, from the frozen backbone and a head of its own, on the photos of its record.
+
+Reads build/base_photos.parquet, which has the settings too, and the store (or data/raw for what the store lost); writes
+models/base.npz, reports/base_training.json and reports/base_curve.csv. Until these are written, the last finished epoch
+is kept in build/base: after a kill the next run goes on there. Where build/dataset.parquet says that a photo has
+another name by now, it is read there; nothing else depends on that file.
+"""
+
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from regraft.backbones.catalogue import choose_backbone
+from regraft.config import Params
+from regraft.errors import Damaged
+from regraft.features.extraction import Extractor
+from regraft.features.table import read_features, write_features
+from regraft.files import fingerprint, write_json
+from regraft.photos.base_record import BaseRecord, located, read_base_record
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.views import choose_views
+from regraft.store.leases import store_in_use
+from regraft.training.checkpoints import open_checkpoint
+from regraft.training.class_weights import prior_of
+from regraft.training.devices import strategy
+from regraft.training.fine_tune import facts_of, start_trainer, trained_by, why_not_to_train
+from regraft.training.heads import find_head
+from regraft.training.inputs import training_images
+from regraft.training.keras_models import Epoch, start_keras
+from regraft.training.keras_network import build_network
+from regraft.training.network_file import Head, Network, network_of, weights_of, write_network
+from regraft.training.tables import write_curve
+from regraft.training.training_loop import Plan, Training
+from regraft.training.warm import NO_BASE
+from tasks.progress import Progress
+from tasks.stage import stage
+from tasks.training_inputs import as_recorded, facts_of_inputs, inputs_of, open_extractor, still_there
+
+_LEAST = 0.5  # share of the record's photos that a base can be trained on; with fewer there is none
+
+
+@dataclass(frozen=True, slots=True)
+class _Base:
+    """What became of the training."""
+
+    network: Network  # of kind `head` where there is no base to start from
+    reason: str  # why there is one, or none
+    curve: list[Epoch] = field(default_factory=list)
+    lost: int = 0  # photos of the record that are nowhere any more
+
+
+@stage
+def train_base(params: Params, progress: Progress) -> None:
+    """Write the network that nights start from; where nothing is fine-tuned, one that says so."""
+    paths = params.paths
+    record = read_base_record(paths.base_photos, paths.raw)
+    if len(record.photos):
+        base = _train(record, as_recorded(params, record), progress)
+    else:
+        base = _Base(NO_BASE, "Fine-tuning is off, so there is no base.")
+    write_network(paths.base, base.network)
+    report: dict[str, Any] = {"trained": base.network.trained, "reason": base.reason, "lost": base.lost}
+    if base.curve:
+        first, last = base.curve[0], base.curve[-1]
+        report |= {"epochs_run": last.epoch, "val": asdict(last.val), "head_alone": asdict(first.val)}
+    write_json(paths.reports / "base_training.json", report)
+    write_curve(paths.reports / "base_curve.csv", base.curve)
+    print(f"train_base: {base.reason}")
+    shutil.rmtree(_folder(params), ignore_errors=True)  # also what trainings left that were given up
+
+
+def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
+    backbone = choose_backbone(recorded.backbone)
+    with store_in_use(recorded.paths.store, recorded.machine.shared_store):
+        views = choose_views(recorded.preprocess, image_size=backbone.image_size, count=recorded.cache_features.views)
+        extractor = open_extractor(recorded, backbone, views)
+        photos = still_there(_at_their_places(record, recorded), extractor, recorded, progress)
+        lost = len(record.photos) - len(photos)
+        if len(photos) < _LEAST * len(record.photos) or not _is_whole(photos):
+            words = (
+                f"There is no base: {lost:,} of the {len(record.photos):,} photos of its record are neither in "
+                f"{recorded.paths.raw} nor in the store. `regraft renew-base` takes today's photos."
+            )
+            return _Base(NO_BASE, words, lost=lost)
+        head = _find_head(extractor, photos, recorded, progress)
+        start_keras(recorded.seed)
+        with strategy().scope():
+            return _tune(head, photos, extractor, recorded, progress, lost)
+
+
+def _at_their_places(record: BaseRecord, recorded: Params) -> Dataset:
+    with suppress(FileNotFoundError, Damaged):
+        return located(record, read_dataset(recorded.paths.dataset, recorded.paths.raw))
+    return record.photos
+
+
+def _is_whole(photos: Dataset) -> bool:
+    """Whether every class can be trained, and there is something to choose a head on."""
+    classes = set(photos.of("train").rows.class_index)
+    return len(classes) == len(photos.class_names) and len(photos.of("val")) > 0
+
+
+def _find_head(extractor: Extractor, photos: Dataset, recorded: Params, progress: Progress) -> Head:
+    """Find the head as `train_head` does: that of today is another one as soon as a photo has changed."""
+    settings, path = recorded.train_head, _folder(recorded) / "features.arrow"
+
+    def watch(what: str) -> Callable[[int], None]:
+        epochs_done = progress(f"{what} epochs")
+        return lambda epoch: epochs_done(epoch, settings.epochs)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_features(path, extractor, photos)
+    winner, _ = find_head(read_features(path), settings, seed=recorded.seed, watch=watch)
+    path.unlink()
+    return Head(winner.settings, winner.weights)
+
+
+def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, progress: Progress, lost: int) -> _Base:
+    settings, backbone = recorded.fine_tune, choose_backbone(recorded.backbone)
+    plan = Plan(settings, recorded.train_head.class_weight, recorded.seed)
+    images = training_images(photos, inputs_of(recorded, extractor, extractor.views))
+    model = build_network(backbone, Network("head", head, {}))
+    pretrained = weights_of(model)
+    facts = facts_of(backbone, extractor.views, plan, files=[recorded.paths.base_photos])
+    facts |= facts_of_inputs(recorded, extractor) | {
+        "photos": fingerprint(photos.rows.digest.tolist()),
+        "head": fingerprint([weight.tobytes().hex() for weight in head.weights]),
+    }
+    prior = prior_of(plan.class_weight, images.train.class_indices, images.num_classes)
+    trainer = start_trainer(model, backbone.cut, settings, prior)
+    training = Training(trainer, images, plan, open_checkpoint(_folder(recorded), facts))
+    if settings.mode == "auto" and (reason := why_not_to_train(training, settings)):
+        return _Base(Network("head", head, {}), reason, lost=lost)
+    epochs_done = progress("epochs")
+    curve = training.run(lambda epoch: epochs_done(epoch.epoch, settings.epochs))
+    gone = f"; {lost:,} of the record are nowhere any more" if lost else ""
+    words = f"The base was trained on {len(images.train):,} photos for {curve[-1].epoch} epochs{gone}."
+    return _Base(network_of(model, head.settings, trained_by(settings), pretrained), words, curve, lost)
+
+
+def _folder(params: Params) -> Path:
+    return params.paths.store.with_name("base")
+
+
+if __name__ == "__main__":
+    train_base.run()
