@@ -53,7 +53,8 @@ def export_onnx(params: Params, progress: Progress) -> None:
         choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
         write_graph(draft, graph, choice.promise)
     file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": part.trained}
-    write_json(paths.reports / "export.json", {**file, "parity": asdict(parity), "abstention": choice.as_report()})
+    proof = {"parity": asdict(parity), "frozen_graph": trunk.agreement and asdict(trunk.agreement)}
+    write_json(paths.reports / "export.json", {**file, **proof, "abstention": choice.as_report()})
 
 
 def _choose(val: Dataset, manifest: pd.DataFrame, said: np.ndarray, target: float | None) -> Choice:

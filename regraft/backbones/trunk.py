@@ -5,17 +5,20 @@ both parts of the store. The exported model is composed of pieces of this very g
 """
 
 import hashlib
+import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import onnx
 
+from regraft.backbones.agreement import Agreement, agreement_of
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
 from regraft.errors import RegraftError
-from regraft.files import fingerprint, write_bytes, write_text, writing
+from regraft.files import DAMAGE, fingerprint, write_bytes, writing
 from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
 from regraft.provenance import provenance_of
 
@@ -31,6 +34,7 @@ class Trunk:
     image_size: int
     activation_shape: tuple[int, int, int]  # height, width, channels at the cut
     feature_dim: int
+    agreement: Agreement | None  # with Keras, of the graph as it was converted; None where it is of no conversion
 
     @property
     def engine(self) -> str:
@@ -77,13 +81,13 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
     """
     engine = choose_engine(backbone.engine)
     path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
-    contents = _stored(path, lambda: _build_graph(backbone))
+    contents, agreement = _stored(path, lambda: _build_graph(backbone))
     if engine == "onnxruntime-int8":
         from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
 
         exact = contents
         path = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
-        contents = _stored(path, lambda: quantised(onnx.load_from_string(exact), backbone.image_size))
+        contents, _ = _stored(path, lambda: (quantised(onnx.load_from_string(exact), backbone.image_size), None))
     outputs = onnx.load_from_string(contents).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
@@ -95,19 +99,34 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
         image_size=backbone.image_size,
         activation_shape=(height, width, channels),
         feature_dim=shapes[FEATURES][1],
+        agreement=agreement,
     )
 
 
-def _stored(path: Path, build: Callable[[], onnx.ModelProto]) -> bytes:
-    """Return a graph, and make sure that it is at `path`; all that follows uses these very bytes."""
-    seal = path.with_suffix(".sha256")  # written last: a graph without its right digest is built again
+def _stored(
+    path: Path, build: Callable[[], tuple[onnx.ModelProto, Agreement | None]]
+) -> tuple[bytes, Agreement | None]:
+    """Return a graph and its agreement, and make sure that they are at `path`; all that follows uses these bytes."""
+    seal = path.with_suffix(".json")  # written last: a graph without its right seal is built again
     contents = _read(path)
-    if contents is None or _read(seal) != hashlib.sha256(contents).hexdigest().encode():
-        contents = build().SerializeToString(deterministic=True)
-        with writing(path.parent, len(contents)):
-            write_bytes(path, contents)
-            write_text(seal, hashlib.sha256(contents).hexdigest())
-    return contents
+    text = None if contents is None else _read(seal)
+    if contents is not None and text is not None:
+        with suppress(*DAMAGE):
+            found = json.loads(text)["agreement"]
+            agreement = found and Agreement(**found)
+            if text == _sealed(contents, agreement):
+                return contents, agreement
+    graph, agreement = build()
+    contents = graph.SerializeToString(deterministic=True)
+    with writing(path.parent, len(contents)):
+        write_bytes(path, contents)
+        write_bytes(seal, _sealed(contents, agreement))
+    return contents, agreement
+
+
+def _sealed(contents: bytes, agreement: Agreement | None) -> bytes:
+    facts = {"sha256": hashlib.sha256(contents).hexdigest(), "agreement": agreement and asdict(agreement)}
+    return json.dumps({**facts, "seal": fingerprint(facts)}).encode()
 
 
 def _read(path: Path) -> bytes | None:
@@ -136,10 +155,11 @@ def _graph_key(backbone: Backbone) -> str:
     return fingerprint(facts)[:16]
 
 
-def _build_graph(backbone: Backbone) -> onnx.ModelProto:
+def _build_graph(backbone: Backbone) -> tuple[onnx.ModelProto, Agreement]:
     import keras
 
     model = backbone.build()
     both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
     converted = convert_keras(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
-    return canonical(with_uint8_input(converted))
+    graph = canonical(with_uint8_input(converted))
+    return graph, agreement_of(both, graph)

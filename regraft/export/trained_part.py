@@ -42,7 +42,7 @@ def trained_part(network: Network, backbone: Backbone, trunk: Trunk, preparation
     """Return the trained part of a network.
 
     The file is compared with the head in NumPy behind the frozen graph, which was compared with Keras when it was
-    converted (`Trunk.parity`); otherwise with the whole Keras model, or with its top behind a quantised graph.
+    converted (`Trunk.agreement`); otherwise with the whole Keras model, or with its top behind a quantised graph.
 
     Args:
         network: what was trained.

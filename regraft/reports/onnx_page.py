@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -14,6 +15,7 @@ from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import prepared_photos
 
 _TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
+_COMPARED = {"head": "the head in NumPy behind the frozen graph", "top": "Keras", "all": "Keras"}
 _PER_CLASS, _MAX_CLASSES = 8, 30  # photos that show what the network sees
 
 
@@ -26,9 +28,10 @@ def onnx_page(sources: Sources) -> Page:
         ["size", readable_bytes(report["bytes"])],
         ["sha256", report["sha256"]],
         ["trained", _TRAINED[report["trained"]]],
-        ["compared with Keras", f"{parity['images']} val photos, from the raw file"],
+        [f"compared with {_COMPARED[report['trained']]}", f"{parity['images']} val photos, from the raw file"],
         ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
         ["same most probable class", f"{parity['same_top1']:.1%}"],
+        *_of_frozen_graph(report.get("frozen_graph")),
         ["when it is unsure", report["abstention"]["words"]],
     ]
     seen = (
@@ -36,6 +39,14 @@ def onnx_page(sources: Sources) -> Page:
     )
     photos = Photos("what the network sees", _seen(preparation, sources))
     return Page("onnx-file", "ONNX file", [table(["", ""], rows), "## What the network sees", seen, photos])
+
+
+def _of_frozen_graph(agreement: dict[str, Any] | None) -> list[list[str]]:
+    """How closely the frozen graph followed Keras when it was converted; an int8 graph follows it from further away."""
+    if agreement is None:
+        return []
+    figures = f"{agreement['images']} images, up to {agreement['largest_difference']:.1e} of the largest value"
+    return [["difference of the frozen graph from Keras, when it was converted", figures]]
 
 
 def _preparation(sources: Sources) -> Preparation:

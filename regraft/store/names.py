@@ -14,7 +14,7 @@ _DAMAGED = re.compile(rf"{_SHARD}\.damaged")
 _LEASE = re.compile(r"[\w.-]{1,255}-[0-9]{1,10}-[0-9a-f]{8}\.json")
 _USE = re.compile(r"([0-9a-f]{32})(?:-([0-9a-f]{16})-([0-9a-f]{16}))?\.arrow")
 _OWNER = re.compile(r"([0-9a-f]{16})\.owner")
-_GRAPH = re.compile(r"[\w.-]+-[0-9a-f]{16}(\.int8)?\.(onnx|sha256)")
+_GRAPH = re.compile(r"[\w.-]+-[0-9a-f]{16}(\.int8)?\.(onnx|json|sha256)")  # sha256: of former versions
 # What `regraft.files.replacing` and `write_shard` leave when they are killed, and what `Remote` does.
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})\.tmp(?P<suffix>\.[a-z0-9]+)")
 _SENT_HALF = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")

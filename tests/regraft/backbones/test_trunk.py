@@ -7,10 +7,11 @@ import onnx
 import pytest
 
 from regraft.backbones import trunk as module
+from regraft.backbones.agreement import agreement_of
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.runners import choose_engine
 from regraft.backbones.trunk import load_trunk
-from regraft.errors import RegraftError
+from regraft.errors import ExportMismatch, RegraftError
 from regraft.files import sha256_of
 from tests.support.library import SMALL_CHOICE
 
@@ -60,6 +61,28 @@ def test_photos_that_differ_have_different_features(trunk, images):
 def test_images_of_another_kind_are_refused_with_both_kinds(trunk, shape, dtype):
     with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, 64, 64, 3\)\. Received: "):
         trunk.run(np.zeros(shape, dtype), with_activations=False)
+
+
+def test_it_was_compared_with_keras_when_it_was_converted(trunk, backbone):
+    again = load_trunk(backbone, trunk.path.parent).agreement
+    assert again == trunk.agreement
+    assert again is not None
+    assert again.images == 8
+    assert 0 < again.largest_difference < 1e-4  # float32, summed in another order
+
+
+@pytest.mark.parametrize(("output", "factor"), [("activations", 1.01), ("features", 1.01), ("features", np.nan)])
+def test_a_graph_that_computes_something_else_than_keras_is_refused(trunk, backbone, output, factor):
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    graph = onnx.load(trunk.path)
+    for node in graph.graph.node:
+        node.output[:] = ["exact" if name == output else name for name in node.output]
+        node.input[:] = ["exact" if name == output else name for name in node.input]
+    graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array(factor, np.float32), "factor"))
+    graph.graph.node.append(onnx.helper.make_node("Mul", ["exact", "factor"], [output]))
+    with pytest.raises(ExportMismatch, match=r"differ by (0\.01|nan) of the largest value, over 8 images"):
+        agreement_of(both, graph)
 
 
 def test_the_graph_is_converted_once_and_then_kept(trunk, backbone, monkeypatch):
@@ -113,7 +136,7 @@ def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone,
     def refuse(*_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr(module, "_build_graph", lambda _: onnx.load(trunk.path))
+    monkeypatch.setattr(module, "_build_graph", lambda _: (onnx.load(trunk.path), trunk.agreement))
     monkeypatch.setattr(module, "write_bytes", refuse)
     with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
         load_trunk(backbone, tmp_path / "graphs")

@@ -391,6 +391,13 @@ def test_the_page_says_what_of_the_shipped_network_was_trained(reports, trained,
     assert words in "".join(pages_of("export_onnx", sources).values())
 
 
+def test_the_page_says_how_closely_the_frozen_graph_follows_keras(reports):
+    sources = reports()
+    path = sources.reports / "export.json"
+    write_json(path, read_json(path) | {"frozen_graph": {"images": 8, "largest_difference": 2e-6}})
+    assert "8 images, up to 2.0e-06 of the largest value" in pages_of("export_onnx", sources)["onnx-file"]
+
+
 def test_the_page_shows_the_preparation_that_is_in_the_file(reports):
     page = pages_of("export_onnx", reports())["onnx-file"]
     assert "A square of 50% of the shorter side, resized to 32 x 32" in page
