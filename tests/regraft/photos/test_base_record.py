@@ -1,0 +1,168 @@
+"""The record of the base: when it stays, when it is renewed, what is said of it, and what it is not judged on."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from regraft.errors import Damaged
+from regraft.photos.base_record import (
+    BaseRecord,
+    changes_since,
+    choose_record,
+    located,
+    read_base_record,
+    record_of,
+    unseen,
+    write_base_record,
+)
+from regraft.photos.dataset import COLUMNS, Dataset
+
+RAW = Path("raw")
+SPLITS = {0: "val", 5: "test"}  # by the last digit; all others are in train
+SETTINGS = {"fine_tune": {"epochs": 2}, "seed": 1}
+
+
+def digest(number: int) -> str:
+    return f"{number:064x}"
+
+
+def dataset(numbers: Iterable[int] = range(100), **changes: dict[int, str]) -> Dataset:
+    """Photos by number: every second one is a cat; of ten, one is in val and one in test. Changes are by column."""
+    rows = pd.DataFrame(
+        [
+            (
+                digest(number),
+                f"{number}.jpg",
+                ("cat", "dog")[number % 2],
+                SPLITS.get(number % 10, "train"),
+            )
+            for number in sorted(numbers)
+        ],
+        columns=["digest", "path", "class_name", "split"],
+    )
+    for column, values in changes.items():
+        for number, value in values.items():
+            rows.loc[rows.digest == digest(number), column] = value
+    names = sorted(set(rows.class_name))
+    rows = rows.assign(class_index=rows.class_name.map(names.index), format="JPEG")
+    return Dataset(rows[list(COLUMNS)].astype(COLUMNS), names, RAW)
+
+
+def record(photos: Dataset, *, code: str = "code", is_off: bool = False, **settings: object) -> BaseRecord:
+    return record_of(photos, {**SETTINGS, **settings}, code, is_off=is_off)
+
+
+BASE = record(dataset())
+
+
+def choose(today: Dataset, *, before: BaseRecord | None = BASE, now: BaseRecord | None = None, asked=None, after=0.1):
+    return choose_record(before, now or record(today), today, asked=asked or {}, renew_after=after)
+
+
+def test_a_record_has_train_and_val_and_comes_back_as_it_was(tmp_path):
+    write_base_record(tmp_path / "a.parquet", BASE)
+    back = read_base_record(tmp_path / "a.parquet", RAW)
+    pd.testing.assert_frame_equal(back.photos.rows, BASE.photos.rows)
+    assert (back.photos.class_names, back.settings, back.code) == (["cat", "dog"], SETTINGS, "code")
+    assert (back.name, len(back.photos)) == (BASE.name, 90)
+
+
+def test_equal_records_have_equal_bytes_and_damage_is_found(tmp_path):
+    first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
+    write_base_record(first, BASE)
+    write_base_record(second, record(dataset()))
+    assert first.read_bytes() == second.read_bytes()
+    second.write_bytes(first.read_bytes()[:-9] + b"123456789")
+    with pytest.raises(Damaged):
+        read_base_record(second, RAW)
+
+
+def test_a_name_follows_from_photos_labels_settings_and_code_and_not_from_names_of_files():
+    assert record(dataset(path={3: "renamed.jpg"})).name == BASE.name
+    others = [record(dataset(range(101))), record(dataset(class_name={3: "cat"})), record(dataset(), code="other")]
+    assert len({BASE.name, record(dataset(), seed=2).name, *(other.name for other in others)}) == 5
+
+
+def test_with_few_new_photos_the_base_is_kept_and_says_how_many():
+    choice = choose(dataset(range(104)))
+    assert (choice.record, choice.is_renewed) == (BASE, False)
+    assert choice.words == (
+        "The base is kept: 4 of 94 photos have changed since (4.3%: 4 new); fine_tune.renew_after is 10%."
+    )
+
+
+@pytest.mark.parametrize(
+    ("today", "kind"),
+    [
+        (dataset(range(98)), "gone"),
+        (dataset(class_name={3: "cat", 7: "cat"}), "under another label"),
+        (dataset(split={3: "test", 7: "val"}), "in another split"),
+        (dataset(range(103)), "new"),
+    ],
+)
+def test_what_counts_as_changed(today, kind):
+    counts = {what: len(digests) for what, digests in changes_since(BASE, today).by_kind().items()}
+    assert counts.pop(kind) == (3 if kind == "new" else 2)
+    assert set(counts.values()) == {0}
+
+
+def test_nobody_counts_a_photo_of_test_that_comes_or_goes():
+    assert changes_since(BASE, dataset([*range(5), *range(6, 100), 105])).share == 0
+
+
+@pytest.mark.parametrize(
+    ("choice", "why"),
+    [
+        (choose(dataset(), before=None), "there was none, or its record could not be read"),
+        (choose(dataset(range(120))), "18 of 108 photos have changed since (16.7%: 18 new), and fine_tune.renew_after"),
+        (choose(dataset(range(101)), after=0.0), "1 of 91 photos have changed since"),
+        (choose(dataset(class_name={3: "em\x1bu"})), "class em\\x1bu came"),
+        (choose(dataset(range(0, 100, 2))), "class dog went"),
+        (choose(dataset(), now=record(dataset(), fine_tune={"epochs": 3})), "other settings: fine_tune.epochs"),
+        (choose(dataset(), now=record(dataset(), code="new")), "the code or a library that trains it changed"),
+        (choose(dataset(), before=record(dataset(), is_off=True)), "fine-tuning was off"),
+        (choose(dataset(range(101)), asked={BASE.name: "it is bad"}), "it was asked for: it is bad"),
+        (choose(dataset(split={1: "val", 3: "val"})), "it saw 2 of the 12 photos that are in val now"),
+    ],
+)
+def test_it_is_renewed_and_says_why(choice, why):
+    assert choice.is_renewed
+    assert choice.words.startswith(f"The base is renewed: {why}")
+    assert (len(choice.changes.new), choice.left_out) == (0, {})
+
+
+def test_a_request_counts_once_because_the_next_base_has_another_name():
+    asked = {BASE.name: "it is bad"}
+    next_one = choose(dataset(range(101)), asked=asked).record
+    assert not choose(dataset(range(102)), before=next_one, asked=asked).is_renewed
+    same = choose(dataset(), asked=asked)
+    assert (same.is_renewed, same.words) == (
+        False,
+        "The base is of today's photos, settings and code: there is nothing to renew.",
+    )
+
+
+def test_without_fine_tuning_there_is_no_base_and_its_record_does_not_follow_the_photos(tmp_path):
+    records = [record(dataset(range(count)), is_off=True) for count in (100, 200)]
+    choice = choose(dataset(), now=records[0])
+    assert (len(choice.record.photos), choice.words) == (0, "Fine-tuning is off, so there is no base.")
+    for number, each in enumerate(records):
+        write_base_record(tmp_path / str(number), each)
+    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
+
+
+def test_what_the_base_saw_judges_nothing():
+    moved = dataset(split={1: "val", 2: "test", 10: "test", 20: "train"})
+    out = set(moved.rows.digest) - set(unseen(moved, BASE).rows.digest)
+    assert out == {digest(1), digest(2), digest(10)}
+    assert unseen(dataset(), BASE).rows is not None
+    assert len(unseen(dataset(split={0: "train"}), BASE)) == 100
+    assert choose(moved, after=0.5).left_out == {"val": 1, "test": 2}
+
+
+def test_a_photo_that_was_renamed_is_found_and_one_that_is_gone_keeps_its_name():
+    today = dataset([number for number in range(100) if number != 9], path={3: "new/name.jpg"})
+    paths = located(BASE, today).rows.set_index("digest").path
+    assert (paths[digest(3)], paths[digest(9)], paths[digest(7)]) == ("new/name.jpg", "9.jpg", "7.jpg")

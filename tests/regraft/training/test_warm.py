@@ -1,0 +1,43 @@
+import pytest
+
+from regraft.photos.base_record import record_of
+from regraft.training.warm import warm_photos, warm_settings
+from tests.regraft.photos.test_base_record import dataset, digest
+from tests.support.library import fine_tune_settings
+
+BASE = record_of(dataset(), {}, "", is_off=False)
+
+
+def chosen(today, **settings):
+    return warm_photos(today, BASE, fine_tune_settings(**{"replay": 2, "replay_per_class": 1} | settings))
+
+
+def test_nothing_new_nothing_is_visited():
+    assert (len(chosen(dataset()).photos), chosen(dataset()).new) == (0, 0)
+    assert chosen(dataset([*range(100), 105, 110])).new == 0  # of test and val
+
+
+def test_new_ones_are_visited_with_so_many_old_ones_each():
+    photos = chosen(dataset(range(104)))
+    assert (photos.new, photos.replayed) == (3, 6)
+    assert photos.photos.rows.digest.tolist() == [digest(number) for number in (1, 2, 3, 4, 6, 7, 101, 102, 103)]
+    assert set(photos.photos.rows.split) == {"train"}
+
+
+@pytest.mark.parametrize(("replay", "per_class", "old"), [(0, 1, 2), (0, 5, 10), (1000, 1, 80), (0, 1000, 80)])
+def test_of_each_class_there_are_enough(replay, per_class, old):
+    photos = chosen(dataset(range(104)), replay=replay, replay_per_class=per_class)
+    assert photos.replayed == old
+    assert set(photos.photos.rows.class_name) == {"cat", "dog"}
+
+
+def test_another_label_and_another_split_make_a_photo_new_and_one_that_is_gone_is_not_visited():
+    today = dataset(range(3, 100), class_name={3: "cat"}, split={10: "train"})
+    photos = chosen(today)
+    assert (photos.new, photos.replayed) == (2, 4)
+    assert photos.photos.rows.digest.tolist() == [digest(number) for number in (3, 4, 6, 7, 8, 10)]
+
+
+def test_a_warm_run_has_fewer_epochs_at_a_smaller_rate():
+    settings = warm_settings(fine_tune_settings(epochs=10, warm_epochs=2, learning_rate=0.01, warm_rate=0.1))
+    assert (settings.epochs, settings.learning_rate) == (2, 0.001)
