@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from benchmarks.nights import Photos, whole_groups
+from benchmarks.warning_nights import Photos, whole_groups
 from regraft.config import Params
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.neighbours import Embeddings, embed, find_leaks, measure_distances, outlier_distances, unit_length

@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.folder_checks import check_folder
-from benchmarks.nights import (
+from benchmarks.warning_nights import (
     FAULTS,
     Night,
     Photos,
