@@ -3,6 +3,9 @@
 Wortsman et al., "Robust fine-tuning of zero-shot models", 2022, equation 1: (1 - alpha) * before + alpha * after. Both
 ends share the pretrained backbone, so what lies between them works as well, and often better than either: it is less
 sure of itself than the fine-tuned network, and knows more than the head alone.
+
+Val has a few hundred photos, on which networks that are near each other differ by chance. So the usual one is used
+unless val shows another one to be better; `benchmarks.blending` says how often that is an error, and what it costs.
 """
 
 from collections.abc import Sequence
@@ -11,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from regraft.paired_tests import mean_interval
 from regraft.training.inputs import Images
-from regraft.training.metrics import Objective, Score, score
+from regraft.training.metrics import Objective, Score, log_losses, score
 from regraft.training.trainer import Trainer
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 is the head alone on the backbone as it was, 1 the fine-tuned network
+USUAL = 0.75
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,10 +40,7 @@ class Blend:
 def blend(
     trainer: Trainer, head_alone: Sequence[np.ndarray], tuned: Sequence[np.ndarray], val: Images, objective: Objective
 ) -> Blend:
-    """Leave those weights in a network that have the lowest log loss on val.
-
-    Its errors: see `benchmarks.blending`. The log loss sees far more than accuracy does: with a few hundred photos it
-    tells networks apart that are right equally often. Of equal ones the one nearest to the head alone is used.
+    """Leave the weights in a network that `choose` names.
 
     Args:
         trainer: of the network.
@@ -50,18 +52,36 @@ def blend(
     if not len(val):
         trainer.set_weights(tuned)
         return Blend(1.0, {}, 0)
-    scores = {}
+    said = {}
     for alpha in ALPHAS:
         trainer.set_weights(between(head_alone, tuned, alpha))
-        scores[alpha] = score(val.class_indices, trainer.predict(val))
-    alpha = choose(scores, objective)
-    trainer.set_weights(between(head_alone, tuned, alpha))
-    return Blend(alpha, scores, len(val))
+        said[alpha] = trainer.predict(val)
+    chosen = choose(said, val.class_indices, objective, usual=USUAL)
+    trainer.set_weights(between(head_alone, tuned, chosen.alpha))
+    return chosen
 
 
-def choose(scores: dict[float, Score], objective: Objective) -> float:
-    """Return the alpha with the lowest log loss; of equal ones the smallest."""
-    return min(scores, key=lambda alpha: (objective.loss_of(scores[alpha]), alpha))
+def choose(said: dict[float, np.ndarray], class_indices: np.ndarray, objective: Objective, *, usual: float) -> Blend:
+    """Choose between networks by their log loss on val: the best one if that is shown, else the usual one.
+
+    It is shown if the 95 % interval of the mean difference to the usual one, photo by photo, is above zero. The log
+    loss sees far more than accuracy does: it tells networks apart that are right equally often.
+
+    Args:
+        said: probabilities by alpha, shape (n, num_classes).
+        class_indices: the true classes, shape (n,).
+        objective: says which log loss; of the balanced one every class counts the same.
+        usual: one of the alphas.
+    """
+    weights = np.ones(len(class_indices))
+    if objective.loss == "balanced_log_loss":  # the mean over classes as one over images
+        images = np.bincount(class_indices)
+        weights = len(class_indices) / np.count_nonzero(images) / images[class_indices]
+    losses = {alpha: weights * log_losses(class_indices, each) for alpha, each in said.items()}
+    best = min(losses, key=lambda alpha: losses[alpha].mean())
+    is_shown = mean_interval(losses[usual] - losses[best]).low > 0
+    scores = {alpha: score(class_indices, each) for alpha, each in said.items()}
+    return Blend(best if is_shown else usual, scores, len(class_indices))
 
 
 def between(before: Sequence[np.ndarray], after: Sequence[np.ndarray], alpha: float) -> list[np.ndarray]:

@@ -80,9 +80,12 @@ def _words(blend: Blend, objective: Objective) -> str:
     between = f"A network {blend.alpha:.0%} of the way from the head alone to the fine-tuned one"
     used = {0.0: "The head alone", 1.0: "The fine-tuned network"}.get(blend.alpha, between)
     words = {alpha: objective.words(figures) for alpha, figures in blend.scores.items()}
+    loss = min(objective.loss_of(figures) for figures in blend.scores.values())
+    is_lowest = objective.loss_of(blend.scores[blend.alpha]) == loss
+    why = "it has the lowest log loss" if is_lowest else "it is the usual one, and none is shown to be better"
     return (
         f"{used} is used: on {blend.images:,} val photos it has {words[blend.alpha]}, the head alone {words[0.0]}, the "
-        f"fine-tuned network {words[1.0]}. Of {len(words)} networks on that way it has the lowest log loss."
+        f"fine-tuned network {words[1.0]}. Of {len(words)} networks on that way {why}."
     )
 
 

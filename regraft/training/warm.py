@@ -18,7 +18,6 @@ from regraft.training.fine_tune import FineTuned, fine_tuned, start_trainer
 from regraft.training.inputs import Images, TrainingImages
 from regraft.training.keras_models import Epoch
 from regraft.training.keras_network import build_network
-from regraft.training.metrics import score
 from regraft.training.network_file import Head, Network, load_into, network_of, weights_of
 from regraft.training.trainer import Trainer
 from regraft.training.training_loop import Plan, Training
@@ -117,5 +116,5 @@ def _one_or_the_other(start: Start, tuned: Trainer, val: Images, plan: Plan) -> 
     """Choose where today's head is of another shape than that of the base, so that no weights lie between the two."""
     head_alone = build_network(start.backbone, Network("head", start.head, {}))
     ends = {0.0: start_trainer(head_alone, start.backbone.cut, plan.settings), 1.0: tuned}
-    scores = {alpha: score(val.class_indices, trainer.predict(val)) for alpha, trainer in ends.items()}
-    return Blend(choose(scores, objective_of(plan.class_weight)), scores, len(val))
+    said = {alpha: trainer.predict(val) for alpha, trainer in ends.items()}
+    return choose(said, val.class_indices, objective_of(plan.class_weight), usual=1.0)
