@@ -1,24 +1,29 @@
-"""How good the models are, and what they cost: the classic recipe in Keras against Regraft's heads and fine-tuning.
+"""How good the models are, and what they cost: Regraft's budgets against recipes, on photos that none of them saw.
 
-    python -m benchmarks.accuracy DIR [--seeds 3] [--shots 5 10 50] [--methods recipe linear ...] [--quick]
+    python -m benchmarks.accuracy DIR ... [--methods recipe balanced ...] [--folds 5] [--photos N] [--shots 5 10 50]
+                                          [--official] [--work FOLDER] [--before CHECKOUT] [--fastai PYTHON] [--quick]
 
-Every method sees the same split of the same photos, made once by content, so no copy of a photo is in two splits; val
-chooses epochs and models, test is only measured. For each seed: accuracy on test, and wall seconds of the processes
-that lead from the photos to the trained model. The spread is that of the seeds; the interval (95 %, Wilson) is that of
-the mean on other photos of the kind, and all methods share the test photos. `--shots N` keeps N training photos of each
-class.
+The photos of each folder are parted into folds, near-duplicates together. In each fold every method trains on the same
+photos of the others, with a part of them as val, and is asked about the fold. So every photo is predicted once by a
+model that never saw it or its group, and methods are compared on all photos, pair by pair: accuracy with its 95 %
+interval (Wilson), the difference to the first method with Tango's paired interval, log loss with the paired interval of
+its difference, expected calibration error. Seconds are those of the processes that lead from photos to the trained
+model, a first training without any cache, median of the folds; all methods run in turn on one machine with all cores.
 
-    recipe       frozen backbone, 1,024 ReLU units, RMSprop, ten epochs over the photos, Keras (benchmarks.recipe)
-    recipe-tuned the same, then the layers above the cut for `fine_tune.epochs` epochs over the photos
-    linear, mlp  Regraft's heads on cached features
-    tuned        the default: linear head, then the layers above the cut, from cached activations
-    views        as tuned, with four augmented views of each training photo in the cache beside it
-    all          the whole network, from photos
+`--official` takes the splits that a folder gives in place of folds, three times with another seed. `--shots N` trains
+on N photos of each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for
+daily use: two folds of 600 photos.
+
+    recipe        frozen backbone, 1,024 ReLU units, RMSprop, ten epochs over the photos, Keras (benchmarks.recipe)
+    recipe-tuned  then the layers above the cut for ten epochs over the photos
+    fastai        `fine_tune` of fastai with the same weights, as its documentation has it; fastai-*: two other settings
+    linear        Regraft's head alone
+    quick, balanced, thorough      Regraft with that budget; balanced is the default
+    before        another checkout of Regraft with its defaults
 """
 
 import argparse
 import json
-import shutil
 import statistics
 import sys
 import tempfile
@@ -26,127 +31,164 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from regraft.files import read_json
+from benchmarks.fastai_recipe import SETTINGS as FASTAI
+from benchmarks.folds import pooled_folds, read_photos, write_photos
+from benchmarks.methods import Recipe, Regraft, Said
 from regraft.intervals import wilson
+from regraft.paired_tests import mean_interval, tango_interval
+from regraft.training.metrics import expected_calibration_error, log_losses
 from tests.support.machine import describe_machine
-from tests.support.photos import usable_photos
-from tests.support.pipeline import run_module, run_stage, stages_folder
 
-_SETTINGS = {
-    "linear": ["train_head.kind=linear", "fine_tune.mode=off"],
-    "mlp": ["train_head.kind=mlp", "fine_tune.mode=off"],
-    "tuned": ["fine_tune.mode=always", "fine_tune.layers=top"],
-    "views": ["fine_tune.mode=always", "fine_tune.layers=top", "cache_features.views=4"],
-    "all": ["fine_tune.mode=always", "fine_tune.layers=all"],
-}
-_METHODS = ["recipe", "recipe-tuned", *_SETTINGS]
-_TRAINING = ["cache_features", "train_head", "fine_tune"]
+_BUDGETS = ("quick", "balanced", "thorough")
+_DEFAULT = ["recipe", "recipe-tuned", "linear", *_BUDGETS]
+_BINS = 15
+_SEEDS = 3  # of --official
+
+Method = Regraft | Recipe
 
 
-def measure(
-    photos: Path, *, seeds: int, shots: list[int], methods: list[str], settings: list[str]
-) -> Iterator[dict[str, Any]]:
-    """Yield a row per number of shots and method."""
-    rows = usable_photos(photos)
-    for count in shots or [None]:
-        train = rows[rows.split == "train"]
-        part = (
-            rows
-            if count is None
-            else pd.concat([train.groupby("class_index").head(count), rows[rows.split != "train"]])
-        )
+def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
+    """Return every method that can be run, by name."""
+    settings = tuple(arguments.settings)
+    methods: dict[str, Method] = {
+        "recipe": Recipe("benchmarks.recipe"),
+        "recipe-tuned": Recipe("benchmarks.recipe", ("--tune",)),
+        "linear": Regraft((*settings, "fine_tune.mode=off")),
+        **{budget: Regraft((*settings, f"fine_tune.budget={budget}")) for budget in _BUDGETS},
+    }
+    if arguments.before:
+        methods["before"] = Regraft((), arguments.before.resolve())
+    if arguments.fastai:
+        options = {"fastai" if name == "default" else f"fastai-{name}": ("--setting", name) for name in FASTAI}
+        methods |= {name: Recipe("benchmarks.fastai_recipe", each, arguments.fastai) for name, each in options.items()}
+    return methods
+
+
+def measure(folder: Path, chosen: dict[str, Method], shots: int | None, arguments: argparse.Namespace) -> Iterator[Any]:
+    """Yield a row per method for one folder of photos."""
+    photos = read_photos(folder, limit=arguments.photos)
+    folds = [photos] * _SEEDS if arguments.official else pooled_folds(photos, arguments.folds, shots=shots)
+    name = f"{folder.name}-{len(photos)}-{'official' if arguments.official else len(folds)}-{shots or 'all'}"
+    pooled: dict[str, list[Said]] = {method: [] for method in chosen}
+    for number, fold in enumerate(folds):
+        for method, train in chosen.items():
+            pooled[method].append(
+                _once(arguments.work / f"{name}-{number}-{method}.npz", train, fold, number, arguments)
+            )
+    first: tuple[np.ndarray, np.ndarray] | None = None
+    classes = photos.set_index("digest").class_index
+    for method, said in pooled.items():
+        true = np.concatenate([classes.loc[each.digests].to_numpy() for each in said])
+        probabilities = np.concatenate([each.probabilities for each in said])
+        right, losses = probabilities.argmax(axis=1) == true, log_losses(true, probabilities)
+        first = first or (right, losses)
+        yield _row(folder.name, shots, method, said, right, losses, first) | {
+            "ece": round(expected_calibration_error(true, probabilities, bins=_BINS), 4)
+        }
+
+
+def _once(path: Path, train: Method, fold: pd.DataFrame, seed: int, arguments: argparse.Namespace) -> Said:
+    """Train on a fold, unless that was done before."""
+    if not path.is_file():
         with tempfile.TemporaryDirectory(prefix="regraft-accuracy-") as temporary:
             raw = Path(temporary, "raw")
-            _copy(part, raw)
-            for method in methods:
-                folder = Path(temporary, method)
-                common = [*settings, "validate_data.enough_images_per_class.min=1"]
-                runs = [_run(method, folder / str(seed), raw, [*common, f"seed={seed}"]) for seed in range(seeds)]
-                yield _row(method, count, runs, int((rows.split == "test").sum()))
+            write_photos(fold, raw)
+            if arguments.official and isinstance(train, Regraft):
+                train = Regraft((*train.settings, f"seed={seed}"), train.checkout)
+            said = train(Path(temporary, "project"), raw)
+        order = np.argsort(said.digests)
+        arrays = {"digests": said.digests[order], "probabilities": said.probabilities[order]}
+        np.savez(path, seconds=np.array(said.seconds), **arrays)
+    with np.load(path) as arrays:
+        return Said(arrays["digests"], arrays["probabilities"], float(arrays["seconds"]))
 
 
-def _copy(rows: pd.DataFrame, raw: Path) -> None:
-    """Copy photos as {train,val,test}/<class>/; a folder without photos tells the recipe of its class."""
-    for split in ("train", "val", "test"):
-        for class_index in set(rows.class_index):
-            (raw / split / f"{class_index:03}").mkdir(parents=True)
-    for row in rows.itertuples():
-        target = raw / str(row.split) / f"{row.class_index:03}" / f"{row.digest}{Path(str(row.path)).suffix.lower()}"
-        shutil.copyfile(str(row.path), target)
-
-
-def _run(method: str, folder: Path, raw: Path, settings: list[str]) -> tuple[float, float]:
-    """Return the accuracy on test and the seconds of one training."""
-    project = stages_folder(folder, raw, [*settings, *_SETTINGS.get(method, [])])
-    log = folder / "log"
-    if method in _SETTINGS:
-        took = {
-            stage: run_stage(stage, project, log=log).seconds for stage in ("validate_data", "preprocess", *_TRAINING)
-        }
-        for stage in ("check_features", "export_onnx", "evaluate"):  # evaluate puts every report on its page
-            run_stage(stage, project, log=log)
-        accuracy = read_json(project / "reports" / "metrics.json")["test"]["accuracy"]
-        shutil.rmtree(project / "build")
-        return accuracy, sum(took[stage] for stage in _TRAINING)
-    options = ["--tune"] if method == "recipe-tuned" else []
-    ended = run_module("benchmarks.recipe", str(project), *options, folder=project, log=log)
-    result = json.loads(log.read_text().splitlines()[-1])
-    return result["test_accuracy"], ended.seconds
-
-
-def _row(method: str, shots: int | None, runs: list[tuple[float, float]], images: int) -> dict[str, Any]:
-    accuracies, seconds = zip(*runs, strict=True)
-    mean = statistics.mean(accuracies)
-    interval = wilson(round(mean * images), images)
+def _row(
+    folder: str, shots: int | None, method: str, said: list[Said], right: np.ndarray, losses: np.ndarray, first: Any
+) -> dict[str, Any]:
+    interval = wilson(int(right.sum()), len(right))
+    better, worse = int((right & ~first[0]).sum()), int((~right & first[0]).sum())
+    difference, loss = tango_interval(worse, better, len(right)), mean_interval(losses - first[1])
     return {
-        "method": method,
+        "folder": folder,
         "shots": shots,
-        "test_images": images,
-        "test_accuracy": round(mean, 4),
-        "low": round(interval.low, 4),
-        "high": round(interval.high, 4),
-        "spread": round(statistics.stdev(accuracies), 4) if len(runs) > 1 else 0.0,
-        "test_accuracies": [round(value, 4) for value in accuracies],
-        "seconds": round(statistics.median(seconds), 1),
+        "method": method,
+        "photos": len(right),
+        "accuracy": _rounded(interval),
+        "difference": _rounded(difference),
+        "log_loss": round(float(losses.mean()), 4),
+        "log_loss_difference": _rounded(loss),
+        "seconds": round(statistics.median(each.seconds for each in said), 1),
     }
+
+
+def _rounded(interval: Any) -> list[float]:
+    return [round(float(value), 4) for value in (interval.value, interval.low, interval.high)]
+
+
+def words(row: dict[str, Any]) -> str:
+    """Return a line of the table."""
+    (accuracy, low, high), loss = row["accuracy"], row["log_loss_difference"]
+    points = [100 * value for value in row["difference"]]
+    return (
+        f"{row['folder']:14} {row['shots'] or 'all':>5} {row['method']:14} {row['photos']:6} "
+        f"{accuracy:.3f} ({low:.3f} to {high:.3f}) {points[0]:+5.1f} ({points[1]:+.1f} to {points[2]:+.1f}) "
+        f"{row['log_loss']:.3f} {loss[0]:+.3f} ({loss[1]:+.3f} to {loss[2]:+.3f}) "
+        f"{row['ece']:.3f} {row['seconds']:7.1f}"
+    )
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy", description="Accuracy and seconds of Regraft and of recipes."
+    )
+    parser.add_argument("photos_of", type=Path, nargs="+", metavar="DIR", help="labelled photos, in any of the layouts")
+    parser.add_argument("--methods", nargs="+", default=None, help=f"default: {', '.join(_DEFAULT)}")
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--photos", type=int, default=None, help="at most so many of each folder; default: all")
+    parser.add_argument("--shots", type=int, nargs="+", default=[], help="training photos per class; default: all")
+    parser.add_argument(
+        "--official", action="store_true", help="the folder's own splits, three seeds, in place of folds"
+    )
+    parser.add_argument("--work", type=Path, help="keeps what was said of the photos, for a later call")
+    parser.add_argument("--before", type=Path, help="another checkout of this project, with its environment's packages")
+    parser.add_argument("--fastai", metavar="PYTHON", help="of the environment that benchmarks/fastai_recipe.py names")
+    parser.add_argument("--quick", action="store_true", help="two folds of 600 photos: linear, quick and balanced")
+    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="section.key=value")
+    arguments = parser.parse_args()
+    for folder in arguments.photos_of:
+        if not folder.is_dir():
+            sys.exit(f"there is no folder {folder}")
+    if arguments.quick:
+        arguments.folds, arguments.photos = 2, arguments.photos or 600
+        arguments.methods = arguments.methods or ["linear", "quick", "balanced"]
+    return arguments
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy", description="Accuracy and seconds against the classic recipe."
-    )
-    parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--shots", type=int, nargs="+", default=[], help="training photos per class; default: all")
-    parser.add_argument("--methods", nargs="+", choices=_METHODS, default=_METHODS)
-    parser.add_argument("--quick", action="store_true", help="one seed, ten photos per class, without the slow methods")
-    parser.add_argument("--set", dest="settings", nargs="+", default=[], metavar="section.key=value")
-    arguments = parser.parse_args()
-    if not arguments.photos.is_dir():
-        sys.exit(f"there is no folder {arguments.photos}")
-    if arguments.quick:
-        arguments.seeds, arguments.shots, arguments.methods = 1, [10], ["linear", "mlp", "tuned"]
+    arguments = _arguments()
+    known = methods_of(arguments)
+    names = arguments.methods or _DEFAULT
+    if unknown := [name for name in names if name not in known]:
+        sys.exit(f"--methods: expected some of {', '.join(known)}. Received: {', '.join(unknown)}.")
     print(describe_machine())
+    print(
+        "folder, shots, method, photos, accuracy, difference in points, log loss, difference, ECE, seconds", flush=True
+    )
     rows = []
-    print(f"{'shots':>6} {'method':12} {'test accuracy':>14} {'interval':>16} {'spread':>7} {'seconds':>8}")
-    for row in measure(
-        arguments.photos,
-        seeds=arguments.seeds,
-        shots=arguments.shots,
-        methods=arguments.methods,
-        settings=arguments.settings,
-    ):
-        shots = "all" if row["shots"] is None else row["shots"]
-        print(
-            f"{shots:>6} {row['method']:12} {row['test_accuracy']:14.4f} {row['low']:.4f} to {row['high']:.4f} "
-            f"{row['spread']:7.4f} {row['seconds']:8.1f}",
-            flush=True,
-        )
-        rows.append(row)
-    print(json.dumps({"seeds": arguments.seeds, "rows": rows}))
+    with tempfile.TemporaryDirectory(prefix="regraft-accuracy-") as temporary:
+        arguments.work = arguments.work or Path(temporary)
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        for folder in arguments.photos_of:
+            for shots in arguments.shots or [None]:
+                for row in measure(folder, {name: known[name] for name in names}, shots, arguments):
+                    print(words(row), flush=True)
+                    rows.append(row)
+    print(json.dumps({"rows": rows}))
 
 
 if __name__ == "__main__":

@@ -135,10 +135,10 @@ def temporary_project(settings: list[str]) -> Iterator[Project]:
         yield project
 
 
-def write_params(path: Path, settings: list[str]) -> None:
-    """Write this project's params.yaml with some settings changed, each given as section.key=value."""
+def write_params(path: Path, settings: list[str], *, checkout: Path = ROOT) -> None:
+    """Write params.yaml of a checkout of this project with some settings changed, each given as section.key=value."""
     yaml = YAML()
-    params = yaml.load((ROOT / "params.yaml").read_text())
+    params = yaml.load((checkout / "params.yaml").read_text())
     for setting in settings:
         name, value = setting.split("=", 1)
         *sections, key = name.split(".")
@@ -150,13 +150,13 @@ def write_params(path: Path, settings: list[str]) -> None:
         yaml.dump(params, file)
 
 
-def stages_folder(folder: Path, raw: Path, settings: list[str]) -> Path:
-    """Make a folder in which `run_stage` works: photos that lie elsewhere, settings, and no DVC."""
+def stages_folder(folder: Path, raw: Path, settings: list[str], *, checkout: Path = ROOT) -> Path:
+    """Make a folder in which `run_stage` works: photos that lie elsewhere, settings of a checkout, and no DVC."""
     (folder / "data").mkdir(parents=True)
     (folder / "data" / "raw").symlink_to(raw.resolve())
     (folder / ".dvc").mkdir()  # where stages keep their locks
-    shutil.copy(ROOT / "dvc.yaml", folder)
-    write_params(folder / "params.yaml", settings)
+    shutil.copy(checkout / "dvc.yaml", folder)
+    write_params(folder / "params.yaml", settings, checkout=checkout)
     return folder
 
 
