@@ -100,8 +100,8 @@ def _once(path: Path, train: Method, fold: pd.DataFrame, seed: int, arguments: a
                 train = Regraft((*train.settings, f"seed={seed}"), train.checkout)
             said = train(Path(temporary, "project"), raw)
         order = np.argsort(said.digests)
-        arrays = {"digests": said.digests[order], "probabilities": said.probabilities[order]}
-        np.savez(path, seconds=np.array(said.seconds), **arrays)
+        digests, probabilities = said.digests[order], said.probabilities[order]
+        np.savez(path, digests=digests, probabilities=probabilities, seconds=np.array(said.seconds))
     with np.load(path) as arrays:
         return Said(arrays["digests"], arrays["probabilities"], float(arrays["seconds"]))
 

@@ -1,4 +1,4 @@
-"""What a network says of the val and test photos before fine-tuning and after each epoch, recorded in one training."""
+"""What networks between the head alone and the fine-tuned one say of val and test photos, recorded in one training."""
 
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,15 +15,16 @@ from regraft.features.table import Features, read_features
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import choose_views
+from regraft.training.blending import ALPHAS, between
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
 from regraft.training.fine_tune import start_trainer
 from regraft.training.heads import find_head
 from regraft.training.inputs import Images, cached_activations, training_images
-from regraft.training.keras_models import Epoch, start_keras
+from regraft.training.keras_models import start_keras
 from regraft.training.keras_network import to_keras
 from regraft.training.layers import join
-from regraft.training.metrics import Score, score
+from regraft.training.metrics import log_losses
 from regraft.training.training_loop import Plan, Training
 from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
 
@@ -33,20 +34,15 @@ class Said:
     """What was said of the photos of one split."""
 
     class_indices: np.ndarray  # the true classes, shape (n,)
-    probabilities: np.ndarray  # float32, shape (epochs + 1, n, num_classes); the first is the head alone
+    probabilities: np.ndarray  # float32, shape (len(ALPHAS), n, num_classes)
 
     def is_right(self) -> np.ndarray:
-        """Return whether a photo is named rightly, bool, shape (epochs + 1, n)."""
+        """Return whether a photo is named rightly, bool, shape (len(ALPHAS), n)."""
         return self.probabilities.argmax(axis=2) == self.class_indices
 
     def losses(self) -> np.ndarray:
-        """Return the log loss of each photo, float64, shape (epochs + 1, n)."""
-        true = self.probabilities[:, np.arange(len(self.class_indices)), self.class_indices]
-        return -np.log(np.clip(true.astype(np.float64), 1e-7, 1))
-
-    def scores(self) -> list[Score]:
-        """Return the figures of each epoch."""
-        return [score(self.class_indices, probabilities) for probabilities in self.probabilities]
+        """Return the log loss of each photo, float64, shape (len(ALPHAS), n)."""
+        return np.stack([log_losses(self.class_indices, each) for each in self.probabilities])
 
 
 Recorded = dict[str, Said]  # by split: val and test
@@ -94,16 +90,15 @@ def _train(project: Path, seed: int, shots: int | None) -> Recorded:
     class_weight = params.train_head.class_weight
     prior = prior_of(class_weight, images.train.class_indices, images.num_classes)
     trainer = start_trainer(model, backbone.cut, params.fine_tune, prior)
+    alone, checkpoint = trainer.weights(), Checkpoint(project / "checkpoint.npz")
+    Training(trainer, images, Plan(params.fine_tune, class_weight, seed), checkpoint).run(lambda _: None)
+    checkpoint.path.unlink()
+    tuned = trainer.weights()
     said: dict[str, list[np.ndarray]] = {split: [] for split in photos}
-
-    def note(_: Epoch | None = None) -> None:
+    for alpha in ALPHAS:
+        trainer.set_weights(between(alone, tuned, alpha))
         for split, those in photos.items():
             said[split].append(trainer.predict(those))
-
-    note()
-    checkpoint = Checkpoint(project / "checkpoint.npz")
-    Training(trainer, images, Plan(params.fine_tune, class_weight, seed), checkpoint).run(note)
-    checkpoint.path.unlink()
     return {split: Said(photos[split].class_indices, np.stack(said[split])) for split in photos}
 
 
