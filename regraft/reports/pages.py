@@ -11,7 +11,7 @@ from regraft.reports.abstention_page import abstention_page
 from regraft.reports.dataset_page import dataset_page
 from regraft.reports.evaluation_page import confusion_page, metrics_page
 from regraft.reports.features_page import features_page
-from regraft.reports.fine_tune_page import fine_tune_page
+from regraft.reports.fine_tune_page import base_page, base_training_page, fine_tune_page
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.gate_page import gate_page
 from regraft.reports.head_page import head_curve_page, head_page
@@ -31,6 +31,8 @@ _PAGES = [
     ("evaluate", parts_page),
     ("evaluate", abstention_page),
     ("fine_tune", fine_tune_page),
+    ("choose_base", base_page),
+    ("train_base", base_training_page),
     ("train_head", head_page),
     ("train_head", head_curve_page),
     ("export_onnx", onnx_page),

@@ -151,6 +151,8 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "learning_curve": {"0.1": asdict(wilson(1, 4))},
                 "words": ["Transfer works."],
             },
+            "base": {"words": f"The base is renewed: class {name} came.", "left_out": {"test": 3}},
+            "base_training": {"reason": "The base was trained on 20 photos."},
             "fine_tune": {"reason": "It is used, because it is better.", **trained},
             "export": {
                 "sha256": "0" * 64,
@@ -186,7 +188,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         write_parts(folder / "classes.csv", class_table([name, "dog"], np.zeros(40, int), right, groups))
         write_parts(folder / "slices.csv", slice_table(slices, right, groups))
         write_curve_of_risk(folder / "risk_coverage.csv", risk_coverage(right, np.linspace(1, 0.5, 40)))
-        for phase in ("head", "fine_tune"):
+        for phase in ("head", "base", "fine_tune"):
             write_curve(folder / f"{phase}_curve.csv", CURVE)
         model = onnx.ModelProto()
         preprocessing = {"image_size": 32, "crop_fraction": 0.5}
@@ -381,6 +383,16 @@ def test_the_page_says_in_words_what_came_of_fine_tuning(reports, result):
     sources, report = reports(), {"objective": ACCURACY, "reason": "Not fine-tuned: that could be chance."}
     write_json(sources.reports / "fine_tune.json", report | result)
     assert "Not fine-tuned: that could be chance." in "".join(pages_of("fine_tune", sources).values())
+
+
+def test_the_pages_say_which_base_there_is_and_how_it_was_trained(reports):
+    sources = reports()
+    said = pages_of("choose_base", sources)["base"]
+    assert "The base is renewed: class cat came." in said
+    assert "3 photos of test are left out wherever the model is judged" in said
+    assert "learning curve of the base" in pages_of("train_base", sources)["base-curve"]
+    write_curve(sources.reports / "base_curve.csv", [])
+    assert pages_of("train_base", sources)["base-curve"].count("learning curve") == 0
 
 
 @pytest.mark.parametrize(("trained", "words"), [("head", "frozen backbone"), ("top", "top"), ("all", "all layers")])
