@@ -27,6 +27,7 @@ from tasks.runs.snapshots import reference_of
 from tasks.runs.this_machine import instruction_set
 from tasks.runs.worktree import share_dvc, worktree_of
 
+_CHOOSE_BASE, _TRAIN_BASE = "choose_base", "train_base"
 _ANYWAY = "With --anyway it is tried all the same."
 
 Tell = Callable[[str], None]
@@ -61,7 +62,16 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         share_dvc(root, project)
         bring_settings(root, project, tell)
         bring_photos(root, project, receipt, tell)
-        differing = [path for stage in stages for path in _run_stage(project, stage, receipt, stages, tell)]
+        differing: list[str] = []
+        is_kept = False
+        for stage in stages:
+            if stage == _TRAIN_BASE and is_kept:
+                continue
+            others = _run_stage(project, stage, receipt, stages, tell)
+            if stage == _CHOOSE_BASE and others:
+                is_kept, others = True, []
+                bring_base(project, tell)
+            differing += others
         made = sha256_of(project / receipt["params"]["paths"]["onnx"])
     tell(f"then  {model}\nnow   {made}")
     if made == model:
@@ -138,6 +148,24 @@ def bring_photos(root: Path, project: Path, receipt: dict[str, Any], tell: Tell)
     if said := _dvc(project, "checkout", pointer):
         raise RegraftError(f"DVC cannot bring the photos back: {said}")
     tell(f"photos: {total} files, as they were then")
+
+
+def bring_base(project: Path, tell: Tell) -> None:
+    """Let DVC bring the base of a run that kept that of an earlier one, whose photos may not be there any more.
+
+    Raises:
+        RegraftError: DVC has it neither in its cache nor in a remote.
+    """
+    wanted = [_CHOOSE_BASE, _TRAIN_BASE]
+    said = _dvc(project, "checkout", "--force", *wanted)
+    if said and _has_remote(project) and not (said := _dvc(project, "fetch", *wanted)):
+        said = _dvc(project, "checkout", "--force", *wanted)
+    if said:
+        raise RegraftError(
+            f"the run started from the base of an earlier run, and DVC cannot bring that back: {said} Where it still "
+            f"is, `dvc push` it; or reproduce the run that trained it."
+        )
+    tell("base: that of an earlier run, as DVC has it; to reproduce that run makes it anew")
 
 
 def _has_remote(project: Path) -> bool:
