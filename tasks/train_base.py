@@ -136,7 +136,7 @@ def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, p
         return _Base(Network("head", head, {}), reason, lost=lost)
     epochs_done = progress("epochs")
     curve = training.run(lambda epoch: epochs_done(epoch.epoch, settings.epochs))
-    gone = f"; {lost:,} of the record are nowhere any more" if lost else ""
+    gone = f"; {lost:,} of the record {'is' if lost == 1 else 'are'} nowhere any more" if lost else ""
     words = f"The base was trained on {len(images.train):,} photos for {curve[-1].epoch} epochs{gone}."
     return _Base(network_of(model, head.settings, trained_by(settings), pretrained), words, curve, lost)
 

@@ -1,14 +1,16 @@
-"""Kill -9 of both training stages at random moments: does the next run end in the same bytes?
+"""Kill -9 of the training stages at random moments: does the next run end in the same bytes?
 
     python -m tests.stress.training_kills [DIR] [--kills 20]
 
-DIR holds labelled photos; without it, handwritten digits. An undisturbed run is the reference. Exit status 1 if any
-later run gives another model, report or learning curve, or leaves a checkpoint behind.
+DIR holds labelled photos; without it, handwritten digits. `fine_tune` is a warm run: one photo in thirty joins after
+the base was trained. An undisturbed run is the reference. Exit status 1 if any later run gives another model, report
+or learning curve, or leaves a checkpoint behind.
 """
 
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -25,12 +27,16 @@ from tests.support.pipeline import ROOT, run_stage, stages_folder
 
 # Small images and random weights: an epoch takes less than a second, as long as its checkpoint.
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
+_SETTINGS += ["fine_tune.warm_epochs=8"]
 _RESULTS = {
     "train_head": ("models/head.npz", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
+    "train_base": ("models/base.npz", "reports/base_training.json", "reports/base_curve.csv"),
     "fine_tune": ("models/model.npz", "reports/fine_tune.json", "reports/fine_tune_curve.csv"),
 }
+_CHECKPOINTS = {"train_head": "none", "train_base": "base", "fine_tune": "fine_tune"}  # folders in build/
+_JOINS = 30  # one photo in so many joins after the base was trained
 _MOST_KILLS_IN_A_ROW = 4
-_WAITING = 0.6  # share of the kills of fine-tuning that wait for a checkpoint
+_WAITING = 0.6  # share of the kills of a fine-tuning that wait for a checkpoint
 
 
 @dataclass(slots=True)
@@ -45,9 +51,19 @@ class Tally:
 
 
 def make_project(folder: Path, raw: Path, settings: list[str]) -> Path:
-    """Make a project in which everything before the head has been done."""
-    project = stages_folder(folder, raw, settings)
-    for stage in ("validate_data", "preprocess", "cache_features"):
+    """Make a project in which everything before the head has been done, and what is trained before a warm run."""
+    photos = folder.with_name("photos")
+    joining = sorted(path.relative_to(raw) for path in raw.rglob("*") if path.is_file())[::_JOINS]
+    shutil.copytree(raw, photos)
+    for path in joining:
+        (photos / path).unlink()
+    project = stages_folder(folder, photos, settings)
+    before = ("validate_data", "preprocess", "cache_features", "train_head", "choose_base", "train_base")
+    for stage in before:
+        run_stage(stage, project, log=project / "log.txt")
+    for path in joining:
+        shutil.copy(raw / path, photos / path)
+    for stage in before[:3]:
         run_stage(stage, project, log=project / "log.txt")
     return project
 
@@ -63,13 +79,13 @@ def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
         for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
             if tally.kills < kills:
                 moment = random.uniform(0, seconds)
-                waits = stage == "fine_tune" and random.random() < _WAITING
+                waits = stage != "train_head" and random.random() < _WAITING
                 _kill(stage, project, moment, tally, waits=waits)
         run_stage(stage, project, log=project / "log.txt")
         tally.completed_runs += 1
         if _results(stage, project) != expected:
             tally.problems.append(f"after {tally.kills} kills another result")
-        if (project / "build" / "fine_tune").exists():
+        if (project / "build" / _CHECKPOINTS[stage]).exists():
             tally.problems.append(f"after {tally.kills} kills a checkpoint was left")
     return tally
 
@@ -84,7 +100,7 @@ def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, wait
         tally: counts it.
         waits: most of a small run is its start, and a kill in there says little.
     """
-    before = _checkpoint(project)
+    before = _checkpoint(stage, project)
     with (project / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"tasks.{stage}"],
@@ -93,22 +109,22 @@ def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, wait
             stdout=log,
             stderr=log,
         )
-        while waits and process.poll() is None and _checkpoint(project) == before:
+        while waits and process.poll() is None and _checkpoint(stage, project) == before:
             time.sleep(0.01)
         time.sleep(after_seconds / 50 if waits else after_seconds)
         process.kill()
         if process.wait() == 0:
             return
     tally.kills += 1
-    tally.kills_with_a_checkpoint += _checkpoint(project) is not None
+    tally.kills_with_a_checkpoint += _checkpoint(stage, project) is not None
     temporary = f".*.{process.pid}.tmp*"
-    tally.kills_while_one_was_written += bool(list((project / "build" / "fine_tune").glob(temporary)))
+    tally.kills_while_one_was_written += bool(list((project / "build" / _CHECKPOINTS[stage]).glob(temporary)))
 
 
-def _checkpoint(project: Path) -> int | None:
+def _checkpoint(stage: str, project: Path) -> int | None:
     """Return when the checkpoint was written, in nanoseconds, or None if there is none."""
     try:
-        times = [path.stat().st_mtime_ns for path in (project / "build" / "fine_tune").glob("[!.]*.npz")]
+        times = [path.stat().st_mtime_ns for path in (project / "build" / _CHECKPOINTS[stage]).glob("[!.]*.npz")]
     except FileNotFoundError:  # it was removed meanwhile
         return None
     return max(times, default=None)

@@ -1,0 +1,179 @@
+"""Ten nights of 1 % new photos each, with fine-tuning: from the base, and from nothing; seconds and accuracy of both.
+
+    python -m benchmarks.nights DIR [--quick] [--set fine_tune.warm_rate=0.1 ...]
+
+Two projects get the same photos every night and run `regraft retrain` with the settings of params.yaml, against a
+Prefect server each. `warm` starts from its base; `full` is the same with fine_tune.renew_after=0, so it trains a new
+base on all photos. Seconds are wall time of the process, with everything in it. Accuracy is that on the test photos,
+the same every night; the difference is paired photo by photo, each with its mean over the nights, because a photo
+that is hard is so every night. At the end `benchmarks.recipe --tune` runs once, on the photos of the last night: ten
+epochs of a new classifier and ten of the layers above the cut, from images. The last line is a JSON object.
+"""
+
+import argparse
+import json
+import shutil
+import sys
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from regraft.csv_files import read_csv
+from regraft.files import read_json
+from regraft.paired_tests import mean_interval
+from tests.support.machine import describe_machine
+from tests.support.photos import hold_back, usable_photos
+from tests.support.pipeline import Project, run_module, temporary_project
+from tests.support.prefect_server import Server, running_server
+
+_SHARE = 0.01  # of the training photos join before each night
+# The recipe's reader goes by the suffix, and knows these formats; photos in others are left out everywhere.
+_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp"}
+_QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3", "train_head.epochs=20"]
+_QUICK += ["validate_data.enough_images_per_class.min=1", "promote.min_photos=1"]
+
+
+@dataclass(frozen=True, slots=True)
+class Night:
+    """What a run took and came to."""
+
+    seconds: float
+    training_seconds: float  # of it, in the stages that fine-tune
+    right: np.ndarray  # whether it names each test photo rightly, bool, ordered by path
+    is_renewed: bool
+    words: str  # of the base
+
+
+def measure(photos: Path, settings: list[str], *, images: int | None, nights: int, epochs: int) -> dict[str, Any]:
+    """Let photos join both projects night by night, then follow the recipe.
+
+    Args:
+        photos: a folder of labelled photos in any of the three layouts.
+        settings: changes of params.yaml, for both.
+        images: use about so many photos; None means all.
+        nights: how many.
+        epochs: of the recipe's first part.
+    """
+    rows = usable_photos(photos).head(images) if images else usable_photos(photos)
+    rows = rows.assign(suffix=[_SUFFIXES.get(_format_of(Path(path))) for path in rows.path])
+    rows = rows[rows.suffix.notna()]
+    joining = hold_back(rows[rows.split == "train"], rounds=nights, share=_SHARE)
+    with ExitStack() as projects:
+        warm = projects.enter_context(temporary_project(settings))
+        full = projects.enter_context(temporary_project([*settings, "fine_tune.renew_after=0.0"]))
+        servers = [projects.enter_context(running_server(each.root.parent, each.environment)) for each in (warm, full)]
+        both = list(zip((warm, full), servers, strict=True))
+        before = rows.drop(index=pd.concat(joining).index)
+        first = [_night(project, server, before) for project, server in both]
+        runs = []
+        for number, part in enumerate(joining, 1):
+            runs.append(tuple(_night(project, server, part) for project, server in both))
+            _tell(number, *runs[-1])
+        recipe = _follow_recipe(full, epochs)
+    return _summary(rows, joining, first, runs) | recipe
+
+
+def _night(project: Project, server: Server, joining: pd.DataFrame) -> Night:
+    for row in joining.itertuples():
+        target = project.raw / str(row.split) / f"{row.class_index:03}" / f"{row.digest}{row.suffix}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(str(row.path), target)
+    run = project.run_flow(server)
+    reports = project.root / "reports"
+    said = read_csv(reports / "predictions.csv", {"path": str, "actual": str, "predicted": str, "confidence": float})
+    said = said.sort_values("path")
+    base = read_json(reports / "base.json")
+    training = sum(run.steps[stage].seconds for stage in ("train_base", "fine_tune"))
+    right = (said.actual == said.predicted).to_numpy()
+    return Night(run.process.seconds, training, right, base["is_renewed"], base["words"])
+
+
+def _summary(
+    rows: pd.DataFrame, joining: list[pd.DataFrame], first: list[Night], runs: list[tuple[Night, ...]]
+) -> dict[str, Any]:
+    """Return medians and means over the nights; the interval is that of the mean over test photos."""
+    warm, full = ([night[place] for night in runs] for place in (0, 1))
+    differences = np.mean([one.right.astype(float) - other.right for one, other in runs], axis=0)
+    difference = mean_interval(differences)
+    return {
+        "images": len(rows),
+        "new_images": len(joining[0]),
+        "test_images": len(differences),
+        "nights": len(runs),
+        "first_seconds": round(first[0].seconds, 1),
+        "warm_seconds": round(float(np.median([night.seconds for night in warm])), 1),
+        "full_seconds": round(float(np.median([night.seconds for night in full])), 1),
+        "warm_training_seconds": round(float(np.median([night.training_seconds for night in warm])), 1),
+        "full_training_seconds": round(float(np.median([night.training_seconds for night in full])), 1),
+        "warm_accuracy": round(float(np.mean([night.right.mean() for night in warm])), 4),
+        "full_accuracy": round(float(np.mean([night.right.mean() for night in full])), 4),
+        "accuracy_difference": {name: round(value, 4) for name, value in asdict(difference).items()},
+        "renewed_in_nights": [number for number, night in enumerate(warm, 1) if night.is_renewed],
+        "warm_nights": [round(night.seconds, 1) for night in warm],
+        "full_nights": [round(night.seconds, 1) for night in full],
+        "warm_accuracies": [round(float(night.right.mean()), 4) for night in warm],
+        "full_accuracies": [round(float(night.right.mean()), 4) for night in full],
+    }
+
+
+def _follow_recipe(project: Project, epochs: int) -> dict[str, Any]:
+    """Return the seconds of the recipe with its second part, and its accuracy on test."""
+    for folder in {path.name for path in project.raw.glob("*/*")}:  # folders without photos tell the recipe the classes
+        for split in ("train", "val", "test"):
+            (project.raw / split / folder).mkdir(parents=True, exist_ok=True)
+    log = project.root.parent / "recipe.log"
+    arguments = (str(project.root), "--epochs", str(epochs), "--tune")
+    ended = run_module("benchmarks.recipe", *arguments, folder=project.root, log=log)
+    accuracy = json.loads(log.read_text().splitlines()[-1])["test_accuracy"]
+    return {"recipe_seconds": round(ended.seconds, 1), "recipe_accuracy": round(accuracy, 4)}
+
+
+def _format_of(path: Path) -> str:
+    with Image.open(path) as image:
+        return image.format or ""
+
+
+def _tell(number: int, warm: Night, full: Night) -> None:
+    seconds = f"warm {warm.seconds:7.1f} s, full {full.seconds:7.1f} s"
+    accuracies = f"accuracy {warm.right.mean():.4f} and {full.right.mean():.4f}"
+    print(f"night {number:2}: {seconds}; {accuracies}. {warm.words}", flush=True)
+
+
+def _print(result: dict[str, Any]) -> None:
+    gap = result["accuracy_difference"]
+    print(f"{result['images']:,} photos, {result['new_images']} new a night; first run {result['first_seconds']} s")
+    for name in ("warm", "full", "recipe"):
+        print(f"{name:7} {result[f'{name}_seconds']:8.1f} s   accuracy {result[f'{name}_accuracy']:.4f}")
+    share = result["warm_seconds"] / result["full_seconds"]
+    times = result["recipe_seconds"] / result["warm_seconds"]
+    print(f"a night from the base takes {share:.2f} of a full one, and the recipe {times:.1f} times as long")
+    interval = f"{100 * gap['low']:+.2f} to {100 * gap['high']:+.2f}, 95 % interval"
+    print(f"its accuracy is {100 * gap['value']:+.2f} points from that of full ones ({interval})")
+
+
+def main() -> None:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.nights", description="Nights from a base, and in full.")
+    parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
+    parser.add_argument("--quick", action="store_true", help="300 photos at 96 pixels, two nights, few epochs")
+    parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of params.yaml")
+    arguments = parser.parse_args()
+    if not arguments.photos.is_dir():
+        sys.exit(f"there is no folder {arguments.photos}")
+    print(describe_machine(), flush=True)
+    if arguments.quick:
+        result = measure(arguments.photos, [*_QUICK, *arguments.set], images=300, nights=2, epochs=2)
+    else:
+        result = measure(arguments.photos, arguments.set, images=None, nights=arguments.nights, epochs=10)
+    _print(result)
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()

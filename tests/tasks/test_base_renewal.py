@@ -1,0 +1,90 @@
+"""Who asks for a new base, and when: the gate that said no twice, once per base; a person."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from flows.cli import app
+from regraft.errors import RegraftError
+from regraft.photos.base_record import read_base_record
+from regraft.photos.base_requests import read_requests
+from regraft.production.verdict_log import FILE, Look, append_look
+from tasks.base_renewal import ask_by_hand, ask_if_gate_said_no
+
+REQUESTS, RECORD = Path("data", "base_renewals.csv"), Path("build", "base_photos.parquet")
+
+
+@pytest.fixture
+def name(project):
+    """Of the base of the finished project, whose production is empty."""
+    Path("models", "production").mkdir(exist_ok=True)
+    return read_base_record(RECORD, Path("data", "raw")).name
+
+
+def look(day: int, model: str, base: str | None, *, says_no: bool = True) -> None:
+    verdict = "Refused" if says_no else "Promoted"
+    line = Look(f"2026-11-{day:02}T03:00:00+00:00", verdict, model * 64, None, 90, 9, 1, ["ab"], None, base, says_no)
+    append_look(Path("models", "production", FILE), line)
+
+
+def test_two_noes_of_models_from_one_base_ask_once(name, small_params):
+    assert ask_if_gate_said_no(small_params) is None
+    look(1, "a", name)
+    assert ask_if_gate_said_no(small_params) is None
+    look(2, "b", name)
+    said = "the gate said no of two models from it: Refused on 2026-11-01, Refused on 2026-11-02"
+    assert ask_if_gate_said_no(small_params) == f"The next run renews the base, for {said}."
+    assert read_requests(REQUESTS) == {name: said}
+    look(3, "c", name)
+    assert ask_if_gate_said_no(small_params) is None
+    assert len(read_requests(REQUESTS)) == 1
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        [("a", True), ("a", True)],  # the same model, looked at again
+        [("a", True), ("b", False)],
+        [("a", True), ("b", False), ("c", True)],
+        [("a", True), ("b", True), ("b", False)],  # let in at the second look
+    ],
+)
+def test_fewer_noes_ask_for_nothing(name, small_params, looks):
+    for day, (model, says_no) in enumerate(looks, 1):
+        look(day, model, name, says_no=says_no)
+    assert ask_if_gate_said_no(small_params) is None
+    assert read_requests(REQUESTS) == {}
+
+
+def test_verdicts_on_models_from_other_bases_or_from_none_do_not_count(name, small_params):
+    look(1, "a", "0" * 16)
+    look(2, "b", None)
+    look(3, "c", name)
+    assert ask_if_gate_said_no(small_params) is None
+    look(4, "d", "0" * 16)  # two of it, and it is not there any more
+    assert ask_if_gate_said_no(small_params) is None
+
+
+def test_a_line_of_old_that_names_no_base_is_read(name, small_params):
+    look(1, "a", name)
+    path = Path("models", "production", FILE)
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({key: facts[key] for key in facts if key not in ("base", "says_no")}) + "\n")
+    look(2, "b", name)
+    assert ask_if_gate_said_no(small_params) is None
+
+
+def test_a_person_asks_in_words(name, small_params):
+    assert ask_by_hand(small_params, "photos of a customer had to go") == "The next run renews the base."
+    assert "asked for already" in ask_by_hand(small_params, "again")
+    assert read_requests(REQUESTS) == {name: "photos of a customer had to go"}
+    RECORD.unlink()
+    with pytest.raises(RegraftError, match="there is no base yet to renew"):
+        ask_by_hand(small_params, "again")
+
+
+def test_the_command_needs_a_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["renew-base"]).exit_code == 1
