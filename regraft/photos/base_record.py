@@ -133,7 +133,7 @@ def choose_record(
         return _renewed(today, dataset, "there was none, or its record could not be read")
     reasons = _reasons(before, today, dataset, renew_after)
     if before.name in asked:
-        reasons.append(f"it was asked for: {asked[before.name]}")
+        reasons.append(f"it was asked for: {printable(asked[before.name])}")
     if reasons and before.name != today.name:
         return _renewed(today, dataset, "; ".join(reasons))
     changes = changes_since(before, dataset)

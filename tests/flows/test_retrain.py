@@ -251,6 +251,12 @@ def test_images_seen_before_come_from_the_store(grown: Event) -> None:
     assert receipt["from_store"] == PER_CLASS * CLASSES * receipt["views"]
 
 
+def test_with_few_new_images_the_base_stays_and_only_they_are_learnt_with_some_of_those_it_knows(grown: Event) -> None:
+    assert (grown.states["train_base"], grown.states["fine_tune"]) == ("Up to date", "Ran")
+    assert grown.reports["base"]["words"].startswith("The base is kept: ")
+    assert grown.reports["fine_tune"]["reason"].startswith("A warm run: ")
+
+
 def test_an_accepted_model_takes_the_place_of_the_one_in_production(grown: Event, trained: Event) -> None:
     assert grown.production == grown.model != trained.model
 

@@ -114,7 +114,8 @@ def sweep(project: KilledProject, runner: str, number: signal.Signals, delays: d
 def _forget_all(project: KilledProject) -> None:
     project.forget(_STAGES)
     shutil.rmtree(project.root / "build" / "store", ignore_errors=True)
-    shutil.rmtree(project.root / "build" / "fine_tune", ignore_errors=True)
+    for checkpoints in ("base", "fine_tune"):
+        shutil.rmtree(project.root / "build" / checkpoints, ignore_errors=True)
 
 
 def _wait_for(stage: str, project: KilledProject, run: Run) -> bool:
