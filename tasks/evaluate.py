@@ -15,7 +15,7 @@ from regraft.config import Params
 from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.promise import Promise
-from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import read_json, write_json
 from regraft.photos.base_record import read_base_record, unseen
 from regraft.photos.dataset import read_dataset
@@ -39,7 +39,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     record = read_base_record(paths.base_photos, paths.raw)
     test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), record)
     with store_in_use(paths.store, None):
-        stored = open_probabilities(paths.store, classifier)
+        stored = open_said(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))
         probabilities = probabilities_of(classifier, test, threads, stored=stored)
     _, manifest = read_manifest(paths.manifest)

@@ -13,9 +13,8 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.export.abstention import Choice, choose_threshold
-from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import build_classifier, compare, refuse_difference, write_graph
-from regraft.export.scoring import probabilities_of
+from regraft.export.scoring import examine
 from regraft.export.trained_part import trained_part
 from regraft.files import replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record, unseen
@@ -24,6 +23,7 @@ from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
+from regraft.store.leases import store_in_use
 from regraft.training.network_file import read_network
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -33,7 +33,8 @@ from tasks.stage import stage
 def export_onnx(params: Params, progress: Progress) -> None:
     """Write the ONNX file; if it differs from what was trained on any of the photos, the stage fails.
 
-    The file itself runs over all of val, once: its threshold follows from the very probabilities that it gives.
+    The file runs over all of val: its threshold follows from the very probabilities that it gives. Where only the head
+    was trained, its frozen part is run on photos that it has not seen before, and the whole file on those to compare.
     """
     settings, paths, machine = params.export_onnx, params.paths, params.machine
     dataset = unseen(read_dataset(paths.dataset, paths.raw), read_base_record(paths.base_photos, paths.raw))
@@ -44,11 +45,10 @@ def export_onnx(params: Params, progress: Progress) -> None:
     graph = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     target, val = params.evaluate.target_precision, dataset.of("val")
     photos = val if target else val.head(settings.parity_images)
-    with replacing(paths.onnx) as draft:
-        write_graph(draft, graph, None)
-        threads = Threads(machine.workers, progress("photos"))
-        said = probabilities_of(OnnxClassifier(draft), photos, threads, stored=None)
-        parity = compare(said[: settings.parity_images], part.expected, photos.head(settings.parity_images))
+    compared, threads = settings.parity_images, Threads(machine.workers, progress("photos"))
+    with store_in_use(paths.store, None), replacing(paths.onnx) as draft:
+        graph, said = examine(draft, graph, photos, threads, whole_on=compared, store=paths.store)
+        parity = compare(said[:compared], part.expected, photos.head(compared))
         refuse_difference(parity, paths.onnx, tolerance=settings.tolerance)
         choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
         write_graph(draft, graph, choice.promise)

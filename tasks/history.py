@@ -13,6 +13,7 @@ from ruamel.yaml.error import YAMLError
 
 from regraft.config import Paths
 from regraft.errors import RegraftError
+from regraft.export.classifier import frozen_digest
 from regraft.files import sha256_of
 
 
@@ -46,14 +47,19 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
 
 
 def models_in_use(paths: Paths) -> set[str]:
-    """Return the SHA-256 of the models that the gate asks: the exported one, production, the one before, the anchor."""
+    """Return the SHA-256 of the models that the gate asks: the exported one, production, the one before, the anchor.
+
+    And of their frozen parts, which answer for those that come in two.
+    """
     from regraft.production.registry import Production
 
     production = Production(paths.production)
     standing = production.standing()
     exported = sha256_of(paths.onnx) if paths.onnx.is_file() else None
-    former = (standing.digest, standing.named, production.predecessor(), production.anchor())
-    return {digest for digest in (exported, *former) if digest}
+    former = {standing.digest, standing.named, production.predecessor(), production.anchor()}
+    files = [paths.onnx, production.model, *(production.versions / f"{digest}.onnx" for digest in former)]
+    frozen = {frozen_digest(path) for path in files if path.is_file()}
+    return {digest for digest in {exported, *former, *frozen} if digest}
 
 
 def _revisions(project: Path, keep: int) -> list[str]:

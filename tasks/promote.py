@@ -14,7 +14,7 @@ import pandas as pd
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
 from regraft.photos.base_record import unseen
@@ -156,7 +156,7 @@ def _ask(params: Params, progress: Progress) -> Any:
 
     def ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
         threads = Threads(params.machine.workers, progress(f"photos ({classifier.digest[:12]})"))
-        stored = open_probabilities(params.paths.store, classifier)
+        stored = open_said(params.paths.store, classifier)
         return probabilities_of(classifier, photos, threads, stored=stored)
 
     return ask

@@ -6,7 +6,7 @@ from .compose import compare as compare
 from .compose import refuse_difference as refuse_difference
 from .compose import write_graph as write_graph
 from .promise import Promise as Promise
-from .scoring import open_probabilities as open_probabilities
+from .scoring import open_said as open_said
 from .scoring import probabilities_of as probabilities_of
 from .trained_part import head_graph as head_graph
 from .trained_part import trained_part as trained_part

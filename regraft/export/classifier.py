@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
 
 from regraft.errors import RegraftError
 from regraft.export.promise import Promise, read_promise
+from regraft.export.two_parts import BORDER, in_two_parts
 
 _LARGE = 60_000_000  # bytes of a photo of 20 megapixels; smaller ones are slower if memory is given back after each
 
@@ -26,16 +29,14 @@ class OnnxClassifier:
         Raises:
             RegraftError: there is no such file, or it is not a model that Regraft exported.
         """
-        options = onnxruntime.SessionOptions()
-        # Photos are taken in parallel instead, each by one thread: see regraft/backbones/runners.py.
-        options.intra_op_num_threads = 1
         try:
             contents = path.read_bytes()
             self.digest = hashlib.sha256(contents).hexdigest()
-            self._session = onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
+            self._session = _session(contents)
             metadata = self._session.get_modelmeta().custom_metadata_map
             self.class_names: list[str] = json.loads(metadata["class_names"])
             self.promise: Promise | None = read_promise(metadata)
+            self.parts = in_two_parts(onnx.load_from_string(contents)) if BORDER in metadata else None
         except FileNotFoundError:
             raise RegraftError(
                 f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`."
@@ -62,12 +63,27 @@ class OnnxClassifier:
         Returns:
             float32, shape (num_classes,), in the order of `class_names`.
         """
-        # What ONNX Runtime took for a large photo (18 bytes a pixel) it would keep for the next one.
-        options = onnxruntime.RunOptions()
-        if photo.size > _LARGE:
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        (outputs,) = self._session.run(["probabilities"], {"image": photo[None]}, options)
-        return np.asarray(outputs)[0]
+        return _run(self._session, photo)
+
+    def features(self, photo: np.ndarray) -> np.ndarray:
+        """Return what the first of two parts says of a photo: float32, shape (feature_dim,)."""
+        return _run(self._frozen, photo)
+
+    def from_features(self, features: np.ndarray) -> np.ndarray:
+        """Return what the second of two parts makes of it, for each photo: float32, shape (n, num_classes)."""
+        # One by one: a product of one row is added up in another order than one of many.
+        rows = [self._head.run(None, {self._head.get_inputs()[0].name: row[None]})[0] for row in features]
+        return np.concatenate([np.empty((0, len(self.class_names)), np.float32), *map(np.asarray, rows)])
+
+    @cached_property
+    def _frozen(self) -> onnxruntime.InferenceSession:
+        assert self.parts is not None
+        return _session(self.parts.frozen)
+
+    @cached_property
+    def _head(self) -> onnxruntime.InferenceSession:
+        assert self.parts is not None
+        return _session(self.parts.head)
 
     def answer(self, photo: np.ndarray) -> str | None:
         """Return the name of the photo's class, or None where the file's promise says that it had better abstain."""
@@ -75,3 +91,29 @@ class OnnxClassifier:
         if self.promise and probabilities.max() < self.promise.abstain_below:
             return None
         return self.class_names[int(probabilities.argmax())]
+
+
+def frozen_digest(path: Path) -> str | None:
+    """Return the SHA-256 of the frozen part of a file; None of one that is not in two parts, or cannot be loaded."""
+    try:
+        parts = OnnxClassifier(path).parts
+    except RegraftError:
+        return None
+    return parts and parts.digest
+
+
+def _session(contents: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # Photos are taken in parallel instead, each by one thread: see regraft/backbones/runners.py.
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
+
+
+def _run(session: onnxruntime.InferenceSession, photo: np.ndarray) -> np.ndarray:
+    """Return what a graph with one output says of one photo."""
+    # What ONNX Runtime took for a large photo (18 bytes a pixel) it would keep for the next one.
+    options = onnxruntime.RunOptions()
+    if photo.size > _LARGE:
+        options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    (outputs,) = session.run(None, {"image": photo[None]}, options)
+    return np.asarray(outputs)[0]

@@ -17,6 +17,7 @@ from regraft.backbones.trunk import Trunk
 from regraft.errors import ExportMismatch
 from regraft.export.promise import Promise
 from regraft.export.trained_part import PREPARED, Expected, TrainedPart
+from regraft.export.two_parts import BORDER, facts_of
 from regraft.onnx_graphs.convert import canonical, chained, part_of, renamed, with_uint8_input
 from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation
@@ -61,6 +62,9 @@ def build_classifier(
     whole = renamed(whole, outer)
     onnx.helper.set_model_props(whole, _metadata(backbone, trunk, preparation, class_names, part.trained))
     whole = canonical(whole)
+    if part.trained == "head":  # its nodes come last
+        facts = {**facts_of(whole), BORDER: whole.graph.node[-len(part.graph.graph.node)].input[0]}
+        onnx.helper.set_model_props(whole, dict(sorted(facts.items())))
     onnx.checker.check_model(whole, full_check=True)
     return whole
 
@@ -130,7 +134,7 @@ def compare(onnx_side: np.ndarray, expected: Expected, dataset: Dataset) -> Pari
 def write_graph(path: Path, graph: onnx.ModelProto, promise: Promise | None) -> None:
     """Write a graph to ship, in the same bytes for the same graph; the file says of itself when it is to abstain."""
     if promise:
-        facts = {entry.key: entry.value for entry in graph.metadata_props} | promise.as_metadata()
+        facts = {**facts_of(graph), **promise.as_metadata()}
         graph, source = onnx.ModelProto(), graph
         graph.CopyFrom(source)
         onnx.helper.set_model_props(graph, dict(sorted(facts.items())))

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from regraft.errors import RegraftError
-from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.export.scoring import open_said, probabilities_of
 from regraft.photos.images import Threads
 from tests.support.library import dataset_of
 
@@ -41,7 +41,7 @@ def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dat
 
     def run(photos, calls):
         threads = Threads(1, lambda *call: calls.append(call))
-        return probabilities_of(classifier, photos, threads, stored=open_probabilities(tmp_path / "store", classifier))
+        return probabilities_of(classifier, photos, threads, stored=open_said(tmp_path / "store", classifier))
 
     run(dataset.head(3), [])
     calls: list[tuple[int, int]] = []
@@ -52,7 +52,5 @@ def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dat
 
 
 def test_another_file_has_said_nothing_yet(colour_classifier, tmp_path):
-    ours, theirs = (
-        open_probabilities(tmp_path, colour_classifier(names)) for names in (["a", "b", "c"], ["a", "b", "d"])
-    )
+    ours, theirs = (open_said(tmp_path, colour_classifier(names)) for names in (["a", "b", "c"], ["a", "b", "d"]))
     assert ours.folder != theirs.folder

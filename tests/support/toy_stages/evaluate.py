@@ -4,7 +4,7 @@ import numpy as np
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_probabilities, probabilities_of
+from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
@@ -22,7 +22,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     paths = params.paths
     classifier, test = OnnxClassifier(paths.onnx), read_dataset(paths.dataset, paths.raw).of("test")
     with store_in_use(paths.store, None):
-        stored = open_probabilities(paths.store, classifier)
+        stored = open_said(paths.store, classifier)
         probabilities = probabilities_of(classifier, test, Threads(1, progress("photos")), stored=stored)
     bins = params.evaluate.calibration_bins
     is_right = np.array(classifier.class_names)[probabilities.argmax(axis=1)] == test.rows.class_name.to_numpy()
