@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import cli_base, cli_promote, cli_runs, cli_setup, cli_store, cli_watch
+from flows import cli_base, cli_keras, cli_promote, cli_runs, cli_setup, cli_store, cli_watch
 
 app = typer.Typer(
     help="Retrain an image classifier by transfer learning and pay only for what changed.",
@@ -71,6 +71,9 @@ def report() -> None:
             print(summary(params, work_of_last_run()))
         except FileNotFoundError as error:
             raise RegraftError(f"there is no {error.filename} yet. Run `regraft retrain` first.") from None
+
+
+app.command()(cli_keras.keras)
 
 
 @app.command()

@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from regraft.production.registry import Production
 
-COMMANDS = ["retrain", "promote", "explain", "reproduce", "report", "backbones", "compare-backbones", "serve", "watch"]
-COMMANDS += ["setup-prefect", "ui", "prefect", "demo-data", "store"]
+COMMANDS = ["retrain", "promote", "renew-base", "explain", "reproduce", "report", "keras", "backbones"]
+COMMANDS += ["compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 
@@ -51,7 +51,7 @@ def test_help_and_a_mistyped_command_import_nothing_heavy(root: Path, arguments:
 
 
 @pytest.mark.parametrize(
-    "command", [["retrain"], ["promote"], ["report"], ["compare-backbones", "VGG16"], ["demo-data"]]
+    "command", [["retrain"], ["promote"], ["report"], ["keras"], ["compare-backbones", "VGG16"], ["demo-data"]]
 )
 def test_outside_a_project_a_command_says_where_to_run_it(call: Call, command: list[str]) -> None:
     done = call(*command)
@@ -76,6 +76,7 @@ def test_a_command_of_another_checkout_is_refused(call: Call, in_project: Path) 
         (["promote", "--candidate", "0123"], "--candidate goes with --force REASON"),
         (["demo-data", "--dataset", "cats"], "Invalid value for '--dataset'"),
         (["demo-data", "--dataset", "solar-cells", "--more"], "--more goes with the digits only"),
+        (["keras", "model.h5"], "expected a name that ends in .keras"),
         (["backbones", "VGG16", "--image-size", "7"], "Invalid value for '--image-size'"),
         (["compare-backbones"], "Missing argument"),
     ],

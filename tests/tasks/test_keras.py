@@ -1,0 +1,50 @@
+"""`regraft keras`: what the run trained, in Keras' own format."""
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from flows.cli import app
+from regraft.export.classifier import OnnxClassifier
+from regraft.files import sha256_of
+from regraft.photos.preparation import Preparation
+from regraft.training.keras_models import load_model
+from tests.support.pipeline import ROOT
+from tests.support.small_project import changed
+
+
+@pytest.fixture
+def run(project, small_params):
+    """A function that calls the command; it returns what it printed."""
+
+    def call(*arguments: str, **settings) -> str:
+        with (project / "params.yaml").open("w") as file:
+            YAML().dump(changed(small_params, **settings).model_dump(mode="json"), file)
+        (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+        return CliRunner().invoke(app, ["keras", *arguments]).output
+
+    return call
+
+
+def test_the_network_in_keras_says_what_the_file_that_ships_says(project, small_params, run, photo):
+    assert "models/model.keras: prepared RGB 0 to 255 in" in run()
+    model, classifier = load_model(project / "models/model.keras"), OnnxClassifier(project / "models/model.onnx")
+    rgb = photo(0, 97, 73)
+    prepared = Preparation(64, small_params.preprocess.crop_fraction)(rgb)[None].astype(np.float32)
+    assert model.predict_on_batch(prepared)[0] == pytest.approx(classifier.probabilities(rgb), abs=0.002)
+    before = sha256_of(project / "models/model.keras")
+    run("again.keras")
+    assert sha256_of(project / "again.keras") == before
+
+
+def test_a_network_of_another_backbone_is_not_written(project, run):
+    assert "keras stopped: models/model.npz was trained on efficientnet_lite0 at 64 pixels" in run(
+        "a.keras", backbone={"image_size": 96}
+    )
+    assert not (project / "a.keras").exists()
+
+
+def test_before_the_first_run_it_says_what_to_do(project, run):
+    (project / "models/model.npz").unlink()
+    assert "keras stopped: there is no models/model.npz yet. Run `regraft retrain` first." in run()
