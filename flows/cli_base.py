@@ -8,7 +8,7 @@ import typer
 def renew_base(
     reason: Annotated[str, typer.Argument(help="Why, for data/base_renewals.csv.")] = "a person wants it",
 ) -> None:
-    """Let the next run train a new base, on all photos of that day.
+    """Let the next run train a new base, on all photos.
 
     Nights with few changes start from the base and learn only what is new. What they cannot do is forget: a photo that
     was removed has left its trace in the base until that is renewed.
