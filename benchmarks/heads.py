@@ -1,4 +1,4 @@
-"""A sweep over heads: all settings trained at once against one Keras fit after the other.
+"""A sweep over heads with a hidden layer: all trained at once against one Keras fit after the other.
 
     python -m benchmarks.heads [--images 10000] [--settings 32] [--quick]
 
@@ -40,10 +40,10 @@ _SWEEP = {
 }
 
 
-def measure(images: int, count: int, *, kind: str, rounds: int) -> dict[str, Any]:
+def measure(images: int, count: int, *, rounds: int) -> dict[str, Any]:
     """Train `count` settings on the features of `images` images both ways."""
     config = TrainHead.model_validate(
-        load_params(ROOT / "params.yaml").train_head.model_dump() | _SWEEP | {"kind": kind, "learning_curve": []}
+        load_params(ROOT / "params.yaml").train_head.model_dump() | _SWEEP | {"kind": "mlp", "learning_curve": []}
     )
     sweep = settings_of(config)[:count]
     with tempfile.TemporaryDirectory(prefix="regraft-heads-") as temporary:
@@ -60,7 +60,6 @@ def measure(images: int, count: int, *, kind: str, rounds: int) -> dict[str, Any
     return {
         "images": images,
         "settings": len(sweep),
-        "kind": kind,
         "sweep_seconds": round(own, 2),
         "keras_seconds": round(keras_seconds, 1),
         "speedup": round(keras_seconds / own, 1),
@@ -127,14 +126,13 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--settings", type=int, default=32)
-    parser.add_argument("--kind", choices=["linear", "mlp"], default="linear")
     parser.add_argument("--quick", action="store_true", help="1,000 images, four settings")
     arguments = parser.parse_args()
     images, count, rounds = (1000, 4, 1) if arguments.quick else (arguments.images, arguments.settings, 3)
-    result = measure(images, count, kind=arguments.kind, rounds=rounds)
+    result = measure(images, count, rounds=rounds)
     print(describe_machine())
     print(
-        f"{result['settings']} {result['kind']} heads on {result['images']} x {_DIM} features: "
+        f"{result['settings']} heads on {result['images']} x {_DIM} features: "
         f"{result['sweep_seconds']} s at once, {result['keras_seconds']} s in Keras one by one: {result['speedup']}x"
     )
     print(

@@ -144,6 +144,7 @@ class TrainHead(Section):
     """Stage 5: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
 
     kind: Several[Literal["linear", "mlp", "classic"]]
+    penalty: Several[Annotated[float, Field(gt=0)]]
     hidden_units: int = Field(ge=1)
     activation: Literal["relu", "silu", "tanh"]
     dropout: Several[Share]

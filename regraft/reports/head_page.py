@@ -39,9 +39,12 @@ def head_page(sources: Sources) -> Page:
 
 
 def head_curve_page(sources: Sources) -> Page:
-    """Return the page with the learning curve."""
+    """Return the page with the learning curve; of a linear head, which is solved for, there is none."""
     report = read_json(sources.reports / "head.json")
     objective, val, best = Objective(**report["objective"]), Score(**report["val"]), report["best_epoch"]
+    if report["settings"]["optimizer"] == "lbfgs":
+        text = f"The best linear head was found in {best} passes over the photos: on val {objective.words(val)}."
+        return Page("head-curve", "Head on cached features", [text])
     chart = curve_chart(read_curve(sources.reports / "head_curve.csv"), objective, best_epoch=best)
     text = f"Best epoch {best} of {report['epochs_run']}: on val {objective.words(val)}."
     return Page("head-curve", "Head on cached features", [text, Chart("learning curve", chart)])

@@ -1,4 +1,4 @@
-"""Many small classifiers trained side by side: one array holds the kernels of all, and one matrix product serves them.
+"""Heads with a hidden layer, trained side by side: one array holds all kernels, and one matrix product serves them.
 
 Training one head is a few hundred thousand multiply-adds a step, so a framework's calls cost more than its arithmetic.
 Here the calls are made once for all heads, a batch is read and dropped out once, and an optimizer's step is some passes
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 Activation = Literal["relu", "silu", "tanh"]
-Optimizer = Literal["adamw", "rmsprop"]
+Optimizer = Literal["adamw", "rmsprop", "lbfgs"]  # the last for linear heads
 
 _LEVELS = 2**16  # dropout compares 16 random bits with its rate
 _BETA_1, _BETA_2 = 0.9, 0.999  # of Adam: Kingma & Ba, 2015
@@ -23,12 +23,12 @@ _EPSILON = np.float32(1e-7)  # of both, as in Keras
 class HeadSettings:
     """What tells one head of a sweep from another."""
 
-    hidden_units: int  # of the hidden layer; 0 is a linear head
+    hidden_units: int  # of the hidden layer; 0 is a linear head, which no stack trains
     activation: Activation  # of the hidden layer
     optimizer: Optimizer
     dropout: float  # share of inputs of each dense layer dropped while training
-    learning_rate: float
-    weight_decay: float  # decoupled (Loshchilov & Hutter, 2019), on kernels
+    learning_rate: float  # 0 where the optimizer needs none
+    weight_decay: float  # decoupled (Loshchilov & Hutter, 2019), on kernels; of a linear head its penalty (`logistic`)
     label_smoothing: float  # share of the target spread over all classes
 
     @property
@@ -38,11 +38,13 @@ class HeadSettings:
 
 
 class Stack:
-    """Heads with one `stack_key`. Parameters are float32 of shape (heads, outputs, inputs) and (heads, outputs).
+    """Heads with a hidden layer and one `stack_key`.
+
+    Parameters are float32 of shape (heads, outputs, inputs) and (heads, outputs).
 
     Args:
         settings: of each head.
-        kernels: what every head starts from, a layer each, float32 of shape (outputs, inputs).
+        kernels: what every head starts from, of the hidden layer and the logits, float32 of shape (outputs, inputs).
         log_prior: added to the logits while training, float32 of shape (num_classes,); zeros leave them as they are.
     """
 
@@ -82,12 +84,10 @@ class Stack:
         """
         batch = len(inputs)
         dropped = inputs * self._mask(bits[0]) if self._dropped_below else inputs
-        hidden, slope = dropped, None
-        if len(self._kernels) == 2:
-            hidden, slope = _activated(self._first_layer(dropped), self._settings[0].activation)
-            if self._dropped_below:
-                mask = self._mask(bits[hidden.shape[2]])[:, None]
-                hidden, slope = hidden * mask, slope * mask
+        hidden, slope = _activated(self._hidden(dropped), self._settings[0].activation)
+        if self._dropped_below:
+            mask = self._mask(bits[hidden.shape[2]])[:, None]
+            hidden, slope = hidden * mask, slope * mask
         log_probabilities = _log_softmax(self._logits(hidden) + self._log_prior)  # (heads, batch, classes)
         targets = np.broadcast_to(self._smoothing / log_probabilities.shape[2], log_probabilities.shape).copy()
         targets[:, np.arange(batch), class_indices] += 1 - self._smoothing[:, :, 0]
@@ -95,16 +95,12 @@ class Stack:
         errors = np.exp(log_probabilities)
         errors -= targets
         errors *= weights[:, None] / batch
-        if slope is None:
-            flat = errors.transpose(0, 2, 1).reshape(-1, batch)
-            gradients = [flat @ dropped, errors.sum(axis=1)]
-        else:
-            of_output = np.matmul(errors.transpose(0, 2, 1), hidden.transpose(1, 0, 2))
-            of_hidden = np.empty_like(hidden)  # (batch, heads, units), so that the next product is one
-            np.matmul(errors, self._kernels[1], out=of_hidden.transpose(1, 0, 2))
-            of_hidden *= slope
-            of_input = of_hidden.reshape(batch, -1).T @ dropped
-            gradients = [of_input, of_output, of_hidden.sum(axis=0), errors.sum(axis=1)]
+        of_output = np.matmul(errors.transpose(0, 2, 1), hidden.transpose(1, 0, 2))
+        of_hidden = np.empty_like(hidden)  # (batch, heads, units), so that the next product is one
+        np.matmul(errors, self._kernels[1], out=of_hidden.transpose(1, 0, 2))
+        of_hidden *= slope
+        of_input = of_hidden.reshape(batch, -1).T @ dropped
+        gradients = [of_input, of_output, of_hidden.sum(axis=0), errors.sum(axis=1)]
         self._steps += 1
         parameters = [*self._kernels, *self._biases]
         for parameter, gradient, moments in zip(parameters, gradients, self._moments, strict=True):
@@ -113,9 +109,7 @@ class Stack:
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
         """Return float32 of shape (heads, images, classes); nothing is dropped."""
-        hidden = inputs
-        if len(self._kernels) == 2:
-            hidden, _ = _activated(self._first_layer(inputs), self._settings[0].activation)
+        hidden, _ = _activated(self._hidden(inputs), self._settings[0].activation)
         return np.exp(_log_softmax(self._logits(hidden)))
 
     def weights(self, head: int) -> list[np.ndarray]:
@@ -132,16 +126,14 @@ class Stack:
     def _mask(self, bits: np.ndarray) -> np.ndarray:
         return (bits >= self._dropped_below) * self._dropout_scale
 
-    def _first_layer(self, inputs: np.ndarray) -> np.ndarray:
+    def _hidden(self, inputs: np.ndarray) -> np.ndarray:
         """From shape (batch, features) to (batch, heads, outputs): one product for all heads."""
         heads, outputs, features = self._kernels[0].shape
         product = inputs @ self._kernels[0].reshape(heads * outputs, features).T
         return product.reshape(len(inputs), heads, outputs) + self._biases[0]
 
     def _logits(self, hidden: np.ndarray) -> np.ndarray:
-        """From shape (batch, features), or (batch, heads, units), to (heads, batch, classes)."""
-        if hidden.ndim == 2:
-            return self._first_layer(hidden).transpose(1, 0, 2)
+        """From shape (batch, heads, units) to (heads, batch, classes)."""
         return np.matmul(hidden.transpose(1, 0, 2), self._kernels[1].transpose(0, 2, 1)) + self._biases[1][:, None]
 
     def _update(self, parameter: np.ndarray, gradient: np.ndarray, moments: list[np.ndarray]) -> None:

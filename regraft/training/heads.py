@@ -1,7 +1,8 @@
 """The head: the new classifier on top of the backbone's pooled features, chosen from a sweep over its settings.
 
-`sweep.train_heads` trains all settings at once. `find_head` picks the one with the lowest loss on val and trains
-it once more alone, so that its weights follow from its own settings and not from what else was tried.
+`sweep.train_heads` trains all settings. `find_head` picks the one with the lowest loss on val; one with a hidden layer
+is trained once more alone, so that its weights follow from its own settings and not from what else was tried. A linear
+one is the optimum of its own loss, up to what L-BFGS leaves.
 """
 
 from collections.abc import Callable
@@ -34,16 +35,19 @@ def settings_of(config: TrainHead) -> list[HeadSettings]:
         if kind == "classic":
             sweep.append(_CLASSIC)
             continue
-        units = config.hidden_units if kind == "mlp" else 0
+        if kind == "linear":  # dropout is of use when it is fine-tuned
+            drawn = config.activation, "lbfgs", config.dropout[0], 0.0
+            sweep += [HeadSettings(0, *drawn, *each) for each in product(config.penalty, config.label_smoothing)]
+            continue
         values = product(config.dropout, config.learning_rate, config.weight_decay, config.label_smoothing)
-        sweep += [HeadSettings(units, config.activation, "adamw", *each) for each in values]
+        sweep += [HeadSettings(config.hidden_units, config.activation, "adamw", *each) for each in values]
     return sweep
 
 
 def find_head(
     features: Features, config: TrainHead, *, seed: int, watch: Callable[[str], Callable[[int], None]]
 ) -> tuple[TrainedHead, list[TrainedHead]]:
-    """Train every setting of the sweep; return the best head on val, trained alone, and all, best first.
+    """Train every setting of the sweep; return the best head on val, and all, best first.
 
     The winner is not trained on val afterwards: fine-tuning is judged there next. `watch` is given what is trained and
     returns what is called with the number of each epoch.
@@ -52,7 +56,7 @@ def find_head(
     everyone = train_heads(features, sweep, config, seed=seed, on_epoch=watch("sweep"))
     objective = objective_of(config.class_weight)
     ranked = sorted(everyone, key=lambda trained: objective.loss_of(trained.best.val))
-    if len(sweep) == 1:
+    if len(sweep) == 1 or not ranked[0].settings.hidden_units:
         return ranked[0], ranked
     (winner,) = train_heads(features, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
     return winner, ranked

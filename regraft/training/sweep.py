@@ -1,4 +1,7 @@
-"""Training the heads of a sweep: all at once, on features that are read row by row."""
+"""Training the heads of a sweep, on features that are read row by row.
+
+Linear heads are solved for (`logistic`); those with a hidden layer are trained side by side (`batched_heads`).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +16,7 @@ from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
 from regraft.training.class_weights import objective_of, prior_of, weights_of
 from regraft.training.keras_models import Epoch
+from regraft.training.logistic import Problem, fit_linear
 from regraft.training.metrics import score
 from regraft.training.network_file import Head
 
@@ -21,9 +25,12 @@ _VAL_ROWS = 4096  # of val in memory at a time
 
 @dataclass(frozen=True, slots=True)
 class TrainedHead(Head):
-    """A head as it was at its lowest loss on val, which is the log loss or the balanced one (`objective_of`)."""
+    """A head as it was at its lowest loss on val, which is the log loss or the balanced one (`objective_of`).
 
-    curve: list[Epoch]  # from epoch 0 (before training) on
+    A linear one is the optimum of its own loss, whatever it says of val.
+    """
+
+    curve: list[Epoch]  # from epoch 0 (before training) on; of a linear head the first and the last
     best: Epoch
     right: np.ndarray  # whether it names each val image rightly, bool, shape (images of val,)
 
@@ -37,21 +44,77 @@ def train_heads(
     on_epoch: Callable[[int], None],
     share: float = 1.0,
 ) -> list[TrainedHead]:
-    """Train one head per setting on the features of train, all of them at once.
+    """Train one head per setting on the features of train.
 
-    Cross-entropy against smoothed targets. Every head starts from the same kernels, those of the logits from zero, and
-    sees the same images in the same order. One that has not improved on val for `patience` epochs leaves, and the
-    others go on.
+    Cross-entropy against smoothed targets. A linear head is the one with the lowest loss. Those with a hidden layer
+    start from the same kernels, those of the logits from zero, and see the same images in the same order. One that has
+    not improved on val for `patience` epochs leaves, and the others go on.
 
     Args:
         features: of the images; those of test are not looked at.
         sweep: a setting per head.
         config: batch size, epochs, patience, and how rare classes are helped.
-        seed: of hidden kernels, order and dropout.
+        seed: of hidden kernels, order and dropout; a linear head needs none.
         on_epoch: called after each epoch with its number.
         share: of the images of each train class that are used, at least one.
     """
-    return _Sweep(features, sweep, config, seed=seed, share=share).run(on_epoch)
+    images = _Images.of(features, config, share)
+    linear = [settings for settings in sweep if not settings.hidden_units]
+    others = [settings for settings in sweep if settings.hidden_units]
+    solved = iter(_solve(images, linear, config, on_epoch) if linear else [])
+    trained = iter(_Sweep(images, others, config, seed=seed).run(on_epoch) if others else [])
+    return [next(trained if settings.hidden_units else solved) for settings in sweep]
+
+
+@dataclass(frozen=True, slots=True)
+class _Images:
+    """What heads are trained on, and scored by."""
+
+    features: Features
+    train: np.ndarray  # positions of their rows
+    val: np.ndarray
+    classes: np.ndarray  # of train
+    val_classes: np.ndarray
+    weights: np.ndarray  # of each of train in the loss, float32
+    log_prior: np.ndarray  # added to the logits while training, float32, (num_classes,)
+
+    @classmethod
+    def of(cls, features: Features, config: TrainHead, share: float) -> "_Images":
+        train, val = features.positions("train"), features.positions("val")
+        if share < 1:
+            train = train[_is_in_share(features, train, share)]
+        classes, num_classes = features.class_indices[train], len(features.class_names)
+        weights = weights_of(config.class_weight, classes, num_classes)[classes]
+        prior = prior_of(config.class_weight, classes, num_classes)
+        log_prior = np.zeros(num_classes, np.float32) if prior is None else np.log(prior)
+        return cls(features, train, val, classes, features.class_indices[val], weights, log_prior)
+
+    def val_outputs(self, count: int, outputs_of: Callable[[np.ndarray], Any]) -> np.ndarray:
+        """Return what `count` heads say of val, shape (count, images, classes), some rows in memory at a time."""
+        outputs = np.empty((count, len(self.val), len(self.log_prior)), np.float32)
+        for first in range(0, len(self.val), _VAL_ROWS):
+            rows = slice(first, first + _VAL_ROWS)
+            outputs[:, rows] = outputs_of(self.features.read(self.val[rows]))
+        return outputs
+
+
+def _solve(
+    images: _Images, sweep: list[HeadSettings], config: TrainHead, on_epoch: Callable[[int], None]
+) -> list[TrainedHead]:
+    """Find the linear heads with the lowest loss, one per setting."""
+    problem = Problem(images.features, images.train, images.classes, images.weights, images.log_prior)
+    penalties, smoothing = [each.weight_decay for each in sweep], [each.label_smoothing for each in sweep]
+    weights, losses, passes = fit_linear(problem, penalties, smoothing, max_passes=config.epochs, on_pass=on_epoch)
+    heads = [Head(settings, each) for settings, each in zip(sweep, weights, strict=True)]
+    outputs = images.val_outputs(len(heads), lambda inputs: [head.probabilities(inputs) for head in heads])
+    undecided = np.full(outputs[0].shape, 1 / outputs.shape[2], np.float32)
+    start = Epoch(0, None, score(images.val_classes, undecided))
+    trained = []
+    for head, loss, output in zip(heads, losses, outputs, strict=True):
+        end = Epoch(passes, loss, score(images.val_classes, output))
+        right = output.argmax(axis=1) == images.val_classes
+        trained.append(TrainedHead(head.settings, head.weights, [start, end], end, right))
+    return trained
 
 
 class _Run:
@@ -75,15 +138,8 @@ class _Run:
 class _Sweep:
     """The heads of one training: what they are trained on, and how far each has come."""
 
-    def __init__(
-        self, features: Features, sweep: Sequence[HeadSettings], config: TrainHead, *, seed: int, share: float
-    ) -> None:
-        self._features, self._config, self._num_classes = features, config, len(features.class_names)
-        self._train, self._val = features.positions("train"), features.positions("val")
-        if share < 1:
-            self._train = self._train[_is_in_share(features, self._train, share)]
-        self._classes, self._val_classes = (features.class_indices[part] for part in (self._train, self._val))
-        self._weights = weights_of(config.class_weight, self._classes, self._num_classes)[self._classes]
+    def __init__(self, images: _Images, sweep: Sequence[HeadSettings], config: TrainHead, *, seed: int) -> None:
+        self._images, self._config = images, config
         self._loss_of = objective_of(config.class_weight).loss_of
         self._runs = [_Run(settings) for settings in sweep]
         groups: dict[Any, list[_Run]] = {}
@@ -103,7 +159,7 @@ class _Sweep:
         with threadpool_limits(1, user_api="blas"):
             self._note_epoch(0, [None] * len(self._stacks))
             for epoch in range(1, self._config.epochs + 1):
-                self._note_epoch(epoch, [loss / len(self._train) for loss in self._train_epoch()])
+                self._note_epoch(epoch, [loss / len(self._images.train) for loss in self._train_epoch()])
                 on_epoch(epoch)
                 self._drop_finished()
                 if not self._stacks:
@@ -111,44 +167,42 @@ class _Sweep:
         return [run.result() for run in self._runs]
 
     def _stack(self, settings: list[HeadSettings], seed: int) -> Stack:
-        units, features = settings[0].hidden_units, self._features
-        hidden = [glorot_uniform(np.random.default_rng([seed, 0, units]), features.dim, units)] if units else []
-        prior = prior_of(self._config.class_weight, self._classes, self._num_classes)
-        log_prior = np.zeros(self._num_classes, np.float32) if prior is None else np.log(prior)
+        units, images = settings[0].hidden_units, self._images
+        hidden = glorot_uniform(np.random.default_rng([seed, 0, units]), images.features.dim, units)
         # Training moves a kernel little outside of what the photos of train span. With few photos that is a small part
         # of the feature space; a random start would stay as it is in the rest, where other photos also lie.
-        return Stack(settings, [*hidden, np.zeros((self._num_classes, units or features.dim), np.float32)], log_prior)
+        return Stack(settings, [hidden, np.zeros((len(images.log_prior), units), np.float32)], images.log_prior)
 
     def _train_epoch(self) -> list[np.ndarray]:
         """Visit every training image once and return each stack's summed losses."""
-        order = self._order.permutation(len(self._train))
+        images = self._images
+        order = self._order.permutation(len(images.train))
         losses = [np.zeros(len(heads)) for heads, _ in self._stacks]
         for first in range(0, len(order), self._config.batch_size):
             chosen = order[first : first + self._config.batch_size]
             bits = {
-                width: random_bits(random, len(chosen), width or self._features.dim)
+                width: random_bits(random, len(chosen), width or images.features.dim)
                 for width, random in self._droppers.items()
             }
-            inputs = self._features.read(self._train[chosen])
+            inputs = images.features.read(images.train[chosen])
             for (heads, _), loss in zip(self._stacks, losses, strict=True):
-                loss += heads.step(inputs, self._classes[chosen], self._weights[chosen], bits)
+                loss += heads.step(inputs, images.classes[chosen], images.weights[chosen], bits)
         return losses
 
     def _note_epoch(self, epoch: int, losses: list[Any]) -> None:
         """Score every head on val, add the epoch to its curve, and copy the weights of those that became better."""
-        outputs = [np.empty((len(heads), len(self._val), self._num_classes), np.float32) for heads, _ in self._stacks]
-        for first in range(0, len(self._val), _VAL_ROWS):
-            rows = slice(first, first + _VAL_ROWS)
-            inputs = self._features.read(self._val[rows])
-            for (heads, _), output in zip(self._stacks, outputs, strict=True):
-                output[:, rows] = heads.probabilities(inputs)
+        val_classes, counts = self._images.val_classes, [len(heads) for heads, _ in self._stacks]
+        of_all = self._images.val_outputs(
+            sum(counts), lambda inputs: np.concatenate([heads.probabilities(inputs) for heads, _ in self._stacks])
+        )
+        outputs = np.split(of_all, np.cumsum(counts)[:-1])
         for (heads, group), loss, output in zip(self._stacks, losses, outputs, strict=True):
             for head, run in enumerate(group):
-                val = score(self._val_classes, output[head])
+                val = score(val_classes, output[head])
                 run.curve.append(Epoch(epoch, None if loss is None else float(loss[head]), val))
                 if run.best is None or self._loss_of(val) < self._loss_of(run.best.val):
                     run.best, run.weights = run.curve[-1], heads.weights(head)
-                    run.right = output[head].argmax(axis=1) == self._val_classes
+                    run.right = output[head].argmax(axis=1) == val_classes
 
     def _drop_finished(self) -> None:
         """Let heads go whose patience is over."""

@@ -145,6 +145,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
             },
             "head": {
                 **trained,
+                "settings": asdict(LINEAR),
                 "best_epoch": 1,
                 "accuracy": asdict(wilson(3, 4)),
                 "probes": dict.fromkeys(("majority", "nearest_centroid", "nearest_neighbours"), asdict(wilson(2, 4))),

@@ -28,28 +28,36 @@ def test_its_outputs_are_probabilities(hidden_units):
 
 
 def test_a_sweep_is_every_combination():
-    sweep = settings_of(config(kind=["linear", "mlp", "classic"], dropout=[0.0, 0.5], learning_rate=[0.1, 0.01, 0.001]))
+    kinds = {"kind": ["linear", "mlp", "classic"], "penalty": [0.1, 0.01]}
+    sweep = settings_of(config(**kinds, dropout=[0.0, 0.5], learning_rate=[0.1, 0.01, 0.001]))
     assert sweep == [
-        *(HeadSettings(units, "silu", "adamw", *each, 0.001, 0.05) for units in (0, 5) for each in
+        *(HeadSettings(0, "silu", "lbfgs", 0.0, 0.0, penalty, 0.05) for penalty in (0.1, 0.01)),
+        *(HeadSettings(5, "silu", "adamw", *each, 0.001, 0.05) for each in
           [(0.0, 0.1), (0.0, 0.01), (0.0, 0.001), (0.5, 0.1), (0.5, 0.01), (0.5, 0.001)]),
         HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0),
     ]  # fmt: skip
 
 
-def test_the_winner_has_the_lowest_log_loss_and_is_what_it_is_without_the_sweep(features):
-    winner, ranked = find_head(features, config(learning_rate=[0.0001, 0.02, 30.0]), seed=0, watch=unwatched)
+@pytest.mark.parametrize("sweep", [{"learning_rate": [0.0001, 0.02, 30.0], "kind": "mlp"}, {"penalty": [9.0, 0.1]}])
+def test_the_winner_has_the_lowest_log_loss(features, sweep):
+    winner, ranked = find_head(features, config(**sweep), seed=0, watch=unwatched)
     losses = [trained.best.val.log_loss for trained in ranked]
     assert losses == sorted(losses)
     assert winner.settings == ranked[0].settings
-    alone, _ = find_head(features, config(learning_rate=winner.settings.learning_rate), seed=0, watch=unwatched)
+
+
+def test_a_winner_with_a_hidden_layer_is_what_it_is_without_the_sweep(features):
+    winner, _ = find_head(features, config(kind="mlp", learning_rate=[0.0001, 0.02]), seed=0, watch=unwatched)
+    rate = winner.settings.learning_rate
+    alone, _ = find_head(features, config(kind="mlp", learning_rate=rate), seed=0, watch=unwatched)
     assert are_equal(winner, alone)
 
 
 def test_the_leaderboard_lists_every_head_with_its_settings(features, tmp_path):
-    _, ranked = find_head(features, config(learning_rate=[0.0001, 0.02]), seed=0, watch=unwatched)
+    _, ranked = find_head(features, config(penalty=[0.1, 9.0]), seed=0, watch=unwatched)
     write_leaderboard(tmp_path / "leaderboard.csv", ranked)
     table = pd.read_csv(tmp_path / "leaderboard.csv")
-    assert list(table.learning_rate) == [trained.settings.learning_rate for trained in ranked]
+    assert list(table.weight_decay) == [trained.settings.weight_decay for trained in ranked]
     assert list(table.val_log_loss) == pytest.approx([trained.best.val.log_loss for trained in ranked])
 
 

@@ -7,7 +7,7 @@ from regraft.features.table import Features
 from regraft.training.keras_network import to_keras
 from regraft.training.metrics import score
 from regraft.training.sweep import TrainedHead, train_heads
-from tests.support.heads import CONFIG, LINEAR, are_equal, train
+from tests.support.heads import CONFIG, LINEAR, MLP, are_equal, train
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +21,7 @@ def test_a_head_learns_classes_that_differ_by_colour(trained, features):
     assert np.mean(to_keras(trained).predict(values, verbose=0).argmax(axis=1) == class_indices) >= 7 / 9
 
 
-@pytest.mark.parametrize(
-    "settings", [LINEAR, *(replace(LINEAR, hidden_units=5, activation=name) for name in ("relu", "silu", "tanh"))]
-)
+@pytest.mark.parametrize("settings", [replace(MLP, activation=name) for name in ("relu", "silu", "tanh")])
 def test_the_epoch_with_the_lowest_log_loss_on_val_is_kept(features, settings):
     (trained,) = train(features, settings)
     values, class_indices = features.of("val")
@@ -33,9 +31,9 @@ def test_the_epoch_with_the_lowest_log_loss_on_val_is_kept(features, settings):
     assert in_keras.log_loss == pytest.approx(trained.best.val.log_loss, abs=1e-5)  # float32, summed in another order
 
 
-@pytest.mark.parametrize("hidden_units", [0, 5])
-def test_no_class_is_preferred_before_training(features, hidden_units):
-    (trained,) = train(features, replace(LINEAR, hidden_units=hidden_units))
+@pytest.mark.parametrize("settings", [LINEAR, MLP])
+def test_no_class_is_preferred_before_training(features, settings):
+    (trained,) = train(features, settings)
     assert trained.curve[0].val.log_loss == pytest.approx(np.log(3), abs=1e-6)
 
 
@@ -46,9 +44,9 @@ def test_what_no_training_image_shows_says_nothing(features, trained):
     assert not trained.weights[0][is_unseen].any()
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_the_same_seed_gives_the_same_weights(trained, features, seed):
-    assert are_equal(trained, train(features, LINEAR, seed=seed)[0]) is (seed == 0)
+@pytest.mark.parametrize(("settings", "seed", "same"), [(MLP, 0, True), (MLP, 1, False), (LINEAR, 1, True)])
+def test_the_same_seed_gives_the_same_weights_and_a_linear_head_needs_none(features, settings, seed, same):
+    assert are_equal(train(features, settings)[0], train(features, settings, seed=seed)[0]) is same
 
 
 def test_test_images_are_not_looked_at(trained, features):
@@ -57,13 +55,13 @@ def test_test_images_are_not_looked_at(trained, features):
 
 
 def test_training_stops_after_patience(features):
-    (trained,) = train(features, replace(LINEAR, learning_rate=100.0), patience=1, epochs=50)
+    (trained,) = train(features, replace(MLP, learning_rate=100.0), patience=1, epochs=50)
     assert trained.curve[-1].epoch == trained.best.epoch + 1 < 50
 
 
 def test_every_epoch_is_reported(features):
     reported: list[int] = []
-    train_heads(features, [LINEAR], CONFIG, seed=0, on_epoch=reported.append)
+    train_heads(features, [MLP], CONFIG, seed=0, on_epoch=reported.append)
     assert reported == [1, 2, 3, 4, 5, 6]
 
 
@@ -85,21 +83,23 @@ def mean_probability(trained: TrainedHead, features: Features) -> float:
 @pytest.mark.parametrize("class_weight", ["balanced", "logit_adjustment"])
 def test_a_rare_class_is_named_more_often_when_it_is_helped(features, class_weight):
     part = rare(features)
-    slow = replace(LINEAR, learning_rate=0.001)
-    (without,), (helped,) = train(part, slow), train(part, slow, class_weight=class_weight)
+    cautious = replace(LINEAR, weight_decay=1.0)
+    (without,), (helped,) = (train(part, cautious, epochs=50, class_weight=each) for each in ("none", class_weight))
     assert mean_probability(helped, part) > mean_probability(without, part) + 0.05
 
 
 def test_balanced_weighs_each_class_the_same(features):
     part = rare(features)
     _, classes = part.of("train")
-    plain = replace(LINEAR, dropout=0.0, label_smoothing=0.0)
+    plain = replace(MLP, dropout=0.0, label_smoothing=0.0)
     one, two = (train(part, plain, epochs=epochs, batch_size=99, class_weight="balanced")[0] for epochs in (1, 2))
     assert one.best.epoch == 1
-    probabilities = to_keras(one).predict(part.of("train")[0], verbose=0)
-    by_class = [score(classes[classes == index], probabilities[classes == index]).log_loss for index in range(3)]
+    (linear,) = train(part, replace(LINEAR, label_smoothing=0.0), class_weight="balanced")
     # One step per epoch: the loss of the second is that of what the first one left.
-    assert two.curve[2].train_loss == pytest.approx(np.mean(by_class), rel=1e-4)
+    for trained, loss in ((one, two.curve[2].train_loss), (linear, linear.curve[-1].train_loss)):
+        probabilities = to_keras(trained).predict(part.of("train")[0], verbose=0)
+        by_class = [score(classes[classes == index], probabilities[classes == index]).log_loss for index in range(3)]
+        assert loss == pytest.approx(np.mean(by_class), rel=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -110,17 +110,27 @@ def test_the_epoch_that_is_kept_is_the_best_by_the_loss_that_was_asked_for(featu
     # In val one class is left with a single photo, so that the two losses are least in different epochs.
     is_rare = (features.class_indices == 2) & (features.splits == "val")
     part = replace(features, splits=np.where(is_rare & (np.cumsum(is_rare) > 1), "unused", features.splits))
-    (trained,) = train(part, replace(LINEAR, learning_rate=0.3), class_weight=class_weight, epochs=12)
+    (trained,) = train(part, replace(MLP, learning_rate=0.03), class_weight=class_weight, epochs=12)
     assert trained.best == min(trained.curve, key=lambda epoch: getattr(epoch.val, loss))
 
 
 # Several at once.
 
 
-@pytest.mark.parametrize("hidden_units", [0, 5])
-def test_heads_that_are_trained_at_once_are_those_that_are_trained_alone(features, hidden_units):
+def test_linear_heads_that_are_solved_for_at_once_are_those_that_are_solved_for_alone(features):
+    sweep = [replace(LINEAR, **each) for each in ({}, {"weight_decay": 1.0}, {"label_smoothing": 0.3})]
+    for alone, together in zip(sweep, train(features, *sweep, epochs=100), strict=True):
+        (expected,) = train(features, alone, epochs=100)
+        assert together.settings == alone
+        # The search ends where a step gains less than 1e-5 of loss.
+        assert together.curve[-1].train_loss == pytest.approx(expected.curve[-1].train_loss, abs=1e-3)
+        for own, other in zip(together.weights, expected.weights, strict=True):
+            assert own == pytest.approx(other, abs=0.1 * float(np.abs(other).max()))
+
+
+def test_heads_that_are_trained_at_once_are_those_that_are_trained_alone(features):
     sweep = [
-        replace(LINEAR, hidden_units=hidden_units, dropout=dropout, **values)
+        replace(MLP, dropout=dropout, **values)
         for dropout in (0.5, 0.0)
         for values in ({}, {"learning_rate": 0.1}, {"weight_decay": 0.5}, {"label_smoothing": 0.3})
     ]
@@ -135,8 +145,8 @@ def test_heads_that_are_trained_at_once_are_those_that_are_trained_alone(feature
 def test_one_whose_patience_is_over_leaves_and_the_others_go_on(features):
     fast, slow = train(
         features,
-        replace(LINEAR, learning_rate=100.0),
-        replace(LINEAR, learning_rate=0.0001),
+        replace(MLP, learning_rate=100.0),
+        replace(MLP, learning_rate=0.0001),
         patience=1,
         epochs=8,
     )
