@@ -4,7 +4,7 @@ from typing import Any
 
 # docs/guide.md has what each costs and brings; `python -m benchmarks.accuracy` measures it.
 BUDGETS: dict[str, dict[str, Any]] = {
-    "quick": {"views": 2, "layers": "top", "epochs": 8},
+    "quick": {"views": 0, "layers": "top", "epochs": 10},
     "balanced": {"views": 4, "layers": "top", "epochs": 20},
     "thorough": {"views": 4, "layers": "all", "epochs": 15},
 }
