@@ -13,7 +13,6 @@ from ruamel.yaml.error import YAMLError
 
 from regraft.config import Paths
 from regraft.errors import RegraftError
-from regraft.export.classifier import frozen_digest
 from regraft.files import sha256_of
 
 
@@ -51,6 +50,7 @@ def models_in_use(paths: Paths) -> set[str]:
 
     And of their frozen parts, which answer for those that come in two.
     """
+    from regraft.export.classifier import frozen_digest
     from regraft.production.registry import Production
 
     production = Production(paths.production)

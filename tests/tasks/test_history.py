@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 
 from regraft.errors import RegraftError
-from tasks.history import features_versions
+from regraft.files import sha256_of
+from regraft.params_file import load_params
+from tasks.history import features_versions, models_in_use
+from tests.support.pipeline import ROOT
 
 FEATURES = Path("build/features.arrow")
 LOCK = """schema: '2.0'
@@ -168,3 +171,14 @@ def test_stages_that_were_not_run_yet_are_passed_over(commit, tmp_path):
     commit(1)
     (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  validate_data:\n    cmd: x\n")
     assert versions(tmp_path) == {1}
+
+
+def test_models_in_use_and_their_frozen_parts_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("regraft.export.classifier.frozen_digest", lambda path: f"frozen part of {path.parent.name}")
+    paths = load_params(ROOT / "params.yaml").paths
+    for model in (paths.onnx, paths.production / "model.onnx"):
+        model.parent.mkdir(parents=True, exist_ok=True)
+        model.write_bytes(model.as_posix().encode())
+    digests = {sha256_of(paths.onnx), sha256_of(paths.production / "model.onnx")}
+    assert models_in_use(paths) == digests | {"frozen part of models", "frozen part of production"}
