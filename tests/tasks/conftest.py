@@ -30,6 +30,7 @@ def small_params() -> Params:
     return changed(
         load_params(ROOT / "params.yaml"),
         backbone={"weights": None, "image_size": 64},
+        cache_features={"views": 0},
         preprocess={"val_share": 0.25, "test_share": 0.25},
         train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
         fine_tune={"epochs": 2, "batch_size": 4},

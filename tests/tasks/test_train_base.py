@@ -83,7 +83,7 @@ def test_without_fine_tuning_neither_stage_imports_a_framework(project, small_pa
         "from tasks.choose_base import choose_base; from tasks.train_base import train_base;"
         "params = Params.model_validate(json.loads(sys.argv[1]));"
         "[stage.function(params, quiet) for stage in (choose_base, train_base)];"
-        "sys.exit(', '.join({'tensorflow', 'keras'} & set(sys.modules)))"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     off = changed(small_params, fine_tune={"mode": "off"}).model_dump_json()
     subprocess.run([sys.executable, "-c", script, off], env={"PYTHONPATH": str(ROOT)}, check=True)
