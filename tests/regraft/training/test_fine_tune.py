@@ -7,17 +7,16 @@ import pytest
 
 from regraft.config import ClassWeight, FineTune
 from regraft.photos.images import Threads
-from regraft.training import fine_tune as module
+from regraft.training.blending import Blend
 from regraft.training.checkpoints import Checkpoint, open_checkpoint
 from regraft.training.class_weights import objective_of
-from regraft.training.fine_tune import FineTuned, facts_of, fine_tune, switched_off
+from regraft.training.fine_tune import facts_of, fine_tuned, start_trainer, switched_off, why_not_to_train
 from regraft.training.inputs import cached_activations, live_pixels, training_images
-from regraft.training.keep_test import Answers
 from regraft.training.keras_models import Epoch
 from regraft.training.keras_network import to_keras
 from regraft.training.metrics import Score, score
 from regraft.training.network_file import read_head
-from regraft.training.training_loop import Plan, Trained
+from regraft.training.training_loop import Plan, Training
 from tests.support.library import FINE_TUNE, fine_tune_settings
 from tests.support.networks import load_joined
 
@@ -25,30 +24,29 @@ ACCURACY = objective_of("none")
 
 
 @pytest.fixture(scope="module")
-def tune(backbone, dataset, store, views, tmp_path_factory):
-    """A function that fine-tunes a network in place and returns what came of it."""
+def begin(backbone, dataset, store, views, tmp_path_factory):
+    """A function that begins to fine-tune a network in place."""
 
-    def run(
-        model, settings: FineTune = FINE_TUNE, *, class_weight: ClassWeight = "none", on_epoch=lambda _: None
-    ) -> FineTuned:
+    def run(model, settings: FineTune = FINE_TUNE) -> Training:
         inputs_of = partial(cached_activations, activations=store.activations, views=views, seed=0)
         if settings.layers == "all":
             inputs_of = partial(live_pixels, views=views, threads=Threads(2))
-        return fine_tune(
-            model,
-            backbone.cut,
-            training_images(dataset, inputs_of),
-            Plan(settings, class_weight, 0),
-            checkpoint=Checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint.npz"),
-            on_epoch=on_epoch,
-        )
+        checkpoint = Checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint.npz")
+        trainer = start_trainer(model, backbone.cut, settings)
+        return Training(trainer, training_images(dataset, inputs_of), Plan(settings, "none", 0), checkpoint)
 
     return run
 
 
 @pytest.fixture(scope="module")
+def tune(begin):
+    """A function that fine-tunes a network in place and returns the learning curve."""
+    return lambda model, settings=FINE_TUNE: begin(model, settings).run(lambda _: None)
+
+
+@pytest.fixture(scope="module")
 def tuned(backbone, head, tune):
-    """The weights before fine-tuning, the network after it, and what came of it."""
+    """The weights before fine-tuning, the network after it, and the learning curve."""
     model = load_joined(backbone, head)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     return before, model, tune(model)
@@ -69,7 +67,7 @@ def test_the_curve_starts_at_the_head_alone(tuned, head, features):
     values, class_indices = features.of("val")
     expected = score(class_indices, to_keras(read_head(head)).predict(values, verbose=0))
     # Activations are stored in half precision: 2 ** -11 of their size, through the rest of the network.
-    assert tuned[2].curve[0].val.log_loss == pytest.approx(expected.log_loss, abs=0.01)
+    assert tuned[2][0].val.log_loss == pytest.approx(expected.log_loss, abs=0.01)
 
 
 def test_what_is_above_the_cut_is_trained(tuned):
@@ -83,15 +81,20 @@ def test_what_is_below_the_cut_stays_as_it_was(tuned, backbone):
     assert changed(before, model).isdisjoint(names[: names.index(backbone.cut) + 1])
 
 
-def test_batchnorm_keeps_its_statistics_scale_and_shift(tuned):
+def test_batchnorm_keeps_its_statistics_and_learns_scale_and_shift(tuned):
     before, model, _ = tuned
-    assert [name for name in changed(before, model) if name.endswith("_bn")] == []
+    (scale, shift, *statistics), (old_scale, old_shift, *old_statistics) = (
+        model.get_layer("top_bn").get_weights(),
+        before["top_bn"],
+    )
+    assert np.array_equal(statistics, old_statistics)
+    assert not np.array_equal(scale, old_scale)
+    assert not np.array_equal(shift, old_shift)
 
 
 def test_fine_tuning_helps_on_photos_that_differ_by_colour(tuned):
-    *_, result = tuned
-    assert result.is_used
-    assert result.curve[-1].val.accuracy > result.curve[0].val.accuracy
+    *_, curve = tuned
+    assert curve[-1].val.accuracy > curve[0].val.accuracy
 
 
 def test_fine_tuning_gives_equal_weights_twice(tuned, head, backbone, tune):
@@ -106,10 +109,9 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
     before = {layer.name: layer.get_weights() for layer in model.layers}
     tune(model, fine_tune_settings(layers="block14_add", epochs=1))
     assert changed(before, model) == {
-        "block15_expand_conv",
-        "block15_depthwise_conv",
-        "block15_project_conv",
+        *(f"block15_{part}_{kind}" for part in ("expand", "depthwise", "project") for kind in ("conv", "bn")),
         "top_conv",
+        "top_bn",
         "head_logits",
     }
 
@@ -117,116 +119,88 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
 def test_all_layers_are_trained_from_pixels(backbone, head, tune):
     model = load_joined(backbone, head)
     before = {layer.name: layer.get_weights() for layer in model.layers}
-    result = tune(model, fine_tune_settings(layers="all", epochs=1))
-    assert changed(before, model) == {name for name, weights in before.items() if weights and not name.endswith("_bn")}
-    assert result.as_report()["trained"] == ("all" if result.is_used else "head")
+    tune(model, fine_tune_settings(layers="all", epochs=1))
+    assert changed(before, model) == {name for name, weights in before.items() if weights}
 
 
 # What comes of it.
 
 
-def answers(predicted: np.ndarray) -> Answers:
-    return Answers(predicted, np.full(len(predicted), 0.5))
-
-
-def judged(only_before: int, only_after: int, **settings: object) -> tuple[bool, str]:
-    """What is said of a network that is right on some images only before training, and on some only after it."""
-    classes = np.zeros(only_before + only_after, int)
-    wrong = np.repeat([0, 1], [only_before, only_after])
-    scores = [Score(accuracy, 0.5, 0.25, 1.5) for accuracy in (0.8, 0.9)]
-    curve = [Epoch(0, None, scores[0]), Epoch(1, 1.0, scores[1])]
-    result = module._judged(
-        Trained(curve, answers(wrong), answers(1 - wrong)), classes, fine_tune_settings(**settings), ACCURACY
-    )
-    return result.is_used, result.reason
+SCORES = {0.0: Score(0.8, 0.5, 0.25, 1.5), 0.75: Score(0.9, 0.4, 0.5, 1.0), 1.0: Score(0.85, 0.6, 0.5, 1.2)}
 
 
 @pytest.mark.parametrize(
-    ("only_before", "only_after", "expected"), [(0, 4, False), (0, 5, True), (5, 14, True), (9, 14, False)]
+    ("alpha", "used", "why", "trained"),
+    [
+        (0.0, "The head alone is used", "it is the usual one, and none is shown to be better", "head"),
+        (
+            0.75,
+            "A network 75% of the way from the head alone to the fine-tuned one is used",
+            "it has the lowest",
+            "top",
+        ),
+        (1.0, "The fine-tuned network is used", "it is the usual one, and none is shown to be better", "top"),
+    ],
 )
-@pytest.mark.parametrize("mode", ["always", "auto"])
-def test_it_is_used_only_if_the_gain_is_more_than_chance(only_before, only_after, expected, mode):
-    is_used, words = judged(only_before, only_after, mode=mode, significance=0.05)
-    assert is_used is expected
-    assert words.startswith(
-        f"The fine-tuned network is {'' if expected else 'not '}used: on val it has accuracy 0.900 (log loss 0.500) "
-        f"after epoch 1, the head alone accuracy 0.800 (log loss 0.500); {only_after} val photos are right only with"
+def test_what_is_used_is_said_with_the_figures_of_both_ends(alpha, used, why, trained):
+    result = fine_tuned(Blend(alpha, SCORES, 60), [], fine_tune_settings(), ACCURACY)
+    assert result.reason.startswith(f"{used}: on 60 val photos it has {ACCURACY.words(SCORES[alpha])}, the head alone ")
+    assert (
+        f"accuracy 0.800 (log loss 0.500), the fine-tuned network accuracy 0.850 (log loss 0.600). Of 3 networks on "
+        f"that way {why}" in result.reason
     )
-    assert re.search(r"McNemar test of accuracy: p = 0\.\d+\); its log loss is not shown to be worse \(", words)
-    assert words.endswith("); fine_tune.significance is 0.05.")
+    assert (result.is_used, result.trained) == (alpha > 0, trained)
 
 
-@pytest.mark.parametrize(
-    ("only_before", "only_after", "expected"), [(7, 8, True), (0, 1, True), (7, 7, False), (0, 0, False)]
-)
-def test_with_the_largest_significance_any_gain_is_enough(only_before, only_after, expected):
-    assert judged(only_before, only_after, significance=0.5)[0] is expected
+def test_where_rare_classes_are_helped_the_words_name_the_figures_that_decide():
+    balanced = objective_of("balanced")
+    words = fine_tuned(Blend(0.75, SCORES, 60), [], fine_tune_settings(), balanced).reason
+    assert balanced.words(SCORES[0.75]) in words
+    assert "macro recall" in words
 
 
-def test_where_rare_classes_are_helped_macro_recall_decides():
-    # Three photos of a class of twelve are lost, both of a class of two are won.
-    classes = np.repeat([0, 1], [12, 2])
-    before, after = np.where(classes == 0, 0, 2), np.where(np.arange(14) < 3, 2, classes)
-    scores = [score(classes, np.eye(3)[predicted]) for predicted in (before, after)]
-    curve = [Epoch(0, None, scores[0]), Epoch(1, 1.0, scores[1])]
-    for objective, expected in ((ACCURACY, False), (objective_of("balanced"), True)):
-        settings = fine_tune_settings(significance=0.25)
-        result = module._judged(Trained(curve, answers(before), answers(after)), classes, settings, objective)
-        assert result.is_used is expected
-        assert f"on val it has {objective.words(scores[1])} after epoch 1" in result.reason
+def test_without_val_photos_the_words_say_so():
+    words = fine_tuned(Blend(1.0, {}, 0), [], fine_tune_settings(), ACCURACY).reason
+    assert words == "The fine-tuned network is used: there is no val photo to choose between it and the head alone."
 
 
-def test_auto_does_not_train_where_no_gain_could_be_told_from_chance(head, backbone, tune):
-    epochs: list[Epoch] = []
-    settings = fine_tune_settings(mode="auto", significance=0.001)
-    result = tune(load_joined(backbone, head), settings, class_weight="balanced", on_epoch=epochs.append)
-    assert (result.is_used, result.curve, epochs) == (False, [], [])
-    assert result.objective == objective_of("balanced")
-    assert re.match(r"Not fine-tuned: the head is wrong on \d of 9 val photos\. .*0\.001 it takes 10\.", result.reason)
+def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin):
+    settings = fine_tune_settings(mode="auto", max_minutes=1e-6)
+    words = why_not_to_train(begin(load_joined(backbone, head), settings), settings)
+    assert re.match(r"Not fine-tuned: 2 epochs would take about .* minutes here, and fine_tune\.max_minutes is", words)
 
 
-def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, tune):
-    result = tune(load_joined(backbone, head), fine_tune_settings(mode="auto", max_minutes=1e-6))
-    assert (result.is_used, result.curve) == (False, [])
-    assert re.match(
-        r"Not fine-tuned: 2 epochs would take about .* minutes here, and fine_tune\.max_minutes is", result.reason
-    )
-
-
-def test_auto_trains_as_always_does_where_it_trains(tuned, head, backbone, tune):
-    _, model, expected = tuned
-    again = load_joined(backbone, head)
-    result = tune(again, fine_tune_settings(mode="auto"))
-    assert result.curve == expected.curve
+def test_auto_trains_as_always_does_where_it_trains(tuned, head, backbone, begin):
+    _, model, curve = tuned
+    again, settings = load_joined(backbone, head), fine_tune_settings(mode="auto")
+    training = begin(again, settings)
+    assert why_not_to_train(training, settings) is None
+    assert training.run(lambda _: None) == curve
     assert all(np.array_equal(*pair) for pair in zip(again.get_weights(), model.get_weights(), strict=True))
 
 
-def test_the_report_says_what_was_done_and_why(tuned):
-    *_, result = tuned
-    report = result.as_report()
-    assert report == {
+def test_the_report_says_what_was_done_and_why():
+    curve = [Epoch(number, None, SCORES[0.0]) for number in range(3)]
+    result = fine_tuned(Blend(0.75, SCORES, 60), curve, fine_tune_settings(), ACCURACY)
+    assert result.as_report() == {
         "mode": "always",
+        "budget": "balanced",
         "layers": "top",
         "is_used": True,
         "trained": "top",
         "objective": asdict(ACCURACY),
         "reason": result.reason,
-        "val": asdict(result.curve[2].val),
         "epochs_run": 2,
-        "head_alone": asdict(result.curve[0].val),
-        "test": asdict(result.test),
+        "alpha": 0.75,
+        "val_images": 60,
+        "tried": [{"alpha": alpha, **asdict(figures)} for alpha, figures in SCORES.items()],
     }
 
 
 def test_without_fine_tuning_the_report_says_so():
-    assert switched_off(fine_tune_settings(mode="off"), "none").as_report() == {
-        "mode": "off",
-        "layers": "top",
-        "is_used": False,
-        "trained": "head",
-        "objective": asdict(ACCURACY),
-        "reason": "Fine-tuning is off (fine_tune.mode in params.yaml).",
-    }
+    report = switched_off(fine_tune_settings(mode="off"), "none").as_report()
+    assert (report["is_used"], report["trained"], report["epochs_run"]) == (False, "head", 0)
+    assert report["reason"] == "Fine-tuning is off (fine_tune.mode in params.yaml)."
 
 
 # Which checkpoint belongs to which training.
