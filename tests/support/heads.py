@@ -7,12 +7,12 @@ from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.sweep import TrainedHead, train_heads
 
-LINEAR = HeadSettings(0, "relu", "lbfgs", 0.2, 0.0, 0.1, 0.05)
+LINEAR = HeadSettings(0, "relu", "lbfgs", 0.2, 0.0, 0.02, 0.05)
 MLP = HeadSettings(5, "silu", "adamw", 0.2, 0.01, 0.001, 0.05)
 CONFIG = TrainHead.model_validate(
     {
         "kind": "linear",
-        "penalty": 0.1,
+        "penalty": 0.02,
         "hidden_units": 5,
         "activation": "silu",
         "dropout": 0.2,
