@@ -18,6 +18,7 @@ from regraft.photos.manifest import build_manifest, write_manifest
 from regraft.production.records import Records
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import problems_that_stop, validate
+from regraft.validation.great_expectations import begin_to_load_engine
 from regraft.validation.user_rules import read_expectations
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -29,6 +30,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     settings, paths = params.validate_data, params.paths
     limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
     own = read_expectations(paths.expectations)
+    begin_to_load_engine()
     layout, manifest = build_manifest(
         paths.raw,
         limits=limits,

@@ -5,6 +5,7 @@ The HTML page needs nothing but the data folder and the report, so that it is th
 
 import re
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,15 @@ def write_validation_page(
     # What could not be decoded once must not be tried again here: it is named in the tables and has no picture.
     readable = set(manifest.path[(manifest.verdict == "use") | manifest.conflict])
     pages = [_validation(report), _class_balance(report), _image_statistics(report)]
-    for result in report["expectations"]:
-        shown = [name for name in result["paths"] if name in readable][:_SHOWN]
-        if shown and not result["success"]:
-            with Inspectors(limits) as inspectors:
-                pixels = list(threads.map(partial(_thumbnail, inspectors, raw), shown))
-            tiles = [Tile(picture, name) for picture, name in zip(pixels, shown, strict=True)]
-            more = f"; the first {len(shown)}" if result["count"] > len(shown) else ""
+    violated = [result for result in report["expectations"] if not result["success"]]
+    shown = [[name for name in result["paths"] if name in readable][:_SHOWN] for result in violated]
+    with Inspectors(limits) as inspectors:  # the same processes for all of them: each takes a while to start
+        names = list(dict.fromkeys(chain.from_iterable(shown)))
+        pixels = dict(zip(names, threads.map(partial(_thumbnail, inspectors, raw), names), strict=True))
+    for result, of_result in zip(violated, shown, strict=True):
+        tiles = [Tile(pixels[name], name) for name in of_result]
+        if tiles:
+            more = f"; the first {len(tiles)}" if result["count"] > len(tiles) else ""
             text = cell(f"Found {result['found']}{more}. {result['advice']}")
             key = f"photos-{re.sub('[^a-z0-9]+', '-', result['name'].lower())}"
             pages.append(Page(key, f"Expected: {result['expected']}", [text, Photos("offenders", [("", tiles)])]))

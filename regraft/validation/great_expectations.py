@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Thread
 from types import ModuleType
 from typing import Any
 
@@ -80,8 +81,13 @@ def load_engine() -> Any:
     """Import Great Expectations, which takes a second or two."""
     # It reports every start over the network otherwise; read when it is imported.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with _imported_later("altair", "scipy.stats"):
+    with _absent("sqlalchemy", "boto3"), _imported_later("altair", "scipy.stats"):
         return importlib.import_module("great_expectations")
+
+
+def begin_to_load_engine() -> None:
+    """Let a thread import Great Expectations while files are read; whoever needs it waits for what is left."""
+    Thread(target=load_engine, name="great_expectations").start()
 
 
 class _Later(ModuleType):
@@ -107,6 +113,22 @@ def _imported_later(*names: str) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+@contextmanager
+def _absent(*names: str) -> Iterator[None]:
+    """Let whoever imports one of these modules find that it is not installed.
+
+    Great Expectations does without those of databases and buckets, which we never give it: a quarter of its import.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    modules: dict[str, Any] = sys.modules
+    modules.update(dict.fromkeys(absent))  # None stands for a module that is not there
+    try:
+        yield
+    finally:
+        for name in absent:
+            del modules[name]
 
 
 def _entry(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:

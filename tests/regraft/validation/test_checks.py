@@ -1,4 +1,5 @@
 import hashlib
+import importlib
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from regraft.reports.pages import pages_of
 from regraft.reports.sources import Sources
 from regraft.validation.checks import problems_that_stop, validate, warnings_of
 from regraft.validation.drift import STATISTICS
+from regraft.validation.great_expectations import load_engine
 from regraft.validation.rules import build_rules
 from tests.support.library import LIMITS, scan_folder
 
@@ -538,3 +540,9 @@ def test_the_report_can_be_written_and_shown(tmp_path):
     page = pages_of("validate_data", sources)["validation"]
     assert "**The images cannot be trained on.**" in page
     assert "| cat/5.jpg | quarantine | cannot be decoded |" in page
+
+
+def test_what_great_expectations_does_without_can_be_imported_afterwards():
+    load_engine()
+    for name in ("sqlalchemy", "boto3", "scipy.stats"):
+        assert importlib.import_module(name).__name__ == name
