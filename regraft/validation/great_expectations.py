@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from threading import Thread
+from threading import Lock, Thread
 from types import ModuleType
 from typing import Any
 
@@ -18,6 +18,7 @@ from regraft.validation.rule_table import Rule
 _NAMED = 50  # offenders that a report names; their number is always whole
 _POSITION = "position"  # of a rule among those about one table
 _PARTNERS = 6  # of those that belong together, named in one line
+_LOADING = Lock()  # held by the thread that imports; what it hides of other modules is back when it is free
 
 
 def check(tables: dict[str, pd.DataFrame], rules: list[Rule]) -> list[dict[str, Any]]:
@@ -81,7 +82,7 @@ def load_engine() -> Any:
     """Import Great Expectations, which takes a second or two."""
     # It reports every start over the network otherwise; read when it is imported.
     os.environ["GX_ANALYTICS_ENABLED"] = "false"
-    with _absent("sqlalchemy", "boto3"), _imported_later("altair", "scipy.stats"):
+    with _LOADING, _absent("sqlalchemy", "boto3"), _imported_later("altair", "scipy.stats"):
         return importlib.import_module("great_expectations")
 
 
