@@ -5,7 +5,7 @@ from typing import Any
 # docs/guide.md has what each costs and brings; `python -m benchmarks.accuracy` measures it.
 BUDGETS: dict[str, dict[str, Any]] = {
     "quick": {"views": 0, "layers": "top", "epochs": 6},
-    "balanced": {"views": 4, "layers": "top", "epochs": 12},
+    "balanced": {"views": 4, "layers": "top", "epochs": 10},
     "thorough": {"views": 4, "layers": "all", "epochs": 15},
 }
 _PLACES = {"cache_features": ["views"], "fine_tune": ["layers", "epochs"]}
