@@ -33,7 +33,7 @@ demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models
 	regraft retrain
 	@regraft report
 
-demo-more: setup  ## add 100 further digits and retrain: only they cost forward passes
+demo-more: setup  ## add 50 further digits and retrain: only they cost forward passes
 	regraft demo-data --more
 	regraft retrain
 	@regraft report

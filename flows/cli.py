@@ -192,7 +192,7 @@ def demo_data(
     dataset: Annotated[
         Literal["digits", "solar-cells"], typer.Option(help="1,000 digits, or 2,624 photos of solar cells.")
     ] = "digits",
-    more: Annotated[bool, typer.Option("--more", help="Add 100 further digits.")] = False,
+    more: Annotated[bool, typer.Option("--more", help="Add 50 further digits.")] = False,
 ) -> None:
     """Write real photos to try Regraft on.
 

