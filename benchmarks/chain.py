@@ -22,7 +22,7 @@ from regraft.backbones.trunk import load_trunk
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import Parity, compare
 from regraft.export.scoring import probabilities_of
-from regraft.export.trained_part import trained_part
+from regraft.export.trained_part import part_to_ship
 from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
@@ -71,7 +71,7 @@ def parity_on_test(project: Path) -> Parity:
     said = probabilities_of(classifier, test, Threads(params.machine.workers), stored=None)
     network = read_network(project / params.paths.model)
     if trunk.is_quantised:
-        return compare(said, trained_part(network, backbone, trunk, preparation).expected, test)
+        return compare(said, part_to_ship(network, backbone, trunk, preparation).expected, test)
     model = build_network(backbone, network)
 
     def by_keras(photos: Iterable[np.ndarray]) -> np.ndarray:

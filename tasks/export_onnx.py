@@ -15,7 +15,7 @@ from regraft.config import Params
 from regraft.export.abstention import Choice, choose_threshold
 from regraft.export.compose import build_classifier, compare, refuse_difference, write_graph
 from regraft.export.scoring import examine
-from regraft.export.trained_part import trained_part
+from regraft.export.trained_part import part_to_ship
 from regraft.files import replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record, unseen
 from regraft.photos.dataset import Dataset, read_dataset
@@ -41,7 +41,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     trunk = load_trunk(backbone, paths.store / "graphs")
-    part = trained_part(read_network(paths.model), backbone, trunk, preparation)
+    part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
     graph = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     target, val = params.evaluate.target_precision, dataset.of("val")
     photos = val if target else val.head(settings.parity_images)

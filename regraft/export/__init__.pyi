@@ -9,4 +9,4 @@ from .promise import Promise as Promise
 from .scoring import open_said as open_said
 from .scoring import probabilities_of as probabilities_of
 from .trained_part import head_graph as head_graph
-from .trained_part import trained_part as trained_part
+from .trained_part import part_to_ship as part_to_ship

@@ -46,7 +46,7 @@ def build_classifier(
     (batch, num_classes).
 
     Args:
-        part: what was trained, from `trained_part`; what lies before it is taken from the frozen graph.
+        part: what was trained, from `part_to_ship`; what lies before it is taken from the frozen graph.
         backbone: the frozen network it started from.
         trunk: its graph.
         preparation: the preprocessing to build in.

@@ -38,7 +38,7 @@ class TrainedPart:
     expected: Expected  # what the file that ends in this graph has to compute
 
 
-def trained_part(network: Network, backbone: Backbone, trunk: Trunk, preparation: Preparation) -> TrainedPart:
+def part_to_ship(network: Network, backbone: Backbone, trunk: Trunk, preparation: Preparation) -> TrainedPart:
     """Return the trained part of a network.
 
     The file is compared with the head in NumPy behind the frozen graph, which was compared with Keras when it was

@@ -21,7 +21,7 @@ from regraft.export.compose import (
 )
 from regraft.export.promise import Promise
 from regraft.export.scoring import probabilities_of
-from regraft.export.trained_part import TrainedPart, head_graph, trained_part
+from regraft.export.trained_part import TrainedPart, head_graph, part_to_ship
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.keras_models import start_keras
@@ -72,7 +72,7 @@ def networks(frozen, fine_tuned, all_trained) -> dict[str, Network]:
 @pytest.fixture(scope="module")
 def parts(backbone, trunk, preparation, networks) -> dict[str, TrainedPart]:
     """The trained part of each; converting takes seconds."""
-    return {name: trained_part(network, backbone, trunk, preparation) for name, network in networks.items()}
+    return {name: part_to_ship(network, backbone, trunk, preparation) for name, network in networks.items()}
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_
 def test_with_an_int8_backbone_that_very_backbone_ships(
     backbone, int8_trunk, preparation, parity_of, by_keras, graphs_of, networks, network
 ):
-    part = trained_part(networks[network], backbone, int8_trunk, preparation)
+    part = part_to_ship(networks[network], backbone, int8_trunk, preparation)
     graph = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
     assert parity_of(graph, part.expected).same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
@@ -242,7 +242,7 @@ def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_of, by_
 @pytest.mark.parametrize("network", TRAINED)
 def test_exporting_twice_gives_equal_bytes(graphs_of, networks, backbone, trunk, preparation, network):
     _, graph = graphs_of[network]
-    part = trained_part(networks[network], backbone, trunk, preparation)
+    part = part_to_ship(networks[network], backbone, trunk, preparation)
     again = build_classifier(part, backbone, trunk, preparation, CLASS_NAMES)
     assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
 
@@ -261,7 +261,7 @@ def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(
     model, graph = graphs_of["all"]
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert (facts["frozen_part"], facts["fine_tuned_from"]) == ("none", "the input")
-    part = trained_part(networks["all"], backbone, int8_trunk, preparation)
+    part = part_to_ship(networks["all"], backbone, int8_trunk, preparation)
     quantised = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
     assert quantised.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
     photos = np.zeros((1, 64, 64, 3), np.uint8)

@@ -11,7 +11,7 @@ from regraft.export.classifier import OnnxClassifier, frozen_digest
 from regraft.export.compose import build_classifier, write_graph
 from regraft.export.promise import Promise
 from regraft.export.scoring import examine, open_said, probabilities_of
-from regraft.export.trained_part import trained_part
+from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import BORDER, facts_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.batched_heads import HeadSettings
@@ -28,7 +28,7 @@ def graph_of(backbone, trunk, preparation):
         random, units = np.random.default_rng(seed), settings.hidden_units
         shapes = [(1280, units), units, (units, classes), classes] if units else [(1280, classes), classes]
         head = Head(settings, [random.normal(size=shape).astype(np.float32) / 4 for shape in shapes])
-        part = trained_part(Network("head", head, {}), backbone, trunk, preparation)
+        part = part_to_ship(Network("head", head, {}), backbone, trunk, preparation)
         return build_classifier(part, backbone, trunk, preparation, list("abcdef"[:classes]))
 
     return make
