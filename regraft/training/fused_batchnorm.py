@@ -1,8 +1,4 @@
-"""A network that is cheap to train: the same variables and the same function in fewer passes over memory.
-
-Its BatchNorm keeps the statistics of pretraining, whatever it is called with: those of small batches would destroy
-features that were learnt on a million images. Its scale and shift are variables like others, and may be trained.
-"""
+"""A network that is cheap to train: the same variables and the same function in fewer passes over memory."""
 
 from collections import Counter
 from functools import cache
@@ -19,10 +15,11 @@ _SMALL_MAP = 64  # pixels; on larger maps the product of all pairs of pixels cos
 def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.Model":
     """Return a network that shares the variables of `network` and computes the same, faster to train on a CPU.
 
-    A BatchNorm with fixed statistics is a scale s and a shift b per channel. After a convolution it is
-    s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W and the scale,
-    and these are what is saved: BatchNorm stays a layer of `network`. That saves two passes over every output, forward
-    and backward. A 1 x 1 convolution is a matrix product, and so is the gradient of a depthwise kernel on small maps.
+    A BatchNorm that follows a convolution and is frozen is a fixed scale s and shift b per channel:
+    s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W, and W is what
+    is saved: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
+    backward. A 1 x 1 convolution is a matrix product, and so is the gradient of a depthwise kernel on
+    small maps.
 
     Args:
         network: functional, in float32; the returned network can be run, but not saved.
@@ -38,15 +35,13 @@ def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.
             return arguments[0]
         if layer in pairs:
             return _folded_layer()(pairs[layer], layer, compute_dtype)(*arguments)
-        if isinstance(layer, keras.layers.BatchNormalization):
-            return _fixed_layer()(layer)(*arguments)
         return layer(*arguments, **named)
 
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
 
 
 def _foldable(network: "keras.Model") -> dict["keras.Layer", "keras.Layer"]:
-    """Return every BatchNorm that alone uses the output of a convolution, with that convolution."""
+    """Return every frozen BatchNorm that alone uses the output of a convolution, with that convolution."""
     import keras
 
     nodes = [node for depth in network._nodes_by_depth.values() for node in depth]
@@ -65,6 +60,7 @@ def _foldable(network: "keras.Model") -> dict["keras.Layer", "keras.Layer"]:
         if (
             len(following) == 1
             and isinstance(following[0], keras.layers.BatchNormalization)
+            and not following[0].trainable
             and following[0].axis in (-1, 3)
             and layer.activation is keras.activations.linear
             and layer.data_format == "channels_last"
@@ -74,44 +70,6 @@ def _foldable(network: "keras.Model") -> dict["keras.Layer", "keras.Layer"]:
     return pairs
 
 
-def _scale_and_shift(norm: Any) -> tuple[Any, Any]:
-    """Return what a BatchNorm with fixed statistics multiplies by and adds, shape (channels,)."""
-    from keras import ops
-
-    scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
-    if norm.gamma is not None:
-        scale = scale * norm.gamma
-    shift = -norm.moving_mean * scale
-    return scale, shift if norm.beta is None else shift + norm.beta
-
-
-@cache
-def _fixed_layer() -> type:
-    """The class of a BatchNorm that stays alone; Keras' own takes a batch's statistics as soon as it is trained."""
-    import keras
-
-    class Fixed(keras.layers.Layer):
-        """A BatchNorm with the statistics of pretraining."""
-
-        def __init__(self, norm: Any) -> None:
-            super().__init__(name=f"{norm.name}_fixed")
-            self.norm = norm
-
-        def build(self, input_shape: Any) -> None:
-            self.built = True  # it is
-
-        def compute_output_shape(self, input_shape: Any) -> Any:
-            return input_shape
-
-        def call(self, inputs: Any) -> Any:
-            shape = [1] * len(inputs.shape)
-            shape[self.norm.axis] = -1
-            scale, shift = (keras.ops.reshape(part, shape) for part in _scale_and_shift(self.norm))
-            return inputs * scale + shift
-
-    return Fixed
-
-
 @cache
 def _folded_layer() -> type:
     """The layer class; TensorFlow is imported only when a network is trained."""
@@ -119,7 +77,7 @@ def _folded_layer() -> type:
     from keras import ops
 
     class Folded(keras.layers.Layer):
-        """A convolution and the BatchNorm after it."""
+        """A convolution and the frozen BatchNorm after it."""
 
         def __init__(self, convolution: Any, norm: Any, inner_dtype: str) -> None:
             super().__init__(name=f"{convolution.name}_folded")
@@ -133,9 +91,13 @@ def _folded_layer() -> type:
 
         def call(self, inputs: Any) -> Any:
             layer, norm = self.convolution, self.norm
-            scale, shift = _scale_and_shift(norm)
-            if layer.bias is not None:
-                shift = shift + layer.bias * scale
+            scale = ops.rsqrt(norm.moving_variance + norm.epsilon)
+            if norm.gamma is not None:
+                scale = scale * norm.gamma
+            shift = -norm.moving_mean if layer.bias is None else layer.bias - norm.moving_mean
+            shift = shift * scale
+            if norm.beta is not None:
+                shift = shift + norm.beta
             if isinstance(layer, keras.layers.DepthwiseConv2D):
                 scale = ops.reshape(scale, layer.kernel.shape[2:])
             kernel = ops.cast(layer.kernel * scale, self.inner_dtype)

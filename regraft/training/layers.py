@@ -61,8 +61,11 @@ def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":
 
 
 def _is_trained(layer: "keras.Layer") -> bool:
-    """Whether there is something in a layer that fine-tuning changes; of a BatchNorm its scale and shift."""
-    return bool(layer.weights) and layer.name != preprocessing.NAME
+    """Whether there is something in a layer that fine-tuning changes."""
+    import keras
+
+    is_fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == preprocessing.NAME
+    return bool(layer.weights) and not is_fixed
 
 
 def _layers_after(network: "keras.Model", name: str) -> set["keras.Layer"]:
@@ -96,8 +99,6 @@ def learning_rates(network: "keras.Model", *, backbone: float, decay: float) -> 
     between two neighbouring cut points and has something to train: a residual block or an Inception module as a whole,
     a convolution where one follows the other.
     """
-    import keras
-
     points = {point.name for point in cut_points(network)}
     rates, depth, is_begun = {}, 0, False
     for layer in reversed(network.layers):
@@ -106,6 +107,5 @@ def learning_rates(network: "keras.Model", *, backbone: float, decay: float) -> 
         share = 1.0 if layer.name in HEAD_LAYERS else backbone
         for variable in layer.trainable_variables:
             rates[variable.path] = share * decay**depth
-            # A BatchNorm belongs to the convolution before it.
-            is_begun = is_begun or not isinstance(layer, keras.layers.BatchNormalization)
+            is_begun = True
     return rates

@@ -81,15 +81,9 @@ def test_what_is_below_the_cut_stays_as_it_was(tuned, backbone):
     assert changed(before, model).isdisjoint(names[: names.index(backbone.cut) + 1])
 
 
-def test_batchnorm_keeps_its_statistics_and_learns_scale_and_shift(tuned):
+def test_batchnorm_keeps_its_statistics_scale_and_shift(tuned):
     before, model, _ = tuned
-    (scale, shift, *statistics), (old_scale, old_shift, *old_statistics) = (
-        model.get_layer("top_bn").get_weights(),
-        before["top_bn"],
-    )
-    assert np.array_equal(statistics, old_statistics)
-    assert not np.array_equal(scale, old_scale)
-    assert not np.array_equal(shift, old_shift)
+    assert [name for name in changed(before, model) if name.endswith("_bn")] == []
 
 
 def test_fine_tuning_helps_on_photos_that_differ_by_colour(tuned):
@@ -109,9 +103,8 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
     before = {layer.name: layer.get_weights() for layer in model.layers}
     tune(model, fine_tune_settings(layers="block14_add", epochs=1))
     assert changed(before, model) == {
-        *(f"block15_{part}_{kind}" for part in ("expand", "depthwise", "project") for kind in ("conv", "bn")),
+        *(f"block15_{part}_conv" for part in ("expand", "depthwise", "project")),
         "top_conv",
-        "top_bn",
         "head_logits",
     }
 
@@ -120,7 +113,7 @@ def test_all_layers_are_trained_from_pixels(backbone, head, tune):
     model = load_joined(backbone, head)
     before = {layer.name: layer.get_weights() for layer in model.layers}
     tune(model, fine_tune_settings(layers="all", epochs=1))
-    assert changed(before, model) == {name for name, weights in before.items() if weights}
+    assert changed(before, model) == {name for name, weights in before.items() if weights and not name.endswith("_bn")}
 
 
 # What comes of it.
