@@ -28,6 +28,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,14 @@ _BINS = 15
 _SEEDS = 3  # of --official
 
 Method = Regraft | Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """What a method said of all photos, in an order that all methods share."""
+
+    right: np.ndarray  # bool, (n,)
+    losses: np.ndarray  # log losses, float64, (n,)
 
 
 def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
@@ -78,15 +87,21 @@ def measure(folder: Path, chosen: dict[str, Method], shots: int | None, argument
             pooled[method].append(
                 _once(arguments.work / f"{name}-{number}-{method}.npz", train, fold, number, arguments)
             )
-    first: tuple[np.ndarray, np.ndarray] | None = None
+    first: _Answers | None = None
     classes = photos.set_index("digest").class_index
     for method, said in pooled.items():
         true = np.concatenate([classes.loc[each.digests].to_numpy() for each in said])
         probabilities = np.concatenate([each.probabilities for each in said])
-        right, losses = probabilities.argmax(axis=1) == true, log_losses(true, probabilities)
-        first = first or (right, losses)
-        yield _row(folder.name, shots, method, said, right, losses, first) | {
-            "ece": round(expected_calibration_error(true, probabilities, bins=_BINS), 4)
+        answers = _Answers(probabilities.argmax(axis=1) == true, log_losses(true, probabilities))
+        first = first or answers
+        yield {
+            "folder": folder.name,
+            "shots": shots,
+            "method": method,
+            "photos": len(true),
+            **_figures(answers, first),
+            "ece": round(expected_calibration_error(true, probabilities, bins=_BINS), 4),
+            "seconds": round(statistics.median(each.seconds for each in said), 1),
         }
 
 
@@ -106,22 +121,13 @@ def _once(path: Path, train: Method, fold: pd.DataFrame, seed: int, arguments: a
         return Said(arrays["digests"], arrays["probabilities"], float(arrays["seconds"]))
 
 
-def _row(
-    folder: str, shots: int | None, method: str, said: list[Said], right: np.ndarray, losses: np.ndarray, first: Any
-) -> dict[str, Any]:
-    interval = wilson(int(right.sum()), len(right))
-    better, worse = int((right & ~first[0]).sum()), int((~right & first[0]).sum())
-    difference, loss = tango_interval(worse, better, len(right)), mean_interval(losses - first[1])
+def _figures(answers: _Answers, first: _Answers) -> dict[str, Any]:
+    better, worse = int((answers.right & ~first.right).sum()), int((~answers.right & first.right).sum())
     return {
-        "folder": folder,
-        "shots": shots,
-        "method": method,
-        "photos": len(right),
-        "accuracy": _rounded(interval),
-        "difference": _rounded(difference),
-        "log_loss": round(float(losses.mean()), 4),
-        "log_loss_difference": _rounded(loss),
-        "seconds": round(statistics.median(each.seconds for each in said), 1),
+        "accuracy": _rounded(wilson(int(answers.right.sum()), len(answers.right))),
+        "difference": _rounded(tango_interval(worse, better, len(answers.right))),
+        "log_loss": round(float(answers.losses.mean()), 4),
+        "log_loss_difference": _rounded(mean_interval(answers.losses - first.losses)),
     }
 
 
