@@ -1,7 +1,7 @@
 """How good the models are, and what they cost: Regraft's budgets against recipes, on photos that none of them saw.
 
     python -m benchmarks.accuracy DIR ... [--methods recipe balanced ...] [--folds 5] [--photos N] [--shots 5 10 50]
-                                          [--official] [--work FOLDER] [--before CHECKOUT] [--fastai PYTHON] [--quick]
+                                          [--official [--seeds 3]] [--work FOLDER] [--before CHECKOUT] [--fastai PYTHON] [--quick]
 
 The photos of each folder are parted into folds, near-duplicates together. In each fold every method trains on the same
 photos of the others, with a part of them as val, and is asked about the fold. So every photo is predicted once by a
@@ -10,8 +10,8 @@ interval (Wilson), the difference to the first method with Tango's paired interv
 its difference, expected calibration error. Seconds are those of the processes that lead from photos to the trained
 model, a first training without any cache, median of the folds; all methods run in turn on one machine with all cores.
 
-`--official` takes the splits that a folder gives in place of folds, three times with another seed. `--shots N` trains
-on N photos of each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for
+`--official` takes the splits that a folder gives in place of folds, `--seeds` times. `--shots N` trains on N photos of
+each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for
 daily use: two folds of 600 photos.
 
     recipe        frozen backbone, 1,024 ReLU units, RMSprop, ten epochs over the photos, Keras (benchmarks.recipe)
@@ -46,7 +46,6 @@ from tests.support.machine import describe_machine
 _BUDGETS = ("quick", "balanced", "thorough")
 _DEFAULT = ["recipe", "recipe-tuned", "linear", *_BUDGETS]
 _BINS = 15
-_SEEDS = 3  # of --official
 
 Method = Regraft | Recipe
 
@@ -79,7 +78,7 @@ def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
 def measure(folder: Path, chosen: dict[str, Method], shots: int | None, arguments: argparse.Namespace) -> Iterator[Any]:
     """Yield a row per method for one folder of photos."""
     photos = read_photos(folder, limit=arguments.photos)
-    folds = [photos] * _SEEDS if arguments.official else pooled_folds(photos, arguments.folds, shots=shots)
+    folds = [photos] * arguments.seeds if arguments.official else pooled_folds(photos, arguments.folds, shots=shots)
     name = f"{folder.name}-{len(photos)}-{'official' if arguments.official else len(folds)}-{shots or 'all'}"
     pooled: dict[str, list[Said]] = {method: [] for method in chosen}
     for number, fold in enumerate(folds):
@@ -159,6 +158,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--official", action="store_true", help="the folder's own splits, three seeds, in place of folds"
     )
+    parser.add_argument("--seeds", type=int, default=3, help="of --official")
     parser.add_argument("--work", type=Path, help="keeps what was said of the photos, for a later call")
     parser.add_argument("--before", type=Path, help="another checkout of this project, with its environment's packages")
     parser.add_argument("--fastai", metavar="PYTHON", help="of the environment that benchmarks/fastai_recipe.py names")
