@@ -1,7 +1,8 @@
 """How good the models are, and what they cost: Regraft's budgets against recipes, on photos that none of them saw.
 
     python -m benchmarks.accuracy DIR ... [--methods recipe balanced ...] [--folds 5] [--photos N] [--shots 5 10 50]
-                                          [--official [--seeds 3]] [--work FOLDER] [--before CHECKOUT] [--fastai PYTHON] [--quick]
+                                          [--official [--seeds 3]] [--before CHECKOUT] [--fastai PYTHON]
+                                          [--work FOLDER] [--quick]
 
 The photos of each folder are parted into folds, near-duplicates together. In each fold every method trains on the same
 photos of the others, with a part of them as val, and is asked about the fold. So every photo is predicted once by a
@@ -11,8 +12,8 @@ its difference, expected calibration error. Seconds are those of the processes t
 model, a first training without any cache, median of the folds; all methods run in turn on one machine with all cores.
 
 `--official` takes the splits that a folder gives in place of folds, `--seeds` times. `--shots N` trains on N photos of
-each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for
-daily use: two folds of 600 photos.
+each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for daily use: two
+folds of 600 photos.
 
     recipe        frozen backbone, 1,024 ReLU units, RMSprop, ten epochs over the photos, Keras (benchmarks.recipe)
     recipe-tuned  then the layers above the cut for ten epochs over the photos
