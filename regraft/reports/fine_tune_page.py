@@ -37,5 +37,5 @@ def _chart(sources: Sources, name: str, title: str) -> list[Block]:
     curve = read_curve(sources.reports / name)
     if curve.empty:
         return []
-    objective = read_json(sources.reports / "fine_tune.json", "objective")["objective"]
+    objective = read_json(sources.reports / "head.json", "objective")["objective"]  # the same for all trainings
     return [Chart(title, curve_chart(curve, Objective(**objective), best_epoch=None))]

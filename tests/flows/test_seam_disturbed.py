@@ -123,7 +123,7 @@ def test_a_command_that_runs_keeps_its_entry(new_toy: Toy, runner: str) -> None:
 
 @one_kind
 @pytest.mark.parametrize(
-    ("shell", "runner"), [(["SHELL=/bin/bash"], DVC), (["-u", "SHELL"], DVC), (["SHELL=/bin/sh"], FLOW)]
+    ("shell", "runner"), [("SHELL=/bin/bash", DVC), ("--unset=SHELL", DVC), ("SHELL=/bin/sh", FLOW)]
 )
 def test_a_stage_ends_with_the_dvc_that_is_killed_and_the_next_run_does_it_anew(
     new_toy: Toy, undisturbed: dict[str, str], shell: str, runner: str

@@ -65,7 +65,10 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (lambda all: all["fine_tune"].pop("epochs"), r"fine_tune\.epochs: missing\. Add it"),
         (lambda all: all.pop("promote"), r"promote: missing\. Add it"),
         (lambda all: all.update(machine=None), r"machine: expected the keys workers.*Found: None"),
-        (setting("fine_tune", "epochs", "many"), r"fine_tune\.epochs: expected a whole number, or auto\. Found: 'many'"),
+        (
+            setting("fine_tune", "epochs", "many"),
+            r"fine_tune\.epochs: expected a whole number, or auto\. Found: 'many'",
+        ),
         (setting("fine_tune", "epochs", 2.5), r"fine_tune\.epochs: expected a whole number, or auto.*Found: 2\.5"),
         (setting("fine_tune", "epochs", True), r"fine_tune\.epochs: expected a whole number, or auto\. Found: True"),
         (setting("fine_tune", "epochs", 0), r"fine_tune\.epochs: expected greater than or equal to 1\. Found: 0"),

@@ -29,7 +29,8 @@ STAGES += [export_onnx, evaluate]
 def small_params() -> Params:
     return changed(
         load_params(ROOT / "params.yaml"),
-        backbone={"weights": None, "image_size": 64},
+        # A late cut: TensorFlow takes seconds to trace each block above it.
+        backbone={"weights": None, "image_size": 64, "cut": "block13_add"},
         cache_features={"views": 0},
         preprocess={"val_share": 0.25, "test_share": 0.25},
         train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn

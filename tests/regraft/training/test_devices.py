@@ -28,7 +28,7 @@ for strategy in (tf.distribute.get_strategy(), tf.distribute.MirroredStrategy(["
     with strategy.scope():
         image = keras.Input((6,))
         hidden = layers.Dense(8, activation="relu")(image)
-        model = keras.Model(image, layers.Dense(3, activation="softmax")(hidden))
+        model = keras.Model(image, layers.Softmax()(layers.Dense(3)(hidden)))
         rates = {variable.path: 1.0 for variable in model.trainable_variables}
         trainer = Trainer(model, rates, weight_decay=0.1, dtype="float32")
         trainer.restore(trainer.state())
