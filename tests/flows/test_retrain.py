@@ -87,7 +87,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     _add_digits(project, keep=PER_CLASS)
     project.set_param("backbone.image_size", 96)
     project.set_param("backbone.cut", "block13_add")  # TensorFlow takes seconds to trace each block above it
-    project.set_param("cache_features.views", 1)
+    project.set_param("cache_features.views", 0)
     project.set_param("fine_tune.epochs", 1)
     project.set_param("train_head.epochs", 10)
     project.set_param("promote.min_photos", 1)

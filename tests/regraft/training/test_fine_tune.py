@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 
 from regraft.config import ClassWeight, FineTune
-from regraft.photos.images import Threads
 from regraft.training.blending import Blend
 from regraft.training.checkpoints import Checkpoint, open_checkpoint
 from regraft.training.class_weights import objective_of
 from regraft.training.fine_tune import facts_of, fine_tuned, start_trainer, switched_off, why_not_to_train
-from regraft.training.inputs import cached_activations, live_pixels, training_images
+from regraft.training.inputs import cached_activations, training_images
 from regraft.training.keras_models import Epoch
 from regraft.training.keras_network import to_keras
 from regraft.training.metrics import Score, score
@@ -29,8 +28,6 @@ def begin(backbone, dataset, store, views, tmp_path_factory):
 
     def run(model, settings: FineTune = FINE_TUNE) -> Training:
         inputs_of = partial(cached_activations, activations=store.activations, views=views, seed=0)
-        if settings.layers == "all":
-            inputs_of = partial(live_pixels, views=views, threads=Threads(2))
         checkpoint = Checkpoint(tmp_path_factory.mktemp("checkpoint") / "checkpoint.npz")
         trainer = start_trainer(model, backbone.cut, settings)
         return Training(trainer, training_images(dataset, inputs_of), Plan(settings, "none", 0), checkpoint)
@@ -109,15 +106,7 @@ def test_layers_between_the_cut_and_the_named_layer_stay_as_they_were(head, back
     }
 
 
-def test_all_layers_are_trained_from_pixels(backbone, head, tune):
-    model = load_joined(backbone, head)
-    before = {layer.name: layer.get_weights() for layer in model.layers}
-    tune(model, fine_tune_settings(layers="all", epochs=1))
-    assert changed(before, model) == {name for name, weights in before.items() if weights and not name.endswith("_bn")}
-
-
 # What comes of it.
-
 
 SCORES = {0.0: Score(0.8, 0.5, 0.25, 1.5), 0.75: Score(0.9, 0.4, 0.5, 1.0), 1.0: Score(0.85, 0.6, 0.5, 1.2)}
 
@@ -161,15 +150,6 @@ def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin)
     settings = fine_tune_settings(mode="auto", max_minutes=1e-6)
     words = why_not_to_train(begin(load_joined(backbone, head), settings), settings)
     assert re.match(r"Not fine-tuned: 2 epochs would take about .* minutes here, and fine_tune\.max_minutes is", words)
-
-
-def test_auto_trains_as_always_does_where_it_trains(tuned, head, backbone, begin):
-    _, model, curve = tuned
-    again, settings = load_joined(backbone, head), fine_tune_settings(mode="auto")
-    training = begin(again, settings)
-    assert why_not_to_train(training, settings) is None
-    assert training.run(lambda _: None) == curve
-    assert all(np.array_equal(*pair) for pair in zip(again.get_weights(), model.get_weights(), strict=True))
 
 
 def test_the_report_says_what_was_done_and_why():
