@@ -28,7 +28,7 @@ def base_of(params: Params) -> "BaseRecord | None":
 
 
 def ask_if_gate_said_no(params: Params) -> str | None:
-    """Ask for a new base if the gate said no twice; return a sentence if that is new."""
+    """Ask for a new base if the gate said no twice, once per promotion; return a sentence if that is new."""
     looks = [look for look in read_looks(params.paths.production / FILE) if look.base]
     # A model that is judged again, on other photos, is no other one: its last verdict counts.
     last = {look.challenger: look for look in looks if look.base == looks[-1].base}
@@ -38,8 +38,13 @@ def ask_if_gate_said_no(params: Params) -> str | None:
     base = base_of(params)
     if base is None or base.name != looks[-1].base:
         return None
-    from regraft.photos.base_requests import add_request
+    from regraft.photos.base_requests import add_request, read_requests
 
+    # A new base that brought no promotion either will not be helped by another one: it would be renewed for ever.
+    promoted = [number for number, look in enumerate(looks) if look.name.startswith("Promoted")]
+    since = looks[promoted[-1] + 1 if promoted else 0 :]
+    if read_requests(params.paths.renewals).keys() & {look.base for look in since}:
+        return None
     reason = f"the gate said no of two models from it: {', '.join(map(_told, noes))}"
     if not add_request(params.paths.renewals, base.name, reason):
         return None
@@ -61,7 +66,8 @@ def ask_by_hand(params: Params, reason: str) -> str:
             f"retrain`, which trains one unless fine_tune.mode is off."
         )
     is_new = add_request(params.paths.renewals, base.name, reason.strip() or "a person wants it")
-    return "The next run renews the base." if is_new else "That was asked for already: the next run renews the base."
+    words = "the next run renews the base, if any photo or setting has changed since: else it would be the same."
+    return words.capitalize() if is_new else f"That was asked for already: {words}"
 
 
 def _told(look: Look) -> str:

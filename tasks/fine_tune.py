@@ -15,7 +15,7 @@ import pandas as pd
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
-from regraft.files import read_json, write_json
+from regraft.files import fingerprint, read_json, write_json
 from regraft.photos.base_record import BaseRecord, read_base_record, unseen
 from regraft.photos.dataset import read_dataset
 from regraft.photos.views import choose_views
@@ -67,6 +67,7 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     plan = Plan(warm_settings(settings), params.train_head.class_weight, params.seed)
     facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.base_photos])
+    facts["photos"] = fingerprint(photos.rows[["digest", "class_name", "split"]].to_numpy(str).tolist())
     epochs_done = progress("epochs")
     with strategy().scope(), store_in_use(paths.store, params.machine.shared_store):
         extractor = open_extractor(params, backbone, views) if settings.layers != "all" else None

@@ -133,7 +133,8 @@ def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, p
     trainer = start_trainer(model, backbone.cut, settings, prior)
     training = Training(trainer, images, plan, open_checkpoint(_folder(recorded), facts))
     if settings.mode == "auto" and (reason := why_not_to_train(training, settings)):
-        return _Base(Network("head", head, {}), reason, lost=lost)
+        again = "`dvc repro -sf train_base` tries again, for instance on another machine."
+        return _Base(Network("head", head, {}), f"{reason} {again}", lost=lost)
     epochs_done = progress("epochs")
     curve = training.run(lambda epoch: epochs_done(epoch.epoch, settings.epochs))
     gone = f"; {lost:,} of the record {'is' if lost == 1 else 'are'} nowhere any more" if lost else ""

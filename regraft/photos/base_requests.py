@@ -21,12 +21,15 @@ def read_requests(path: Path) -> dict[str, str]:
         InvalidData: it is something else.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Excel writes a mark in front
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise _unusable(path, str(error)) from None
-    rows = list(csv.reader(lines))
+    try:
+        rows = list(csv.reader(lines))
+    except csv.Error as error:
+        raise _unusable(path, str(error)) from None
     if not rows or rows[0] != _HEAD:
         raise _unusable(path, "no such line" if not rows else ",".join(rows[0]))
     # Half a line, or what git left of a conflict, is no request; the rest counts.

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from regraft.errors import RegraftError
 from regraft.photos.base_record import read_base_record
-from regraft.photos.base_requests import read_requests
+from regraft.photos.base_requests import add_request, read_requests
 from regraft.production.verdict_log import FILE, Look, append_look
 from tasks.base_renewal import ask_by_hand, ask_if_gate_said_no
 
@@ -58,6 +58,22 @@ def test_fewer_noes_ask_for_nothing(name, small_params, looks):
     assert read_requests(REQUESTS) == {}
 
 
+@pytest.mark.parametrize("is_promoted_since", [False, True])
+def test_a_base_that_was_renewed_in_vain_is_not_renewed_again_before_a_model_is_promoted(
+    name, small_params, is_promoted_since
+):
+    """Where the gate says no for reasons that no base can mend, every second night would pay for a full training."""
+    former = "0" * 16
+    add_request(REQUESTS, former, "the gate said no of two models from it")
+    look(1, "a", former)
+    look(2, "b", former)
+    if is_promoted_since:
+        look(3, "c", name, says_no=False)
+    look(4, "d", name)
+    look(5, "e", name)
+    assert (ask_if_gate_said_no(small_params) is not None) == is_promoted_since
+
+
 def test_verdicts_on_models_from_other_bases_or_from_none_do_not_count(name, small_params):
     look(1, "a", "0" * 16)
     look(2, "b", None)
@@ -77,7 +93,7 @@ def test_a_line_of_old_that_names_no_base_is_read(name, small_params):
 
 
 def test_a_person_asks_in_words(name, small_params):
-    assert ask_by_hand(small_params, "photos of a customer had to go") == "The next run renews the base."
+    assert ask_by_hand(small_params, "photos of a customer had to go").startswith("The next run renews the base, if ")
     assert "asked for already" in ask_by_hand(small_params, "again")
     assert read_requests(REQUESTS) == {name: "photos of a customer had to go"}
     RECORD.unlink()
