@@ -39,7 +39,12 @@ from tests.support.small_project import write_photos
 ALL_STAGES = ["record_code", *STAGES]
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "preprocess.val_share=0.25"]
 _SETTINGS += ["preprocess.test_share=0.25", "train_head.epochs=2", "train_head.batch_size=4", "fine_tune.epochs=2"]
-_SETTINGS += ["fine_tune.batch_size=4", "export_onnx.parity_images=4"]
+_SETTINGS += [
+    "fine_tune.batch_size=4",
+    "export_onnx.parity_images=4",
+    "backbone.cut=block13_add",
+    "cache_features.views=1",
+]
 _SETTINGS += ["promote.min_photos=1", "promote.when_undecided=promote"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _LINKED = ["regraft", "tasks", "flows"]  # the code of this project

@@ -25,10 +25,10 @@ def patched(stage: str) -> list[str]:
 
 
 def test_the_first_stages_keep_their_promises_on_hostile_files():
-    result = fuzz.measure(fuzz.REAL_PHOTOS, files=120, seed=0)
+    result = fuzz.measure(fuzz.REAL_PHOTOS, files=60, seed=0)
     assert result["problems"] == []
-    assert result["verdicts"]["use"] > 50
-    assert result["verdicts"]["quarantine"] > 20  # else the damage is too small, or too large, to tell
+    assert result["verdicts"]["use"] > 25
+    assert result["verdicts"]["quarantine"] >= 5  # else the damage is too small, or too large, to tell
     assert result["MB together of cache_features"] > 100
 
 
