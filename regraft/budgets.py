@@ -2,11 +2,11 @@
 
 from typing import Any
 
-# docs/guide.md has what each costs and brings; `python -m benchmarks.accuracy` measures it.
+# `python -m benchmarks.accuracy` measures what each costs and brings.
 BUDGETS: dict[str, dict[str, Any]] = {
     "quick": {"views": 0, "layers": "top", "epochs": 6},
     "balanced": {"views": 4, "layers": "top", "epochs": 10},
-    "thorough": {"views": 4, "layers": "all", "epochs": 15},
+    "thorough": {"views": 0, "layers": "all", "epochs": 15},
 }
 _PLACES = {"cache_features": ["views"], "fine_tune": ["layers", "epochs"]}
 AUTO = "auto"
@@ -19,7 +19,7 @@ def with_budget(contents: Any) -> Any:
     tuning = contents["fine_tune"]
     buys = BUDGETS.get(str(tuning.get("budget")), BUDGETS["balanced"])
     if tuning.get("mode") == "off":
-        buys = buys | {"views": 0}  # they cost passes, and a head alone gains nothing from them (docs/log.md)
+        buys = buys | {"views": 0}  # they are for fine-tuning, and cost passes
     return contents | {
         section: contents[section] | {key: buys[key] for key in keys if contents[section].get(key) == AUTO}
         for section, keys in _PLACES.items()

@@ -166,7 +166,6 @@ class FineTune(Section):
     layers: str = Field(min_length=1)
     epochs: Annotated[int, Field(ge=1, le=65_535), NumberOrAuto]
     learning_rate: float = Field(gt=0)
-    backbone_rate: float = Field(gt=0, le=1)
     layer_decay: float = Field(gt=0, le=1)
     weight_decay: float = Field(ge=0)
     label_smoothing: Share

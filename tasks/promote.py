@@ -241,11 +241,10 @@ def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: O
     said = {"at": at, "name": verdict.name, "is_accepted": verdict.is_accepted, "words": verdict.words}
     write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
     compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
-    counts = (compared["n"], compared["b"], compared["c"])
     says_no = verdict.name in ("Refused", "Undecided") and not verdict.is_accepted
     says_no = says_no and compared["n"] >= params.promote.min_photos  # with fewer it says no of every model
-    ids, sketch = (about["model"], about["champion"]), sketch_of(test_digests)
-    look = Look(at, verdict.name, *ids, *counts, sketch, origin, base, says_no)
+    ids = (about["model"], about["champion"], compared["n"], compared["b"], compared["c"])
+    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base, says_no)
     production = Production(params.paths.production)
     with exclusive(production.folder, "writing down a verdict", patience=production.patience):
         append_look(production.folder / VERDICTS, look)

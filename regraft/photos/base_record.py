@@ -15,8 +15,8 @@ import pandas as pd
 
 from regraft.errors import printable, some
 from regraft.files import fingerprint, reading
-from regraft.photos.dataset import COLUMNS, Dataset, Split
-from regraft.sealed import read_frame, write_table
+from regraft.photos.dataset import Dataset, Split, read_dataset
+from regraft.sealed import write_table
 
 _JUDGES: tuple[Split, ...] = ("val", "test")
 
@@ -101,12 +101,12 @@ def read_base_record(path: Path, folder: Path) -> BaseRecord:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    rows = read_frame(path, COLUMNS)
-    with reading(path, "what a base was trained on"):
-        names, settings, code = (rows.attrs[key] for key in ("class_names", "settings", "code"))
-        if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
+    photos = read_dataset(path, folder)
+    with reading(path, "what a base was trained with"):
+        settings, code = photos.rows.attrs["settings"], photos.rows.attrs["code"]
+        if not isinstance(settings, dict):
             raise ValueError("something else")
-    return BaseRecord(Dataset(rows, list(names), folder), settings, str(code))
+    return BaseRecord(photos, settings, str(code))
 
 
 def record_of(dataset: Dataset, settings: dict[str, Any], code: str, *, is_off: bool) -> BaseRecord:

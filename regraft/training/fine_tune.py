@@ -100,7 +100,7 @@ def start_trainer(model: "keras.Model", cut: str, settings: FineTune, prior: np.
     """
     network = choose_layers(model, cut, settings.layers)
     dtype = "uint8" if settings.layers == "all" else "float16"
-    rates = learning_rates(network, backbone=settings.backbone_rate, decay=settings.layer_decay)
+    rates = learning_rates(network, settings.layer_decay)
     return Trainer(network, rates, weight_decay=settings.weight_decay, dtype=dtype, prior=prior)
 
 

@@ -6,7 +6,6 @@ from regraft.backbones import preprocessing
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.cut_points import check_top, cut_points
 from regraft.errors import InvalidParams
-from regraft.training.network_file import HEAD_LAYERS
 
 if TYPE_CHECKING:
     import keras
@@ -91,21 +90,19 @@ def logits_of(network: "keras.Model") -> "keras.Model":
     return keras.Model(network.input, logits, name=network.name)
 
 
-def learning_rates(network: "keras.Model", *, backbone: float, decay: float) -> dict[str, float]:
+def learning_rates(network: "keras.Model", decay: float) -> dict[str, float]:
     """Return the learning rate of each trainable variable as a multiple of that of the head, by the variable's path.
 
-    The head is new and the backbone is not, so its layers get the share `backbone`. From there it falls by the factor
-    `decay` from block to block towards the input (Clark et al., "ELECTRA", 2020, appendix A). A block is what lies
-    between two neighbouring cut points and has something to train: a residual block or an Inception module as a whole,
-    a convolution where one follows the other.
+    It falls by the factor `decay` from block to block towards the input (Clark et al., "ELECTRA", 2020, appendix A).
+    A block is what lies between two neighbouring cut points and has something to train: a residual block or an
+    Inception module as a whole, a convolution where one follows the other.
     """
     points = {point.name for point in cut_points(network)}
     rates, depth, is_begun = {}, 0, False
     for layer in reversed(network.layers):
         if layer.name in points and is_begun:
             depth, is_begun = depth + 1, False
-        share = 1.0 if layer.name in HEAD_LAYERS else backbone
         for variable in layer.trainable_variables:
-            rates[variable.path] = share * decay**depth
+            rates[variable.path] = decay**depth
             is_begun = True
     return rates

@@ -8,7 +8,7 @@ import pytest
 
 from flows import promote
 from regraft.files import write_json
-from regraft.production.gate.verdict import Verdict
+from regraft.production.gate.verdict import Name, Verdict
 from tasks.step import Outcome
 
 ROOT = Path(__file__).parents[2]
@@ -22,8 +22,8 @@ def judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Outc
         shutil.copy(ROOT / name, tmp_path)
     monkeypatch.chdir(tmp_path)
 
-    def judge(words: str, *, name: str = "Refused", model: str = MODEL, is_asked: bool = False) -> Outcome:
-        verdict = Verdict(name, name == "Promoted", words, {"about": {"model": model}})  # type: ignore[arg-type]
+    def judge(words: str, *, name: Name = "Refused", model: str = MODEL, is_asked: bool = False) -> Outcome:
+        verdict = Verdict(name, name == "Promoted", words, {"about": {"model": model}})
 
         def challenge(*_: object) -> Verdict:
             write_json(tmp_path / "reports" / "gate.json", {"about": {"model": model}, "words": words})

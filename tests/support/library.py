@@ -24,7 +24,6 @@ FINE_TUNE = FineTune(
     layers="top",
     epochs=2,
     learning_rate=1e-3,
-    backbone_rate=1.0,
     layer_decay=1.0,
     weight_decay=0.01,
     label_smoothing=0.05,

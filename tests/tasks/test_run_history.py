@@ -19,19 +19,10 @@ from regraft.production.run_history import FILE, read_rows
 from tasks.runs import run_history
 from tasks.runs.run_history import add_crashed, add_to_history, rows_of, trend, week
 from tasks.runs.run_record import RunRecord, StageRun, new_run_id
+from tests.support.pipeline import STAGES
 from tests.support.small_project import changed
 
-STAGES = ["record_data", "record_code", "validate_data", "preprocess", "cache_features", "check_features"]
-STAGES += [
-    "train_head",
-    "choose_base",
-    "train_base",
-    "fine_tune",
-    "export_onnx",
-    "evaluate",
-    "promote_model",
-    "write_report",
-]
+RUN = ["record_data", "record_code", *STAGES, "promote_model", "write_report"]
 
 
 def record(name: str, *stages: StageRun, words: str = "", minutes: float = 1.0) -> RunRecord:
@@ -43,7 +34,7 @@ def record(name: str, *stages: StageRun, words: str = "", minutes: float = 1.0) 
 
 def ran(until: str = "write_report", outcome: str = "Ran", last: str | None = None) -> list[StageRun]:
     """The stages up to one, which may end otherwise."""
-    names = STAGES[: STAGES.index(until) + 1]
+    names = RUN[: RUN.index(until) + 1]
     return [StageRun(name, outcome, 1.5) for name in names[:-1]] + [StageRun(names[-1], last or outcome, 2.0)]
 
 
@@ -112,7 +103,7 @@ def test_what_joined_and_left_is_counted_from_run_to_run(params: Params) -> None
 def test_what_a_run_did_not_reach_is_never_the_figure_of_an_earlier_one(params: Params, stopped: str) -> None:
     as_before()
     row = add_to_history(params, record("Failed", *ran(stopped, last="Failed")))
-    reached = STAGES.index(stopped)
+    reached = RUN.index(stopped)
     for stage, figure in {
         "record_data": row.data_version,
         "validate_data": row.quarantined,
@@ -123,7 +114,7 @@ def test_what_a_run_did_not_reach_is_never_the_figure_of_an_earlier_one(params: 
         "evaluate": row.accuracy,
         "promote_model": row.champion_accuracy,
     }.items():
-        assert (figure is not None) == (STAGES.index(stage) < reached), stage
+        assert (figure is not None) == (RUN.index(stage) < reached), stage
 
 
 def test_a_stage_that_stops_after_its_report_has_found_that_out(params: Params) -> None:
