@@ -1,19 +1,21 @@
 """Ten nights of 1 % new photos each, with fine-tuning: from the base, and from nothing; seconds and accuracy of both.
 
-    python -m benchmarks.nights DIR [--quick] [--set fine_tune.warm_rate=0.1 ...]
+    python -m benchmarks.nights DIR [--nights 10] [--full-every 1] [--quick] [--set fine_tune.warm_rate=0.1 ...]
 
 Two projects get the same photos every night and run `regraft retrain` with the settings of params.yaml, against a
 Prefect server each. `warm` starts from its base; `full` is the same with fine_tune.renew_after=0, so it trains a new
-base on all photos. Seconds are wall time of the process, with everything in it. Accuracy is that on the test photos,
-the same every night; the difference is paired photo by photo, each with its mean over the nights, because a photo
-that is hard is so every night. At the end `benchmarks.recipe --tune` runs once, on the photos of the last night: ten
-epochs of a new classifier and ten of the layers above the cut, from images. The last line is a JSON object.
+base on all photos. With `--full-every 5` it does so in every fifth night and the last one, on all photos there are:
+those nights are compared. Seconds are wall time of the process, with everything in it. Accuracy is that on the test
+photos, the same every night; the difference is paired photo by photo, each with its mean over the nights, because a
+photo that is hard is so every night. At the end `benchmarks.recipe --tune` runs once, on the photos of the last night:
+ten epochs of a new classifier and ten of the layers above the cut, from images. The last line is a JSON object.
 """
 
 import argparse
 import json
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -49,7 +51,9 @@ class Night:
     words: str  # of the base
 
 
-def measure(photos: Path, settings: list[str], *, images: int | None, nights: int, epochs: int) -> dict[str, Any]:
+def measure(
+    photos: Path, settings: list[str], *, images: int | None, nights: int, full_every: int, epochs: int
+) -> dict[str, Any]:
     """Let photos join both projects night by night, then follow the recipe.
 
     Args:
@@ -57,6 +61,7 @@ def measure(photos: Path, settings: list[str], *, images: int | None, nights: in
         settings: changes of params.yaml, for both.
         images: use about so many photos; None means all.
         nights: how many.
+        full_every: the full project runs in every so many nights, and in the last.
         epochs: of the recipe's first part.
     """
     rows = usable_photos(photos).head(images) if images else usable_photos(photos)
@@ -67,15 +72,18 @@ def measure(photos: Path, settings: list[str], *, images: int | None, nights: in
         warm = projects.enter_context(temporary_project(settings))
         full = projects.enter_context(temporary_project([*settings, "fine_tune.renew_after=0.0"]))
         servers = [projects.enter_context(running_server(each.root.parent, each.environment)) for each in (warm, full)]
-        both = list(zip((warm, full), servers, strict=True))
-        before = rows.drop(index=pd.concat(joining).index)
-        first = [_night(project, server, before) for project, server in both]
-        runs = []
+        first = rows.drop(index=pd.concat(joining).index)
+        runs: list[tuple[Night, Night | None]] = [(_night(warm, servers[0], first), None)]
+        waiting = [first]
         for number, part in enumerate(joining, 1):
-            runs.append(tuple(_night(project, server, part) for project, server in both))
-            _tell(number, *runs[-1])
+            one, other = _night(warm, servers[0], part), None
+            waiting.append(part)
+            if number % full_every == 0 or number == nights:
+                other, waiting = _night(full, servers[1], pd.concat(waiting)), []
+            runs.append((one, other))
+            _tell(number, one, other)
         recipe = _follow_recipe(full, epochs)
-    return _summary(rows, joining, first, runs) | recipe
+    return _summary(rows, joining, runs) | recipe
 
 
 def _night(project: Project, server: Server, joining: pd.DataFrame) -> Night:
@@ -93,24 +101,30 @@ def _night(project: Project, server: Server, joining: pd.DataFrame) -> Night:
     return Night(run.process.seconds, training, right, base["is_renewed"], base["words"])
 
 
-def _summary(
-    rows: pd.DataFrame, joining: list[pd.DataFrame], first: list[Night], runs: list[tuple[Night, ...]]
-) -> dict[str, Any]:
-    """Return medians and means over the nights; the interval is that of the mean over test photos."""
-    warm, full = ([night[place] for night in runs] for place in (0, 1))
-    differences = np.mean([one.right.astype(float) - other.right for one, other in runs], axis=0)
-    difference = mean_interval(differences)
+def _summary(rows: pd.DataFrame, joining: list[pd.DataFrame], runs: list[tuple[Night, Night | None]]) -> dict[str, Any]:
+    """Return medians and means over the nights; the interval is that of the mean over test photos.
+
+    Args:
+        rows: all photos.
+        joining: those of each night.
+        runs: of the first run and of each night, warm and, where it ran, full.
+    """
+    warm = [one for one, _ in runs[1:]]
+    both = [(number, one, other) for number, (one, other) in enumerate(runs) if other]
+    full = [other for _, _, other in both]
+    difference = mean_interval(np.mean([one.right.astype(float) - other.right for _, one, other in both], axis=0))
     return {
         "images": len(rows),
         "new_images": len(joining[0]),
-        "test_images": len(differences),
-        "nights": len(runs),
-        "first_seconds": round(first[0].seconds, 1),
-        "warm_seconds": round(float(np.median([night.seconds for night in warm])), 1),
-        "full_seconds": round(float(np.median([night.seconds for night in full])), 1),
-        "warm_training_seconds": round(float(np.median([night.training_seconds for night in warm])), 1),
-        "full_training_seconds": round(float(np.median([night.training_seconds for night in full])), 1),
-        "warm_accuracy": round(float(np.mean([night.right.mean() for night in warm])), 4),
+        "test_images": len(warm[0].right),
+        "nights": len(warm),
+        "first_seconds": round(runs[0][0].seconds, 1),
+        "warm_seconds": _median(night.seconds for night in warm),
+        "full_seconds": _median(night.seconds for night in full),
+        "warm_training_seconds": _median(night.training_seconds for night in warm),
+        "full_training_seconds": _median(night.training_seconds for night in full),
+        "compared_nights": [number for number, _, _ in both],
+        "warm_accuracy": round(float(np.mean([one.right.mean() for _, one, _ in both])), 4),
         "full_accuracy": round(float(np.mean([night.right.mean() for night in full])), 4),
         "accuracy_difference": {name: round(value, 4) for name, value in asdict(difference).items()},
         "renewed_in_nights": [number for number, night in enumerate(warm, 1) if night.is_renewed],
@@ -119,6 +133,10 @@ def _summary(
         "warm_accuracies": [round(float(night.right.mean()), 4) for night in warm],
         "full_accuracies": [round(float(night.right.mean()), 4) for night in full],
     }
+
+
+def _median(seconds: Iterable[float]) -> float:
+    return round(float(np.median(list(seconds))), 1)
 
 
 def _follow_recipe(project: Project, epochs: int) -> dict[str, Any]:
@@ -138,10 +156,10 @@ def _format_of(path: Path) -> str:
         return image.format or ""
 
 
-def _tell(number: int, warm: Night, full: Night) -> None:
-    seconds = f"warm {warm.seconds:7.1f} s, full {full.seconds:7.1f} s"
-    accuracies = f"accuracy {warm.right.mean():.4f} and {full.right.mean():.4f}"
-    print(f"night {number:2}: {seconds}; {accuracies}. {warm.words}", flush=True)
+def _tell(number: int, warm: Night, full: Night | None) -> None:
+    words = f"night {number:2}: warm {warm.seconds:7.1f} s, accuracy {warm.right.mean():.4f}; "
+    words += f"full {full.seconds:7.1f} s, accuracy {full.right.mean():.4f}; " if full else ""
+    print(f"{words}{warm.words}", flush=True)
 
 
 def _print(result: dict[str, Any]) -> None:
@@ -162,15 +180,23 @@ def main() -> None:
     parser.add_argument("photos", type=Path, help="a folder of labelled photos in any of the three layouts")
     parser.add_argument("--quick", action="store_true", help="300 photos at 96 pixels, two nights, few epochs")
     parser.add_argument("--nights", type=int, default=10)
+    parser.add_argument("--full-every", type=int, default=1, metavar="NIGHTS", help="a full run takes long")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of params.yaml")
     arguments = parser.parse_args()
     if not arguments.photos.is_dir():
         sys.exit(f"there is no folder {arguments.photos}")
     print(describe_machine(), flush=True)
     if arguments.quick:
-        result = measure(arguments.photos, [*_QUICK, *arguments.set], images=300, nights=2, epochs=2)
+        result = measure(arguments.photos, [*_QUICK, *arguments.set], images=300, nights=2, full_every=2, epochs=2)
     else:
-        result = measure(arguments.photos, arguments.set, images=None, nights=arguments.nights, epochs=10)
+        result = measure(
+            arguments.photos,
+            arguments.set,
+            images=None,
+            nights=arguments.nights,
+            full_every=arguments.full_every,
+            epochs=10,
+        )
     _print(result)
     print(json.dumps(result))
 

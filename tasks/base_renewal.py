@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
+from regraft.files import read_json, sha256_of
 from regraft.production.verdict_log import FILE, Look, read_looks
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _NOES = 2  # of the gate, in a row, of different models
 
 
 def base_of(params: Params) -> "BaseRecord | None":
-    """Return the record of the base that models/model.onnx comes from; None where there is none, or it is not known."""
+    """Return the record of the base that counts; None where there is none, or it is not known."""
     from regraft.photos.base_record import read_base_record  # needs pandas, and most runs ask for nothing
 
     try:
@@ -25,6 +26,26 @@ def base_of(params: Params) -> "BaseRecord | None":
     except (FileNotFoundError, Damaged):
         return None
     return record if len(record.photos) else None
+
+
+def base_of_model(params: Params) -> "BaseRecord | None":
+    """Return the record of the base that models/model.onnx comes from; None where there is none, or it is not known.
+
+    Raises:
+        RegraftError: that base is not the one that counts any more.
+    """
+    paths = params.paths
+    record = base_of(params)
+    try:
+        export = read_json(paths.reports / "export.json", "sha256", "base")
+    except (FileNotFoundError, Damaged):
+        return record
+    if record and export["base"] != record.name and export["sha256"] == sha256_of(paths.onnx):
+        raise RegraftError(
+            f"{paths.onnx} is older than the record of its base: the last run chose a new base, and ended before it "
+            f"wrote a model. Which photos the old one saw is not known, so none can judge it. Run `regraft retrain`."
+        )
+    return record
 
 
 def ask_if_gate_said_no(params: Params) -> str | None:

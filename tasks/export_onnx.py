@@ -37,7 +37,8 @@ def export_onnx(params: Params, progress: Progress) -> None:
     was trained, its frozen part is run on photos that it has not seen before, and the whole file on those to compare.
     """
     settings, paths, machine = params.export_onnx, params.paths, params.machine
-    dataset = unseen(read_dataset(paths.dataset, paths.raw), read_base_record(paths.base_photos, paths.raw))
+    base = read_base_record(paths.base_photos, paths.raw)
+    dataset = unseen(read_dataset(paths.dataset, paths.raw), base)
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     trunk = load_trunk(backbone, paths.store / "graphs")
@@ -52,7 +53,12 @@ def export_onnx(params: Params, progress: Progress) -> None:
         refuse_difference(parity, paths.onnx, tolerance=settings.tolerance)
         choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
         write_graph(draft, graph, choice.promise)
-    file = {"sha256": sha256_of(paths.onnx), "bytes": paths.onnx.stat().st_size, "trained": part.trained}
+    file = {
+        "sha256": sha256_of(paths.onnx),
+        "bytes": paths.onnx.stat().st_size,
+        "trained": part.trained,
+        "base": base.name,
+    }
     proof = {"parity": asdict(parity), "frozen_graph": trunk.agreement and asdict(trunk.agreement)}
     write_json(paths.reports / "export.json", {**file, **proof, "abstention": choice.as_report()})
 

@@ -32,7 +32,7 @@ from regraft.production.training_data import Reference, build_reference
 from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
-from tasks.base_renewal import base_of
+from tasks.base_renewal import base_of_model
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
 from tasks.run_warnings import warnings_of_run
@@ -56,7 +56,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     challenger = None if is_there else load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
-    dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of(params)
+    dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of_model(params)
     if base:
         dataset = unseen(dataset, base)  # neither may be judged on what the base saw
     with store_in_use(paths.store, None):
@@ -228,7 +228,7 @@ def _reference(params: Params) -> Reference | None:
     if not (paths.manifest.exists() and paths.features.exists()):
         return None
     _, manifest = read_manifest(paths.manifest)
-    base = base_of(params)
+    base = base_of_model(params)
     return build_reference(manifest, read_features(paths.features), base.saw() if base else ())
 
 

@@ -2,6 +2,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -12,6 +13,7 @@ from regraft.config import Params
 from regraft.errors import InputsChanged, RegraftError
 from regraft.features.table import read_features
 from regraft.files import read_json, sha256_of
+from regraft.photos.base_record import read_base_record, write_base_record
 from regraft.photos.manifest import read_manifest
 from regraft.production.change_log import Origin
 from regraft.production.records import Standing
@@ -64,6 +66,15 @@ def test_without_a_data_set_the_gate_says_what_to_run(project, small_params):
     small_params.paths.dataset.unlink()
     with pytest.raises(RegraftError, match=r"there is no build/dataset\.parquet to compare models on"):
         challenge(small_params, quiet)
+
+
+def test_a_model_whose_base_is_no_longer_known_is_not_judged_on_photos_that_base_may_have_seen(project, small_params):
+    """A run that chose a new base was killed before it exported: model.onnx comes from the old one."""
+    record = read_base_record(small_params.paths.base_photos, small_params.paths.raw)
+    write_base_record(small_params.paths.base_photos, replace(record, code="of another run"))
+    for promote in (lambda: challenge(small_params, quiet), lambda: force(small_params, "it has to be")):
+        with pytest.raises(RegraftError, match=r"older than the record of its base.*Run `regraft retrain`"):
+            promote()
 
 
 # What was rolled back from.
