@@ -43,6 +43,7 @@ class Paths(Section):
     features: ProjectPath
     store: ProjectPath
     base_photos: ProjectPath
+    left_out: ProjectPath
     head: ProjectPath
     base: ProjectPath
     model: ProjectPath

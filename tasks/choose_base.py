@@ -1,7 +1,8 @@
 """Stage 6 of 10: choose which photos and settings the base is made of: those of before, or today's.
 
-Reads build/dataset.parquet; writes reports/base.json and build/base_photos.parquet, which it also reads as it was
-before: the base stays until too much has changed. So does data/base_renewals.csv, where the gate or a person asks for
+Reads build/dataset.parquet and build/manifest.parquet; writes reports/base.json, build/left_out.parquet (the photos
+that judge nothing, because the base saw them) and build/base_photos.parquet, which it also reads as it was before: the
+base stays until too much has changed. So does data/base_renewals.csv, where the gate or a person asks for
 a new one: DVC leaves both there (`persist` in dvc.yaml), and runs this stage when a line was added.
 """
 
@@ -10,9 +11,18 @@ from typing import Any
 from regraft.config import Params
 from regraft.errors import Damaged
 from regraft.files import write_json
-from regraft.photos.base_record import BaseRecord, choose_record, read_base_record, record_of, write_base_record
+from regraft.photos.base_record import (
+    BaseRecord,
+    Today,
+    choose_record,
+    read_base_record,
+    record_of,
+    write_base_record,
+    write_left_out,
+)
 from regraft.photos.base_requests import read_requests, write_requests
 from regraft.photos.dataset import read_dataset
+from regraft.photos.manifest import read_manifest
 from tasks.code_record import what_decides
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -29,10 +39,12 @@ _ASIDE = {
 def choose_base(params: Params, progress: Progress) -> None:
     """Write which record counts, and why; where it is that of before, no base is trained."""
     paths, settings = params.paths, params.fine_tune
-    dataset, asked = read_dataset(paths.dataset, paths.raw), read_requests(paths.renewals)
-    today = record_of(dataset, _settings(params), what_decides("train_base").digest, is_off=settings.mode == "off")
-    choice = choose_record(_before(params), today, dataset, asked=asked, renew_after=settings.renew_after)
+    dataset, (_, manifest) = read_dataset(paths.dataset, paths.raw), read_manifest(paths.manifest)
+    today, asked = Today.of(dataset, manifest, params.validate_data.max_hash_distance), read_requests(paths.renewals)
+    new = record_of(today, _settings(params), what_decides("train_base").digest, is_off=settings.mode == "off")
+    choice = choose_record(_before(params), new, today, asked=asked, renew_after=settings.renew_after)
     write_base_record(paths.base_photos, choice.record)
+    write_left_out(paths.left_out, choice.left_out)
     if not paths.renewals.exists():
         write_requests(paths.renewals, {})
     report = {
@@ -42,7 +54,7 @@ def choose_base(params: Params, progress: Progress) -> None:
         "photos": len(choice.record.photos),
         "changes": {what: len(digests) for what, digests in choice.changes.by_kind().items()},
         "share": choice.changes.share,
-        "left_out": choice.left_out,
+        "left_out": {split: len(digests) for split, digests in choice.left_out.items()},
     }
     write_json(paths.reports / "base.json", report)
     print(f"choose_base: {choice.words}")

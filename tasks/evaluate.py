@@ -1,6 +1,6 @@
 """Stage 10 of 10: run the shipped file over the untouched test photos, and gather the figures of the run.
 
-Reads models/model.onnx, build/dataset.parquet, build/base_photos.parquet, build/manifest.parquet, data/raw,
+Reads models/model.onnx, build/dataset.parquet, build/left_out.parquet, build/manifest.parquet, data/raw,
 reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said
 of each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), and what
 it comes to if it may be unsure (abstention.json, risk_coverage.csv).
@@ -17,7 +17,7 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.promise import Promise
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import read_json, write_json
-from regraft.photos.base_record import read_base_record, unseen
+from regraft.photos.base_record import unseen
 from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
@@ -36,8 +36,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures of the model that ships, and what it said of every test photo."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
-    record = read_base_record(paths.base_photos, paths.raw)
-    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), record)
+    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), paths.left_out)
     with store_in_use(paths.store, None):
         stored = open_said(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))

@@ -1,7 +1,7 @@
 """Stage 9 of 10: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
 
-Reads models/model.npz, build/dataset.parquet, build/base_photos.parquet, build/manifest.parquet and data/raw; writes
-models/model.onnx and reports/export.json.
+Reads models/model.npz, build/dataset.parquet, build/base_photos.parquet, build/left_out.parquet, build/manifest.parquet
+and data/raw; writes models/model.onnx and reports/export.json.
 """
 
 from dataclasses import asdict
@@ -37,8 +37,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     was trained, its frozen part is run on photos that it has not seen before, and the whole file on those to compare.
     """
     settings, paths, machine = params.export_onnx, params.paths, params.machine
-    base = read_base_record(paths.base_photos, paths.raw)
-    dataset = unseen(read_dataset(paths.dataset, paths.raw), base)
+    dataset = unseen(read_dataset(paths.dataset, paths.raw), paths.left_out)
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     trunk = load_trunk(backbone, paths.store / "graphs")
@@ -57,7 +56,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         "sha256": sha256_of(paths.onnx),
         "bytes": paths.onnx.stat().st_size,
         "trained": part.trained,
-        "base": base.name,
+        "base": read_base_record(paths.base_photos, paths.raw).name,
     }
     proof = {"parity": asdict(parity), "frozen_graph": trunk.agreement and asdict(trunk.agreement)}
     write_json(paths.reports / "export.json", {**file, **proof, "abstention": choice.as_report()})

@@ -1,9 +1,9 @@
 """Stage 8 of 10: bring what is new into the base, and choose weights between that and today's head alone.
 
-Reads models/base.npz with its record and its report, models/head.npz, build/dataset.parquet and the store (or data/raw
-for what the store lost, and for the pixels where all layers are trained); writes models/model.npz,
-reports/fine_tune.json and reports/fine_tune_curve.csv. Until these are written, the last finished epoch is kept in
-build/fine_tune: after a kill the next run goes on there.
+Reads models/base.npz with its record and its report, models/head.npz, build/dataset.parquet, build/left_out.parquet
+and the store (or data/raw for what the store lost, and for the pixels where all layers are trained); writes
+models/model.npz, reports/fine_tune.json and reports/fine_tune_curve.csv. Until these are written, the last finished
+epoch is kept in build/fine_tune: after a kill the next run goes on there.
 """
 
 import shutil
@@ -59,14 +59,14 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     """Return the network that is used, what came of the training, and what the report says on top."""
     paths, settings = params.paths, params.fine_tune
     record, today = read_base_record(paths.base_photos, paths.raw), read_dataset(paths.dataset, paths.raw)
-    dataset = unseen(today.of("train", "val"), record)
+    dataset = unseen(today.of("train", "val"), paths.left_out)
     chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     plan = Plan(warm_settings(settings), params.train_head.class_weight, params.seed)
-    facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.base_photos])
+    facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.left_out])
     facts["photos"] = fingerprint(photos.rows[["digest", "class_name", "split"]].to_numpy(str).tolist())
     epochs_done = progress("epochs")
     with strategy().scope(), store_in_use(paths.store, params.machine.shared_store):

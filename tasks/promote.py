@@ -58,7 +58,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of_model(params)
     if base:
-        dataset = unseen(dataset, base)  # neither may be judged on what the base saw
+        dataset = unseen(dataset, paths.left_out)  # neither may be judged on what the base saw
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, groups, ask)

@@ -1,13 +1,13 @@
 """The record of the base: the photos and the settings that the last full fine-tuning was made of.
 
 A night with few changes starts from the base instead of training anew. So the record stays as it is from night to
-night, until `choose_record` finds that too much has changed. What was trained on its photos is told here as well:
-nothing may be judged on those.
+night, until `choose_record` finds that too much has changed. Which photos may not judge what comes from a base is told
+here as well: those that it saw, and their near-duplicates.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ import pandas as pd
 
 from regraft.errors import printable, some
 from regraft.files import fingerprint, reading
-from regraft.photos.dataset import Dataset, Split, read_dataset
-from regraft.sealed import write_table
+from regraft.photos.dataset import COLUMNS, Dataset
+from regraft.photos.duplicates import has_near
+from regraft.sealed import read_frame, write_table
 
-_JUDGES: tuple[Split, ...] = ("val", "test")
+_LEFT_OUT = {"digest": "str", "split": "str"}
+_HASH = "phash"  # as in the manifest: a photo may be gone one day, and a near-duplicate of it come
 
 
 @dataclass(frozen=True, slots=True)
 class BaseRecord:
     """What a base is made of."""
 
-    photos: Dataset  # train and val as they were; none where nothing is fine-tuned
+    photos: Dataset  # train and val as they were, with their hashes; none where nothing is fine-tuned
     settings: dict[str, Any]  # that it is trained with: sections of params.yaml, as JSON
     code: str  # digest of the code and the libraries that train it
 
@@ -77,6 +79,25 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
+class Today:
+    """The photos of today, and what they have to do with each other."""
+
+    dataset: Dataset
+    groups: dict[str, str] = field(default_factory=dict)  # names by digest, also of photos that the data set left out
+    hashes: dict[str, str] = field(default_factory=dict)  # perceptual ones, of photos that have one
+    max_hash_distance: int | None = None  # bits in which those of near-duplicates may differ
+
+    @classmethod
+    def of(cls, dataset: Dataset, manifest: pd.DataFrame, max_hash_distance: int | None) -> "Today":
+        """Return it from a manifest with its groups, and the distance that they were found with."""
+        used = manifest[manifest.verdict == "use"]
+        hashed = used[used[_HASH].notna()]
+        groups = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
+        hashes = dict(zip(hashed.digest.tolist(), hashed[_HASH].tolist(), strict=True))
+        return cls(dataset, groups, hashes, max_hash_distance)
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
     """Which record counts today."""
 
@@ -84,7 +105,7 @@ class Choice:
     is_renewed: bool
     words: str  # which of the two, and why
     changes: Changes  # since the record that counts
-    left_out: dict[str, int]  # by split, photos of val and test that the base saw, and so cannot judge it
+    left_out: dict[str, set[str]]  # by split, digests of the photos that cannot judge it: see `left_out_of`
 
 
 def write_base_record(path: Path, record: BaseRecord) -> None:
@@ -101,46 +122,50 @@ def read_base_record(path: Path, folder: Path) -> BaseRecord:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    photos = read_dataset(path, folder)
+    rows = read_frame(path, COLUMNS, texts=_HASH)  # those of old have no hashes
     with reading(path, "what a base was trained with"):
-        settings, code = photos.rows.attrs["settings"], photos.rows.attrs["code"]
+        settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if not isinstance(settings, dict):
             raise ValueError("something else")
-    return BaseRecord(photos, settings, str(code))
+    return BaseRecord(Dataset(rows, list(names), folder), settings, str(code))
 
 
-def record_of(dataset: Dataset, settings: dict[str, Any], code: str, *, is_off: bool) -> BaseRecord:
-    """Return the record of a base that is trained on a data set; without photos where fine-tuning is off."""
-    photos = dataset.of() if is_off else dataset.of("train", "val")
-    return BaseRecord(replace(photos, class_names=[] if is_off else dataset.class_names), settings, code)
+def record_of(today: Today, settings: dict[str, Any], code: str, *, is_off: bool) -> BaseRecord:
+    """Return the record of a base that is trained on today's photos; without photos where fine-tuning is off."""
+    photos = today.dataset.of() if is_off else today.dataset.of("train", "val")
+    hashes = pd.array([today.hashes.get(digest) for digest in photos.rows.digest], dtype="str")
+    photos = photos.with_rows(photos.rows.assign(phash=hashes))
+    return BaseRecord(replace(photos, class_names=[] if is_off else photos.class_names), settings, code)
 
 
 def choose_record(
-    before: BaseRecord | None, today: BaseRecord, dataset: Dataset, *, asked: Mapping[str, str], renew_after: float
+    before: BaseRecord | None, new: BaseRecord, today: Today, *, asked: Mapping[str, str], renew_after: float
 ) -> Choice:
     """Keep the record, or take that of today's photos, and say in words which and why.
 
     Args:
         before: the record of the base that is there; None where there is none.
-        today: the record of a base that would be trained on today's photos, with today's settings and code.
-        dataset: today's photos.
+        new: the record of a base that would be trained on today's photos, with today's settings and code.
+        today: the photos.
         asked: reasons by the name of a base that is to be renewed.
         renew_after: largest share of photos that may have changed; also of val and of test that the base may have seen.
     """
-    if not len(today.photos):
-        return Choice(today, False, "Fine-tuning is off, so there is no base.", changes_since(today, dataset), {})
+    if not len(new.photos):
+        changes = changes_since(new, today.dataset)
+        return Choice(new, False, "Fine-tuning is off, so there is no base.", changes, {})
     if before is None:
-        return _renewed(today, dataset, "there was none, or its record could not be read")
-    reasons = _reasons(before, today, dataset, renew_after)
+        return _renewed(new, today, "there was none, or its record could not be read")
+    left_out = left_out_of(before, today)
+    reasons = _reasons(before, new, today.dataset, left_out, renew_after)
     if before.name in asked:
         reasons.append(f"it was asked for: {printable(asked[before.name])}")
-    if reasons and before.name != today.name:
-        return _renewed(today, dataset, "; ".join(reasons))
-    changes = changes_since(before, dataset)
+    if reasons and before.name != new.name:
+        return _renewed(new, today, "; ".join(reasons))
+    changes = changes_since(before, today.dataset)
     words = f"The base is kept: {changes.words()}; fine_tune.renew_after is {renew_after:.0%}."
     if reasons:
         words = "The base is of today's photos, settings and code: there is nothing to renew."
-    return Choice(before, False, words, changes, _left_out(before, dataset))
+    return Choice(before, False, words, changes, left_out)
 
 
 def changes_since(record: BaseRecord, dataset: Dataset) -> Changes:
@@ -157,16 +182,53 @@ def changes_since(record: BaseRecord, dataset: Dataset) -> Changes:
     return Changes(set(now.digest) - known, known - here, relabelled, moved, len(now))
 
 
-def unseen(dataset: Dataset, record: BaseRecord) -> Dataset:
-    """Return a data set without the photos of val and test that may not judge what comes from a base.
+def left_out_of(record: BaseRecord, today: Today) -> dict[str, set[str]]:
+    """Return the digests of the photos of val and test that may not judge what comes from a base, by split.
 
-    Of val those that it was trained on, of test also those that its settings were chosen on. Photos keep their splits,
-    so there are none unless a person moves them.
+    Of val those that it was trained on, of test also those that its settings were chosen on, and the near-duplicates of
+    these, whether they are there today or gone. Photos keep their splits, so there are hardly any unless a person moves
+    photos, gives splits of their own, or saves photos anew.
     """
+    rows, left_out = today.dataset.rows, {}
+    for split, seen in (("val", record.trained_on()), ("test", record.saw())):
+        digests = rows.digest[rows.split == split].tolist()
+        groups = {today.groups[digest] for digest in seen & today.groups.keys()}
+        out = {digest for digest in digests if digest in seen or today.groups.get(digest) in groups}
+        out |= _near_to_gone(record, seen - today.groups.keys(), digests, today)
+        if out:
+            left_out[split] = out
+    return left_out
+
+
+def _near_to_gone(record: BaseRecord, gone: set[str], digests: list[str], today: Today) -> set[str]:
+    """Return which photos are near-duplicates of photos that are gone: they have no group with those."""
+    rows = record.photos.rows
+    if today.max_hash_distance is None or not gone or _HASH not in rows:
+        return set()
+    hashes = rows[_HASH][rows.digest.isin(gone)].dropna().tolist()
+    hashed = [digest for digest in digests if digest in today.hashes]
+    is_near = has_near([today.hashes[digest] for digest in hashed], hashes, today.max_hash_distance)
+    return {digest for digest, near in zip(hashed, is_near, strict=True) if near}
+
+
+def write_left_out(path: Path, left_out: Mapping[str, set[str]]) -> None:
+    """Write which photos judge nothing; equal ones give equal bytes."""
+    rows = [(digest, split) for split in sorted(left_out) for digest in sorted(left_out[split])]
+    write_table(path, pd.DataFrame(rows, columns=list(_LEFT_OUT)).astype(_LEFT_OUT))
+
+
+def unseen(dataset: Dataset, path: Path) -> Dataset:
+    """Return a data set without the photos of val and test that `write_left_out` wrote.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
+    left_out = read_frame(path, _LEFT_OUT)
     rows = dataset.rows
-    is_out = (rows.split == "val") & rows.digest.isin(record.trained_on())
-    is_out |= (rows.split == "test") & rows.digest.isin(record.saw())
-    return dataset.with_rows(rows[~is_out].reset_index(drop=True)) if is_out.any() else dataset
+    pairs = set(zip(left_out.digest, left_out.split, strict=True))
+    stays = [pair not in pairs for pair in zip(rows.digest, rows.split, strict=True)]
+    return dataset if all(stays) else dataset.with_rows(rows[stays].reset_index(drop=True))
 
 
 def located(record: BaseRecord, dataset: Dataset) -> Dataset:
@@ -177,17 +239,19 @@ def located(record: BaseRecord, dataset: Dataset) -> Dataset:
     return record.photos.with_rows(rows.assign(path=now))
 
 
-def _reasons(before: BaseRecord, today: BaseRecord, dataset: Dataset, renew_after: float) -> list[str]:
+def _reasons(
+    before: BaseRecord, new: BaseRecord, dataset: Dataset, left_out: Mapping[str, set[str]], renew_after: float
+) -> list[str]:
     """Return why a base cannot be kept, whatever was asked for."""
     reasons = []
     if not len(before.photos):
         return ["fine-tuning was off"]
-    old, new = set(before.photos.class_names), set(today.photos.class_names)
-    reasons += [f"class {_names(new - old)} came"] if new - old else []
-    reasons += [f"class {_names(old - new)} went"] if old - new else []
-    if settings := _differing(before.settings, today.settings):
+    then, now = set(before.photos.class_names), set(new.photos.class_names)
+    reasons += [f"class {_names(now - then)} came"] if now - then else []
+    reasons += [f"class {_names(then - now)} went"] if then - now else []
+    if settings := _differing(before.settings, new.settings):
         reasons.append(f"other settings: {some(settings)}")
-    if before.code != today.code:
+    if before.code != new.code:
         reasons.append("the code or a library that trains it changed")
     if reasons:
         return reasons
@@ -195,19 +259,15 @@ def _reasons(before: BaseRecord, today: BaseRecord, dataset: Dataset, renew_afte
     if changes.share > renew_after:
         return [f"{changes.words()}, and {limit}"]
     counts = Counter(dataset.rows.split)
-    for split, number in _left_out(before, dataset).items():
-        if number > renew_after * counts[split]:
-            reasons.append(f"it saw {number:,} of the {counts[split]:,} photos that are in {split} now, and {limit}")
+    for split, digests in left_out.items():
+        if len(digests) > renew_after * counts[split]:
+            saw = f"it saw {len(digests):,} of the {counts[split]:,} photos that are in {split} now"
+            reasons.append(f"{saw}, or near-duplicates of them, and {limit}")
     return reasons
 
 
-def _renewed(today: BaseRecord, dataset: Dataset, why: str) -> Choice:
-    return Choice(today, True, f"The base is renewed: {why}.", changes_since(today, dataset), {})
-
-
-def _left_out(record: BaseRecord, dataset: Dataset) -> dict[str, int]:
-    before, after = (Counter(part.rows.split) for part in (dataset, unseen(dataset, record)))
-    return {split: before[split] - after[split] for split in _JUDGES if before[split] > after[split]}
+def _renewed(new: BaseRecord, today: Today, why: str) -> Choice:
+    return Choice(new, True, f"The base is renewed: {why}.", changes_since(new, today.dataset), {})
 
 
 def _by_digest(rows: pd.DataFrame, column: str) -> dict[str, set[str]]:

@@ -80,11 +80,23 @@ def _groups(used: pd.DataFrame, max_hash_distance: int | None) -> dict[str, str]
     photos = photos[photos.phash.notna()]
     if max_hash_distance is None or photos.empty:
         return names
-    hashes = np.frombuffer(bytes.fromhex("".join(photos.phash)), np.uint8).reshape(len(photos), -1)
+    hashes = _bytes_of(photos.phash.tolist())
     # Not the smallest digest: the first digits of a digest choose the split, so most groups would be in test.
     photos = photos.assign(component=near_components(hashes, max_hash_distance), turned=photos.digest.str[::-1])
     photos = photos.sort_values("turned")
     return names | dict(zip(photos.digest, photos.groupby("component").digest.transform("first"), strict=True))
+
+
+def has_near(hashes: list[str], others: list[str], distance: int) -> list[bool]:
+    """Return of each perceptual hash whether steps of at most `distance` bits lead from it to one of some others."""
+    if not hashes or not others:
+        return [False] * len(hashes)
+    component = near_components(_bytes_of([*hashes, *others]), distance)
+    return np.isin(component[: len(hashes)], component[len(hashes) :]).tolist()
+
+
+def _bytes_of(hashes: list[str]) -> np.ndarray:
+    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
 
 
 def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:

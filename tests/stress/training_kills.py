@@ -36,7 +36,9 @@ _RESULTS = {
 _CHECKPOINTS = {"train_head": "none", "train_base": "base", "fine_tune": "fine_tune"}  # folders in build/
 _JOINS = 30  # one photo in so many joins after the base was trained
 _MOST_KILLS_IN_A_ROW = 4
-_WAITING = 0.6  # share of the kills of a fine-tuning that wait for a checkpoint
+_WAITING = 0.6  # share of the kills of a fine-tuning that wait for checkpoints
+_MOST_CHECKPOINTS = 3  # that such a kill waits for
+_SOON = 0.02  # seconds after the last of them, at most
 
 
 @dataclass(slots=True)
@@ -78,9 +80,10 @@ def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
             (project / path).unlink(missing_ok=True)
         for _ in range(random.integers(1, _MOST_KILLS_IN_A_ROW + 1)):
             if tally.kills < kills:
-                moment = random.uniform(0, seconds)
                 waits = stage != "train_head" and random.random() < _WAITING
-                _kill(stage, project, moment, tally, waits=waits)
+                checkpoints = int(random.integers(1, _MOST_CHECKPOINTS + 1)) if waits else 0
+                moment = random.uniform(0, _SOON if waits else seconds)
+                _kill(stage, project, moment, tally, checkpoints=checkpoints)
         run_stage(stage, project, log=project / "log.txt")
         tally.completed_runs += 1
         if _results(stage, project) != expected:
@@ -90,17 +93,16 @@ def prove(stage: str, project: Path, *, kills: int, seed: int) -> Tally:
     return tally
 
 
-def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, waits: bool) -> None:
+def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, checkpoints: int) -> None:
     """Start the stage and kill it after so many seconds, unless it has ended.
 
     Args:
         stage: its name.
         project: from `make_project`.
-        after_seconds: of the start; or, if it `waits`, after its first checkpoint, and a fiftieth of them.
+        after_seconds: after the last of the `checkpoints`, or of the start if it waits for none.
         tally: counts it.
-        waits: most of a small run is its start, and a kill in there says little.
+        checkpoints: that it waits for: most of a small run is its start, and a kill in there says little.
     """
-    before = _checkpoint(stage, project)
     with (project / "log.txt").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", f"tasks.{stage}"],
@@ -109,9 +111,11 @@ def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, wait
             stdout=log,
             stderr=log,
         )
-        while waits and process.poll() is None and _checkpoint(stage, project) == before:
-            time.sleep(0.01)
-        time.sleep(after_seconds / 50 if waits else after_seconds)
+        for _ in range(checkpoints):
+            before = _checkpoint(stage, project)
+            while process.poll() is None and _checkpoint(stage, project) == before:
+                time.sleep(0.002)
+        time.sleep(after_seconds)
         process.kill()
         if process.wait() == 0:
             return

@@ -1,5 +1,6 @@
 """The record of the base: when it stays, when it is renewed, what is said of it, and what it is not judged on."""
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -9,13 +10,16 @@ import pytest
 from regraft.errors import Damaged
 from regraft.photos.base_record import (
     BaseRecord,
+    Today,
     changes_since,
     choose_record,
+    left_out_of,
     located,
     read_base_record,
     record_of,
     unseen,
     write_base_record,
+    write_left_out,
 )
 from regraft.photos.dataset import COLUMNS, Dataset
 
@@ -26,6 +30,9 @@ SETTINGS = {"fine_tune": {"epochs": 2}, "seed": 1}
 
 def digest(number: int) -> str:
     return f"{number:064x}"
+
+
+HASHES = {digest(number): hashlib.sha256(str(number).encode()).hexdigest() for number in range(100)}  # none is near
 
 
 def dataset(numbers: Iterable[int] = range(100), **changes: dict[int, str]) -> Dataset:
@@ -51,14 +58,14 @@ def dataset(numbers: Iterable[int] = range(100), **changes: dict[int, str]) -> D
 
 
 def record(photos: Dataset, *, code: str = "code", is_off: bool = False, **settings: object) -> BaseRecord:
-    return record_of(photos, {**SETTINGS, **settings}, code, is_off=is_off)
+    return record_of(Today(photos, hashes=HASHES), {**SETTINGS, **settings}, code, is_off=is_off)
 
 
 BASE = record(dataset())
 
 
 def choose(today: Dataset, *, before: BaseRecord | None = BASE, now: BaseRecord | None = None, asked=None, after=0.1):
-    return choose_record(before, now or record(today), today, asked=asked or {}, renew_after=after)
+    return choose_record(before, now or record(today), Today(today), asked=asked or {}, renew_after=after)
 
 
 def test_a_record_has_train_and_val_and_comes_back_as_it_was(tmp_path):
@@ -124,7 +131,7 @@ def test_nobody_counts_a_photo_of_test_that_comes_or_goes():
         (choose(dataset(), now=record(dataset(), code="new")), "the code or a library that trains it changed"),
         (choose(dataset(), before=record(dataset(), is_off=True)), "fine-tuning was off"),
         (choose(dataset(range(101)), asked={BASE.name: "it is bad"}), "it was asked for: it is bad"),
-        (choose(dataset(split={1: "val", 3: "val"})), "it saw 2 of the 12 photos that are in val now"),
+        (choose(dataset(split={1: "val", 3: "val"})), "it saw 2 of the 12 photos that are in val now, or n"),
     ],
 )
 def test_it_is_renewed_and_says_why(choice, why):
@@ -153,13 +160,34 @@ def test_without_fine_tuning_there_is_no_base_and_its_record_does_not_follow_the
     assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
 
 
-def test_what_the_base_saw_judges_nothing():
+def test_what_the_base_saw_judges_nothing(tmp_path):
     moved = dataset(split={1: "val", 2: "test", 10: "test", 20: "train"})
-    out = set(moved.rows.digest) - set(unseen(moved, BASE).rows.digest)
+    left_out = choose(moved, after=0.5).left_out
+    assert left_out == {"val": {digest(1)}, "test": {digest(2), digest(10)}}
+    write_left_out(tmp_path / "a.parquet", left_out)
+    out = set(moved.rows.digest) - set(unseen(moved, tmp_path / "a.parquet").rows.digest)
     assert out == {digest(1), digest(2), digest(10)}
-    assert unseen(dataset(), BASE).rows is not None
-    assert len(unseen(dataset(split={0: "train"}), BASE)) == 100
-    assert choose(moved, after=0.5).left_out == {"val": 1, "test": 2}
+    assert left_out_of(BASE, Today(dataset())) == {}
+    assert left_out_of(BASE, Today(dataset(split={0: "train"}))) == {}
+
+
+def test_without_photos_to_leave_out_the_data_set_is_as_it_was(tmp_path):
+    write_left_out(tmp_path / "a.parquet", {})
+    assert len(unseen(dataset(), tmp_path / "a.parquet")) == 100
+
+
+def test_a_near_duplicate_of_what_the_base_was_trained_on_judges_nothing_whether_that_is_there_or_gone():
+    """The user gave 105 to test: 1, of the same group, is left out of train, but the base was trained on it."""
+    groups = {digest(number): digest(number) for number in range(110)}
+    groups |= {digest(105): digest(1), digest(100): digest(0)}
+    today = dataset([number for number in range(110) if number != 1])
+    assert left_out_of(BASE, Today(today, groups)) == {"test": {digest(105)}}
+    # 100 is in val, as 0 is, which only chose the settings; 1 is gone for good, and 105 is what it was saved as anew.
+    del groups[digest(1)]
+    near = f"{int(HASHES[digest(1)], 16) ^ 0b111:064x}"
+    hashes = HASHES | {digest(105): near}
+    for distance, expected in ((3, {"test": {digest(105)}}), (2, {}), (None, {})):
+        assert left_out_of(BASE, Today(today, groups, hashes, distance)) == expected
 
 
 def test_a_photo_that_was_renamed_is_found_and_one_that_is_gone_keeps_its_name():

@@ -1,11 +1,11 @@
 import pytest
 
-from regraft.photos.base_record import record_of
+from regraft.photos.base_record import Today, record_of
 from regraft.training.warm import warm_photos, warm_settings
 from tests.regraft.photos.test_base_record import dataset, digest
 from tests.support.library import fine_tune_settings
 
-BASE = record_of(dataset(), {}, "", is_off=False)
+BASE = record_of(Today(dataset()), {}, "", is_off=False)
 
 
 def chosen(today, **settings):

@@ -3,7 +3,14 @@
 from regraft.config import Params
 from regraft.errors import Damaged
 from regraft.files import write_json
-from regraft.photos.base_record import choose_record, read_base_record, record_of, write_base_record
+from regraft.photos.base_record import (
+    Today,
+    choose_record,
+    read_base_record,
+    record_of,
+    write_base_record,
+    write_left_out,
+)
 from regraft.photos.base_requests import read_requests, write_requests
 from regraft.photos.dataset import read_dataset
 from tasks.progress import Progress
@@ -18,13 +25,15 @@ def choose_base(params: Params, progress: Progress) -> None:
     obey("choose_base", "begin")
     paths = params.paths
     dataset, asked = read_dataset(paths.dataset, paths.raw), read_requests(paths.renewals)
-    today = record_of(dataset, {"epochs": params.fine_tune.epochs}, "", is_off=False)
+    today = Today(dataset)
+    new = record_of(today, {"epochs": params.fine_tune.epochs}, "", is_off=False)
     try:
         before = read_base_record(paths.base_photos, paths.raw)
     except (FileNotFoundError, Damaged):
         before = None
-    choice = choose_record(before, today, dataset, asked=asked, renew_after=params.fine_tune.renew_after)
+    choice = choose_record(before, new, today, asked=asked, renew_after=params.fine_tune.renew_after)
     write_base_record(paths.base_photos, choice.record)
+    write_left_out(paths.left_out, choice.left_out)
     if not paths.renewals.exists():
         write_requests(paths.renewals, {})
     write_json(paths.reports / "base.json", {"words": choice.words})
