@@ -56,6 +56,13 @@ def prepare(project: Path, raw: Path) -> None:
             run_stage(stage, project, log=project / f"{stage}.log")
 
 
+def train_images(project: Path, shots: int | None) -> int:
+    """Return on how many photos `recorded` trains."""
+    params = load_params(project / "params.yaml")
+    train = read_dataset(project / params.paths.dataset, project / params.paths.raw).of("train").rows
+    return len(train.groupby("class_index").head(shots) if shots else train)
+
+
 def recorded(project: Path, *, seed: int, shots: int | None) -> Recorded:
     """Train head and network as the default does, unless that was done before; return what was said.
 

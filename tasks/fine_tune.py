@@ -74,7 +74,7 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
         if extractor:
             extractor.fill_store(photos, activations="verified", on_progress=progress("views"))
         network, result = train_warm(
-            Start(backbone, base, head),
+            Start(backbone, base, head, len(dataset.of("train"))),
             training_images(photos, inputs_of(params, extractor, views)),
             plan,
             checkpoint=open_checkpoint(_checkpoints(params), facts | facts_of_inputs(params, extractor)),

@@ -6,6 +6,8 @@ sure of itself than the fine-tuned network, and knows more than the head alone.
 
 Val has a few hundred photos, on which networks that are near each other differ by chance. So the usual one is used
 unless val shows another one to be better; `benchmarks.blending` says how often that is an error, and what it costs.
+Which one is usual depends on how many photos there are to learn from. Of few, fine-tuning spoils more than it learns in
+some folders and learns much in others, and of so few in val nobody can say which: half way is wrong in none of them.
 """
 
 from collections.abc import Sequence
@@ -20,7 +22,8 @@ from regraft.training.metrics import Objective, Score, log_losses, score
 from regraft.training.trainer import Trainer
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)  # 0 is the head alone on the backbone as it was, 1 the fine-tuned network
-USUAL = 0.75
+_USUAL, _USUAL_OF_FEW = 0.75, 0.5
+_MANY = 700  # training photos; docs/log.md has what both were measured on
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,27 +40,37 @@ class Blend:
         return {"alpha": self.alpha, "val_images": self.images, "tried": tried}
 
 
+def usual_of(train_images: int) -> float:
+    """Return which network is used unless val shows another one to be better, after fine-tuning on so many images."""
+    return _USUAL if train_images >= _MANY else _USUAL_OF_FEW
+
+
 def blend(
-    trainer: Trainer, head_alone: Sequence[np.ndarray], tuned: Sequence[np.ndarray], val: Images, objective: Objective
+    trainer: Trainer,
+    ends: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
+    val: Images,
+    objective: Objective,
+    *,
+    usual: float,
 ) -> Blend:
     """Leave the weights in a network that `choose` names.
 
     Args:
         trainer: of the network.
-        head_alone: the weights of alpha 0, as `trainer.weights` orders them.
-        tuned: those of alpha 1.
-        val: images that neither was trained on.
+        ends: the weights of alpha 0, the head alone, and of alpha 1, as `trainer.weights` orders them.
+        val: images that neither was trained on; without any the usual network is used.
         objective: says which log loss.
+        usual: from `usual_of`.
     """
     if not len(val):
-        trainer.set_weights(tuned)
-        return Blend(1.0, {}, 0)
+        trainer.set_weights(between(*ends, usual))
+        return Blend(usual, {}, 0)
     said = {}
     for alpha in ALPHAS:
-        trainer.set_weights(between(head_alone, tuned, alpha))
+        trainer.set_weights(between(*ends, alpha))
         said[alpha] = trainer.predict(val)
-    chosen = choose(said, val.class_indices, objective, usual=USUAL)
-    trainer.set_weights(between(head_alone, tuned, chosen.alpha))
+    chosen = choose(said, val.class_indices, objective, usual=usual)
+    trainer.set_weights(between(*ends, chosen.alpha))
     return chosen
 
 

@@ -11,7 +11,7 @@ from regraft.config import FineTune
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.training.batched_heads import HeadSettings
-from regraft.training.blending import Blend, blend, choose
+from regraft.training.blending import Blend, blend, choose, usual_of
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import objective_of, prior_of
 from regraft.training.fine_tune import FineTuned, fine_tuned, start_trainer
@@ -74,6 +74,7 @@ class Start:
     backbone: Backbone
     base: Network
     head: Head  # today's, which was trained on the frozen backbone
+    train_images: int  # that there are today, visited or not
 
 
 def train_warm(
@@ -103,7 +104,8 @@ def train_warm(
     load_into(model, start.base)
     curve = Training(trainer, images, plan, checkpoint).run(on_epoch) if len(images.train) else []
     if is_alike:
-        chosen = blend(trainer, alone, trainer.weights(), images.val, objective)
+        usual = usual_of(start.train_images)
+        chosen = blend(trainer, (alone, trainer.weights()), images.val, objective, usual=usual)
     else:
         chosen = _one_or_the_other(start, trainer, images.val, plan)
     result = fine_tuned(chosen, curve, settings, objective)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.training import blending
-from regraft.training.blending import ALPHAS, between, blend, choose
+from regraft.training.blending import ALPHAS, between, blend, choose, usual_of
 from regraft.training.class_weights import objective_of
 from regraft.training.inputs import Images
 from regraft.training.keras_models import start_keras
@@ -30,7 +30,7 @@ def ends(trainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
 
 
 def test_what_was_chosen_is_in_the_network(trainer, ends):
-    result = blend(trainer, *ends, IMAGES, ACCURACY)
+    result = blend(trainer, ends, IMAGES, ACCURACY, usual=0.75)
     assert list(result.scores) == list(ALPHAS)
     chosen = between(*ends, result.alpha)
     assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), chosen, strict=True))
@@ -41,14 +41,19 @@ def test_what_was_chosen_is_in_the_network(trainer, ends):
 def test_the_ends_are_what_they_were_to_the_bit(trainer, ends, is_better):
     worse = [array + 50 * np.sign(array) for array in ends[0]]
     order = (ends[0], worse) if is_better == "before" else (worse, ends[0])
-    assert blend(trainer, *order, IMAGES, ACCURACY).alpha == (0.0 if is_better == "before" else 1.0)
+    assert blend(trainer, order, IMAGES, ACCURACY, usual=0.75).alpha == (0.0 if is_better == "before" else 1.0)
     assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), ends[0], strict=True))
 
 
-def test_without_val_photos_the_fine_tuned_network_is_used(trainer, ends):
-    result = blend(trainer, *ends, Images(read_values, CLASSES[:0]), ACCURACY)
-    assert (result.alpha, result.scores, result.images) == (1.0, {}, 0)
-    assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), ends[1], strict=True))
+@pytest.mark.parametrize("usual", [0.0, 0.5])
+def test_without_val_photos_the_usual_network_is_used(trainer, ends, usual):
+    result = blend(trainer, ends, Images(read_values, CLASSES[:0]), ACCURACY, usual=usual)
+    assert (result.alpha, result.scores, result.images) == (usual, {}, 0)
+    assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), between(*ends, usual), strict=True))
+
+
+def test_with_few_photos_the_usual_network_is_nearer_to_the_head_alone():
+    assert [usual_of(images) for images in (0, 699, 700, 100_000)] == [0.5, 0.5, 0.75, 0.75]
 
 
 TRUE = np.repeat([0, 1], [180, 20])

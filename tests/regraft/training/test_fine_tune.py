@@ -114,14 +114,24 @@ SCORES = {0.0: Score(0.8, 0.5, 0.25, 1.5), 0.75: Score(0.9, 0.4, 0.5, 1.0), 1.0:
 @pytest.mark.parametrize(
     ("alpha", "used", "why", "trained"),
     [
-        (0.0, "The head alone is used", "it is the usual one, and none is shown to be better", "head"),
+        (
+            0.0,
+            "The head alone is used",
+            "it is usual with so many photos, and none is shown",
+            "head",
+        ),
         (
             0.75,
             "A network 75% of the way from the head alone to the fine-tuned one is used",
             "it has the lowest",
             "top",
         ),
-        (1.0, "The fine-tuned network is used", "it is the usual one, and none is shown to be better", "top"),
+        (
+            1.0,
+            "The fine-tuned network is used",
+            "it is usual with so many photos, and none is shown",
+            "top",
+        ),
     ],
 )
 def test_what_is_used_is_said_with_the_figures_of_both_ends(alpha, used, why, trained):
@@ -143,7 +153,7 @@ def test_where_rare_classes_are_helped_the_words_name_the_figures_that_decide():
 
 def test_without_val_photos_the_words_say_so():
     words = fine_tuned(Blend(1.0, {}, 0), [], fine_tune_settings(), ACCURACY).reason
-    assert words == "The fine-tuned network is used: there is no val photo to choose between it and the head alone."
+    assert words == "The fine-tuned network is used: there is no val photo to choose with."
 
 
 def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin):
