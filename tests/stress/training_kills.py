@@ -1,6 +1,6 @@
 """Kill -9 of the training stages at random moments: does the next run end in the same bytes?
 
-    python -m tests.stress.training_kills [DIR] [--kills 20]
+    python -m tests.stress.training_kills [DIR] [--kills 20] [--stages fine_tune]
 
 DIR holds labelled photos; without it, handwritten digits. `fine_tune` is a warm run: one photo in thirty joins after
 the base was trained. An undisturbed run is the reference. Exit status 1 if any later run gives another model, report
@@ -145,6 +145,7 @@ def main() -> None:
     )
     parser.add_argument("photos", type=Path, nargs="?", help="a folder of labelled photos; by default digits")
     parser.add_argument("--kills", type=int, default=20, help="of each stage")
+    parser.add_argument("--stages", nargs="+", choices=_RESULTS, default=list(_RESULTS), metavar="STAGE")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="regraft-training-kills-") as temporary:
@@ -154,7 +155,8 @@ def main() -> None:
             write_digits(raw)
         print(describe_machine())
         project = make_project(folder / "project", raw, _SETTINGS)
-        tallies = {stage: prove(stage, project, kills=arguments.kills, seed=arguments.seed) for stage in _RESULTS}
+        kills, seed = arguments.kills, arguments.seed
+        tallies = {stage: prove(stage, project, kills=kills, seed=seed) for stage in arguments.stages}
     print(json.dumps({stage: asdict(tally) for stage, tally in tallies.items()}))
     if any(tally.problems for tally in tallies.values()):
         sys.exit(1)
