@@ -19,33 +19,37 @@ _NOES = 2  # of the gate, in a row, of different models
 
 def base_of(params: Params) -> "BaseRecord | None":
     """Return the record of the base that counts; None where there is none, or it is not known."""
-    from regraft.photos.base_record import read_base_record  # needs pandas, and most runs ask for nothing
-
-    try:
-        record = read_base_record(params.paths.base_photos, params.paths.raw)
-    except (FileNotFoundError, Damaged):
-        return None
-    return record if len(record.photos) else None
+    record = _record(params)
+    return record if record and len(record.photos) else None
 
 
 def base_of_model(params: Params) -> "BaseRecord | None":
-    """Return the record of the base that models/model.onnx comes from; None where there is none, or it is not known.
+    """Return the record of the base that models/model.onnx comes from; None where it comes from none.
 
     Raises:
-        RegraftError: that base is not the one that counts any more.
+        RegraftError: that base is not the one that counts any more, or its record is lost.
     """
-    paths = params.paths
-    record = base_of(params)
+    paths, record = params.paths, _record(params)
     try:
         export = read_json(paths.reports / "export.json", "sha256", "base")
-    except (FileNotFoundError, Damaged):
-        return record
-    if record and export["base"] != record.name and export["sha256"] == sha256_of(paths.onnx):
+    except (FileNotFoundError, Damaged):  # from before models said where they come from
+        return base_of(params)
+    if export["sha256"] == sha256_of(paths.onnx) and (record is None or export["base"] != record.name):
         raise RegraftError(
-            f"{paths.onnx} is older than the record of its base: the last run chose a new base, and ended before it "
-            f"wrote a model. Which photos the old one saw is not known, so none can judge it. Run `regraft retrain`."
+            f"{paths.onnx} comes from a base whose record is not there: {paths.base_photos} is missing, damaged, or of "
+            f"another base, which a run chose that ended before it wrote a model. Which photos the old one saw is not "
+            f"known, so none can judge the model. Run `regraft retrain`."
         )
-    return record
+    return record if record and len(record.photos) else None
+
+
+def _record(params: Params) -> "BaseRecord | None":
+    from regraft.photos.base_record import read_base_record  # needs pandas, and most runs ask for nothing
+
+    try:
+        return read_base_record(params.paths.base_photos, params.paths.raw)
+    except (FileNotFoundError, Damaged):
+        return None
 
 
 def ask_if_gate_said_no(params: Params) -> str | None:
@@ -60,11 +64,12 @@ def ask_if_gate_said_no(params: Params) -> str | None:
     if base is None or base.name != looks[-1].base:
         return None
     from regraft.photos.base_requests import add_request, read_requests
+    from regraft.production.records import Records
 
     # A new base that brought no promotion either will not be helped by another one: it would be renewed for ever.
-    promoted = [number for number, look in enumerate(looks) if look.name.startswith("Promoted")]
-    since = looks[promoted[-1] + 1 if promoted else 0 :]
-    if read_requests(params.paths.renewals).keys() & {look.base for look in since}:
+    changes = [change.at for change in Records(params.paths.production).history() if change.action == "promoted"]
+    since = {look.base for look in looks if not changes or look.at > changes[-1]}
+    if read_requests(params.paths.renewals).keys() & since:
         return None
     reason = f"the gate said no of two models from it: {', '.join(map(_told, noes))}"
     if not add_request(params.paths.renewals, base.name, reason):

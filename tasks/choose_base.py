@@ -1,15 +1,16 @@
 """Stage 6 of 10: choose which photos and settings the base is made of: those of before, or today's.
 
 Reads build/dataset.parquet and build/manifest.parquet; writes reports/base.json, build/left_out.parquet (the photos
-that judge nothing, because the base saw them) and build/base_photos.parquet, which it also reads as it was before: the
-base stays until too much has changed. So does data/base_renewals.csv, where the gate or a person asks for
+that judge nothing, because the base saw them or near-duplicates of them) and build/base_photos.parquet, which it also
+reads as it was before: the base stays until too much has changed. So does data/base_renewals.csv, where the gate or a
+person asks for
 a new one: DVC leaves both there (`persist` in dvc.yaml), and runs this stage when a line was added.
 """
 
 from typing import Any
 
 from regraft.config import Params
-from regraft.errors import Damaged
+from regraft.errors import Damaged, InputsChanged
 from regraft.files import write_json
 from regraft.photos.base_record import (
     BaseRecord,
@@ -45,6 +46,8 @@ def choose_base(params: Params, progress: Progress) -> None:
     choice = choose_record(_before(params), new, today, asked=asked, renew_after=settings.renew_after)
     write_base_record(paths.base_photos, choice.record)
     write_left_out(paths.left_out, choice.left_out)
+    if read_requests(paths.renewals) != asked:
+        raise InputsChanged(f"{paths.renewals} was added to while this stage ran. Run again, and it counts.")
     if not paths.renewals.exists():
         write_requests(paths.renewals, {})
     report = {
@@ -78,6 +81,8 @@ def _settings(params: Params) -> dict[str, Any]:
     settings = {
         name: section.model_dump(mode="json", exclude=set(_ASIDE.get(name, ()))) for name, section in sections.items()
     }
+    if params.fine_tune.mode != "auto":
+        del settings["fine_tune"]["max_minutes"]  # nothing looks at it
     return settings | {"seed": params.seed, "cache_features": {"views": params.cache_features.views}}
 
 

@@ -17,7 +17,7 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
-from regraft.photos.base_record import unseen
+from regraft.photos.base_record import BaseRecord, Today, left_out_of, without
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.manifest import read_manifest, slices_of
@@ -58,7 +58,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of_model(params)
     if base:
-        dataset = unseen(dataset, paths.left_out)  # neither may be judged on what the base saw
+        dataset = _without_seen(params, dataset, base)
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, groups, ask)
@@ -201,6 +201,17 @@ def _groups(params: Params) -> pd.DataFrame:
     _, manifest = read_manifest(params.paths.manifest)
     slices = [f"slice.{name}" for name in slices_of(manifest)]
     return manifest.loc[manifest.verdict == "use", ["digest", "group", *slices]]
+
+
+def _without_seen(params: Params, dataset: Dataset, base: BaseRecord) -> Dataset:
+    """Return a data set without what the base saw: neither model may be judged on that.
+
+    It is found out anew: a run may have ended between these photos and the file that `choose_base` writes of them.
+    """
+    today = Today(dataset)
+    if params.paths.manifest.exists():
+        today = Today.of(dataset, read_manifest(params.paths.manifest)[1], params.validate_data.max_hash_distance)
+    return without(dataset, left_out_of(base, today))
 
 
 def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:

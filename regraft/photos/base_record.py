@@ -151,8 +151,8 @@ def choose_record(
         renew_after: largest share of photos that may have changed; also of val and of test that the base may have seen.
     """
     if not len(new.photos):
-        changes = changes_since(new, today.dataset)
-        return Choice(new, False, "Fine-tuning is off, so there is no base.", changes, {})
+        nothing = Changes(set(), set(), set(), set(), photos=0)
+        return Choice(new, False, "Fine-tuning is off, so there is no base.", nothing, {})
     if before is None:
         return _renewed(new, today, "there was none, or its record could not be read")
     left_out = left_out_of(before, today)
@@ -224,10 +224,14 @@ def unseen(dataset: Dataset, path: Path) -> Dataset:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    left_out = read_frame(path, _LEFT_OUT)
-    rows = dataset.rows
-    pairs = set(zip(left_out.digest, left_out.split, strict=True))
-    stays = [pair not in pairs for pair in zip(rows.digest, rows.split, strict=True)]
+    rows = read_frame(path, _LEFT_OUT)
+    return without(dataset, {split: set(part.digest) for split, part in rows.groupby("split")})
+
+
+def without(dataset: Dataset, left_out: Mapping[str, set[str]]) -> Dataset:
+    """Return a data set without photos that are named by split and digest."""
+    rows, nothing = dataset.rows, set[str]()
+    stays = [digest not in left_out.get(split, nothing) for digest, split in zip(rows.digest, rows.split, strict=True)]
     return dataset if all(stays) else dataset.with_rows(rows[stays].reset_index(drop=True))
 
 

@@ -13,7 +13,8 @@ def base_page(sources: Sources) -> Page:
     """Return the page of which base the run starts from."""
     report = read_json(sources.reports / "base.json")
     said = [
-        f"{count:,} photos of {split} are left out wherever the model is judged: the base has seen them."
+        f"{count:,} photos of {split} are left out wherever the model is judged: the base has seen them or "
+        f"near-duplicates of them."
         for split, count in report["left_out"].items()
     ]
     return Page("base", "The base that fine-tuning starts from", [cell(report["words"]), *said])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +25,7 @@ from regraft.training.training_loop import Plan, Training
 
 # Where nothing is fine-tuned, nobody reads the head of the base: one without features and classes costs nothing.
 _NO_HEAD = Head(HeadSettings(0, "relu", "adamw", 0.0, 1.0, 0.0, 0.0), [np.zeros((0, 0)), np.zeros(0)])
+_HALF_WAY = 0.5
 NO_BASE = Network("head", _NO_HEAD, {})
 
 
@@ -88,13 +90,13 @@ def train_warm(
     Args:
         start: what the night starts from.
         images: train from `warm_photos`, and may be empty: then nothing is trained. Val has none that the base was
-            trained on.
+            trained on, nor near-duplicates of these.
         plan: with `warm_settings`.
         checkpoint: of this training.
         on_epoch: called after each epoch.
     """
     settings, cut, objective = plan.settings, start.backbone.cut, objective_of(plan.class_weight)
-    is_alike = [weight.shape for weight in start.head.weights] == [weight.shape for weight in start.base.head.weights]
+    is_alike = _shape_of(start.head) == _shape_of(start.base.head)
     head = start.head if is_alike else start.base.head
     model = build_network(start.backbone, Network("head", head, {}))
     pretrained = weights_of(model)
@@ -119,4 +121,10 @@ def _one_or_the_other(start: Start, tuned: Trainer, val: Images, plan: Plan) -> 
     head_alone = build_network(start.backbone, Network("head", start.head, {}))
     ends = {0.0: start_trainer(head_alone, start.backbone.cut, plan.settings), 1.0: tuned}
     said = {alpha: trainer.predict(val) for alpha, trainer in ends.items()}
-    return choose(said, val.class_indices, objective_of(plan.class_weight), usual=1.0)
+    usual = float(usual_of(start.train_images) > _HALF_WAY)  # there is nothing in between
+    return choose(said, val.class_indices, objective_of(plan.class_weight), usual=usual)
+
+
+def _shape_of(head: Head) -> tuple[Any, ...]:
+    """Return what has to be equal for weights between two heads to be a head."""
+    return (head.settings.hidden_units, head.settings.activation, *(weight.shape for weight in head.weights))

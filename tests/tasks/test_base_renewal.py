@@ -10,6 +10,7 @@ from flows.cli import app
 from regraft.errors import RegraftError
 from regraft.photos.base_record import read_base_record
 from regraft.photos.base_requests import add_request, read_requests
+from regraft.production.change_log import Change
 from regraft.production.verdict_log import FILE, Look, append_look
 from tasks.base_renewal import ask_by_hand, ask_if_gate_said_no
 
@@ -67,8 +68,9 @@ def test_a_base_that_was_renewed_in_vain_is_not_renewed_again_before_a_model_is_
     add_request(REQUESTS, former, "the gate said no of two models from it")
     look(1, "a", former)
     look(2, "b", former)
-    if is_promoted_since:
-        look(3, "c", name, says_no=False)
+    if is_promoted_since:  # by the gate, or by a person, after which no verdict says so
+        change = Change("2026-11-03T09:00:00+00:00", "promoted", "c" * 64, "Approved.", approved_by="Ada")
+        Path("models", "production", "log.jsonl").write_bytes(change.line() + b"\n")
     look(4, "d", name)
     look(5, "e", name)
     assert (ask_if_gate_said_no(small_params) is not None) == is_promoted_since

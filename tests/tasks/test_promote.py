@@ -14,6 +14,7 @@ from regraft.errors import InputsChanged, RegraftError
 from regraft.features.table import read_features
 from regraft.files import read_json, sha256_of
 from regraft.photos.base_record import read_base_record, write_base_record
+from regraft.photos.dataset import read_dataset, write_dataset
 from regraft.photos.manifest import read_manifest
 from regraft.production.change_log import Origin
 from regraft.production.records import Standing
@@ -70,11 +71,27 @@ def test_without_a_data_set_the_gate_says_what_to_run(project, small_params):
 
 def test_a_model_whose_base_is_no_longer_known_is_not_judged_on_photos_that_base_may_have_seen(project, small_params):
     """A run that chose a new base was killed before it exported: model.onnx comes from the old one."""
-    record = read_base_record(small_params.paths.base_photos, small_params.paths.raw)
-    write_base_record(small_params.paths.base_photos, replace(record, code="of another run"))
+    path = small_params.paths.base_photos
+    record = read_base_record(path, small_params.paths.raw)
+    write_base_record(path, replace(record, code="of another run"))
     for promote in (lambda: challenge(small_params, quiet), lambda: force(small_params, "it has to be")):
-        with pytest.raises(RegraftError, match=r"older than the record of its base.*Run `regraft retrain`"):
+        with pytest.raises(RegraftError, match=r"comes from a base whose record is not there.*Run `regraft retrain`"):
             promote()
+    path.write_bytes(b"damaged")
+    with pytest.raises(RegraftError, match="comes from a base whose record is not there"):
+        challenge(small_params, quiet)
+
+
+def test_photos_that_the_base_saw_are_left_out_whatever_a_run_left_of_the_list_of_them(project, small_params):
+    """A run that was killed after `preprocess`: the data set is of today, build/left_out.parquet of the run before."""
+    dataset = read_dataset(small_params.paths.dataset, small_params.paths.raw)
+    moved = dataset.rows.index[dataset.rows.split == "train"][:3]
+    rows = dataset.rows.assign(split=dataset.rows.split.where(~dataset.rows.index.isin(moved), "test"))
+    write_dataset(small_params.paths.dataset, dataset.with_rows(rows))
+    small_params.paths.left_out.unlink()
+    challenge(small_params, quiet)
+    judged = read_json(project / "reports" / "gate.json")["challenger"]["images"]
+    assert judged == len(dataset.of("test"))
 
 
 # What was rolled back from.
