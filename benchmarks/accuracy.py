@@ -2,7 +2,7 @@
 
     python -m benchmarks.accuracy DIR ... [--methods recipe balanced ...] [--folds 5] [--photos N] [--shots 5 10 50]
                                           [--official [--seeds 3]] [--before CHECKOUT] [--fastai PYTHON]
-                                          [--work FOLDER] [--quick]
+                                          [--work FOLDER] [--set NAME=VALUE ...] [--quick]
 
 The photos of each folder are parted into folds, near-duplicates together. In each fold every method trains on the same
 photos of the others, with a part of them as val, and is asked about the fold. So every photo is predicted once by a
@@ -11,7 +11,8 @@ interval (Wilson), the difference to the first method with Tango's paired interv
 its difference, expected calibration error. Seconds are those of the processes that lead from photos to the trained
 model, a first training without any cache, median of the folds; all methods run in turn on one machine with all cores.
 
-`--official` takes the splits that a folder gives in place of folds, `--seeds` times. `--shots N` trains on N photos of
+`--official` takes the splits that a folder gives in place of folds, `--seeds` times; intervals are of its test photos,
+each with its mean over the seeds. `--shots N` trains on N photos of
 each class. `--work` keeps what was said, so that a call that was interrupted goes on. `--quick` is for daily use: two
 folds of 600 photos.
 
@@ -39,6 +40,7 @@ import pandas as pd
 from benchmarks.fastai_recipe import SETTINGS as FASTAI
 from benchmarks.folds import pooled_folds, read_photos, write_photos
 from benchmarks.methods import Recipe, Regraft, Said
+from regraft.files import fingerprint, replacing
 from regraft.intervals import wilson
 from regraft.paired_tests import mean_interval, tango_interval
 from regraft.training.metrics import expected_calibration_error, log_losses
@@ -53,10 +55,36 @@ Method = Regraft | Recipe
 
 @dataclass(frozen=True, slots=True)
 class _Answers:
-    """What a method said of all photos, in an order that all methods share."""
+    """What a method said of all photos, in an order that all methods share; of several seeds the mean of each photo."""
 
-    right: np.ndarray  # bool, (n,)
+    right: np.ndarray  # share of seeds that were, float64, (n,)
     losses: np.ndarray  # log losses, float64, (n,)
+    ece: float
+
+    @classmethod
+    def of(cls, said: list[Said], classes: pd.Series, *, seeds: int) -> "_Answers":
+        """Pool folds, in each of which are other photos, or `seeds` runs on the same ones."""
+        true = np.concatenate([classes.loc[each.digests].to_numpy() for each in said])
+        probabilities = np.concatenate([each.probabilities for each in said])
+        right = (probabilities.argmax(axis=1) == true).reshape(seeds, -1).mean(axis=0)
+        losses = log_losses(true, probabilities).reshape(seeds, -1).mean(axis=0)
+        return cls(right, losses, expected_calibration_error(true, probabilities, bins=_BINS))
+
+    def against(self, first: "_Answers") -> dict[str, Any]:
+        """Return figures with their 95 % intervals, and those of the difference to another method."""
+        difference = self.right - first.right
+        if set(np.unique(difference)) <= {-1.0, 0.0, 1.0}:
+            interval = tango_interval(int((difference < 0).sum()), int((difference > 0).sum()), len(difference))
+        else:
+            interval = mean_interval(difference)
+        return {
+            "photos": len(self.right),
+            "accuracy": _rounded(wilson(round(self.right.sum()), len(self.right))),
+            "difference": _rounded(interval),
+            "log_loss": round(float(self.losses.mean()), 4),
+            "log_loss_difference": _rounded(mean_interval(self.losses - first.losses)),
+            "ece": round(self.ece, 4),
+        }
 
 
 def methods_of(arguments: argparse.Namespace) -> dict[str, Method]:
@@ -80,55 +108,40 @@ def measure(folder: Path, chosen: dict[str, Method], shots: int | None, argument
     """Yield a row per method for one folder of photos."""
     photos = read_photos(folder, limit=arguments.photos)
     folds = [photos] * arguments.seeds if arguments.official else pooled_folds(photos, arguments.folds, shots=shots)
-    name = f"{folder.name}-{len(photos)}-{'official' if arguments.official else len(folds)}-{shots or 'all'}"
+    what = [str(folder.resolve()), arguments.official, len(folds), shots, photos.digest.tolist()]
     pooled: dict[str, list[Said]] = {method: [] for method in chosen}
     for number, fold in enumerate(folds):
         for method, train in chosen.items():
-            pooled[method].append(
-                _once(arguments.work / f"{name}-{number}-{method}.npz", train, fold, number, arguments)
-            )
+            name = f"{folder.name}-{number}-{method}-{fingerprint([what, repr(train)])[:12]}.npz"
+            pooled[method].append(_once(arguments.work / name, train, fold, number if arguments.official else None))
     first: _Answers | None = None
     classes = photos.set_index("digest").class_index
     for method, said in pooled.items():
-        true = np.concatenate([classes.loc[each.digests].to_numpy() for each in said])
-        probabilities = np.concatenate([each.probabilities for each in said])
-        answers = _Answers(probabilities.argmax(axis=1) == true, log_losses(true, probabilities))
+        answers = _Answers.of(said, classes, seeds=len(folds) if arguments.official else 1)
         first = first or answers
+        seconds = round(statistics.median(each.seconds for each in said), 1)
         yield {
             "folder": folder.name,
             "shots": shots,
             "method": method,
-            "photos": len(true),
-            **_figures(answers, first),
-            "ece": round(expected_calibration_error(true, probabilities, bins=_BINS), 4),
-            "seconds": round(statistics.median(each.seconds for each in said), 1),
+            **answers.against(first),
+            "seconds": seconds,
         }
 
 
-def _once(path: Path, train: Method, fold: pd.DataFrame, seed: int, arguments: argparse.Namespace) -> Said:
+def _once(path: Path, train: Method, fold: pd.DataFrame, seed: int | None) -> Said:
     """Train on a fold, unless that was done before."""
     if not path.is_file():
         with tempfile.TemporaryDirectory(prefix="regraft-accuracy-") as temporary:
             raw = Path(temporary, "raw")
             write_photos(fold, raw)
-            if arguments.official and isinstance(train, Regraft):
-                train = Regraft((*train.settings, f"seed={seed}"), train.checkout)
-            said = train(Path(temporary, "project"), raw)
+            said = train(Path(temporary, "project"), raw, seed=seed)
         order = np.argsort(said.digests)
         digests, probabilities = said.digests[order], said.probabilities[order]
-        np.savez(path, digests=digests, probabilities=probabilities, seconds=np.array(said.seconds))
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez(file, digests=digests, probabilities=probabilities, seconds=np.array(said.seconds))
     with np.load(path) as arrays:
         return Said(arrays["digests"], arrays["probabilities"], float(arrays["seconds"]))
-
-
-def _figures(answers: _Answers, first: _Answers) -> dict[str, Any]:
-    better, worse = int((answers.right & ~first.right).sum()), int((~answers.right & first.right).sum())
-    return {
-        "accuracy": _rounded(wilson(int(answers.right.sum()), len(answers.right))),
-        "difference": _rounded(tango_interval(worse, better, len(answers.right))),
-        "log_loss": round(float(answers.losses.mean()), 4),
-        "log_loss_difference": _rounded(mean_interval(answers.losses - first.losses)),
-    }
 
 
 def _rounded(interval: Any) -> list[float]:
@@ -156,9 +169,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--photos", type=int, default=None, help="at most so many of each folder; default: all")
     parser.add_argument("--shots", type=int, nargs="+", default=[], help="training photos per class; default: all")
-    parser.add_argument(
-        "--official", action="store_true", help="the folder's own splits, three seeds, in place of folds"
-    )
+    parser.add_argument("--official", action="store_true", help="the folder's own splits in place of folds")
     parser.add_argument("--seeds", type=int, default=3, help="of --official")
     parser.add_argument("--work", type=Path, help="keeps what was said of the photos, for a later call")
     parser.add_argument("--before", type=Path, help="another checkout of this project, with its environment's packages")

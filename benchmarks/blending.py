@@ -1,6 +1,6 @@
 """How often val chooses another network than the usual one, wrongly and rightly, and what that costs and brings.
 
-    python -m benchmarks.blending DIR ... [--seeds 3] [--shots 10 50 0] [--work FOLDER] [--quick]
+    python -m benchmarks.blending DIR ... [--seeds 3] [--shots 10 50 0] [--draws 3000] [--work FOLDER] [--quick]
 
 `fine_tune` uses a network between the head alone and the fine-tuned one: the usual one, unless val shows another to be
 better (regraft/training/blending.py). Networks are trained on real photos, with what each said of val and test photos,

@@ -1,5 +1,6 @@
 """What networks between the head alone and the fine-tuned one say of val and test photos, recorded in one training."""
 
+import shutil
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from regraft.config import Params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.table import Features, read_features
+from regraft.files import replacing
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import choose_views
@@ -26,7 +28,7 @@ from regraft.training.keras_network import to_keras
 from regraft.training.layers import join
 from regraft.training.metrics import log_losses
 from regraft.training.training_loop import Plan, Training
-from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
+from tests.support.pipeline import run_stage, stages_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,8 @@ Recorded = dict[str, Said]  # by split: val and test
 def prepare(project: Path, raw: Path) -> None:
     """Run the stages before the head in a folder, unless they were run there before."""
     if not (project / "build" / "features.arrow").is_file():
-        stages_folder(project, raw, HEAD_ONLY)
+        shutil.rmtree(project, ignore_errors=True)  # an interrupted call left it
+        stages_folder(project, raw, ["validate_data.enough_images_per_class.min=1"])
         for stage in ("validate_data", "preprocess", "cache_features"):
             run_stage(stage, project, log=project / f"{stage}.log")
 
@@ -76,7 +79,8 @@ def recorded(project: Path, *, seed: int, shots: int | None) -> Recorded:
         arrays = {}
         for split, said in _train(project, seed, shots).items():
             arrays |= {f"{split}_classes": said.class_indices, split: said.probabilities}
-        np.savez(path, **arrays)
+        with replacing(path) as draft, draft.open("wb") as file:
+            np.savez(file, **arrays)
     with np.load(path) as arrays:
         return {split: Said(arrays[f"{split}_classes"], arrays[split]) for split in ("val", "test")}
 
@@ -97,7 +101,7 @@ def _train(project: Path, seed: int, shots: int | None) -> Recorded:
     class_weight = params.train_head.class_weight
     prior = prior_of(class_weight, images.train.class_indices, images.num_classes)
     trainer = start_trainer(model, backbone.cut, params.fine_tune, prior)
-    alone, checkpoint = trainer.weights(), Checkpoint(project / "checkpoint.npz")
+    alone, checkpoint = trainer.weights(), Checkpoint(project / f"checkpoint-{shots}-{seed}.npz")
     Training(trainer, images, Plan(params.fine_tune, class_weight, seed), checkpoint).run(lambda _: None)
     checkpoint.path.unlink()
     tuned = trainer.weights()

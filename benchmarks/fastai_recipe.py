@@ -1,7 +1,7 @@
 """fastai's `fine_tune` with the weights that Regraft starts from: what another library makes of the same photos.
 
     PYTHON -m benchmarks.fastai_recipe PROJECT [--setting default|long|book] [--epochs N] [--freeze-epochs N]
-        [--base-lr RATE] [--seed 0] [--predictions FILE]
+        [--base-lr RATE] [--seed N] [--predictions FILE]
 
 PYTHON is another Python, which needs nothing of this project's environment:
 
@@ -146,7 +146,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="of the whole network; default: the setting's")
     parser.add_argument("--freeze-epochs", type=int, help="of the head alone, before; default: the setting's")
     parser.add_argument("--base-lr", type=float, help="default: the setting's")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="default: that of PROJECT/params.yaml")
     parser.add_argument("--predictions", type=Path, help="takes what the network says of the test photos, as .npz")
     arguments = vars(parser.parse_args())
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -160,7 +160,12 @@ def main() -> None:
         sys.exit(f"there is no folder {raw / 'train'}. Expected a project with photos in data/raw/{{train,val,test}}.")
     given = {name: arguments[name] for name in ("epochs", "freeze_epochs", "base_lr") if arguments[name] is not None}
     setting = replace(SETTINGS[arguments["setting"]], **given)
-    result = train(raw, setting, seed=arguments["seed"], predictions=arguments["predictions"])
+    seed = arguments["seed"]
+    if seed is None:
+        import yaml  # fastai brings it
+
+        seed = yaml.safe_load((arguments["project"] / "params.yaml").read_text(encoding="utf-8"))["seed"]
+    result = train(raw, setting, seed=seed, predictions=arguments["predictions"])
     print(json.dumps({**asdict(setting), **result}))
 
 

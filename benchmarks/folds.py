@@ -11,16 +11,17 @@ from sklearn.model_selection import StratifiedGroupKFold
 from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import groups_of_digests
 from regraft.photos.manifest import read_manifest
+from tests.support.photos import readable_by_keras
 from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
 
 _SEED = 20261124
-_VAL_PARTS = (
-    7  # of what is not test, one is val: 11 % of all with five folds, as much as the default's 15 % of the rest
-)
+_VAL_PARTS = 7  # of what is not test, one is val: with five folds 11 % of all
 
 
 def read_photos(folder: Path, *, limit: int | None = None) -> pd.DataFrame:
-    """Return the photos of a folder that a run would use: digest, path (absolute), class_index, split, group.
+    """Return the photos that a run would use and the recipe can read.
+
+    Columns: digest, path (absolute), suffix, class_index, split, group.
 
     Args:
         folder: labelled photos in any of the three layouts.
@@ -32,7 +33,8 @@ def read_photos(folder: Path, *, limit: int | None = None) -> pd.DataFrame:
             run_stage(stage, project, log=Path(temporary, f"{stage}.log"))
         rows = read_dataset(project / "build" / "dataset.parquet", folder).rows
         _, manifest = read_manifest(project / "build" / "manifest.parquet")
-    rows = rows.drop_duplicates("digest").assign(path=[str(folder.resolve() / path) for path in rows.path])
+    rows = readable_by_keras(rows).drop_duplicates("digest")
+    rows = rows.assign(path=[str(folder.resolve() / path) for path in rows.path])
     rows["group"] = groups_of_digests(rows.digest.tolist(), manifest[manifest.verdict == "use"])
     rows = rows.sample(frac=1, random_state=_SEED)
     by_class = rows.groupby("class_index").digest
@@ -75,5 +77,5 @@ def write_photos(fold: pd.DataFrame, raw: Path) -> None:
         for class_index in set(fold.class_index):
             (raw / split / f"{class_index:03}").mkdir(parents=True)
     for row in fold.itertuples():
-        target = raw / str(row.split) / f"{row.class_index:03}" / f"{row.digest}{Path(str(row.path)).suffix.lower()}"
+        target = raw / str(row.split) / f"{row.class_index:03}" / f"{row.digest}{row.suffix}"
         shutil.copyfile(str(row.path), target)

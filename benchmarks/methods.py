@@ -37,9 +37,10 @@ class Regraft:
     settings: tuple[str, ...] = ()
     checkout: Path = ROOT
 
-    def __call__(self, folder: Path, raw: Path) -> Said:
-        """Train in `folder` on the photos in `raw`."""
-        project = stages_folder(folder, raw, [_FEW, *self.settings], checkout=self.checkout)
+    def __call__(self, folder: Path, raw: Path, *, seed: int | None = None) -> Said:
+        """Train in `folder` on the photos in `raw`, with the seed of params.yaml or another one."""
+        seeds = [] if seed is None else [f"seed={seed}"]
+        project = stages_folder(folder, raw, [_FEW, *self.settings, *seeds], checkout=self.checkout)
         environment = os.environ | {"PYTHONPATH": str(self.checkout)}
         seconds = 0.0
         for stage in _stages(self.checkout):
@@ -60,9 +61,9 @@ class Recipe:
     options: tuple[str, ...] = ()
     python: str = sys.executable
 
-    def __call__(self, folder: Path, raw: Path) -> Said:
-        """Train in `folder` on the photos in `raw`."""
-        project = stages_folder(folder, raw, [_FEW])
+    def __call__(self, folder: Path, raw: Path, *, seed: int | None = None) -> Said:
+        """Train in `folder` on the photos in `raw`; without a seed with that of params.yaml."""
+        project = stages_folder(folder, raw, [_FEW, *([] if seed is None else [f"seed={seed}"])])
         path = folder / "predictions.npz"
         command = [self.python, "-m", self.module, str(project), "--predictions", str(path), *self.options]
         run(command, project, os.environ | {"PYTHONPATH": str(ROOT)}, log=folder / "log")

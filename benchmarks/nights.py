@@ -23,19 +23,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from regraft.csv_files import read_csv
 from regraft.files import read_json
 from regraft.paired_tests import mean_interval
 from tests.support.machine import describe_machine
-from tests.support.photos import hold_back, usable_photos
+from tests.support.photos import hold_back, readable_by_keras, usable_photos
 from tests.support.pipeline import Project, run_module, temporary_project
 from tests.support.prefect_server import Server, running_server
 
 _SHARE = 0.01  # of the training photos join before each night
-# The recipe's reader goes by the suffix, and knows these formats; photos in others are left out everywhere.
-_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp"}
 _QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3", "train_head.epochs=20"]
 _QUICK += ["validate_data.enough_images_per_class.min=1", "promote.min_photos=1"]
 
@@ -65,8 +62,7 @@ def measure(
         epochs: of the recipe's first part.
     """
     rows = usable_photos(photos).head(images) if images else usable_photos(photos)
-    rows = rows.assign(suffix=[_SUFFIXES.get(_format_of(Path(path))) for path in rows.path])
-    rows = rows[rows.suffix.notna()]
+    rows = readable_by_keras(rows)  # photos in other formats are left out on both sides
     joining = hold_back(rows[rows.split == "train"], rounds=nights, share=_SHARE)
     with ExitStack() as projects:
         warm = projects.enter_context(temporary_project(settings))
@@ -149,11 +145,6 @@ def _follow_recipe(project: Project, epochs: int) -> dict[str, Any]:
     ended = run_module("benchmarks.recipe", *arguments, folder=project.root, log=log)
     accuracy = json.loads(log.read_text().splitlines()[-1])["test_accuracy"]
     return {"recipe_seconds": round(ended.seconds, 1), "recipe_accuracy": round(accuracy, 4)}
-
-
-def _format_of(path: Path) -> str:
-    with Image.open(path) as image:
-        return image.format or ""
 
 
 def _tell(number: int, warm: Night, full: Night | None) -> None:

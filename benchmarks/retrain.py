@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from PIL import Image
 
 from regraft.files import read_json
 from tests.support.machine import describe_machine
-from tests.support.photos import hold_back, usable_photos
+from tests.support.photos import hold_back, readable_by_keras, usable_photos
 from tests.support.pipeline import HEAD_ONLY, FlowRun, Project, run_module, temporary_project
 from tests.support.prefect_server import running_server
 
 _SHARE = 0.01  # of the training photos join before each run
 _EPOCHS = 10  # of the recipe
-# The recipe's reader goes by the suffix, and knows these formats; photos in others are left out on both sides.
-_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp"}
 
 
 def measure(photos: Path, *, images: int | None, rounds: int, epochs: int) -> dict[str, Any]:
@@ -41,8 +38,7 @@ def measure(photos: Path, *, images: int | None, rounds: int, epochs: int) -> di
     """
     usable = usable_photos(photos)
     rows = usable if images is None else usable.head(images)
-    rows = rows.assign(suffix=[_SUFFIXES.get(_format_of(Path(path))) for path in rows.path])
-    rows = rows[rows.suffix.notna()]
+    rows = readable_by_keras(rows)  # photos in other formats are left out on both sides
     held_back = hold_back(rows[rows.split == "train"], rounds=rounds, share=_SHARE)
     with temporary_project(HEAD_ONLY) as project:
         with running_server(project.root.parent, project.environment) as server:
@@ -75,11 +71,6 @@ def measure(photos: Path, *, images: int | None, rounds: int, epochs: int) -> di
             "recipe_epochs": _EPOCHS,
             "recipe_epochs_run": epochs,
         }
-
-
-def _format_of(path: Path) -> str:
-    with Image.open(path) as image:
-        return image.format or ""
 
 
 def _add(project: Project, rows: pd.DataFrame) -> None:

@@ -33,10 +33,10 @@ class OnnxClassifier:
             contents = path.read_bytes()
             self.digest = hashlib.sha256(contents).hexdigest()
             self._session = _session(contents)
-            metadata = self._session.get_modelmeta().custom_metadata_map
-            self.class_names: list[str] = json.loads(metadata["class_names"])
-            self.promise: Promise | None = read_promise(metadata)
-            self.parts = in_two_parts(onnx.load_from_string(contents)) if BORDER in metadata else None
+            self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+            self.class_names: list[str] = json.loads(self.metadata["class_names"])
+            self.promise: Promise | None = read_promise(self.metadata)
+            self.parts = in_two_parts(onnx.load_from_string(contents)) if BORDER in self.metadata else None
         except FileNotFoundError:
             raise RegraftError(
                 f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`."

@@ -88,6 +88,7 @@ def _metadata(
             }
         ),
         "backbone": backbone.name,
+        "backbone_preprocessing": backbone.preprocessing,
         "backbone_weights_sha256": backbone.weights_digest,
         "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
         "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",

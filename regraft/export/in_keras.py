@@ -3,11 +3,10 @@
 import json
 from pathlib import Path
 
-import onnxruntime
-
 from regraft.backbones.catalogue import choose_backbone
 from regraft.config import BackboneChoice
 from regraft.errors import RegraftError
+from regraft.export.classifier import OnnxClassifier
 from regraft.files import reading
 from regraft.training.keras_models import save_model, start_keras
 from regraft.training.keras_network import build_network
@@ -24,19 +23,20 @@ def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path
         onnx: the file that was exported from it.
 
     Raises:
-        FileNotFoundError: one of both files is missing.
-        Damaged: one of both is damaged.
-        RegraftError: the files were made from another backbone.
+        FileNotFoundError: there is no such network.
+        Damaged: the network is damaged.
+        RegraftError: there is no such ONNX file, it is none of Regraft's, or it was made from another backbone.
     """
     trained, backbone = read_network(network), choose_backbone(choice)
+    facts = OnnxClassifier(onnx).metadata
     with reading(onnx, "a model that Regraft exported"):
-        session = onnxruntime.InferenceSession(onnx.read_bytes(), providers=["CPUExecutionProvider"])
-        facts = session.get_modelmeta().custom_metadata_map
-        exported = facts["backbone"], facts["backbone_weights_sha256"], json.loads(facts["preprocessing"])["image_size"]
-    if exported != (backbone.name, backbone.weights_digest, backbone.image_size):
+        side = json.loads(facts["preprocessing"])["image_size"]
+        exported = [facts[name] for name in ("backbone", "backbone_preprocessing", "backbone_weights_sha256")]
+    if (*exported, side) != (backbone.name, backbone.preprocessing, backbone.weights_digest, backbone.image_size):
         raise RegraftError(
-            f"{network} was trained on {exported[0]} at {exported[2]} pixels, and params.yaml names {backbone.name} at "
-            f"{backbone.image_size} pixels, or other weights. Run `regraft retrain`, or put params.yaml back."
+            f"{onnx} was trained on {exported[0]} at {side} pixels, and params.yaml names {backbone.name} at "
+            f"{backbone.image_size} pixels, or other weights or preprocessing. Run `regraft retrain`, or put "
+            f"params.yaml back."
         )
     start_keras(0)
     save_model(path, build_network(backbone, trained))

@@ -29,7 +29,7 @@ def prior_of(class_weight: ClassWeight, class_indices: np.ndarray, num_classes: 
 
 
 def objective_of(class_weight: ClassWeight) -> Objective:
-    """Return the figures that sweeps, early stopping and tests go by.
+    """Return the figures that sweeps and blending go by, and that reports name.
 
     Who asks for help for rare classes wants every class named rightly, however few its photos are: recall and log loss
     are then means over classes. By accuracy a network that never names a rare class would win.

@@ -63,12 +63,13 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         bring_settings(root, project, tell)
         bring_photos(root, project, receipt, tell)
         differing: list[str] = []
+        trained = {step["name"] for step in receipt["stages"] if step["outcome"] == "Ran"}
         is_kept = False
         for stage in stages:
             if stage == _TRAIN_BASE and is_kept:
                 continue
             others = _run_stage(project, stage, receipt, stages, tell)
-            if stage == _CHOOSE_BASE and others:
+            if stage == _CHOOSE_BASE and others and _TRAIN_BASE not in trained:
                 is_kept, others = True, []
                 bring_base(project, tell)
             differing += others

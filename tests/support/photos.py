@@ -17,6 +17,7 @@ from regraft.photos.splitting import build_dataset
 from tests.support.pipeline import HEAD_ONLY, ROOT, run_stage, stages_folder
 
 REAL_PHOTOS = Path(__file__).parents[1] / "data" / "photos"
+_KERAS_SUFFIXES = {"JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "BMP": ".bmp"}
 _SEED = 20261124
 _JPEG_QUALITY = 85
 _SMALLEST_CROP = 0.85  # of each side
@@ -34,6 +35,12 @@ def usable_photos(folder: Path) -> pd.DataFrame:
             run_stage(stage, project, log=Path(temporary, f"{stage}.log"))
         rows = read_dataset(project / "build" / "dataset.parquet", folder).rows
     return spread(rows.assign(path=[str(folder.resolve() / path) for path in rows.path]))
+
+
+def readable_by_keras(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the photos that Keras' reader knows, with the `suffix` by which it does: it passes over all others."""
+    rows = rows.assign(suffix=rows.format.map(_KERAS_SUFFIXES))
+    return rows[rows.suffix.notna()].reset_index(drop=True)
 
 
 def read_folder(folder: Path, *, share: float = 0.1) -> Dataset:

@@ -39,10 +39,15 @@ def test_the_network_in_keras_says_what_the_file_that_ships_says(project, small_
 
 
 def test_a_network_of_another_backbone_is_not_written(project, run):
-    assert "keras stopped: models/model.npz was trained on efficientnet_lite0 at 64 pixels" in run(
-        "a.keras", backbone={"image_size": 96}
-    )
+    for setting in ({"image_size": 96}, {"preprocessing": "caffe"}):
+        said = run("a.keras", backbone=setting)
+        assert "keras stopped: models/model.onnx was trained on efficientnet_lite0 at 64 pixels" in said
     assert not (project / "a.keras").exists()
+
+
+def test_a_damaged_file_is_named(project, run):
+    (project / "models/model.onnx").write_bytes(b"damaged")
+    assert "keras stopped: models/model.onnx is not a model exported by Regraft" in run()
 
 
 def test_before_the_first_run_it_says_what_to_do(project, run):
