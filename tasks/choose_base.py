@@ -12,17 +12,10 @@ from typing import Any
 from regraft.config import Params
 from regraft.errors import Damaged, InputsChanged
 from regraft.files import write_json
-from regraft.photos.base_record import (
-    BaseRecord,
-    Today,
-    choose_record,
-    read_base_record,
-    record_of,
-    write_base_record,
-    write_left_out,
-)
+from regraft.photos.base_record import BaseRecord, choose_record, read_base_record, record_of, write_base_record
 from regraft.photos.base_requests import read_requests, write_requests
 from regraft.photos.dataset import read_dataset
+from regraft.photos.left_out import Today, write_left_out
 from regraft.photos.manifest import read_manifest
 from tasks.code_record import what_decides
 from tasks.progress import Progress

@@ -17,10 +17,10 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.promise import Promise
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import read_json, write_json
-from regraft.photos.base_record import unseen
 from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
+from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.store.leases import store_in_use
 from regraft.training.metrics import classification_report

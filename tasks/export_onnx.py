@@ -17,10 +17,11 @@ from regraft.export.compose import build_classifier, compare, refuse_difference,
 from regraft.export.scoring import examine
 from regraft.export.trained_part import part_to_ship
 from regraft.files import replacing, sha256_of, write_json
-from regraft.photos.base_record import read_base_record, unseen
+from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
+from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
 from regraft.store.leases import store_in_use

@@ -16,8 +16,9 @@ import pandas as pd
 from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
 from regraft.files import fingerprint, read_json, write_json
-from regraft.photos.base_record import BaseRecord, read_base_record, unseen
+from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import read_dataset
+from regraft.photos.left_out import unseen
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint

@@ -17,9 +17,10 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
-from regraft.photos.base_record import BaseRecord, Today, left_out_of, without
+from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
+from regraft.photos.left_out import Today, left_out_of, without
 from regraft.photos.manifest import read_manifest, slices_of
 from regraft.production.candidates import Candidates
 from regraft.production.change_log import Origin

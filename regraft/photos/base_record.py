@@ -1,13 +1,12 @@
 """The record of the base: the photos and the settings that the last full fine-tuning was made of.
 
 A night with few changes starts from the base instead of training anew. So the record stays as it is from night to
-night, until `choose_record` finds that too much has changed. Which photos may not judge what comes from a base is told
-here as well: those that it saw, and their near-duplicates.
+night, until `choose_record` finds that too much has changed.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,8 @@ import pandas as pd
 from regraft.errors import printable, some
 from regraft.files import fingerprint, reading
 from regraft.photos.dataset import COLUMNS, Dataset
-from regraft.photos.duplicates import has_near
+from regraft.photos.left_out import HASH, Today, left_out_of
 from regraft.sealed import read_frame, write_table
-
-_LEFT_OUT = {"digest": "str", "split": "str"}
-_HASH = "phash"  # as in the manifest: a photo may be gone one day, and a near-duplicate of it come
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,25 +75,6 @@ class Changes:
 
 
 @dataclass(frozen=True, slots=True)
-class Today:
-    """The photos of today, and what they have to do with each other."""
-
-    dataset: Dataset
-    groups: dict[str, str] = field(default_factory=dict)  # names by digest, also of photos that the data set left out
-    hashes: dict[str, str] = field(default_factory=dict)  # perceptual ones, of photos that have one
-    max_hash_distance: int | None = None  # bits in which those of near-duplicates may differ
-
-    @classmethod
-    def of(cls, dataset: Dataset, manifest: pd.DataFrame, max_hash_distance: int | None) -> "Today":
-        """Return it from a manifest with its groups, and the distance that they were found with."""
-        used = manifest[manifest.verdict == "use"]
-        hashed = used[used[_HASH].notna()]
-        groups = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
-        hashes = dict(zip(hashed.digest.tolist(), hashed[_HASH].tolist(), strict=True))
-        return cls(dataset, groups, hashes, max_hash_distance)
-
-
-@dataclass(frozen=True, slots=True)
 class Choice:
     """Which record counts today."""
 
@@ -122,7 +99,7 @@ def read_base_record(path: Path, folder: Path) -> BaseRecord:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    rows = read_frame(path, COLUMNS, texts=_HASH)  # those of old have no hashes
+    rows = read_frame(path, COLUMNS, texts=HASH)  # those of old have no hashes
     with reading(path, "what a base was trained with"):
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if not isinstance(settings, dict):
@@ -180,59 +157,6 @@ def changes_since(record: BaseRecord, dataset: Dataset) -> Changes:
     relabelled = {each for each in both & set(now.digest) if labels["now"][each] != labels["then"][each]}
     moved = {each for each in both if everywhere[each] != splits["then"][each]} - relabelled
     return Changes(set(now.digest) - known, known - here, relabelled, moved, len(now))
-
-
-def left_out_of(record: BaseRecord, today: Today) -> dict[str, set[str]]:
-    """Return the digests of the photos of val and test that may not judge what comes from a base, by split.
-
-    Of val those that it was trained on, of test also those that its settings were chosen on, and the near-duplicates of
-    these, whether they are there today or gone. Photos keep their splits, so there are hardly any unless a person moves
-    photos, gives splits of their own, or saves photos anew.
-    """
-    rows, left_out = today.dataset.rows, {}
-    for split, seen in (("val", record.trained_on()), ("test", record.saw())):
-        digests = rows.digest[rows.split == split].tolist()
-        groups = {today.groups[digest] for digest in seen & today.groups.keys()}
-        out = {digest for digest in digests if digest in seen or today.groups.get(digest) in groups}
-        out |= _near_to_gone(record, seen - today.groups.keys(), digests, today)
-        if out:
-            left_out[split] = out
-    return left_out
-
-
-def _near_to_gone(record: BaseRecord, gone: set[str], digests: list[str], today: Today) -> set[str]:
-    """Return which photos are near-duplicates of photos that are gone: they have no group with those."""
-    rows = record.photos.rows
-    if today.max_hash_distance is None or not gone or _HASH not in rows:
-        return set()
-    hashes = rows[_HASH][rows.digest.isin(gone)].dropna().tolist()
-    hashed = [digest for digest in digests if digest in today.hashes]
-    is_near = has_near([today.hashes[digest] for digest in hashed], hashes, today.max_hash_distance)
-    return {digest for digest, near in zip(hashed, is_near, strict=True) if near}
-
-
-def write_left_out(path: Path, left_out: Mapping[str, set[str]]) -> None:
-    """Write which photos judge nothing; equal ones give equal bytes."""
-    rows = [(digest, split) for split in sorted(left_out) for digest in sorted(left_out[split])]
-    write_table(path, pd.DataFrame(rows, columns=list(_LEFT_OUT)).astype(_LEFT_OUT))
-
-
-def unseen(dataset: Dataset, path: Path) -> Dataset:
-    """Return a data set without the photos of val and test that `write_left_out` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Damaged: it is damaged.
-    """
-    rows = read_frame(path, _LEFT_OUT)
-    return without(dataset, {split: set(part.digest) for split, part in rows.groupby("split")})
-
-
-def without(dataset: Dataset, left_out: Mapping[str, set[str]]) -> Dataset:
-    """Return a data set without photos that are named by split and digest."""
-    rows, nothing = dataset.rows, set[str]()
-    stays = [digest not in left_out.get(split, nothing) for digest, split in zip(rows.digest, rows.split, strict=True)]
-    return dataset if all(stays) else dataset.with_rows(rows[stays].reset_index(drop=True))
 
 
 def located(record: BaseRecord, dataset: Dataset) -> Dataset:

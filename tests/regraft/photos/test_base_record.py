@@ -10,18 +10,15 @@ import pytest
 from regraft.errors import Damaged
 from regraft.photos.base_record import (
     BaseRecord,
-    Today,
     changes_since,
     choose_record,
-    left_out_of,
     located,
     read_base_record,
     record_of,
-    unseen,
     write_base_record,
-    write_left_out,
 )
 from regraft.photos.dataset import COLUMNS, Dataset
+from regraft.photos.left_out import Today, left_out_of, unseen, write_left_out
 
 RAW = Path("raw")
 SPLITS = {0: "val", 5: "test"}  # by the last digit; all others are in train

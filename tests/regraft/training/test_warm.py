@@ -1,6 +1,7 @@
 import pytest
 
-from regraft.photos.base_record import Today, record_of
+from regraft.photos.base_record import record_of
+from regraft.photos.left_out import Today
 from regraft.training.warm import warm_photos, warm_settings
 from tests.regraft.photos.test_base_record import dataset, digest
 from tests.support.library import fine_tune_settings
