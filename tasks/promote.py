@@ -17,11 +17,10 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
-from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads
 from regraft.photos.left_out import Today, left_out_of, without
-from regraft.photos.manifest import read_manifest, slices_of
+from regraft.photos.manifest import read_manifest
 from regraft.production.candidates import Candidates
 from regraft.production.change_log import Origin
 from regraft.production.exclusive import exclusive
@@ -57,13 +56,14 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     challenger = None if is_there else load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
-    dataset, groups, base = read_dataset(paths.dataset, paths.raw), _groups(params), base_of_model(params)
-    if base:
-        dataset = _without_seen(params, dataset, base)
+    dataset, used, base = read_dataset(paths.dataset, paths.raw), _used(params), base_of_model(params)
+    if base:  # found out anew: a run may have ended between these photos and what `choose_base` writes of them
+        today = Today.of(dataset, used, params.validate_data.max_hash_distance)
+        dataset = without(dataset, left_out_of(base, today))
     with store_in_use(paths.store, None):
         ask = _ask(params, progress)
-        evidence = ask_new_photos(params, dataset, groups, ask)
-        trial = Trial(challenger, paths.onnx, dataset, groups, params.promote, ask) if challenger else None
+        evidence = ask_new_photos(params, dataset, used, ask)
+        trial = Trial(challenger, paths.onnx, dataset, used, params.promote, ask) if challenger else None
         verdict = _judge(params, production, trial) if trial else _ALREADY
     if evidence:
         verdict = with_evidence(verdict, evidence)
@@ -195,24 +195,12 @@ def _anchor(production: Production) -> tuple[Former | None, list[str]]:
     return Former(classifier, production.anchor_reference()[0]), []
 
 
-def _groups(params: Params) -> pd.DataFrame:
-    """Return groups and slices of today's photos; where the manifest was removed, every photo is its own group."""
+def _used(params: Params) -> pd.DataFrame:
+    """Return today's photos as the manifest has them; where it was removed, every photo is its own group."""
     if not params.paths.manifest.exists():
-        return pd.DataFrame({"digest": [], "group": []})
+        return pd.DataFrame({name: [] for name in ("digest", "group", "phash", "verdict")})
     _, manifest = read_manifest(params.paths.manifest)
-    slices = [f"slice.{name}" for name in slices_of(manifest)]
-    return manifest.loc[manifest.verdict == "use", ["digest", "group", *slices]]
-
-
-def _without_seen(params: Params, dataset: Dataset, base: BaseRecord) -> Dataset:
-    """Return a data set without what the base saw: neither model may be judged on that.
-
-    It is found out anew: a run may have ended between these photos and the file that `choose_base` writes of them.
-    """
-    today = Today(dataset)
-    if params.paths.manifest.exists():
-        today = Today.of(dataset, read_manifest(params.paths.manifest)[1], params.validate_data.max_hash_distance)
-    return without(dataset, left_out_of(base, today))
+    return manifest[manifest.verdict == "use"]
 
 
 def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:

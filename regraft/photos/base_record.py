@@ -102,7 +102,7 @@ def read_base_record(path: Path, folder: Path) -> BaseRecord:
     rows = read_frame(path, COLUMNS, texts=HASH)  # those of old have no hashes
     with reading(path, "what a base was trained with"):
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
-        if not isinstance(settings, dict):
+        if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
             raise ValueError("something else")
     return BaseRecord(Dataset(rows, list(names), folder), settings, str(code))
 

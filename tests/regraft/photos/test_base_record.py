@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -71,6 +72,12 @@ def test_a_record_has_train_and_val_and_comes_back_as_it_was(tmp_path):
     pd.testing.assert_frame_equal(back.photos.rows, BASE.photos.rows)
     assert (back.photos.class_names, back.settings, back.code) == (["cat", "dog"], SETTINGS, "code")
     assert (back.name, len(back.photos)) == (BASE.name, 90)
+
+
+def test_a_record_whose_classes_have_other_names_is_damaged(tmp_path):
+    write_base_record(tmp_path / "a.parquet", replace(BASE, photos=replace(BASE.photos, class_names=["dog", "cat"])))
+    with pytest.raises(Damaged):
+        read_base_record(tmp_path / "a.parquet", RAW)
 
 
 def test_equal_records_have_equal_bytes_and_damage_is_found(tmp_path):
