@@ -80,7 +80,9 @@ def _set_up_automations(client: SyncPrefectClient, wanted: Wanted, project: Proj
         if _essence(found) == _essence(automation):
             lines.append(f"automation {automation.name}: unchanged{paused}")
         else:
-            client.update_automation(found.id, automation.model_copy(update={"enabled": found.enabled}))
+            # Prefect leaves out of an update what was not set by name, and the server misses the trigger's posture.
+            named = automation.model_dump(exclude={"owner_resource"}) | {"enabled": found.enabled}
+            client.update_automation(found.id, AutomationCore.model_validate(named))
             lines.append(f"automation {automation.name}: updated{paused}")
     for found in [*there.values(), *superfluous]:
         client.delete_automation(found.id)

@@ -57,6 +57,23 @@ def test_what_a_person_paused_stays_paused_and_what_a_person_made_stays(deployed
     assert deployed.automation("mine")
 
 
+def test_an_automation_that_waits_for_an_event_is_updated_too(deployed: Deployed):
+    """Its trigger has no posture in the file, because it is Prefect's default."""
+    deployed.edit("automations.yaml", "Then a run starts.", "A run starts then.")
+    assert "automation regraft: New photos: updated" in set_up()
+    assert deployed.automation("regraft: New photos")["description"].endswith("A run starts then.")
+    assert not any("updated" in line for line in set_up())
+
+
+def test_a_deployment_that_was_deleted_comes_back_and_its_automation_starts_it(deployed: Deployed):
+    lost = deployed.deployment("retrain-on-new-data")["id"]
+    deployed.server.ask("DELETE", f"deployments/{lost}")
+    set_up()
+    made = deployed.deployment("retrain-on-new-data")["id"]
+    assert made != lost
+    assert [each["deployment_id"] for each in deployed.automation("regraft: New photos")["actions"]] == [made]
+
+
 def test_what_the_files_have_no_more_is_removed(deployed: Deployed):
     deployed.edit("automations.yaml", "name: Never began", "name: Never came to life")
     deployed.edit("prefect.yaml", "name: verify-weekly", "name: verify-monthly")
