@@ -29,6 +29,10 @@ class Received(list[dict[str, Any]]):
         """Return all messages whose subject has these words."""
         return [message for message in self if subject in message["subject"]]
 
+    def crashes(self) -> str:
+        """Return what was said of crashed runs."""
+        return "\n".join(message["body"] for message in self.about("a run crashed"))
+
 
 @contextmanager
 def webhook() -> Iterator[Received]:
