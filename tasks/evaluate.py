@@ -14,7 +14,6 @@ from typing import Any
 from regraft.config import Params
 from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.promise import Promise
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import read_json, write_json
 from regraft.photos.dataset import read_dataset
@@ -22,6 +21,7 @@ from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
+from regraft.serving.promise import Promise
 from regraft.store.leases import store_in_use
 from regraft.training.metrics import classification_report
 from regraft.training.parts import class_table, slice_table, write_parts

@@ -1,11 +1,9 @@
 from .abstention import choose_threshold as choose_threshold
-from .abstention import find_promise as find_promise
 from .classifier import OnnxClassifier as OnnxClassifier
 from .compose import build_classifier as build_classifier
 from .compose import compare as compare
 from .compose import refuse_difference as refuse_difference
 from .compose import write_graph as write_graph
-from .promise import Promise as Promise
 from .scoring import open_said as open_said
 from .scoring import probabilities_of as probabilities_of
 from .trained_part import head_graph as head_graph

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from regraft.csv_files import read_csv, write_csv
-from regraft.export.promise import Promise
 from regraft.intervals import Interval, least_share
+from regraft.serving.promise import Promise
 from regraft.training.parts import share_right
 
 CONFIDENCE = 0.95

@@ -15,12 +15,12 @@ from regraft import __version__
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.trunk import Trunk
 from regraft.errors import ExportMismatch
-from regraft.export.promise import Promise
 from regraft.export.trained_part import PREPARED, Expected, TrainedPart
 from regraft.export.two_parts import BORDER, facts_of
 from regraft.onnx_graphs.convert import canonical, chained, part_of, renamed, with_uint8_input
 from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation
+from regraft.serving.promise import Promise
 from regraft.training.network_file import Trained
 
 _BATCH = 32  # photos of the other side at a time

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from regraft.export.compose import write_graph
-from regraft.export.promise import Promise
 from regraft.files import read_json, write_json
 from regraft.photos.manifest import read_manifest, write_manifest
+from regraft.serving.promise import Promise
 from regraft.training.parts import read_classes, read_slices
 from tasks.evaluate import evaluate
 from tests.support.small_project import quiet

@@ -10,8 +10,8 @@ from regraft.export.abstention import (
     risk_coverage,
     write_curve_of_risk,
 )
-from regraft.export.promise import Promise, read_promise
 from regraft.intervals import least_share, wilson
+from regraft.serving.promise import Promise, read_promise
 
 
 def drawn(random: np.random.Generator, count: int, error_of) -> tuple[np.ndarray, np.ndarray]:

@@ -5,7 +5,7 @@ import pytest
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
-from regraft.export.promise import Promise
+from regraft.serving.promise import Promise
 
 
 def test_class_names_come_from_the_file(colour_classifier):

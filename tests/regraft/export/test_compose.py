@@ -19,10 +19,10 @@ from regraft.export.compose import (
     refuse_difference,
     write_graph,
 )
-from regraft.export.promise import Promise
 from regraft.export.scoring import probabilities_of
 from regraft.export.trained_part import TrainedPart, head_graph, part_to_ship
 from regraft.photos.images import Threads, load_rgb
+from regraft.serving.promise import Promise
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.keras_models import start_keras
 from regraft.training.keras_network import build_head

@@ -9,11 +9,11 @@ import pytest
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier, frozen_digest
 from regraft.export.compose import build_classifier, write_graph
-from regraft.export.promise import Promise
 from regraft.export.scoring import examine, open_said, probabilities_of
 from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import BORDER, facts_of
 from regraft.photos.images import Threads, load_rgb
+from regraft.serving.promise import Promise
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.network_file import Head, Network
 

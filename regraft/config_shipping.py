@@ -1,0 +1,41 @@
+"""The sections of params.yaml about the file to ship: how it is made, judged and promoted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from regraft.setting_types import AnyClassNames, Floors, Section, ShareOrAll
+
+
+class ExportOnnx(Section):
+    """Stage 9: the file to ship, and the proof that it computes what was trained."""
+
+    parity_images: int = Field(ge=1)
+    tolerance: float = Field(gt=0)
+
+
+class Evaluate(Section):
+    """Stage 10: the figures on the test split."""
+
+    calibration_bins: int = Field(ge=2)
+    target_precision: Annotated[float, Field(gt=0, lt=1)] | None
+
+
+class Promote(Section):
+    """After the stages, in the flow: which model services use."""
+
+    mode: Literal["auto", "approve"]
+    approve_hours: float = Field(gt=0, le=24 * 30)
+    margin: float = Field(gt=0, lt=1)
+    alpha: float = Field(gt=0, le=0.5)
+    alpha_harm_chosen: float = Field(gt=0, le=0.5)
+    alpha_margin_chosen: float = Field(gt=0, lt=1)
+    max_loss: float = Field(gt=0, le=1)
+    max_class_loss: float = Field(gt=0, le=1)
+    min_photos: int = Field(ge=1)
+    max_relabelled: ShareOrAll
+    when_undecided: Literal["promote", "keep", "auto"]
+    trusted_photos: int = Field(ge=1)
+    given_up: AnyClassNames
+    floors: Floors
+    keep: int = Field(ge=1)

@@ -1,0 +1,8 @@
+"""Serving: the shipped file in use, with ONNX Runtime, NumPy and Pillow alone, so that a service needs no more.
+
+In: model.onnx and photos. Out: class names with their probabilities, and whether the file had better say nothing.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
