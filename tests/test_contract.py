@@ -26,7 +26,6 @@ NOT_RESULTS = {"paths", "machine", "report"}
 # Libraries that a stage imports and whose version decides no byte of what it writes.
 NO_BYTES = {
     "pydantic": "checks params.yaml and changes no value",
-    "lazy_loader": "finds the module behind a name of a room",
     "fsspec": "copies files",
     "xxhash": "computes checksums, which are fixed by their definition",
     "threadpoolctl": "sets the number of threads, as the code says",

@@ -4,6 +4,6 @@ In: the section `backbone` of params.yaml. Out: a `Backbone`, which builds the K
 features out), and a `Trunk`, which computes features and activations of prepared images.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

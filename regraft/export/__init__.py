@@ -4,6 +4,6 @@ In: what was trained, the frozen graph, the preparation of photos. Out: model.on
 probabilities, and a classifier that runs it.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -4,6 +4,6 @@ In: a data set, views, a trunk and a store. Out: features.arrow, a receipt of wh
 leaks between splits, labels that are likely wrong, outliers, drift.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

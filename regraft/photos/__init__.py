@@ -4,6 +4,6 @@ In: a folder of labelled photos, whatever else lies in it. Out: a manifest (one 
 image that is used, with its split), and the views of each image as uint8 RGB arrays.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -4,6 +4,6 @@ In: a new model and what it was trained on, with the figures of both models on t
 the folder models/production, and its log.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -4,6 +4,6 @@ In: the JSON and CSV files that stages write. Out: Markdown pages for the Prefec
 server nor a network. No number is computed here.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)

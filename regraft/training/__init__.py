@@ -4,6 +4,6 @@ In: features, activations, or views of photos, with labels and the sections `tra
 Out: Keras models, learning curves, and in words what was done and why.
 """
 
-import lazy_loader
+from regraft.rooms import open_door
 
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, __dir__, __all__ = open_door(__name__, __file__)
