@@ -1,0 +1,161 @@
+"""Class activation maps: which parts of a photo speak for a class, exactly.
+
+Where features are the mean over positions, and the head is one linear layer, sums may be taken in another order:
+
+    logit_c = bias_c + sum_k kernel_kc * mean_xy A_kxy = bias_c + mean_xy map_cxy,  map_cxy = sum_k kernel_kc * A_kxy
+
+So a map is no estimate: its mean is the logit but for the bias. It costs one small product beside the network.
+
+Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localization".
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from regraft.errors import RegraftError
+from regraft.serving.shipped_model import ShippedModel, run_session, start_session
+
+MAPS = "maps"
+_KERNEL = "maps_kernel"
+_SAME_NUMBERS = ("Flatten", "Identity", "Reshape", "Squeeze")  # of a tensor that has one number per channel
+_CHANNELS_FIRST, _CHANNELS_LAST = ((2, 3), (-2, -1)), ((1, 2), (-3, -2))  # positions, among batch and channels
+
+
+class ActivationMaps:
+    """A shipped file that also says where it looked, on the CPU."""
+
+    def __init__(self, path: Path) -> None:
+        """Load a file.
+
+        Raises:
+            RegraftError: it is not a model that Regraft exported, or its head has a hidden layer, or it has no pooling
+                before the head: then no map is exact.
+        """
+        shipped = ShippedModel(path)
+        self.class_names = shipped.class_names
+        model = with_maps(onnx.load(path))
+        if model is None:
+            raise RegraftError(
+                f"{path} has no exact activation maps: that takes one linear layer on features that are means over "
+                f"positions. Set train_head.kind to linear for a file that has them."
+            )
+        self._session = start_session(model.SerializeToString())
+        self._crop_fraction = float(json.loads(shipped.metadata["preprocessing"])["crop_fraction"])
+
+    def __call__(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return what the file says of a photo, and where in it that is said.
+
+        Args:
+            photo: uint8 RGB, shape (height, width, 3), any size, upright.
+
+        Returns:
+            Probabilities, float32, shape (num_classes,), and maps, float32, shape (num_classes, rows, columns), such
+            as 7 x 7. They cover the centre square of the photo, see `square`, and nothing beside it. `heat` makes one
+            of them fit to be drawn.
+        """
+        probabilities, maps = run_session(self._session, photo, ["probabilities", MAPS])
+        return probabilities, maps
+
+    def square(self, photo: np.ndarray) -> tuple[int, int, int]:
+        """Return left, top and side, in pixels, of the part of a photo that the network sees and maps cover."""
+        height, width = photo.shape[:2]
+        # As the graph computes it, in float32: see `Preparation.build_graph`.
+        side = max(1, int(np.float32(min(height, width)) * np.float32(self._crop_fraction) + np.float32(0.5)))
+        return (width - side) // 2, (height - side) // 2, side
+
+
+def heat(maps: np.ndarray, class_index: int) -> np.ndarray:
+    """Return how much each position speaks for a class, more than for the classes on average.
+
+    What all maps have in common moves all logits alike and no probability, so their mean is taken off first.
+
+    Args:
+        maps: float32, shape (num_classes, rows, columns), of `ActivationMaps`.
+        class_index: the class.
+
+    Returns:
+        float32, shape (rows, columns), 0 (nothing for it, or against it) to 1 (most).
+    """
+    evidence = np.maximum(maps[class_index] - maps.mean(axis=0), 0)
+    return evidence / (evidence.max() or 1)
+
+
+def with_maps(model: onnx.ModelProto) -> onnx.ModelProto | None:
+    """Return a shipped graph with one more output, or None where it would not be exact.
+
+    Args:
+        model: with the output `probabilities`; it stays as it is.
+
+    Returns:
+        The same graph, whose last output is `maps`: float32, shape (batch, num_classes, rows, columns). Of each map the
+        mean, plus the class's bias, is the logit.
+    """
+    walk = _Walk(model.graph)
+    if (head := walk.find_head()) is None or (pooled := walk.find_pooling(head[0])) is None:
+        return None
+    kernel, (activations, channels_last) = head[1], pooled
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    if not channels_last:
+        whole.graph.node.append(helper.make_node("Transpose", [activations], ["maps_seen"], perm=[0, 2, 3, 1]))
+    whole.graph.node.append(
+        helper.make_node("MatMul", [activations if channels_last else "maps_seen", _KERNEL], ["maps_last"])
+    )
+    whole.graph.node.append(helper.make_node("Transpose", ["maps_last"], [MAPS], perm=[0, 3, 1, 2]))
+    whole.graph.initializer.append(numpy_helper.from_array(kernel, _KERNEL))
+    shape = ["batch", kernel.shape[1], "rows", "columns"]
+    whole.graph.output.append(helper.make_tensor_value_info(MAPS, TensorProto.FLOAT, shape))
+    return whole
+
+
+class _Walk:
+    """From the probabilities of a graph back to what is pooled."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._makers = {name: node for node in graph.node for name in node.output}
+        self._arrays = {tensor.name: tensor for tensor in graph.initializer}
+
+    def find_head(self) -> tuple[str, np.ndarray] | None:
+        """Return what the only layer of a head takes, and its kernel, float32, shape (feature_dim, num_classes)."""
+        softmax = self._makers.get("probabilities")
+        if softmax is None or softmax.op_type != "Softmax":
+            return None
+        layer = self._makers.get(softmax.input[0])
+        if layer is not None and layer.op_type == "Add":  # of a bias
+            layer = next((self._makers[name] for name in layer.input if name in self._makers), None)
+        if layer is None or layer.op_type not in ("Gemm", "MatMul") or layer.input[1] not in self._arrays:
+            return None
+        settings = {entry.name: helper.get_attribute_value(entry) for entry in layer.attribute}
+        kernel = numpy_helper.to_array(self._arrays[layer.input[1]])
+        if kernel.ndim != 2 or kernel.dtype != np.float32 or settings.get("transA"):
+            return None
+        kernel = (kernel.T if settings.get("transB") else kernel) * np.float32(settings.get("alpha", 1))
+        return layer.input[0], np.ascontiguousarray(kernel)
+
+    def find_pooling(self, name: str) -> tuple[str, bool] | None:
+        """Return of what some features are the mean over positions, and whether its channels come last."""
+        for node in self._makers_of_same_numbers(name):
+            if node.op_type == "GlobalAveragePool":
+                return node.input[0], False
+            if node.op_type == "ReduceMean":
+                axes = self._axes(node)
+                return (node.input[0], axes in _CHANNELS_LAST) if axes in _CHANNELS_FIRST + _CHANNELS_LAST else None
+        return None
+
+    def _makers_of_same_numbers(self, name: str) -> Iterator[onnx.NodeProto]:
+        while node := self._makers.get(name):
+            yield node
+            if node.op_type not in _SAME_NUMBERS:
+                return
+            name = node.input[0]
+
+    def _axes(self, node: onnx.NodeProto) -> tuple[int, ...]:
+        """Over which axes a node takes the mean: an input since opset 18, an attribute before."""
+        if len(node.input) > 1 and node.input[1] in self._arrays:
+            return tuple(sorted(numpy_helper.to_array(self._arrays[node.input[1]]).tolist()))
+        return tuple(sorted(axis for entry in node.attribute if entry.name == "axes" for axis in entry.ints))
