@@ -11,7 +11,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,8 @@ import numpy as np
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import Parity, compare
+from regraft.export.finishing import as_shipped
+from regraft.export.parity import Parity, compare
 from regraft.export.scoring import probabilities_of
 from regraft.export.trained_part import part_to_ship
 from regraft.files import read_json
@@ -70,9 +71,10 @@ def parity_on_test(project: Path) -> Parity:
     classifier = OnnxClassifier(project / params.paths.onnx)
     said = probabilities_of(classifier, test, Threads(params.machine.workers), stored=None)
     network = read_network(project / params.paths.model)
+    head = as_shipped(network.head, classifier.metadata)
     if trunk.is_quantised:
-        return compare(said, part_to_ship(network, backbone, trunk, preparation).expected, test)
-    model = build_network(backbone, network)
+        return compare(said, part_to_ship(network, backbone, trunk, preparation).expected(head), test)
+    model = build_network(backbone, replace(network, head=head))
 
     def by_keras(photos: Iterable[np.ndarray]) -> np.ndarray:
         return model.predict_on_batch(np.stack([preparation(photo) for photo in photos]).astype(np.float32))

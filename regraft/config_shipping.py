@@ -10,6 +10,9 @@ from regraft.setting_types import AnyClassNames, Floors, Section, ShareOrAll
 class ExportOnnx(Section):
     """Stage 9: the file to ship, and the proof that it computes what was trained."""
 
+    calibrate: bool
+    class_shares: dict[str, Annotated[float, Field(gt=0)]] | None
+    prototype_images: int = Field(ge=1)
     parity_images: int = Field(ge=1)
     tolerance: float = Field(gt=0)
 

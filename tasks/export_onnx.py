@@ -1,24 +1,27 @@
-"""Stage 9 of 10: compose the file to ship, prove that it computes what was trained, and find out when it is unsure.
+"""Stage 9 of 10: compose and calibrate the file to ship, prove that it computes what was trained; when is it unsure?
 
 Reads models/model.npz, build/dataset.parquet, build/base_photos.parquet, build/left_out.parquet, build/manifest.parquet
 and data/raw; writes models/model.onnx and reports/export.json.
 """
 
+import json
 from dataclasses import asdict
 
 import numpy as np
-import pandas as pd
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.export.abstention import Choice, choose_threshold
-from regraft.export.compose import build_classifier, compare, refuse_difference, write_graph
-from regraft.export.scoring import examine
+from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import build_classifier, with_head, write_graph
+from regraft.export.finishing import Material, examine, finish, look
+from regraft.export.parity import prove, refuse_difference
 from regraft.export.trained_part import part_to_ship
-from regraft.files import replacing, sha256_of, write_json
+from regraft.export.two_parts import with_facts
+from regraft.files import fingerprint, replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record
-from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
@@ -26,6 +29,7 @@ from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
 from regraft.store.leases import store_in_use
 from regraft.training.network_file import read_network
+from tasks.code_record import what_decides
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -34,40 +38,66 @@ from tasks.stage import stage
 def export_onnx(params: Params, progress: Progress) -> None:
     """Write the ONNX file; if it differs from what was trained on any of the photos, the stage fails.
 
-    The file runs over all of val: its threshold follows from the very probabilities that it gives. Where only the head
-    was trained, its frozen part is run on photos that it has not seen before, and the whole file on those to compare.
+    What comes before the head runs over all of val and some of train, and all that is decided here follows from that.
+    Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
-    settings, paths, machine = params.export_onnx, params.paths, params.machine
+    settings, paths = params.export_onnx, params.paths
     dataset = unseen(read_dataset(paths.dataset, paths.raw), paths.left_out)
+    counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
+    material = Material(dataset, counted, Threads(params.machine.workers, progress("photos")))
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
     trunk = load_trunk(backbone, paths.store / "graphs")
     part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
-    graph = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
-    target, val = params.evaluate.target_precision, dataset.of("val")
-    photos = val if target else val.head(settings.parity_images)
-    compared, threads = settings.parity_images, Threads(machine.workers, progress("photos"))
+    plain = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     with store_in_use(paths.store, None), replacing(paths.onnx) as draft:
-        graph, said = examine(draft, graph, photos, threads, whole_on=compared, store=paths.store)
-        parity = compare(said[:compared], part.expected, photos.head(compared))
-        refuse_difference(parity, paths.onnx, tolerance=settings.tolerance)
-        choice = _choose(photos, read_manifest(paths.manifest)[1], said, target)
-        write_graph(draft, graph, choice.promise)
-    file = {
+        seen = look(draft, plain, material, settings.prototype_images, paths.store)
+        ending = finish(part.head, seen, material, settings, params.train_head.class_weight)
+        graph = with_facts(with_head(plain, ending.head, ending.prototypes), ending.facts | _origin(params))
+        graph, said = examine(draft, graph, material, seen[0].features, whole_on=settings.parity_images)
+        classifier, expected = OnnxClassifier(draft), part.expected(ending.head)
+        parities = prove(classifier, expected, dataset, material.threads, images=settings.parity_images)
+        refuse_difference(parities, paths.onnx, tolerance=settings.tolerance)
+        choice = _choose(material, said.probabilities, params.evaluate.target_precision)
+        write_graph(draft, graph, choice.promise.as_metadata() if choice.promise else None)
+    report = {
         "sha256": sha256_of(paths.onnx),
         "bytes": paths.onnx.stat().st_size,
         "trained": part.trained,
         "base": read_base_record(paths.base_photos, paths.raw).name,
+        "parity": {name: asdict(parity) for name, parity in parities.items()},
+        "frozen_graph": trunk.agreement and asdict(trunk.agreement),
+        "calibration": asdict(ending.calibration) | {"used": ending.temperature},
+        "novel_above": ending.novel_above,
+        "abstention": choice.as_report(),
     }
-    proof = {"parity": asdict(parity), "frozen_graph": trunk.agreement and asdict(trunk.agreement)}
-    write_json(paths.reports / "export.json", {**file, **proof, "abstention": choice.as_report()})
+    write_json(paths.reports / "export.json", report)
 
 
-def _choose(val: Dataset, manifest: pd.DataFrame, said: np.ndarray, target: float | None) -> Choice:
+def _origin(params: Params) -> dict[str, str]:
+    """Return what the file was made from, for its metadata: nothing that differs where all of that is equal.
+
+    No date and no commit, since the same inputs have to give the same bytes; the receipt of a run names both beside the
+    file's SHA-256.
+    """
+    own = {
+        "backbone": params.backbone.model_dump(mode="json"),
+        "export_onnx": params.export_onnx.model_dump(mode="json"),
+    }
+    code = what_decides("export_onnx")
+    return {
+        "data_sha256": sha256_of(params.paths.dataset),
+        "network_sha256": sha256_of(params.paths.model),
+        "params_sha256": fingerprint(own),
+        "code_sha256": code.digest,
+        "versions": json.dumps(dict(sorted(code.libraries.items()))),
+    }
+
+
+def _choose(material: Material, said: np.ndarray, target: float | None) -> Choice:
     """Return from which probability on the file answers; of near-duplicates one photo counts."""
-    counted = first_of_each(groups_of(val, manifest))
-    right = said.argmax(axis=1) == val.rows.class_index.to_numpy()
-    return choose_threshold(right[counted], said.max(axis=1)[counted], target)
+    right = said.argmax(axis=1) == material.val.rows.class_index.to_numpy()
+    return choose_threshold(right[material.counted], said.max(axis=1)[material.counted], target)
 
 
 if __name__ == "__main__":

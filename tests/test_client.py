@@ -89,7 +89,7 @@ def test_it_never_runs_postscript(client, tmp_path, photo, monkeypatch):
 @pytest.mark.parametrize(("abstain_below", "is_unsure"), [(0.9, True), (None, False)])
 def test_it_says_that_it_is_unsure_below_the_threshold_of_the_file(colour_model, tmp_path, abstain_below, is_unsure):
     promise = None if abstain_below is None else Promise(abstain_below, 0.98, 0.95)
-    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise)
+    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise and promise.as_metadata())
     Image.new("RGB", (8, 8), (255, 0, 0)).save(tmp_path / "a.png")  # its probability is e / (e + 2) = 0.58
     command = [sys.executable, str(CLIENT), str(tmp_path / "model.onnx"), str(tmp_path / "a.png")]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

@@ -1,49 +1,46 @@
-"""The file to ship: one ONNX graph from raw uint8 pixels to probabilities, compared on real photos.
+"""The file to ship: one ONNX graph from raw uint8 pixels to probabilities, features and novelty.
 
-It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the trained part. So the
-head was trained on exactly what the file computes. Only where all layers were trained nothing of that graph is left.
+It is composed, not converted anew: preprocessing + the frozen graph that filled the store + the trained part + the
+head. So the head was trained on exactly what the file computes. Only where all layers were trained nothing of that
+graph is left.
 """
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
+from onnx import TensorProto, compose, helper
 
 from regraft import __version__
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.trunk import Trunk
-from regraft.errors import ExportMismatch
-from regraft.export.trained_part import PREPARED, Expected, TrainedPart
-from regraft.export.two_parts import BORDER, facts_of
+from regraft.export.onnx_head import head_graph
+from regraft.export.trained_part import PREPARED, TrainedPart
+from regraft.export.two_parts import BORDER, FEATURES, as_bytes, facts_of, in_two_parts, with_facts
 from regraft.onnx_graphs.convert import canonical, chained, part_of, renamed, with_uint8_input
-from regraft.photos.dataset import Dataset
-from regraft.photos.preparation import Preparation
-from regraft.serving.promise import Promise
-from regraft.training.network_file import Trained
+from regraft.photos.preparation import OPSET, Preparation
+from regraft.training.network_file import Head, Trained
 
-_BATCH = 32  # photos of the other side at a time
+# The lowest that goes with opset 18 (ONNX 1.13): ONNX Runtime from 1.14 on, of January 2023, reads the file, and so do
+# onnxruntime-web, Triton and OpenVINO of that time. Graphs that never leave the store have a newer one.
+IR_VERSION = 8
 _FROZEN_PART = {True: "int8 weights and activations", False: "float32"}
-
-
-@dataclass(frozen=True, slots=True)
-class Parity:
-    """How closely the ONNX file follows what was trained, over some photos."""
-
-    images: int
-    largest_difference: float  # of any probability
-    mean_difference: float  # of all probabilities
-    same_top1: float  # share of photos with the same most probable class
+_OUTPUTS = {
+    "probabilities": "float32, (batch, classes), in the order of class_names",
+    "features": "float32, (batch, feature_dim), pooled: what the head takes; for search and drift",
+    "novelty": "float32, (batch,), 1 - cosine to the nearest class prototype: 0 alike, 1 unrelated",
+}
 
 
 def build_classifier(
     part: TrainedPart, backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str]
 ) -> onnx.ModelProto:
-    """Return the graph to ship.
+    """Return the graph to ship, with the head as it was trained and without the output `novelty`: see `with_head`.
 
-    Input `image`: uint8 RGB, shape (batch, height, width, 3), upright, any size. Output `probabilities`: float32, shape
-    (batch, num_classes).
+    Input `image`: uint8 RGB, shape (batch, height, width, 3), upright, any size. Outputs `probabilities`: float32,
+    shape (batch, num_classes), and `features`: float32, shape (batch, feature_dim).
 
     Args:
         part: what was trained, from `part_to_ship`; what lies before it is taken from the frozen graph.
@@ -54,17 +51,49 @@ def build_classifier(
     """
     parts = [preparation.build_graph()]
     if part.source == PREPARED:
+        assert part.graph  # it has all layers
         parts.append(with_uint8_input(part.graph))
     else:
-        parts += [part_of(trunk.read_graph(), [part.source]), part.graph]
-    whole = chained(parts)
-    outer = {whole.graph.input[0].name: "image", whole.graph.output[0].name: "probabilities"}
-    whole = renamed(whole, outer)
-    onnx.helper.set_model_props(whole, _metadata(backbone, trunk, preparation, class_names, part.trained))
-    whole = canonical(whole)
-    if part.trained == "head":  # its nodes come last
-        facts = {**facts_of(whole), BORDER: whole.graph.node[-len(part.graph.graph.node)].input[0]}
-        onnx.helper.set_model_props(whole, dict(sorted(facts.items())))
+        parts += [part_of(trunk.read_graph(), [part.source]), *([part.graph] if part.graph else [])]
+    body = chained(parts)
+    body = renamed(body, {body.graph.input[0].name: "image", body.graph.output[0].name: FEATURES})
+    facts = _metadata(backbone, trunk, preparation, class_names, part.trained)
+    return with_facts(_joined(body, head_graph(part.head)), facts)
+
+
+def with_head(graph: onnx.ModelProto, head: Head, prototypes: np.ndarray) -> onnx.ModelProto:
+    """Return a graph from `build_classifier` with this head, and with the output `novelty`: float32, shape (batch,).
+
+    Args:
+        graph: its first part stays as it is, to the byte, and so does what it says of itself.
+        head: of the same classes.
+        prototypes: from `class_prototypes`.
+    """
+    body = onnx.load_from_string(in_two_parts(graph).body)
+    return with_facts(_joined(body, head_graph(head, prototypes)), facts_of(graph))
+
+
+def write_graph(path: Path, graph: onnx.ModelProto, facts: Mapping[str, str] | None = None) -> None:
+    """Write a graph to ship, in the same bytes for the same graph; the file says these facts of itself as well."""
+    path.write_bytes(as_bytes(with_facts(graph, facts or {})))
+
+
+def _joined(body: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
+    """Return both as one canonical graph, in which the features between them are an output too."""
+    body, head = compose.add_prefix(body, "body/"), compose.add_prefix(head, "head/")
+    body.ir_version = head.ir_version = IR_VERSION
+    outer, inner = body.graph.output[0].name, head.graph.input[0].name
+    whole = compose.merge_models(body, head, io_map=[(outer, inner)])
+    probabilities, *others = list(whole.graph.output)
+    feature_dim = head.graph.input[0].type.tensor_type.shape.dim[1].dim_value
+    features = helper.make_tensor_value_info(outer, TensorProto.FLOAT, ["batch", feature_dim])
+    del whole.graph.output[:]
+    whole.graph.output.extend([probabilities, features, *others])
+    del whole.opset_import[:]
+    whole.opset_import.append(helper.make_opsetid("", OPSET))
+    ends = [*whole.graph.input, *whole.graph.output]
+    whole = canonical(renamed(whole, {value.name: value.name.partition("/")[2] for value in ends}))
+    whole.ir_version = IR_VERSION
     onnx.checker.check_model(whole, full_check=True)
     return whole
 
@@ -72,12 +101,12 @@ def build_classifier(
 def _metadata(
     backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str], trained: Trained
 ) -> dict[str, str]:
-    """What the file says of itself."""
-    return {
+    """What the file says of itself, whatever its head."""
+    facts = {
         "regraft_version": __version__,
         "class_names": json.dumps(class_names, ensure_ascii=False),
         "input": "image: uint8 RGB, (batch, height, width, 3), any size, upright (apply the EXIF orientation first)",
-        "output": "probabilities: float32, (batch, classes), in the order of class_names",
+        "outputs": json.dumps(_OUTPUTS),
         "preprocessing": json.dumps(
             {
                 "inside_the_graph": True,
@@ -94,49 +123,4 @@ def _metadata(
         "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",
         "fine_tuned_from": {"head": "nothing: frozen backbone", "top": backbone.cut, "all": "the input"}[trained],
     }
-
-
-def refuse_difference(parity: Parity, path: Path, *, tolerance: float) -> None:
-    """Refuse to ship a graph that computes something else than what was trained.
-
-    Args:
-        parity: from `compare`.
-        path: of the file that the graph was to replace.
-        tolerance: the largest difference of any probability that is allowed.
-
-    Raises:
-        ExportMismatch: they differ by more.
-    """
-    if not parity.largest_difference <= tolerance:  # NaN is no agreement
-        raise ExportMismatch(
-            f"the ONNX graph and the trained network differ by {parity.largest_difference:.2g} in a probability, over "
-            f"{parity.images} photos (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. This is a "
-            f"defect of the conversion: please report it with the versions in requirements.lock."
-        )
-
-
-def compare(onnx_side: np.ndarray, expected: Expected, dataset: Dataset) -> Parity:
-    """Compare what the ONNX file said of raw photos with what it has to say of them.
-
-    Args:
-        onnx_side: probabilities of the photos, from `probabilities_of`, shape (n, num_classes).
-        expected: of the `TrainedPart`.
-        dataset: the n photos.
-    """
-    photos, batches = dataset.photos(), []
-    for start in range(0, len(photos), _BATCH):
-        batches.append(expected(map(dataset.read_photo, photos[start : start + _BATCH])))
-    other_side = np.concatenate(batches)
-    difference = np.abs(onnx_side - other_side)
-    same = onnx_side.argmax(axis=1) == other_side.argmax(axis=1)
-    return Parity(len(dataset), float(difference.max()), float(difference.mean()), float(same.mean()))
-
-
-def write_graph(path: Path, graph: onnx.ModelProto, promise: Promise | None) -> None:
-    """Write a graph to ship, in the same bytes for the same graph; the file says of itself when it is to abstain."""
-    if promise:
-        facts = {**facts_of(graph), **promise.as_metadata()}
-        graph, source = onnx.ModelProto(), graph
-        graph.CopyFrom(source)
-        onnx.helper.set_model_props(graph, dict(sorted(facts.items())))
-    path.write_bytes(graph.SerializeToString(deterministic=True))
+    return facts | ({BORDER: FEATURES} if trained == "head" else {})

@@ -1,12 +1,14 @@
 """The whole network in Keras' own format, which no stage needs: for whoever goes on with it in Keras."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.config import BackboneChoice
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.finishing import as_shipped
 from regraft.files import reading
 from regraft.training.keras_models import save_model, start_keras
 from regraft.training.keras_network import build_network
@@ -14,7 +16,7 @@ from regraft.training.network_file import read_network
 
 
 def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path) -> None:
-    """Write the network; the same weights give the same bytes.
+    """Write the network with the temperature that the file has; the same weights give the same bytes.
 
     Args:
         path: of the .keras file.
@@ -38,5 +40,7 @@ def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path
             f"{backbone.image_size} pixels, or other weights or preprocessing. Run `regraft retrain`, or put "
             f"params.yaml back."
         )
+    with reading(onnx, "a model that Regraft exported"):
+        head = as_shipped(trained.head, facts)
     start_keras(0)
-    save_model(path, build_network(backbone, trained))
+    save_model(path, build_network(backbone, replace(trained, head=head)))

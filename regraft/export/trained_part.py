@@ -1,7 +1,7 @@
 """The trained part of a network: the graph of it that ships, and another computation of it to compare the file with.
 
-A head is arrays, so its graph is written from them, and NumPy says what it has to compute. What was trained of the
-backbone is converted from Keras, and Keras says it.
+A head is arrays, so its graph is written from them (`head_graph`), and NumPy says what it has to compute. What was
+trained of the backbone is converted from Keras, and Keras says it.
 """
 
 from collections.abc import Callable, Iterable
@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.runners import ACTIVATIONS, FEATURES
 from regraft.backbones.trunk import Trunk
 from regraft.onnx_graphs.convert import convert_keras
-from regraft.photos.preparation import IR_VERSION, OPSET, Preparation
+from regraft.photos.preparation import Preparation
 from regraft.training.keras_network import build_network
-from regraft.training.network_file import Head, Network, Trained
+from regraft.training.network_file import HEAD_LAYERS, Head, Network, Trained
 
 if TYPE_CHECKING:
     import keras
@@ -34,8 +33,9 @@ class TrainedPart:
 
     trained: Trained
     source: str  # what it takes: FEATURES or ACTIVATIONS of the frozen graph, or PREPARED pixels
-    graph: onnx.ModelProto  # from `source` to `probabilities`
-    expected: Expected  # what the file that ends in this graph has to compute
+    graph: onnx.ModelProto | None  # from `source` to `features`; None where these come from the frozen graph
+    head: Head  # as it was trained
+    expected: Callable[[Head], Expected]  # what the file that ends in a head of this shape has to compute
 
 
 def part_to_ship(network: Network, backbone: Backbone, trunk: Trunk, preparation: Preparation) -> TrainedPart:
@@ -53,61 +53,36 @@ def part_to_ship(network: Network, backbone: Backbone, trunk: Trunk, preparation
     Raises:
         RegraftError: the network was trained on another backbone.
     """
-    trained = network.trained
+    trained, head = network.trained, network.head
     if trained == "head":
-        graph, source, compute = (
-            head_graph(network.head),
-            FEATURES,
-            _behind(trunk, network.head.probabilities, FEATURES),
-        )
-    else:
-        model = build_network(backbone, network)
-        rest, source = (model, PREPARED) if trained == "all" else (_above(model, backbone.cut), ACTIVATIONS)
-        graph = convert_keras(rest, input_name=source, output_names=["probabilities"])
-        compute = _by_keras(model)
-        if trained == "top" and trunk.is_quantised:
-            compute = _behind(trunk, rest.predict_on_batch, ACTIVATIONS)
+        by_numpy = lambda head: _on_photos(_behind(trunk, head.probabilities, FEATURES), preparation)  # noqa: E731
+        return TrainedPart(trained, FEATURES, None, head, by_numpy)
+    model = build_network(backbone, network)
+    source = PREPARED if trained == "all" else ACTIVATIONS
+    start = model.input if trained == "all" else model.get_layer(backbone.cut).output
+    graph = convert_keras(_between(start, model.get_layer(FEATURES).output), input_name=source, output_names=[FEATURES])
+    compute = _by_keras(model)
+    if trained == "top" and trunk.is_quantised:
+        compute = _behind(trunk, _between(start, model.output).predict_on_batch, ACTIVATIONS)
 
-    def expected(photos: Iterable[np.ndarray]) -> np.ndarray:
-        return compute(np.stack([preparation(photo) for photo in photos]))
+    def expected(head: Head) -> Expected:
+        """The model is one for all heads, so what this returned before no longer counts."""
+        layers = [model.get_layer(name) for name in HEAD_LAYERS[-len(head.weights) // 2 :]]
+        for number, layer in enumerate(layers):
+            layer.set_weights(head.weights[2 * number : 2 * number + 2])
+        return _on_photos(compute, preparation)
 
-    return TrainedPart(trained, source, graph, expected)
-
-
-def head_graph(head: Head) -> onnx.ModelProto:
-    """Return a head as ONNX: `features`, float32 of shape (batch, feature_dim), to `probabilities`."""
-    nodes, value = [], FEATURES
-    if head.settings.hidden_units:
-        nodes.append(helper.make_node("Gemm", [value, "kernel0", "bias0"], ["hidden"]))
-        nodes += _ACTIVATIONS[head.settings.activation]
-        value = "activated"
-    names = [f"{kind}{layer}" for layer in range(len(head.weights) // 2) for kind in ("kernel", "bias")]
-    nodes.append(helper.make_node("Gemm", [value, *names[-2:]], ["logits"]))
-    nodes.append(helper.make_node("Softmax", ["logits"], ["probabilities"]))
-    graph = helper.make_graph(
-        nodes,
-        "head",
-        [helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["batch", head.feature_dim])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", head.num_classes])],
-        [numpy_helper.from_array(array, name) for array, name in zip(head.weights, names, strict=True)],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return TrainedPart(trained, source, graph, head, expected)
 
 
-_ACTIVATIONS = {
-    "relu": [helper.make_node("Relu", ["hidden"], ["activated"])],
-    "tanh": [helper.make_node("Tanh", ["hidden"], ["activated"])],
-    "silu": [
-        helper.make_node("Sigmoid", ["hidden"], ["share"]),
-        helper.make_node("Mul", ["hidden", "share"], ["activated"]),
-    ],
-}
-
-
-def _above(model: "keras.Model", cut: str) -> "keras.Model":
+def _between(start: "keras.KerasTensor", end: "keras.KerasTensor") -> "keras.Model":
     import keras
 
-    return keras.Model(model.get_layer(cut).output, model.output, name="top")
+    return keras.Model(start, end, name="trained")
+
+
+def _on_photos(compute: Compute, preparation: Preparation) -> Expected:
+    return lambda photos: compute(np.stack([preparation(photo) for photo in photos]))
 
 
 def _by_keras(model: "keras.Model") -> Compute:

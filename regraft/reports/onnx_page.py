@@ -22,23 +22,33 @@ _PER_CLASS, _MAX_CLASSES = 8, 30  # photos that show what the network sees
 def onnx_page(sources: Sources) -> Page:
     """Return the page."""
     report = read_json(sources.reports / "export.json")
-    parity, preparation = report["parity"], _preparation(sources)
+    preparation = _preparation(sources)
     size = preparation.image_size
     rows = [
         ["size", readable_bytes(report["bytes"])],
         ["sha256", report["sha256"]],
         ["trained", _TRAINED[report["trained"]]],
-        [f"compared with {_COMPARED[report['trained']]}", f"{parity['images']} val photos, from the raw file"],
-        ["largest difference of a probability", f"{parity['largest_difference']:.1e}"],
-        ["same most probable class", f"{parity['same_top1']:.1%}"],
         *_of_frozen_graph(report.get("frozen_graph")),
+        ["temperature", report["calibration"]["words"]],
+        ["novel", f"above {report['novel_above']:.3f}: 1 in 100 val photos is farther from all classes"],
         ["when it is unsure", report["abstention"]["words"]],
     ]
     seen = (
         f"A square of {preparation.crop_fraction:.0%} of the shorter side, resized to {size} x {size}; a row per class:"
     )
     photos = Photos("what the network sees", _seen(preparation, sources))
-    return Page("onnx-file", "ONNX file", [table(["", ""], rows), "## What the network sees", seen, photos])
+    compared = f"## Compared with {_COMPARED[report['trained']]}"
+    proof = [compared, "From the raw file on; test photos are reported and decide nothing.", _parity(report["parity"])]
+    return Page("onnx-file", "ONNX file", [table(["", ""], rows), *proof, "## What the network sees", seen, photos])
+
+
+def _parity(parities: dict[str, dict[str, Any]]) -> str:
+    """A row per kind of picture: how many, and how far a probability is off at most."""
+    rows = [
+        [name, each["images"], f"{each['largest_difference']:.1e}", f"{each['same_top1']:.1%}"]
+        for name, each in parities.items()
+    ]
+    return table(["", "pictures", "largest difference of a probability", "same most probable class"], rows)
 
 
 def _of_frozen_graph(agreement: dict[str, Any] | None) -> list[list[str]]:

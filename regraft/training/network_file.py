@@ -5,6 +5,7 @@ The rest of the network is the backbone as `choose_backbone` gives it, so `load_
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -58,6 +59,17 @@ class Head:
         values = values @ logits + bias
         shares = np.exp(values - values.max(axis=1, keepdims=True))
         return shares / shares.sum(axis=1, keepdims=True)
+
+    def rescaled(self, temperature: float, shift: Sequence[float] | np.ndarray | None = None) -> "Head":
+        """Return the head whose logits are z / temperature + shift, for logits z of this one.
+
+        Args:
+            temperature: above 0; with 1 and no shift the head is what it was, to the bit.
+            shift: of each logit, shape (num_classes,).
+        """
+        *before, kernel, bias = self.weights
+        bias = bias / np.float32(temperature) + np.asarray(0 if shift is None else shift, np.float32)
+        return Head(self.settings, [*before, kernel / np.float32(temperature), bias.astype(np.float32)])
 
 
 @dataclass(frozen=True, slots=True)

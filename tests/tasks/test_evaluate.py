@@ -53,7 +53,7 @@ def test_a_file_that_may_be_unsure_is_judged_by_what_it_answers(project, small_p
     path = project / "models" / "model.onnx"
     predictions = pd.read_csv(project / "reports" / "predictions.csv")
     middle = float(predictions.confidence.sort_values().iloc[8:10].mean())  # they are rounded
-    write_graph(path, onnx.load(path), Promise(middle, 0.9, 0.95))
+    write_graph(path, onnx.load(path), Promise(middle, 0.9, 0.95).as_metadata())
     evaluate.function(small_params, quiet)
     answered = predictions[predictions.confidence >= middle]
     report = read_json(project / "reports" / "abstention.json")

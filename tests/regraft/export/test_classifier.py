@@ -51,7 +51,7 @@ def test_a_model_of_somebody_else_is_refused_by_name(tmp_path, colour_model, pro
 @pytest.mark.parametrize(("abstain_below", "answer"), [(0.9, None), (0.5, "red"), (None, "red")])
 def test_it_gives_no_answer_below_the_threshold_of_its_file(tmp_path, colour_model, abstain_below, answer):
     promise = None if abstain_below is None else Promise(abstain_below, 0.98, 0.95)
-    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise)
+    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), promise and promise.as_metadata())
     red = np.full((8, 8, 3), (255, 0, 0), np.uint8)  # its probability is e / (e + 2) = 0.58
     assert OnnxClassifier(tmp_path / "model.onnx").answer(red) == answer
 

@@ -12,15 +12,11 @@ from PIL import Image
 
 from regraft.errors import ExportMismatch
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import (
-    Parity,
-    build_classifier,
-    compare,
-    refuse_difference,
-    write_graph,
-)
+from regraft.export.compose import build_classifier, write_graph
+from regraft.export.onnx_head import head_graph
+from regraft.export.parity import Parity, compare, refuse_difference
 from regraft.export.scoring import probabilities_of
-from regraft.export.trained_part import TrainedPart, head_graph, part_to_ship
+from regraft.export.trained_part import TrainedPart, part_to_ship
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
 from regraft.training.batched_heads import HeadSettings
@@ -93,10 +89,10 @@ def parity_of(dataset, tmp_path):
     val = dataset.of("val")
 
     def run(graph: onnx.ModelProto, expected) -> Parity:
-        write_graph(tmp_path / "model.onnx", graph, None)
+        write_graph(tmp_path / "model.onnx", graph)
         said = probabilities_of(OnnxClassifier(tmp_path / "model.onnx"), val, Threads(2), stored=None)
         parity = compare(said, expected, val)
-        refuse_difference(parity, tmp_path / "model.onnx", tolerance=TOLERANCE)
+        refuse_difference({"val photos": parity}, tmp_path / "model.onnx", tolerance=TOLERANCE)
         return parity
 
     return run
@@ -166,12 +162,12 @@ def test_an_equal_graph_is_equal_from_the_raw_files_on(parity_of, by_keras, grap
 
 def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_of, tmp_path):
     graph, promise = graphs_of["frozen"][1], Promise(float(np.float32(0.83)), 0.98, 0.95)
-    write_graph(tmp_path / "first.onnx", graph, promise)
-    write_graph(tmp_path / "second.onnx", graph, promise)
+    write_graph(tmp_path / "first.onnx", graph, promise.as_metadata())
+    write_graph(tmp_path / "second.onnx", graph, promise.as_metadata())
     assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
     classifier = OnnxClassifier(tmp_path / "first.onnx")
     assert (classifier.promise, classifier.class_names) == (promise, CLASS_NAMES)
-    write_graph(tmp_path / "none.onnx", graph, None)
+    write_graph(tmp_path / "none.onnx", graph)
     assert OnnxClassifier(tmp_path / "none.onnx").promise is None
     assert (tmp_path / "none.onnx").read_bytes() == graph.SerializeToString(deterministic=True)
 
@@ -182,7 +178,7 @@ def test_with_an_int8_backbone_that_very_backbone_ships(
 ):
     part = part_to_ship(networks[network], backbone, int8_trunk, preparation)
     graph = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
-    assert parity_of(graph, part.expected).same_top1 == 1.0
+    assert parity_of(graph, part.expected(part.head)).same_top1 == 1.0
     facts = {entry.key: entry.value for entry in graph.metadata_props}
     assert facts["frozen_part"] == "int8 weights and activations"
     # The whole Keras model is in float32: the file is not, and would not pass for it.
@@ -192,7 +188,7 @@ def test_with_an_int8_backbone_that_very_backbone_ships(
 
 @pytest.mark.parametrize("network", TRAINED)
 def test_the_file_computes_what_its_trained_part_expects(parity_of, parts, graphs_of, network):
-    assert parity_of(graphs_of[network][1], parts[network].expected).same_top1 == 1.0
+    assert parity_of(graphs_of[network][1], parts[network].expected(parts[network].head)).same_top1 == 1.0
 
 
 @pytest.mark.parametrize(
@@ -228,7 +224,7 @@ def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(parity_of, by
     model, graph = graphs_of["frozen"]
     with pytest.raises(
         ExportMismatch,
-        match=rf"differ by 0\.\d+ in a probability, over 9 photos \(export_onnx\.tolerance: 0\.002\)\. "
+        match=rf"differ by 0\.\d+ in a probability, over 9 val photos \(export_onnx\.tolerance: 0\.002\)\. "
         rf"{re.escape(str(tmp_path / 'model.onnx'))} is left as it was\. .*please report it",
     ):
         parity_of(with_last_weight(graph, lambda kernel: 1.5 * kernel), by_keras(model))
@@ -265,7 +261,7 @@ def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships(
     quantised = build_classifier(part, backbone, int8_trunk, preparation, CLASS_NAMES)
     assert quantised.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
     photos = np.zeros((1, 64, 64, 3), np.uint8)
-    assert part.expected(photos) == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
+    assert part.expected(part.head)(photos) == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
 
 
 def test_the_file_says_of_itself_what_a_user_needs(graphs_of, backbone):

@@ -8,8 +8,9 @@ import pytest
 
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier, frozen_digest
-from regraft.export.compose import build_classifier, write_graph
-from regraft.export.scoring import examine, open_said, probabilities_of
+from regraft.export.compose import build_classifier, with_head, write_graph
+from regraft.export.finishing import Material, examine, look
+from regraft.export.scoring import answers_of, open_said, probabilities_of
 from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import BORDER, facts_of
 from regraft.photos.images import Threads, load_rgb
@@ -29,7 +30,9 @@ def graph_of(backbone, trunk, preparation):
         shapes = [(1280, units), units, (units, classes), classes] if units else [(1280, classes), classes]
         head = Head(settings, [random.normal(size=shape).astype(np.float32) / 4 for shape in shapes])
         part = part_to_ship(Network("head", head, {}), backbone, trunk, preparation)
-        return build_classifier(part, backbone, trunk, preparation, list("abcdef"[:classes]))
+        plain = build_classifier(part, backbone, trunk, preparation, list("abcdef"[:classes]))
+        prototypes = random.normal(size=(classes, 1280)).astype(np.float32)
+        return with_head(plain, head, prototypes / np.linalg.norm(prototypes, axis=1, keepdims=True))
 
     return make
 
@@ -39,7 +42,7 @@ def classifier_of(graph_of, tmp_path):
     """The same as a classifier."""
 
     def make(*args, **kwargs) -> OnnxClassifier:
-        write_graph(tmp_path / "model.onnx", graph_of(*args, **kwargs), None)
+        write_graph(tmp_path / "model.onnx", graph_of(*args, **kwargs))
         return OnnxClassifier(tmp_path / "model.onnx")
 
     return make
@@ -52,12 +55,14 @@ def test_both_parts_say_to_the_bit_what_the_whole_file_says(classifier_of, real_
     classifier = classifier_of(settings)
     photos = [load_rgb(path) for path in real_photos[:20]]
     features = np.stack([classifier.features(photo) for photo in photos])
-    assert np.array_equal(classifier.from_features(features), [classifier.probabilities(photo) for photo in photos])
+    assert np.array_equal(classifier.rows_from_features(features), [classifier.row(photo) for photo in photos])
 
 
 def test_files_with_other_heads_have_the_same_frozen_part(classifier_of):
     digests = [
-        classifier_of(replace(LINEAR, hidden_units=units, activation="tanh"), seed=seed, classes=classes).parts.digest
+        classifier_of(
+            replace(LINEAR, hidden_units=units, activation="tanh"), seed=seed, classes=classes
+        ).frozen_parts.digest
         for units, seed, classes in [(0, 0, 3), (0, 1, 3), (7, 1, 3), (0, 0, 5)]
     ]
     assert len(set(digests)) == 1
@@ -76,39 +81,50 @@ def test_a_photo_that_a_file_with_another_head_has_seen_is_not_run_again(classif
     assert np.array_equal(said, probabilities_of(classifier, dataset.head(5), Threads(1), stored=None))
 
 
-def test_a_new_file_is_asked_as_a_whole_about_some_photos_in_any_case(graph_of, dataset, tmp_path):
-    calls, path, photos = [], tmp_path / "a.onnx", dataset.head(5)
-    threads = Threads(1, lambda *call: calls.append(call))
-    examine(path, graph_of(seed=1), photos, threads, whole_on=2, store=tmp_path / "store")
-    assert len(calls) == 2 + 5
-    graph, said = examine(path, graph_of(), photos, threads, whole_on=2, store=tmp_path / "store")
-    assert len(calls) == 2 + 5 + 2  # the store has the others
-    assert np.array_equal(said, probabilities_of(OnnxClassifier(path), photos, threads, stored=None))
+@pytest.fixture
+def material(dataset):
+    """The photos, and where the calls of their threads are counted."""
+    calls = []
+    return Material(dataset, np.ones(len(dataset.of("val")), bool), Threads(1, lambda *call: calls.append(call))), calls
+
+
+def test_a_new_file_is_asked_as_a_whole_about_some_photos_in_any_case(graph_of, material, tmp_path):
+    (photos, calls), path = material, tmp_path / "a.onnx"
+    val, some = look(path, graph_of(seed=1), photos, 2, tmp_path / "store")
+    assert len(calls) == len(val.features) + len(some.features)
+    assert list(some.class_indices) == sorted(some.class_indices.tolist(), key=list(some.class_indices).index)
+    look(path, graph_of(), photos, 2, tmp_path / "store")
+    assert len(calls) == len(val.features) + len(some.features)  # the store has them
+    graph, said = examine(path, graph_of(), photos, val.features, whole_on=2)
+    assert len(calls) == len(val.features) + len(some.features) + 2
+    whole = answers_of(OnnxClassifier(path), photos.val, Threads(1), stored=None)
+    assert np.array_equal(said.probabilities, whole.probabilities)
+    assert said.novelty is not None
+    assert whole.novelty is not None
+    assert np.array_equal(said.novelty, whole.novelty)
     assert graph == graph_of()
 
 
-def test_where_the_parts_say_anything_else_the_file_is_put_together_for_good(graph_of, dataset, tmp_path, monkeypatch):
-    exact = OnnxClassifier.from_features
-    monkeypatch.setattr(OnnxClassifier, "from_features", lambda *args: exact(*args) * np.float32(1 + 2**-22))
-    path, photos = tmp_path / "a.onnx", dataset.head(4)
-    graph, said = examine(path, graph_of(), photos, Threads(1), whole_on=2, store=tmp_path / "store")
+def test_where_the_parts_say_anything_else_the_file_is_put_together_for_good(graph_of, material, tmp_path, monkeypatch):
+    (photos, _), path = material, tmp_path / "a.onnx"
+    val, _ = look(path, graph_of(), photos, 1, tmp_path / "store")
+    exact = OnnxClassifier.rows_from_features
+    monkeypatch.setattr(OnnxClassifier, "rows_from_features", lambda *args: exact(*args) * np.float32(1 + 2**-22))
+    graph, said = examine(path, graph_of(), photos, val.features, whole_on=2)
     classifier = OnnxClassifier(path)
-    assert classifier.parts is None
+    assert classifier.frozen_parts is None
     assert BORDER not in facts_of(graph)
-    assert np.array_equal(said, probabilities_of(classifier, photos, Threads(1), stored=None))
+    assert np.array_equal(said.probabilities, probabilities_of(classifier, photos.val, Threads(1), stored=None))
 
 
 def test_the_digest_of_the_frozen_part_is_found_in_a_file_with_a_promise(graph_of, classifier_of, tmp_path):
-    write_graph(tmp_path / "promise.onnx", graph_of(seed=1), Promise(0.5, 0.9, 0.95))
-    assert frozen_digest(tmp_path / "promise.onnx") == classifier_of().parts.digest
+    write_graph(tmp_path / "promise.onnx", graph_of(seed=1), Promise(0.5, 0.9, 0.95).as_metadata())
+    assert frozen_digest(tmp_path / "promise.onnx") == classifier_of().frozen_parts.digest
     (tmp_path / "other.onnx").write_bytes(b"no model")
     assert frozen_digest(tmp_path / "other.onnx") is None
 
 
-@pytest.mark.parametrize("border", ["value99999", "image", "probabilities"])
-def test_a_file_whose_parts_do_not_meet_where_it_says_is_refused(graph_of, tmp_path, border):
-    graph = graph_of()
-    onnx.helper.set_model_props(graph, {**facts_of(graph), BORDER: border})
-    write_graph(tmp_path / "model.onnx", graph, None)
-    with pytest.raises(RegraftError, match=f"no.* model exported by Regraft .*head that begins at {border}"):
+def test_a_file_that_says_it_is_in_two_parts_and_has_no_features_is_refused(colour_model, tmp_path):
+    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), {BORDER: "features"})
+    with pytest.raises(RegraftError, match=r"not a model exported by Regraft \(expected an output features"):
         OnnxClassifier(tmp_path / "model.onnx")

@@ -13,7 +13,8 @@ import pandas as pd
 import pytest
 
 from regraft.export.abstention import choose_threshold, outcome_of, risk_coverage, write_curve_of_risk
-from regraft.export.compose import Parity
+from regraft.export.calibration import Calibration
+from regraft.export.parity import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
@@ -159,7 +160,9 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "sha256": "0" * 64,
                 "bytes": 123,
                 "trained": "top",
-                "parity": asdict(Parity(4, 0.1, 0.1, 1.0)),
+                "parity": {"val photos": asdict(Parity(4, 0.1, 0.1, 1.0, 0.0))},
+                "calibration": asdict(Calibration(1.0, 40, 0.5, 0.0, 0.0, "Probabilities are as they were trained.")),
+                "novel_above": 0.4,
                 "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
             },
             "metrics": {

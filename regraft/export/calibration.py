@@ -1,0 +1,151 @@
+"""Calibration: a temperature by which logits are divided, so that of answers with probability 0.8 about 80 % are right.
+
+One number, fixed on val when everything else is chosen. It is folded into the head's weights: the file does not grow,
+and no photo gets another most probable class. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from regraft.config import ClassWeight
+from regraft.errors import InvalidParams
+from regraft.training.metrics import Objective
+
+COLDEST, HOTTEST = 0.25, 4.0
+_FOLDS, _RESAMPLES, _LEVEL = 10, 2000, 0.95
+_SMALLEST = 1e-30  # probability that counts as none, which has no logarithm
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The temperature of a file, and what it was decided on."""
+
+    temperature: float  # 1: probabilities are as they were trained
+    images: int  # of val, one per group of near-duplicates
+    log_loss: float  # on these, before
+    gain: float  # of log loss on photos that the temperature was not fitted to, by cross-validation; of the best one
+    least_gain: float  # its lower bound, at 95 % confidence
+    words: str  # what was decided and why
+
+
+def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective: Objective) -> Calibration:
+    """Return the temperature that a file ships with.
+
+    The best one on val is better on val by construction. So each tenth of the photos is judged by the temperature that
+    is best for the other nine, and the mean gain is resampled: 1 stays unless the bootstrap's 5 % quantile is above 0.
+    `python -m benchmarks.calibration` has the rates of wrong decisions, and what they cost.
+
+    Args:
+        logits: of val, shape (n, num_classes), up to a constant per photo; one photo per group, which were not trained
+            on.
+        class_indices: the true classes, shape (n,).
+        objective: whose loss counts; `balanced_log_loss` gives every class the same weight.
+    """
+    count, weights = len(class_indices), _weights(class_indices, objective)
+    before = float(weights @ _losses(logits, class_indices, 1.0))
+    if count < 2 * _FOLDS:
+        words = f"Probabilities are as they were trained: {count} val photos are too few to fit a temperature to."
+        return Calibration(1.0, count, before, 0.0, 0.0, words)
+    random = np.random.default_rng(0)
+    folds, gains = random.permutation(count) % _FOLDS, np.empty(count)
+    for fold in range(_FOLDS):
+        held = folds == fold
+        found = _best(logits[~held], class_indices[~held], weights[~held])
+        gains[held] = _losses(logits[held], class_indices[held], 1.0) - _losses(
+            logits[held], class_indices[held], found
+        )
+    gain, least = float(weights @ gains), _lower_bound(gains, weights, random)
+    best = _best(logits, class_indices, weights)
+    name = objective.loss.replace("_", " ")
+    if least <= 0:
+        words = (
+            f"Probabilities are as they were trained: on {count} val photos no temperature is shown to give a lower "
+            f"{name} than 1 (the best, {best:.2f}: {gain:+.4f}, at least {least:+.4f})."
+        )
+        return Calibration(1.0, count, before, gain, least, words)
+    words = (
+        f"Logits are divided by {best:.3f}: that lowers the {name} on val photos by {gain:.4f} from {before:.4f} "
+        f"(by {least:.4f} at least, 95% confidence; {count} photos, cross-validated)."
+    )
+    return Calibration(best, count, before, gain, least, words)
+
+
+def logits_of(probabilities: np.ndarray) -> np.ndarray:
+    """Return logits of probabilities, up to a constant per photo: float64, same shape."""
+    return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
+
+
+def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
+    """Return what probabilities become whose logits are divided by a temperature: float64, shape (n, num_classes)."""
+    return np.exp(_log_softmax(logits_of(probabilities) / temperature))
+
+
+def shift_for_use(
+    shares: Mapping[str, float] | None, class_names: list[str], trained_on: np.ndarray, class_weight: ClassWeight
+) -> np.ndarray | None:
+    """Return what is added to the logits where classes are more or less frequent in use than in training, or None.
+
+    log(share in use / share that the network learnt): Bayes' rule with another prior (Saerens et al., "Adjusting the
+    outputs of a classifier to new a priori probabilities", 2002). With `balanced` or `logit_adjustment` the network
+    treats all classes as equally frequent.
+
+    Args:
+        shares: `export_onnx.class_shares` of params.yaml: positive numbers by class, in any unit.
+        class_names: of the network.
+        trained_on: class indices of the training photos, shape (n,).
+        class_weight: `train_head.class_weight`.
+
+    Returns:
+        float32, shape (num_classes,).
+
+    Raises:
+        InvalidParams: a class is missing, or is none of the network's.
+    """
+    if shares is None:
+        return None
+    if set(shares) != set(class_names):
+        wrong = sorted(set(shares) ^ set(class_names))
+        raise InvalidParams(
+            f"export_onnx.class_shares: expected a share of each class of the photos and of no other. "
+            f"Missing, or unknown: {', '.join(wrong[:5])}."
+        )
+    used = np.array([shares[name] for name in class_names], np.float64)
+    learnt = np.bincount(trained_on, minlength=len(class_names)).astype(np.float64)
+    learnt = learnt if class_weight == "none" else np.ones(len(class_names))
+    return np.log(used / used.sum() / (learnt / learnt.sum())).astype(np.float32)
+
+
+def _best(logits: np.ndarray, class_indices: np.ndarray, weights: np.ndarray) -> float:
+    """Return the temperature with the lowest loss; the loss is convex in its reciprocal, so there is one."""
+    from scipy.optimize import minimize_scalar
+
+    def loss(log_temperature: float) -> float:
+        return float(weights @ _losses(logits, class_indices, np.exp(log_temperature)))
+
+    found = minimize_scalar(loss, bounds=np.log([COLDEST, HOTTEST]), method="bounded", options={"xatol": 1e-4})
+    # Rounded, so that the last bits of sums, which differ from machine to machine, do not reach the file.
+    return round(float(np.exp(found.x)), 3)
+
+
+def _lower_bound(gains: np.ndarray, weights: np.ndarray, random: np.random.Generator) -> float:
+    drawn = random.integers(0, len(gains), (_RESAMPLES, len(gains)))
+    means = (gains * weights)[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    return float(np.quantile(means, 1 - _LEVEL))
+
+
+def _weights(class_indices: np.ndarray, objective: Objective) -> np.ndarray:
+    """Return what each photo counts for, float64, shape (n,); the sum is 1."""
+    counts = np.bincount(class_indices)
+    weights = 1 / counts[class_indices] if objective.loss == "balanced_log_loss" else np.ones(len(class_indices))
+    return weights / weights.sum()
+
+
+def _losses(logits: np.ndarray, class_indices: np.ndarray, temperature: float) -> np.ndarray:
+    return -_log_softmax(logits / temperature)[np.arange(len(class_indices)), class_indices]
+
+
+def _log_softmax(logits: np.ndarray) -> np.ndarray:
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
