@@ -1,3 +1,11 @@
+from .output import open_writer as open_writer
+from .photo_file import Unreadable as Unreadable
+from .photo_file import with_pixels as with_pixels
+from .photo_list import Listed as Listed
+from .photo_list import list_photos as list_photos
+from .predicting import Predictor as Predictor
+from .predicting import Row as Row
+from .predicting import choose_predictor as choose_predictor
 from .promise import Promise as Promise
 from .shipped_model import Answer as Answer
 from .shipped_model import ShippedModel as ShippedModel

@@ -8,12 +8,21 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, InvalidGraph, InvalidProtobuf
+from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from regraft.errors import RegraftError
 from regraft.serving.promise import Promise, read_promise
 
 NOVEL_ABOVE = "novelty_above"  # in the metadata: more novel than this were 1 in 100 val photos
+# What ONNX Runtime makes of a file that is no model, or of one that it cannot run.
+_REFUSED = (
+    states.Fail,
+    states.InvalidArgument,
+    states.InvalidGraph,
+    states.InvalidProtobuf,
+    states.NotImplemented,
+    states.RuntimeException,
+)
 _LARGE = 60_000_000  # bytes of a photo of 20 megapixels; smaller ones are slower if memory is given back after each
 
 
@@ -45,24 +54,33 @@ class ShippedModel:
             self.class_names: list[str] = json.loads(self.metadata["class_names"])
             self.promise: Promise | None = read_promise(self.metadata)
             self.novel_above = _number(self.metadata, NOVEL_ABOVE)
+            self._outputs = [output.name for output in self._session.get_outputs()]
+            self._check()
             self._read_more(contents)
         except FileNotFoundError:
             raise RegraftError(
                 f"{path} does not exist. Run the pipeline first: `make retrain` or `dvc repro`."
             ) from None
-        except (
-            KeyError,
-            RecursionError,
-            TypeError,
-            ValueError,
-            Fail,
-            InvalidArgument,
-            InvalidGraph,
-            InvalidProtobuf,
-        ) as error:
+        except OSError as error:
+            raise RegraftError(
+                f"{path} cannot be read ({error.strerror}). Name a model.onnx that you may read."
+            ) from None
+        except (KeyError, RecursionError, TypeError, ValueError, *_REFUSED) as error:
             reason = " ".join(str(error).split())[:200]
             raise RegraftError(f"{path} is not a model exported by Regraft ({reason}). Export it again.") from None
-        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def _check(self) -> None:
+        """Raise ValueError unless photos can go in, and a probability of each class comes out."""
+        (image, *others) = self._session.get_inputs()
+        if others or (image.name, image.type) != ("image", "tensor(uint8)"):
+            raise ValueError(f"expected one input, image of uint8, found {image.name} of {image.type}")
+        if "probabilities" not in self._outputs:
+            raise ValueError(f"expected an output probabilities, found {', '.join(self._outputs)}")
+        if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
+            raise TypeError("class_names must be a list of names")
+        shape = self._session.get_outputs()[self._outputs.index("probabilities")].shape
+        if isinstance(classes := shape[-1] if shape else 0, int) and classes != len(self.class_names):
+            raise ValueError(f"expected {classes} class_names, found {len(self.class_names)}")
 
     def _read_more(self, contents: bytes) -> None:
         """What a class that builds on this one reads of the file; what it raises is a file that is none of ours."""

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.csv_files import name_of, read_csv, shown, write_csv
+from regraft.cells import name_of, shown
+from regraft.csv_files import read_csv, write_csv
 from regraft.errors import Damaged
 
 # Letters that mean something somewhere, and any others.
