@@ -1,0 +1,63 @@
+"""`regraft try`: the shipped file in a browser."""
+
+import os
+import sys
+import webbrowser
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def try_model(
+    model: Annotated[
+        Path | None, typer.Argument(help="A model.onnx; without it the one of the last run.", show_default=False)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="The file to write; without it try.html among the reports.", show_default=False)
+    ] = None,
+    runtime: Annotated[
+        Path | None,
+        typer.Option(help="A folder with ONNX Runtime Web, where npm has no network.", show_default=False),
+    ] = None,
+    no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
+) -> None:
+    """Write one HTML file that runs the model in a browser, and open it.
+
+    Drop photos on it, or use the camera: it says the probabilities, whether it is unsure, and where it looked. The page
+    needs no network, and photos stay in it.
+    """
+    from regraft.files import readable_bytes
+    from tasks.project import readable_errors
+
+    with readable_errors("try"):
+        from regraft.reports.try_page.build import write_try_page
+        from regraft.reports.try_page.runtime import load_runtime
+
+        model, output = _paths(model, output)
+        write_try_page(output, model, load_runtime(_cache(), runtime))
+        print(f"{output}: {readable_bytes(output.stat().st_size)}, to be opened in any browser, here or elsewhere.")
+        if not no_open and not _open(output):
+            print("There is no browser on this machine.")
+
+
+def _paths(model: Path | None, output: Path | None) -> tuple[Path, Path]:
+    """Return the model, and the page: of the project, unless both are named."""
+    if model and output:
+        return model, output
+    from regraft.params_file import load_params
+    from tasks.project import enter_project
+
+    paths = load_params(enter_project() / "params.yaml").paths
+    return model or paths.onnx, output or paths.reports / "try.html"
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "regraft"
+
+
+def _open(page: Path) -> bool:
+    """Show a page; never in a browser of the terminal, which would run no script and keep the command waiting."""
+    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return False
+    return webbrowser.open(page.resolve().as_uri())
