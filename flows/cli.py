@@ -75,7 +75,6 @@ def report() -> None:
 
 app.command()(cli_keras.keras)
 app.command(context_settings=cli_predict.TAKES_ALL)(cli_predict.predict)
-
 app.command(name="try")(cli_try.try_model)
 
 

@@ -22,10 +22,10 @@ def try_model(
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
 ) -> None:
-    """Write one HTML file that runs the model in a browser, and open it.
+    """Write a page that runs the model in a browser, and open it.
 
-    Drop photos on it, or use the camera: it says the probabilities, whether it is unsure, and where it looked. The page
-    needs no network, and photos stay in it.
+    One HTML file. Drop photos on it, or use the camera: it says the probabilities, whether it is unsure, and where it
+    looked. It needs no network, and photos stay in it.
     """
     from regraft.files import readable_bytes
     from tasks.project import readable_errors
@@ -42,11 +42,12 @@ def try_model(
 
 
 def _paths(model: Path | None, output: Path | None) -> tuple[Path, Path]:
-    """Return the model, and the page: of the project, unless both are named."""
-    if model and output:
-        return model, output
+    """Return the model and the page: those of the project, or of the folder one is in if a model is named."""
+    from tasks.project import ROOT_FILES, enter_project
+
+    if model and not all(map(os.path.isfile, ROOT_FILES)):
+        return model, output or Path("try.html")
     from regraft.params_file import load_params
-    from tasks.project import enter_project
 
     paths = load_params(enter_project() / "params.yaml").paths
     return model or paths.onnx, output or paths.reports / "try.html"

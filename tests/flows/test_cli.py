@@ -12,8 +12,8 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from regraft.production.registry import Production
 
-COMMANDS = ["retrain", "promote", "renew-base", "explain", "reproduce", "report", "keras", "predict", "backbones"]
-COMMANDS += ["compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "demo-data", "store"]
+COMMANDS = ["retrain", "promote", "renew-base", "explain", "reproduce", "report", "keras", "predict", "try"]
+COMMANDS += ["backbones", "compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 

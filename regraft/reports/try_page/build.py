@@ -70,9 +70,7 @@ def _facts(shipped: ShippedModel, model: Path, outputs: list[str]) -> dict[str, 
         "novelAbove": shipped.novel_above,
         "cropFraction": json.loads(shipped.metadata["preprocessing"])["crop_fraction"],
         "outputs": outputs,
-        "about": [
-            (term, safe_text(str(text))) for term, text in _about(shipped, model, has_maps=MAPS in outputs).items()
-        ],
+        "about": [(term, safe_text(text)) for term, text in about.items()],
     }
 
 
