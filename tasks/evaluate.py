@@ -2,8 +2,9 @@
 
 Reads models/model.onnx, build/dataset.parquet, build/left_out.parquet, build/manifest.parquet, data/raw,
 reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said
-of each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), and what
-it comes to if it may be unsure (abstention.json, risk_coverage.csv).
+of each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), how good
+its probabilities are as such (calibration.json, reliability.csv), and what it comes to if it may be unsure
+(abstention.json, risk_coverage.csv).
 
 As a command it also writes reports/report.html, which is a view of the results and none of them (`tasks.report`).
 """
@@ -11,10 +12,13 @@ As a command it also writes reports/report.html, which is a view of the results 
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from regraft.config import Params
 from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_said, probabilities_of
+from regraft.export.reliability import Novel, calibration_report, reliability, write_reliability
+from regraft.export.scoring import Answers, answers_of, open_said
 from regraft.files import read_json, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.groups import groups_of, slices_of_images
@@ -40,7 +44,8 @@ def evaluate(params: Params, progress: Progress) -> None:
     with store_in_use(paths.store, None):
         stored = open_said(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))
-        probabilities = probabilities_of(classifier, test, threads, stored=stored)
+        said = answers_of(classifier, test, threads, stored=stored)
+    probabilities = said.probabilities
     _, manifest = read_manifest(paths.manifest)
     class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)
     right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1)
@@ -56,8 +61,20 @@ def evaluate(params: Params, progress: Progress) -> None:
     write_confusion(paths.reports / "confusion.csv", test, probabilities)
     write_parts(paths.reports / "classes.csv", class_table(test.class_names, class_indices, right, groups))
     write_parts(paths.reports / "slices.csv", slice_table(slices_of_images(test, manifest), right, groups))
+    _write_calibration(params, classifier, class_indices, said)
     write_json(paths.reports / "abstention.json", asdict(answers))
     write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest))
+
+
+def _write_calibration(params: Params, classifier: OnnxClassifier, class_indices: np.ndarray, said: Answers) -> None:
+    """Write what the temperature did, and how often a photo of a known class is called novel."""
+    facts, bins = classifier.metadata, params.evaluate.calibration_bins
+    report = calibration_report(class_indices, said.probabilities, facts, bins=bins)
+    if said.novelty is not None and classifier.novel_above is not None:
+        report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above))
+    write_json(params.paths.reports / "calibration.json", report)
+    table = reliability(class_indices, said.probabilities, facts, bins=bins)
+    write_reliability(params.paths.reports / "reliability.csv", table)
 
 
 def _answered(promise: Promise | None, answers: Outcome) -> dict[str, float | int]:

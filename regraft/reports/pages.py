@@ -8,6 +8,7 @@ from regraft.config import Params
 from regraft.files import read_json, readable_bytes, reading
 from regraft.params_file import load_params
 from regraft.reports.abstention_page import abstention_page
+from regraft.reports.calibration_page import calibration_page
 from regraft.reports.dataset_page import dataset_page
 from regraft.reports.evaluation_page import confusion_page, metrics_page
 from regraft.reports.features_page import features_page
@@ -29,6 +30,7 @@ _PAGES = [
     ("evaluate", metrics_page),
     ("evaluate", confusion_page),
     ("evaluate", parts_page),
+    ("evaluate", calibration_page),
     ("evaluate", abstention_page),
     ("fine_tune", fine_tune_page),
     ("choose_base", base_page),

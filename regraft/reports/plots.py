@@ -46,6 +46,25 @@ def class_balance_chart(images_per_class: dict[str, int]) -> bytes:
     return png.getvalue()
 
 
+def shares_chart(shares: dict[str, tuple[float, float | None]]) -> bytes:
+    """Draw the classes' shares now as bars, and what they were in training as marks; of many classes the first ones."""
+    names = list(shares)[:_MOST_BARS]
+    with _chart(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
+        axes = figure.subplots()
+        axes.barh(range(len(names)), [100 * shares[name][0] for name in names], color=_BLUE, label="now")
+        before = [(place, then) for place, name in enumerate(names) if (then := shares[name][1]) is not None]
+        if before:
+            places, then = zip(*before, strict=True)
+            marks = {"marker": "|", "s": 160, "color": _ORANGE, "linewidths": 2.5}
+            axes.scatter([100 * share for share in then], places, label="in production's data", zorder=3, **marks)
+            axes.legend(frameon=False, fontsize=8, loc="lower right")
+        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.invert_yaxis()
+        axes.margins(y=0.01)
+        axes.set_xlabel("% of the photos")
+    return png.getvalue()
+
+
 def image_statistics_chart(statistics: dict[str, dict[str, Any]]) -> bytes:
     """Draw histograms of shares, one per statistic, with the limits that photos should keep.
 
@@ -138,6 +157,25 @@ def risk_coverage_chart(curve: pd.DataFrame, promise: dict[str, float] | None) -
             label = f"answered at {promise['abstain_below']:.6g} and above"
             axes.axvline(0 if np.isnan(coverage) else coverage, color=_ORANGE, linestyle="--", label=label)
         axes.legend(frameon=False, loc="lower left")
+    return png.getvalue()
+
+
+def reliability_chart(bins: pd.DataFrame) -> bytes:
+    """Draw accuracy by confidence, as trained and as shipped: on the diagonal a model is as right as it says.
+
+    Args:
+        bins: from `regraft.export.reliability.reliability`; the area of a dot is its share of the photos.
+    """
+    with _chart(7, 3.6) as (figure, png):
+        sides = figure.subplots(1, 2, sharex=True, sharey=True)
+        for axes, (when, title) in zip(sides, (("before", "as trained"), ("after", "as shipped")), strict=True):
+            rows = bins[bins.when == when]
+            axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+            errors = [rows.accuracy - rows.low, rows.high - rows.accuracy]
+            axes.errorbar(rows.confidence, rows.accuracy, errors, fmt="none", ecolor=_GREY, linewidth=1)
+            axes.scatter(rows.confidence, rows.accuracy, 20 + 300 * rows.images / rows.images.sum(), color=_BLUE)
+            axes.set(title=title, xlabel="probability of its answer", xlim=(0, 1.03), ylim=(0, 1.03))
+        sides[0].set_ylabel("of these right, with 95 % interval")
     return png.getvalue()
 
 

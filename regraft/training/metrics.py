@@ -8,6 +8,8 @@ import numpy as np
 from regraft.photos.groups import independent_images
 from regraft.training.parts import share_right
 
+_DRAWS = 200  # of photos that are right as often as they are said to be
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -73,6 +75,17 @@ def mean_over_classes(class_indices: np.ndarray, values: np.ndarray) -> float:
     return float((np.bincount(class_indices, values)[counts > 0] / counts[counts > 0]).mean())
 
 
+def brier_score(class_indices: np.ndarray, probabilities: np.ndarray) -> float:
+    """Return the mean squared distance of the probabilities from the truth, summed over classes: 0 to 2.
+
+    Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
+    """
+    from sklearn.metrics import brier_score_loss
+
+    labels = np.arange(probabilities.shape[1])
+    return float(brier_score_loss(class_indices, probabilities, labels=labels, scale_by_half=False))
+
+
 def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
     """Return how far confidence and accuracy lie apart: 0 is calibrated, 1 is as wrong as can be.
 
@@ -80,10 +93,30 @@ def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndar
     probability. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    correct = probabilities.argmax(axis=1) == class_indices
-    bin_of = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gap = np.bincount(bin_of, correct - confidence, minlength=bins)
+    return _gap(confidence, probabilities.argmax(axis=1) == class_indices, bins)
+
+
+def bins_of(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """Return the bin of each confidence, 0 to bins - 1, of equal width; a border belongs to the bin below it."""
+    return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+
+
+def _gap(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+    gap = np.bincount(bins_of(confidence, bins), right - confidence, minlength=bins)
     return float(np.abs(gap).sum() / len(confidence))
+
+
+def ece_by_chance(probabilities: np.ndarray, *, bins: int) -> float:
+    """Return the expected calibration error that calibrated probabilities have on so few photos, on average.
+
+    It is not 0, because the accuracy of few photos in a bin scatters. Each draw lets every photo be right with its own
+    largest probability; only what the error of a model exceeds this by is the model's.
+
+    Source: Roelofs et al., "Mitigating bias in calibration error estimation", 2022, on the size of that bias.
+    """
+    random, confidence = np.random.default_rng(0), probabilities.max(axis=1).astype(np.float64)
+    gaps = [_gap(confidence, random.random(len(confidence)) < confidence, bins) for _ in range(_DRAWS)]
+    return float(np.mean(gaps))
 
 
 def classification_report(
@@ -115,5 +148,7 @@ def classification_report(
     return report | {
         "macro_f1": float(macro_f1),
         "log_loss": score(class_indices, probabilities).log_loss,
+        "brier": brier_score(class_indices, probabilities),
         "ece": expected_calibration_error(class_indices, probabilities, bins=bins),
+        "ece_by_chance": ece_by_chance(probabilities, bins=bins),
     }

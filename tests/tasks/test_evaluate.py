@@ -15,8 +15,8 @@ def test_the_metrics_are_those_of_the_shipped_file_and_of_both_trainings(project
     metrics = read_json(project / "reports" / "metrics.json")
     assert list(metrics) == ["test", "answered", "head", "fine_tune"]
     # With three classes the right one is always among five.
-    interval = ["accuracy", "accuracy_low", "accuracy_high"]
-    assert list(metrics["test"]) == ["images", "independent_images", *interval, "macro_f1", "log_loss", "ece"]
+    interval, calibration = ["accuracy", "accuracy_low", "accuracy_high"], ["brier", "ece", "ece_by_chance"]
+    assert list(metrics["test"]) == ["images", "independent_images", *interval, "macro_f1", "log_loss", *calibration]
     for phase in ("head", "fine_tune"):
         report = read_json(project / "reports" / f"{phase}.json")
         assert metrics[phase] == {

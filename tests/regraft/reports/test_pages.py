@@ -15,6 +15,7 @@ import pytest
 from regraft.export.abstention import choose_threshold, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.calibration import Calibration
 from regraft.export.parity import Parity
+from regraft.export.reliability import Novel, calibration_report, reliability, write_reliability
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.files import read_json, write_json
@@ -171,6 +172,10 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         }
         right, groups = np.arange(40) < 30, np.arange(40).astype(str)
         written["abstention"] = asdict(outcome_of(None, right, np.ones(40), groups))
+        said, facts = np.eye(2)[[0, 0, 1]] * 0.6 + 0.2, {"temperature": "0.5"}
+        written["calibration"] = calibration_report(np.array([0, 1, 1]), said, facts, bins=5)
+        written["calibration"]["novel"] = asdict(Novel.of(np.array([0.1, 0.5, 0.2]), 0.4))
+        write_reliability(folder / "reliability.csv", reliability(np.array([0, 1, 1]), said, facts, bins=5))
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
@@ -322,6 +327,18 @@ def test_without_slices_the_page_of_parts_has_classes_only(reports):
     sources = reports()
     write_parts(sources.reports / "slices.csv", slice_table(pd.DataFrame(), np.ones(0, bool), np.zeros(0, str)))
     assert "Slices" not in pages_of("evaluate", sources)["parts"]
+
+
+def test_the_page_has_the_figures_of_the_probabilities_before_and_after(reports):
+    page = pages_of("evaluate", reports())["calibration"].replace("\\", "")
+    rows = {
+        row[0].strip(): row[1:] for row in (line.strip("|").split("|") for line in page.splitlines() if "|" in line)
+    }
+    before, after = rows["log loss"]
+    # Two of three are right, with 0.8; undone, the temperature of 0.5 makes that 0.8 / (1 + sqrt(0.2 / 0.8)) = 2 / 3.
+    assert float(after) == pytest.approx((-2 * np.log(0.8) - np.log(0.2)) / 3, abs=1e-4)
+    assert float(before) == pytest.approx((-2 * np.log(2 / 3) - np.log(1 / 3)) / 3, abs=1e-4)
+    assert "Of 3 test photos 33.3% (6.1% to 79.2%) are called novel; 1 % were expected." in page
 
 
 def test_the_page_says_when_the_file_is_unsure_and_what_became_of_its_promise(reports):

@@ -1,0 +1,29 @@
+"""How good the probabilities of the shipped file are as such, and how often it calls a known photo novel."""
+
+from regraft.export.reliability import read_reliability
+from regraft.files import read_json
+from regraft.intervals import Interval
+from regraft.reports.blocks import Chart, Page
+from regraft.reports.markdown import table
+from regraft.reports.plots import reliability_chart
+from regraft.reports.sources import Sources
+
+_FIGURES = {
+    "log_loss": "log loss",
+    "brier": "Brier score",
+    "ece": "expected calibration error",
+    "ece_by_chance": "the same of calibrated probabilities, by chance",
+}
+
+
+def calibration_page(sources: Sources) -> Page:
+    """Return the page."""
+    chosen = read_json(sources.reports / "export.json")["calibration"]
+    report = read_json(sources.reports / "calibration.json")
+    rows = [[name, *(f"{report[when][key]:.4f}" for when in ("before", "after"))] for key, name in _FIGURES.items()]
+    words = [chosen["words"], table(["test photos", "as trained", "as shipped"], rows)]
+    chart = Chart("accuracy by confidence", reliability_chart(read_reliability(sources.reports / "reliability.csv")))
+    if novel := report.get("novel"):
+        share = Interval(**novel["share"])
+        words.append(f"Of {novel['images']} test photos {share} are called novel; 1 % were expected.")
+    return Page("calibration", "How far its probabilities can be trusted", [*words, chart])
