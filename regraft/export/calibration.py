@@ -23,6 +23,7 @@ class Calibration:
     """The temperature of a file, and what it was decided on."""
 
     temperature: float  # 1: probabilities are as they were trained
+    best: float  # the one with the lowest loss on val, whether it was taken or not
     images: int  # of val, one per group of near-duplicates
     log_loss: float  # on these, before
     gain: float  # of log loss on photos that the temperature was not fitted to, by cross-validation; of the best one
@@ -47,7 +48,7 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
     before = float(weights @ _losses(logits, class_indices, 1.0))
     if count < 2 * _FOLDS:
         words = f"Probabilities are as they were trained: {count} val photos are too few to fit a temperature to."
-        return Calibration(1.0, count, before, 0.0, 0.0, words)
+        return Calibration(1.0, 1.0, count, before, 0.0, 0.0, words)
     random = np.random.default_rng(0)
     folds, gains = random.permutation(count) % _FOLDS, np.empty(count)
     for fold in range(_FOLDS):
@@ -64,12 +65,12 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
             f"Probabilities are as they were trained: on {count} val photos no temperature is shown to give a lower "
             f"{name} than 1 (the best, {best:.2f}: {gain:+.4f}, at least {least:+.4f})."
         )
-        return Calibration(1.0, count, before, gain, least, words)
+        return Calibration(1.0, best, count, before, gain, least, words)
     words = (
         f"Logits are divided by {best:.3f}: that lowers the {name} on val photos by {gain:.4f} from {before:.4f} "
         f"(by {least:.4f} at least, 95% confidence; {count} photos, cross-validated)."
     )
-    return Calibration(best, count, before, gain, least, words)
+    return Calibration(best, best, count, before, gain, least, words)
 
 
 def logits_of(probabilities: np.ndarray) -> np.ndarray:
