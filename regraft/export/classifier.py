@@ -39,7 +39,7 @@ class OnnxClassifier(ShippedModel):
 
     def batch(self, photos: np.ndarray) -> np.ndarray:
         """Return the probabilities of photos of one size at a time: uint8, (n, height, width, 3), to (n, classes)."""
-        return np.asarray(self._session.run(["probabilities"], {"image": photos})[0])
+        return np.asarray(self.session.run(["probabilities"], {"image": photos})[0])
 
     @property
     def row_length(self) -> int:

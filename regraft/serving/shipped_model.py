@@ -49,12 +49,12 @@ class ShippedModel:
         try:
             contents = path.read_bytes()
             self.digest = hashlib.sha256(contents).hexdigest()
-            self._session = start_session(contents)
-            self.metadata: dict[str, str] = self._session.get_modelmeta().custom_metadata_map
+            self.session = start_session(contents)
+            self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
             self.class_names: list[str] = json.loads(self.metadata["class_names"])
             self.promise: Promise | None = read_promise(self.metadata)
             self.novel_above = _number(self.metadata, NOVEL_ABOVE)
-            self._outputs = [output.name for output in self._session.get_outputs()]
+            self._outputs = [output.name for output in self.session.get_outputs()]
             self._check()
             self._read_more(contents)
         except FileNotFoundError:
@@ -71,14 +71,14 @@ class ShippedModel:
 
     def _check(self) -> None:
         """Raise ValueError unless photos can go in, and a probability of each class comes out."""
-        (image, *others) = self._session.get_inputs()
+        (image, *others) = self.session.get_inputs()
         if others or (image.name, image.type) != ("image", "tensor(uint8)"):
             raise ValueError(f"expected one input, image of uint8, found {image.name} of {image.type}")
         if "probabilities" not in self._outputs:
             raise ValueError(f"expected an output probabilities, found {', '.join(self._outputs)}")
         if not isinstance(self.class_names, list) or not all(isinstance(name, str) for name in self.class_names):
             raise TypeError("class_names must be a list of names")
-        shape = self._session.get_outputs()[self._outputs.index("probabilities")].shape
+        shape = self.session.get_outputs()[self._outputs.index("probabilities")].shape
         if isinstance(classes := shape[-1] if shape else 0, int) and classes != len(self.class_names):
             raise ValueError(f"expected {classes} class_names, found {len(self.class_names)}")
 
@@ -99,13 +99,13 @@ class ShippedModel:
         Returns:
             float32, shape (num_classes,), in the order of `class_names`.
         """
-        return run_session(self._session, photo, ["probabilities"])[0]
+        return run_session(self.session, photo, ["probabilities"])[0]
 
     def ask(self, photo: np.ndarray) -> Answer:
         """Return all that the file says of a photo, as of `probabilities`."""
         if not self.has_novelty:
             return Answer(self.probabilities(photo), None)
-        probabilities, novelty = run_session(self._session, photo, ["probabilities", "novelty"])
+        probabilities, novelty = run_session(self.session, photo, ["probabilities", "novelty"])
         return Answer(probabilities, float(novelty))
 
     def answer(self, photo: np.ndarray) -> str | None:
