@@ -33,7 +33,7 @@ class _Loaded(ShippedModel):
     def run(self, photos: np.ndarray) -> dict[str, np.ndarray]:
         """Return every output that Regraft knows, for photos of one size, uint8, shape (n, height, width, 3)."""
         names = [name for name in _OUTPUTS if name in self._outputs]
-        return dict(zip(names, map(np.asarray, self._session.run(names, {"image": photos})), strict=True))
+        return dict(zip(names, map(np.asarray, self.session.run(names, {"image": photos})), strict=True))
 
 
 class Look:
