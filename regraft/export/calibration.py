@@ -15,6 +15,9 @@ from regraft.training.metrics import Objective
 
 COLDEST, HOTTEST = 0.25, 4.0
 _FOLDS, _RESAMPLES, _LEVEL = 10, 2000, 0.95
+# Of few mistakes the bootstrap cannot tell what those to come will cost: with none, all photos gain by a temperature of
+# 0.25, and the first mistake then costs more than they won.
+_FEWEST_WRONG = 10
 _SMALLEST = 1e-30  # probability that counts as none, which has no logarithm
 
 
@@ -35,7 +38,8 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
     """Return the temperature that a file ships with.
 
     The best one on val is better on val by construction. So each tenth of the photos is judged by the temperature that
-    is best for the other nine, and the mean gain is resampled: 1 stays unless the bootstrap's 5 % quantile is above 0.
+    is best for the other nine, and the mean gain is resampled: 1 stays unless the bootstrap's 5 % quantile is above 0,
+    and unless there are ten mistakes to learn from.
     `python -m benchmarks.calibration` has the rates of wrong decisions, and what they cost.
 
     Args:
@@ -46,8 +50,12 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
     """
     count, weights = len(class_indices), _weights(class_indices, objective)
     before = float(weights @ _losses(logits, class_indices, 1.0))
-    if count < 2 * _FOLDS:
-        words = f"Probabilities are as they were trained: {count} val photos are too few to fit a temperature to."
+    wrong = int((logits.argmax(axis=1) != class_indices).sum())
+    if wrong < _FEWEST_WRONG:
+        words = (
+            f"Probabilities are as they were trained: {wrong} mistakes on {count} val photos are too few to fit a "
+            f"temperature to; it takes {_FEWEST_WRONG}."
+        )
         return Calibration(1.0, 1.0, count, before, 0.0, 0.0, words)
     random = np.random.default_rng(0)
     folds, gains = random.permutation(count) % _FOLDS, np.empty(count)

@@ -37,10 +37,14 @@ def test_a_calibrated_model_stays_as_it_is():
     assert sum(kept) >= 17  # at most 5 % of decisions are wrong; of 20 more than 3 are with 1.6 %
 
 
-def test_few_photos_and_a_temperature_beyond_the_limits_are_no_surprise():
-    assert choose_temperature(*draw(19, 4.0), PLAIN).words.endswith(
-        "19 val photos are too few to fit a temperature to."
-    )
+def test_without_mistakes_nothing_says_how_sure_a_model_may_be():
+    # All right, and not very sure of it: every photo would gain by the coldest temperature.
+    found = choose_temperature(np.eye(4)[np.arange(60) % 4] * 2, np.arange(60) % 4, PLAIN)
+    assert (found.temperature, found.best) == (1.0, 1.0)
+    assert "0 mistakes on 60 val photos are too few to fit a temperature to; it takes 10" in found.words
+
+
+def test_a_temperature_beyond_the_limits_is_not_sought():
     assert choose_temperature(*draw(2000, 0.1), PLAIN).temperature == pytest.approx(COLDEST, abs=1e-2)
 
 
