@@ -21,6 +21,8 @@ def read(path: str) -> np.ndarray:
     """Return a photo as those were that the network was trained on: uint8 RGB, upright, on white."""
     with Image.open(path, formats=FORMATS) as file:
         photo = ImageOps.exif_transpose(file)
+    if photo.mode == "F":
+        raise ValueError("pixels are floating-point numbers with no agreed range; save it with 8 or 16 bits")
     if photo.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip at 255
         photo = Image.fromarray((np.asarray(photo).astype(int).clip(0, 65535) // 257).astype(np.uint8))
     if photo.has_transparency_data:

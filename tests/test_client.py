@@ -58,14 +58,6 @@ def test_it_reads_all_pixels_as_regraft_does(client, tmp_path, photo, mode):
     assert read >= 2
 
 
-def test_it_turns_a_photo_upright_as_regraft_does(client, tmp_path, photo):
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(photo(0, 60, 40)).save(tmp_path / "a.jpg", exif=exif)
-    assert client.read(str(tmp_path / "a.jpg")).shape == (60, 40, 3)
-    assert np.array_equal(client.read(str(tmp_path / "a.jpg")), load_rgb(tmp_path / "a.jpg"))
-
-
 def test_it_reads_heic_as_regraft_does(client):
     assert np.array_equal(client.read(str(HEIC)), load_rgb(HEIC))
 

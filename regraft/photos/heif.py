@@ -39,7 +39,7 @@ def open_heif(file: Path | BinaryIO) -> Image.Image:
         from pi_heif import options
         from pi_heif.as_plugin import HeifImageFile
     except ImportError:
-        raise ValueError("HEIC needs the library pi-heif; run `make setup`, or save the photo as JPEG") from None
+        raise ValueError("HEIC needs the library pi-heif: `pip install pi-heif`, or save the photo as JPEG") from None
     options.DECODE_THREADS = 1  # photos are decoded in parallel instead
     options.THUMBNAILS = options.DEPTH_IMAGES = options.AUX_IMAGES = False
     return HeifImageFile(file)

@@ -10,7 +10,8 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.photos.images import open_image, to_rgb
+from regraft.photos.heif import is_heif
+from regraft.photos.images import open_image, start_of, to_rgb
 from regraft.photos.kinds import judge
 from regraft.photos.memory import (
     FILE_MEMORY,
@@ -81,6 +82,8 @@ def _with_pixels(file: BufferedReader, path: str, function: Callable[[np.ndarray
     except Exception as error:  # decoders raise anything on hostile bytes, and the file is named
         problem = _in_words(error)
     file.seek(0)
+    if format_name is None and is_heif(start_of(file)):  # also where its library is missing, which `problem` says
+        format_name = "HEIF"
     is_photo, reason = judge(path, file, format_name=format_name, problem=problem)
     raise Unreadable(reason or problem, is_photo=is_photo)
 
