@@ -9,7 +9,18 @@ from typing import Annotated, Literal
 
 import typer
 
-from flows import cli_base, cli_keras, cli_predict, cli_promote, cli_runs, cli_setup, cli_store, cli_try, cli_watch
+from flows import (
+    cli_base,
+    cli_keras,
+    cli_predict,
+    cli_promote,
+    cli_runs,
+    cli_score,
+    cli_setup,
+    cli_store,
+    cli_try,
+    cli_watch,
+)
 
 app = typer.Typer(
     help="Retrain an image classifier by transfer learning and pay only for what changed.",
@@ -75,6 +86,8 @@ def report() -> None:
 
 app.command()(cli_keras.keras)
 app.command(context_settings=cli_predict.TAKES_ALL)(cli_predict.predict)
+app.command()(cli_score.score)
+
 app.command(name="try")(cli_try.try_model)
 
 

@@ -9,12 +9,14 @@ from typing import Any
 
 from flows.after_run import after_run, commit_run
 from flows.dead_runs import tell_of_dead_runs
+from regraft.config import Params
 from regraft.errors import InvalidData
 from regraft.params_file import load_params
 from tasks.runs.current_run import CurrentRun, enter_run, leave_run
 from tasks.runs.live_runs import alive, forget, is_anybody_working, new_live_run
 from tasks.runs.prefect_api import Api, ServerAway
 from tasks.runs.run_record import RunRecord, new_run_id
+from tasks.score_photos import nothing_to_score, outcome_of
 from tasks.step import Outcome
 from tasks.up_to_date import nothing_to_do
 
@@ -41,17 +43,36 @@ def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = 
         return None  # the flow stops with it, and leaves a receipt and a line of history
     if found is None:
         return None
-    outcome = Outcome(*found)
+    return _end(load_params(root / "params.yaml"), Outcome(*found), started, plan, commit=commit, writes_history=True)
+
+
+def end_scoring_early(root: Path, plan: "Plan | None" = None) -> Outcome | None:
+    """The same of a run of `flows/score.py`: None if there are photos to score, or another run is at work.
+
+    Raises:
+        RegraftError: params.yaml is wrong, or the photos cannot be found.
+        ServerAway: of a planned run, before anything was done.
+    """
+    if is_anybody_working():
+        return None
+    started, params = datetime.now(UTC), load_params(root / "params.yaml")
+    said = nothing_to_score(params, started)
+    return _end(params, outcome_of(said), started, plan, commit=False, writes_history=False) if said else None
+
+
+def _end(
+    params: Params, outcome: Outcome, started: datetime, plan: "Plan | None", *, commit: bool, writes_history: bool
+) -> Outcome:
+    """End a run, and tell whoever is to know of it."""
     if plan:
         plan.enter("RUNNING", "Running", "")
-    params = load_params(root / "params.yaml")
     by, flow_run, api = (plan.deployment, plan.flow_run, plan.api) if plan else ("hand", None, None)
     live = new_live_run(new_run_id(started), started, by, flow_run)
     with alive(live):
         enter_run(CurrentRun(live, api))
         ended = datetime.now(UTC)
         record = RunRecord(live.run, started, ended, by, outcome.name, outcome.message, (), plan.url if plan else None)
-        after_run(params, record, outcome)
+        after_run(params, record, outcome, writes_history=writes_history)
         if commit:
             commit_run(params, record)
         leave_run()

@@ -1,7 +1,8 @@
 """What a worker starts for a planned run: `python -m flows.planned_run`, the `command` in prefect.yaml.
 
-A retraining that has nothing to do ends before Prefect is imported. All else is done by Prefect's engine, as by its own
-command, except that a run which ended in Failed or Refused has said why: Prefect's would add a page of traceback.
+A retraining that has nothing to do, or a scoring without new photos, ends before Prefect is imported. All else is done
+by Prefect's engine, as by its own command, except that a run which ended in Failed or Refused has said why: Prefect's
+would add a page of traceback.
 """
 
 import os
@@ -9,13 +10,13 @@ import sys
 from typing import Any, TextIO
 from uuid import UUID
 
-from flows.nothing_new import Plan, end_early
+from flows.nothing_new import Plan, end_early, end_scoring_early
 from regraft.errors import RegraftError
 from tasks.project import enter_project, readable_errors
 from tasks.runs.prefect_api import ServerAway, named_api
 from tasks.step import Outcome
 
-_RETRAIN = "flows/retrain.py:retrain"
+_RETRAIN, _SCORE = "flows/retrain.py:retrain", "flows/score.py:score"
 
 
 class Lasting:
@@ -53,6 +54,8 @@ def _end_early(flow_run: str) -> Outcome | None:
     try:
         root, api = enter_project(), named_api()
         plan = Plan(api, flow_run) if api else None
+        if plan and plan.entrypoint == _SCORE:
+            return end_scoring_early(root, plan)
         if plan is None or plan.entrypoint != _RETRAIN:
             return None
         promote, commit = (bool(plan.parameters.get(name, name == "promote")) for name in ("promote", "commit"))

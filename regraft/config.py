@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from regraft.config_shipping import Evaluate, ExportOnnx, Promote
+from regraft.config_shipping import Evaluate, ExportOnnx, Promote, Score
 from regraft.setting_types import (
     AtLeast,
     AtMost,
@@ -212,5 +212,6 @@ class Params(Section):
     export_onnx: ExportOnnx
     evaluate: Evaluate
     promote: Promote
+    score: Score
     nights: Nights
     report: Report

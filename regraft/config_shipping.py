@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regraft.setting_types import AnyClassNames, Floors, Section, ShareOrAll
+from regraft.setting_types import AnyClassNames, AnyPath, AtMost, Floors, Positive, ProjectPath, Section, ShareOrAll
 
 
 class ExportOnnx(Section):
@@ -42,3 +42,17 @@ class Promote(Section):
     given_up: AnyClassNames
     floors: Floors
     keep: int = Field(ge=1)
+
+
+class Score(Section):
+    """Beside the stages: photos without labels that the model in production is asked about every day."""
+
+    photos: AnyPath | None
+    output: ProjectPath
+    keep_days: float = Field(ge=0)
+    drift_days: Positive
+    class_shares: AtMost[Positive]
+    statistics: AtMost[Positive]
+    novel: AtMost[ShareOrAll]
+    unsure: AtMost[ShareOrAll]
+    significance: float = Field(gt=0, le=0.5)

@@ -21,6 +21,12 @@ def _text_to_path(value: Any) -> Any:
     return Path(PurePosixPath(value))
 
 
+def _text_to_any_path(value: Any) -> Any:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a path, relative to the project's folder or from the root on")
+    return Path(value)
+
+
 def _several(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
@@ -60,6 +66,7 @@ def without_secret(url: str | None) -> str | None:
 
 
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
+AnyPath = Annotated[Path, BeforeValidator(_text_to_any_path)]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
 NumberOrAuto = BeforeValidator(_number_or_auto)

@@ -33,19 +33,28 @@ _SPECIAL = {
 
 
 class _Problem(Enum):
-    """What must not lie in the data folder, and what to do with it."""
+    """What must not lie in the data folder, what to do with it, and what to say of one such thing elsewhere."""
 
-    NAME = ("names that are not UTF-8", "Rename each")
+    NAME = ("names that are not UTF-8", "Rename each", "its name is not UTF-8")
     OBEYED = (
         "what DVC or git obeys: it would run commands, or leave photos out without a word",
         "Remove each; DVC tracks the data folder as a whole",
+        "it has a name that DVC or git obeys",
     )
-    SPECIAL = ("what holds no photo and may be waited for without end", "Remove each")
-    UNREADABLE = ("files and folders that cannot be read", "Make each readable, or remove it")
-    OUTSIDE = ("links that leave the data folder", "Replace each by a copy of what it points to")
-    FOLDER = ("links to folders, whose photos would count twice", "Remove each, or replace it by a copy")
-    NOWHERE = ("links that lead nowhere", "Remove each")
-    DEEP = (f"what lies more than {_DEEPEST} folders deep or has a path of over {_LONGEST:,} bytes", "Move each up")
+    SPECIAL = ("what holds no photo and may be waited for without end", "Remove each", "it is no file")
+    UNREADABLE = ("files and folders that cannot be read", "Make each readable, or remove it", "it cannot be read")
+    OUTSIDE = ("links that leave the data folder", "Replace each by a copy of what it points to", "it leads outside")
+    FOLDER = (
+        "links to folders, whose photos would count twice",
+        "Remove each, or replace it by a copy",
+        "it is a link to a folder",
+    )
+    NOWHERE = ("links that lead nowhere", "Remove each", "it is a link that leads nowhere")
+    DEEP = (
+        f"what lies more than {_DEEPEST} folders deep or has a path of over {_LONGEST:,} bytes",
+        "Move each up",
+        f"it lies more than {_DEEPEST} folders deep, or has a path of over {_LONGEST:,} bytes",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,27 @@ def walk(root: Path) -> list[str]:
             f"there is no data folder {printable(str(root))}. Expected labelled photos in it: <class>/*.jpg, "
             f"{{train,val,test}}/<class>/*.jpg, or labels.csv. Put yours there, or run `make demo` for sample data."
         )
+    files, refused = _walk(root)
+    if refused:
+        raise InvalidData(_message(root, refused))
+    return files
+
+
+def walk_around(root: Path) -> tuple[list[str], dict[str, str]]:
+    """Do the same in a folder that others fill as they like: what must not be read is left out, and named.
+
+    Returns:
+        The files, as `walk` does; and by the path of what is left out why it is, as a sentence.
+    """
+    files, refused = _walk(root)
+    sentences = {problem: problem.value[2] for problem in refused}
+    return files, {path: sentences[problem] + words for problem, entries in refused.items() for path, words in entries}
+
+
+def _walk(root: Path) -> "tuple[list[str], dict[_Problem, list[tuple[str, str]]]]":
+    """The files below a folder; and what is none, as its path and words that follow it, by what is wrong."""
     files: list[str] = []
-    refused: dict[_Problem, list[str]] = defaultdict(list)
+    refused: dict[_Problem, list[tuple[str, str]]] = defaultdict(list)
     real_root = os.path.realpath(root)
     waiting = [("", 0, False)]
     while waiting:
@@ -87,20 +115,18 @@ def walk(root: Path) -> list[str]:
         except FileNotFoundError:  # it was there a moment ago
             continue
         except OSError as error:
-            refused[_Problem.UNREADABLE].append(f"{folder.rstrip('/') or root} ({error.strerror})")
+            refused[_Problem.UNREADABLE].append((folder.rstrip("/") or str(root), f" ({error.strerror})"))
             continue
         for entry in entries:
             path = folder + entry.name
             is_folder = _look_at(entry, real_root, depth)
             if isinstance(is_folder, _Refused):
-                refused[is_folder.problem].append(path + is_folder.words)
+                refused[is_folder.problem].append((path, is_folder.words))
             elif is_folder:
                 waiting.append((f"{path}/", depth + 1, is_hidden or _is_hidden_folder(entry.name)))
             elif not is_hidden:
                 files.append(path)
-    if refused:
-        raise InvalidData(_message(root, refused))
-    return files
+    return files, refused
 
 
 def open_inside(root: Path, path: str) -> BufferedReader:
@@ -211,10 +237,11 @@ def _is_hidden_folder(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def _message(root: Path, refused: dict[_Problem, list[str]]) -> str:
+def _message(root: Path, refused: dict[_Problem, list[tuple[str, str]]]) -> str:
     lines = []
     for problem in (problem for problem in _Problem if problem in refused):
-        what, remedy = problem.value
-        lines.append(f"- {what} ({len(refused[problem])}): {some(sorted(refused[problem]))}. {remedy}.")
+        what, remedy, _ = problem.value
+        named = sorted(path + words for path, words in refused[problem])
+        lines.append(f"- {what} ({len(named)}): {some(named)}. {remedy}.")
     expected = "may hold folders, files that can be read, and links to files in it"
     return "\n".join([f"the data folder {printable(str(root))} {expected}. Other things lie there:", *lines])

@@ -78,6 +78,14 @@ def read_labels(root: Path) -> Labels:
     return Labels(listed, slices, "group" in columns.values())
 
 
+def path_inside(text: str) -> str | None:
+    """Return a path that a table names, with forward slashes; None if it may leave the folder that it belongs to."""
+    # Backslashes are separators to the people who write them, and would hide a `..` from the check below.
+    path = PurePosixPath(text.replace("\\", "/"))
+    is_inside = path.parts and not path.is_absolute() and ".." not in path.parts and ":" not in path.parts[0]
+    return str(path) if is_inside else None
+
+
 def _rows(root: Path, shown: str) -> Iterator[tuple[int, dict[str | None, Any]]]:
     """Yield every row with the number of its last line; the first has the names of the columns, checked."""
     with open_inside(root, LABELS_FILE) as file, TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
@@ -150,9 +158,8 @@ def _listed(row: dict[str | None, Any], slices: list[str]) -> Found:
     if None in row:
         raise ValueError("more fields than columns; put a field that holds a comma into double quotes")
     text, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
-    # Backslashes are separators to the people who write them, and would hide a `..` from the check below.
-    path = PurePosixPath(text.replace("\\", "/"))
-    if not path.parts or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+    path = path_inside(text)
+    if path is None:
         raise ValueError(f"path '{printable(text)}' must lie inside the data folder, relative to it")
     if not label:
         raise ValueError(f"{printable(text)} has no label")
@@ -164,7 +171,7 @@ def _listed(row: dict[str | None, Any], slices: list[str]) -> Found:
             f"split of {printable(text)} must be train, val or test, or empty. Received: '{printable(split)}'"
         )
     return Found(
-        str(path),
+        path,
         label=class_name,
         split=SPLIT_NAMES[split.lower()] if split else None,
         group=_cell(row, "group"),

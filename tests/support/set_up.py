@@ -17,7 +17,11 @@ from prefect import flow
 def {name}({parameters}):
     """Do nothing."""
 '''
-_FLOWS = {"retrain": "promote: bool = True, commit: bool = False", "verify": "keep: int = 10, stale_days: float = 30"}
+_FLOWS = {
+    "retrain": "promote: bool = True, commit: bool = False",
+    "verify": "keep: int = 10, stale_days: float = 30",
+    "score": "",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,33 @@
+"""Score: what the model in production says of photos without labels, into a table; what is new alone is computed.
+
+Once a day, by the deployment `score-daily`. If the photos are not what the model was trained on, that is an alarm.
+
+    regraft score       the same by hand
+"""
+
+from datetime import UTC, datetime
+
+from flows.prefect_server.events import announce
+from flows.run import aside
+from regraft.params_file import load_params
+from tasks import step
+from tasks.progress import run_progress
+from tasks.project import enter_project
+from tasks.score_photos import outcome_of, score_photos
+from tasks.step import Outcome
+
+
+@aside
+def score() -> Outcome:
+    """Score the photos of `score.photos` in params.yaml that are new, and say whether they have drifted."""
+
+    def work() -> Outcome:
+        params = load_params(enter_project() / "params.yaml")
+        with run_progress("score_photos", step.progress_of_run) as progress:
+            said = score_photos(params, progress, datetime.now(UTC))
+        step.publish(said.words, dict(said.pages), of_run=True)
+        if said.warnings:
+            announce("regraft.drift", f"The photos in {params.score.photos} drift: {'; '.join(said.warnings)}.")
+        return outcome_of(said)
+
+    return step.step("score_photos", work)
