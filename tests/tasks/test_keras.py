@@ -1,15 +1,18 @@
 """`regraft keras`: what the run trained, in Keras' own format."""
 
 import numpy as np
+import onnx
 import pytest
 from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from flows.cli import app
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import with_head, write_graph
 from regraft.files import sha256_of
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_models import load_model
+from regraft.training.network_file import read_network
 from tests.support.pipeline import ROOT
 from tests.support.small_project import changed
 
@@ -36,6 +39,20 @@ def test_the_network_in_keras_says_what_the_file_that_ships_says(project, small_
     before = sha256_of(project / "models/model.keras")
     run("again.keras")
     assert sha256_of(project / "again.keras") == before
+
+
+def test_the_network_in_keras_has_the_temperature_that_the_file_has(project, small_params, run, photo):
+    path, head = project / "models/model.onnx", read_network(project / "models/model.npz").head
+    plain, prototypes = onnx.load(path), np.eye(3, 1280, dtype=np.float32)
+    shift = [0.5, 0.0, -1.0]
+    cooled = with_head(plain, head.rescaled(0.3, shift), prototypes)
+    write_graph(path, cooled, {"temperature": "0.3", "logit_shift": str(shift)})
+    run()
+    model, rgb = load_model(project / "models/model.keras"), photo(0, 97, 73)
+    prepared = Preparation(64, small_params.preprocess.crop_fraction)(rgb)[None].astype(np.float32)
+    said = OnnxClassifier(path).probabilities(rgb)
+    assert model.predict_on_batch(prepared)[0] == pytest.approx(said, abs=0.002)
+    assert np.abs(said - head.rescaled(1.0).probabilities(OnnxClassifier(path).features(rgb)[None])[0]).max() > 0.05
 
 
 def test_a_network_of_another_backbone_is_not_written(project, run):
