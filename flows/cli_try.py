@@ -22,10 +22,10 @@ def try_model(
     ] = None,
     no_open: Annotated[bool, typer.Option("--no-open", help="Write the page, and open no browser.")] = False,
 ) -> None:
-    """Write a page that runs the model in a browser, and open it.
+    """Try the model in a browser.
 
-    One HTML file. Drop photos on it, or use the camera: it says the probabilities, whether it is unsure, and where it
-    looked. It needs no network, and photos stay in it.
+    Writes one HTML file, and opens it. Drop photos on it, or use the camera: it says the probabilities, whether it is
+    unsure, and where it looked. It needs no network, and photos stay in it.
     """
     from regraft.files import readable_bytes
     from tasks.project import readable_errors

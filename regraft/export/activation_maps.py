@@ -10,7 +10,7 @@ Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localizatio
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,7 @@ class ActivationMaps:
                 f"positions. Set train_head.kind to linear for a file that has them."
             )
         self._session = start_session(model.SerializeToString())
-        self._crop_fraction = float(json.loads(shipped.metadata["preprocessing"])["crop_fraction"])
+        self._crop_fraction = crop_fraction_of(shipped.metadata)
 
     def __call__(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the file says of a photo, and where in it that is said.
@@ -67,6 +67,14 @@ class ActivationMaps:
         # As the graph computes it, in float32: see `Preparation.build_graph`.
         side = max(1, int(np.float32(min(height, width)) * np.float32(self._crop_fraction) + np.float32(0.5)))
         return (width - side) // 2, (height - side) // 2, side
+
+
+def crop_fraction_of(metadata: Mapping[str, str]) -> float:
+    """Return the side of the square that a file takes, as a share of the photo's shorter side; 1 if it does not say."""
+    try:
+        return float(json.loads(metadata["preprocessing"])["crop_fraction"])
+    except (KeyError, TypeError, ValueError):
+        return 1.0
 
 
 def heat(maps: np.ndarray, class_index: int) -> np.ndarray:

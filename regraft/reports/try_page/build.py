@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from regraft.errors import RegraftError, safe_text
-from regraft.export.activation_maps import MAPS, with_maps
+from regraft.export.activation_maps import MAPS, crop_fraction_of, with_maps
 from regraft.files import readable_bytes, write_text
 from regraft.reports.try_page.runtime import LICENCE, PACKAGE, WebRuntime
 from regraft.serving.shipped_model import ShippedModel
@@ -68,7 +68,7 @@ def _facts(shipped: ShippedModel, model: Path, outputs: list[str]) -> dict[str, 
         "classes": list(map(safe_text, shipped.class_names)),
         "abstainBelow": shipped.promise and shipped.promise.abstain_below,
         "novelAbove": shipped.novel_above,
-        "cropFraction": json.loads(shipped.metadata["preprocessing"])["crop_fraction"],
+        "cropFraction": crop_fraction_of(shipped.metadata),
         "outputs": outputs,
         "about": [(term, safe_text(text)) for term, text in about.items()],
     }

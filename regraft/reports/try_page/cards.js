@@ -45,8 +45,8 @@ function showAnswer(card, bitmap, answer) {
       for (const other of bars.children) other.setAttribute("aria-pressed", other === bar);
       drawHeat(overlay, bitmap, heatOf(answer.maps, index));
     };
-    if (index === order[0] && answer.maps) bar.onclick();
   }
+  if (overlay) bars.firstChild.onclick();
   const novelty = answer.novelty === null ? "" : `, novelty ${answer.novelty.toFixed(3)}`;
   const times = `decoded in ${milliseconds(answer.decoding)}, classified in ${milliseconds(answer.inference)}`;
   text.appendChild(element("p", "times", `${bitmap.width} x ${bitmap.height}, ${times}${novelty}`));
@@ -97,6 +97,5 @@ function drawHeat(canvas, size, heat) {
   context.fillStyle = "rgb(0 0 0 / 60%)";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.clearRect(left, top, side, side);
-  context.imageSmoothingQuality = "high";
   context.drawImage(small, left, top, side, side);
 }
