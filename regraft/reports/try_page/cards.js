@@ -38,18 +38,19 @@ function showAnswer(card, bitmap, answer) {
   const picture = card.insertBefore(element("div", "picture"), text);
   drawThumbnail(picture, bitmap, `${facts.classes[order[0]]}, ${percent(answer.probabilities[order[0]])}`);
   const overlay = answer.maps && picture.appendChild(element("canvas", "heat"));
+  const size = { width: bitmap.width, height: bitmap.height }; // a closed bitmap has none
   const bars = text.appendChild(element("div", "bars"));
   for (const index of order.slice(0, 5)) {
     const bar = bars.appendChild(barOf(index, answer));
     bar.onclick = () => {
       for (const other of bars.children) other.setAttribute("aria-pressed", other === bar);
-      drawHeat(overlay, bitmap, heatOf(answer.maps, index));
+      drawHeat(overlay, size, heatOf(answer.maps, index));
     };
   }
   if (overlay) bars.firstChild.onclick();
   const novelty = answer.novelty === null ? "" : `, novelty ${answer.novelty.toFixed(3)}`;
   const times = `decoded in ${milliseconds(answer.decoding)}, classified in ${milliseconds(answer.inference)}`;
-  text.appendChild(element("p", "times", `${bitmap.width} x ${bitmap.height}, ${times}${novelty}`));
+  text.appendChild(element("p", "times", `${size.width} x ${size.height}, ${times}${novelty}`));
 }
 
 function barOf(index, answer) {
