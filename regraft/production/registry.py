@@ -112,7 +112,7 @@ class Production(Records):
             standing = self.standing()
             if standing.digest:
                 if not self.is_kept(standing.digest):
-                    _copy(self.model, self.version_of(standing.digest), standing.digest)
+                    copy_sound(self.model, self.version_of(standing.digest), standing.digest)
                 if standing.digest != standing.named:
                     words = "Found in production without a line in this log."
                     self.log.append(Change(_now(), "found", standing.digest, words))
@@ -163,10 +163,10 @@ class Production(Records):
         write_bytes(self.pending, change.line())
         if not self.is_kept(change.sha256):
             _set_aside(version, self.folder)
-            _copy(path, version, change.sha256)
+            copy_sound(path, version, change.sha256)
         if standing.problem:
             _set_aside(self.model, self.folder)
-        _copy(version, self.model, change.sha256)
+        copy_sound(version, self.model, change.sha256)
         found, reason = read_digest(self.model)
         if found != change.sha256:
             raise InputsChanged(
@@ -203,7 +203,7 @@ def _change_back(digest: str, standing: Standing, by: str) -> Change:
     return Change(_now(), "rolled back", digest, words, left, approved_by=by.removeprefix(" by ") or "a person")
 
 
-def _copy(source: Path, target: Path, digest: str) -> None:
+def copy_sound(source: Path, target: Path, digest: str) -> None:
     """Replace a file by a copy whose bytes are the expected ones, or leave it as it is."""
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)

@@ -1,6 +1,7 @@
 """A Triton repository: its config.pbtxt by Triton's own schema, and what the files beside it say."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -13,7 +14,7 @@ from tests.support.served import CLASSES, colour_graph
 SCHEMA = Path(__file__).parents[2] / "data" / "triton" / "model_config.desc"
 
 
-def parsed(text: str):
+def parsed(text: str) -> Any:
     """The configuration, read as Triton reads it: an unknown field, or a value of another kind, is an error."""
     pool = descriptor_pool.DescriptorPool()
     pool.AddSerializedFile(SCHEMA.read_bytes())
