@@ -24,6 +24,7 @@ from regraft.reports.first_screen import Circumstances
 from regraft.reports.pages import pages_of, write_html
 from regraft.reports.sources import sources_of
 from tasks.project import enter_project
+from tasks.score_photos import REPORT as SCORES
 
 _DRAWN = Path(".dvc", "tmp", "regraft", "pages")
 _NAMED = 5  # changed files that the page names
@@ -88,7 +89,8 @@ def page_of(params: Params) -> Path:
 def _shown(params: Params) -> list[Path]:
     """The files that the page is drawn from."""
     reports, production = params.paths.reports, params.paths.production
-    results = [path for path in reports.iterdir() if path.suffix in (".json", ".csv")]
+    # What was scored has a page of its own.
+    results = [path for path in reports.iterdir() if path.suffix in (".json", ".csv") and path.name != SCORES]
     state = [production / "model.onnx", production / "log.jsonl", Path("dvc.lock"), Path("params.yaml")]
     return [*results, *state, *_code()]
 

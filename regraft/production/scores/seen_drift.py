@@ -99,7 +99,7 @@ def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score, max_ha
     """
     reference = trained.reference
     known = set(reference.rows.digest) | reference.also_seen if reference else set()
-    new = recent[[digest not in known for digest in recent.sha256]]
+    new = recent[~recent.sha256.isin(list(known))]
     new = _grouped(new.rename(columns={"sha256": "digest"}), max_hash_distance)
     one_each = new.drop_duplicates("group")
     figures = _shares(one_each, trained, settings)
