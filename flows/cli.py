@@ -12,6 +12,7 @@ import typer
 from flows import (
     cli_base,
     cli_keras,
+    cli_measure,
     cli_predict,
     cli_promote,
     cli_runs,
@@ -85,6 +86,7 @@ def report() -> None:
 
 
 app.command()(cli_keras.keras)
+app.command()(cli_measure.measure)
 app.command(context_settings=cli_predict.TAKES_ALL)(cli_predict.predict)
 app.command()(cli_score.score)
 

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from regraft.config_shipping import Evaluate, ExportOnnx, Promote, Score
+from regraft.config_shipping import Evaluate, ExportOnnx, Measure, Promote, Score
 from regraft.setting_types import (
     AtLeast,
     AtMost,
@@ -212,6 +212,7 @@ class Params(Section):
     export_onnx: ExportOnnx
     evaluate: Evaluate
     promote: Promote
+    measure: Measure
     score: Score
     nights: Nights
     report: Report

@@ -1,0 +1,125 @@
+"""What is known of a shipped file and not needed every night: how fast it is, and how it does on damaged photos.
+
+    regraft measure     asks for it
+
+Reads models/model.onnx (and model.int8.onnx beside it), build/dataset.parquet, build/left_out.parquet,
+build/manifest.parquet and data/raw; writes reports/latency.json, reports/robustness.json and reports/robustness.csv.
+These name the files that they are about, and no page shows them for another one. They are no outputs of DVC: figures of
+speed are another every time, and nothing is made from any of them.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from regraft.config import Params
+from regraft.errors import Damaged, RegraftError
+from regraft.export import latency, robustness
+from regraft.export.in_keras import write_keras
+from regraft.export.latency import Contestant, Photos, at_size, contestants_of
+from regraft.files import finite, read_json, sha256_of, write_json
+from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.groups import groups_of
+from regraft.photos.images import Threads
+from regraft.photos.left_out import unseen
+from regraft.photos.manifest import read_manifest
+from regraft.serving.shipped_model import ShippedModel
+from tasks.progress import Progress
+
+_COMPARED = 16  # photos on which the answers of engines are compared
+_COMPARED_SIDE = 640  # pixels of their shorter side, at most
+
+
+def measure_latency(params: Params, progress: Progress) -> str:
+    """Write reports/latency.json, and return where it is."""
+    settings, paths = params.measure, params.paths
+    test = _test_photos(params).head(_COMPARED)
+    threads = Threads(params.machine.workers, progress("processes"))
+    compared = list(threads.map(lambda photo: _reduced(test, photo), test.photos()))
+    photos = Photos(at_size(compared[0], *settings.photo), compared)
+    model, int8 = ShippedModel(paths.onnx), int8_of(paths.onnx)
+    with _in_keras(params, model) as keras:
+        contestants = contestants_of(paths.onnx, int8, keras)
+        found = latency.measure(contestants, photos, repeats=settings.repeats, threads=threads)
+    about = {"model": model.digest, "int8": int8 and sha256_of(int8)}
+    write_json(paths.reports / "latency.json", {"about": about, **finite(found)})
+    return f"{paths.reports / 'latency.json'}: how fast {paths.onnx} answers"
+
+
+def measure_robustness(params: Params, progress: Progress, *, again: bool) -> str:
+    """Write reports/robustness.json and its CSV, and return where they are.
+
+    Args:
+        params: all settings.
+        progress: of photos.
+        again: also files of which these very figures are there.
+    """
+    settings, paths = params.measure, params.paths
+    photos = _test_photos(params).head(settings.robustness_images)
+    groups, side = groups_of(photos, read_manifest(paths.manifest)[1]), settings.robustness_side
+    path, about = paths.reports / "robustness.json", robustness.about(photos, groups, side)
+    before = {} if again else _measured_before(path, about)
+    files = [paths.onnx, *([int8] if (int8 := int8_of(paths.onnx)) else [])]
+    figures, rows = [], {}
+    for file in files:
+        model = ShippedModel(file)
+        if (known := before.get(model.digest)) is None:
+            threads = Threads(params.machine.workers, progress(f"photos through {file.name}"))
+            found, same = robustness.measure(model, photos, groups, side=side, threads=threads)
+            known = robustness.as_report(found, photos, groups, same_as_raw=same, side=side)
+        figures.append({**known, "name": file.name, "sha256": model.digest})
+        rows[file.name] = known["rows"]
+    if all(each["sha256"] in before for each in figures):
+        return f"{path} is about these files and photos already; --again measures them once more"
+    write_json(path, {"about": about, "files": finite(figures)})
+    robustness.write_rows(paths.reports / "robustness.csv", rows)
+    return f"{path}: how accurate {paths.onnx} stays on {len(photos)} test photos with damage of six kinds"
+
+
+def int8_of(onnx: Path) -> Path | None:
+    """Return the int8 file that was exported beside a file; None if there is none."""
+    path = onnx.with_suffix(".int8.onnx")
+    return path if path.exists() else None
+
+
+def _test_photos(params: Params) -> Dataset:
+    paths = params.paths
+    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), paths.left_out)
+    if not len(test):
+        raise RegraftError(
+            f"{paths.dataset} has no test photos to measure with. Give the split `test` some (preprocess.test_share)."
+        )
+    return test
+
+
+def _reduced(photos: Dataset, photo: Any) -> np.ndarray:
+    with photos.opened(photo) as rgb:
+        return robustness.reduced(rgb, _COMPARED_SIDE)
+
+
+def _measured_before(path: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Return the figures of files by their digests, if they are about the same photos, measured in the same way."""
+    try:
+        report = read_json(path, "about", "files")
+        return {each["sha256"]: each for each in report["files"]} if report["about"] == about else {}
+    except (FileNotFoundError, Damaged, KeyError, TypeError):
+        return {}
+
+
+@contextmanager
+def _in_keras(params: Params, model: ShippedModel) -> Iterator[Contestant]:
+    """Yield the network in Keras' own format, or why there is none."""
+    with tempfile.TemporaryDirectory(prefix="regraft-keras-") as folder:
+        path, problem, more = Path(folder, "model.keras"), "", {}
+        try:
+            write_keras(path, params.backbone, network=params.paths.model, onnx=params.paths.onnx)
+            preprocessing = json.loads(model.metadata["preprocessing"])
+            more = {name: preprocessing[name] for name in ("image_size", "crop_fraction")}
+        except (RegraftError, FileNotFoundError) as error:
+            problem = f"the network is not there in Keras: {error}"
+        yield Contestant("Keras", "keras", path, more, problem)
