@@ -107,7 +107,9 @@ def _as_global(module: str) -> str:
         raise RegraftError(f"{PACKAGE} is not what the page expects: one module that ends in its exports.")
     pairs = (part.split(" as ") for part in exported[1].split(","))
     names = ", ".join(f"{pair[-1].strip()}: {pair[0].strip()}" for pair in pairs)
-    return f"{module[: exported.start()]}globalThis.ort = {{ {names} }};\n"
+    # It asks where it was loaded from, and Firefox gives files on disk no origin that it could work with.
+    module = module[: exported.start()].replace("import.meta.url", '"https://page.invalid/"')
+    return f"{module}globalThis.ort = {{ {names} }};\n"
 
 
 def _asset(name: str) -> str:

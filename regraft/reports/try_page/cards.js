@@ -11,7 +11,7 @@ function element(name, className, text) {
 }
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
-const milliseconds = (time) => `${time < 10 ? time.toFixed(1) : Math.round(time)} ms`;
+const milliseconds = (time) => `${time < 10 ? time.toFixed(1) : Math.round(time)}\u00a0ms`;
 
 function addCard(name) {
   const card = element("li", "photo");
