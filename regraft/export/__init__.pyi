@@ -1,5 +1,8 @@
 from .abstention import choose_threshold as choose_threshold
 from .abstention import find_promise as find_promise
+from .activation_maps import ActivationMaps as ActivationMaps
+from .activation_maps import heat as heat
+from .activation_maps import with_maps as with_maps
 from .calibration import choose_temperature as choose_temperature
 from .classifier import OnnxClassifier as OnnxClassifier
 from .compose import build_classifier as build_classifier
