@@ -17,6 +17,7 @@ from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
+from tasks.quantise import quantise
 from tasks.record_code import record_code
 from tasks.step import Outcome
 from tasks.train_base import train_base
@@ -44,6 +45,7 @@ def retrain(promote: bool = True, commit: bool = False) -> Outcome | None:
     train_base()
     fine_tune()
     export_onnx()
+    quantise()
     evaluate()
     verdict = promote_model() if promote else None
     write_report()

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from regraft.config_shipping import Evaluate, ExportOnnx, Measure, Promote, Score
+from regraft.config_shipping import Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
 from regraft.setting_types import (
     AtLeast,
     AtMost,
@@ -47,6 +47,7 @@ class Paths(Section):
     base: ProjectPath
     model: ProjectPath
     onnx: ProjectPath
+    onnx_int8: ProjectPath
     production: ProjectPath
     candidates: ProjectPath
     reports: ProjectPath
@@ -210,6 +211,7 @@ class Params(Section):
     train_head: TrainHead
     fine_tune: FineTune
     export_onnx: ExportOnnx
+    quantise: Quantise
     evaluate: Evaluate
     promote: Promote
     measure: Measure

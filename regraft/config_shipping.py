@@ -17,8 +17,18 @@ class ExportOnnx(Section):
     tolerance: float = Field(gt=0)
 
 
+class Quantise(Section):
+    """Stage 10: the same file in int8, where that is shown to cost next to nothing of the accuracy."""
+
+    mode: Literal["off", "auto"]
+    budget: float = Field(gt=0, lt=1)
+    max_gap: float = Field(gt=0, le=1)
+    images: int = Field(ge=1)
+    calibration_images: int = Field(ge=1)
+
+
 class Evaluate(Section):
-    """Stage 10: the figures on the test split."""
+    """Stage 11: the figures on the test split."""
 
     calibration_bins: int = Field(ge=2)
     target_precision: Annotated[float, Field(gt=0, lt=1)] | None

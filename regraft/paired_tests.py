@@ -86,7 +86,7 @@ def not_worse(b: Any, c: Any, n: Any, margin: float) -> Any:
     return ndtr(-np.asarray(tango_z(b, c, n, -margin)))[()]
 
 
-def tango_interval(b: int, c: int, n: int, level: float = 0.95) -> Interval:
+def tango_interval(b: float, c: float, n: int, level: float = 0.95) -> Interval:
     """Return d with its two-sided interval: all differences that Tango's test does not reject.
 
     Args: as of `tango_z`; `level` is that of confidence. Of no photos nothing is known, which is -1 to 1.

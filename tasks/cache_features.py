@@ -1,4 +1,4 @@
-"""Stage 3 of 10: run the frozen backbone once over every image that the store does not hold.
+"""Stage 3 of 11: run the frozen backbone once over every image that the store does not hold.
 
 Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json.
 """

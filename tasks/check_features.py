@@ -1,4 +1,4 @@
-"""Stage 4 of 10: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
+"""Stage 4 of 11: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
 
 Reads build/features.arrow, build/dataset.parquet and the groups of build/manifest.parquet, and what the model in
 production and the last one that a person approved were trained on, which are no deps here either (see

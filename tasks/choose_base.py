@@ -1,4 +1,4 @@
-"""Stage 6 of 10: choose which photos and settings the base is made of: those of before, or today's.
+"""Stage 6 of 11: choose which photos and settings the base is made of: those of before, or today's.
 
 Reads build/dataset.parquet and build/manifest.parquet; writes reports/base.json, build/left_out.parquet (the photos
 that judge nothing, because the base saw them or near-duplicates of them) and build/base_photos.parquet, which it also

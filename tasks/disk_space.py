@@ -17,7 +17,7 @@ from tasks.locked import data_version, read_locked
 DATA = "record_data"  # a step that is no stage, and writes as well
 _MARGIN, _SLACK = 1.1, 2_000_000  # results grow with the photos, and logs and temporary files come on top
 # Of each of these that never ran here.
-_LARGE, _UNKNOWN = ("cache_features", "train_base", "fine_tune", "export_onnx"), 20_000_000
+_LARGE, _UNKNOWN = ("cache_features", "train_base", "fine_tune", "export_onnx", "quantise"), 20_000_000
 _CHECKPOINTS = {"top": 1, "all": 4}  # times the size of the model: what is kept of a training, and its next version
 
 _Needs = list[tuple[Path, float]]  # folders, and bytes that will come into each

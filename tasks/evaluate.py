@@ -1,4 +1,4 @@
-"""Stage 10 of 10: run the shipped file over the untouched test photos, and gather the figures of the run.
+"""Stage 11 of 11: run the shipped file over the untouched test photos, and gather the figures of the run.
 
 Reads models/model.onnx, build/dataset.parquet, build/left_out.parquet, build/manifest.parquet, data/raw,
 reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said

@@ -1,4 +1,4 @@
-"""Stage 9 of 10: compose and calibrate the file to ship, prove that it computes what was trained; when is it unsure?
+"""Stage 9 of 11: compose and calibrate the file to ship, prove that it computes what was trained; when is it unsure?
 
 Reads models/model.npz, build/dataset.parquet, build/base_photos.parquet, build/left_out.parquet, build/manifest.parquet
 and data/raw; writes models/model.onnx and reports/export.json.

@@ -1,4 +1,4 @@
-"""Stage 8 of 10: bring what is new into the base, and choose weights between that and today's head alone.
+"""Stage 8 of 11: bring what is new into the base, and choose weights between that and today's head alone.
 
 Reads models/base.npz with its record and its report, models/head.npz, build/dataset.parquet, build/left_out.parquet
 and the store (or data/raw for what the store lost, and for the pixels where all layers are trained); writes

@@ -1,4 +1,4 @@
-"""Stage 2 of 10: give every usable image a class index and a split that never changes.
+"""Stage 2 of 11: give every usable image a class index and a split that never changes.
 
 Reads build/manifest.parquet; writes build/dataset.parquet, data/splits.csv and reports/dataset.json. The first two it
 also reads as they are from the run before, so DVC leaves them there (`persist` in dvc.yaml): photos keep their splits.

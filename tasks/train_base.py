@@ -1,4 +1,4 @@
-"""Stage 7 of 10: train the base, from the frozen backbone and a head of its own, on the photos of its record.
+"""Stage 7 of 11: train the base, from the frozen backbone and a head of its own, on the photos of its record.
 
 Reads build/base_photos.parquet, which has the settings too, and the store (or data/raw for what the store lost); writes
 models/base.npz, reports/base_training.json and reports/base_curve.csv. Until these are written, the last finished epoch

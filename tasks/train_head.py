@@ -1,4 +1,4 @@
-"""Stage 5 of 10: train the new classifier on the cached features.
+"""Stage 5 of 11: train the new classifier on the cached features.
 
 Reads build/features.arrow; writes models/head.npz, reports/head.json, reports/leaderboard.csv and
 reports/head_curve.csv.

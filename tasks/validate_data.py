@@ -1,4 +1,4 @@
-"""Stage 1 of 10: look at every file in the data folder, and stop if the images cannot be trained on.
+"""Stage 1 of 11: look at every file in the data folder, and stop if the images cannot be trained on.
 
 Reads data/raw, but of unchanged files their times only, and expectations/; writes build/manifest.parquet,
 reports/validation.json and reports/validation.html, which is there too where the stage stops the run.

@@ -187,7 +187,7 @@ def test_every_output_is_made_by_one_stage_and_stands_in_params_or_below_the_rep
     outputs = [out for stage in STAGES.values() for out in _outputs(stage)]
     assert len(outputs) == len(set(outputs))
     outputs.remove(RECORD.as_posix())  # DVC's alone: no person looks for it
-    assert all(re.fullmatch(r"\$\{paths\.[a-z_]+\}(/[a-z_]+\.[a-z]+)?", out) for out in outputs)
+    assert all(re.fullmatch(r"\$\{paths\.[a-z0-9_]+\}(/[a-z0-9_]+\.[a-z]+)?", out) for out in outputs)
 
 
 def test_plots_and_artifacts_name_files_that_stages_write():

@@ -23,7 +23,7 @@ KINDS = {
     "data": ("record_data", "record_code", "validate_data", "preprocess"),
     "features": ("cache_features", "check_features"),
     "training": ("train_head", "choose_base", "train_base", "fine_tune"),
-    "export and test": ("export_onnx", "evaluate"),
+    "export and test": ("export_onnx", "quantise", "evaluate"),
     "gate and the rest": (),
 }  # of the seconds, with the stages of each
 _WIDEST, _NARROWEST = 56.0, 6.0  # pixels per run

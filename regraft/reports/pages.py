@@ -17,6 +17,7 @@ from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.gate_page import gate_page
 from regraft.reports.head_page import head_curve_page, head_page
 from regraft.reports.html import write_page
+from regraft.reports.int8_page import int8_page
 from regraft.reports.markdown import to_markdown
 from regraft.reports.onnx_page import onnx_page
 from regraft.reports.parts_page import parts_page
@@ -38,6 +39,7 @@ _PAGES = [
     ("train_head", head_page),
     ("train_head", head_curve_page),
     ("export_onnx", onnx_page),
+    ("quantise", int8_page),
     ("cache_features", receipt_page),
     ("check_features", features_page),
     ("preprocess", dataset_page),

@@ -26,7 +26,7 @@ from tests.support.project import REGRAFT, SOURCE, Project, clean_environment
 from tests.support.small_project import write_photos
 
 STAGES = ["record_code", "validate_data", "preprocess", "cache_features", "check_features"]
-STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "evaluate"]
+STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "quantise", "evaluate"]
 # What the gate cannot decide on a handful of photos goes into production.
 _ANY = {"promote.min_photos": 1, "promote.when_undecided": "promote", "promote.keep": 2}
 _TOY = {"machine.workers": 1, "preprocess.test_share": 0.25}

@@ -21,7 +21,7 @@ from ruamel.yaml import YAML
 from tests.support.project import SOURCE, Project, clean_environment
 
 STAGES = ["validate_data", "preprocess", "cache_features", "check_features"]
-STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "evaluate"]
+STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "quantise", "evaluate"]
 CLASSES = {"apple": (200, 60, 60), "pear": (70, 170, 60), "plum": (60, 60, 190)}
 CRASHED = 70  # exit status of a command that ended with a traceback
 # What the gate cannot decide on a handful of photos goes into production.

@@ -27,6 +27,7 @@ STAGES = [
     "train_base",
     "fine_tune",
     "export_onnx",
+    "quantise",
     "evaluate",
 ]
 # The command `regraft` with the code of the folder that it runs in; the installed one belongs to one checkout.

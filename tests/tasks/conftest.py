@@ -15,6 +15,7 @@ from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
+from tasks.quantise import quantise
 from tasks.train_base import train_base
 from tasks.train_head import train_head
 from tasks.validate_data import validate_data
@@ -22,7 +23,7 @@ from tests.support.small_project import changed, quiet, write_photos
 
 ROOT = Path(__file__).parents[2]
 STAGES = [validate_data, preprocess, cache_features, check_features, train_head, choose_base, train_base, fine_tune]
-STAGES += [export_onnx, evaluate]
+STAGES += [export_onnx, quantise, evaluate]
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from tasks.record_code import record_code
 from tests.support.small_project import quiet
 
 STAGES = ["cache_features", "check_features", "choose_base", "evaluate", "export_onnx", "fine_tune", "preprocess"]
-STAGES += ["train_base", "train_head", "validate_data"]
+STAGES += ["quantise", "train_base", "train_head", "validate_data"]
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def said(small_params: Params, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, 
         record_code.function(small_params, quiet)
         return capsys.readouterr().out.splitlines()
 
-    assert said() == ["record_code: recorded the code and libraries of 10 stages"]
+    assert said() == ["record_code: recorded the code and libraries of 11 stages"]
     return said
 
 
@@ -110,7 +110,7 @@ def test_a_damaged_record_is_written_anew(said):
     before = Path("build/provenance.json").read_bytes()
     for damage in (b"", b"[]", b'{"train_head": 1}', b'{"train_head": {"code": {}}}', b"\xff"):
         Path("build/provenance.json").write_bytes(damage)
-        assert said() == ["record_code: recorded the code and libraries of 10 stages"]
+        assert said() == ["record_code: recorded the code and libraries of 11 stages"]
         assert Path("build/provenance.json").read_bytes() == before
 
 

@@ -57,6 +57,24 @@ HOSTILE = [
 ]
 LABEL_ERROR = {"split": "train", "suggested": "dog", "score": 0.0125}
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
+INT8 = {
+    "sha256": "1" * 64,
+    "bytes": 1234567,
+    "rung": "int8: per channel, min-max",
+    "words": "It is within the budget.",
+    "processor": "A processor, 2 cores, int8 by avx_vnni",
+    "steps": [
+        {"rung": "int8: a first one", "passed": False, "words": "It lost too much."},
+        {"rung": "int8: per channel, min-max", "passed": True, "words": "It is within the budget."},
+    ],
+    "test": {
+        "images": 200,
+        "accuracy": {"float32": 0.91, "int8": 0.905},
+        "difference": {"value": -0.005, "low": -0.03, "high": 0.01},
+    },
+    "novelty": {"mean_shift": -0.01, "largest_shift": 0.05, "novel_above": {"float32": 0.4, "int8": 0.41}},
+    "abstention": "It answers every photo.",
+}
 DRIFT: dict[str, object] = {"quantity": "shorter_side", "photos": "joined", "against": "production"}
 DRIFT |= {"then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
@@ -168,6 +186,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "novel_above": 0.4,
                 "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
             },
+            "int8": INT8,
             "metrics": {
                 "test": classification_report(np.array([0, 1]), np.eye(2)[[0, 0]], np.array(["a", "b"]), bins=2)
             },
@@ -436,6 +455,20 @@ def test_the_page_says_how_closely_the_frozen_graph_follows_keras(reports):
 def test_the_page_shows_the_preparation_that_is_in_the_file(reports):
     page = pages_of("export_onnx", reports())["onnx-file"]
     assert "A square of 50% of the shorter side, resized to 32 x 32" in page
+
+
+def test_the_page_says_which_rung_ships_as_int8_what_was_passed_over_and_what_it_costs_on_test(reports):
+    page = pages_of("quantise", reports())["int8"].replace("\\", "")
+    assert re.search(r"int8: a first one \| passed over \| It lost too much", page)
+    assert "1.2 MB" in page
+    assert "90.50% in int8, 91.00% in float32, of 200 photos; the difference is -0.50% (-3.00% to +1.00%)" in page
+
+
+def test_the_page_of_a_file_that_stayed_float32_says_why(reports):
+    sources = reports()
+    short = {"rung": "float32", "words": "quantise.mode is off"}
+    write_json(sources.reports / "int8.json", {name: INT8[name] for name in ("sha256", "bytes", "processor")} | short)
+    assert "quantise.mode is off" in pages_of("quantise", sources)["int8"]
 
 
 def test_the_page_names_the_classes_that_are_taken_for_each_other(reports):
