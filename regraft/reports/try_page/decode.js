@@ -31,8 +31,8 @@ async function openPhoto(file) {
 /**
  * Return { rgb, width, height } of what the network can see: uint8, three a pixel.
  *
- * The graph takes the centre square. What lies beside it is left out here already, so a panorama takes no memory: of the
- * longer side as much as of the shorter one, and one more if otherwise the middle would be half a pixel elsewhere.
+ * The graph takes the centre square. What lies beside it is left out here already, so a panorama takes no memory: of
+ * the longer side as much as of the shorter one, and one more if otherwise the middle would be half a pixel elsewhere.
  */
 function pixelsOf(bitmap) {
   const side = Math.min(bitmap.width, bitmap.height);

@@ -69,7 +69,8 @@ function paeth(left, up, corner) {
 
 // Two pixels side by side, to be turned by 90 degrees.
 const TURNED =
-  "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0PRET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=";
+  "UklGRk4AAABXRUJQVlA4WAoAAAAIAAAAAQAAAAAAVlA4TA4AAAAvAQAAAAcQEf0P" +
+  "RET/A0VYSUYaAAAATU0AKgAAAAgAAQESAAMAAAABAAYAAAAAAAA=";
 let turnsWebp; // whether the browser does it itself
 
 /** Return a bitmap upright that came from a WebP. */
