@@ -170,8 +170,8 @@ def _report(
     from regraft.validation.rules import limits_of
 
     since, trained = at - timedelta(days=params.score.drift_days), _trained(params, classifier.digest)
-    recent = photos_since(scores, classifier.digest, since)
-    drift = measure_seen(recent, trained, params.score, params.validate_data.max_hash_distance)
+    recent = photos_since(scores, classifier.digest, since, params.validate_data.max_hash_distance)
+    drift = measure_seen(recent, trained, params.score)
     no_limits = dict.fromkeys(limits_of(params.validate_data), (None, None))
     report: dict[str, Any] = {
         "at": f"{at:%Y-%m-%d %H:%M} UTC",

@@ -127,7 +127,10 @@ def _bad(report: dict[str, Any]) -> Page:
     bad, count = report["bad"], report["counts"]["bad"]
     more = f" The first {min(NAMED, len(bad))}; all are in the table." if count > NAMED else ""
     rows = [[each["path"], each["error"]] for each in bad[:NAMED]]
-    blocks: list[Block] = [f"{count} files.{more}", *([table(["file", "why"], rows)] if rows else [])]
+    blocks: list[Block] = [
+        f"{count} files.{more}" if count else "None.",
+        *([table(["file", "why"], rows)] if rows else []),
+    ]
     return Page("scores-bad", "Files that cannot be scored", blocks)
 
 

@@ -19,6 +19,7 @@ from flows.prefect_server.events import Project, announce
 from flows.prefect_server.setup_prefect import set_up
 from regraft.errors import RegraftError
 from regraft.production.gate import verdict
+from tasks.score_photos import Said, outcome_of
 from tests.support.prefect_server import SOURCE, Server
 from tests.support.set_up import Deployed, clear, make_deployable
 from tests.support.webhook import Received, webhook
@@ -69,12 +70,16 @@ def test_nothing_of_another_project_sets_anything_off(tmp_path: Path):
 
 def test_every_name_that_a_run_may_end_in_ends_the_wait_for_its_heartbeat(tmp_path: Path):
     (zombie,) = [each for each in built(FILE.read_text(), tmp_path) if each.name == "fruit: No sign of life"]
+    outcomes_of_scoring = {
+        outcome_of(Said("", warnings, is_new=is_new)).name for warnings in ((), ("drift",)) for is_new in (True, False)
+    }
     names = {
         *verdict.Name.__args__,
         "Not approved",
         "Nothing new",
         "Completed",
         "Verified",
+        *outcomes_of_scoring,
         "Failed",
         "Crashed",
         "Cancelled",

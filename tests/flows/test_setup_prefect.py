@@ -34,6 +34,12 @@ def test_a_second_set_up_changes_nothing(deployed: Deployed):
     assert deployed.automations() == before
 
 
+def test_photos_are_scored_every_morning_after_the_training_of_the_night(deployed: Deployed):
+    crons = {name: deployed.deployment(name)["schedules"] for name in ("retrain-nightly", "score-daily")}
+    hours = {name: int(schedule[0]["schedule"]["cron"].split()[1]) for name, schedule in crons.items()}
+    assert hours["score-daily"] > hours["retrain-nightly"]
+
+
 def test_what_a_person_paused_stays_paused_and_what_a_person_made_stays(deployed: Deployed):
     nightly = deployed.deployment("retrain-nightly")
     deployed.patch(f"deployments/{nightly['id']}/schedules/{nightly['schedules'][0]['id']}", {"active": False})

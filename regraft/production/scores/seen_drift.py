@@ -79,28 +79,41 @@ class SeenDrift:
         return finite(asdict(self) | {"figures": figures, "warnings": self.warnings})
 
 
-def photos_since(scores: pd.DataFrame, model: str, since: datetime) -> pd.DataFrame:
-    """Return the photos that came in after a moment, each content once: rows of `scores` with the column `label`."""
+def photos_since(scores: pd.DataFrame, model: str, since: datetime, max_hash_distance: int | None) -> pd.DataFrame:
+    """Return the photos that came in after a moment, each content once.
+
+    Args:
+        scores: the table.
+        model: SHA-256 of the model in production.
+        since: UTC.
+        max_hash_distance: bits in which perceptual hashes of near-duplicates may differ.
+
+    Returns:
+        Rows of `scores`, with the columns label, the class that is most probable, and group, which near-duplicates
+        share.
+    """
     rows = scores[(scores.model == model) & scores.error.isna() & (scores.first_seen > pd.Timestamp(since))]
     rows = rows.drop_duplicates("sha256").reset_index(drop=True)
     classes, columns = class_columns(rows), [CLASS + name for name in class_columns(rows)]
     own = rows[columns].fillna(-1.0).to_numpy()  # probabilities of classes that only other models know
-    return rows.assign(label=[classes[place] for place in own.argmax(axis=1)] if len(rows) else [])
+    rows = rows.assign(label=[classes[place] for place in own.argmax(axis=1)] if len(rows) else [])
+    as_manifest = rows.rename(columns={"sha256": "digest"})
+    as_manifest = as_manifest.assign(verdict="use", reason=None, conflict=False, group=as_manifest.digest)
+    marked = mark_duplicates(as_manifest, max_hash_distance=max_hash_distance, on_label_conflict="keep")
+    return rows.assign(group=marked.group)
 
 
-def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score, max_hash_distance: int | None) -> SeenDrift:
+def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score) -> SeenDrift:
     """Compare photos with those that production was trained on.
 
     Args:
         recent: from `photos_since`.
         trained: how production was made.
         settings: limits and severities.
-        max_hash_distance: bits in which perceptual hashes of near-duplicates may differ.
     """
     reference = trained.reference
     known = set(reference.rows.digest) | reference.also_seen if reference else set()
     new = recent[~recent.sha256.isin(list(known))]
-    new = _grouped(new.rename(columns={"sha256": "digest"}), max_hash_distance)
     one_each = new.drop_duplicates("group")
     figures = _shares(one_each, trained, settings)
     if reference and {settings.class_shares.severity, settings.statistics.severity} != {"off"}:
@@ -114,16 +127,10 @@ def histograms_of(recent: pd.DataFrame, reference: Reference | None, limits: Lim
     return histograms(with_shape(recent), with_shape(reference.rows) if reference else None, limits)
 
 
-def _grouped(photos: pd.DataFrame, max_hash_distance: int | None) -> pd.DataFrame:
-    """The photos with the column `group`."""
-    as_manifest = photos.assign(verdict="use", reason=None, conflict=False, group=photos.digest)
-    return mark_duplicates(as_manifest, max_hash_distance=max_hash_distance, on_label_conflict="keep")
-
-
 def _distributions(new: pd.DataFrame, reference: Reference, settings: Score) -> list[Figure]:
     tables = drift_tables(
         {"production": reference.rows},
-        new,
+        new.rename(columns={"sha256": "digest"}),
         max_of_shares=settings.class_shares.max,
         max_of_statistics=settings.statistics.max,
     )

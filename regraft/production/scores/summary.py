@@ -61,6 +61,7 @@ def summarise(
     bad = scores[scores.error.notna() & scores.gone_at.isna()]
     by = ["novelty", "probability"] if recent.novelty.notna().any() else ["probability"]
     odd = recent[recent.gone_at.isna()].sort_values(by, ascending=[name == "probability" for name in by])
+    odd = odd.drop_duplicates("group")
     report = {
         "counts": {name: getattr(counts, name) for name in Counts.__dataclass_fields__},
         "drift": drift.as_report(),

@@ -166,7 +166,7 @@ def _recent(
         ],
         ["red", "green"],
     )
-    return photos_since(merge(build_rows([], []), rows, NOON, 1), "m", NOON - timedelta(days=1))
+    return photos_since(merge(build_rows([], []), rows, NOON, 1), "m", NOON - timedelta(days=1), None)
 
 
 def _trained(seed: int = 10**6, count: int = 400) -> Trained:
@@ -177,7 +177,7 @@ def _trained(seed: int = 10**6, count: int = 400) -> Trained:
 
 
 def _moved(recent: pd.DataFrame, settings: Score, trained: Trained | None = None) -> dict[str, Figure]:
-    found = measure_seen(recent, trained or _trained(), settings, None)
+    found = measure_seen(recent, trained or _trained(), settings)
     return {figure.quantity: figure for figure in found.figures if figure.has_moved}
 
 
@@ -200,7 +200,7 @@ def test_what_production_was_trained_on_says_nothing(settings: Score) -> None:
     assert trained.reference
     rows = pd.concat([trained.reference.rows, dark.rename(columns={"sha256": "digest"}).assign(split="train")])
     everything = Trained(Reference(rows, trained.reference.features, "n"), "compared")
-    found = measure_seen(dark, everything, settings, None)
+    found = measure_seen(dark, everything, settings)
     assert (found.known, found.groups, found.figures) == (300, 0, ())
 
 
@@ -242,9 +242,9 @@ def test_the_summary_counts_what_the_table_has(ask, settings: Score) -> None:
         1,
         None,
     )
-    recent = photos_since(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1))
+    recent = photos_since(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1), 8)
     trained = Trained(None, "nothing")
-    report = summarise(scores, recent, counts, measure_seen(recent, trained, settings, None), trained)
+    report = summarise(scores, recent, counts, measure_seen(recent, trained, settings), trained)
     assert sum(each["photos"] for each in report["classes"]) == len(recent) == 5
     assert report["days"] == [{"day": "2026-11-26", "photos": 5, "unsure": 0, "novel": None}]
     assert [each["path"] for each in report["bad"]] == ["broken.png"]
