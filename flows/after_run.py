@@ -71,6 +71,11 @@ def commit_run(params: Params, record: RunRecord) -> None:
     with _said("the commit"):
         for sentence in commits.commit_run(params, record, params.nights.branch):
             print(sentence, flush=True)
+    from tasks.after_promotion import tag_commit
+
+    with _said("the tags of GTO"):
+        for sentence in tag_commit(params):
+            print(sentence, flush=True)
 
 
 def _write_down(params: Params, record: RunRecord) -> "Row | None":

@@ -14,6 +14,7 @@ from flows.run import without_lock
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from tasks import promote as gate
+from tasks.after_promotion import after_promotion
 from tasks.project import enter_project
 from tasks.runs.current_run import CurrentRun, current_run
 from tasks.runs.prefect_api import ServerAway
@@ -56,7 +57,9 @@ def wait_for_a_person(verdict: Verdict) -> Outcome:
         return Outcome("Waiting for approval", f"{said} {_LATER} {verdict.words}")
     if not answer.approve:
         return Outcome("Not approved", f"Not approved: {answer.reason or 'no reason given'}. {_LATER}")
-    return Outcome("Promoted", gate.approve(params, verdict, answer.reason).words)
+    words = gate.approve(params, verdict, answer.reason).words
+    warnings = after_promotion(params)
+    return Outcome("Promoted with warnings" if warnings else "Promoted", " ".join([words, *warnings]))
 
 
 @contextmanager

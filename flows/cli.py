@@ -11,6 +11,7 @@ import typer
 
 from flows import (
     cli_base,
+    cli_check_model,
     cli_keras,
     cli_measure,
     cli_predict,
@@ -61,6 +62,7 @@ def retrain(
 
 
 app.command()(cli_promote.promote)
+app.command(name="check-model")(cli_check_model.check_model)
 app.command()(cli_base.renew_base)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.explain)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.reproduce)

@@ -56,10 +56,13 @@ def _change_by_hand(params: "Params", reason: str | None, candidate: str | None)
     """Promote for a reason, or roll back where there is none, and say what was done."""
     from regraft.errors import RegraftError
     from tasks import promote as gate
+    from tasks.after_promotion import after_promotion, tag_commit
     from tasks.report import refresh_report
 
     change = gate.rollback(params) if reason is None else gate.force(params, reason, candidate)
     print(gate.told(change), flush=True)
+    for sentence in [*after_promotion(params), *tag_commit(params)]:
+        print(sentence, file=sys.stderr if sentence.startswith("Warning") else sys.stdout, flush=True)
     try:
         refresh_report()
     except (RegraftError, OSError) as error:  # production has changed, and that is what was asked for

@@ -1,6 +1,7 @@
 """The steps of a run that are not stages: recording the data before them, and production after them."""
 
 import sys
+from dataclasses import replace
 
 from flows.approval import wait_for_a_person
 from flows.run import run
@@ -14,6 +15,7 @@ from regraft.reports.pages import pages_of
 from regraft.reports.sources import sources_of
 from tasks import dvc_seam, step
 from tasks import promote as gate
+from tasks.after_promotion import after_promotion, tag_commit
 from tasks.disk_space import DATA, check_room
 from tasks.progress import run_progress
 from tasks.project import enter_project
@@ -53,13 +55,15 @@ def promote_model(*, is_asked: bool = False) -> Outcome:
         before = _said_before(params)
         with run_progress("promote_model", step.progress_of_run) as progress:
             verdict = gate.challenge(params, progress)
+        warnings = after_promotion(params)  # whatever the verdict: a run before may have been killed there
         found.append(verdict)
         if verdict.name != "Already in production":
             step.publish(verdict.words, pages_of("promote_model", sources_of(params)), of_run=True)
         about = verdict.figures.get("about") or {}
         if not is_asked and not verdict.is_accepted and (about.get("model"), verdict.words) == before:
-            return Outcome("Nothing new", f"the gate says what it said before: {verdict.words}")
-        return Outcome(verdict.name, verdict.words, _TYPES.get(verdict.name, "COMPLETED"))
+            return Outcome("Nothing new", " ".join([f"the gate says what it said before: {verdict.words}", *warnings]))
+        name = "Promoted with warnings" if warnings and verdict.name == "Promoted" else verdict.name
+        return Outcome(name, " ".join([verdict.words, *warnings]), _TYPES.get(verdict.name, "COMPLETED"))
 
     outcome = step.step("promote_model", promote)
     return wait_for_a_person(found[-1]) if outcome.name == "Waiting for approval" else outcome
@@ -99,4 +103,5 @@ def promote() -> Outcome:
     """Let models/model.onnx into production if the gate accepts it, without bringing any stage up to date first."""
     verdict = promote_model(is_asked=True)
     write_report()
-    return verdict
+    told = tag_commit(load_params(enter_project() / "params.yaml"))
+    return replace(verdict, message=" ".join([verdict.message, *told]))

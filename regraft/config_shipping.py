@@ -4,7 +4,18 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from regraft.setting_types import AnyClassNames, AnyPath, AtMost, Floors, Positive, ProjectPath, Section, ShareOrAll
+from regraft.setting_types import (
+    AnyClassNames,
+    AnyPath,
+    AtMost,
+    Floors,
+    Gto,
+    Mlflow,
+    Positive,
+    ProjectPath,
+    Section,
+    ShareOrAll,
+)
 
 
 class ExportOnnx(Section):
@@ -52,6 +63,8 @@ class Promote(Section):
     given_up: AnyClassNames
     floors: Floors
     keep: int = Field(ge=1)
+    mlflow: Mlflow | None
+    gto: Gto | None
 
 
 class Measure(Section):

@@ -1,5 +1,6 @@
 """What the settings of params.yaml are made of: types of values with their ranges, and sections within sections."""
 
+import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -65,6 +66,18 @@ def without_secret(url: str | None) -> str | None:
     return url
 
 
+def _without_password(uri: str | None) -> str | None:
+    """Refuse the address of a registry that could hold a secret: a user, a password, a query."""
+    if uri is not None and not _REGISTRY.fullmatch(uri):
+        raise ValueError(
+            "must be null or an address without user, password and query: http://host:5000, https://host/path, "
+            "sqlite:///file.db, databricks; secrets belong in the environment"
+        )
+    return uri
+
+
+_REGISTRY = re.compile(r"https?://[\w.-]+(:[0-9]{1,5})?(/[\w./-]*)?|sqlite:///[\w./ -]+|databricks(://[\w-]+)?")
+GitName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$")]  # as GTO and git take it in a tag
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 AnyPath = Annotated[Path, BeforeValidator(_text_to_any_path)]
 T = TypeVar("T")
@@ -134,3 +147,20 @@ class Floors(Section):
     recall: ShareOrAll | None
     milliseconds: Positive | None
     megabytes: Positive | None
+
+
+class Mlflow(Section):
+    """The registry of MLflow that is told what is in production."""
+
+    tracking_uri: Annotated[str | None, AfterValidator(_without_password)]
+    experiment: str | None
+    name: Annotated[str, Field(pattern=r"^[\w .-]{1,200}$")]
+    alias: Annotated[str, Field(pattern=r"^[A-Za-z_-][\w-]{0,200}$")]
+
+
+class Gto(Section):
+    """The git tags that say which commit the model in production comes from."""
+
+    name: GitName
+    stage: GitName
+    push: bool
