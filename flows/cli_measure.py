@@ -15,8 +15,9 @@ def measure(
 ) -> None:
     """Measure the file's speed and robustness.
 
-    How fast the shipped file answers, and how it does on damaged photos. Takes minutes, and no run does it. The figures go into the report and the model card, as long as the file is the
-    same. Keep the machine free meanwhile: a busy one looks slow.
+    How fast the shipped file answers, and how it does on damaged photos. Takes minutes, and no run does it. The figures
+    go into the report and the model card, as long as the file is the same. Keep the machine free meanwhile: a busy one
+    looks slow.
     """
     from regraft.errors import RegraftError
     from regraft.params_file import load_params
