@@ -14,6 +14,7 @@ from tasks import step
 from tasks.progress import run_progress
 from tasks.project import enter_project
 from tasks.score_photos import outcome_of, score_photos
+from tasks.stage_limits import within_hours
 from tasks.step import Outcome
 
 
@@ -23,7 +24,8 @@ def score() -> Outcome:
 
     def work() -> Outcome:
         params = load_params(enter_project() / "params.yaml")
-        with run_progress("score_photos", step.progress_of_run) as progress:
+        limit = within_hours("score_photos", params.nights.stage_hours)
+        with limit, run_progress("score_photos", step.progress_of_run) as progress:
             said = score_photos(params, progress, datetime.now(UTC))
         step.publish(said.words, dict(said.pages), of_run=True)
         if said.warnings:

@@ -15,6 +15,8 @@ from regraft.reports.markdown import Bold, cell, table, to_markdown
 from regraft.reports.plots import image_statistics_chart, shares_chart
 from regraft.reports.thumbnails import thumbnails
 
+_MOST_CLASSES = 60  # that the page has a line of
+
 
 def scores_pages(report: dict[str, Any], tiles: list[Tile]) -> list[Page]:
     """Return the pages.
@@ -107,11 +109,13 @@ def _classes(report: dict[str, Any]) -> Page:
     classes = report["classes"]
     rows = [
         [each["class"], each["photos"], f"{each['share']:.1%}", _share(each["trained_share"]), each["answered"]]
-        for each in classes
+        for each in classes[:_MOST_CLASSES]
     ]
-    shares = {each["class"]: (each["share"], each["trained_share"]) for each in classes}
+    shares = {each["class"]: (each["share"], each["trained_share"]) for each in classes[:_MOST_CLASSES]}
     blocks: list[Block] = [Chart("shares of the classes", shares_chart(shares))] if shares else []
     text = "Each photo counts for its most probable class, also where the model is unsure; the last column is without."
+    if len(classes) > _MOST_CLASSES:
+        text += f" The {_MOST_CLASSES} most frequent of {len(classes)}; all are in scores.json."
     header = ["class", "photos", "share", "in production's data", "named by the model"]
     return Page("scores-classes", "Classes", [*blocks, text, table(header, rows)])
 

@@ -9,8 +9,11 @@ import pytest
 
 from regraft.config import Params
 from regraft.errors import RegraftError
+from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring import open_said
 from regraft.files import read_json
 from regraft.photos import scan
+from tasks.history import models_in_use
 from tasks.promote import force
 from tasks.report import refresh_report, write_report
 from tasks.score_photos import nothing_to_score, score_photos
@@ -40,6 +43,10 @@ def test_new_photos_are_scored_and_that_there_are_none_is_seen_without_reading(p
     classes = [name for name in scores.columns if name.startswith("p:")]
     assert classes == ["p:deep blue", "p:grün", "p:red"]
     assert scores[classes].sum(axis=1)[scores.error.isna()].to_numpy() == pytest.approx(1, abs=1e-5)
+
+    stored = open_said(params.paths.store, OnnxClassifier(params.paths.production / "model.onnx"))
+    assert stored.facts["model"] in models_in_use(params.paths)  # so `gc` keeps it
+    assert len(stored) >= 9
 
     tomorrow = NOON + timedelta(days=1)
     contents = params.score.output.read_bytes()
