@@ -38,6 +38,9 @@ def main(arguments: list[str] | None = None, *, program: str = "python -m regraf
     except BrokenPipeError:  # whoever reads the rows has enough, as in `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # those of photos are in their rows
+        print(f"predict stopped: standard input or output failed ({error.strerror}).", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("\npredict stopped: interrupted.", file=sys.stderr)
         return _INTERRUPTED
@@ -102,12 +105,15 @@ def _predict(options: argparse.Namespace) -> int:
     model = ShippedModel(options.model)
     predictor = choose_predictor(model, threshold=options.threshold, top=options.top, max_pixels=options.max_pixels)
     facts = {"class_names": model.class_names, "top": predictor.top, "has_novelty": model.has_novelty}
+    photos = list(list_photos(options.paths, sys.stdin and sys.stdin.buffer, end=b"\0" if options.null else b"\n"))
     # What Pillow thinks of odd metadata is no matter of whoever classifies.
-    with warnings.catch_warnings(action="ignore"), open_writer(form, options.output, **facts) as write:
-        photos = list(list_photos(options.paths, sys.stdin and sys.stdin.buffer, end=b"\0" if options.null else b"\n"))
-        with _progress(len(photos), is_wanted=_is_bar_wanted(options)) as on_photo:
-            for row in predictor.rows(photos, workers=options.workers, on_photo=on_photo):
-                write(row)
+    with (
+        warnings.catch_warnings(action="ignore"),
+        open_writer(form, options.output, **facts) as write,
+        _progress(len(photos), is_wanted=_is_bar_wanted(options)) as on_photo,
+    ):
+        for row in predictor.rows(photos, workers=options.workers, on_photo=on_photo):
+            write(row)
     _say_what_is_missing(predictor, has_threshold=options.threshold is not None)
     print(_summary(predictor.counts), file=sys.stderr)
     return 1 if predictor.counts["bad"] and not predictor.counts["answered"] else 0

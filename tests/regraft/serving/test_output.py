@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,3 +95,13 @@ def test_a_bar_is_drawn_only_where_rows_do_not_appear_on_the_same_screen(call, m
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr(sys.stdout, "isatty", lambda: False)
     assert call(make_model(), photos)[0] == 0
+
+
+def test_a_full_disk_behind_standard_output_is_an_error_in_words(make_model, photos, root):
+    command = [sys.executable, "-m", "regraft.serving", make_model(), photos]
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device of Linux
+        done = subprocess.run(command, cwd=root, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[0]) == (
+        1,
+        "predict stopped: standard input or output failed (No space left on device).",
+    )
