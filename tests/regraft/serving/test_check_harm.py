@@ -138,7 +138,5 @@ def test_a_golden_photo_of_a_billion_pixels_is_not_decoded(folder):
 
 @pytest.mark.parametrize("path", ["nowhere", "."])
 def test_where_there_is_no_model_it_says_what_was_expected(tmp_path, path):
-    with pytest.raises(
-        RegraftError, match=r"Expected a model\.onnx, a folder models/production, or a Triton"
-    ):
+    with pytest.raises(RegraftError, match=r"Expected a model\.onnx, a folder models/production, or a Triton"):
         check_model(tmp_path / path)
