@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 from flows.prefect_server.events import announce
 from flows.run import aside
+from regraft.errors import some
 from regraft.params_file import load_params
 from tasks import step
 from tasks.progress import run_progress
@@ -29,7 +30,7 @@ def score() -> Outcome:
             said = score_photos(params, progress, datetime.now(UTC))
         step.publish(said.words, dict(said.pages), of_run=True)
         if said.warnings:
-            announce("regraft.drift", f"The photos in {params.score.photos} drift: {'; '.join(said.warnings)}.")
+            announce("regraft.drift", f"The photos in {params.score.photos} drift: {some(list(said.warnings))}.")
         return outcome_of(said)
 
     return step.step("score_photos", work)

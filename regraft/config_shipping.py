@@ -82,6 +82,7 @@ class Score(Section):
     photos: AnyPath | None
     output: ProjectPath
     keep_days: float = Field(ge=0)
+    drift_photos: int = Field(ge=20)
     drift_days: Positive
     class_shares: AtMost[Positive]
     statistics: AtMost[Positive]

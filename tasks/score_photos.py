@@ -164,18 +164,19 @@ def _report(
     at: datetime,
 ) -> Said:
     from regraft.photos.images import Threads
-    from regraft.production.scores.seen_drift import histograms_of, measure_seen, photos_since
+    from regraft.production.scores.seen_drift import histograms_of, latest_photos, measure_seen
     from regraft.production.scores.summary import summarise
     from regraft.reports.scores_page import tiles_of, write_scores_pages
     from regraft.validation.rules import limits_of
 
     since, trained = at - timedelta(days=params.score.drift_days), _trained(params, classifier.digest)
-    recent = photos_since(scores, classifier.digest, since, params.validate_data.max_hash_distance)
+    distance, at_least = params.validate_data.max_hash_distance, params.score.drift_photos
+    recent = latest_photos(scores, classifier.digest, since, at_least, distance)
     drift = measure_seen(recent, trained, params.score)
     no_limits = dict.fromkeys(limits_of(params.validate_data), (None, None))
     report: dict[str, Any] = {
         "at": f"{at:%Y-%m-%d %H:%M} UTC",
-        "since": f"{since:%Y-%m-%d %H:%M} UTC",
+        "since": f"{recent.first_seen.min():%Y-%m-%d %H:%M} UTC" if len(recent) else None,
         "folder": str(params.score.photos),
         "output": str(params.score.output),
         "model": classifier.digest,
@@ -205,7 +206,7 @@ def _words(params: Params, scores: "pd.DataFrame", counts: "Counts", drift: "See
         named = some([f"{path}: {error}" for path, error in zip(bad.path, bad.error, strict=True)], 3)
         said.append(f"{counts.bad:,} cannot be scored ({named}).")
     if drift.warnings:
-        said.append(f"These photos are not what production was trained on: {'; '.join(drift.warnings)}.")
+        said.append(f"The latest photos are not what production was trained on: {some(drift.warnings, 3)}.")
     return " ".join(said)
 
 

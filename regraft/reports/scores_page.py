@@ -87,8 +87,9 @@ def _drift(report: dict[str, Any]) -> Page:
         for each in drift["figures"]
     ]
     text = (
-        f"{drift['photos']} photos came in since {report['since']}; {drift['known']} of them production was trained "
-        f"on, and the others count as {drift['groups']}, near-duplicates as one. {drift['compared_with']}"
+        f"The latest {drift['photos']} photos, since {report['since'] or 'ever'}. Production was trained on "
+        f"{drift['known']} of them, and the others count as {drift['groups']}, near-duplicates as one. "
+        f"{drift['compared_with']}"
     )
     rule = (
         "A limit is what chance seldom exceeds with so few photos, and at least what is worth a look. Statistics are "
@@ -123,7 +124,7 @@ def _classes(report: dict[str, Any]) -> Page:
 def _photos(report: dict[str, Any], tiles: list[Tile]) -> Page:
     has_novelty = any(each["novelty"] is not None for each in report["to_look_at"])
     which = "the most novel first" if has_novelty else "those with the least certain class first"
-    text = f"Of the photos that came in lately and are still there, {which}."
+    text = f"Of the latest photos that are still there, {which}."
     return Page("scores-photos", "Photos to look at", [text, Photos("photos to look at", [("", tiles)])])
 
 

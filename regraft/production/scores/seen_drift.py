@@ -1,8 +1,8 @@
-"""Whether the photos of the last days are like those that the model in production was trained on.
+"""Whether the latest photos are like those that the model in production was trained on.
 
-Four figures, each with a limit that is large and that chance seldom exceeds: the classes' shares and the photos'
-statistics by the population stability index (`regraft.validation.drift`, where a photo's label is the class that the
-model finds most probable), and the shares of photos that are novel, and of which the model is unsure.
+Four kinds of figures, each with a limit that is large and that chance seldom exceeds: the classes' shares and the
+photos' statistics by the population stability index (`regraft.validation.drift`, where a photo's label is the class
+that the model finds most probable), and the shares of photos that are novel, and of which the model is unsure.
 
 `novel` means above the 99th percentile on val. Of n val photos that is about the k-th largest value, k = n / 100, and
 what share of other photos exceeds it is a Beta(k, n - k + 1) variable, whatever the distribution. So of m photos a
@@ -24,11 +24,20 @@ from regraft.intervals import wilson
 from regraft.photos.duplicates import mark_duplicates
 from regraft.production.scores.table import CLASS, class_columns
 from regraft.production.training_data import Reference
-from regraft.validation.drift import FEWEST_JOINED, STATISTICS, drift_tables, with_shape
+from regraft.setting_types import AtMost
+from regraft.validation.drift import (
+    FEWEST_JOINED,
+    STATISTICS,
+    drift_tables,
+    population_stability_index,
+    psi_by_chance,
+    with_shape,
+)
 from regraft.validation.histograms import Limits, histograms
 
 NOVEL_SHARE = 0.01  # of val photos are above `novelty_above` (regraft/serving/shipped_model.py)
-_TESTS = 2  # novel and unsure share the chance of a false alarm (Bonferroni)
+_TESTS = 3  # novel, unsure and class shares have equal parts of the chance of a false alarm (Bonferroni)
+_MOVES = 3  # classes that the words name
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +69,9 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class SeenDrift:
-    """All comparisons of the photos of the last days."""
+    """All comparisons of the latest photos."""
 
-    photos: int  # that came in these days and are scored, each content once
+    photos: int  # that are compared, each content once
     known: int  # of them those that production was trained on
     groups: int  # of the others, near-duplicates as one
     compared_with: str
@@ -79,21 +88,29 @@ class SeenDrift:
         return finite(asdict(self) | {"figures": figures, "warnings": self.warnings})
 
 
-def photos_since(scores: pd.DataFrame, model: str, since: datetime, max_hash_distance: int | None) -> pd.DataFrame:
-    """Return the photos that came in after a moment, each content once.
+def latest_photos(
+    scores: pd.DataFrame, model: str, since: datetime, at_least: int, max_hash_distance: int | None
+) -> pd.DataFrame:
+    """Return the photos that came in with the last run that brought any, and if they are few some from before.
+
+    Many photos of former runs would hide what has changed today, and few photos say nothing.
 
     Args:
         scores: the table.
         model: SHA-256 of the model in production.
-        since: UTC.
+        since: UTC; none is older.
+        at_least: how many are wanted.
         max_hash_distance: bits in which perceptual hashes of near-duplicates may differ.
 
     Returns:
-        Rows of `scores`, with the columns label, the class that is most probable, and group, which near-duplicates
-        share.
+        Rows of `scores`, each content once, with the columns label, the class that is most probable, and group, which
+        near-duplicates share.
     """
     rows = scores[(scores.model == model) & scores.error.isna() & (scores.first_seen > pd.Timestamp(since))]
-    rows = rows.drop_duplicates("sha256").reset_index(drop=True)
+    # Ordered by digest, those of one run are as good as drawn at random.
+    rows = rows.drop_duplicates("sha256").sort_values(["first_seen", "sha256"], ascending=[False, True])
+    of_last_run = int((rows.first_seen == rows.first_seen.max()).sum())
+    rows = rows.head(max(of_last_run, at_least)).reset_index(drop=True)
     classes, columns = class_columns(rows), [CLASS + name for name in class_columns(rows)]
     own = rows[columns].fillna(-1.0).to_numpy()  # probabilities of classes that only other models know
     rows = rows.assign(label=[classes[place] for place in own.argmax(axis=1)] if len(rows) else [])
@@ -107,17 +124,23 @@ def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score) -> See
     """Compare photos with those that production was trained on.
 
     Args:
-        recent: from `photos_since`.
+        recent: from `latest_photos`.
         trained: how production was made.
         settings: limits and severities.
     """
     reference = trained.reference
     known = set(reference.rows.digest) | reference.also_seen if reference else set()
     new = recent[~recent.sha256.isin(list(known))]
-    one_each = new.drop_duplicates("group")
-    figures = _shares(one_each, trained, settings)
-    if reference and {settings.class_shares.severity, settings.statistics.severity} != {"off"}:
-        figures += _distributions(new, reference, settings)
+    one_each, figures, chance = new.drop_duplicates("group"), [], settings.significance / _TESTS
+    if len(one_each) >= FEWEST_JOINED:
+        if one_each.novel.notna().all():
+            figures.append(_novel(one_each, reference, settings.novel, chance))
+        if trained.unsure:
+            figures.append(_unsure(one_each, trained.unsure, settings.unsure, chance))
+        if reference:
+            figures.append(_class_shares(one_each, reference, settings.class_shares, chance))
+    if reference and settings.statistics.severity != "off":
+        figures += _statistics(new, reference, settings.statistics)
     figures = [figure for figure in figures if figure.severity != "off"]
     return SeenDrift(len(recent), len(recent) - len(new), len(one_each), trained.words, tuple(figures))
 
@@ -127,52 +150,59 @@ def histograms_of(recent: pd.DataFrame, reference: Reference | None, limits: Lim
     return histograms(with_shape(recent), with_shape(reference.rows) if reference else None, limits)
 
 
-def _distributions(new: pd.DataFrame, reference: Reference, settings: Score) -> list[Figure]:
+def _statistics(new: pd.DataFrame, reference: Reference, setting: AtMost[float]) -> list[Figure]:
     tables = drift_tables(
         {"production": reference.rows},
         new.rename(columns={"sha256": "digest"}),
-        max_of_shares=settings.class_shares.max,
-        max_of_statistics=settings.statistics.max,
+        max_of_shares=setting.max,
+        max_of_statistics=setting.max,
     )
     # Where no photo was there before, `all` and those that `joined` are the same.
+    tables = tables[(tables.photos == "joined") & tables.quantity.isin(STATISTICS)]
     return [
-        Figure(
-            quantity=row.quantity,
-            photos=row.now,
-            now=row.psi,
-            limit=row.limit,
-            expected=0.0,
-            severity=(settings.statistics if row.quantity in STATISTICS else settings.class_shares).severity,
-            words=f"{row.quantity.replace('_', ' ')}: {row.words} (index {row.psi:.2f}, limit {row.limit:.2f})",
-        )
-        for row in tables[tables.photos == "joined"].itertuples()
+        _index(row.quantity.replace("_", " "), row.now, row.psi, row.limit, setting.severity, row.words)
+        for row in tables.itertuples()
     ]
 
 
-def _shares(photos: pd.DataFrame, trained: Trained, settings: Score) -> list[Figure]:
-    """How many are novel, and of how many the model is unsure; nothing of too few."""
+def _class_shares(photos: pd.DataFrame, reference: Reference, setting: AtMost[float], chance: float) -> Figure:
+    """The mix of all classes that the model knows: one that nobody brings any more has moved as well."""
+    before, after = (rows.label.value_counts() for rows in (reference.rows, photos))
+    classes = sorted({*before.index, *after.index})
+    then, now = (counts.reindex(classes, fill_value=0).to_numpy() for counts in (before, after))
+    psi = population_stability_index(then, now)
+    limit = max(setting.max, psi_by_chance(max(2, len(classes)), then.sum(), now.sum(), chance))
+    shares = zip(classes, then / then.sum(), now / now.sum(), strict=True)
+    moves = sorted(shares, key=lambda move: -abs(move[2] - move[1]))[:_MOVES]
+    words = ", ".join(f"{name} {share:.0%} -> {share_now:.0%}" for name, share, share_now in moves)
+    return _index("class shares", len(photos), psi, limit, setting.severity, words)
+
+
+def _index(quantity: str, photos: int, psi: float, limit: float, severity: str, words: str) -> Figure:
+    words = f"{quantity}: {words} (index {psi:.2f}, limit {limit:.2f})"
+    return Figure(quantity, photos, psi, limit, 0.0, severity, words)
+
+
+def _novel(photos: pd.DataFrame, reference: Reference | None, setting: AtMost[float], chance: float) -> Figure:
     from scipy.stats import betabinom, binom
 
-    count, chance = len(photos), settings.significance / _TESTS
-    if count < FEWEST_JOINED:
-        return []
-    figures = []
-    if photos.novel.notna().all():
-        val = int((trained.reference.rows.split == "val").sum()) if trained.reference else 0
-        rank = max(1, round(NOVEL_SHARE * val))
-        by_chance = betabinom(count, rank, val - rank + 1) if val else binom(count, NOVEL_SHARE)
-        novel = int(photos.novel.sum())
-        figures.append(_share("novel", novel, count, NOVEL_SHARE, settings.novel, by_chance.isf(chance)))
-    if trained.unsure:
-        unsure, of_test = trained.unsure
-        by_chance = betabinom(count, unsure + 1, max(1, of_test - unsure))
-        found = int(photos.unsure.sum())
-        figures.append(_share("unsure", found, count, unsure / of_test, settings.unsure, by_chance.isf(chance)))
-    return figures
+    val = int((reference.rows.split == "val").sum()) if reference else 0
+    rank = max(1, round(NOVEL_SHARE * val))
+    by_chance = betabinom(len(photos), rank, val - rank + 1) if val else binom(len(photos), NOVEL_SHARE)
+    most = max(setting.max, float(by_chance.isf(chance)) / len(photos))
+    return _share("novel", photos.novel, NOVEL_SHARE, most, setting.severity)
 
 
-def _share(name: str, found: int, count: int, expected: float, setting: Any, most_by_chance: Any) -> Figure:
-    large = setting.max if name == "novel" else expected + setting.max
-    limit = max(large, float(most_by_chance) / count)
+def _unsure(photos: pd.DataFrame, of_test: tuple[int, int], setting: AtMost[float], chance: float) -> Figure:
+    from scipy.stats import betabinom
+
+    unsure, count = of_test
+    by_chance = betabinom(len(photos), unsure + 1, max(1, count - unsure))
+    most = max(unsure / count + setting.max, float(by_chance.isf(chance)) / len(photos))
+    return _share("unsure", photos.unsure, unsure / count, most, setting.severity)
+
+
+def _share(name: str, are: pd.Series, expected: float, limit: float, severity: str) -> Figure:
+    found, count = int(are.sum()), len(are)
     words = f"{name}: {wilson(found, count)} of {count} photos, about {expected:.1%} expected (limit {limit:.1%})"
-    return Figure(name, count, found / count, limit, expected, setting.severity, words)
+    return Figure(name, count, found / count, limit, expected, severity, words)

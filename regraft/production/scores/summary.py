@@ -53,7 +53,7 @@ def summarise(
 
     Args:
         scores: the whole table.
-        recent: the photos that are compared, from `photos_since`.
+        recent: the photos that are compared, from `latest_photos`.
         counts: from `count`.
         drift: of `recent`.
         trained: how production was made.

@@ -18,7 +18,7 @@ from regraft.photos.images import Threads
 from regraft.photos.incoming import find_incoming
 from regraft.photos.scan import scan
 from regraft.production.scores.asking import Scored, score
-from regraft.production.scores.seen_drift import Figure, Trained, measure_seen, photos_since
+from regraft.production.scores.seen_drift import Figure, Trained, latest_photos, measure_seen
 from regraft.production.scores.summary import count, summarise
 from regraft.production.scores.table import as_arrow, build_rows, merge, read_scores, write_scores
 from regraft.production.training_data import Reference
@@ -166,7 +166,7 @@ def _recent(
         ],
         ["red", "green"],
     )
-    return photos_since(merge(build_rows([], []), rows, NOON, 1), "m", NOON - timedelta(days=1), None)
+    return latest_photos(merge(build_rows([], []), rows, NOON, 1), "m", NOON - timedelta(days=1), 20, None)
 
 
 def _trained(seed: int = 10**6, count: int = 400) -> Trained:
@@ -185,6 +185,16 @@ def test_photos_like_those_of_training_are_no_drift(settings: Score) -> None:
     assert _moved(_recent(300, 1), settings) == {}
 
 
+def test_today_is_compared_alone_unless_few_photos_are_new_then_with_some_from_before() -> None:
+    before = merge(build_rows([], []), _today(*[(f"a{n}", f"{n:064x}") for n in range(100)]), NOON, 30)
+    for new, compared in ((3, 30), (50, 50)):
+        photos = [(f"a{n}", f"{n:064x}") for n in range(100 + new)]
+        scores = merge(before, _today(*photos), NOON + timedelta(days=1), 30)
+        recent = latest_photos(scores, "m", NOON - timedelta(days=1), 30, None)
+        assert (len(recent), int((recent.first_seen > NOON).sum())) == (compared, new)
+    assert len(latest_photos(scores, "m", NOON, 300, None)) == 50  # older than `since`
+
+
 def test_darker_photos_are_drift_and_named(settings: Score) -> None:
     moved = _moved(_recent(300, 1, brightness=-1.5), settings)
     assert list(moved) == ["brightness"]
@@ -193,6 +203,11 @@ def test_darker_photos_are_drift_and_named(settings: Score) -> None:
 
 def test_many_novel_and_many_unsure_photos_are_drift(settings: Score) -> None:
     assert sorted(_moved(_recent(300, 1, novel=0.2, unsure=0.5), settings)) == ["novel", "unsure"]
+
+
+def test_a_class_that_nobody_brings_any_more_is_drift(settings: Score) -> None:
+    recent = _recent(300, 1).assign(label="red")
+    assert _moved(recent, settings)["class shares"].words.startswith("class shares: red 5")
 
 
 def test_what_production_was_trained_on_says_nothing(settings: Score) -> None:
@@ -242,7 +257,7 @@ def test_the_summary_counts_what_the_table_has(ask, settings: Score) -> None:
         1,
         None,
     )
-    recent = photos_since(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1), 8)
+    recent = latest_photos(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1), 20, 8)
     trained = Trained(None, "nothing")
     report = summarise(scores, recent, counts, measure_seen(recent, trained, settings), trained)
     assert sum(each["photos"] for each in report["classes"]) == len(recent) == 5
