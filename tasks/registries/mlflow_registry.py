@@ -89,8 +89,8 @@ def _log(params: Params, mlflow: Any, records: Records, change: Change) -> int:
 
 def _check_bytes(mlflow: Any, uri: str, digest: str) -> None:
     with tempfile.TemporaryDirectory(prefix="regraft-mlflow-") as folder:
-        path = Path(mlflow.artifacts.download_artifacts(f"{uri}/model.onnx", dst_path=folder))
-        if sha256_of(path) != digest:
+        kept = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+        if sha256_of(kept / "model.onnx") != digest:
             raise RegraftError("what MLflow keeps has other bytes than the model in production; it was not registered.")
 
 
