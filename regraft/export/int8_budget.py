@@ -13,7 +13,7 @@ from regraft.config_shipping import Quantise
 from regraft.export.int8_agreement import Agreement, agreement_of, fewest_photos
 from regraft.export.int8_ladder import DEFECTS, Rung, rungs
 from regraft.export.int8_photos import Material
-from regraft.onnx_graphs.ladder import Network, network_of
+from regraft.onnx_graphs.quantisable import Network, network_of
 
 FLOAT32 = "float32"
 _CHUNK = 256  # photos, after which a rung that cannot pass any more is given up

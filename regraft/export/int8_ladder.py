@@ -15,7 +15,8 @@ import onnx
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from regraft.export.int8_photos import Material
-from regraft.onnx_graphs.ladder import Layer, Network, in_blocks, in_int8
+from regraft.onnx_graphs.ladder import in_int8
+from regraft.onnx_graphs.quantisable import Layer, Network, in_blocks
 from regraft.onnx_graphs.ranges import Range, percentile, widest
 
 _SHARE = 0.99999  # of the values of an activation, that the second rung keeps

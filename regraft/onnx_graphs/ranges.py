@@ -43,6 +43,8 @@ def percentile(
         share: 0 to 1.
     """
     names = [name for name, (low, high) in ranges.items() if np.isfinite([low, high]).all() and low < high]
+    if not names:
+        return dict(ranges)
     counts = np.zeros((len(names), _BINS), np.int64)
     for tensors in _values(graph, names, photos):
         for index, values in enumerate(tensors):

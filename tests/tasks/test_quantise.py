@@ -1,6 +1,28 @@
+import importlib
+from pathlib import Path
+
+import onnx
+import pytest
+
+from regraft.config import Params
+from regraft.export.classifier import OnnxClassifier
 from regraft.files import read_json, sha256_of
+from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
-from tests.support.small_project import quiet
+from tests.support.small_project import changed, quiet
+
+
+FOUND_ANEW = {"frozen_part", "val", "novelty_above", "abstain_below", "target_precision", "confidence"}
+
+
+@pytest.fixture(scope="module")
+def auto(small_params: Params) -> Params:
+    """Settings under which a few photos can show something; a network of two epochs is unsure of them all."""
+    return changed(small_params, quantise={"mode": "auto", "budget": 0.4, "max_gap": 1.0, "calibration_images": 8})
+
+
+def facts(path) -> dict[str, str]:
+    return {entry.key: entry.value for entry in onnx.load(path).metadata_props}
 
 
 def test_switched_off_the_file_is_that_in_float32_byte_for_byte_and_the_report_says_so(project, small_params):
@@ -8,3 +30,38 @@ def test_switched_off_the_file_is_that_in_float32_byte_for_byte_and_the_report_s
     report = read_json(project / "reports" / "int8.json")
     assert sha256_of(project / "models" / "model.int8.onnx") == sha256_of(project / "models" / "model.onnx")
     assert (report["rung"], report["words"]) == ("float32", "quantise.mode is off")
+
+
+def test_where_nothing_can_be_shown_the_file_is_that_in_float32_too(project, auto):
+    quantise.function(changed(auto, quantise={"budget": 0.005}), quiet)
+    report = read_json(project / "reports" / "int8.json")
+    assert report["sha256"] == sha256_of(project / "models" / "model.onnx")
+    assert "that takes 765 that are not of test" in report["words"]
+    assert "test" not in report
+
+
+def test_the_int8_file_has_the_same_ends_says_its_precision_and_is_the_same_without_any_test_photo(
+    project, auto, monkeypatch
+):
+    path, source = project / "models" / "model.int8.onnx", project / "models" / "model.onnx"
+    quantise.function(auto, quiet)
+    first = read_json(project / "reports" / "int8.json")
+    assert first["sha256"] == sha256_of(path)
+    assert first["rung"].startswith("int8: per channel")
+    assert first["bytes"] < 0.5 * source.stat().st_size
+    assert first["test"]["images"] > 0
+    before, after = onnx.load(source), onnx.load(path)
+    assert [*after.graph.input, *after.graph.output] == [*before.graph.input, *before.graph.output]
+    said, was = facts(path), facts(source)
+    assert {name: said.get(name) for name in was if name not in FOUND_ANEW} == {
+        name: value for name, value in was.items() if name not in FOUND_ANEW
+    }
+    assert (said["precision"], said["quantised_from"]) == (first["rung"], sha256_of(source))
+    assert float(said["novelty_above"]) == first["novelty"]["novel_above"]["int8"]
+    assert OnnxClassifier(path).has_novelty
+
+    for photo in read_dataset(project / "build" / "dataset.parquet", Path()).of("test").photos():
+        (project / "data" / "raw" / photo.path).unlink()
+    monkeypatch.setattr(importlib.import_module("tasks.quantise"), "_on_test", lambda *_: {"images": 0})
+    quantise.function(auto, quiet)
+    assert read_json(project / "reports" / "int8.json")["sha256"] == first["sha256"]
