@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from regraft.errors import RegraftError, safe_text
+from regraft.errors import RegraftError, printable, safe_text
 from regraft.serving.model_folder import find_model
 from regraft.serving.model_look import Look, Missing
 
@@ -70,7 +70,7 @@ def _passed(name: str, look: Callable[[], str]) -> Check:
     except RegraftError as error:
         return Check(name, "failed", str(error))
     except Exception as error:  # a file from anywhere may make ONNX Runtime or NumPy raise anything
-        return Check(name, "failed", f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
+        return Check(name, "failed", printable(f"{type(error).__name__}: {' '.join(str(error).split())}"))
 
 
 def main() -> None:
