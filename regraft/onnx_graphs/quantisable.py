@@ -48,7 +48,9 @@ class Network:
         tensors = [tensor for tensor in self._whole.graph.initializer if tensor.name in used]
         given = self._whole.graph.input if with_preparation else inner.graph.input
         proto = helper.make_graph(nodes, "whole", given, self._whole.graph.output, [*inner.graph.initializer, *tensors])
-        return canonical(helper.make_model(proto, opset_imports=inner.opset_import))
+        result = canonical(helper.make_model(proto, opset_imports=inner.opset_import))
+        result.ir_version = self._whole.ir_version  # as old a runtime reads it as reads the file
+        return result
 
 
 def network_of(whole: onnx.ModelProto, image_size: int) -> Network:

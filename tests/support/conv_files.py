@@ -10,10 +10,11 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.compose import IR_VERSION
 from regraft.onnx_graphs.convert import canonical
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
-from regraft.photos.preparation import IR_VERSION, OPSET, Preparation
+from regraft.photos.preparation import OPSET, Preparation
 
 CHANNELS = 16
 
@@ -99,7 +100,9 @@ def _file(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     facts = {"image_size": preparation.image_size, "crop_fraction": preparation.crop_fraction}
     helper.set_model_props(model, {"class_names": json.dumps(class_names), "preprocessing": json.dumps(facts)})
-    return canonical(model)
+    model = canonical(model)
+    model.ir_version = IR_VERSION
+    return model
 
 
 def _features(model: onnx.ModelProto, photos: Dataset) -> np.ndarray:

@@ -67,6 +67,7 @@ def test_the_network_in_float32_put_back_computes_what_the_file_did(whole, netwo
 
 def test_the_file_in_int8_has_the_same_ends_and_is_close_to_float32(whole, int8, photo):
     assert [*int8.graph.input, *int8.graph.output] == [*whole.graph.input, *whole.graph.output]
+    assert (int8.ir_version, list(int8.opset_import)) == (whole.ir_version, list(whole.opset_import))
     onnx.checker.check_model(int8, full_check=True)
     picture = photo(3, 90, 70)[None]
     assert probabilities(int8, picture) == pytest.approx(probabilities(whole, picture), abs=0.1)
