@@ -1,12 +1,16 @@
 """How often scoring warns of photos in which nothing has changed, and of others.
 
-    python -m benchmarks.score_alarms DIR [--other DIR] [--models 5] [--draws 100] [--quick]
+    python -m benchmarks.score_alarms [DIR] [--other DIR] [--models 5] [--draws 100] [--quick]
 
 DIR is a folder of labelled photos that are taken for alike. For each model a random third of them trains it, in a
 temporary project, and it goes into production; all of DIR is scored. In a draw 50, 200 or 1,000 of the photos that the
 model has not seen came in. So every warning is a false alarm. A draw of other photos has 200 of them: darkened to half,
 blurred by 1 % of the longer side, of the class that the model names most, or photos of other things, from --other.
 Thresholds are fixed on few photos, so alarms of one model's draws come together: the figures are means over models.
+
+Before that, without any photo: a threshold of novelty is found on so many val photos, as the export does, and so many
+others come in, 200,000 times. How often are more of them novel than the limit says, and than a binomial test would
+say, which takes the threshold for exact? Both without the least share of 5 % that is worth a look.
 """
 
 import argparse
@@ -27,12 +31,14 @@ from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.images import load_rgb
 from regraft.production.records import Records
-from regraft.production.scores.seen_drift import Trained, latest_photos, measure_seen
+from regraft.production.scores.seen_drift import NOVEL_SHARE, Trained, latest_photos, measure_seen, most_novel
 from regraft.production.scores.table import read_scores
 from tests.support.machine import describe_machine
 from tests.support.pipeline import HEAD_ONLY, REGRAFT, Project, run, temporary_project
 
 _DAYS = (50, 200, 1000)  # photos that came in
+_VAL = (40, 200, 1000)  # photos on which a threshold is found
+_SIMULATED, _CHANCE = 200_000, 0.001 / 3
 _OTHER = 200  # in each draw of what is to be found
 _EACH = 5  # one draw in so many is of them
 _OF_CLASS = "one class"
@@ -62,6 +68,20 @@ def draws_of_model(project: Project, random: np.random.Generator, draws: int) ->
     for what, photos in others.items():
         for _ in range(-(-draws // _EACH)):
             yield {"what": what, **_alarms(photos, min(_OTHER, len(photos)), trained, params, random)}
+
+
+def simulate_novelty(chance: float, draws: int) -> Iterator[dict[str, Any]]:
+    """Yield how often novelty warns by chance alone, of photos whose novelty is distributed as on val."""
+    random = np.random.default_rng(0)
+    for val in _VAL:
+        for count in _DAYS:
+            # Novelties are ranks: uniform, whatever their distribution. The share above the k-th largest is Beta.
+            small = np.sort(random.random((min(draws, 20_000_000 // val), val)), axis=1)
+            above = 1 - np.quantile(small, 1 - NOVEL_SHARE, method="higher", axis=1)
+            novel = random.binomial(count, np.resize(above, draws))
+            exact, naive = (most_novel(count, known, chance) for known in (val, 0))
+            shares = {"limit": float((novel > exact).mean()), "binomial": float((novel > naive).mean())}
+            yield {"val": val, "came in": count, **shares}
 
 
 def _alarms(
@@ -130,15 +150,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.score_alarms", description="How often scoring warns of photos."
     )
-    parser.add_argument("folder", type=Path, metavar="DIR", help="a folder of labelled photos")
+    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="a folder of labelled photos")
     parser.add_argument("--other", type=Path, metavar="DIR", help="photos of other things")
     parser.add_argument("--models", type=int, default=5)
     parser.add_argument("--draws", type=int, default=100, help="of each number of photos, with each model")
     parser.add_argument("--quick", action="store_true", help="one model, and ten draws")
     arguments = parser.parse_args()
+    print(describe_machine())
+    simulated = pd.DataFrame(simulate_novelty(_CHANCE, _SIMULATED))
+    print(f"share of draws in which novelty warns by chance; {_CHANCE:.5f} is wanted at most:")
+    print(simulated.to_string(index=False, float_format=lambda share: f"{share:.5f}"))
+    if arguments.folder is None:
+        return
     models, draws = (1, 10) if arguments.quick else (arguments.models, arguments.draws)
     shares = measure(arguments.folder, arguments.other, models, draws)
-    print(describe_machine())
     print(shares.to_string(float_format=lambda share: f"{share:.3f}"))
     print(json.dumps({"models": models, "draws": draws, "shares": shares.round(4).to_dict("index")}))
 

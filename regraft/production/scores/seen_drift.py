@@ -4,8 +4,8 @@ Four kinds of figures, each with a limit that is large and that chance seldom ex
 photos' statistics by the population stability index (`regraft.validation.drift`, where a photo's label is the class
 that the model finds most probable), and the shares of photos that are novel, and of which the model is unsure.
 
-`novel` means above the 99th percentile on val. Of n val photos that is about the k-th largest value, k = n / 100, and
-what share of other photos exceeds it is a Beta(k, n - k + 1) variable, whatever the distribution. So of m photos a
+`novel` means above the 99th percentile on val. Of n val photos that is the k-th largest value, k about n / 100, and the
+share of other photos that exceed it is a Beta(k, n - k + 1) variable, whatever the distribution. So of m photos a
 beta-binomial number is novel without any drift. Where k of n test photos left the model unsure, at most a
 Beta(k + 1, n - k) share of others does, as for the bound of Clopper and Pearson.
 
@@ -14,6 +14,7 @@ Near-duplicates count once, and photos that production was trained on do not cou
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 import pandas as pd
@@ -184,13 +185,25 @@ def _index(quantity: str, photos: int, psi: float, limit: float, severity: str, 
 
 
 def _novel(photos: pd.DataFrame, reference: Reference | None, setting: AtMost[float], chance: float) -> Figure:
+    val = int((reference.rows.split == "val").sum()) if reference else 0
+    most = max(setting.max, most_novel(len(photos), val, chance) / len(photos))
+    return _share("novel", photos.novel, NOVEL_SHARE, most, setting.severity)
+
+
+def most_novel(photos: int, val: int, chance: float) -> float:
+    """Return how many of so many photos are novel at most without any drift, but for this chance.
+
+    Args:
+        photos: that are compared.
+        val: photos on which the threshold was found; 0 where that is not known, and then it is taken for exact.
+        chance: of more.
+    """
     from scipy.stats import betabinom, binom
 
-    val = int((reference.rows.split == "val").sum()) if reference else 0
-    rank = max(1, round(NOVEL_SHARE * val))
-    by_chance = betabinom(len(photos), rank, val - rank + 1) if val else binom(len(photos), NOVEL_SHARE)
-    most = max(setting.max, float(by_chance.isf(chance)) / len(photos))
-    return _share("novel", photos.novel, NOVEL_SHARE, most, setting.severity)
+    if not val:
+        return float(binom(photos, NOVEL_SHARE).isf(chance))
+    rank = val - ceil((1 - NOVEL_SHARE) * (val - 1))  # from above: np.quantile by its method `higher`
+    return float(betabinom(photos, rank, val - rank + 1).isf(chance))
 
 
 def _unsure(photos: pd.DataFrame, of_test: tuple[int, int], setting: AtMost[float], chance: float) -> Figure:
