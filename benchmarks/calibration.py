@@ -7,7 +7,7 @@ Without folders it draws val splits of n photos from populations whose true prob
 temperature of their own. `changed` is the share of draws in which another temperature than 1 is chosen: for a
 temperature of 1 that is the error rate. `worse` is the share in which the choice has a higher log loss on the
 population than 1, `lost` the mean of what those lose, and `won` what the choice wins on average, beside what the right
-temperature would win. `always` is the same without the bootstrap: the best temperature on val is taken.
+temperature would win. `always` is the same where the best temperature on val is taken, once it has ten mistakes.
 
 With folders it runs all stages on each and prints the figures of the file on test, before and after. The last line is
 one JSON object.
@@ -30,7 +30,12 @@ from tests.support.machine import describe_machine
 _SIZES = (40, 100, 350, 1000)
 _TEMPERATURES = (0.7, 1.0, 1.5)
 _POPULATION = 50_000
-_ACCURACIES = {"97 % right": 2.0, "92 % right": 1.8, "74 % right": 1.4}  # by how far apart the logits of the ten classes are
+# By how far apart the logits of the ten classes are.
+_ACCURACIES = {"97 % right": 2.0, "92 % right": 1.8, "74 % right": 1.4}
+    "97 % right": 2.0,
+    "92 % right": 1.8,
+    "74 % right": 1.4,
+}  # by how far apart the logits of the ten classes are
 
 
 def population(spread: float, random: np.random.Generator, count: int = _POPULATION) -> tuple[np.ndarray, np.ndarray]:
