@@ -32,10 +32,6 @@ _TEMPERATURES = (0.7, 1.0, 1.5)
 _POPULATION = 50_000
 # By how far apart the logits of the ten classes are.
 _ACCURACIES = {"97 % right": 2.0, "92 % right": 1.8, "74 % right": 1.4}
-    "97 % right": 2.0,
-    "92 % right": 1.8,
-    "74 % right": 1.4,
-}  # by how far apart the logits of the ten classes are
 
 
 def population(spread: float, random: np.random.Generator, count: int = _POPULATION) -> tuple[np.ndarray, np.ndarray]:
