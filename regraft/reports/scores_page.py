@@ -141,7 +141,7 @@ def _bad(report: dict[str, Any]) -> Page:
 
 def _caption(photo: dict[str, Any]) -> str:
     probability = f"{photo['probability']:.0%}"
-    named = f"{photo['label']} {probability}" if photo["class_name"] else f"unsure ({photo['label']} {probability})"
+    named = f"{photo['label']} {probability}" if photo["class"] else f"unsure ({photo['label']} {probability})"
     return named if photo["novelty"] is None else f"{named}\nnovelty {photo['novelty']:.2f}"
 
 

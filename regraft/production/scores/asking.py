@@ -132,7 +132,7 @@ def _rows(
     rows = []
     for path, probabilities, top, new in zip(paths, answers.probabilities, largest, novelty, strict=True):
         class_name = classifier.class_of(probabilities)
-        row = {"path": path, "sha256": facts[path].digest, "class_name": class_name, "probability": top}
+        row = {"path": path, "sha256": facts[path].digest, "class": class_name, "probability": top}
         row |= {"unsure": class_name is None, "novelty": new, "model": classifier.digest}
         row |= {"novel": classifier.is_novel(new) if can_be_novel else None}
         row |= {name: getattr(facts[path], name) for name in _STATISTICS}

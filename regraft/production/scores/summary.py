@@ -13,7 +13,7 @@ from regraft.production.scores.seen_drift import SeenDrift, Trained
 
 _DAYS = 14  # days of which the report has a line
 _LISTED = 100  # bad files, and photos to look at, that the report names
-_TO_LOOK_AT = ("path", "sha256", "class_name", "label", "probability", "novelty")
+_TO_LOOK_AT = ("path", "sha256", "class", "label", "probability", "novelty")
 
 
 @dataclass(frozen=True, slots=True)

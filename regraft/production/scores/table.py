@@ -22,7 +22,7 @@ SCHEMA = pa.schema(
     {
         "path": pa.string(),  # relative to the folder, with forward slashes
         "sha256": pa.string(),  # of the file's bytes; missing if it cannot be read
-        "class_name": pa.string(),  # missing where the model is unsure
+        "class": pa.string(),  # as `regraft predict` calls it; missing where the model is unsure
         "probability": pa.float32(),  # the largest one, also where the class is missing
         "unsure": pa.bool_(),  # whether it is below the threshold that is in the model's metadata
         "novelty": pa.float32(),  # 1 - cosine to the nearest class prototype; missing of a model without that output

@@ -76,9 +76,9 @@ def test_probabilities_are_those_of_the_model_and_a_bad_file_is_named(ask, folde
     pixels = np.asarray(Image.open(folder / "3.png"))
     expected = colour_classifier(NAMES).probabilities(pixels)
     assert rows.loc["3.png", ["p:red", "p:green", "p:blue"]].tolist() == expected.tolist()
-    assert rows.loc["3.png", "class_name"] == NAMES[int(expected.argmax())]
+    assert rows.loc["3.png", "class"] == NAMES[int(expected.argmax())]
     assert "cannot be decoded" in rows.loc["broken.png", "error"]
-    assert pd.isna(rows.loc["broken.png", "class_name"])
+    assert pd.isna(rows.loc["broken.png", "class"])
 
 
 def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(ask, folder: Path) -> None:
@@ -95,7 +95,7 @@ def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(ask, f
 
 
 def _today(*photos: tuple[str, str], model: str = "m") -> pd.DataFrame:
-    facts = {"class_name": "red", "probability": 0.5, "unsure": False, "model": model, "p:red": 0.5}
+    facts = {"class": "red", "probability": 0.5, "unsure": False, "model": model, "p:red": 0.5}
     return build_rows([{"path": path, "sha256": digest, **facts} for path, digest in photos], ["red"])
 
 

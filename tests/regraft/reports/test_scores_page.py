@@ -27,7 +27,7 @@ COUNTS = {"photos": 40, "new": 3, "computed": 2, "unsure": 5, "novel": None, "ba
 
 def _report(name: str = "red", **changes: Any) -> dict[str, Any]:
     drift = {"photos": 40, "known": 0, "groups": 39, "compared_with": name, "figures": [FIGURE], "warnings": [name]}
-    photo = {"path": name, "sha256": "0" * 64, "class_name": None, "label": name, "probability": 0.4, "novelty": 0.7}
+    photo = {"path": name, "sha256": "0" * 64, "class": None, "label": name, "probability": 0.4, "novelty": 0.7}
     share = {"class": name, "photos": 40, "answered": 35, "share": 1.0, "trained_share": 0.5}
     return {
         "at": "2026-11-26 12:00 UTC",
