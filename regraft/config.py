@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from regraft.config_shipping import Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
+from regraft.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
 from regraft.setting_types import (
     AtLeast,
     AtMost,
@@ -195,6 +195,7 @@ class Report(Section):
     """What a person is shown; no result depends on it."""
 
     photos: int = Field(ge=0)
+    card: CardWords
 
 
 class Params(Section):

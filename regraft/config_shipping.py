@@ -67,6 +67,15 @@ class Promote(Section):
     gto: Gto | None
 
 
+class CardWords(Section):
+    """What people say of the model, for its card."""
+
+    intended_use: str | None
+    not_for: str | None
+    licence: str | None
+    contact: str | None
+
+
 class Measure(Section):
     """`regraft measure`: figures of the file that no run needs."""
 

@@ -42,7 +42,7 @@ def measure_latency(params: Params, progress: Progress) -> str:
     threads = Threads(params.machine.workers, progress("processes"))
     compared = list(threads.map(lambda photo: _reduced(test, photo), test.photos()))
     photos = Photos(at_size(compared[0], *settings.photo), compared)
-    model, int8 = ShippedModel(paths.onnx), int8_of(paths.onnx)
+    model, int8 = ShippedModel(paths.onnx), other_in_int8(params)
     with _in_keras(params, model) as keras:
         contestants = contestants_of(paths.onnx, int8, keras)
         found = latency.measure(contestants, photos, repeats=settings.repeats, threads=threads)
@@ -64,7 +64,7 @@ def measure_robustness(params: Params, progress: Progress, *, again: bool) -> st
     groups, side = groups_of(photos, read_manifest(paths.manifest)[1]), settings.robustness_side
     path, about = paths.reports / "robustness.json", robustness.about(photos, groups, side)
     before = {} if again else _measured_before(path, about)
-    files = [paths.onnx, *([int8] if (int8 := int8_of(paths.onnx)) else [])]
+    files = [paths.onnx, *([int8] if (int8 := other_in_int8(params)) else [])]
     figures, rows = [], {}
     for file in files:
         model = ShippedModel(file)
@@ -81,10 +81,10 @@ def measure_robustness(params: Params, progress: Progress, *, again: bool) -> st
     return f"{path}: how accurate {paths.onnx} stays on {len(photos)} test photos with damage of six kinds"
 
 
-def int8_of(onnx: Path) -> Path | None:
-    """Return the int8 file that was exported beside a file; None if there is none."""
-    path = onnx.with_suffix(".int8.onnx")
-    return path if path.exists() else None
+def other_in_int8(params: Params) -> Path | None:
+    """Return the int8 file; None if there is none, or where it is the file to ship once more."""
+    path = params.paths.onnx_int8
+    return path if path.exists() and sha256_of(path) != sha256_of(params.paths.onnx) else None
 
 
 def _test_photos(params: Params) -> Dataset:

@@ -1,8 +1,8 @@
-"""reports/report.html: a view of a run, written after the stages and, in the flow, after the gate.
+"""reports/report.html and model_card.md: views of a run, written after the stages and, in the flow, after the gate.
 
-    regraft report      writes it again
+    regraft report      writes them again
 
-It is no output of DVC. Its first screen has the gate's verdict, the date and the revision of the code, which are no
+They are no outputs of DVC. Its first screen has the gate's verdict, the date and the revision of the code, which are no
 results of a stage; as an output it would be stale or redo a stage whenever one of them changed. Whatever it shows is in
 the files that it reads, so it can be made again at any time. No byte of any output passes through this module.
 """
@@ -21,6 +21,7 @@ from regraft.errors import Damaged
 from regraft.files import fingerprint, read_json, sha256_of, write_json
 from regraft.params_file import load_params
 from regraft.reports.first_screen import Circumstances
+from regraft.reports.model_card import FILE, write_model_card
 from regraft.reports.pages import pages_of, write_html
 from regraft.reports.sources import sources_of
 from tasks.project import enter_project
@@ -31,13 +32,14 @@ _NAMED = 5  # changed files that the page names
 
 
 def write_report() -> Path:
-    """Write the page of the project in the current folder, and return its path."""
+    """Write page and model card of the project in the current folder, and return the path of the page."""
     params = load_params(enter_project() / "params.yaml")
     path = page_of(params)
     circumstances = Circumstances(
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", data=_data_version(params), code=_code_version()
     )
     write_html(path, sources_of(params), circumstances)
+    write_model_card(params.paths.reports / FILE, sources_of(params), circumstances, params.report.card)
     return path
 
 
@@ -48,10 +50,10 @@ def refresh_report() -> bool:
     page: a model may be rolled back where none was trained.
     """
     params = load_params(enter_project() / "params.yaml")
-    page = page_of(params)
+    page, card = page_of(params), params.paths.reports / FILE
     if not (params.paths.reports / "metrics.json").exists():
         return False
-    if page.exists() and page.stat().st_mtime > max(map(_changed_at, _shown(params))):
+    if page.exists() and card.exists() and page.stat().st_mtime > max(map(_changed_at, _shown(params))):
         return False
     write_report()
     return True

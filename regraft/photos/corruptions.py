@@ -95,9 +95,9 @@ def _crop(image: Image.Image, percent: float, draw: Draw) -> Image.Image:
 # In the order of reports. Blur's levels are 1, 2, 3, 4 and 6 pixels of 224.
 KINDS = {
     "jpeg": Corruption("JPEG quality", (50, 30, 20, 10, 5), _jpeg),
-    "blur": Corruption("Gaussian blur, % of the shorter side", (0.45, 0.89, 1.34, 1.79, 2.68), _blur),
+    "blur": Corruption("blur, % of the shorter side", (0.45, 0.89, 1.34, 1.79, 2.68), _blur),
     "darker": Corruption("darker: brightness times", (0.7, 0.5, 0.35, 0.25, 0.15), _brightness),
     "brighter": Corruption("brighter: brightness times", (1.3, 1.6, 2.0, 2.5, 3.2), _brightness),
-    "rotation": Corruption("turned by degrees", (5, 10, 20, 30, 45), _rotation),
-    "crop": Corruption("only a part of the photo, % of its area", (80, 60, 45, 30, 20), _crop),
+    "rotation": Corruption("turned, degrees", (5, 10, 20, 30, 45), _rotation),
+    "crop": Corruption("part of the photo, % of its area", (80, 60, 45, 30, 20), _crop),
 }

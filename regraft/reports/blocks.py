@@ -20,6 +20,7 @@ class Tile:
 
     pixels: np.ndarray  # uint8 RGB, shape (height, width, 3)
     caption: str
+    beside: tuple[np.ndarray, ...] = ()  # further pictures of the same photo, of the same shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,12 +18,17 @@ _FIGURES = {
 
 def calibration_page(sources: Sources) -> Page:
     """Return the page."""
+    chart = Chart("accuracy by confidence", reliability_chart(read_reliability(sources.reports / "reliability.csv")))
+    return Page("calibration", "How far its probabilities can be trusted", [*calibration_texts(sources), chart])
+
+
+def calibration_texts(sources: Sources) -> list[str]:
+    """Return what was done to the probabilities and what came of it on test."""
     chosen = read_json(sources.reports / "export.json")["calibration"]
     report = read_json(sources.reports / "calibration.json")
     rows = [[name, *(f"{report[when][key]:.4f}" for when in ("before", "after"))] for key, name in _FIGURES.items()]
     words = [chosen["words"], table(["test photos", "as trained", "as shipped"], rows)]
-    chart = Chart("accuracy by confidence", reliability_chart(read_reliability(sources.reports / "reliability.csv")))
     if novel := report.get("novel"):
         share = Interval(**novel["share"])
         words.append(f"Of {novel['images']} test photos {share} are called novel; 1 % were expected.")
-    return Page("calibration", "How far its probabilities can be trusted", [*words, chart])
+    return words

@@ -5,9 +5,9 @@ import pandas as pd
 from regraft.files import read_json
 from regraft.reports.blocks import Chart, Page, Photos
 from regraft.reports.markdown import table
+from regraft.reports.mistakes import mistakes_of
 from regraft.reports.plots import confusion_chart
 from regraft.reports.sources import Sources
-from regraft.reports.thumbnails import thumbnails
 from regraft.training.tables import read_confusion, read_predictions
 
 _PAIRS = 10  # of classes that are taken for each other
@@ -15,6 +15,11 @@ _PAIRS = 10  # of classes that are taken for each other
 
 def metrics_page(sources: Sources) -> Page:
     """Return the page with the figures."""
+    return Page("metrics", "Test split, through the shipped file", [figures_table(sources)])
+
+
+def figures_table(sources: Sources) -> str:
+    """Return the figures of the whole test split."""
     test = read_json(sources.reports / "metrics.json")["test"]
     accuracy = f"{test['accuracy']:.4f} (95% interval: {test['accuracy_low']:.4f} to {test['accuracy_high']:.4f})"
     shown = {name: value for name, value in test.items() if name not in ("accuracy_low", "accuracy_high")}
@@ -22,27 +27,35 @@ def metrics_page(sources: Sources) -> Page:
         [name.replace("_", " "), f"{value:.4f}" if isinstance(value, float) else value]
         for name, value in {**shown, "accuracy": accuracy}.items()
     ]
-    return Page("metrics", "Test split, through the shipped file", [table(["figure", "value"], rows)])
+    return table(["figure", "value"], rows)
 
 
 def confusion_page(sources: Sources) -> Page:
     """Return the page with the confusion matrix and the mistakes."""
     confusion = read_confusion(sources.reports / "confusion.csv")
-    predictions = read_predictions(sources.reports / "predictions.csv")
-    wrong = predictions[predictions.actual != predictions.predicted]
-    worst = wrong.sort_values("confidence", ascending=False, kind="stable").head(sources.photos)
-    captions = {row.path: f"{row.predicted} {row.confidence:.0%}\nis {row.actual}" for row in worst.itertuples()}
-    tiles = thumbnails(sources.read_dataset(), captions, sources.threads, sources.limits)
+    wrong = _wrong(sources)
+    tiles, words = mistakes_of(wrong.sort_values("confidence", ascending=False, kind="stable"), sources)
     return Page(
         "confusion-matrix",
         "Confusion matrix",
         [
             Chart("confusion matrix", confusion_chart(confusion)),
-            table(["actual", "predicted", "photos"], _pairs(wrong)),
+            confused_table(sources),
             "## Most confident mistakes",
+            words,
             Photos("most confident mistakes", [("", tiles)]),
         ],
     )
+
+
+def confused_table(sources: Sources) -> str:
+    """Return the classes that are taken for each other most often."""
+    return table(["actual", "predicted", "photos"], _pairs(_wrong(sources)))
+
+
+def _wrong(sources: Sources) -> pd.DataFrame:
+    predictions = read_predictions(sources.reports / "predictions.csv")
+    return predictions[predictions.actual != predictions.predicted]
 
 
 def _pairs(wrong: pd.DataFrame) -> list[list[object]]:

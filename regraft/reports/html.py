@@ -71,14 +71,20 @@ def _block(renderer: "MarkdownIt", block: Block) -> str:
 def _group(name: str, tiles: list[Tile]) -> str:
     """A grid of thumbnails, or a row that scrolls sideways where the group has a name."""
     figures = "".join(
-        f'<figure><img src="{_jpeg(tile.pixels)}" alt=""><figcaption>{_lines(tile.caption)}</figcaption></figure>'
+        f"<figure>{_pictures(tile)}<figcaption>{_lines(tile.caption)}</figcaption></figure>"
         if tile.caption
-        else f'<img src="{_jpeg(tile.pixels)}" alt="">'
+        else _pictures(tile)
         for tile in tiles
     )
     if name:
         return f'<h4>{html.escape(safe_text(name))}</h4><div class="row">{figures}</div>'
-    return f'<div class="photos">{figures}</div>' if tiles else "<p>None.</p>"
+    kind = "photos strips" if any(tile.beside for tile in tiles) else "photos"
+    return f'<div class="{kind}">{figures}</div>' if tiles else "<p>None.</p>"
+
+
+def _pictures(tile: Tile) -> str:
+    first, *others = (f'<img src="{_jpeg(pixels)}" alt="">' for pixels in (tile.pixels, *tile.beside))
+    return f'<div class="strip">{first}{"".join(others)}</div>' if others else first
 
 
 def _lines(text: str) -> str:

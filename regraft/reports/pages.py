@@ -18,10 +18,12 @@ from regraft.reports.gate_page import gate_page
 from regraft.reports.head_page import head_curve_page, head_page
 from regraft.reports.html import write_page
 from regraft.reports.int8_page import int8_page
+from regraft.reports.latency_page import latency_page
 from regraft.reports.markdown import to_markdown
 from regraft.reports.onnx_page import onnx_page
 from regraft.reports.parts_page import parts_page
 from regraft.reports.receipt_page import receipt_page
+from regraft.reports.robustness_page import robustness_page
 from regraft.reports.sources import Sources
 from regraft.reports.validation_page import class_balance_page, image_statistics_page, validation_page
 
@@ -33,6 +35,8 @@ _PAGES = [
     ("evaluate", parts_page),
     ("evaluate", calibration_page),
     ("evaluate", abstention_page),
+    ("measure", robustness_page),  # no stage: `regraft measure`
+    ("measure", latency_page),
     ("fine_tune", fine_tune_page),
     ("choose_base", base_page),
     ("train_base", base_training_page),

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_BLUE, _ORANGE, _GREY = "#3b82f6", "#d9730d", "#7c828b"
+BLUE, ORANGE, GREY = "#3b82f6", "#d9730d", "#7c828b"
 _MOST_BARS = 200  # of the chart of classes; matplotlib draws at most 65,536 pixels
 _MOST_NAMED = 60  # classes that a confusion matrix names; above, every class is a dot
 _MOST_COUNTED = 30  # classes whose confusion matrix has numbers in its cells
@@ -32,16 +32,16 @@ def class_balance_chart(images_per_class: dict[str, int]) -> bytes:
     if left_out > 0:
         half = _MOST_BARS // 2
         names = [*names[:half], *names[-half:]]
-    with _chart(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
+    with canvas(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
         axes = figure.subplots()
-        bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=_BLUE)
+        bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=BLUE)
         axes.set_yticks(range(len(names)), [_label(name) for name in names])  # two long names may be cut alike
         axes.bar_label(bars, padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.12, y=0.01)
         axes.set_xlabel("images that can be used")
         if left_out > 0:
-            axes.axhline(half - 0.5, color=_ORANGE, linestyle="--")
+            axes.axhline(half - 0.5, color=ORANGE, linestyle="--")
             axes.set_title(f"the {half} largest and the {half} smallest classes; {left_out} between them are not drawn")
     return png.getvalue()
 
@@ -49,13 +49,13 @@ def class_balance_chart(images_per_class: dict[str, int]) -> bytes:
 def shares_chart(shares: dict[str, tuple[float, float | None]]) -> bytes:
     """Draw the classes' shares now as bars, and what they were in training as marks; of many classes the first ones."""
     names = list(shares)[:_MOST_BARS]
-    with _chart(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
+    with canvas(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
         axes = figure.subplots()
-        axes.barh(range(len(names)), [100 * shares[name][0] for name in names], color=_BLUE, label="now")
+        axes.barh(range(len(names)), [100 * shares[name][0] for name in names], color=BLUE, label="now")
         before = [(place, then) for place, name in enumerate(names) if (then := shares[name][1]) is not None]
         if before:
             places, then = zip(*before, strict=True)
-            marks = {"marker": "|", "s": 160, "color": _ORANGE, "linewidths": 2.5}
+            marks = {"marker": "|", "s": 160, "color": ORANGE, "linewidths": 2.5}
             axes.scatter([100 * share for share in then], places, label="in production's data", zorder=3, **marks)
             axes.legend(frameon=False, fontsize=8, loc="lower right")
         axes.set_yticks(range(len(names)), [_label(name) for name in names])
@@ -71,7 +71,7 @@ def image_statistics_chart(statistics: dict[str, dict[str, Any]]) -> bytes:
     Args:
         statistics: from `regraft.validation.histograms`, by name.
     """
-    with _chart(8, 4.2) as (figure, png):
+    with canvas(8, 4.2) as (figure, png):
         for axes, (name, histogram) in zip(figure.subplots(2, 3).flat, statistics.items(), strict=False):
             axes.set_title(name.replace("_", " "), fontsize=10)
             axes.set_yticks([])
@@ -90,12 +90,12 @@ def curve_chart(curve: pd.DataFrame, objective: Objective, *, best_epoch: int | 
         objective: the two figures.
         best_epoch: the epoch that was chosen, marked with a dot; None where none is.
     """
-    with _chart(7, 3.2) as (figure, png):
+    with canvas(7, 3.2) as (figure, png):
         left, right = figure.subplots(1, 2)
-        left.plot(curve.epoch, curve.train_loss, color=_GREY, label="train, as it is minimized")
-        left.plot(curve.epoch, curve[f"val_{objective.loss}"], color=_BLUE, label="val")
+        left.plot(curve.epoch, curve.train_loss, color=GREY, label="train, as it is minimized")
+        left.plot(curve.epoch, curve[f"val_{objective.loss}"], color=BLUE, label="val")
         left.set(xlabel="epoch", ylabel=in_words(objective.loss))
-        right.plot(curve.epoch, curve[f"val_{objective.share}"], color=_BLUE)
+        right.plot(curve.epoch, curve[f"val_{objective.share}"], color=BLUE)
         right.set(xlabel="epoch", ylabel=in_words(objective.share))
         if curve.empty:
             for axes in (left, right):
@@ -104,9 +104,9 @@ def curve_chart(curve: pd.DataFrame, objective: Objective, *, best_epoch: int | 
         else:
             if best_epoch is not None:
                 best = curve[curve.epoch == best_epoch]
-                left.plot(best.epoch, best[f"val_{objective.loss}"], "o", color=_ORANGE)
+                left.plot(best.epoch, best[f"val_{objective.loss}"], "o", color=ORANGE)
                 label = f"best: epoch {best_epoch}"
-                right.plot(best.epoch, best[f"val_{objective.share}"], "o", color=_ORANGE, label=label)
+                right.plot(best.epoch, best[f"val_{objective.share}"], "o", color=ORANGE, label=label)
             figure.legend(loc="outside lower center", ncols=3, frameon=False)
     return png.getvalue()
 
@@ -122,7 +122,7 @@ def confusion_chart(confusion: pd.DataFrame) -> bytes:
     matrix = confusion.to_numpy()
     is_named = len(matrix) <= _MOST_NAMED
     size = 2.2 + 0.42 * len(matrix) if is_named else 8.0
-    with _chart(size + 0.8, size) as (figure, png):
+    with canvas(size + 0.8, size) as (figure, png):
         axes = figure.subplots()
         shares = matrix / np.maximum(1, matrix.sum(axis=1, keepdims=True))
         # From no colour at all, so that an empty cell is the page.
@@ -135,7 +135,7 @@ def confusion_chart(confusion: pd.DataFrame) -> bytes:
             axes.set_yticks(range(len(names)), names)
         if len(matrix) <= _MOST_COUNTED:
             for row, column in zip(*np.nonzero(matrix), strict=True):
-                colour = "white" if shares[row, column] > 0.5 else _GREY
+                colour = "white" if shares[row, column] > 0.5 else GREY
                 axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour)
     return png.getvalue()
 
@@ -147,15 +147,15 @@ def risk_coverage_chart(curve: pd.DataFrame, promise: dict[str, float] | None) -
         curve: columns threshold, coverage, precision.
         promise: `abstain_below` and `target_precision` of the file, drawn as lines; None of one that has none.
     """
-    with _chart(7, 3.2) as (figure, png):
+    with canvas(7, 3.2) as (figure, png):
         axes = figure.subplots()
-        axes.plot(curve.coverage, curve.precision, color=_BLUE, drawstyle="steps-post", label="test photos")
+        axes.plot(curve.coverage, curve.precision, color=BLUE, drawstyle="steps-post", label="test photos")
         axes.set(xlabel="share of photos that are answered", ylabel="of these rightly", xlim=(0, 1.01))
         if promise:
             coverage = curve.coverage[curve.threshold >= promise["abstain_below"]].max()  # missing if none is answered
-            axes.axhline(promise["target_precision"], color=_GREY, linestyle="--", label="promised")
+            axes.axhline(promise["target_precision"], color=GREY, linestyle="--", label="promised")
             label = f"answered at {promise['abstain_below']:.6g} and above"
-            axes.axvline(0 if np.isnan(coverage) else coverage, color=_ORANGE, linestyle="--", label=label)
+            axes.axvline(0 if np.isnan(coverage) else coverage, color=ORANGE, linestyle="--", label=label)
         axes.legend(frameon=False, loc="lower left")
     return png.getvalue()
 
@@ -166,14 +166,14 @@ def reliability_chart(bins: pd.DataFrame) -> bytes:
     Args:
         bins: from `regraft.export.reliability.reliability`; the area of a dot is its share of the photos.
     """
-    with _chart(7, 3.6) as (figure, png):
+    with canvas(7, 3.6) as (figure, png):
         sides = figure.subplots(1, 2, sharex=True, sharey=True)
         for axes, (when, title) in zip(sides, (("before", "as trained"), ("after", "as shipped")), strict=True):
             rows = bins[bins.when == when]
-            axes.plot([0, 1], [0, 1], color=_GREY, linestyle="--", linewidth=1)
+            axes.plot([0, 1], [0, 1], color=GREY, linestyle="--", linewidth=1)
             errors = [rows.accuracy - rows.low, rows.high - rows.accuracy]
-            axes.errorbar(rows.confidence, rows.accuracy, errors, fmt="none", ecolor=_GREY, linewidth=1)
-            axes.scatter(rows.confidence, rows.accuracy, 20 + 300 * rows.images / rows.images.sum(), color=_BLUE)
+            axes.errorbar(rows.confidence, rows.accuracy, errors, fmt="none", ecolor=GREY, linewidth=1)
+            axes.scatter(rows.confidence, rows.accuracy, 20 + 300 * rows.images / rows.images.sum(), color=BLUE)
             axes.set(title=title, xlabel="probability of its answer", xlim=(0, 1.03), ylim=(0, 1.03))
         sides[0].set_ylabel("of these right, with 95 % interval")
     return png.getvalue()
@@ -181,23 +181,23 @@ def reliability_chart(bins: pd.DataFrame) -> bytes:
 
 def _draw_histogram(axes: "Axes", histogram: dict[str, Any]) -> None:
     edges, now, before = histogram["edges"], histogram["now"], histogram["in_production"]
-    axes.stairs(np.array(now) / max(1, sum(now)), edges, fill=True, color=_BLUE, label="now")
+    axes.stairs(np.array(now) / max(1, sum(now)), edges, fill=True, color=BLUE, label="now")
     if before:
-        axes.stairs(np.array(before) / max(1, sum(before)), edges, color=_GREY, label="in production")
+        axes.stairs(np.array(before) / max(1, sum(before)), edges, color=GREY, label="in production")
     for limit in (histogram["lowest"], histogram["highest"]):
         if limit is not None and edges[0] <= limit <= edges[-1]:
-            axes.axvline(limit, color=_ORANGE, linestyle="--")
+            axes.axvline(limit, color=ORANGE, linestyle="--")
     axes.set_xscale("log" if histogram["is_logarithmic"] else "linear")
 
 
 @contextmanager
-def _chart(width: float, height: float) -> Iterator[tuple["Figure", BytesIO]]:
+def canvas(width: float, height: float) -> Iterator[tuple["Figure", BytesIO]]:
     """Yield an empty figure of so many inches; when it is drawn, its PNG is in the file beside it."""
     import matplotlib
     from matplotlib.figure import Figure
 
     coloured = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
-    style: Any = {**dict.fromkeys(coloured, _GREY), "savefig.transparent": True}
+    style: Any = {**dict.fromkeys(coloured, GREY), "savefig.transparent": True}
     with matplotlib.rc_context(style), warnings.catch_warnings():
         # No font has every letter that a class name may have: the missing ones are boxes.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

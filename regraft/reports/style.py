@@ -35,6 +35,9 @@ th, td {
 th { background: var(--card); }
 img { max-width: 100%; }
 .photos { display: grid; grid-template-columns: repeat(auto-fill, minmax(7rem, 1fr)); gap: 0.8rem; }
+.strips { grid-template-columns: repeat(auto-fill, minmax(min(100%, 19rem), 1fr)); }
+.strip { display: flex; gap: 2px; }
+.strip img { flex: 1 1 0; min-width: 0; }
 .row { display: flex; gap: 0.3rem; overflow-x: auto; }
 .row img { flex: none; max-width: none; width: 5.5rem; height: 5.5rem; }
 figure { margin: 0; }

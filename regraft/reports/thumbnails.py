@@ -2,6 +2,7 @@
 
 from functools import partial
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -51,8 +52,12 @@ def draw_sheet(groups: list[tuple[str, list[Tile]]]) -> bytes:
     rows: list[list[tuple[np.ndarray, str]]] = []
     for name, tiles in groups:
         texts = [name, *[""] * len(tiles)] if name else [tile.caption for tile in tiles]
-        cells = [(tile.pixels, text) for tile, text in zip(tiles, texts, strict=False)]
-        rows += [cells[start : start + _PER_ROW] for start in range(0, len(cells), _PER_ROW)]
+        strips = [
+            [(tile.pixels, text), *((pixels, "") for pixels in tile.beside)]
+            for tile, text in zip(tiles, texts, strict=False)
+        ]
+        per_row = _PER_ROW // max(map(len, strips), default=1)
+        rows += [list(chain(*strips[start : start + per_row])) for start in range(0, len(strips), per_row)]
     font, step = _font(12), SIDE + _CAPTION + _GAP
     sheet = Image.new("RGB", (_PER_ROW * (SIDE + _GAP), max(1, len(rows)) * step), "white")
     draw = ImageDraw.Draw(sheet)

@@ -6,6 +6,7 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
+from regraft.files import sha256_of
 from regraft.production.registry import Production
 from tasks import report
 from tasks.promote import challenge
@@ -40,6 +41,16 @@ def test_the_page_is_written_for_the_model_that_is_there(folder):
     assert "Not in production" in page
     assert "not in git" in page
     assert "data/raw; DVC has recorded no version of it" in page
+
+
+def test_a_model_card_of_this_very_file_lies_beside_the_page(folder):
+    write_report()
+    card = (folder / "reports" / "model_card.md").read_text(encoding="utf-8")
+    assert sha256_of(folder / "models" / "model.onnx") in card
+    assert "| grün | " in card
+    (folder / "reports" / "model_card.md").unlink()
+    assert refresh_report()
+    assert (folder / "reports" / "model_card.md").exists()
 
 
 def test_the_page_has_the_verdict_of_the_gate(folder, small_params):

@@ -11,7 +11,9 @@ import numpy as np
 import onnx
 import pandas as pd
 import pytest
+from markdown_it import MarkdownIt
 
+from regraft.config import CardWords
 from regraft.export.abstention import choose_threshold, outcome_of, risk_coverage, write_curve_of_risk
 from regraft.export.calibration import Calibration
 from regraft.export.parity import Parity
@@ -23,6 +25,7 @@ from regraft.intervals import wilson
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, write_dataset
 from regraft.reports.first_screen import Circumstances
+from regraft.reports.model_card import model_card
 from regraft.reports.pages import pages_of, summary, write_html
 from regraft.reports.sources import Sources
 from regraft.training.batched_heads import HeadSettings
@@ -80,6 +83,7 @@ DRIFT |= {"then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
 CURVE = [Epoch(0, None, Score(0.25, 1.5, 0.3, 1.6)), Epoch(1, 1.25, Score(0.75, 0.5, 0.7, 0.6))]
 ACCURACY, RECALL = asdict(objective_of("none")), asdict(objective_of("balanced"))
+UNSAID = CardWords(intended_use=None, not_for=None, licence=None, contact=None)
 NOW = Circumstances("2026-11-25 19:14 UTC", "data/raw, MD5 0123", "git 4567")
 LEADERS = [TrainedHead(LINEAR, [], CURVE, CURVE[1], np.ones(2, bool))] * 25
 
@@ -262,7 +266,7 @@ def test_keys_are_what_prefect_allows(reports):
 
 def test_the_html_page_holds_the_pages_of_all_stages_and_links_to_each(reports):
     sources = reports()
-    keys = {key for stage in [*STAGES, "promote_model"] for key in pages_of(stage, sources)}
+    keys = {key for stage in [*STAGES, "promote_model", "measure"] for key in pages_of(stage, sources)}
     page = html_of(sources)
     assert set(re.findall('<section id="(.*?)">', page)) == keys
     assert {address[1:] for address in kinds(Page(page).addresses) if address.startswith("#")} == keys
@@ -406,6 +410,49 @@ def test_a_name_cannot_bring_markup_into_the_page(reports, name):
 def test_a_name_is_shown_as_it_is(reports, name):
     # Line ends are shown as spaces: a table's row is one line.
     assert re.sub(r"\s+", " ", name) in [re.sub(r"\s+", " ", cell) for cell in page_of(reports(name)).cells]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_name_brings_no_markup_into_the_model_card(reports, name):
+    renderer = MarkdownIt("gfm-like", {"html": True, "linkify": False}).enable("table")
+    hostile, plain = (Page(renderer.render(model_card(reports(each), NOW, UNSAID))) for each in (name, "cat"))
+    assert (hostile.tags, hostile.addresses, hostile.tables) == (plain.tags, plain.addresses, plain.tables)
+
+
+def test_the_model_card_has_the_sections_of_a_model_card_and_the_digest_of_its_file(reports):
+    card = model_card(reports(), NOW, UNSAID)
+    sections = re.findall("(?m)^## (.*)$", card)
+    assert sections[:3] == ["Model details", "Intended use", "What it must not be used for"]
+    assert sections[3:] == [
+        "Factors",
+        "Metrics",
+        "Evaluation data",
+        "Training data",
+        "Quantitative analyses",
+        "Ethical considerations",
+        "Caveats and recommendations",
+    ]
+    assert "SHA-256 " + "0" * 64 in card
+    assert card.count("Nobody has said") == 3
+    assert "| cat | 6 | 2 | 2 |" in card
+    assert "Too few test photos to tell: dog." in card
+    assert "Worse than on the rest, by more than chance: light = day." in card
+    assert card.count("Not measured yet. `regraft measure` measures it") == 2
+
+
+def test_what_people_say_of_the_model_stands_in_its_card_as_text(reports):
+    words = CardWords(intended_use="To <b>sort</b>.\n\nIn a shop.", not_for="*Money*.", licence="MIT", contact="a@b.c")
+    card = model_card(reports(), NOW, words)
+    assert "## Intended use\n\nTo \\<b\\>sort\\</b\\>.\n\nIn a shop.\n\nIt says which of 2 classes" in card
+    assert "## What it must not be used for\n\n\\*Money\\*.\n\n- Photos of something else" in card
+    assert "| licence of this model | MIT |" in card
+    assert "Nobody has said" not in card
+
+
+def test_what_was_measured_of_another_file_is_not_in_the_model_card(reports):
+    sources = reports()
+    write_json(sources.reports / "robustness.json", {"files": [{"sha256": "1" * 64}]})
+    assert "What was measured is about another file." in model_card(sources, NOW, UNSAID)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Pages of what `regraft measure` found out: drawn, and never for another file."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regraft.files import write_json
+from regraft.photos.corruptions import KINDS, SEVERITIES
+from regraft.reports.latency_page import latency_page
+from regraft.reports.measured import latency_of, robustness_of
+from regraft.reports.robustness_page import robustness_page
+from regraft.reports.robustness_plot import robustness_chart
+from tests.support.library import sources_in
+
+MODEL, INT8 = "a" * 64, "b" * 64
+
+
+def row(kind: str, severity: int, **changes: object) -> dict[str, object]:
+    level = KINDS[kind].levels[severity - 1] if severity else None
+    figures = {"accuracy": 0.9 - severity / 10, "low": 0.8 - severity / 10, "high": 0.95 - severity / 10}
+    loss = {"loss": severity / 10, "loss_low": severity / 10 - 0.25, "loss_high": severity / 10 + 0.25}
+    rest = {"answered": 1 - severity / 10, "precision": 0.9, "novel": severity / 20}
+    return {"kind": kind, "severity": severity, "level": level, **figures, **loss, **rest, **changes}
+
+
+def robustness(sha256: str, name: str = "model.onnx", **changes: object) -> dict[str, object]:
+    conditions = [("none", 0), *((kind, severity) for kind in KINDS for severity in range(1, SEVERITIES + 1))]
+    facts = {"images": 40, "independent_images": 30, "shorter_side": 64, "same_as_raw": 0.975}
+    return {"name": name, "sha256": sha256, **facts, "rows": [row(*each, **changes) for each in conditions]}
+
+
+def engine(name: str, kind: str, difference: float) -> dict[str, object]:
+    quantiles = {"p50": 10.25, "p95": 20.5, "p99": 30.75}
+    figures = {"bytes": 123, "version": "1.2.3-x", "cold_start_seconds": 0.5, "one_thread": quantiles}
+    figures |= {"all_cores": quantiles, "images_per_second": 123.4, "peak_bytes": 1e8, "peak_bytes_of_batches": 2e8}
+    return {"name": name, "engine": kind, **figures, "largest_difference": difference, "same_class": 0.875}
+
+
+@pytest.fixture
+def sources(tmp_path):
+    write_json(tmp_path / "reports" / "export.json", {"sha256": MODEL})
+    write_json(tmp_path / "reports" / "int8.json", {"sha256": INT8})
+    return sources_in(tmp_path)
+
+
+def write_latency(sources, **about):
+    rows = [
+        engine("model.onnx", "onnxruntime", 0.0),
+        engine("model.onnx in OpenVINO", "openvino", 0.2),
+        {"name": "Keras", "engine": "keras", "problem": "it is <not> there"},
+    ]
+    facts = {"processor": "A CPU | fast", "cores": 4, "photo": [640, 480], "repeats": 201, "batch": 32}
+    facts |= {"batch_repeats": 12, "processes": 3, "warm_up": 10, "compared": 16, "rows": rows}
+    write_json(sources.reports / "latency.json", {"about": {"model": MODEL, "int8": INT8} | about, **facts})
+
+
+def text_of(page) -> str:
+    return "\n".join(block for block in page.blocks if isinstance(block, str))
+
+
+def test_without_figures_the_pages_say_how_to_get_them(sources):
+    for page in (latency_page(sources), robustness_page(sources)):
+        assert page.blocks == ["Not measured yet. `regraft measure` measures it; that takes minutes, so no run does."]
+
+
+def test_figures_of_another_file_are_not_shown(sources):
+    write_latency(sources, model="c" * 64)
+    write_json(sources.reports / "robustness.json", {"files": [robustness("c" * 64)]})
+    assert (latency_of(sources), robustness_of(sources)) == (None, [])
+    for page in (latency_page(sources), robustness_page(sources)):
+        assert [str(block).partition(". ")[0] for block in page.blocks] == ["What was measured is about another file"]
+
+
+def test_figures_of_an_int8_file_that_is_gone_are_not_shown(sources):
+    write_latency(sources)
+    write_json(sources.reports / "robustness.json", {"files": [robustness(MODEL), robustness(INT8, "model.int8.onnx")]})
+    assert [each["sha256"] for each in robustness_of(sources)] == [MODEL, INT8]
+    write_json(sources.reports / "int8.json", {"sha256": MODEL})  # it is the same file now
+    assert [each["sha256"] for each in robustness_of(sources)] == [MODEL]
+    assert latency_of(sources) is None
+
+
+def test_a_damaged_report_is_as_good_as_none(sources):
+    for name in ("latency.json", "robustness.json"):
+        (sources.reports / name).write_text("{")
+    assert "is about another file" in text_of(latency_page(sources)) + text_of(robustness_page(sources))
+
+
+def test_the_page_of_speed_has_every_engine_with_its_threads_and_warns_of_other_answers(sources):
+    write_latency(sources)
+    page = text_of(latency_page(sources)).replace("\\", "")
+    assert "A CPU | fast. From the pixels of a photo of 640 x 480" in page
+    assert "| one thread: p50, p95, p99 | 4 threads: p50, p95, p99 | batches of 32, 4 threads |" in page
+    assert "| model.onnx, onnxruntime 1.2.3 | 123 B | 0.50 s | 10.2, 20.5, 30.8 ms |" in page
+    assert "123 photos/s | 100.0 MB | 200.0 MB | yes |" in page
+    assert "**88% the same class; a probability differs by 0.2 at most**" in page
+    assert "**model.onnx in OpenVINO does not answer as the file does**, on 16 test photos." in page
+    assert "Not measured: Keras (it is <not> there)." in page
+    assert "<not>" not in text_of(latency_page(sources))
+
+
+def test_the_page_of_robustness_marks_what_is_more_than_chance(sources):
+    write_json(sources.reports / "robustness.json", {"files": [robustness(MODEL)]})
+    page = text_of(robustness_page(sources)).replace("\\", "")
+    assert "The same 40 test photos (as independent as 30)" in page
+    (line,) = [line for line in page.splitlines() if line.startswith("| turned, degrees |")]
+    assert line == (
+        "| turned, degrees | 5: 80% | 10: 70% | **20: 60%** | **30: 50%** | **45: 40%** | 50.0 (25.0 to 75.0) | "
+        "50%, 90% of them rightly | 25% |"
+    )
+
+
+def test_a_file_that_cannot_call_a_photo_novel_has_no_column_of_it(sources):
+    write_json(sources.reports / "robustness.json", {"files": [robustness(MODEL, novel=None, precision=None)]})
+    page = text_of(robustness_page(sources))
+    assert "novel" not in page
+    assert "rightly" not in page
+
+
+@pytest.mark.parametrize("files", [[robustness(MODEL)], [robustness(MODEL), robustness(INT8, "int8", accuracy=0.2)]])
+def test_the_picture_has_a_panel_per_kind_with_lines_on_no_background(files):
+    picture = np.asarray(Image.open(io.BytesIO(robustness_chart(files))))
+    transparent = picture[:, :, 3] == 0
+    assert transparent.mean() > 0.5
+    blue = (picture[:, :, 2] > picture[:, :, 0].astype(int) + 60) & (picture[:, :, 3] > 200)
+    height, width = blue.shape
+    for top in (0, height // 2):
+        for left in range(0, width - 2, width // 3):
+            assert blue[top : top + height // 2, left : left + width // 3].sum() > 100
