@@ -5,3 +5,8 @@ from .convert import part_of as part_of
 from .convert import renamed as renamed
 from .convert import with_uint8_input as with_uint8_input
 from .int8 import quantised as quantised
+from .ladder import in_int8 as in_int8
+from .quantisable import Network as Network
+from .quantisable import network_of as network_of
+from .ranges import percentile as percentile
+from .ranges import widest as widest
