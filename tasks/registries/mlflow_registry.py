@@ -41,7 +41,7 @@ def register(params: Params) -> str:
         import_module("mlflow.onnx")
     except ImportError as error:
         raise RegraftError(
-            f"promote.mlflow needs mlflow-skinny, and {error.name} is not installed: pip install 'regraft[mlflow]'"
+            f"promote.mlflow needs mlflow-skinny, and {error.name} is not installed: pip install mlflow-skinny"
         ) from None
     if settings.tracking_uri:
         mlflow.set_tracking_uri(settings.tracking_uri)

@@ -72,7 +72,7 @@ def test_without_the_package_the_warning_says_what_to_install_and_production_sta
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path / "broken"), os.environ["PYTHONPATH"]]))
     (sentence,) = told("mlflow", tracking_uri=None, **NAME)
     assert sentence.startswith("Warning: promote.mlflow was not done")
-    assert "mlflow is not installed: pip install 'regraft[mlflow]'" in sentence
+    assert "mlflow is not installed: pip install mlflow-skinny" in sentence
     assert Production(folder).standing().problem is None
 
 
