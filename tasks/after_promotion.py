@@ -4,11 +4,14 @@ Neither undoes a promotion nor hinders one: what goes wrong is a warning of the 
 makes, whatever the gate says then.
 """
 
+from contextlib import suppress
+
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.production.registry import Production
 from regraft.production.served import CARD, bring_up_to_date
 from tasks.registries.tell import tell
+from tasks.report import write_card
 
 
 def after_promotion(params: Params) -> list[str]:
@@ -25,6 +28,8 @@ def _serve(params: Params) -> list[str]:
     production = Production(params.paths.production)
     if not production.folder.is_dir():
         return []
+    with suppress(RegraftError, OSError):  # without a whole run there is none
+        write_card(params)
     try:
         bring_up_to_date(production, params.paths.reports / CARD)
     except (RegraftError, OSError) as error:

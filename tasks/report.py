@@ -35,12 +35,15 @@ def write_report() -> Path:
     """Write page and model card of the project in the current folder, and return the path of the page."""
     params = load_params(enter_project() / "params.yaml")
     path = page_of(params)
-    circumstances = Circumstances(
-        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", data=_data_version(params), code=_code_version()
-    )
-    write_html(path, sources_of(params), circumstances)
-    write_model_card(params.paths.reports / FILE, sources_of(params), circumstances, params.report.card)
+    write_html(path, sources_of(params), _circumstances(params))
+    write_card(params)
     return path
+
+
+def write_card(params: Params) -> None:
+    """Write the model card alone, which draws nothing and takes a tenth of a second."""
+    path = params.paths.reports / FILE
+    write_model_card(path, sources_of(params), _circumstances(params), params.report.card)
 
 
 def refresh_report() -> bool:
@@ -120,6 +123,11 @@ def _locked(stage_name: str) -> dict[str, Any]:
         return YAML(typ="safe").load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][stage_name]
     except (OSError, YAMLError, KeyError, TypeError):
         return {}
+
+
+def _circumstances(params: Params) -> Circumstances:
+    written = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+    return Circumstances(written=written, data=_data_version(params), code=_code_version())
 
 
 def _data_version(params: Params) -> str:

@@ -9,6 +9,7 @@ from ruamel.yaml import YAML
 from regraft.files import sha256_of
 from regraft.production.registry import Production
 from tasks import report
+from tasks.after_promotion import after_promotion
 from tasks.promote import challenge
 from tasks.report import pages_to_publish, refresh_report, write_report
 from tests.support.small_project import quiet
@@ -51,6 +52,14 @@ def test_a_model_card_of_this_very_file_lies_beside_the_page(folder):
     (folder / "reports" / "model_card.md").unlink()
     assert refresh_report()
     assert (folder / "reports" / "model_card.md").exists()
+
+
+def test_the_model_card_goes_into_production_with_the_first_model(folder, small_params):
+    (folder / "reports" / "model_card.md").unlink(missing_ok=True)
+    challenge(small_params, quiet)
+    assert after_promotion(small_params) == []
+    served = folder / "models" / "production" / "regraft" / "1" / "model_card.md"
+    assert sha256_of(folder / "models" / "production" / "model.onnx") in served.read_text(encoding="utf-8")
 
 
 def test_the_page_has_the_verdict_of_the_gate(folder, small_params):
