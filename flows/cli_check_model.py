@@ -14,12 +14,11 @@ def check_model(
     Its bytes, what goes in and comes out, its answer to the golden photo, and the Triton repository around it. Exit
     status 1 if a check fails.
     """
-    from regraft.serving.check_model import check_model as check
-    from regraft.serving.check_model import told
+    from regraft.serving.check_model import look_over, told
     from tasks.project import readable_errors
 
     with readable_errors("check-model"):
-        checks = check(path)
+        checks = look_over(path)
         print(told(checks))
         if any(each.status == "failed" for each in checks):
             raise typer.Exit(1)

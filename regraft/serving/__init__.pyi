@@ -1,5 +1,5 @@
 from .check_model import Check as Check
-from .check_model import check_model as check_model
+from .check_model import look_over as look_over
 from .output import open_writer as open_writer
 from .photo_file import Unreadable as Unreadable
 from .photo_file import with_pixels as with_pixels

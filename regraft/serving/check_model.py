@@ -31,7 +31,7 @@ class Check:
         return f"{'FAILED' if self.status == 'failed' else self.status:7} {self.name:13} {safe_text(self.words)}"
 
 
-def check_model(path: Path) -> list[Check]:
+def look_over(path: Path) -> list[Check]:
     """Return what was found of the model at a path, in the order in which it was looked at.
 
     Raises:
@@ -79,7 +79,7 @@ def main() -> None:
         print(__doc__)
         raise SystemExit(0 if sys.argv[1:] in (["-h"], ["--help"]) else 2)
     try:
-        checks = check_model(Path(sys.argv[1]))
+        checks = look_over(Path(sys.argv[1]))
     except RegraftError as error:
         print(f"check-model stopped: {error}", file=sys.stderr)
         raise SystemExit(1) from None

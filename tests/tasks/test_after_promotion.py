@@ -11,7 +11,7 @@ from regraft.files import sha256_of
 from regraft.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from regraft.production.registry import Production
-from regraft.serving.check_model import check_model
+from regraft.serving.check_model import look_over
 from tasks.after_promotion import after_promotion
 from tests.support.production import promote
 from tests.support.served import write_colour_model
@@ -40,7 +40,7 @@ def test_what_a_killed_run_left_out_the_next_one_makes_whatever_the_gate_says(pa
     monkeypatch.setattr("tasks.promote.challenge", lambda *_: refused)
     monkeypatch.setattr(flow, "pages_of", lambda *_: {})
     assert flow.promote_model().message == "Refused: it is worse."
-    assert {check.status for check in check_model(params.paths.production)} == {"ok"}
+    assert {check.status for check in look_over(params.paths.production)} == {"ok"}
 
 
 def test_the_model_card_of_this_very_file_is_served_with_it(params):

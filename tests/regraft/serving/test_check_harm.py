@@ -12,12 +12,12 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from regraft.errors import RegraftError
-from regraft.serving.check_model import check_model, told
+from regraft.serving.check_model import look_over, told
 from tests.support.served import colour_graph, promote_and_serve
 
 
 def failed(path: Path) -> list[str]:
-    return [check.name for check in check_model(path) if check.status == "failed"]
+    return [check.name for check in look_over(path) if check.status == "failed"]
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ HARM = {
 def test_a_model_that_does_not_keep_the_contract_fails_with_what_was_expected(tmp_path, harm):
     change, words = HARM[harm]
     _saved(tmp_path / "model.onnx", change)
-    (check,) = [check for check in check_model(tmp_path) if check.status == "failed"]
+    (check,) = [check for check in look_over(tmp_path) if check.status == "failed"]
     assert words in check.words
 
 
@@ -109,22 +109,22 @@ def test_what_a_terminal_would_obey_is_shown_as_text(tmp_path):
     _saved(tmp_path / "model.onnx", lambda graph: helper.set_model_props(graph, {
         "class_names": '["a", "b", "c"]', "regraft_version": "\x1b[2J\u202e"
     }))  # fmt: skip
-    assert "\x1b" not in told(check_model(tmp_path))
-    assert "\\x1b" in told(check_model(tmp_path))
+    assert "\x1b" not in told(look_over(tmp_path))
+    assert "\\x1b" in told(look_over(tmp_path))
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero"), Path.mkdir])
 def test_what_is_no_regular_file_is_never_waited_for(tmp_path, make):
     make(tmp_path / "model.onnx")
     with pytest.raises(RegraftError, match=r"is no regular file|holds no model"):
-        check_model(tmp_path)
+        look_over(tmp_path)
 
 
 def test_a_file_longer_than_any_model_is_not_read(tmp_path):
     with (tmp_path / "model.onnx").open("wb") as file:
         file.truncate(2**40)
     with pytest.raises(RegraftError, match="no ONNX file has more than"):
-        check_model(tmp_path)
+        look_over(tmp_path)
 
 
 def test_a_golden_photo_of_a_billion_pixels_is_not_decoded(folder):
@@ -139,4 +139,4 @@ def test_a_golden_photo_of_a_billion_pixels_is_not_decoded(folder):
 @pytest.mark.parametrize("path", ["nowhere", "."])
 def test_where_there_is_no_model_it_says_what_was_expected(tmp_path, path):
     with pytest.raises(RegraftError, match=r"Expected a model\.onnx, a folder models/production, or a Triton"):
-        check_model(tmp_path / path)
+        look_over(tmp_path / path)

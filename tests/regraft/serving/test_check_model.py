@@ -12,7 +12,7 @@ from onnx import helper
 
 from regraft.production.registry import Production
 from regraft.serving import model_look
-from regraft.serving.check_model import Check, check_model, told
+from regraft.serving.check_model import Check, look_over, told
 from tests.support.served import colour_graph, promote_and_serve, serve, write_colour_model
 
 NAMES = ["sha256", "loads", "contract", "metadata", "answers", "golden photo", "Triton"]
@@ -27,16 +27,16 @@ def folder(tmp_path: Path) -> Path:
 
 
 def failed(path: Path) -> list[str]:
-    return [check.name for check in check_model(path) if check.status == "failed"]
+    return [check.name for check in look_over(path) if check.status == "failed"]
 
 
 def words_of(path: Path, name: str) -> str:
-    return next(check.words for check in check_model(path) if check.name == name)
+    return next(check.words for check in look_over(path) if check.name == name)
 
 
 @pytest.mark.parametrize("part", ["", "model.onnx", "regraft", "regraft/1", "regraft/1/model.onnx"])
 def test_a_promoted_model_passes_every_check_by_whatever_path(folder, part):
-    checks = check_model(folder / part)
+    checks = look_over(folder / part)
     assert [(check.name, check.status) for check in checks] == [(name, "ok") for name in NAMES]
 
 
@@ -47,7 +47,7 @@ def test_a_copy_of_the_repository_alone_passes(folder, tmp_path):
 
 def test_production_of_an_earlier_version_passes_with_a_word_on_what_is_missing(folder):
     shutil.rmtree(folder / "regraft")
-    found = {check.name: check for check in check_model(folder)}
+    found = {check.name: check for check in look_over(folder)}
     assert {check.status for check in found.values()} == {"ok", "note"}
     assert "`regraft promote` writes one" in found["golden photo"].words
     assert "`regraft promote` writes one" in found["Triton"].words
@@ -58,7 +58,7 @@ def test_a_file_of_an_earlier_version_passes_with_a_word_on_what_is_missing(tmp_
     del graph.graph.output[1:]
     helper.set_model_props(graph, {"class_names": '["a", "b", "c"]'})
     onnx.save(graph, tmp_path / "old.onnx")
-    found = {check.name: check for check in check_model(tmp_path / "old.onnx")}
+    found = {check.name: check for check in look_over(tmp_path / "old.onnx")}
     assert {check.status for check in found.values()} == {"ok", "note"}
     assert "without `features` and `novelty`" in found["contract"].words
     assert "does not say novelty_above, temperature" in found["metadata"].words
