@@ -133,7 +133,9 @@ def test_the_metrics_are_those_of_the_test_split_and_of_both_trainings(trained: 
         "top5_accuracy",
         "macro_f1",
         "log_loss",
+        "brier",
         "ece",
+        "ece_by_chance",
     }
 
 

@@ -113,7 +113,7 @@ def test_a_report_can_be_made_again_without_the_photos(folder):
 def test_pages_are_drawn_once_for_each_version_of_a_stage(folder, small_params, monkeypatch):
     (folder / "dvc.lock").write_text("stages: {evaluate: {outs: [{path: reports/metrics.json, md5: '1'}]}}")
     pages = pages_to_publish("evaluate", small_params)
-    assert list(pages) == ["metrics", "confusion-matrix", "parts", "abstention"]
+    assert list(pages) == ["metrics", "confusion-matrix", "parts", "calibration", "abstention"]
     monkeypatch.setattr(report, "pages_of", lambda *_: {"drawn": "again"})
     assert pages_to_publish("evaluate", small_params) == pages
     (folder / "dvc.lock").write_text("stages: {evaluate: {outs: [{path: reports/metrics.json, md5: '2'}]}}")

@@ -40,6 +40,6 @@ def _flaw_of(classifier: OnnxClassifier) -> str:
         said = classifier.probabilities(np.zeros((64, 64, 3), np.uint8))
     except (ValueError, Fail, InvalidArgument, NotImplemented, RuntimeException) as error:
         return " ".join(str(error).split())[:200]
-    if not isinstance(names, list) or said.shape != (len(names),):
+    if said.shape != (len(names),):
         return f"its probabilities are of shape {said.shape}, and its classes {str(names)[:100]}"
     return "" if np.isfinite(said).all() else "its probabilities are no numbers"

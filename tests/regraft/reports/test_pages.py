@@ -184,9 +184,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "bytes": 123,
                 "trained": "top",
                 "parity": {"val photos": asdict(Parity(4, 0.1, 0.1, 1.0, 0.0))},
-                "calibration": asdict(
-                    Calibration(1.0, 0.9, 40, 0.5, 0.0, "Probabilities are as they were trained.")
-                ),
+                "calibration": asdict(Calibration(1.0, 0.9, 40, 0.5, 0.0, "Probabilities are as they were trained.")),
                 "novel_above": 0.4,
                 "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
             },
