@@ -16,7 +16,7 @@ from regraft.config import ClassWeight, ExportOnnx
 from regraft.export.calibration import Calibration, choose_temperature, logits_of, shift_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
-from regraft.export.onnx_head import class_prototypes, novelty_of
+from regraft.export.onnx_head import class_prototypes, novel_from, novelty_of
 from regraft.export.scoring import Answers, answers_of, features_of, open_said
 from regraft.export.two_parts import BORDER, with_facts
 from regraft.photos.dataset import Dataset
@@ -27,7 +27,6 @@ from regraft.training.metrics import score
 from regraft.training.network_file import Head
 
 TEMPERATURE, SHIFT = "temperature", "logit_shift"  # in the metadata: what was done to the head that was trained
-_NOVEL = 0.01  # share of val photos that are more novel than the threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +104,7 @@ def finish(
     ready = head.rescaled(temperature, shift)
     prototypes = class_prototypes(some.features, some.class_indices, head.num_classes)
     novelty = novelty_of(val.features, prototypes)
-    novel_above = float(np.quantile(novelty, 1 - _NOVEL, method="higher"))
+    novel_above = novel_from(novelty)
     after = score(val.class_indices, ready.probabilities(val.features))
     facts = {
         TEMPERATURE: repr(temperature),

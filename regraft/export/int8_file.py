@@ -1,8 +1,7 @@
 """The int8 file as it ships: proven, and with what it says of itself found anew where int8 changes it."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,8 +14,9 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
 from regraft.export.int8_budget import Choice
 from regraft.export.int8_photos import Material
+from regraft.export.onnx_head import novel_from
 from regraft.export.parity import extreme_pictures
-from regraft.export.two_parts import as_bytes, facts_of, with_facts
+from regraft.export.two_parts import as_bytes, with_facts
 from regraft.photos.dataset import Dataset
 from regraft.serving.promise import Promise
 from regraft.serving.shipped_model import NOVEL_ABOVE
@@ -24,7 +24,6 @@ from regraft.training.metrics import score
 
 PRECISION = "precision"  # in the metadata: the rung; a float32 file has no such entry
 _PROVEN = 32  # photos that go through the whole file
-_NOVEL = 0.01  # share of val photos that are more novel than the threshold, as of the float32 file
 
 
 def what_is_wrong(
@@ -98,7 +97,7 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
         facts["val"] = json.dumps({"images": len(said), "accuracy": after.accuracy, "log_loss": after.log_loss})
     if len(said) and source.has_novelty and source.novel_above is not None:
         before, now = choice.exact[is_val, -1], choice.rows[is_val, -1]
-        above = float(np.quantile(now, 1 - _NOVEL, method="higher"))
+        above = novel_from(now)
         facts[NOVEL_ABOVE] = repr(above)
         report["novelty"] = {
             "mean_shift": float((now - before).mean()),
@@ -109,13 +108,3 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
     graph = with_facts(choice.graph, {**source.metadata, **facts})
     onnx.checker.check_model(graph, full_check=True)
     return Finished(as_bytes(graph), report)
-
-
-def steps_of(choice: Choice) -> list[Mapping[str, Any]]:
-    """Return the rungs that were tried, for reports/int8.json."""
-    return [asdict(step) for step in choice.steps]
-
-
-def precision_of(model: onnx.ModelProto) -> str:
-    """Return what a file computes in, in words."""
-    return facts_of(model).get(PRECISION, "float32")

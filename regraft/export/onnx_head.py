@@ -14,6 +14,7 @@ from regraft.backbones.runners import FEATURES
 from regraft.photos.preparation import IR_VERSION, OPSET
 from regraft.training.network_file import Head
 
+_NOVEL = 0.01  # share of val photos that are more novel than the threshold
 _SMALLEST = 1e-12  # length of features below which they have no direction
 
 
@@ -71,6 +72,11 @@ def class_prototypes(features: np.ndarray, class_indices: np.ndarray, num_classe
 def novelty_of(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
     """Return what the graph computes as `novelty`, up to the order of sums: float32, shape (n,)."""
     return 1 - (_directions(features) @ prototypes.T).max(axis=1)
+
+
+def novel_from(novelty: np.ndarray) -> float:
+    """Return the novelty of val photos, shape (n,), that 1 in 100 of them exceeds; of fewer than 100 the largest."""
+    return float(np.quantile(novelty, 1 - _NOVEL, method="higher"))
 
 
 def _directions(vectors: np.ndarray) -> np.ndarray:

@@ -15,20 +15,10 @@ from PIL.PngImagePlugin import PngImageFile
 from regraft.photos import images
 from regraft.photos.decoder import inspect
 from regraft.photos.images import Threads, is_suffix_of, load_rgb, open_image, to_luma
+from tests.support.contract_photos import STORED
 from tests.support.mutations import in_mode
 
 ORIENTATION = 0x0112
-# How a camera stores an upright picture, by EXIF orientation (Exif 2.3, section 4.6.4: what row 0 and column 0 are).
-STORED = {
-    1: lambda upright: upright,
-    2: np.fliplr,
-    3: lambda upright: np.rot90(upright, 2),
-    4: np.flipud,
-    5: lambda upright: upright.transpose(1, 0, 2),
-    6: lambda upright: np.rot90(upright, 1),
-    7: lambda upright: np.rot90(upright, 2).transpose(1, 0, 2),
-    8: lambda upright: np.rot90(upright, -1),
-}
 
 
 @pytest.fixture
