@@ -27,6 +27,7 @@ from regraft.setting_types import (
     Severity,
     Share,
     ShareOrAll,
+    cluster_address,
     without_secret,
 )
 
@@ -61,6 +62,7 @@ class Machine(Section):
     workers: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
+    cluster: Annotated[str | None, AfterValidator(cluster_address)]
 
 
 class ValidateData(Section):

@@ -59,6 +59,13 @@ def _number_or_auto(value: Any) -> Any:
     return value
 
 
+def cluster_address(address: str | None) -> str | None:
+    """Refuse what is no address of a cluster."""
+    if address is not None and not _CLUSTER.fullmatch(address):
+        raise ValueError("must be null, local:N for N processes of this machine, tcp://host:port or tls://host:port")
+    return address
+
+
 def without_secret(url: str | None) -> str | None:
     """Refuse an address that could hold a secret, or that is none of a shared store."""
     if url and not is_address(url):
@@ -77,6 +84,7 @@ def _without_password(uri: str | None) -> str | None:
 
 
 _REGISTRY = re.compile(r"https?://[\w.-]+(:[0-9]{1,5})?(/[\w./-]*)?|sqlite:///[\w./ -]+|databricks(://[\w-]+)?")
+_CLUSTER = re.compile(r"local:[1-9][0-9]{0,2}|(tcp|tls)://([\w.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}", re.ASCII)
 GitName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$")]  # as GTO and git take it in a tag
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 AnyPath = Annotated[Path, BeforeValidator(_text_to_any_path)]

@@ -14,6 +14,7 @@ from regraft.photos.dataset import read_dataset
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
+from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -29,7 +30,7 @@ def cache_features(params: Params, progress: Progress) -> None:
     needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
     with store_in_use(paths.store, machine.shared_store):
         store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-        extractor = Extractor(views, trunk, store, machine)
+        extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
         receipt = extractor.fill_store(
             dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
         )

@@ -27,6 +27,8 @@ NOT_RESULTS = {"paths", "machine", "report"}
 NO_BYTES = {
     "pydantic": "checks params.yaml and changes no value",
     "fsspec": "copies files",
+    "dask": "settings of distributed",
+    "distributed": "hands out work, whose results do not depend on who does it; workers of other sources are refused",
     "xxhash": "computes checksums, which are fixed by their definition",
     "threadpoolctl": "sets the number of threads, as the code says",
 }

@@ -3,25 +3,25 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
 from regraft.backbones.trunk import Trunk
+from regraft.cluster.connection import Cluster
 from regraft.config import Machine
+from regraft.errors import RegraftError
 from regraft.features.feature_store import FeatureStore
+from regraft.features.forward_passes import ForwardPasses, Work
+from regraft.features.on_cluster import compute_on_cluster
 from regraft.files import check_room
-from regraft.photos.dataset import Dataset, Photo
-from regraft.photos.images import Threads
+from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store.shards import Key
 
 # Which activations at the cut are wanted beside the pooled features: none; those of train and val images, in the store;
 # or the same, every one of them verified, because the caller reads them all next.
 Activations = Literal["none", "stored", "verified"]
-
-_FLUSH_ROWS = 1024  # a kill loses at most the work on so many
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,6 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class _Work:
-    """The views of one image that are needed, and those among them whose activations are needed too."""
-
-    photo: Photo
-    views: list[int]
-    cut_views: list[int]
-
-
-@dataclass(frozen=True, slots=True)
-class _Result:
-    """What came out for one image."""
-
-    keys: list[Key]
-    features: np.ndarray  # float32, (views, feature_dim)
-    cut_keys: list[Key]
-    activations: np.ndarray  # float16, (cut_views, *activation_shape)
-
-
-@dataclass(frozen=True, slots=True)
 class Extractor:
     """Runs views of photos through the frozen backbone, each once in its life; the store holds what came out.
 
@@ -74,6 +55,7 @@ class Extractor:
     trunk: Trunk
     store: FeatureStore
     machine: Machine  # the section of params.yaml: threads, and the batch where one thread makes all forward passes
+    cluster: Cluster | None = None  # who computes what is missing; None: this process
 
     @property
     def namespace(self) -> str:
@@ -120,7 +102,10 @@ class Extractor:
         present = [key for key in self._keys(needed, "views") if key not in absent]
         seconds_saved = self.store.features.seconds_for(present)
         start = time.perf_counter()
-        self._compute_missing(dataset, missing, on_progress)
+        if missing:
+            self._compute(dataset, missing, on_progress)
+            if self.cluster:
+                self._look_again(needed, verify_activations=activations == "verified")
         seconds = time.perf_counter() - start if missing else 0.0
         return Receipt(
             images=len(needed),
@@ -135,18 +120,18 @@ class Extractor:
             engine=self.trunk.engine,
         )
 
-    def _needed(self, dataset: Dataset, activations: Activations) -> list[_Work]:
+    def _needed(self, dataset: Dataset, activations: Activations) -> list[Work]:
         """Every different image once, as if nothing were in the store; a file in two splits has what either needs."""
-        needed: dict[str, _Work] = {}
+        needed: dict[str, Work] = {}
         for photo in dataset.photos():
             numbers = list(self.views.of(photo.split))
             cut_views = numbers if activations != "none" and photo.split != "test" else []
             if before := needed.get(photo.digest):
                 numbers, cut_views = max(numbers, before.views, key=len), max(cut_views, before.cut_views, key=len)
-            needed[photo.digest] = _Work(photo, numbers, cut_views)
+            needed[photo.digest] = Work(photo, numbers, cut_views)
         return list(needed.values())
 
-    def _missing(self, needed: list[_Work], *, verify_activations: bool) -> list[_Work]:
+    def _missing(self, needed: list[Work], *, verify_activations: bool) -> list[Work]:
         """What of it the store does not hold."""
         no_features = set(self.store.features.missing(self._keys(needed, "views")))
         no_activations = set(self.store.activations.missing(self._keys(needed, "cut_views"), verify=verify_activations))
@@ -158,66 +143,32 @@ class Extractor:
             cut_views = [view for view in work.cut_views if self.views.key(source, view) in no_activations]
             numbers = [v for v in work.views if v in cut_views or self.views.key(source, v) in no_features]
             if numbers:
-                missing.append(_Work(work.photo, numbers, cut_views))
+                missing.append(Work(work.photo, numbers, cut_views))
         return missing
 
-    def _keys(self, needed: list[_Work], part: Literal["views", "cut_views"]) -> Iterator[Key]:
+    def _keys(self, needed: list[Work], part: Literal["views", "cut_views"]) -> Iterator[Key]:
         return (key for work in needed for key in self.views.keys(work.photo.source, getattr(work, part)))
 
-    def _compute_missing(self, dataset: Dataset, missing: list[_Work], on_progress: Callable[[int, int], None]) -> None:
-        """Compute and store, about a thousand views at a time."""
-        total, done, unwritten = sum(len(work.views) for work in missing), 0, 0
+    def _compute(self, dataset: Dataset, missing: list[Work], on_progress: Callable[[int, int], None]) -> None:
+        """Compute and store what is missing, here or on a cluster."""
         self._check_room(missing)
-        last = time.perf_counter()
-        on_progress(0, total)
-        try:
-            for result in self._results(dataset, missing):
-                now = time.perf_counter()
-                self.store.features.append(result.keys, result.features, seconds=now - last)
-                if result.cut_keys:
-                    self.store.activations.append(result.cut_keys, result.activations, seconds=now - last)
-                last = now
-                done += len(result.keys)
-                unwritten += len(result.keys)
-                if unwritten >= _FLUSH_ROWS:
-                    self.store.flush()
-                    unwritten = 0
-                on_progress(done, total)
-        finally:
-            # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the
-            # other.
-            self.store.flush()
+        passes = ForwardPasses(self.views, self.trunk, self.store, self.machine)
+        if self.cluster is None:
+            passes.compute(dataset, missing, on_progress)
+        else:
+            compute_on_cluster(self.cluster, passes, dataset, missing, on_progress)
 
-    def _check_room(self, missing: list[_Work]) -> None:
+    def _look_again(self, needed: list[Work], *, verify_activations: bool) -> None:
+        """See what workers have written; RegraftError if some of it is not there."""
+        self.store.features.refresh()
+        self.store.activations.refresh()
+        if absent := self._missing(needed, verify_activations=verify_activations):
+            raise RegraftError(
+                f"Workers have computed what was missing, but of {len(absent):,} photos it is not in the store, or "
+                "damaged. Run again: only that is computed."
+            )
+
+    def _check_room(self, missing: list[Work]) -> None:
         parts = {"views": self.store.features, "cut_views": self.store.activations}
         size = sum(store.row_bytes * len(getattr(work, part)) for part, store in parts.items() for work in missing)
         check_room(self.store.features.folder, size, f"features of {len(missing):,} photos")
-
-    def _results(self, dataset: Dataset, missing: list[_Work]) -> Iterator[_Result]:
-        """Decode, draw and run; a photo is decoded once for all its views, and only a few dozen are in memory."""
-
-        def draw(work: _Work) -> np.ndarray:
-            with dataset.opened(work.photo, shorter_side=self.views.shorter_side) as rgb:
-                return self.views.draw(rgb, work.photo.digest, work.views)
-
-        threads = Threads(self.machine.workers)
-        if self.trunk.runner.is_parallel:
-            for results in threads.map(lambda work: self._run([work], draw(work)), missing):
-                yield from results
-        else:
-            drawn = threads.map(lambda work: (work, draw(work)), missing)
-            while batch := list(islice(drawn, self.machine.batch_size)):
-                yield from self._run([work for work, _ in batch], np.concatenate([pixels for _, pixels in batch]))
-
-    def _run(self, batch: list[_Work], pixels: np.ndarray) -> list[_Result]:
-        """One pass of several images; `pixels` holds their views one after the other."""
-        features, activations = self.trunk.run(pixels, with_activations=any(work.cut_views for work in batch))
-        results, start = [], 0
-        for work in batch:
-            stop = start + len(work.views)
-            keys = self.views.keys(work.photo.source, work.views)
-            positions = [work.views.index(view) for view in work.cut_views]
-            values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
-            results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))
-            start = stop
-        return results

@@ -17,7 +17,7 @@ from regraft.photos.views import Views
 from regraft.reports.sources import Sources
 
 LIMITS = DecodeLimits(max_pixels=10**6, max_seconds=20)
-MACHINE = Machine(workers=2, batch_size=3, shared_store=None)
+MACHINE = Machine(workers=2, batch_size=3, shared_store=None, cluster=None)
 FINE_TUNE = FineTune(
     mode="always",
     budget="balanced",

@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from regraft.backbones.trunk import Trunk
 from regraft.errors import InvalidData, RegraftError
-from regraft.features.extraction import Activations, Extractor, Receipt
+from regraft.features.extraction import Activations, Receipt
 from regraft.features.feature_store import FeatureStore, open_feature_store
+from regraft.features.forward_passes import ForwardPasses
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store import Namespace
@@ -236,7 +237,7 @@ def test_the_report_is_rounded_to_milliseconds():
 
 
 def test_rows_that_do_not_fit_on_the_disk_are_not_begun(few, extract, monkeypatch):
-    monkeypatch.setattr(Extractor, "_results", lambda *_: pytest.fail("begun"))
+    monkeypatch.setattr(ForwardPasses, "compute", lambda *_: pytest.fail("begun"))
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
     with pytest.raises(RegraftError, match=r"There is no room in .*: features of 8 photos take \d+\.\d kB, and 1"):
         extract(few)

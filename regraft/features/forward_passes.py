@@ -1,0 +1,105 @@
+"""Views of photos go through the frozen backbone, and what comes out goes into the store."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+
+from regraft.backbones.trunk import Trunk
+from regraft.config import Machine
+from regraft.features.feature_store import FeatureStore
+from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.images import Threads
+from regraft.photos.views import Views
+from regraft.store.shards import Key
+
+_FLUSH_ROWS = 1024  # a kill loses at most the work on so many
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """The views of one image that are needed, and those among them whose activations are needed too."""
+
+    photo: Photo
+    views: list[int]
+    cut_views: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What came out for one image."""
+
+    keys: list[Key]
+    features: np.ndarray  # float32, (views, feature_dim)
+    cut_keys: list[Key]
+    activations: np.ndarray  # float16, (cut_views, *activation_shape)
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardPasses:
+    """Decodes photos, draws their views, runs the frozen backbone and stores what comes out."""
+
+    views: Views
+    trunk: Trunk
+    store: FeatureStore
+    machine: Machine  # the section of params.yaml: threads, and the batch where one thread makes all forward passes
+
+    def compute(self, dataset: Dataset, works: Sequence[Work], on_progress: Callable[[int, int], None]) -> None:
+        """Compute and store, about a thousand views at a time.
+
+        Args:
+            dataset: reads the photos.
+            works: what to compute of each.
+            on_progress: called with the number of views computed and to compute.
+        """
+        total, done, unwritten = sum(len(work.views) for work in works), 0, 0
+        last = time.perf_counter()
+        on_progress(0, total)
+        try:
+            for result in self._results(dataset, works):
+                now = time.perf_counter()
+                self.store.features.append(result.keys, result.features, seconds=now - last)
+                if result.cut_keys:
+                    self.store.activations.append(result.cut_keys, result.activations, seconds=now - last)
+                last = now
+                done += len(result.keys)
+                unwritten += len(result.keys)
+                if unwritten >= _FLUSH_ROWS:
+                    self.store.flush()
+                    unwritten = 0
+                on_progress(done, total)
+        finally:
+            # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the
+            # other.
+            self.store.flush()
+
+    def _results(self, dataset: Dataset, works: Sequence[Work]) -> Iterator[_Result]:
+        """Decode, draw and run; a photo is decoded once for all its views, and only a few dozen are in memory."""
+
+        def draw(work: Work) -> np.ndarray:
+            with dataset.opened(work.photo, shorter_side=self.views.shorter_side) as rgb:
+                return self.views.draw(rgb, work.photo.digest, work.views)
+
+        threads = Threads(self.machine.workers)
+        if self.trunk.runner.is_parallel:
+            for results in threads.map(lambda work: self._run([work], draw(work)), works):
+                yield from results
+        else:
+            drawn = threads.map(lambda work: (work, draw(work)), works)
+            while batch := list(islice(drawn, self.machine.batch_size)):
+                yield from self._run([work for work, _ in batch], np.concatenate([pixels for _, pixels in batch]))
+
+    def _run(self, batch: list[Work], pixels: np.ndarray) -> list[_Result]:
+        """One pass of several images; `pixels` holds their views one after the other."""
+        features, activations = self.trunk.run(pixels, with_activations=any(work.cut_views for work in batch))
+        results, start = [], 0
+        for work in batch:
+            stop = start + len(work.views)
+            keys = self.views.keys(work.photo.source, work.views)
+            positions = [work.views.index(view) for view in work.cut_views]
+            values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
+            results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))
+            start = stop
+        return results
