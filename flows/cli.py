@@ -20,6 +20,7 @@ from flows import (
     cli_score,
     cli_setup,
     cli_store,
+    cli_table,
     cli_try,
     cli_watch,
 )
@@ -201,6 +202,9 @@ def prefect(context: typer.Context) -> None:
         from flows.prefect_server.ui import run_prefect
 
         run_prefect(context.args)
+
+
+app.command()(cli_table.table)
 
 
 @app.command()

@@ -14,7 +14,8 @@ from regraft.production.registry import Production
 
 COMMANDS = ["retrain", "promote", "check-model", "renew-base", "explain", "reproduce", "report", "keras"]
 COMMANDS += ["measure", "predict", "score", "try"]
-COMMANDS += ["backbones", "compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "demo-data", "store"]
+COMMANDS += ["backbones", "compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "table"]
+COMMANDS += ["demo-data", "store"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 

@@ -1,0 +1,45 @@
+"""`regraft table`: what other tools wrote, or what lies in a bucket, as a table of photos."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+Name = Literal["folder", "huggingface", "webdataset", "labelstudio", "cvat", "fiftyone", "coco"]
+
+
+def table(
+    source: Annotated[str, typer.Argument(help="A folder, an export, or an address such as s3://bucket/photos.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The table; without it labels.csv in paths.raw of params.yaml.", show_default=False),
+    ] = None,
+    name: Annotated[Name | None, typer.Option("--format", help="The format, where it is not found out.")] = None,
+    photos: Annotated[
+        str | None, typer.Option(help="The folder or address that the names of photos in the source are relative to.")
+    ] = None,
+    label: Annotated[str | None, typer.Option(help="The field with the label, where there are several.")] = None,
+    group: Annotated[str | None, typer.Option(help="The field that names a patient, a session or an object.")] = None,
+    slices: Annotated[
+        list[str] | None, typer.Option("--slice", help="A field by which figures are reported; may come several times.")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a table that is there.")] = False,
+) -> None:
+    """Write labels.csv for photos from elsewhere.
+
+    From a bucket, Hugging Face, WebDataset, Label Studio, CVAT, FiftyOne, COCO or a folder. Photos in a bucket stay
+    there; those inside an export are written beside the table.
+    """
+    from tasks.project import enter_project, readable_errors
+
+    with readable_errors("table"):
+        from regraft.converters.convert import convert
+        from regraft.converters.records import Wanted
+
+        if out is None:
+            from regraft.params_file import load_params
+
+            out = load_params(enter_project() / "params.yaml").paths.raw / "labels.csv"
+        wanted = Wanted(label, group, tuple(slices or ()))
+        converted = convert(source, out, wanted, name=name, photos=photos, replace=replace)
+        print("\n".join([f"{out}: {converted.lines()[0]}", *converted.lines()[1:]]))

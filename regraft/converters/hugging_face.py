@@ -1,0 +1,155 @@
+"""Hugging Face: Parquet files with a column of images, {bytes, path}, and a label, as `Dataset.to_parquet` writes them.
+
+Names of classes are in the file's metadata (ClassLabel); without them the numbers are the names. The split follows from
+the names of the files: data/train-00000-of-00001.parquet.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regraft.converters.records import (
+    NO_LABEL,
+    NO_PHOTO,
+    LeftOut,
+    Record,
+    Wanted,
+    only_field,
+    split_in,
+    split_named,
+    text_of,
+)
+from regraft.errors import InvalidData, printable
+from regraft.files import readable_bytes
+from regraft.photos.folder import open_inside, walk_around
+
+SUFFIX = ".parquet"
+_ROWS = 16  # that are in memory at once
+_MOST_GROUP_BYTES = 8 * 2**30  # of the images in a row group, decompressed
+
+
+def read_hugging_face(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
+    """Yield the rows of a Parquet file, or of all below a folder."""
+    if source.is_file():
+        root, names = source.parent, [source.name]
+    else:
+        root = source
+        names = sorted(name for name in walk_around(source)[0] if name.lower().endswith(SUFFIX))
+    for name in names:
+        shown = printable(str(root / name))
+        try:
+            with open_inside(root, name) as file:
+                yield from _read_file(pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False), name, wanted, left_out)
+        except OSError as error:
+            reason = error.strerror or printable(str(error))
+            raise InvalidData(f"{shown} cannot be read: {reason}. Write or download it again.") from None
+        except (pa.ArrowException, UnicodeDecodeError) as error:
+            reason = printable(" ".join(str(error).split()))
+            raise InvalidData(f"{shown} is no sound Parquet file: {reason}. Write or download it again.") from None
+
+
+def _read_file(file: pq.ParquetFile, name: str, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
+    schema = file.schema_arrow
+    features = _features(schema)
+    image = _image_column(schema, features, name)
+    label = _label_column(schema, features, wanted, name)
+    class_names = features.get(label, {}).get("names")
+    _check_fields(schema, wanted, name)
+    for number in range(file.metadata.num_row_groups):
+        if (size := file.metadata.row_group(number).total_byte_size) > _MOST_GROUP_BYTES:
+            raise InvalidData(
+                f"{name}: a row group must have at most {readable_bytes(_MOST_GROUP_BYTES)}. Received: "
+                f"{readable_bytes(size)}. Write it with smaller ones."
+            )
+    others = [column for column in dict.fromkeys((*wanted.fields, "split")) if column in schema.names]
+    others = [column for column in others if column not in (image, label)]
+    split, row = split_in(name), 0
+    for batch in file.iter_batches(batch_size=_ROWS, columns=[image, label, *others]):
+        for cells in batch.to_pylist():
+            where, row = f"{name}: row {row}", row + 1
+            fields = {column: text for column in others if (text := _name(cells[column], features.get(column, {})))}
+            class_name = _class_name(cells[label], class_names, where)
+            content, photo = _photo(cells[image])
+            if class_name is None:
+                left_out.add(NO_LABEL, where)
+            elif content is None and photo is None:
+                left_out.add(NO_PHOTO, where)
+            else:
+                given = split or split_named(fields.get("split"))
+                yield Record(where, class_name, content, photo or "", split=given, fields=fields)
+
+
+def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
+    """Return what the metadata says of the columns, those of which it says what is expected."""
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return {name: feature for name, feature in features.items() if isinstance(feature, dict)}
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # written by another library
+
+
+def _image_column(schema: pa.Schema, features: dict[str, dict[str, Any]], name: str) -> str:
+    columns = [column for column in schema.names if features.get(column, {}).get("_type") == "Image"]
+    if not columns:
+        columns = [field.name for field in schema if pa.types.is_struct(field.type) and _has_bytes(field.type)]
+    if not columns:
+        columns = [field.name for field in schema if pa.types.is_binary(field.type)]
+    if "image" in columns or len(columns) == 1:
+        return "image" if "image" in columns else columns[0]
+    listed = ", ".join(map(printable, schema.names[:20]))
+    raise InvalidData(
+        f"{name} must have one column of images, {{bytes, path}}, or one named `image`. Received: {listed}. Remove the "
+        f"others, or rename the right one."
+    )
+
+
+def _has_bytes(struct: pa.DataType) -> bool:
+    return any(struct.field(place).name == "bytes" for place in range(struct.num_fields))
+
+
+def _label_column(schema: pa.Schema, features: dict[str, dict[str, Any]], wanted: Wanted, name: str) -> str:
+    if wanted.label:
+        return only_field(schema.names, wanted.label, "column", name)
+    named = [column for column in ("label", "labels") if column in schema.names]
+    columns = named[:1] or [column for column in schema.names if features.get(column, {}).get("_type") == "ClassLabel"]
+    return only_field(columns, None, "column of labels", name)
+
+
+def _check_fields(schema: pa.Schema, wanted: Wanted, name: str) -> None:
+    for column in wanted.fields:
+        if column not in schema.names:
+            listed = ", ".join(map(printable, schema.names[:20]))
+            raise InvalidData(f"{name} has no column '{printable(column)}'. There are: {listed}. Name one of these.")
+
+
+def _class_name(cell: Any, class_names: Any, where: str) -> str | None:
+    if not isinstance(cell, int) or isinstance(cell, bool) or not isinstance(class_names, list):
+        return text_of(cell)
+    if cell == -1:
+        return None  # how Hugging Face marks a row without a label
+    if not 0 <= cell < len(class_names):
+        raise InvalidData(
+            f"{where} must have a label from 0 to {len(class_names) - 1}, for which the file has names. Received: "
+            f"{cell}. Write it again."
+        )
+    return text_of(class_names[cell])
+
+
+def _name(cell: Any, feature: dict[str, Any]) -> str | None:
+    """The value of another column; of a ClassLabel its name."""
+    names = feature.get("names")
+    if isinstance(names, list) and isinstance(cell, int) and 0 <= cell < len(names):
+        return text_of(names[cell])
+    return text_of(cell)
+
+
+def _photo(cell: Any) -> tuple[bytes | None, str | None]:
+    if isinstance(cell, bytes):
+        return cell, None
+    if not isinstance(cell, dict):
+        return None, None
+    return cell.get("bytes"), cell.get("path")

@@ -1,0 +1,134 @@
+"""Photos of a source as files that a table can name: where they lie, or as copies beside the table.
+
+What a source names is not trusted: only what lies within the photos' folder is opened, and only what begins as an image
+does is copied. A copy is named after its content, so whatever a source calls its photos, nothing is overwritten.
+"""
+
+import hashlib
+import os
+import re
+from pathlib import Path, PurePosixPath
+
+from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
+from regraft.errors import is_invisible
+from regraft.photos.folder import open_inside
+from regraft.photos.labels_file import path_inside
+from regraft.photos.photo_urls import is_url, problem_of_url, shown_url
+
+COPIES = "photos"  # the folder beside the table
+MOST_BYTES = 1024 * 2**20  # of one photo's file
+NO_IMAGE = "whose content is no image that is read"
+_BAD_NAME = "whose path a table cannot hold: it leaves the folder, or has letters that cannot be seen"
+_BAD_URL = "whose address a table must not hold: a user, a password, a query, `..` or an unknown scheme"
+_GONE = "of which there is no file"
+_TOO_LARGE = "larger than 1 GiB"
+# By the first bytes; the formats that are read.
+_SUFFIXES = [
+    (re.compile(start, re.DOTALL), suffix)
+    for start, suffix in (
+        (rb"\xff\xd8\xff", ".jpg"),
+        (rb"\x89PNG\r\n\x1a\n", ".png"),
+        (rb"GIF8[79]a", ".gif"),
+        (rb"RIFF....WEBP", ".webp"),
+        (rb"II[*+]\0|MM\0[*+]", ".tif"),
+        (rb"BM....\0\0\0\0", ".bmp"),
+        (rb"....ftyp(....){0,30}?(avif|avis)", ".avif"),
+        (rb"....ftyp(....){0,30}?(he[iv][cfxms]|mif[12]|msf1)", ".heic"),
+        (rb"\0\0\0\x0cjP  \r\n\x87\n", ".jp2"),
+        (rb"\xff\x4f\xff\x51", ".j2k"),
+        (rb"P[1-6]\s", ".ppm"),
+    )
+]
+
+
+class PhotoFiles:
+    """Finds the photos of one source, and copies those that do not lie below the folder of the table."""
+
+    def __init__(self, photos: Path | str, table_folder: Path) -> None:
+        """Names are relative to `photos`, a folder or an address."""
+        self._photos = photos
+        self._folder = table_folder
+        self._base = _base(photos, table_folder) if isinstance(photos, Path) else None
+        self.copied: set[str] = set()  # paths of the files that were written
+
+    def place(self, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
+        """Return the path and the SHA-256 of a photo, which is None where it stays at an address; or leave it out."""
+        if record.content is not None:
+            return self._copy(record.content, record.where, left_out)
+        if not record.name:
+            left_out.add(NO_PHOTO, record.where)
+        elif is_url(record.name):
+            return _address(record.name, record.where, left_out)
+        elif path_inside(record.name) != record.name or any(map(is_invisible, record.name)):
+            left_out.add(_BAD_NAME, f"{record.where} ({record.name})")
+        elif isinstance(self._photos, str):
+            return _address(f"{self._photos.rstrip('/')}/{record.name}", record.where, left_out)
+        else:
+            return self._find(self._photos, record, left_out)
+        return None
+
+    def remove(self, path: str) -> None:
+        """Remove a copy that this run has written and the table does not name."""
+        if path in self.copied:
+            (self._folder / path).unlink(missing_ok=True)
+
+    def _find(self, photos: Path, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
+        for folder in record.folders:
+            name = str(PurePosixPath(folder, record.name))
+            try:
+                with open_inside(photos, name) as file:
+                    if os.fstat(file.fileno()).st_size > MOST_BYTES:
+                        left_out.add(_TOO_LARGE, f"{record.where} ({name})")
+                        return None
+                    content = file.read()
+            except (OSError, ValueError):
+                continue
+            if self._base is None:
+                return self._copy(content, f"{record.where} ({name})", left_out)
+            if not _suffix(content):
+                left_out.add(NO_IMAGE, f"{record.where} ({name})")
+                return None
+            return str(PurePosixPath(self._base, name)), hashlib.sha256(content).hexdigest()
+        left_out.add(_GONE, f"{record.where} ({record.name})")
+        return None
+
+    def _copy(self, content: bytes, where: str, left_out: LeftOut) -> tuple[str, str] | None:
+        """Write a photo beside the table, unless it is there."""
+        suffix = _suffix(content)
+        if suffix is None:
+            left_out.add(NO_IMAGE, where)
+            return None
+        digest = hashlib.sha256(content).hexdigest()
+        path = f"{COPIES}/{digest}{suffix}"
+        file = self._folder / path
+        if not (file.is_file() and file.stat().st_size == len(content) and _digest(file) == digest):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_name(f".{digest}.{os.getpid()}.tmp")
+            try:
+                temporary.write_bytes(content)
+                temporary.replace(file)  # not forced to the disk one by one: the table has its SHA-256
+            finally:
+                temporary.unlink(missing_ok=True)
+            self.copied.add(path)
+        return path, digest
+
+
+def _address(url: str, where: str, left_out: LeftOut) -> tuple[str, None] | None:
+    if problem_of_url(url, SCHEMES):
+        left_out.add(_BAD_URL, f"{where} ({shown_url(url)})")
+        return None
+    return url, None
+
+
+def _base(photos: Path, table_folder: Path) -> str | None:
+    """Return the path of the photos' folder within that of the table; None where it lies elsewhere."""
+    inside, outside = photos.resolve(), table_folder.resolve()
+    return inside.relative_to(outside).as_posix() if inside.is_relative_to(outside) else None
+
+
+def _suffix(content: bytes) -> str | None:
+    return next((suffix for start, suffix in _SUFFIXES if start.match(content)), None)
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -1,0 +1,143 @@
+"""One photo as a source has it, which of its fields are wanted, and what is left out and why."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any, NamedTuple
+
+from regraft.errors import InvalidData, printable, some
+from regraft.photos.labels_file import SPLIT_NAMES
+
+_NAMED = 5  # photos that are named for each reason
+
+# Of the addresses that a table may have; machine.photo_schemes says which of them a run may fetch.
+SCHEMES = ("https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss")
+
+NO_LABEL = "without a label"
+SEVERAL_LABELS = "with several labels"
+NO_PHOTO = "of which the source names no photo"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a person asks of a source whose fields have names of their own."""
+
+    label: str | None = None  # the field with the label, where a source has several
+    group: str | None = None  # the field with the group: photos that must not be parted
+    slices: tuple[str, ...] = ()  # the fields by which figures are to be reported
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The names of all fields but that of the label."""
+        return (*((self.group,) if self.group else ()), *self.slices)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A photo and its label; the photo itself, or a name of it."""
+
+    where: str  # in the source, for messages
+    label: str
+    content: bytes | None = None  # the bytes of the photo's file, where the source holds them
+    name: str = ""  # else an address, or a path relative to the photos' folder
+    folders: tuple[str, ...] = ("",)  # in which of these, within the photos' folder, it may lie: the first that has it
+    split: str | None = None  # train, val or test
+    fields: Mapping[str, str] = field(default_factory=dict)  # all that the source says of it, or those that are wanted
+
+
+class Row(NamedTuple):
+    """A row of the table."""
+
+    path: str
+    label: str
+    split: str | None = None
+    group: str | None = None
+    sha256: str | None = None
+    etag: str | None = None
+    slices: tuple[str | None, ...] = ()
+
+
+class LeftOut:
+    """Counts what is left out, by reason, and remembers the first few."""
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, list[str]] = {}
+
+    def add(self, reason: str, where: str) -> None:
+        """Count a photo; `reason` is one of few, and continues the sentence "3 photos are left out: "."""
+        self._counts[reason] = self._counts.get(reason, 0) + 1
+        first = self._first.setdefault(reason, [])
+        if len(first) < _NAMED:
+            first.append(where)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(self._counts.values())
+
+    def lines(self) -> list[str]:
+        """Return a printable line for each reason."""
+        return [
+            f"{count:,} {reason}: {some(self._first[reason])}{', ...' if count > _NAMED else ''}"
+            for reason, count in self._counts.items()
+        ]
+
+
+def text_of(value: Any) -> str | None:
+    """Return a text or a number as text, without spaces around it; None for anything else, and for nothing."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return None
+    return str(value).strip() or None
+
+
+def texts_in(fields: Mapping[Any, Any]) -> dict[str, str]:
+    """Return those fields of a JSON object that are texts or numbers."""
+    return {str(name): text for name, value in fields.items() if (text := text_of(value)) is not None}
+
+
+def split_in(path: str) -> str | None:
+    """Return the split that a file's name or the folders above it speak of: train-00000.parquet, val/0001.tar; or None.
+
+    The nearest one counts; a part that names two splits says nothing.
+    """
+    parts = PurePosixPath(path.lower()).parts
+    for part in reversed(parts):
+        named = {SPLIT_NAMES[word] for word in re.findall(r"[a-z]+", part) if word in SPLIT_NAMES}
+        if len(named) == 1:
+            return named.pop()
+    return None
+
+
+def split_named(text: str | None) -> str | None:
+    """Return the split that a field or a tag names as a whole; or None."""
+    return SPLIT_NAMES.get(text.strip().lower()) if text else None
+
+
+def one_label(labels: list[str], where: str, left_out: LeftOut) -> str | None:
+    """Return the label of a photo; where there is none, or more than one, the photo is left out."""
+    different = sorted(set(labels))
+    if len(different) == 1:
+        return different[0]
+    if different:
+        left_out.add(SEVERAL_LABELS, f"{where} ({', '.join(different)})")
+    else:
+        left_out.add(NO_LABEL, where)
+    return None
+
+
+def only_field(names: list[str], wanted: str | None, what: str, shown: str) -> str:
+    """Return the wanted field, or the only one there is.
+
+    Raises:
+        InvalidData: the wanted one is not among them, or there are none or several and none is wanted.
+    """
+    listed = ", ".join(printable(name) for name in names[:20]) or "none"
+    if wanted is not None:
+        if wanted in names:
+            return wanted
+        raise InvalidData(f"{shown} has no {what} '{printable(wanted)}'. There are: {listed}. Name one with --label.")
+    if len(names) != 1:
+        raise InvalidData(f"{shown} must have one {what}. Received: {listed}. Name the one to use with --label.")
+    return names[0]

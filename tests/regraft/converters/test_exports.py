@@ -1,0 +1,93 @@
+"""Exports that the tools' own libraries wrote (tests/data/converters) become the table of the photos that went in."""
+
+import csv
+import hashlib
+import shutil
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from regraft.converters.convert import convert
+from regraft.converters.records import Wanted
+from regraft.photos.labels_file import read_labels
+
+EXPORTS = Path(__file__).parents[2] / "data" / "converters"
+PICTURES = EXPORTS / "pictures"
+WITH_PHOTOS = ["huggingface", "webdataset", "cvat", "coco", "imagenet", "fiftyone/classification", "fiftyone/samples"]
+WITHOUT_SPLITS = ["fiftyone/classification"]  # the format has none
+
+
+def pictures() -> dict[str, tuple[str, str]]:
+    """Label and split of each picture, by its SHA-256."""
+    return {
+        hashlib.sha256(path.read_bytes()).hexdigest(): (path.parent.name, path.parts[-3])
+        for path in PICTURES.glob("*/*/*.jpg")
+    }
+
+
+def rows(table: Path) -> list[dict[str, str]]:
+    """The rows of a table."""
+    if table.suffix == ".parquet":
+        return pq.read_table(table).to_pylist()
+    with table.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("name", WITH_PHOTOS)
+def test_every_photo_of_an_export_is_listed_with_its_label_and_split(name: str, tmp_path: Path) -> None:
+    converted = convert(str(EXPORTS / name), tmp_path / "raw" / "labels.csv", Wanted())
+    expected = pictures()
+    if name in WITHOUT_SPLITS:
+        expected = {digest: (label, "") for digest, (label, _) in expected.items()}
+    listed = rows(tmp_path / "raw" / "labels.csv")
+    assert {row["sha256"]: (row["label"], row.get("split", "")) for row in listed} == expected
+    assert converted.left_out.count == 0
+    for row in listed:
+        assert hashlib.sha256((tmp_path / "raw" / row["path"]).read_bytes()).hexdigest() == row["sha256"]
+    assert len(read_labels(tmp_path / "raw").listed) == len(expected)
+
+
+@pytest.mark.parametrize("name", ["tasks", "answers"])
+def test_label_studio_names_photos_in_a_bucket_and_cancelled_answers_do_not_count(name: str, tmp_path: Path) -> None:
+    convert(str(EXPORTS / "labelstudio" / f"{name}.json"), tmp_path / "labels.csv", Wanted())
+    expected = {f"s3://fruit/{path.relative_to(PICTURES)}" for path in PICTURES.glob("*/*/*.jpg")}
+    listed = rows(tmp_path / "labels.csv")
+    assert {row["path"] for row in listed} == expected
+    assert all(row["path"].split("/")[3:5] == [row["split"], row["label"]] for row in listed)
+
+
+@pytest.mark.parametrize("name", ["huggingface", "webdataset", "coco"])
+def test_the_same_export_gives_the_same_table_wherever_it_lies(name: str, tmp_path: Path) -> None:
+    shutil.copytree(EXPORTS / name, tmp_path / "elsewhere" / "train")
+    tables = [tmp_path / "one" / "labels.csv", tmp_path / "two" / "labels.csv"]
+    convert(str(EXPORTS / name), tables[0], Wanted())
+    convert(str(tmp_path / "elsewhere" / "train"), tables[1], Wanted())
+    assert tables[0].read_bytes() == tables[1].read_bytes()
+
+
+@pytest.mark.parametrize(("name", "field"), [("webdataset", "tree"), ("fiftyone/samples", "tree")])
+def test_fields_of_a_source_become_group_and_slices(name: str, field: str, tmp_path: Path) -> None:
+    convert(str(EXPORTS / name), tmp_path / "labels.parquet", Wanted(group=field, slices=(field,)))
+    listed = rows(tmp_path / "labels.parquet")
+    assert sorted(row["group"] for row in listed) == sorted("0123" * 3)
+    assert all(row[field] == row["group"] for row in listed)
+
+
+def test_photos_that_lie_below_the_table_stay_where_they_are(tmp_path: Path) -> None:
+    shutil.copytree(PICTURES, tmp_path / "raw")
+    converted = convert(str(tmp_path / "raw"), tmp_path / "raw" / "labels.csv", Wanted())
+    assert converted.copied == 0
+    listed = {row["path"]: (row["sha256"], row["label"], row["split"]) for row in rows(tmp_path / "raw" / "labels.csv")}
+    assert listed == {
+        path.relative_to(PICTURES).as_posix(): (hashlib.sha256(path.read_bytes()).hexdigest(), *path.parts[-2:-4:-1])
+        for path in PICTURES.glob("*/*/*.jpg")
+    }
+
+
+def test_names_in_an_export_can_be_relative_to_a_bucket(tmp_path: Path) -> None:
+    annotations = EXPORTS / "coco" / "annotations" / "labels_test.json"
+    convert(str(annotations), tmp_path / "labels.csv", Wanted(), photos="s3://fruit/test/")
+    assert [row["path"] for row in rows(tmp_path / "labels.csv")] == [
+        f"s3://fruit/test/{name}-3.jpg" for name in ("apple", "pear", "plum")
+    ]
