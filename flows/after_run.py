@@ -64,18 +64,28 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
         pass  # whoever comes next tells it
 
 
-def commit_run(params: Params, record: RunRecord) -> None:
-    """Commit what a run left for git, and push; after all else, because a push may take hours and be cut off."""
+def commit_run(params: Params, record: RunRecord, outcome: Outcome) -> Outcome:
+    """Commit what a run left for git, and push; after all else, because a push may take hours and be cut off.
+
+    Returns:
+        How the run ended, with what could not be committed or pushed.
+    """
     from tasks.runs import commits
 
+    warnings = []
     with _said("the commit"):
         for sentence in commits.commit_run(params, record, params.nights.branch):
             print(sentence, flush=True)
+            warnings += [sentence] if sentence.startswith(("Warning", "Nothing was committed")) else []
     from tasks.after_promotion import tag_commit
 
     with _said("the tags of GTO"):
         for sentence in tag_commit(params):
             print(sentence, flush=True)
+    if not warnings:
+        return outcome
+    name = "Promoted with warnings" if outcome.name == "Promoted" else outcome.name
+    return replace(outcome, name=name, message=" ".join([outcome.message, *warnings]).strip())
 
 
 def _write_down(params: Params, record: RunRecord) -> "Row | None":

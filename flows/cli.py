@@ -16,6 +16,7 @@ from flows import (
     cli_measure,
     cli_predict,
     cli_promote,
+    cli_pull,
     cli_runs,
     cli_score,
     cli_setup,
@@ -65,6 +66,7 @@ def retrain(
 app.command()(cli_promote.promote)
 app.command(name="check-model")(cli_check_model.check_model)
 app.command()(cli_base.renew_base)
+app.command()(cli_pull.pull)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.explain)
 app.command(context_settings=cli_runs.TAKES_NUMBERS)(cli_runs.reproduce)
 

@@ -74,7 +74,7 @@ def _end(
         record = RunRecord(live.run, started, ended, by, outcome.name, outcome.message, (), plan.url if plan else None)
         after_run(params, record, outcome, writes_history=writes_history)
         if commit:
-            commit_run(params, record)
+            outcome = commit_run(params, record, outcome)
         leave_run()
         if plan:
             try:

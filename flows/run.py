@@ -131,7 +131,8 @@ def _run(function: Callable[..., Outcome | None], parameters: dict[str, Any], wr
             with undisturbed():
                 after_run(params, record, ended.outcome, writes_history=writes_history)
             if parameters.get("commit"):
-                _commit(params, record)
+                ended = Ended(_commit(params, record, ended.outcome), ended.status)
+                _ended[:] = [ended]
         with undisturbed():
             _end(ended)
     return ended
@@ -157,11 +158,12 @@ def _work(
         return params, Ended(Outcome("Failed", _defect(error), "FAILED"), 1)
 
 
-def _commit(params: Params, record: RunRecord) -> None:
+def _commit(params: Params, record: RunRecord, outcome: Outcome) -> Outcome:
     try:
-        commit_run(params, record)
+        return commit_run(params, record, outcome)
     except (KeyboardInterrupt, TerminationSignal):
         print("The commit or the push was cut off. The next run with --commit catches up.", file=sys.stderr)
+        return outcome
 
 
 @contextmanager

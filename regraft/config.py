@@ -191,6 +191,7 @@ class Nights(Section):
     settle_seconds: float = Field(ge=0)
     keep_reports: int = Field(ge=1)
     branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")] | None
+    push: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None
 
 
 class Report(Section):

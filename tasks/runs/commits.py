@@ -4,25 +4,19 @@ So `dvc gc --all-branches` keeps the data and the models of nights. Of a person'
 edits nor what is staged. HEAD and branches move by `git update-ref`, and no file is checked out.
 """
 
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import without_addresses
 from regraft.config import Params
-from regraft.errors import Damaged, RegraftError, safe_text
-from regraft.files import fingerprint, sha256_of, write_text
+from regraft.errors import Damaged, safe_text
+from tasks.runs.dvc_remote import push_data
 from tasks.runs.git import Git, NoGit, open_git
 from tasks.runs.receipts import read_receipt, runs_with_receipt
 from tasks.runs.run_record import RunRecord
+from tasks.runs.shared_branch import push_branch
 from tasks.runs.snapshots import files_of_run, reference_of
 from tasks.runs.this_machine import without_machine
 
-_PUSH = [sys.executable, "-m", "dvc", "push", "--run-cache"]
-_PUSHED = Path(".dvc", "tmp", "regraft", "pushed")  # says what DVC's remote has all of
-_LONGEST = 500  # letters of what DVC says
 _UNDER_WAY = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
 _UNDER_WAY |= {"rebase-merge": "rebase", "rebase-apply": "rebase", "BISECT_LOG": "bisect"}
 
@@ -30,7 +24,8 @@ _UNDER_WAY |= {"rebase-merge": "rebase", "rebase-apply": "rebase", "BISECT_LOG":
 def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[str]:
     """Commit what a run wrote for git, its receipt too, and push what it made if DVC has a remote.
 
-    Receipts of earlier runs that are not in git yet come with it.
+    Receipts of earlier runs that are not in git yet come with it. With nights.push the branch is pushed too, after the
+    data: so whoever fetches the branch finds the data that it names.
 
     Args:
         params: all settings.
@@ -41,10 +36,19 @@ def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[st
         Sentences for a person: what was done, and what could not be. Nothing is raised, since the run's work is done.
     """
     try:
-        told = _commit(open_git(Path.cwd()), params, record, branch)
+        git = open_git(Path.cwd())
+        told = _commit(git, params, record, branch)
     except NoGit as error:
-        told = [f"Nothing was committed: {error}"]
-    return [*told, *_push(params)]
+        return [f"Nothing was committed: {error}", *push_data(params)]
+    told += push_data(params)
+    if params.nights.push is None:
+        return told
+    if told[-1].startswith("Warning"):
+        return [
+            *told,
+            f"So {params.nights.push} was not told of the commit either: it would name data that nobody has.",
+        ]
+    return [*told, *push_branch(git, params.nights.push, branch)]
 
 
 def _commit(git: Git, params: Params, record: RunRecord, branch: str | None) -> list[str]:
@@ -55,7 +59,7 @@ def _commit(git: Git, params: Params, record: RunRecord, branch: str | None) -> 
         return [f"Nothing was committed: {problem} The next run with --commit catches up."]
     name = "HEAD" if is_current else str(wanted)
     tip = git.revision(name)
-    parent = tip or (None if is_current else git.revision())
+    parent = tip if is_current else _parent(git, tip)
     receipts = [params.paths.receipts / f"{run}.json" for run in runs_with_receipt(params.paths.receipts)]
     files = git.trackable([*files_of_run(params), *receipts])
     with git.own_index() as own:
@@ -70,6 +74,13 @@ def _commit(git: Git, params: Params, record: RunRecord, branch: str | None) -> 
     git("update-ref", "-m", "regraft retrain --commit", name, commit, tip or "0" * len(commit))
     told = [f"Committed {commit[:12]} on {(wanted or 'a detached HEAD').removeprefix('refs/heads/')}."]
     return told + _refresh(git, unstaged)
+
+
+def _parent(git: Git, tip: str | None) -> str | None:
+    """Return what the commit on another branch follows on: HEAD, once a person has merged the branch into it."""
+    head = git.revision()
+    is_merged = tip and head and git.ask("merge-base", "--is-ancestor", tip, head) is not None
+    return head if tip is None or is_merged else tip
 
 
 def _obstacle(git: Git, wanted: str | None, is_current: bool) -> str:
@@ -134,36 +145,3 @@ def _message(git: Git, params: Params, record: RunRecord) -> str:
 def _figures(receipt: dict[str, Any]) -> str:
     test = receipt.get("test")
     return f", accuracy {test['accuracy']:.4f} on {test['images']} test photos" if test else ""
-
-
-def _push(params: Params) -> list[str]:
-    """Push data, outputs and DVC's run cache, if there is a remote."""
-    from dvc.config import Config, ConfigError
-
-    try:
-        config = Config(".dvc")
-    except ConfigError as error:
-        return [f"Nothing was pushed: {error}"]
-    if not config["remote"]:
-        return []
-    remotes = [sorted((name, str(facts.get("url"))) for name, facts in config["remote"].items()), config["core"]]
-    state = fingerprint([str(remotes), [sha256_of(path) for path in files_of_run(params) if path.is_file()]])
-    if _PUSHED.is_file() and _PUSHED.read_text(encoding="utf-8") == state:  # a second is too long for nothing
-        return []
-    limit = 3600 * params.nights.stage_hours
-    try:
-        ended = subprocess.run(_PUSH, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=limit)
-    except (subprocess.TimeoutExpired, OSError) as error:
-        return [_not_pushed(str(error))]
-    if ended.returncode:
-        lines = ended.stderr.splitlines()
-        errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR: ")] or lines[-1:]
-        return [_not_pushed(" ".join(errors))]
-    with suppress(RegraftError):  # no room: the next run pushes again
-        write_text(_PUSHED, state)
-    return ["Pushed data, results and the run cache to DVC's remote."]
-
-
-def _not_pushed(why: str) -> str:
-    why = safe_text(without_addresses(why))[:_LONGEST]  # a message may quote the remote's address, with its password
-    return f"Warning: nothing was pushed to DVC's remote ({why}). The next run with --commit, or `dvc push`, does it."

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from flows.cli import app
 from regraft.production.registry import Production
 
-COMMANDS = ["retrain", "promote", "check-model", "renew-base", "explain", "reproduce", "report", "keras"]
+COMMANDS = ["retrain", "promote", "check-model", "renew-base", "pull", "explain", "reproduce", "report", "keras"]
 COMMANDS += ["measure", "predict", "score", "try"]
 COMMANDS += ["backbones", "compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "table"]
 COMMANDS += ["demo-data", "store"]

@@ -175,3 +175,12 @@ def test_what_is_pushed_is_told_and_pushed_once(repository, tmp_path):
     _remote(repository, str(tmp_path / "remote"))
     assert _commit()[1] == "Pushed data, results and the run cache to DVC's remote."
     assert commit_run(_params(), record_of(0), None) == ["Nothing to commit: git has all that this run wrote for it."]
+
+
+def test_a_branch_that_was_merged_goes_on_from_what_is_checked_out(repository):
+    _commit(0, "nights")
+    git(repository, "merge", "--quiet", "-s", "ours", "--no-ff", "-m", "merged", "nights")
+    merged = git(repository, "rev-parse", "HEAD")
+    write_results(repository, "b")
+    _commit(1, "nights")
+    assert git(repository, "rev-parse", "nights~1") == merged

@@ -1,0 +1,129 @@
+"""The branch that nights leave their records on, at a git remote: pushed when a run has ended, fetched before the next.
+
+So a worker that keeps nothing goes on where the last one ended. `nights.push` names the remote, `nights.branch` the
+branch. Code and settings are those that are checked out; from the branch come only the records that runs write.
+"""
+
+from pathlib import Path
+
+from regraft.addresses import without_addresses
+from regraft.config import Params
+from regraft.errors import RegraftError, safe_text
+from regraft.photos.base_requests import read_requests, write_requests
+from tasks.runs.git import Git, NoGit
+
+_SNAPSHOTS = "refs/regraft/*:refs/regraft/*"
+_LONGEST = 500  # letters of what git says
+_BEHIND = ("fetch first", "non-fast-forward", "stale info")  # as git says that the remote has commits of its own
+
+
+def push_branch(git: Git, remote: str, branch: str | None) -> list[str]:
+    """Push a branch, and the snapshots of runs, to a git remote; nothing there is ever overwritten.
+
+    Returns:
+        A sentence for a person; one that begins with `Warning` says that the remote does not have the commit.
+    """
+    name = f"refs/heads/{branch}" if branch else git.ask("symbolic-ref", "--quiet", "HEAD")
+    if name is None:
+        return [f"Warning: nothing was pushed to {remote}: no branch is checked out. Name one in nights.branch."]
+    snapshots = [_SNAPSHOTS] if git.ask("for-each-ref", "--count=1", "refs/regraft/") else []
+    try:
+        git("push", "--quiet", remote, f"{name}:{name}", *snapshots)
+    except NoGit as error:
+        return [_not_pushed(remote, name.removeprefix("refs/heads/"), str(error))]
+    return [f"Pushed {name.removeprefix('refs/heads/')} to {remote}."]
+
+
+def fetch_records(git: Git, params: Params) -> str:
+    """Bring here what the runs of other machines wrote for git, if nights.push and nights.branch name where it is.
+
+    The branch here becomes the one there. dvc.lock and the splits become those of the branch, unless what is checked
+    out has the branch's last commit already; requests for a new base are those of both; receipts are added.
+
+    Returns:
+        A sentence for a person.
+
+    Raises:
+        RegraftError: git cannot, both sides have commits of their own, or files were changed here and not committed.
+    """
+    remote, branch = params.nights.push, params.nights.branch
+    if remote is None or branch is None:
+        return "The records are those that are checked out: nights.push and nights.branch name no others."
+    try:
+        return _fetch(git, params, remote, branch)
+    except NoGit as error:
+        raise RegraftError(f"{branch} of {remote} cannot be fetched: {_shown(str(error))}") from None
+
+
+def _fetch(git: Git, params: Params, remote: str, branch: str) -> str:
+    name, there = f"refs/heads/{branch}", f"refs/remotes/{remote}/{branch}"
+    if not git("ls-remote", "--heads", remote, name):
+        return f"{remote} has no branch {branch} yet: the first run with --commit makes it."
+    # Whether one commit comes from another can be told only where the history is whole.
+    whole = ["--unshallow"] if git("rev-parse", "--is-shallow-repository") == "true" else []
+    git("fetch", "--quiet", "--no-tags", *whole, remote, f"+{name}:{there}")
+    tip, here = git.revision(there), git.revision(name)
+    assert tip
+    _move(git, name, tip, here)
+    if _is_in(git, tip, git.revision()):
+        return f"What is checked out has all of {branch}."
+    _take(git, params, tip, here)
+    return f"The records are those of {branch} at {remote} ({tip[:12]})."
+
+
+def _move(git: Git, name: str, tip: str, here: str | None) -> None:
+    """Let the branch here be the one there, where that loses no commit."""
+    branch = name.removeprefix("refs/heads/")
+    if here == tip or (here and _is_in(git, tip, here)):
+        return
+    if here and not _is_in(git, here, tip):
+        raise RegraftError(
+            f"{branch} has commits here that the remote lacks, and the other way round: two machines push to it. Name "
+            f"a branch for each in nights.branch. `git branch --force {branch} {tip[:12]}` takes what is there."
+        )
+    if git.ask("symbolic-ref", "--quiet", "HEAD") == name:
+        git("merge", "--ff-only", "--quiet", tip)
+    else:
+        git("update-ref", "-m", "regraft pull", name, tip, here or "0" * len(tip))
+
+
+def _take(git: Git, params: Params, tip: str, here: str | None) -> None:
+    paths = [Path("dvc.lock"), params.paths.splits, params.paths.renewals]
+    for path in paths:
+        if path.is_file() and not _is_known(git, path, ["HEAD", tip, *([here] if here else [])]):
+            raise RegraftError(
+                f"{path} was changed here and is not in git, and the branch has another one. Commit it, or take it "
+                f"back by `git restore {path}`."
+            )
+    asked = read_requests(params.paths.renewals)
+    listed = git("ls-tree", "-r", "-z", "--name-only", tip, "--", *map(str, paths), f"{params.paths.receipts}/")
+    if found := [each for each in listed.split("\0") if each]:
+        git("--literal-pathspecs", "restore", "--overlay", "--source", tip, "--worktree", "--", *found)
+    theirs = read_requests(params.paths.renewals)
+    if asked.keys() - theirs.keys():
+        write_requests(params.paths.renewals, theirs | asked)
+
+
+def _is_known(git: Git, path: Path, commits: list[str]) -> bool:
+    """Whether a file is as one of some commits has it."""
+    blobs = [git.ask("rev-parse", "--verify", "--quiet", f"{commit}:./{path.as_posix()}") for commit in commits]
+    return git("hash-object", "--", str(path)) in blobs
+
+
+def _is_in(git: Git, commit: str, other: str | None) -> bool:
+    """Whether a commit is another one, or one that it comes from."""
+    return other is not None and git.ask("merge-base", "--is-ancestor", commit, other) is not None
+
+
+def _not_pushed(remote: str, branch: str, why: str) -> str:
+    if any(word in why for word in _BEHIND):
+        return (
+            f"Warning: {branch} was not pushed to {remote}, which has commits of another machine on it. The commit is "
+            f"here and nothing is lost. Name a branch for each machine in nights.branch."
+        )
+    return f"Warning: {branch} was not pushed to {remote}: {_shown(why)} The next run with --commit does it."
+
+
+def _shown(why: str) -> str:
+    """Return what git says without the addresses in it, which may hold a password."""
+    return safe_text(without_addresses(why))[:_LONGEST]

@@ -1,0 +1,223 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from regraft.config import Params
+from regraft.errors import RegraftError
+from regraft.params_file import load_params
+from regraft.photos.base_requests import add_request, read_requests
+from tasks.dvc_seam import open_repo
+from tasks.runs import commits, receipts, start_from_remotes
+from tasks.runs.commits import commit_run
+from tasks.runs.dvc_remote import pull_data
+from tasks.runs.git import open_git
+from tasks.runs.receipts import write_receipt
+from tasks.runs.shared_branch import fetch_records
+from tasks.runs.start_from_remotes import pull
+from tests.support.run_receipts import git, record_of, versions, write_repository, write_results
+
+BRANCH = "regraft/nightly"
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bare repository with a project in which nothing has run yet. To be copied."""
+    folder = tmp_path_factory.mktemp("published")
+    write_repository(folder / "project")
+    (folder / "project" / ".dvc" / "config").write_text("[core]\n    analytics = false\n")
+    git(folder / "project", "add", "--force", ".dvc/config")
+    git(folder / "project", "commit", "--quiet", "-m", "DVC")
+    git(folder, "clone", "--quiet", "--bare", "project", "origin.git")
+    return folder / "origin.git"
+
+
+@pytest.fixture
+def origin(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, in an empty home."""
+    monkeypatch.setattr(receipts, "installed_versions", versions)
+    for name in [name for name in os.environ if name.startswith(("GIT_", "XDG_"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("GIT_CONFIG_NOSYSTEM", "1")
+    return shutil.copytree(published, tmp_path / "origin.git")
+
+
+@pytest.fixture
+def clone(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A function that makes a worker: a fresh clone, which the process is in then."""
+
+    def make(name: str, *options: str) -> Path:
+        git(tmp_path, "clone", "--quiet", *options, f"file://{origin}", name)
+        monkeypatch.chdir(tmp_path / name)
+        return tmp_path / name
+
+    return make
+
+
+def _params() -> Params:
+    params = load_params(Path("params.yaml"))
+    return params.model_copy(update={"nights": params.nights.model_copy(update={"branch": BRANCH, "push": "origin"})})
+
+
+def _night(root: Path, number: int, data: str) -> list[str]:
+    """What a night leaves: results, a receipt, a commit that is pushed."""
+    (root / "models").mkdir(exist_ok=True)
+    (root / "data").mkdir(exist_ok=True)
+    (root / ".dvc/tmp/regraft").mkdir(parents=True, exist_ok=True)
+    write_results(root, data)
+    record = record_of(number)
+    write_receipt(_params(), record)
+    return commit_run(_params(), record, BRANCH)
+
+
+def _fetch(root: Path) -> str:
+    return fetch_records(open_git(root), _params())
+
+
+def test_a_fresh_clone_goes_on_where_a_deleted_one_ended(origin, clone):
+    first = clone("first")
+    assert "no branch regraft/nightly yet" in _fetch(first)
+    assert _night(first, 0, "a")[-1] == f"Pushed {BRANCH} to origin."
+    lock = (first / "dvc.lock").read_text()
+    shutil.rmtree(first)
+
+    second = clone("second", "--depth=1")
+    assert _fetch(second).startswith(f"The records are those of {BRANCH} at origin (")
+    assert (second / "dvc.lock").read_text() == lock
+    assert (second / "data" / "splits.csv").is_file()
+    assert [path.stem for path in (second / "receipts").iterdir()] == [record_of(0).run]
+    assert _night(second, 1, "b")[-1] == f"Pushed {BRANCH} to origin."
+    assert git(origin, "rev-list", "--count", f"main..{BRANCH}") == "2"
+
+
+def test_the_snapshots_of_runs_are_pushed_with_the_branch(origin, clone):
+    _night(clone("worker"), 0, "a")
+    assert git(origin, "for-each-ref", "--format=%(refname)", "refs/regraft") == f"refs/regraft/runs/{record_of(0).run}"
+
+
+def test_what_a_person_merged_and_went_on_from_counts_and_not_the_branch(origin, clone):
+    _night(clone("worker"), 0, "a")
+    person = clone("person")
+    git(person, "merge", "--quiet", f"origin/{BRANCH}")
+    (person / "dvc.lock").write_text("by hand\n")
+    git(person, "commit", "--quiet", "-am", "by hand")
+    git(person, "push", "--quiet")
+
+    worker = clone("another", "--depth=1")
+    assert _fetch(worker) == f"What is checked out has all of {BRANCH}."
+    assert (worker / "dvc.lock").read_text() == "by hand\n"
+    assert _night(worker, 1, "b")[-1] == f"Pushed {BRANCH} to origin."
+
+
+def test_requests_for_a_new_base_are_those_of_the_nights_and_of_people(origin, clone):
+    first = clone("first")
+    add_request(first / "data/base_renewals.csv", "of a night", "the gate said no")
+    _night(first, 0, "a")
+    person = clone("person")
+    (person / "data").mkdir()
+    add_request(person / "data/base_renewals.csv", "of a person", "a photo was removed")
+    git(person, "add", "--force", "data/base_renewals.csv")
+    git(person, "commit", "--quiet", "-m", "renew")
+    git(person, "push", "--quiet")
+
+    second = clone("second")
+    _fetch(second)
+    assert set(read_requests(second / "data/base_renewals.csv")) == {"of a night", "of a person"}
+
+
+def test_two_machines_on_one_branch_lose_nothing_and_are_told(origin, clone):
+    one, other = clone("one"), clone("other")
+    os.chdir(one)
+    _night(one, 0, "a")
+    os.chdir(other)
+    told = _night(other, 1, "b")
+    assert told[-1].startswith(
+        f"Warning: {BRANCH} was not pushed to origin, which has commits of another machine on it."
+    )
+    assert git(origin, "rev-parse", BRANCH) == git(one, "rev-parse", BRANCH)
+    with pytest.raises(RegraftError, match="two machines push to it"):
+        _fetch(other)
+
+
+def test_a_file_that_was_changed_here_and_not_committed_is_not_overwritten(origin, clone):
+    _night(clone("worker"), 0, "a")
+    person = clone("person")
+    (person / "dvc.lock").write_text("work of an afternoon\n")
+    with pytest.raises(RegraftError, match=r"dvc\.lock was changed here and is not in git"):
+        _fetch(person)
+    assert (person / "dvc.lock").read_text() == "work of an afternoon\n"
+
+
+def test_a_push_that_failed_is_made_up_for_by_the_next_night_of_the_same_clone(origin, clone):
+    worker = clone("worker")
+    origin.rename(origin.with_name("away"))
+    assert _night(worker, 0, "a")[-1].startswith(f"Warning: {BRANCH} was not pushed to origin: ")
+    origin.with_name("away").rename(origin)
+    assert _night(worker, 1, "b")[-1] == f"Pushed {BRANCH} to origin."
+    assert git(origin, "rev-list", "--count", f"main..{BRANCH}") == "2"
+
+
+def test_a_remote_that_is_away_stops_a_pull_and_shows_no_address(clone):
+    worker = clone("worker")
+    git(worker, "remote", "set-url", "origin", "https://user:secret@localhost:1/x.git")
+    with pytest.raises(RegraftError) as stopped:
+        _fetch(worker)
+    assert f"{BRANCH} of origin cannot be fetched" in str(stopped.value)
+    assert "secret" not in str(stopped.value)
+
+
+def test_without_the_data_at_dvcs_remote_the_branch_is_not_pushed(origin, clone, monkeypatch):
+    monkeypatch.setattr(commits, "push_data", lambda params: ["Warning: nothing was pushed to DVC's remote."])
+    told = _night(clone("worker"), 0, "a")
+    assert told[-1] == "So origin was not told of the commit either: it would name data that nobody has."
+    assert BRANCH not in git(origin, "for-each-ref", "refs/heads")
+
+
+@pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")  # of pygtrie, below DVC
+def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, tmp_path):
+    first = clone("first")
+    (first / ".dvc" / "config").write_text(
+        f"[core]\n    remote = there\n['remote \"there\"']\n    url = {tmp_path}/remote\n"
+    )
+    (first / "dvc.yaml").write_text(
+        "stages:\n  a:\n    cmd: echo 1 > made.txt\n    deps: [data/raw]\n    outs: [made.txt]\n"
+    )
+    (first / "data" / "raw").mkdir(parents=True)
+    (first / "data" / "raw" / "labels.csv").write_text("path,label\n")
+    with open_repo(first) as repo:
+        repo.add("data/raw")
+        repo.reproduce()
+        repo.push(run_cache=True)
+    git(first, "add", "data/raw.dvc", "dvc.lock", "dvc.yaml", ".dvc/config")
+    git(first, "commit", "--quiet", "-m", "a night")
+    git(first, "push", "--quiet")
+
+    second = clone("second")
+    assert len(list(pull(second, _params()))) == 2
+    assert (second / "data" / "raw" / "labels.csv").read_text() == "path,label\n"
+    assert (second / "made.txt").read_text() == "1\n"
+    assert next((second / ".dvc" / "cache" / "runs").iterdir())
+    shutil.rmtree(tmp_path / "remote")
+    with pytest.raises(RegraftError, match="not all could be pulled"):
+        list(pull(clone("third"), _params()))
+
+
+def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, monkeypatch):
+    clone("worker")
+    writes = {"build/features.arrow": {}, "reports/features.json": {}}
+    locked = {"record_code": {"writes": {"a": {}}}, "cache_features": {"writes": writes}}
+    monkeypatch.setattr(start_from_remotes, "read_locked", lambda: locked)
+    assert start_from_remotes._targets(_params()) == ["record_code", "cache_features"]
+    machine = _params().machine.model_copy(update={"shared_store": "s3://bucket"})
+    assert start_from_remotes._targets(_params().model_copy(update={"machine": machine})) == [
+        "record_code",
+        "reports/features.json",
+    ]
+
+
+def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
+    clone("worker")
+    with pytest.raises(RegraftError, match="DVC has no remote to pull from"):
+        pull_data(_params(), ["a"])
