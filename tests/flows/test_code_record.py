@@ -10,7 +10,6 @@ from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])
-one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # none of this has to do with git
 SECOND_ALONE = ["dvc", "repro", "--force", "--single-item", "second"]
 UP_TO_DATE = "Data and pipelines are up to date."
 
@@ -29,7 +28,6 @@ CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
 }
 
 
-@one_kind
 @each_runner
 @pytest.mark.parametrize("change", CHANGES)
 def test_exactly_the_stages_that_a_change_of_code_decides_run(finished_toy: Toy, runner: str, change: str) -> None:
@@ -40,7 +38,6 @@ def test_exactly_the_stages_that_a_change_of_code_decides_run(finished_toy: Toy,
     assert finished_toy.succeed("dvc", "status").output.strip() == UP_TO_DATE
 
 
-@one_kind
 def test_dvc_params_diff_names_the_module_that_changed(finished_toy: Toy) -> None:
     finished_toy.succeed("git", "add", ".")
     finished_toy.succeed("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")
@@ -52,7 +49,6 @@ def test_dvc_params_diff_names_the_module_that_changed(finished_toy: Toy) -> Non
     assert "third" not in difference
 
 
-@one_kind
 def test_a_new_lock_file_and_what_it_installs_reruns_what_the_library_decides_under_dvc(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
@@ -63,7 +59,6 @@ def test_a_new_lock_file_and_what_it_installs_reruns_what_the_library_decides_un
     assert finished_toy.runs == ["second"]  # and its output is the same, so the third has nothing to do
 
 
-@one_kind
 def test_a_library_that_was_installed_by_hand_reruns_what_it_decides_in_the_flow(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
@@ -72,7 +67,6 @@ def test_a_library_that_was_installed_by_hand_reruns_what_it_decides_in_the_flow
     assert finished_toy.succeed("dvc", "status").output.strip() == UP_TO_DATE
 
 
-@one_kind
 def test_the_flow_has_nothing_to_do_after_it_saw_a_library_that_was_installed_by_hand(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
@@ -81,7 +75,6 @@ def test_the_flow_has_nothing_to_do_after_it_saw_a_library_that_was_installed_by
     assert (run.stdout.splitlines()[-2], set(run.outcomes.values())) == ("Up to date", {"Up to date"})
 
 
-@one_kind
 def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_decides_under_dvc(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
@@ -93,7 +86,6 @@ def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_deci
     assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
 
 
-@one_kind
 def test_what_that_message_says_to_do_helps(finished_toy: Toy, another_numpy: dict[str, str]) -> None:
     finished_toy.set_param(PARAMS["second"], 0.21)
     finished_toy.run(*COMMANDS[DVC], **another_numpy)
@@ -102,7 +94,6 @@ def test_what_that_message_says_to_do_helps(finished_toy: Toy, another_numpy: di
     assert finished_toy.runs == ["second", "third"]
 
 
-@one_kind
 def test_a_single_stage_with_a_stale_record_of_its_code_stops(finished_toy: Toy) -> None:
     finished_toy.write("tasks/second.py", finished_toy.edited_module("second"))
     lock = finished_toy.read("dvc.lock")
@@ -111,7 +102,6 @@ def test_a_single_stage_with_a_stale_record_of_its_code_stops(finished_toy: Toy)
     assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
 
 
-@one_kind
 def test_a_record_that_was_edited_by_hand_is_believed_by_nobody(finished_toy: Toy) -> None:
     record = finished_toy.read("build/provenance.json")
     finished_toy.write("build/provenance.json", record.replace('"numpy": "', '"numpy": "0.'))
@@ -121,7 +111,6 @@ def test_a_record_that_was_edited_by_hand_is_believed_by_nobody(finished_toy: To
     assert (finished_toy.read("build/provenance.json"), finished_toy.runs) == (record, [])
 
 
-@one_kind
 @each_runner
 def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_toy: Toy, runner: str) -> None:
     finished_toy.set_param(PARAMS["second"], 0.21)
@@ -131,7 +120,6 @@ def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_
     assert (run.status, finished_toy.runs) == (0, ["second", "third"]), run.output
 
 
-@one_kind
 @each_runner
 def test_a_library_that_is_installed_while_a_stage_runs_stops_it(
     finished_toy: Toy, another_numpy: dict[str, str], runner: str
@@ -147,7 +135,6 @@ def test_a_library_that_is_installed_while_a_stage_runs_stops_it(
     assert (run.status != 0, finished_toy.read("dvc.lock")) == (True, lock)
 
 
-@one_kind
 def test_a_run_whose_code_was_edited_after_it_started_says_so(finished_toy: Toy) -> None:
     finished_toy.write("data/raw/durian.txt", "one durian")
     finished_toy.order("first", "edit", ["tasks/second.py", finished_toy.edited_module("second")])

@@ -9,7 +9,6 @@ import pytest
 from tests.support.toy import Toy
 
 pytestmark = pytest.mark.flow
-one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # nothing here has to do with git
 START = "from pathlib import Path; from tasks.project import readable_errors\nwith readable_errors('x'): "
 RECORD = START + "from tasks.dvc_seam import record_data; print(record_data(Path.cwd(), Path('data/raw')))"
 ASK = START + "from tasks.up_to_date import nothing_to_do; print(nothing_to_do(Path.cwd(), promote=False))"
@@ -36,7 +35,6 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
-@one_kind
 @pytest.mark.parametrize("what", HOSTILE)
 @pytest.mark.parametrize("ask", [RECORD, ASK], ids=["record_data", "nothing_to_do"])
 def test_it_is_named_and_neither_waited_for_nor_obeyed(finished_toy: Toy, ask: str, what: str) -> None:

@@ -6,10 +6,7 @@ import pytest
 
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
-pytestmark = [
-    pytest.mark.flow,
-    pytest.mark.parametrize("kind", ["git"], scope="module"),  # this has nothing to do with git
-]
+pytestmark = pytest.mark.flow
 
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "empty": lambda lock: b"",

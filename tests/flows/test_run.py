@@ -14,7 +14,7 @@ from tests.support.prefect_server import free_port, running_server
 from tests.support.project import Command
 from tests.support.toy import Toy
 
-pytestmark = [pytest.mark.flow, pytest.mark.parametrize("kind", ["git"], scope="module")]
+pytestmark = pytest.mark.flow
 CHAIN = ["python", "-m", "flows.chain"]
 
 

@@ -11,8 +11,7 @@ from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, Toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])
-each_two_runners = pytest.mark.parametrize(("killed", "runner"), [(DVC, DVC), (DVC, FLOW), (FLOW, DVC), (FLOW, FLOW)])
-one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
+each_two_runners = pytest.mark.parametrize(("killed", "runner"), [(DVC, FLOW), (FLOW, DVC)])
 
 # Python runs this file by its name when it starts. The n-th time that DVC writes the file, it stops halfway.
 STOP_HALFWAY = """
@@ -57,7 +56,6 @@ def test_the_environment_has_what_changes_dvc() -> None:
     assert importlib.util.find_spec("regraft_dvc"), "run `make setup`, or `pip install --no-deps -e .`"
 
 
-@one_kind
 @each_two_runners
 def test_after_a_kill_while_dvc_lock_is_written_the_next_run_gives_the_same_result(
     toys: Callable[..., Toy], new_toy: Toy, kind: str, killed: str, runner: str
@@ -67,7 +65,6 @@ def test_after_a_kill_while_dvc_lock_is_written_the_next_run_gives_the_same_resu
     assert (run.status, new_toy.results) == (0, toys(kind, DVC).results), run.output
 
 
-@one_kind
 @each_runner
 def test_after_a_kill_while_results_are_restored_the_next_run_gives_the_same_result(
     finished_toy: Toy, runner: str
@@ -81,7 +78,6 @@ def test_after_a_kill_while_results_are_restored_the_next_run_gives_the_same_res
     assert (run.status, finished_toy.results) == (0, results), run.output
 
 
-@one_kind
 @each_runner
 def test_after_a_kill_while_the_file_of_the_data_folder_is_written_the_next_run_works(
     finished_toy: Toy, runner: str
@@ -93,7 +89,6 @@ def test_after_a_kill_while_the_file_of_the_data_folder_is_written_the_next_run_
     assert (run.status, "durian" in finished_toy.read("build/first.txt")) == (0, True), run.output
 
 
-@one_kind
 def test_the_table_of_running_commands_is_replaced_at_once(new_toy: Toy) -> None:
     script = (
         "import json, os; from pathlib import Path; import dvc.rwlock; from dvc.fs import localfs\n"
@@ -108,7 +103,6 @@ def test_the_table_of_running_commands_is_replaced_at_once(new_toy: Toy) -> None
     assert new_toy.succeed("python", "-c", script).stdout == "{} {} ['btime', 'rwlock', 'rwlock.lock']\n"
 
 
-@one_kind
 @each_runner
 def test_dvc_keeps_its_pickles_in_the_project_where_its_owner_alone_may_read_and_write(
     new_toy: Toy, runner: str, tmp_path: Path
@@ -127,7 +121,6 @@ def test_dvc_keeps_its_pickles_in_the_project_where_its_owner_alone_may_read_and
     assert ".dvc-site" not in new_toy.succeed("git", "status", "--short").output
 
 
-@one_kind
 def test_the_config_of_the_project_names_the_same_folder_for_a_dvc_of_another_environment(
     new_toy: Toy, root: Path
 ) -> None:
@@ -144,9 +137,7 @@ FOREIGN = {
 }
 
 
-@one_kind
-@pytest.mark.parametrize("name", FOREIGN)
-@pytest.mark.parametrize("folder", ["data", "data/raw/class"])
+@pytest.mark.parametrize(("name", "folder"), list(zip(FOREIGN, ["data", "data/raw/class"], strict=True)))
 def test_dvc_runs_no_command_that_a_file_below_the_root_names(new_toy: Toy, name: str, folder: str) -> None:
     new_toy.write(f"{folder}/{name}", FOREIGN[name].replace("../../../pwned", str(new_toy.root / "pwned")))
     for command in (["dvc", "repro"], ["dvc", "repro", "--all-pipelines"], ["dvc", "repro", "first"]):
@@ -155,7 +146,6 @@ def test_dvc_runs_no_command_that_a_file_below_the_root_names(new_toy: Toy, name
         new_toy.write("params.yaml", new_toy.read("params.yaml") + "\n")
 
 
-@one_kind
 @pytest.mark.parametrize(
     "hiding", [".dvcignore", "class/.dvcignore", ".dvc/config", "class/.dvc/config", "class/.dvc/"]
 )
@@ -169,7 +159,6 @@ def test_nothing_below_the_root_hides_a_photo_from_dvc(finished_toy: Toy, hiding
     assert "data/raw" in finished_toy.succeed("dvc", "status").output
 
 
-@one_kind
 def test_a_data_folder_whose_own_file_is_hidden_from_dvc_is_told_with_the_line_that_helps(new_toy: Toy) -> None:
     (new_toy.root / "a/b").mkdir(parents=True)
     (new_toy.root / "data/raw").rename(new_toy.root / "a/b/photos")

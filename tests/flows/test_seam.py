@@ -10,8 +10,8 @@ from tests.support.toy import DVC, FLOW, KINDS, PARAMS, STAGES, Toy, build_toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW], scope="module")
+both_kinds = pytest.mark.parametrize("kind", list(KINDS), scope="module")
 each_runner_after_the_other = pytest.mark.parametrize(("made_by", "runner"), [(DVC, FLOW), (FLOW, DVC)])
-one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
 RECORD = """
 from pathlib import Path
 from tasks.dvc_seam import record_data
@@ -28,6 +28,7 @@ CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
 }
 
 
+@both_kinds
 def test_after_the_flow_dvc_repro_runs_nothing(make_toy: Callable[..., Toy]) -> None:
     toy = make_toy(FLOW)
     toy.succeed("dvc", "repro")
@@ -40,6 +41,7 @@ def test_after_either_runner_dvc_status_is_clean(make_toy: Callable[..., Toy], r
     assert toy.succeed("dvc", "status").output.strip() == "Data and pipelines are up to date."
 
 
+@both_kinds
 def test_both_runners_leave_the_same_files_behind(make_toy: Callable[..., Toy]) -> None:
     assert make_toy(DVC).results == make_toy(FLOW).results
 
@@ -49,7 +51,6 @@ def test_the_flow_skips_every_stage_that_is_up_to_date(make_toy: Callable[..., T
     assert make_toy(made_by).bring_up_to_date(FLOW).outcomes == dict.fromkeys(STAGES, "Up to date")
 
 
-@one_kind
 @each_runner
 @pytest.mark.parametrize("change", CHANGES)
 def test_exactly_the_affected_stages_run(finished_toy: Toy, runner: str, change: str) -> None:
@@ -100,7 +101,6 @@ def test_a_deleted_output_is_restored_and_not_computed_again(
     assert (toy.results, toy.runs) == (results, [])
 
 
-@one_kind
 def test_dvc_runs_a_stage_through_the_function_that_the_seam_replaces(new_toy: Toy) -> None:
     script = (
         "import dvc.stage.run; from dvc.repo import Repo\n"
@@ -111,13 +111,11 @@ def test_dvc_runs_a_stage_through_the_function_that_the_seam_replaces(new_toy: T
     assert "replaced record_code" in new_toy.run("python", "-c", script).output
 
 
-@one_kind
 def test_the_flow_calls_the_function_in_its_own_process_and_not_the_command(new_toy: Toy) -> None:
     new_toy.write("dvc.yaml", new_toy.read("dvc.yaml").replace("cmd: python -m tasks.", "cmd: no-such-command "))
     assert new_toy.bring_up_to_date(FLOW).outcomes == dict.fromkeys(STAGES, "Ran")
 
 
-@one_kind
 def test_without_a_function_the_seam_leaves_dvc_to_run_the_command(new_toy: Toy) -> None:
     new_toy.succeed("dvc", "repro", "record_code")
     script = "from tasks.dvc_seam import *; from tasks.stage import *; reproduce(enter_project(), 'first')"
@@ -170,19 +168,16 @@ def failed(toys: Callable[..., Toy], kind: str, runner: str, tmp_path_factory: p
     return toy.bring_up_to_date(runner)
 
 
-@one_kind
 @each_runner
 def test_an_error_of_a_stage_reaches_the_person_as_its_own_message(failed: Command) -> None:
     assert " stopped: put at least 10 images into each class." in failed.output
 
 
-@one_kind
 @each_runner
 def test_an_error_of_a_stage_comes_without_a_traceback(failed: Command) -> None:
     assert "Traceback" not in failed.output
 
 
-@one_kind
 @each_runner
 def test_a_run_with_a_failed_stage_has_a_failed_exit_status(failed: Command) -> None:
     assert failed.status != 0
@@ -198,7 +193,6 @@ def test_a_failed_stage_does_not_lose_what_the_stages_before_it_did(new_toy: Toy
 COMMANDS_OF_A_PROJECT = {"stage": ["python", "-m", "tasks.first"], "flow": ["python", "../in_process.py"]}
 
 
-@one_kind
 @pytest.mark.parametrize("command", COMMANDS_OF_A_PROJECT)
 def test_outside_the_root_a_command_says_where_to_start_it(new_toy: Toy, command: str) -> None:
     run = new_toy.run(*COMMANDS_OF_A_PROJECT[command], folder="data", PYTHONPATH=str(new_toy.root))
@@ -216,18 +210,21 @@ def toy_without_dvc(environment: dict[str, str], kind: str, tmp_path: Path) -> T
     return toy
 
 
+@both_kinds
 def test_before_dvc_init_the_flow_says_what_to_do(toy_without_dvc: Toy) -> None:
     run = toy_without_dvc.bring_up_to_date(FLOW)
     assert (run.status, "Traceback" in run.output) == (1, False)
     assert "is not a DVC project yet. Run `dvc init`" in run.output
 
 
+@both_kinds
 def test_a_stage_that_was_started_before_dvc_init_does_not_stand_in_its_way(toy_without_dvc: Toy, kind: str) -> None:
     toy_without_dvc.run("python", "-m", "tasks.first")
     toy_without_dvc.succeed(*KINDS[kind][-1])
     assert (toy_without_dvc.root / ".dvc/config").exists()
 
 
+@both_kinds
 def test_a_project_whose_git_repository_is_missing_is_told_so(finished_toy: Toy) -> None:
     """As after unpacking an archive: .dvc/config is there and says nothing of --no-scm."""
     if (finished_toy.root / ".git").exists():

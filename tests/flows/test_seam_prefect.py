@@ -10,7 +10,6 @@ from tests.support.project import Command
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
 pytestmark = pytest.mark.flow
-one_kind = pytest.mark.parametrize("kind", ["git"], scope="module")  # for what has nothing to do with git
 CHAIN = ["python", "-m", "flows.chain"]
 
 
@@ -64,14 +63,12 @@ def test_tasks_whose_outputs_came_from_the_run_cache_are_named_so(story: Story) 
     assert [story.later[task] for task in ("second", "third")] == ["Restored", "Restored"]
 
 
-@one_kind
 def test_prefect_does_not_cache_what_a_task_did_before_in_the_same_process(new_toy: Toy, server: Server) -> None:
     script = "from flows.chain import chain; chain()\nopen('data/raw/apple.txt', 'w').write('two apples'); chain()"
     new_toy.succeed("python", "-c", script, PREFECT_API_URL=server.api)
     assert "two apples" in new_toy.read("build/third.txt")
 
 
-@one_kind
 def test_an_error_of_a_stage_is_the_last_thing_that_the_person_reads_and_is_told_once(
     new_toy: Toy, server: Server
 ) -> None:
@@ -82,7 +79,6 @@ def test_an_error_of_a_stage_is_the_last_thing_that_the_person_reads_and_is_told
     assert (run.output.count("put at least 10 images"), "Traceback" in run.output) == (1, False), run.output
 
 
-@one_kind
 def test_outside_the_root_the_flow_says_where_to_start_it(new_toy: Toy) -> None:
     run = new_toy.run(*CHAIN, folder="data", PYTHONPATH=str(new_toy.root))
     assert (run.status, "run this in the project's root" in run.output) == (1, True)
@@ -95,7 +91,6 @@ WAITS = {
 }
 
 
-@one_kind
 @pytest.mark.parametrize("other", OTHERS)
 def test_a_flow_waits_while_another_process_works_and_says_for_whom(
     finished_toy: Toy, server: Server, other: str
@@ -109,7 +104,6 @@ def test_a_flow_waits_while_another_process_works_and_says_for_whom(
     assert second.output.count("Waiting") == 1
 
 
-@one_kind
 def test_a_flow_that_waited_in_vain_says_which_process_it_waited_for(new_toy: Toy) -> None:
     other = new_toy.start_and_stop_in("second", *COMMANDS[FLOW])
     new_toy.set_param("nights.wait_minutes", 0.01)
@@ -118,7 +112,6 @@ def test_a_flow_that_waited_in_vain_says_which_process_it_waited_for(new_toy: To
     assert f"PID {other.process.pid}" in run.output.rpartition("Failed:")[2], run.output
 
 
-@one_kind
 def test_params_that_are_edited_while_the_flow_waits_for_a_lock_are_used_by_the_next_run_at_the_latest(
     finished_toy: Toy, server: Server
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.toy import FLOW, PARAMS, Toy
+from tests.support.toy import FLOW, KINDS, PARAMS, Toy
 
 pytestmark = pytest.mark.flow
 ASK = (
@@ -27,6 +27,7 @@ def recorded_toy(finished_toy: Toy) -> Toy:
     return finished_toy
 
 
+@pytest.mark.parametrize("kind", list(KINDS), scope="module")
 def test_where_nothing_changed_there_is_nothing_to_do(recorded_toy: Toy) -> None:
     assert said(recorded_toy) == "('Completed', 'every stage is up to date.') False"
     assert said(recorded_toy, promote=True).startswith("('Already in production', 'every stage is up to date")

@@ -164,8 +164,7 @@ def saved(name: str, file: str, **changes: Any) -> keras.Model:
     return model
 
 
-@pytest.mark.parametrize("include_top", [True, False])
-@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5"])
+@pytest.mark.parametrize(("file", "include_top"), [("a.weights.h5", True), ("a.h5", False)])
 def test_a_file_of_the_model_with_or_without_its_classifier_fills_the_network(file, include_top, monkeypatch):
     theirs = saved("MobileNetV3Small", file, include_top=include_top, classes=5)
     layer = "expanded_conv_4_project"
