@@ -7,6 +7,7 @@ import sharp from "sharp";
 async function read(path) {
   const photo = sharp(path, { ignoreIcc: true }).autoOrient();
   const { depth, channels } = await photo.metadata();
+  if (!["uchar", "ushort"].includes(depth)) throw new Error(`${path} has pixels of type ${depth}: no agreed range`);
   const wide = depth === "ushort" && channels === 1; // 16 bits of grey: sharp would cut 8 of them off
   const pixels = photo.toColourspace(wide ? "grey16" : "srgb").ensureAlpha().raw({ depth: wide ? "ushort" : "uchar" });
   const { data, info } = await pixels.toBuffer({ resolveWithObject: true });

@@ -96,6 +96,13 @@ def test_it_answers_as_python_does(classify, tmp_path, real_photos, photo):
     assert 0 < unsure < len(paths)
 
 
+def test_floating_point_pixels_are_refused_as_python_does(classify, tmp_path):
+    onnx.save(tiny_graph(CLASSES, {}), tmp_path / "model.onnx")
+    Image.new("F", (60, 50), 0.5).save(tmp_path / "floats.tif")
+    with pytest.raises(AssertionError, match=r"floats\.tif has pixels of type float: no agreed range"):
+        classify(tmp_path / "model.onnx", [tmp_path / "floats.tif"])
+
+
 def test_its_lock_names_no_address_and_has_a_digest_of_every_package(root):
     text = (root / "locks" / "node" / "package-lock.json").read_text()
     assert '"resolved"' not in text
