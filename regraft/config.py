@@ -19,6 +19,7 @@ from regraft.setting_types import (
     Leaks,
     NumberOrAuto,
     Outliers,
+    PhotoSchemes,
     Positive,
     ProjectPath,
     Ratio,
@@ -63,6 +64,10 @@ class Machine(Section):
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
     cluster: Annotated[str | None, AfterValidator(cluster_address)]
+    photo_schemes: PhotoSchemes
+    photo_private_addresses: bool
+    photo_cache: float = Field(ge=0)
+    photo_spool: float = Field(ge=0)
 
 
 class ValidateData(Section):

@@ -27,6 +27,10 @@ class InvalidData(RegraftError):
     """The images, or what is said about them, cannot be trained on."""
 
 
+class MissingPhotos(InvalidData):
+    """Photos are not where they should be; who keeps them elsewhere has to bring them here."""
+
+
 class InvalidWeights(RegraftError):
     """A file of pretrained weights is missing, damaged, or not what it claims to be."""
 

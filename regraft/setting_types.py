@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -101,6 +101,8 @@ ClassNames = Annotated[
 ]
 AnyClassNames = Annotated[tuple[str, ...], _names_or("a list of names"), AfterValidator(_as_in_folders)]
 ClassWeight = Literal["none", "balanced", "logit_adjustment"]
+PhotoScheme = Literal["https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss"]
+PhotoSchemes = Annotated[tuple[PhotoScheme, ...], _names_or(f"a list of {', '.join(get_args(PhotoScheme))}")]
 Severity = Literal["error", "warn", "note", "off"]
 Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
 

@@ -11,6 +11,7 @@ from regraft.features.feature_store import open_feature_store
 from regraft.features.table import write_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
@@ -23,7 +24,8 @@ from tasks.stage import stage
 def cache_features(params: Params, progress: Progress) -> None:
     """Write the pooled features of every image; an image seen before costs a read, not a forward pass."""
     paths, machine = params.paths, params.machine
-    dataset = read_dataset(paths.dataset, paths.raw)
+    elsewhere = elsewhere_of(params)
+    dataset = read_dataset(paths.dataset, paths.raw, elsewhere)
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     trunk = load_trunk(backbone, paths.store / "graphs")
@@ -42,7 +44,7 @@ def cache_features(params: Params, progress: Progress) -> None:
             extractor.keys(dataset),
             shared=machine.shared_store,
         )
-    write_json(paths.reports / "features.json", receipt.as_report())
+    write_json(paths.reports / "features.json", receipt.as_report() | elsewhere.fetches.as_report())
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ SEAM = (
     "tasks.locked",
     "tasks.progress",
     "tasks.project",
+    "tasks.pulled",
     "tasks.report",
     "tasks.runs",
     "tasks.runs.current_run",

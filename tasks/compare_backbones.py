@@ -16,6 +16,7 @@ from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.table import Features, read_features, write_features
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.baselines import probe
@@ -37,7 +38,7 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
         raise WrongFolder(
             f"there is no {paths.dataset}, which names the photos and their splits. Run `dvc repro preprocess` first."
         )
-    dataset = read_dataset(paths.dataset, paths.raw).of("train", "val")
+    dataset = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("train", "val")
     try:
         trunk = load_trunk(choose_backbone(_choice(name, params.backbone)), paths.store / "graphs")
     except RegraftError as error:

@@ -18,6 +18,7 @@ from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
 from tasks.project import enter_project, room_on_disk
+from tasks.pulled import saying_what_to_pull
 from tasks.safe_dvc import SITE_CACHE, make_safe
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def record_data(root: Path, folder: Path) -> str:
     """Let DVC record the data folder as it is now, as `dvc add` and `dvc repro` do: "Recorded" or "Up to date"."""
     from regraft.photos.folder import check_folder
 
-    check_folder(folder)  # before DVC looks: it waits for a pipe, and runs the commands of a dvc.yaml
+    with saying_what_to_pull(folder):
+        check_folder(folder)  # before DVC looks: it waits for a pipe, and runs the commands of a dvc.yaml
     pointer = root / f"{folder}.dvc"
     try:
         if dvc_lock.is_good_pointer(pointer):

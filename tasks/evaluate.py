@@ -21,6 +21,7 @@ from regraft.export.reliability import Novel, calibration_report, reliability, w
 from regraft.export.scoring import Answers, answers_of, open_said
 from regraft.files import read_json, write_json
 from regraft.photos.dataset import read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
@@ -40,7 +41,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures of the model that ships, and what it said of every test photo."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
-    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), paths.left_out)
+    test = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test"), paths.left_out)
     with store_in_use(paths.store, None):
         stored = open_said(paths.store, classifier)
         threads = Threads(machine.workers, progress("photos"))

@@ -22,6 +22,7 @@ from regraft.export.two_parts import with_facts
 from regraft.files import fingerprint, replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
@@ -42,7 +43,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
     settings, paths = params.export_onnx, params.paths
-    dataset = unseen(read_dataset(paths.dataset, paths.raw), paths.left_out)
+    dataset = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
     material = Material(dataset, counted, Threads(params.machine.workers, progress("photos")))
     backbone = choose_backbone(params.backbone)

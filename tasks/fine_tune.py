@@ -18,6 +18,7 @@ from regraft.config import Params
 from regraft.files import fingerprint, read_json, write_json
 from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.left_out import unseen
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
@@ -59,7 +60,9 @@ def fine_tune(params: Params, progress: Progress) -> None:
 def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tuple[Network, FineTuned, dict[str, Any]]:
     """Return the network that is used, what came of the training, and what the report says on top."""
     paths, settings = params.paths, params.fine_tune
-    record, today = read_base_record(paths.base_photos, paths.raw), read_dataset(paths.dataset, paths.raw)
+    elsewhere = elsewhere_of(params)
+    record = read_base_record(paths.base_photos, paths.raw, elsewhere)
+    today = read_dataset(paths.dataset, paths.raw, elsewhere)
     dataset = unseen(today.of("train", "val"), paths.left_out)
     chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))

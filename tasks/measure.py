@@ -24,6 +24,7 @@ from regraft.export.in_keras import write_keras
 from regraft.export.latency import Contestant, Photos, at_size, contestants_of
 from regraft.files import finite, read_json, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
@@ -89,7 +90,7 @@ def other_in_int8(params: Params) -> Path | None:
 
 def _test_photos(params: Params) -> Dataset:
     paths = params.paths
-    test = unseen(read_dataset(paths.dataset, paths.raw).of("test"), paths.left_out)
+    test = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test"), paths.left_out)
     if not len(test):
         raise RegraftError(
             f"{paths.dataset} has no test photos to measure with. Give the split `test` some (preprocess.test_share)."

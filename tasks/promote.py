@@ -18,6 +18,7 @@ from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
 from regraft.files import finite, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import Today, left_out_of, without
 from regraft.photos.manifest import read_manifest
@@ -56,7 +57,8 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     challenger = None if is_there else load_challenger(paths.onnx)
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
-    dataset, used, base = read_dataset(paths.dataset, paths.raw), _used(params), base_of_model(params)
+    dataset = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
+    used, base = _used(params), base_of_model(params)
     if base:  # found out anew: a run may have ended between these photos and what `choose_base` writes of them
         today = Today.of(dataset, used, params.validate_data.max_hash_distance)
         dataset = without(dataset, left_out_of(base, today))

@@ -23,6 +23,7 @@ from regraft.export.scoring import probabilities_of
 from regraft.files import readable_bytes, sha256_of, write_bytes, write_json
 from regraft.paired_tests import tango_interval
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
@@ -85,7 +86,7 @@ def _make(params: Params, dataset: Dataset, threads: Threads) -> _Made:
 def _independent(params: Params, *, test: bool = False) -> Dataset:
     """Return the photos of test, or the others that int8 is judged on, val first: one per group of near-duplicates."""
     paths, (_, manifest) = params.paths, read_manifest(params.paths.manifest)
-    dataset = unseen(read_dataset(paths.dataset, paths.raw), paths.left_out)
+    dataset = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)), paths.left_out)
     parts = [dataset.of(split) for split in (("test",) if test else ("val", "train"))]
     rows = pd.concat([part.rows[first_of_each(groups_of(part, manifest))] for part in parts], ignore_index=True)
     return dataset.with_rows(rows if test else rows.head(params.quantise.images))

@@ -20,6 +20,7 @@ from regraft.config import Params
 from regraft.errors import Damaged
 from regraft.files import fingerprint, read_json, sha256_of, write_json
 from regraft.params_file import load_params
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.model_card import FILE, write_model_card
 from regraft.reports.pages import pages_of, write_html
@@ -50,9 +51,16 @@ def refresh_report() -> bool:
     """Write the page unless nothing that it shows has changed since; return whether it was written.
 
     A run that had nothing to do leaves the page alone, since it takes seconds to draw. Without any results there is no
-    page: a model may be rolled back where none was trained.
+    page: a model may be rolled back where none was trained. Afterwards nobody needs the photos that a run fetched.
     """
     params = load_params(enter_project() / "params.yaml")
+    try:
+        return _refresh(params)
+    finally:
+        elsewhere_of(params).trim()
+
+
+def _refresh(params: Params) -> bool:
     page, card = page_of(params), params.paths.reports / FILE
     if not (params.paths.reports / "metrics.json").exists():
         return False

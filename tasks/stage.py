@@ -20,6 +20,7 @@ from tasks.disk_space import check_room
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.progress import Progress, run_progress, terminal_progress
 from tasks.project import enter_project, readable_errors
+from tasks.pulled import saying_what_to_pull
 from tasks.stage_limits import within_hours
 from tasks.startup import quieten_libraries
 from tasks.step import Outcome
@@ -56,7 +57,7 @@ class Stage:
         try:
             with FileLock(_own_folder() / f"{self.name}.lock", timeout=0), progress_of(self.name) as progress:
                 check_room(Path.cwd(), params, self.name)
-                with within_hours(self.name, params.nights.stage_hours):
+                with within_hours(self.name, params.nights.stage_hours), saying_what_to_pull(params.paths.raw):
                     self.function(params, progress)
                 raise_if_stopped()
         except Timeout:

@@ -21,6 +21,7 @@ from regraft.features.table import read_features, write_features
 from regraft.files import fingerprint, write_json
 from regraft.photos.base_record import BaseRecord, located, read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
@@ -56,7 +57,7 @@ class _Base:
 def train_base(params: Params, progress: Progress) -> None:
     """Write the network that nights start from; where nothing is fine-tuned, one that says so."""
     paths = params.paths
-    record = read_base_record(paths.base_photos, paths.raw)
+    record = read_base_record(paths.base_photos, paths.raw, elsewhere_of(params))
     if len(record.photos):
         base = _train(record, as_recorded(params, record), progress)
     else:

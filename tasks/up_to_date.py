@@ -9,6 +9,7 @@ from regraft.files import fingerprint, read_json, sha256_of
 from regraft.params_file import load_params
 from regraft.photos.folder import check_folder
 from tasks.dvc_seam import is_up_to_date
+from tasks.pulled import saying_what_to_pull
 
 
 def nothing_to_do(root: Path, *, promote: bool) -> tuple[str, str] | None:
@@ -25,7 +26,8 @@ def nothing_to_do(root: Path, *, promote: bool) -> tuple[str, str] | None:
         RegraftError: what the flow would stop with as well.
     """
     params = load_params(root / "params.yaml")
-    check_folder(params.paths.raw)  # before DVC looks at it, which obeys or waits for what may lie there
+    with saying_what_to_pull(params.paths.raw):
+        check_folder(params.paths.raw)  # before DVC looks at it, which obeys or waits for what may lie there
     if not is_up_to_date(root, params.paths.raw):
         return None
     if not promote:

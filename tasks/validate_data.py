@@ -13,10 +13,13 @@ from regraft.errors import InvalidData
 from regraft.files import write_json
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads
-from regraft.photos.manifest import build_manifest, write_manifest
+from regraft.photos.known import Learning
+from regraft.photos.manifest import build_manifest, photos_of, write_manifest
 from regraft.production.records import Records
 from regraft.reports.validation_page import write_validation_page
+from regraft.store.facts import open_facts
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.great_expectations import begin_to_load_engine
 from regraft.validation.user_rules import read_expectations
@@ -31,11 +34,15 @@ def validate_data(params: Params, progress: Progress) -> None:
     limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
     own = read_expectations(paths.expectations)
     begin_to_load_engine()
+    elsewhere, learning = elsewhere_of(params), Learning(open_facts(params))
+    elsewhere.trim_abandoned()
     layout, manifest = build_manifest(
         paths.raw,
         limits=limits,
         threads=Threads(params.machine.workers, progress("files")),
         cache=paths.store / "scan.parquet",
+        learning=learning,
+        elsewhere=elsewhere,
     )
     manifest = mark_duplicates(
         manifest, max_hash_distance=settings.max_hash_distance, on_label_conflict=settings.on_label_conflict
@@ -52,12 +59,13 @@ def validate_data(params: Params, progress: Progress) -> None:
         references=references if "production" in references else {},
         compared_with=" ".join(words for _, words in found.values()) if references else found["production"][1],
     )
+    report |= {"photos_decoded": learning.decoded, **elsewhere.fetches.as_report()}
     write_json(paths.reports / "validation.json", report)
     write_validation_page(
         paths.reports / "validation.html",
         report,
         manifest,
-        paths.raw,
+        photos_of(manifest, paths.raw, elsewhere),
         threads=Threads(params.machine.workers),
         limits=limits,
     )

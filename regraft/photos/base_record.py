@@ -15,6 +15,7 @@ import pandas as pd
 from regraft.errors import printable, some
 from regraft.files import fingerprint, reading
 from regraft.photos.dataset import COLUMNS, Dataset
+from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.left_out import HASH, Today, left_out_of
 from regraft.sealed import read_frame, write_table
 
@@ -92,8 +93,8 @@ def write_base_record(path: Path, record: BaseRecord) -> None:
     write_table(path, rows)
 
 
-def read_base_record(path: Path, folder: Path) -> BaseRecord:
-    """Return what `write_base_record` wrote; the paths in it are relative to the data folder.
+def read_base_record(path: Path, folder: Path, elsewhere: Elsewhere | None = None) -> BaseRecord:
+    """Return what `write_base_record` wrote; `folder` and `elsewhere` are as for `read_dataset`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -104,7 +105,7 @@ def read_base_record(path: Path, folder: Path) -> BaseRecord:
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
             raise ValueError("something else")
-    return BaseRecord(Dataset(rows, list(names), folder), settings, str(code))
+    return BaseRecord(Dataset(rows, list(names), folder, elsewhere), settings, str(code))
 
 
 def record_of(today: Today, settings: dict[str, Any], code: str, *, is_off: bool) -> BaseRecord:

@@ -15,6 +15,8 @@ _MOST_BYTES = 255  # as in the name of a folder
 def normalised(name: str) -> str:
     """Return a class name in its one spelling, so that one class does not become two."""
     # macOS writes an accented letter as two code points, others as one.
+    if name.isascii():
+        return name.strip()
     return unicodedata.normalize("NFC", name).strip()
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
@@ -11,19 +11,22 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from regraft.errors import InvalidData, printable
+from regraft.errors import InvalidData, MissingPhotos, printable
 from regraft.files import fingerprint, reading
+from regraft.photos.elsewhere import Elsewhere
+from regraft.photos.fetching import Refused
 from regraft.photos.folder import open_inside
 from regraft.photos.heif import heif_version
 from regraft.photos.images import load_rgb
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY, memory_of
+from regraft.photos.photo_urls import is_url
 from regraft.sealed import read_frame, write_table
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 COLUMNS = {
     "digest": "str",  # SHA-256 of the file's bytes
-    "path": "str",  # relative to the data folder
+    "path": "str",  # relative to the data folder, or an address
     "class_name": "str",
     "class_index": "int32",
     "split": "str",
@@ -36,7 +39,7 @@ class Photo:
     """One image of the data set."""
 
     digest: str  # SHA-256 of the file's bytes
-    path: str  # relative to the data folder
+    path: str  # relative to the data folder, or an address
     class_name: str
     class_index: int
     split: str
@@ -55,6 +58,7 @@ class Dataset:
     rows: pd.DataFrame
     class_names: list[str]  # in the order of class_index
     folder: Path  # the data folder, which the paths are relative to
+    elsewhere: Elsewhere | None = None  # that fetches photos at addresses; None: it has no such photos
 
     def of(self, *splits: Split) -> "Dataset":
         """Return the images of some splits only."""
@@ -79,8 +83,8 @@ class Dataset:
     @contextmanager
     def opened(self, photo: Photo, *, shorter_side: int | None = None) -> Iterator[np.ndarray]:
         """Yield what `read_photo` returns, as soon as there is memory for it (`regraft.photos.memory`)."""
-        with FILE_MEMORY.take(self._bytes_of(photo)):
-            contents = self._contents_of(photo)
+        with self.file_of(photo) as file, FILE_MEMORY.take(_bytes_of(file)):
+            contents = self._contents_of(photo, file)
             with PHOTO_MEMORY.take(memory_of(contents, shorter_side=shorter_side)):
                 yield load_rgb(BytesIO(contents), shorter_side=shorter_side)
 
@@ -94,27 +98,47 @@ class Dataset:
 
         Raises:
             InvalidData: the file is gone, or is not the one that was validated.
+            RegraftError: it lies elsewhere, and that cannot be reached.
         """
-        return load_rgb(BytesIO(self._contents_of(photo)), shorter_side=shorter_side)
+        with self.file_of(photo) as file:
+            return load_rgb(BytesIO(self._contents_of(photo, file)), shorter_side=shorter_side)
 
     def is_there(self, photo: Photo) -> bool:
-        """Whether the file of a photo is still the one that was validated."""
+        """Whether the file of a photo is still the one that was validated; one that lies elsewhere is fetched."""
         try:
-            return bool(self._contents_of(photo))
+            with self.file_of(photo) as file:
+                return bool(self._contents_of(photo, file))
         except InvalidData:
             return False
 
-    def _bytes_of(self, photo: Photo) -> int:
-        with suppress(OSError):  # it is gone; to read it says so
-            return (self.folder / photo.path).stat().st_size
-        return 0
+    @contextmanager
+    def file_of(self, photo: Photo) -> Iterator[Path]:
+        """Yield the file of a photo, fetched if it lies elsewhere; whoever reads it compares its digest.
 
-    def _contents_of(self, photo: Photo) -> bytes:
+        Raises:
+            InvalidData: it lies elsewhere, and is not there any more or has other bytes.
+            RegraftError: it cannot be reached.
+        """
+        if not is_url(photo.path):
+            yield self.folder / photo.path
+            return
+        if not self.elsewhere:
+            raise InvalidData(f"{printable(photo.path)} lies elsewhere, and nothing here may fetch it.")
+        with ExitStack() as stack:
+            try:
+                file = stack.enter_context(self.elsewhere.file_of(photo.path, photo.digest))
+            except Refused as error:
+                raise InvalidData(f"{printable(photo.path)} cannot be fetched any more: {error}. Run again.") from None
+            yield file
+
+    def _contents_of(self, photo: Photo, path: Path) -> bytes:
         # Nothing is made of the bytes before they are known to be those that an inspector found harmless.
-        shown = printable(str(self.folder / photo.path))
+        shown = printable(str(photo.path if is_url(photo.path) else path))
         try:
-            with open_inside(self.folder, photo.path) as file:
+            with path.open("rb") if is_url(photo.path) else open_inside(self.folder, photo.path) as file:
                 contents = file.read()
+        except FileNotFoundError as error:
+            raise MissingPhotos(f"{shown} cannot be read any more: {error.strerror}. Run again.") from None
         except OSError as error:
             raise InvalidData(f"{shown} cannot be read any more: {error.strerror}. Run again.") from None
         if hashlib.sha256(contents).hexdigest() != photo.digest:
@@ -123,6 +147,12 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+def _bytes_of(file: Path) -> int:
+    with suppress(OSError):  # it is gone; to read it says so
+        return file.stat().st_size
+    return 0
 
 
 def source_of(digest: str, format_name: str) -> str:
@@ -140,8 +170,13 @@ def write_dataset(path: Path, dataset: Dataset) -> None:
     write_table(path, dataset.rows)
 
 
-def read_dataset(path: Path, folder: Path) -> Dataset:
-    """Return what `write_dataset` wrote, with the data folder that its paths are relative to.
+def read_dataset(path: Path, folder: Path, elsewhere: Elsewhere | None = None) -> Dataset:
+    """Return what `write_dataset` wrote.
+
+    Args:
+        path: of the file.
+        folder: the data folder, which its paths are relative to.
+        elsewhere: that fetches photos at addresses; whoever reads no photo needs none.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -152,4 +187,4 @@ def read_dataset(path: Path, folder: Path) -> Dataset:
         class_names = list(rows.attrs["class_names"])
         if [class_names[index] for index in rows.class_index] != rows.class_name.tolist():
             raise ValueError("others")
-    return Dataset(rows, class_names, folder)
+    return Dataset(rows, class_names, folder, elsewhere)

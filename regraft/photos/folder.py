@@ -15,7 +15,7 @@ from enum import Enum
 from io import BufferedReader
 from pathlib import Path
 
-from regraft.errors import InvalidData, is_invisible, printable, some
+from regraft.errors import InvalidData, MissingPhotos, is_invisible, printable, some
 
 _DEEPEST = 100  # folders within folders; DVC's walk is recursive and ends at several hundred
 _LONGEST = 3500  # bytes of a path; the kernel takes 4,095, and temporary names need a few
@@ -81,7 +81,7 @@ def walk(root: Path) -> list[str]:
         InvalidData: there is no such folder, or something lies in it, hidden or not, that must not: each is named.
     """
     if not os.path.isdir(root):  # noqa: PTH112 - Path.is_dir raises where a folder above may not be searched
-        raise InvalidData(
+        raise MissingPhotos(
             f"there is no data folder {printable(str(root))}. Expected labelled photos in it: <class>/*.jpg, "
             f"{{train,val,test}}/<class>/*.jpg, or labels.csv. Put yours there, or run `make demo` for sample data."
         )

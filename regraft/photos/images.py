@@ -141,13 +141,18 @@ class Threads:
     workers: int  # 0 means one per core that this process may use
     on_progress: Callable[[int, int], None] = lambda done, total: None  # called with what is done and the total
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return self.workers or _cores()
+
     def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Yield `function(item)` in the order of `items`, several at a time, never more than a few dozen ahead.
 
         Pillow and hashlib release the interpreter's lock while they work, so threads use all cores.
         `ThreadPoolExecutor.map` alone would read everything ahead and hold every result in memory.
         """
-        workers = self.workers or _cores()
+        workers = self.count
         pool = ThreadPoolExecutor(workers, thread_name_prefix="regraft")
         try:
             waiting = iter(items)

@@ -8,7 +8,7 @@ import re
 from pathlib import PurePath
 from typing import IO
 
-_START = 1024  # bytes that are looked at
+START_BYTES = 1024  # of a file, that are looked at
 _PLAIN = "an image"  # of a format that can be read: what has its suffix and cannot be read is damaged
 _RAW = "a raw photo of a camera"
 _CONVERT = "convert it to JPEG, PNG or TIFF"
@@ -90,7 +90,7 @@ def judge(path: str, file: IO[bytes], *, format_name: str | None, problem: str |
         return True, f"{_RAW} of which only a preview can be read; {_CONVERT}"
     if problem is None or format_name is not None:
         return True, problem
-    start = file.read(_START)
+    start = file.read(START_BYTES)
     by_content = next((what for what, signature in _COMPILED if signature.match(start)), None)
     meant = by_content or _SUFFIXES.get(suffix)
     if meant in (None, _PLAIN) or not start:

@@ -3,7 +3,8 @@
 A data folder has one of three layouts, and which one is found out by looking:
     classes   <class>/**/image
     splits    {train, val|valid|validation, test}/<class>/**/image     your split stays
-    labels    labels.csv with the columns path,label[,split][,group] and any others, which are slices
+    labels    labels.csv or labels.parquet with the columns path,label[,split][,group][,sha256][,etag] and any others,
+              which are slices; a photo may lie elsewhere, and its path is an address then
 """
 
 import re
@@ -12,18 +13,25 @@ from pathlib import Path
 
 import pandas as pd
 
-from regraft.errors import InvalidData, printable, some
+from regraft.errors import InvalidData, MissingPhotos, printable, some
 from regraft.files import reading
 from regraft.photos.class_names import normalised, problem_of
+from regraft.photos.dataset import COLUMNS as DATASET_COLUMNS
+from regraft.photos.dataset import Dataset
 from regraft.photos.decoder import DecodeLimits
+from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.folder import walk
 from regraft.photos.images import Threads
-from regraft.photos.labels_file import LABELS_FILE, SPLIT_NAMES, Found, Labels, read_labels
+from regraft.photos.known import Learning
+from regraft.photos.label_rows import LABELS_FILES
+from regraft.photos.labels_file import SPLIT_NAMES, Found, Labels, read_labels
+from regraft.photos.photo_urls import is_url
 from regraft.photos.scan import FileFacts, scan
+from regraft.photos.scan_elsewhere import scan_elsewhere
 from regraft.sealed import read_frame, write_table
 
 COLUMNS = {
-    "path": "str",  # relative to the data folder, with forward slashes
+    "path": "str",  # relative to the data folder, with forward slashes; or the address of a photo elsewhere
     "label": "str",
     "split": "str",  # as the user gave it: train, val or test; missing where the layout gives none
     "verdict": "str",  # use, quarantine (meant to be an image, cannot be used) or ignore (not an image)
@@ -58,6 +66,8 @@ def build_manifest(
     limits: DecodeLimits,
     threads: Threads,
     cache: Path | None = None,
+    learning: Learning | None = None,
+    elsewhere: Elsewhere | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """Return the layout's name and the manifest; a file that is unchanged since the last time is not read again.
 
@@ -66,6 +76,8 @@ def build_manifest(
         limits: larger images and slower files are quarantined.
         threads: that read and decode; told how many files are done, and their total.
         cache: where `scan` remembers what it found; with None every file is read.
+        learning: what is known of contents, by which no photo is decoded twice; None: nothing is.
+        elsewhere: that fetches photos at addresses; None: the table may name none.
 
     Returns:
         "classes", "splits" or "labels"; and a table with the columns of `COLUMNS`, ordered by path, and after them
@@ -74,15 +86,21 @@ def build_manifest(
 
     Raises:
         InvalidData: there is no such folder or nothing in it, a path leaves it, or labels.csv contradicts it.
+        RegraftError: photos elsewhere cannot be reached.
     """
-    layout, files, labels = find_files(root)
+    learning = learning or Learning()
+    layout, files, labels = find_files(root, elsewhere.schemes if elsewhere else ())
+    remote = [file for file in files if is_url(file.path)]
     facts = scan(
         root,
-        [file.path for file in files if not _is_hidden(file.path)],
+        [file.path for file in files if not _is_hidden(file.path) and not is_url(file.path)],
         limits=limits,
         threads=threads,
         cache=cache,
+        learning=learning,
     )
+    if elsewhere and remote:
+        facts |= scan_elsewhere(remote, elsewhere, limits=limits, threads=threads, learning=learning)
     rows = [_row(file, facts.get(file.path)) for file in files]
     manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
     if labels and labels.has_groups:
@@ -96,6 +114,13 @@ def build_manifest(
 def slices_of(manifest: pd.DataFrame) -> list[str]:
     """Return the names of the slices that labels.csv has; the column of each is called `slice.<name>`."""
     return [name.removeprefix(_SLICE) for name in manifest.columns if name.startswith(_SLICE)]
+
+
+def photos_of(manifest: pd.DataFrame, folder: Path, elsewhere: Elsewhere | None = None) -> Dataset:
+    """Return all files of a manifest as a data set of which nobody knows the classes: for those who show them."""
+    of_all = {"class_name": "", "class_index": 0, "split": "test"}
+    rows = manifest.assign(**of_all)[list(DATASET_COLUMNS)]
+    return Dataset(rows.fillna({"format": ""}).astype(DATASET_COLUMNS), [], folder, elsewhere)
 
 
 def write_manifest(path: Path, layout: str, manifest: pd.DataFrame) -> None:
@@ -116,18 +141,30 @@ def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
         return str(manifest.attrs["layout"]), manifest
 
 
-def find_files(root: Path) -> tuple[str, list[Found], Labels | None]:
-    """Return the layout's name, every file below `root`, ordered by path, and what labels.csv says, if there is one."""
+def find_files(root: Path, schemes: tuple[str, ...] = ()) -> tuple[str, list[Found], Labels | None]:
+    """Return the layout's name, every photo, ordered by path, and what the table says, if there is one.
+
+    Args:
+        root: the data folder.
+        schemes: that addresses of photos may have.
+    """
     paths = sorted(walk(root), key=lambda path: path.split("/"))
     if not paths:
-        raise InvalidData(
+        raise MissingPhotos(
             f"the data folder {printable(str(root))} is empty. Put one folder of photos per class into it."
         )
-    if (root / LABELS_FILE).is_dir():
-        raise InvalidData(f"{printable(str(root / LABELS_FILE))} must be a file, and is a folder. Rename or remove it.")
-    if LABELS_FILE in paths:
-        labels = read_labels(root)
-        return "labels", _from_labels(root, paths, labels.listed), labels
+    for name in LABELS_FILES:
+        if (root / name).is_dir():
+            raise InvalidData(f"{printable(str(root / name))} must be a file, and is a folder. Rename or remove it.")
+    tables = [name for name in LABELS_FILES if name in paths]
+    if len(tables) > 1:
+        raise InvalidData(
+            f"there are two tables in {printable(str(root))}, {' and '.join(tables)}: expected one, since they may say "
+            f"different things. Remove one."
+        )
+    if tables:
+        labels = read_labels(root, tables[0], schemes)
+        return "labels", _from_labels(root / tables[0], paths, labels.listed), labels
     if _has_split_folders(paths):
         return "splits", [_from_split_folders(path) for path in paths], None
     return "classes", [_from_class_folders(path) for path in paths], None
@@ -160,15 +197,15 @@ def _labelled(path: str, folder_name: str, split: str | None = None) -> Found:
     return Found(path, reason=problem) if problem else Found(path, label=class_name, split=split)
 
 
-def _from_labels(root: Path, paths: list[str], listed: dict[str, Found]) -> list[Found]:
-    present = set(paths)
-    missing = [path for path in listed if path not in present]
+def _from_labels(table: Path, paths: list[str], listed: dict[str, Found]) -> list[Found]:
+    present, remote = set(paths), sorted(path for path in listed if is_url(path))
+    missing = [path for path in listed if path not in present and not is_url(path)]
     if missing:
-        raise InvalidData(
-            f"{printable(str(root / LABELS_FILE))} names {len(missing)} file(s) that are not there: {some(missing)}. "
-            f"Add the files, or remove their lines. Paths are relative to {printable(str(root))}."
+        raise MissingPhotos(
+            f"{printable(str(table))} names {len(missing)} file(s) that are not there: {some(missing)}. "
+            f"Add the files, or remove their lines. Paths are relative to {printable(str(table.parent))}."
         )
-    return [listed.get(path) or Found(path, reason=f"not listed in {LABELS_FILE}") for path in paths]
+    return [listed.get(path) or Found(path, reason=f"not listed in {table.name}") for path in [*paths, *remote]]
 
 
 def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
@@ -181,6 +218,8 @@ def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
     if not facts.meant_as_image:
         return row | {"verdict": "ignore", "reason": "not an image"}
     odd = "the name has a control character; rename the file or its folder" if is_odd else None
+    if found.sha256 not in (None, facts.digest) and not facts.problem:
+        odd = f"its bytes have changed: the table says SHA-256 {found.sha256}, and it has {facts.digest}"
     if reason := facts.problem or found.reason or odd:
         return row | {"verdict": "quarantine", "reason": reason}
     return row | {"verdict": "use", "reason": None, "group": facts.digest}

@@ -17,6 +17,7 @@ import hashlib
 import os
 import time
 from dataclasses import asdict, dataclass, fields, replace
+from io import BufferedReader
 from pathlib import Path
 
 import pyarrow as pa
@@ -26,7 +27,9 @@ from regraft.files import fingerprint, write_bytes, write_text, writing
 from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.folder import open_inside
 from regraft.photos.images import Threads
-from regraft.photos.kinds import judge
+from regraft.photos.kinds import START_BYTES
+from regraft.photos.known import IMAGE_SCHEMA, ContentFacts, Learning
+from regraft.photos.label_rows import LABELS_FILES
 from regraft.photos.slow_files import PatientInspectors, Undecoded, next_try, why_not_decoded
 from regraft.provenance import provenance_of
 
@@ -50,30 +53,18 @@ class FileFacts(ImageFacts):
 
 
 _SCHEMA = pa.schema(
-    {
-        "path": pa.string(),
-        "format": pa.string(),
-        "width": pa.int64(),
-        "height": pa.int64(),
-        "mode": pa.string(),
-        "bit_depth": pa.int64(),
-        "orientation": pa.int64(),
-        "frames": pa.int64(),
-        "brightness": pa.float64(),
-        "contrast": pa.float64(),
-        "sharpness": pa.float64(),
-        "entropy": pa.float64(),
-        "phash": pa.string(),
-        "problem": pa.string(),
-        "digest": pa.string(),
-        "bytes": pa.int64(),
-        "meant_as_image": pa.bool_(),
-        "state": pa.string(),
-        "moment": pa.int64(),
-        "attempts": pa.int64(),
-        "due": pa.string(),
-        "seconds": pa.float64(),
-    }
+    [
+        pa.field("path", pa.string()),
+        *IMAGE_SCHEMA,
+        pa.field("digest", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("meant_as_image", pa.bool_()),
+        pa.field("state", pa.string()),
+        pa.field("moment", pa.int64()),
+        pa.field("attempts", pa.int64()),
+        pa.field("due", pa.string()),
+        pa.field("seconds", pa.float64()),
+    ]
 )
 
 
@@ -84,6 +75,7 @@ def scan(
     limits: DecodeLimits,
     threads: Threads,
     cache: Path | None,
+    learning: Learning | None = None,
 ) -> dict[str, FileFacts]:
     """Return what each file holds; only files that are new or changed since the last scan are read.
 
@@ -93,7 +85,9 @@ def scan(
         limits: of decoding; a file that takes longer has a problem, and is tried again after a pause.
         threads: that read and decode; told how many files are done, and their total.
         cache: the Parquet file that remembers the facts between runs; None: nothing is remembered.
+        learning: what is known of contents, by which a file that is read is not decoded; None: nothing is.
     """
+    learning = learning or Learning()
     before = _read(cache, limits.max_pixels) if cache else {}
     same = {path: facts for path in paths if (facts := before.get(path)) and _is_unchanged(f"{root}/{path}", facts)}
     today = next_try(0, time.time_ns())
@@ -106,13 +100,13 @@ def scan(
     found = dict(known)
     try:
         with PatientInspectors(limits) as inspectors:
-            inspected = threads.map(
-                lambda path: _inspected(root, path, same.get(path), inspectors, limits.max_seconds), reading
-            )
-            for path, facts in zip(reading, inspected, strict=True):
+            read = _Reading(root, inspectors, limits.max_seconds, learning)
+            for path, facts in zip(reading, threads.map(lambda path: read(path, same.get(path)), reading), strict=True):
                 found[path] = facts
+                learning.write_portion()
                 threads.on_progress(len(found), len(paths))
     finally:
+        learning.write()
         # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
         if cache and (reading or len(known) < len(before)):
             _write(cache, found, limits.max_pixels)
@@ -133,31 +127,48 @@ def _is_due(facts: FileFacts, today: str, limits: DecodeLimits) -> bool:
     return bool(facts.due) and (facts.due <= today or limits.max_seconds > facts.seconds)
 
 
-def _inspected(
-    root: Path, path: str, before: FileFacts | None, inspectors: PatientInspectors, max_seconds: float
-) -> FileFacts:
-    """Read and decode one file; `before` is what is known of it if it was too slow."""
-    try:
-        with open_inside(root, path) as file:
-            moment, status = time.time_ns(), os.fstat(file.fileno())
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            image = inspectors.inspect(root / path, was_slow=before is not None)
-            if _state(status) != _state((root / path).stat()):
-                return FileFacts(problem="it was replaced or written to while it was read; the next run reads it")
-            file.seek(0)
-            # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by
-            # either: the clock was set back, or is another machine's.
-            settled = max(status.st_mtime_ns, status.st_ctime_ns) < moment - _SETTLED_NS
-            facts = FileFacts(
-                digest=digest, bytes=status.st_size, state=_state(status) if settled else "", moment=moment
-            )
-            if isinstance(image, Undecoded):
-                return _put_off(facts, image, before.attempts if before else 0, max_seconds)
-            meant, problem = judge(path, file, format_name=image.format, problem=image.problem)
-    except OSError as error:
-        # Of the disk, the network, permissions or a busy machine, not of the file: next time it may be readable.
-        return FileFacts(problem=f"cannot be read: {error.strerror}")
-    return replace(facts, **asdict(replace(image, problem=problem)), meant_as_image=meant)
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads and decodes files; safe to use from several threads."""
+
+    root: Path
+    inspectors: PatientInspectors
+    max_seconds: float
+    learning: Learning
+
+    def __call__(self, path: str, before: FileFacts | None) -> FileFacts:
+        """Return what a file holds; `before` is what is known of it if it was too slow."""
+        try:
+            with open_inside(self.root, path) as file:
+                moment, status = time.time_ns(), os.fstat(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                known = self.learning.find([digest]).get(digest)
+                image = known or self._decoded(path, file, status.st_size, was_slow=before is not None)
+                if _state(status) != _state((self.root / path).stat()):
+                    return FileFacts(problem="it was replaced or written to while it was read; the next run reads it")
+        except OSError as error:
+            # Of the disk, the network, permissions or a busy machine, not of the file: next time it may be readable.
+            return FileFacts(problem=f"cannot be read: {error.strerror}")
+        # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by
+        # either: the clock was set back, or is another machine's.
+        settled = max(status.st_mtime_ns, status.st_ctime_ns) < moment - _SETTLED_NS
+        state = _state(status) if settled else ""
+        facts = FileFacts(digest=digest, bytes=status.st_size, state=state, moment=moment)
+        if isinstance(image, Undecoded):
+            return _put_off(facts, image, before.attempts if before else 0, self.max_seconds)
+        if settled:  # else the digest may be that of other bytes
+            self.learning.learn(digest, image)
+        meant, problem = image.judged(path)
+        return replace(facts, **asdict(replace(image.image(), problem=problem)), meant_as_image=meant)
+
+    def _decoded(self, path: str, file: BufferedReader, size: int, *, was_slow: bool) -> ContentFacts | Undecoded:
+        if path not in LABELS_FILES:
+            self.learning.count_decoded()
+        image = self.inspectors.inspect(self.root / path, was_slow=was_slow)
+        if isinstance(image, Undecoded):
+            return image
+        file.seek(0)
+        return ContentFacts(**asdict(image), bytes=size, start=b"" if image.format else file.read(START_BYTES))
 
 
 def _put_off(facts: FileFacts, undecoded: Undecoded, attempts: int, max_seconds: float) -> FileFacts:

@@ -6,6 +6,7 @@ from pathlib import Path
 from regraft.config import Params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.decoder import DecodeLimits
+from regraft.photos.elsewhere import Elsewhere, elsewhere_of
 from regraft.photos.images import Threads
 
 
@@ -15,6 +16,7 @@ class Sources:
 
     reports: Path  # the JSON and CSV files of the stages, and the gate's verdict
     raw: Path  # the data folder
+    elsewhere: Elsewhere | None  # that fetches photos at addresses
     dataset_file: Path
     onnx: Path  # the shipped file
     production: Path  # the folder of the models in production
@@ -24,7 +26,7 @@ class Sources:
 
     def read_dataset(self) -> Dataset:
         """Return the data set."""
-        return read_dataset(self.dataset_file, self.raw)
+        return read_dataset(self.dataset_file, self.raw, self.elsewhere)
 
 
 def sources_of(params: Params) -> Sources:
@@ -33,6 +35,7 @@ def sources_of(params: Params) -> Sources:
     return Sources(
         paths.reports,
         paths.raw,
+        elsewhere_of(params),
         paths.dataset,
         paths.onnx,
         paths.production,

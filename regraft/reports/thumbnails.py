@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from regraft.errors import InvalidData
+from regraft.errors import RegraftError
 from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.decoder import DecodeLimits
@@ -36,7 +36,7 @@ def thumbnails(dataset: Dataset, captions: dict[str, str], threads: Threads, lim
     rows = dataset.rows[dataset.rows.path.isin(list(captions))]
     photos = {photo.path: photo for photo in dataset.with_rows(rows).photos()}
     with Inspectors(limits) as inspectors:
-        draw = partial(_draw_centre, inspectors, dataset.folder)
+        draw = partial(_draw_centre, inspectors, dataset)
         pixels = list(threads.map(draw, (photos.get(path) for path in captions)))
     return [Tile(square, caption) for square, caption in zip(pixels, captions.values(), strict=True)]
 
@@ -88,17 +88,16 @@ def cut(text: str, length: int) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def _draw_centre(inspectors: Inspectors, folder: Path, photo: Photo | None) -> np.ndarray:
-    """Draw a photo by another process; one that was removed or replaced since the run is grey."""
+def _draw_centre(inspectors: Inspectors, dataset: Dataset, photo: Photo | None) -> np.ndarray:
+    """Draw a photo by another process; one that was removed or replaced since the run, or is out of reach, is grey."""
     if photo is None:
         return _BLANK
-    path = folder / photo.path
     try:
-        if sha256_of(path) != photo.digest:
-            return _BLANK
-    except OSError:
+        with dataset.file_of(photo) as path:
+            is_same = sha256_of(path) == photo.digest
+            square = inspectors.thumbnail(path, side=SIDE, is_square=True) if is_same else None
+    except (RegraftError, OSError):
         return _BLANK
-    square = inspectors.thumbnail(path, side=SIDE, is_square=True)
     return _BLANK if square is None else square
 
 
@@ -106,7 +105,7 @@ def _draw_prepared(dataset: Dataset, preparation: Preparation, photo: Photo) -> 
     try:
         with dataset.opened(photo) as rgb:
             square = preparation(rgb)
-    except (InvalidData, OSError, ValueError):  # as above: the report is still worth reading
+    except (RegraftError, OSError, ValueError):  # as above: the report is still worth reading
         return _BLANK
     return np.asarray(Image.fromarray(square).resize((SIDE, SIDE)))
 

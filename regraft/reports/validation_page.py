@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regraft.errors import RegraftError
 from regraft.files import read_json
+from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
@@ -43,7 +45,13 @@ def image_statistics_page(sources: Sources) -> Page:
 
 
 def write_validation_page(
-    path: Path, report: dict[str, Any], manifest: pd.DataFrame, raw: Path, *, threads: Threads, limits: DecodeLimits
+    path: Path,
+    report: dict[str, Any],
+    manifest: pd.DataFrame,
+    photos: Dataset,
+    *,
+    threads: Threads,
+    limits: DecodeLimits,
 ) -> None:
     """Write reports/validation.html.
 
@@ -51,7 +59,7 @@ def write_validation_page(
         path: of the page.
         report: what reports/validation.json holds.
         manifest: that was checked.
-        raw: the data folder.
+        photos: of the manifest, from `photos_of`.
         threads: that wait for the thumbnails.
         limits: of drawing one.
     """
@@ -61,8 +69,10 @@ def write_validation_page(
     violated = [result for result in report["expectations"] if not result["success"]]
     shown = [[name for name in result["paths"] if name in readable][:_SHOWN] for result in violated]
     with Inspectors(limits) as inspectors:  # the same processes for all of them: each takes a while to start
-        names = list(dict.fromkeys(chain.from_iterable(shown)))
-        pixels = dict(zip(names, threads.map(partial(_thumbnail, inspectors, raw), names), strict=True))
+        names = set(chain.from_iterable(shown))
+        drawn = photos.with_rows(photos.rows[photos.rows.path.isin(list(names))]).photos()
+        pictures = threads.map(partial(_thumbnail, inspectors, photos), drawn)
+        pixels = {photo.path: picture for photo, picture in zip(drawn, pictures, strict=True)}
     for result, of_result in zip(violated, shown, strict=True):
         tiles = [Tile(pixels[name], name) for name in of_result]
         if tiles:
@@ -129,7 +139,11 @@ def _drift(rows: list[dict[str, Any]]) -> str:
     return table(["", "photos", "against", "then and now", "stability index", "limit", ""], cells)
 
 
-def _thumbnail(inspectors: Inspectors, raw: Path, name: str) -> np.ndarray:
-    picture = inspectors.thumbnail(raw / name, side=_SIDE)
-    # It was removed or replaced a moment ago.
+def _thumbnail(inspectors: Inspectors, photos: Dataset, photo: Photo) -> np.ndarray:
+    try:
+        with photos.file_of(photo) as file:
+            picture = inspectors.thumbnail(file, side=_SIDE)
+    except RegraftError:
+        picture = None
+    # It was removed or replaced a moment ago, or is out of reach.
     return np.full((_SIDE, _SIDE, 3), 255, np.uint8) if picture is None else picture

@@ -1,6 +1,7 @@
 """How tests set the library up on a few small photos: what the stages otherwise take from params.yaml."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -10,14 +11,17 @@ from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.decoder import DecodeLimits
+from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.images import Threads
+from regraft.photos.known import Learning
 from regraft.photos.manifest import build_manifest
 from regraft.photos.splitting import build_dataset
 from regraft.photos.views import Views
 from regraft.reports.sources import Sources
 
 LIMITS = DecodeLimits(max_pixels=10**6, max_seconds=20)
-MACHINE = Machine(workers=2, batch_size=3, shared_store=None, cluster=None)
+NO_PHOTOS_ELSEWHERE = {"photo_schemes": (), "photo_private_addresses": False, "photo_cache": 0.0, "photo_spool": 0.0}
+MACHINE = Machine(workers=2, batch_size=3, shared_store=None, cluster=None, **NO_PHOTOS_ELSEWHERE)
 FINE_TUNE = FineTune(
     mode="always",
     budget="balanced",
@@ -59,10 +63,16 @@ def fine_tune_settings(**settings: object) -> FineTune:
 
 
 def scan_folder(
-    folder: Path, *, max_pixels: int = 10**6, threads: Threads | None = None, cache: Path | None = None
+    folder: Path,
+    *,
+    max_pixels: int = 10**6,
+    threads: Threads | None = None,
+    cache: Path | None = None,
+    learning: Learning | None = None,
 ) -> tuple[str, pd.DataFrame]:
     """Return the layout's name and the manifest of a folder."""
-    return build_manifest(folder, limits=DecodeLimits(max_pixels, 20), threads=threads or Threads(2), cache=cache)
+    limits = DecodeLimits(max_pixels, 20)
+    return build_manifest(folder, limits=limits, threads=threads or Threads(2), cache=cache, learning=learning)
 
 
 def dataset_of(folder: Path, *, share: float = 0.2) -> Dataset:
@@ -86,6 +96,7 @@ def sources_in(folder: Path) -> Sources:
     return Sources(
         reports=folder / "reports",
         raw=folder / "raw",
+        elsewhere=None,
         dataset_file=folder / "dataset.parquet",
         onnx=folder / "model.onnx",
         production=folder / "production",
@@ -93,3 +104,16 @@ def sources_in(folder: Path) -> Sources:
         threads=Threads(1),
         limits=LIMITS,
     )
+
+
+def scan_table(
+    folder: Path, rows: list[tuple[str, ...]], elsewhere: Elsewhere, *, columns: str = "path,label", known: Any = None
+) -> tuple[Learning, pd.DataFrame]:
+    """Write labels.csv to folder / "raw" and return what was learnt and the manifest."""
+    (folder / "raw").mkdir(exist_ok=True)
+    lines = [columns, *(",".join(row) for row in rows)]
+    (folder / "raw" / "labels.csv").write_text("\n".join(lines) + "\n")
+    learning = Learning(known)
+    limits, threads = DecodeLimits(10**6, 20), Threads(2)
+    _, manifest = build_manifest(folder / "raw", limits=limits, threads=threads, learning=learning, elsewhere=elsewhere)
+    return learning, manifest

@@ -17,6 +17,8 @@ KEYS = [
     "seconds_saved",
     "store_bytes",
     "engine",
+    "photos_fetched",
+    "bytes_fetched",
 ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from regraft.errors import InvalidData, is_invisible
-from regraft.photos import labels_file
+from regraft.photos import label_rows
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.labels_file import read_labels
 from regraft.photos.manifest import find_files
@@ -219,7 +219,7 @@ def test_a_labels_csv_that_cannot_be_read_is_named(tmp_path, monkeypatch):
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(labels_file, "open_inside", fail)
+    monkeypatch.setattr(label_rows, "open_inside", fail)
     with pytest.raises(InvalidData, match=r"labels\.csv cannot be read: Input/output error\. Make it readable"):
         read_labels(tmp_path)
 

@@ -284,7 +284,7 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
         ),
         (
             f"path,label,{','.join(f's{number}' for number in range(21))}\n",
-            r"must have at most 20 columns beside path, label, split, group\. Received: 21\. Remove those",
+            r"must have at most 20 columns beside path, label, split, group, sha256, etag\. Received: 21\. Remove",
         ),
         ("path,label,site\na.png,cat,a\x1bb\n", r"line 2: column 'site' has a control .*: 'a\\x1bb'; remove it"),
         ("path,label,group\na.png,cat,a\x1bb\n", r"line 2: column 'group' has a control character"),

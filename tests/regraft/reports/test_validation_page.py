@@ -11,6 +11,7 @@ from regraft.params_file import load_params
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
+from regraft.photos.manifest import photos_of
 from regraft.reports.validation_page import write_validation_page
 from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
@@ -38,7 +39,9 @@ def page(folder: Path, root: Path) -> str:
     layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
     report = validate(layout, manifest, settings)
-    write_validation_page(folder.with_name("page.html"), report, manifest, folder, threads=Threads(1), limits=LIMITS)
+    write_validation_page(
+        folder.with_name("page.html"), report, manifest, photos_of(manifest, folder), threads=Threads(1), limits=LIMITS
+    )
     return folder.with_name("page.html").read_text()
 
 
@@ -86,7 +89,9 @@ def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
     layout, manifest = scan_folder(folder)
     report = validate(layout, manifest, settings)
     (folder / "cat" / "dark <night>.png").unlink()
-    write_validation_page(tmp_path / "page.html", report, manifest, folder, threads=Threads(1), limits=LIMITS)
+    write_validation_page(
+        tmp_path / "page.html", report, manifest, photos_of(manifest, folder), threads=Threads(1), limits=LIMITS
+    )
     assert "dark &lt;night&gt;.png" in (tmp_path / "page.html").read_text()
 
 
@@ -100,5 +105,7 @@ def test_no_photo_is_decoded_by_the_process_that_writes_the_page(folder, tmp_pat
     asked = []
     thumbnail = Inspectors.thumbnail
     monkeypatch.setattr(Inspectors, "thumbnail", lambda *a, **how: asked.append(a[1]) or thumbnail(*a, **how))
-    write_validation_page(tmp_path / "page.html", report, manifest, folder, threads=Threads(1), limits=LIMITS)
+    write_validation_page(
+        tmp_path / "page.html", report, manifest, photos_of(manifest, folder), threads=Threads(1), limits=LIMITS
+    )
     assert asked

@@ -536,7 +536,9 @@ def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
 
 def test_the_report_can_be_written_and_shown(tmp_path):
     write_json(tmp_path / "validation.json", checked(images("cat", 5, broken=1), images("dog", 2)))
-    sources = Sources(tmp_path, *[tmp_path / "unused"] * 4, photos=24, threads=Threads(1), limits=LIMITS)
+    sources = Sources(
+        tmp_path, tmp_path / "unused", None, *[tmp_path / "unused"] * 3, photos=24, threads=Threads(1), limits=LIMITS
+    )
     page = pages_of("validate_data", sources)["validation"]
     assert "**The images cannot be trained on.**" in page
     assert "| cat/5.jpg | quarantine | cannot be decoded |" in page

@@ -1,0 +1,65 @@
+"""Addresses of photos in a table: which ones are taken, and what of one that is refused may be shown.
+
+Whoever writes a table may write anything, so an address is refused unless all of it is understood. It can hold no
+secret: a user, a password, a query or a fragment is refused, and an address that is taken may stand in any report.
+Credentials come from the environment. The host of a bucket follows from the environment as well and never from a table.
+"""
+
+import re
+from typing import get_args
+
+from regraft.errors import printable
+from regraft.setting_types import PhotoScheme
+
+SCHEMES: tuple[str, ...] = get_args(PhotoScheme)
+WEB = ("https", "http")
+_LONGEST = 1000  # letters
+_START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]*)")
+# A name or an address in brackets, a port, and a path of the characters of RFC 3986 without a query.
+_WEB = re.compile(
+    r"https?://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:[0-9]{1,5})?/([\w.~!$&'()*+,;=:@/-]|%[0-9a-f]{2})+", re.I | re.A
+)
+_STEP = re.compile(r"/\.{0,2}(/|\Z)")  # a part of a path that is empty, or leads elsewhere
+# A bucket and a key, which may hold letters of any script.
+_BUCKET = re.compile(r"[a-z0-9]+://[a-z0-9][a-z0-9._-]{1,253}/[^?#\\]+")
+
+
+def is_url(path: str) -> bool:
+    """Whether the path of a photo is an address; in a path within the data folder no two slashes follow each other."""
+    return "://" in path
+
+
+def scheme_of(url: str) -> str:
+    """Return what stands before `://`."""
+    return url.partition("://")[0]
+
+
+def problem_of_url(text: str, schemes: tuple[str, ...]) -> str | None:
+    """Return why an address in a table is refused, without a word of it that could be a secret; or None.
+
+    Args:
+        text: the address.
+        schemes: that are allowed, from `machine.photo_schemes`.
+    """
+    scheme = scheme_of(text)
+    if scheme not in schemes:
+        allowed = ", ".join(f"{each}://" for each in schemes) or "none"
+        return f"{shown_url(text)} has a scheme that machine.photo_schemes does not allow; allowed: {allowed}"
+    form = _WEB if scheme in WEB else _BUCKET
+    is_plain = text.isprintable() and len(text) <= _LONGEST and form.fullmatch(text)
+    if not is_plain or _STEP.search(text, len(scheme) + 3):
+        return (
+            f"{shown_url(text)} must be an address such as https://host/folder/photo.jpg or s3://bucket/folder/"
+            f"photo.jpg, of at most {_LONGEST:,} letters, without user, password, query, fragment and `..`: these may "
+            f"hold secrets, which belong in the environment, or lead elsewhere"
+        )
+    return None
+
+
+def shown_url(text: str) -> str:
+    """Return what of any text that may be an address may be shown: scheme and host without a user."""
+    match = _START.match(text)
+    if not match:
+        return "an address that is not shown, since it may hold a secret,"
+    scheme, host = match.groups()
+    return printable(f"{scheme}://{host.rpartition('@')[2][:100] if '@' not in host else '***'}/...")

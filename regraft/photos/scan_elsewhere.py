@@ -1,0 +1,125 @@
+"""The scan of photos that lie elsewhere: what is known of each is not fetched again, on no machine.
+
+A photo is known by its SHA-256 if the table gives it, else by its address and ETag. If the table gives neither, the
+server is asked for the ETag alone, one request per photo; where it has none, the photo is fetched.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.elsewhere import Elsewhere, FetchedFile
+from regraft.photos.fetching import Refused
+from regraft.photos.images import Threads
+from regraft.photos.kinds import START_BYTES
+from regraft.photos.known import ContentFacts, Learning, Version
+from regraft.photos.labels_file import Found
+from regraft.photos.scan import FileFacts
+from regraft.photos.slow_files import PatientInspectors, Undecoded
+
+_CONNECTIONS = 16  # photos that are fetched at a time, at least
+
+
+def scan_elsewhere(
+    photos: Sequence[Found], elsewhere: Elsewhere, *, limits: DecodeLimits, threads: Threads, learning: Learning
+) -> dict[str, FileFacts]:
+    """Return what each photo holds, by its address; only what nobody has decoded before is fetched.
+
+    Args:
+        photos: with addresses as paths.
+        elsewhere: that reads them.
+        limits: of decoding.
+        threads: that decode; told how many photos are done, and their total.
+        learning: what is known, and where what is new is noted.
+
+    Raises:
+        RegraftError: a server cannot be asked.
+    """
+    network = Threads(max(_CONNECTIONS, threads.count))
+    photos = _with_etags(photos, elsewhere, network)
+    digests = {photo.path: photo.sha256 for photo in photos if photo.sha256}
+    versions = {version: photo.path for photo in photos if not photo.sha256 and (version := _version_of(photo))}
+    digests |= {versions[version]: digest for version, digest in learning.digests_of(list(versions)).items()}
+    known = learning.find(list(dict.fromkeys(digests.values())))
+    found = {path: _facts(path, digest, known[digest]) for path, digest in digests.items() if digest in known}
+    new = [photo for photo in photos if photo.path not in found]
+    if found:
+        threads.on_progress(len(found), len(photos))
+    try:
+        with PatientInspectors(limits) as inspectors:
+            fetch = _Fetch(elsewhere, inspectors, learning, threading.BoundedSemaphore(threads.count))
+            for photo, facts in zip(new, network.map(fetch.inspected, new), strict=True):
+                found[photo.path] = facts
+                learning.write_portion()
+                threads.on_progress(len(found), len(photos))
+    finally:
+        learning.write()
+    return found
+
+
+def _with_etags(photos: Sequence[Found], elsewhere: Elsewhere, network: Threads) -> list[Found]:
+    """Ask for the ETags of photos of which the table says nothing; a photo that has none keeps none."""
+
+    def asked(photo: Found) -> Found:
+        if photo.sha256 or photo.etag:
+            return photo
+        try:
+            return replace(photo, etag=elsewhere.etag_of(photo.path))
+        except Refused:  # to fetch it says why
+            return photo
+
+    return list(network.map(asked, photos))
+
+
+class _Fetch:
+    """Fetches and inspects photos; safe to use from several threads."""
+
+    def __init__(
+        self,
+        elsewhere: Elsewhere,
+        inspectors: PatientInspectors,
+        learning: Learning,
+        processors: threading.BoundedSemaphore,
+    ) -> None:
+        self._elsewhere, self._inspectors, self._learning = elsewhere, inspectors, learning
+        self._processors = processors  # as many inspectors as there are cores, however many photos are on their way
+
+    def inspected(self, photo: Found) -> FileFacts:
+        """Return what a photo holds, or why it cannot be fetched."""
+        try:
+            with self._elsewhere.fetched(photo.path, digest=photo.sha256, etag=photo.etag) as file:
+                return self._inspect(photo, file)
+        except Refused as error:
+            return FileFacts(problem=f"cannot be fetched: {error}")
+        except OSError as error:
+            return FileFacts(problem=f"cannot be read: {error.strerror}")
+
+    def _inspect(self, photo: Found, file: FetchedFile) -> FileFacts:
+        version = _version_of(photo)
+        known = self._learning.find([file.digest])  # under another address, or without a number in the table
+        if not known:
+            with self._processors:
+                self._learning.count_decoded()
+                image = self._inspectors.inspect(file.path, was_slow=False)
+            if isinstance(image, Undecoded):
+                words = f"not decoded: {image.words}; tried again when photos are validated next"
+                return FileFacts(digest=file.digest, bytes=file.size, problem=words)
+            with file.path.open("rb") as opened:
+                start = b"" if image.format else opened.read(START_BYTES)
+            known[file.digest] = ContentFacts(**asdict(image), bytes=file.size, start=start)
+            self._learning.learn(file.digest, known[file.digest])
+        if version:
+            self._learning.name(version, file.digest)
+        return _facts(photo.path, file.digest, known[file.digest])
+
+
+def _version_of(photo: Found) -> Version | None:
+    return (photo.path, photo.etag) if photo.etag else None
+
+
+def _facts(path: str, digest: str, known: ContentFacts) -> FileFacts:
+    meant, problem = known.judged(path)
+    image = asdict(replace(known.image(), problem=problem))
+    return FileFacts(**image, digest=digest, bytes=known.bytes, meant_as_image=meant, moment=time.time_ns())

@@ -1,0 +1,72 @@
+"""Facts of contents in the store: sealed files that any machine may add to."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from regraft.errors import RegraftError
+from regraft.photos.known import ContentFacts
+from regraft.provenance import take_snapshot
+from regraft.store.facts import Facts
+
+PHOTO = ContentFacts(format="PNG", width=3, height=2, mode="RGB", brightness=0.1, phash="00" * 32, bytes=99)
+TEXT = ContentFacts(problem="no image", start=b"\x00words", bytes=6)
+CONTENTS = {"0a" * 32: PHOTO, "0b" * 31 + "00": TEXT}  # one ends in a zero, which NumPy cuts from a text
+VERSIONS = {("https://host/a.png", "e1"): "0a" * 32}
+
+
+def facts_in(root: Path, shared: str | None = None, max_pixels: int = 100) -> Facts:
+    return Facts(root, shared, max_pixels=max_pixels)
+
+
+def files_of(root: Path) -> list[Path]:
+    return sorted(root.glob("facts/*/*.parquet"))
+
+
+def test_what_was_added_is_found_by_the_next_process(tmp_path):
+    facts_in(tmp_path).add(CONTENTS, VERSIONS)
+    facts = facts_in(tmp_path)
+    assert facts.find([*CONTENTS, "ff" * 32]) == CONTENTS
+    assert facts.digests_of([*VERSIONS, ("https://host/a.png", "e2")]) == VERSIONS
+
+
+def test_no_address_is_kept(tmp_path):
+    facts_in(tmp_path).add({}, VERSIONS)
+    assert b"host" not in files_of(tmp_path)[0].read_bytes()
+
+
+def test_what_is_damaged_goes_and_counts_as_not_known(tmp_path):
+    facts_in(tmp_path).add(CONTENTS, {})
+    (path,) = files_of(tmp_path)
+    contents = bytearray(path.read_bytes())
+    contents[len(contents) // 3] ^= 1
+    path.write_bytes(contents)
+    assert facts_in(tmp_path).find(list(CONTENTS)) == {}
+    assert files_of(tmp_path) == []
+
+
+@pytest.mark.parametrize("what", ["pixels", "code", "pillow"])
+def test_another_limit_other_code_or_another_pillow_knows_nothing(tmp_path, monkeypatch, what):
+    facts_in(tmp_path).add(CONTENTS, {})
+    now = take_snapshot()
+    if what == "code":
+        now = replace(now, modules=now.modules | {"regraft.photos.decoder": b"new = 1"})
+    if what == "pillow":
+        now = replace(now, versions=now.versions | {"pillow": "9.9"})
+    monkeypatch.setattr("regraft.provenance.take_snapshot", lambda: now)
+    assert facts_in(tmp_path, max_pixels=99 if what == "pixels" else 100).find(list(CONTENTS)) == {}
+
+
+def test_two_machines_share_what_they_know(tmp_path, s3_server):
+    shared = "s3://bucket/shared-facts"
+    facts_in(tmp_path / "one", shared).add(CONTENTS, {})
+    facts_in(tmp_path / "two").add({}, VERSIONS)  # while it had no shared store
+    assert facts_in(tmp_path / "two", shared).find(list(CONTENTS)) == CONTENTS
+    assert facts_in(tmp_path / "three", shared).digests_of(list(VERSIONS)) == VERSIONS
+
+
+def test_a_shared_store_that_is_out_of_reach_is_an_error_and_nothing_is_lost(tmp_path, s3_server):
+    with pytest.raises(RegraftError, match="cannot be reached"):
+        facts_in(tmp_path, "s3://no-such-bucket/x").add(CONTENTS, {})
+    assert facts_in(tmp_path).find(list(CONTENTS)) == CONTENTS
