@@ -18,18 +18,22 @@ def promote(
         str | None, typer.Option(metavar="SHA", help="With --force: a candidate, by the beginning of its SHA-256.")
     ] = None,
     candidates: Annotated[bool, typer.Option("--candidates", help="List the models that were not promoted.")] = False,
+    first: Annotated[
+        bool, typer.Option("--first", help="Where production is at an address and there is none yet: begin it.")
+    ] = False,
     history: Annotated[bool, typer.Option("--history", help="List what was in production, and when.")] = False,
 ) -> None:
     """Put the new model into production, or the one before.
 
-    A model that was rolled back from stays out until --force puts it back. The reason goes into the log.
+    A model that was rolled back from stays out until --force puts it back. The reason goes into the log. --first founds
+    production at an address, once; then the gate lets the first model in.
     """
     from regraft.params_file import load_params
     from tasks import promote as gate
     from tasks.project import enter_project, readable_errors
 
-    if rollback + (force is not None) + candidates + history > 1:
-        raise typer.BadParameter("--rollback, --force, --candidates and --history exclude each other.")
+    if rollback + (force is not None) + candidates + history + first > 1:
+        raise typer.BadParameter("--rollback, --force, --candidates, --first and --history exclude each other.")
     if candidate is not None and force is None:
         raise typer.BadParameter("--candidate goes with --force REASON.")
     with readable_errors("promote"):
@@ -46,6 +50,8 @@ def promote(
         if rollback or force is not None:
             _change_by_hand(params, force, candidate)
             return
+        if first:
+            gate.found_production(params)
         from flows.promote import promote as flow
         from flows.run import start
 

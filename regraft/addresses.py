@@ -1,14 +1,16 @@
-"""The address of a shared store: which ones are taken, and what of one may be shown.
+"""The address of a shared store or of production: which ones are taken, and what of one may be shown.
 
 An address stands in params.yaml, which is in git, and on command lines, which every user of a machine can list. So it
 holds no secret: what could be one (a user, a password, a query, a fragment, an escape) is refused wherever it stands,
 instead of being looked for. Credentials come from the environment, or from the files of fsspec's configuration.
 """
 
+import base64
 import os
 import re
+from pathlib import Path
 
-from regraft.errors import printable
+from regraft.errors import RegraftError, printable
 
 # Where files can be written, listed and removed by several machines. Not among them: what only reads (http, github,
 # data), what is one file (zip, tar), what copies once more (simplecache), and clouds without listings.
@@ -20,6 +22,7 @@ _SCHEMES = (
 _LOCAL = ("file", "local")
 _PATH = r"[\w\u0300-\u036f .,+~()/-]*"  # accents may be code points of their own
 _CAUSES = 4  # of an error, that are named
+_MIRRORS = Path(".dvc", "tmp", "regraft", "production")
 _ADDRESS = re.compile(rf"(?:({'|'.join(_SCHEMES)})://([\w.-]*(?::[0-9]{{1,5}})?)(?=/|\Z))?{_PATH}")
 
 EXPECTED = (
@@ -41,6 +44,37 @@ def shown(address: str) -> str:
         return "(an address that is not shown, since it may hold a secret)"
     scheme, host = match.groups()
     return printable(address) if scheme in (None, *_LOCAL) else f"{scheme}://{host or ''}"
+
+
+def mirror_of(address: str) -> Path:
+    """Return the folder below the project's root in which what lies at an address is worked on.
+
+    Its name is the address in another spelling, so that whoever is given the folder knows the address, in any process.
+    """
+    return _MIRRORS / base64.urlsafe_b64encode(address.encode()).decode().rstrip("=")
+
+
+def address_of(folder: Path) -> str | None:
+    """Return the address that a folder mirrors; None for a folder that mirrors none.
+
+    Raises:
+        RegraftError: the folder lies among mirrors, and its name is no address.
+    """
+    if folder.parent.parts[-len(_MIRRORS.parts) :] != _MIRRORS.parts:
+        return None
+    name = folder.name
+    try:
+        address = base64.urlsafe_b64decode(name + "=" * (-len(name) % 4)).decode()
+    except ValueError:
+        address = ""
+    if "://" not in address or not is_address(address) or mirror_of(address).name != name:
+        raise RegraftError(f"{folder} should be named after an address, and is not. Remove it.")
+    return address
+
+
+def is_short_enough(address: str) -> bool:
+    """Whether an address fits into the name of its mirror: file systems take 255 bytes."""
+    return len(mirror_of(address).name) <= 250
 
 
 def without_addresses(text: str) -> str:

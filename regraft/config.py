@@ -3,10 +3,12 @@
 There are no defaults here. A default that DVC cannot see would change results without a rerun.
 """
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
+from regraft.addresses import address_of
 from regraft.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
 from regraft.setting_types import (
     AtLeast,
@@ -19,7 +21,7 @@ from regraft.setting_types import (
     Leaks,
     NumberOrAuto,
     Outliers,
-    PhotoSchemes,
+    Place,
     Positive,
     ProjectPath,
     Ratio,
@@ -50,11 +52,17 @@ class Paths(Section):
     model: ProjectPath
     onnx: ProjectPath
     onnx_int8: ProjectPath
-    production: ProjectPath
+    production: Place  # of an address the folder that mirrors it, which candidates lie in then
     candidates: ProjectPath
     reports: ProjectPath
     receipts: ProjectPath
     expectations: ProjectPath
+
+    @field_validator("candidates")
+    @classmethod
+    def _beside_production(cls, value: Path, info: ValidationInfo) -> Path:
+        production = info.data.get("production")
+        return production / "candidates" if production and address_of(production) else value
 
 
 class Machine(Section):
@@ -64,7 +72,6 @@ class Machine(Section):
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
     cluster: Annotated[str | None, AfterValidator(cluster_address)]
-    photo_schemes: PhotoSchemes
     photo_private_addresses: bool
     photo_cache: float = Field(ge=0)
     photo_spool: float = Field(ge=0)

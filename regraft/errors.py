@@ -55,6 +55,10 @@ class InputsChanged(RegraftError):
     """An input of a stage changed while the stage ran, so no record could say what its outputs were made from."""
 
 
+class Overtaken(InputsChanged):
+    """Another machine changed the same thing first; made again from what is there now, the change may succeed."""
+
+
 class Busy(RegraftError):
     """Another process holds what this one needs, and will let go of it."""
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from regraft.addresses import EXPECTED, is_address
+from regraft.addresses import EXPECTED, is_address, is_short_enough, mirror_of
 
 
 def _inside_project(path: Path) -> Path:
@@ -20,6 +20,15 @@ def _text_to_path(value: Any) -> Any:
     if not isinstance(value, str):
         raise ValueError("must be a path inside the project folder, relative to it")
     return Path(PurePosixPath(value))
+
+
+def _place_to_path(value: Any) -> Any:
+    """An address becomes the folder that mirrors it (`regraft.addresses.address_of` tells the address)."""
+    if not isinstance(value, str) or "://" not in value:
+        return _text_to_path(value)
+    if not is_address(value) or not is_short_enough(value):
+        raise ValueError(f"must be a path inside the project folder, or {EXPECTED}; of at most 180 letters")
+    return mirror_of(value)
 
 
 def _text_to_any_path(value: Any) -> Any:

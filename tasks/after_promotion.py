@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from regraft.config import Params
 from regraft.errors import RegraftError
+from regraft.production.exclusive import publish
+from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.registry import Production
 from regraft.production.served import CARD, bring_up_to_date
 from tasks.registries.tell import tell
@@ -25,13 +27,18 @@ def tag_commit(params: Params) -> list[str]:
 
 
 def _serve(params: Params) -> list[str]:
-    production = Production(params.paths.production)
-    if not production.folder.is_dir():
+    folder = params.paths.production
+    if not folder.is_dir():
         return []
     with suppress(RegraftError, OSError):  # without a whole run there is none
         write_card(params)
+    warnings = []
     try:
-        bring_up_to_date(production, params.paths.reports / CARD)
+        publish(folder, patience=PATIENCE_SECONDS)
     except (RegraftError, OSError) as error:
-        return [f"Warning: the Triton repository in {production.folder} is as it was before: {error}"]
-    return []
+        warnings.append(f"Warning: the file model.onnx beside production.json is as it was before: {error}")
+    try:
+        bring_up_to_date(Production(folder), params.paths.reports / CARD)
+    except (RegraftError, OSError) as error:
+        warnings.append(f"Warning: the Triton repository in {folder} is as it was before: {error}")
+    return warnings

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
 from regraft.files import read_json, sha256_of
+from regraft.production.mirror import refreshed
 from regraft.production.verdict_log import FILE, Look, read_looks
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _record(params: Params) -> "BaseRecord | None":
 
 def ask_if_gate_said_no(params: Params) -> str | None:
     """Ask for a new base if the gate said no twice, once per promotion; return a sentence if that is new."""
-    looks = [look for look in read_looks(params.paths.production / FILE) if look.base]
+    looks = [look for look in read_looks(refreshed(params.paths.production) / FILE) if look.base]
     # A model that is judged again, on other photos, is no other one: its last verdict counts.
     last = {look.challenger: look for look in looks if look.base == looks[-1].base}
     noes = sorted(last.values(), key=lambda look: look.at)[-_NOES:]

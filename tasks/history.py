@@ -57,7 +57,8 @@ def models_in_use(paths: Paths) -> set[str]:
     standing = production.standing()
     exported = sha256_of(paths.onnx) if paths.onnx.is_file() else None
     former = {standing.digest, standing.named, production.predecessor(), production.anchor()}
-    files = [paths.onnx, production.model, *(production.versions / f"{digest}.onnx" for digest in former)]
+    kept = [production.version_of(digest) for digest in former if digest and production.is_kept(digest)]
+    files = [paths.onnx, production.model, *kept]
     frozen = {frozen_digest(path) for path in files if path.is_file()}
     return {digest for digest in {exported, *former, *frozen} if digest}
 

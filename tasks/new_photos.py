@@ -8,7 +8,7 @@ import pandas as pd
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
-from regraft.production.exclusive import exclusive
+from regraft.production.exclusive import exclusive, repeated
 from regraft.production.gate.contestants import load_champion
 from regraft.production.new_photos import (
     Evidence,
@@ -58,7 +58,12 @@ def ask_new_photos(
         np.array(classifier.class_names, str)[ask(classifier, new).argmax(axis=1)] == labels
         for classifier in classifiers
     ]
-    rows = answered(new, groups, pair, (right[0], right[1]))
+    return _note(production, pair, answered(new, groups, pair, (right[0], right[1])))
+
+
+@repeated
+def _note(production: Production, pair: tuple[str, str], rows: pd.DataFrame) -> Evidence:
+    """Add rows to those of the pair, and return what all of them say."""
     with exclusive(production.folder, "noting new photos", patience=production.patience):
         before = read_answers(production.folder)  # read again: another process may have added the same photos
         fresh = rows[~rows.digest.isin(of_pair(before, *pair).digest)]

@@ -4,7 +4,6 @@ import os
 import pwd
 import socket
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,27 @@ from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
-from regraft.files import finite, sha256_of, write_json
+from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import Today, left_out_of, without
 from regraft.photos.manifest import read_manifest
-from regraft.production.candidates import Candidates
-from regraft.production.change_log import Origin
-from regraft.production.exclusive import exclusive
+from regraft.production.exclusive import found
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
-from regraft.production.gate.verdict import FILE, WAITS, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
+from regraft.production.gate.verdict import WAITS, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
+from regraft.production.lock import PATIENCE_SECONDS
+from regraft.production.mirror import expect_founded
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference, build_reference
 from regraft.production.verdict_log import FILE as VERDICTS
-from regraft.production.verdict_log import Look, append_look, count_looks, read_looks, sketch_of
+from regraft.production.verdict_log import count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
 from tasks.base_renewal import base_of_model
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
+from tasks.promotion_records import candidates_of, keep_as_candidate, record_verdict, remove_candidate
 from tasks.run_warnings import warnings_of_run
 from tasks.runs.origins import origin_of_candidate, origin_of_export
 from tasks.up_to_date import about_of
@@ -50,6 +50,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     """
     paths = params.paths
     production = Production(paths.production)
+    expect_founded(paths.production)
     champion = production.digest
     is_there = paths.onnx.exists() and sha256_of(paths.onnx) == champion
     if is_there and not paths.dataset.exists():
@@ -62,7 +63,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     if base:  # found out anew: a run may have ended between these photos and what `choose_base` writes of them
         today = Today.of(dataset, used, params.validate_data.max_hash_distance)
         dataset = without(dataset, left_out_of(base, today))
-    with store_in_use(paths.store, None):
+    with store_in_use(paths.store, params.machine.shared_store):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, used, ask)
         trial = Trial(challenger, paths.onnx, dataset, used, params.promote, ask) if challenger else None
@@ -75,19 +76,19 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
-    _record(params, verdict, dataset.of("test").rows.digest.tolist(), origin, base.name if base else None)
+    record_verdict(params, verdict, dataset.of("test").rows.digest.tolist(), origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
         _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
     else:
-        _keep_as_candidate(params, verdict, challenger.digest)
+        keep_as_candidate(params, verdict, challenger.digest, _reference(params))
     return verdict
 
 
 def approve(params: Params, verdict: Verdict, reason: str) -> Change:
     """Let in what waited for a person, if production is still the model that it was compared with."""
     about = verdict.figures["about"]
-    candidates = Candidates(params.paths.candidates)
+    candidates = candidates_of(params)
     path = candidates.find(about["model"])
     words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
     origin = origin_of_candidate(params, about["model"])
@@ -105,7 +106,7 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     """
     if not reason.strip():
         raise RegraftError("a promotion by hand needs a reason, for the log: `regraft promote --force REASON`.")
-    candidates = Candidates(params.paths.candidates)
+    candidates = candidates_of(params)
     path = candidates.find(candidate) if candidate else params.paths.onnx
     digest = load_challenger(path).digest
     reference = candidates.reference_of(digest) if candidate else _reference(params)
@@ -113,6 +114,11 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     origin = origin_of_candidate(params, digest) if candidate else origin_of_export(params)
     grounds = Grounds(digest, is_by_hand=True, approved_by=_operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, reference)
+
+
+def found_production(params: Params) -> None:
+    """Let a first model into the address of production; RegraftError if there is one, or it is a folder."""
+    found(params.paths.production, patience=PATIENCE_SECONDS)
 
 
 def rollback(params: Params) -> Change:
@@ -141,7 +147,7 @@ def told(change: Change) -> str:
 
 def candidates_told(params: Params) -> list[str]:
     """Return a line per candidate, the newest first."""
-    candidates = Candidates(params.paths.candidates)
+    candidates = candidates_of(params)
     return [f"{digest[:12]}  {candidates.words_of(digest)}" for digest in candidates.digests()]
 
 
@@ -159,7 +165,7 @@ def _ask(params: Params, progress: Progress) -> Any:
 
     def ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
         threads = Threads(params.machine.workers, progress(f"photos ({classifier.digest[:12]})"))
-        stored = open_said(params.paths.store, classifier)
+        stored = open_said(params.paths.store, classifier, shared=params.machine.shared_store)
         return probabilities_of(classifier, photos, threads, stored=stored)
 
     return ask
@@ -208,17 +214,8 @@ def _used(params: Params) -> pd.DataFrame:
 def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:
     production = Production(params.paths.production)
     production.promote(path, words, keep=params.promote.keep, reference=reference, grounds=grounds)
-    with exclusive(production.folder, "removing a candidate", patience=production.patience):
-        Candidates(params.paths.candidates).remove(grounds.challenger)
+    remove_candidate(params, grounds.challenger)
     return production.history()[-1]
-
-
-def _keep_as_candidate(params: Params, verdict: Verdict, digest: str) -> None:
-    production = Production(params.paths.production)
-    with exclusive(production.folder, "keeping a candidate", patience=production.patience):
-        Candidates(params.paths.candidates).add(
-            params.paths.onnx, digest, verdict.words, reference=_reference(params), keep=params.promote.keep
-        )
 
 
 def _reference(params: Params) -> Reference | None:
@@ -232,21 +229,3 @@ def _reference(params: Params) -> Reference | None:
     _, manifest = read_manifest(paths.manifest)
     base = base_of_model(params)
     return build_reference(manifest, read_features(paths.features), base.saw() if base else ())
-
-
-def _record(params: Params, verdict: Verdict, test_digests: list[str], origin: Origin, base: str | None) -> None:
-    """Write what the gate said: reports/gate.json for people, and a line that counts looks at these test photos.
-
-    Like production, both are state and no output of DVC.
-    """
-    at, about = datetime.now(UTC).isoformat(timespec="seconds"), verdict.figures["about"]
-    said = {"at": at, "name": verdict.name, "is_accepted": verdict.is_accepted, "words": verdict.words}
-    write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
-    compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
-    says_no = verdict.name in ("Refused", "Undecided") and not verdict.is_accepted
-    says_no = says_no and compared["n"] >= params.promote.min_photos  # with fewer it says no of every model
-    ids = (about["model"], about["champion"], compared["n"], compared["b"], compared["c"])
-    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base, says_no)
-    production = Production(params.paths.production)
-    with exclusive(production.folder, "writing down a verdict", patience=production.patience):
-        append_look(production.folder / VERDICTS, look)

@@ -21,6 +21,7 @@ from regraft.errors import Damaged
 from regraft.files import fingerprint, read_json, sha256_of, write_json
 from regraft.params_file import load_params
 from regraft.photos.elsewhere import elsewhere_of
+from regraft.production.mirror import refreshed
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.model_card import FILE, write_model_card
 from regraft.reports.pages import pages_of, write_html
@@ -101,7 +102,7 @@ def page_of(params: Params) -> Path:
 
 def _shown(params: Params) -> list[Path]:
     """The files that the page is drawn from."""
-    reports, production = params.paths.reports, params.paths.production
+    reports, production = params.paths.reports, refreshed(params.paths.production)
     # What was scored has a page of its own.
     results = [path for path in reports.iterdir() if path.suffix in (".json", ".csv") and path.name != SCORES]
     state = [production / "model.onnx", production / "log.jsonl", Path("dvc.lock"), Path("params.yaml")]

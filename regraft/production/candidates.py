@@ -4,6 +4,8 @@
     models/candidates/<sha256>.parquet   what it was trained on
     models/candidates/<sha256>.json      what the gate said of it
 
+Where production lies at an address, they lie there as well, in its folder candidates/.
+
 The model gets its name last, so a candidate is whole or not there.
 """
 
@@ -15,6 +17,7 @@ from typing import Any
 
 from regraft.errors import Damaged, InputsChanged, RegraftError
 from regraft.files import read_json, replacing, sha256_of, write_json
+from regraft.production.mirror import obtain
 from regraft.production.records import is_sha256
 from regraft.production.training_data import Reference, read_reference, write_reference
 
@@ -82,6 +85,7 @@ class Candidates:
                 f"'{beginning}', which fits {len(found)}. There are: {there}."
             )
         path = self.folder / f"{found[0]}.onnx"
+        obtain(path)
         if sha256_of(path) != found[0]:
             raise RegraftError(f"{path} is damaged: its bytes are not those that were kept. Remove it.")
         return path

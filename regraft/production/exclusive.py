@@ -1,58 +1,86 @@
-"""One at a time: whoever changes production holds a lock, and says who that is to whoever waits for it."""
+"""One at a time: whoever changes production is the only one, on this machine and wherever else production is used.
 
-import os
-import socket
-from collections.abc import Iterator
+On this machine that is a lock. Where production lies at an address, a change starts from what is there now and is
+written there when the block has ended, unless another machine was faster: then nothing of it counts, here or there.
+"""
+
+import random
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import wraps
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
-from regraft.errors import Busy, RegraftError
-from regraft.production.change_log import open_regular
+from regraft.errors import Overtaken, RegraftError
+from regraft.production.lock import locked
+from regraft.production.mirror import mirror_at
 
-PATIENCE_SECONDS = 30.0  # a change takes as long as two copies of a model
+_ATTEMPTS = 6
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
 
 
 @contextmanager
 def exclusive(folder: Path, doing: str, *, patience: float) -> Iterator[None]:
-    """Keep others from changing production while the block runs; what the system refuses becomes a readable error.
+    """Keep others from changing production while the block runs.
 
     Args:
-        folder: models/production; made if it is not there.
+        folder: models/production, or the mirror of an address; made if it is not there.
         doing: what the block does, for those who wait.
-        patience: so many seconds another one is waited for.
+        patience: so many seconds another process of this machine is waited for.
 
     Raises:
-        Busy: somebody else holds the lock; it names the process, its machine, what it does and since when.
+        Busy: another process of this machine is changing it.
+        Overtaken: another machine has changed it meanwhile.
+        RegraftError: the folder cannot be written to, or the address cannot be reached.
     """
-    from filelock import FileLock, Timeout
-
-    lock = folder / "production.lock"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(lock, timeout=patience):
-            now = datetime.now(UTC).isoformat(timespec="seconds")
-            # In place: the lock belongs to this very file. Nobody depends on the text.
-            lock.write_text(f"process {os.getpid()} on {socket.gethostname()}, which is {doing} since {now}")
+    with locked(folder, doing, patience=patience):
+        mirror = mirror_at(folder)
+        if mirror is None:
             yield
-    except Timeout:
-        raise Busy(
-            f"{folder} is being changed by {_holder(lock)}. It was waited for {patience:g} seconds; production was not "
-            f"touched. Wait until that process has ended, or end it, and run this again."
-        ) from None
-    except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
+            return
+        with mirror.changing():
+            yield
+
+
+def repeated(change: Callable[_P, _R]) -> Callable[_P, _R]:
+    """Let a change that another machine overtook be made again, from what is there then; at last it gives up."""
+
+    @wraps(change)
+    def attempts(*arguments: _P.args, **named: _P.kwargs) -> _R:
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return change(*arguments, **named)
+            except Overtaken:
+                time.sleep(random.uniform(0, 0.2 * attempt))  # noqa: S311
+        return change(*arguments, **named)
+
+    return attempts
+
+
+@repeated
+def publish(folder: Path, *, patience: float) -> None:
+    """Let model.onnx at the address be the model in production; a folder that mirrors none is as it is.
+
+    The pointer says what is in production. This copy is for services that read one fixed name, and follows it.
+    """
+    if mirror := mirror_at(folder):
+        with locked(folder, "publishing the model", patience=patience), mirror.changing():
+            mirror.publish()
+
+
+def found(folder: Path, *, patience: float) -> None:
+    """Found production at the address that a folder mirrors: without a model, so that a first one may come in.
+
+    Raises:
+        RegraftError: there is production already, or the folder mirrors no address.
+    """
+    mirror = mirror_at(folder)
+    if mirror is None:
         raise RegraftError(
-            f"{folder} could not be changed: {error.strerror or error}{name}. It should be a folder that can be "
-            f"written to, with room for another model. See to that and run the same command again: what was begun is "
-            f"completed or undone then."
-        ) from error
-
-
-def _holder(lock: Path) -> str:
-    try:
-        with open_regular(lock) as file:
-            text = file.read(300).decode(errors="replace")
-    except OSError:
-        return "another process"
-    return " ".join(text.split()) or "another process"  # an error shows no control characters (`RegraftError`)
+            f"a first promotion has to be asked for only where paths.production is an address. It is {folder}, a "
+            f"folder of this machine: `regraft promote` puts a first model there by itself."
+        )
+    with locked(folder, "founding production", patience=patience):
+        mirror.place.found()

@@ -1,4 +1,6 @@
-"""What is in production, and what the records say of it. Nothing here changes anything, and nothing here raises.
+"""What is in production, and what the records say of it. Nothing here changes anything.
+
+Nothing here raises either, but where production lies at an address that cannot be reached: then nobody knows.
 
 Whatever lies in the folder may be damaged: a file counts as a model only if its bytes are those that its name or the
 log says, and a link or a device never does, because what is behind it can change at any time.
@@ -13,6 +15,8 @@ from typing import TYPE_CHECKING
 
 from regraft.errors import InvalidData
 from regraft.production.change_log import Change, ChangeLog, open_regular, read_change
+from regraft.production.mirror import obtain, refreshed
+from regraft.production.mirrored import PENDING
 
 if TYPE_CHECKING:
     from regraft.production.training_data import Reference
@@ -28,14 +32,15 @@ class Standing:
 
 
 class Records:
-    """The folder models/production, to be read."""
+    """The folder models/production, or the mirror of an address, to be read."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        """Take the folder; RegraftError if it mirrors an address that cannot be reached, or is damaged there."""
+        self.folder = refreshed(folder)
         self.model = folder / "model.onnx"
         self.versions = folder / "versions"
         self.log = ChangeLog(folder / "log.jsonl")
-        self.pending = folder / "change.json"
+        self.pending = folder / PENDING
 
     def version_of(self, digest: str) -> Path:
         """Return where the copy of a model is kept."""
@@ -50,7 +55,8 @@ class Records:
         return self.folder / "rolled_back" / f"{digest}.json"
 
     def is_kept(self, digest: str) -> bool:
-        """Whether there is a sound copy of a model."""
+        """Whether there is a sound copy of a model; one that lies at an address only is fetched."""
+        obtain(self.version_of(digest))
         return read_digest(self.version_of(digest))[0] == digest
 
     @property

@@ -26,7 +26,8 @@ from pathlib import Path
 from regraft.errors import InputsChanged, RegraftError
 from regraft.files import replacing, sha256_of, write_bytes
 from regraft.production.change_log import Change, Origin, read_change
-from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
+from regraft.production.exclusive import exclusive, repeated
+from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.records import Records, Standing, is_sha256, read_digest
 from regraft.production.training_data import Reference, write_reference
 
@@ -49,6 +50,7 @@ class Production(Records):
         super().__init__(folder)
         self.patience = patience
 
+    @repeated
     def promote(
         self, path: Path, words: str, *, keep: int, reference: Reference | None = None, grounds: Grounds | None = None
     ) -> None:

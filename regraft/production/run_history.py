@@ -25,7 +25,9 @@ from pydantic.dataclasses import dataclass
 from regraft.errors import Damaged
 from regraft.files import DAMAGE, finite, write_bytes
 from regraft.production.change_log import open_regular
-from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
+from regraft.production.exclusive import exclusive, repeated
+from regraft.production.lock import PATIENCE_SECONDS
+from regraft.production.mirror import refreshed
 
 FILE = "history.parquet"  # in the folder of production
 CRASHED = "Crashed"
@@ -117,7 +119,7 @@ def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
     Raises:
         Damaged: it is no history, or a damaged one.
     """
-    table = _read(folder / FILE)
+    table = _read(refreshed(folder) / FILE)
     if last is not None:
         table = table.slice(max(0, len(table) - last))
     rows = []
@@ -146,6 +148,7 @@ def in_order(rows: Sequence[Row]) -> list[Row]:
     return [rows[place] for place in sorted(range(len(rows)), key=times.__getitem__)]
 
 
+@repeated
 def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SECONDS) -> str:
     """Add rows; one of a run that is there already takes its place, but for one that says that the run crashed.
 

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 
 from regraft.files import DAMAGE, sha256_of, write_bytes
 from regraft.production.change_log import open_regular
-from regraft.production.exclusive import PATIENCE_SECONDS, exclusive
+from regraft.production.exclusive import exclusive, repeated
+from regraft.production.lock import PATIENCE_SECONDS
+from regraft.production.mirror import refreshed
 
 FILE = "history_photos.parquet"  # in the folder of production
 _DIGITS = 16  # of a digest
@@ -32,6 +34,7 @@ class Changes:
     relabelled: int
 
 
+@repeated
 def note_photos(folder: Path, dataset: Path, *, patience: float = PATIENCE_SECONDS) -> Changes | None:
     """Compare the photos of a data set with those that were noted last, and note them.
 
@@ -46,7 +49,7 @@ def note_photos(folder: Path, dataset: Path, *, patience: float = PATIENCE_SECON
     Raises:
         RegraftError: the file cannot be written.
     """
-    version, before = sha256_of(dataset).encode(), _noted(folder / FILE)
+    version, before = sha256_of(dataset).encode(), _noted(refreshed(folder) / FILE)
     if before is not None and before.schema.metadata.get(_VERSION) == version:
         return Changes(0, 0, 0)
     try:

@@ -21,7 +21,7 @@ import onnxruntime
 
 from regraft.errors import InputsChanged, RegraftError
 from regraft.files import write_bytes, write_text
-from regraft.production.exclusive import exclusive
+from regraft.production.exclusive import exclusive, repeated
 from regraft.production.records import read_digest
 from regraft.production.registry import Production, copy_sound
 from regraft.serving.golden import Golden, draw, read_golden, write_golden
@@ -34,6 +34,7 @@ _KEPT = 2  # versions: the one that is served, and the one before
 _LEAST, _MOST = 1e-4, 1e-2  # tolerance of a golden answer
 
 
+@repeated
 def bring_up_to_date(production: Production, card: Path | None = None, *, pictures: int = 8) -> int | None:
     """Let the highest version be the model in production.
 

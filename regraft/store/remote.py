@@ -24,11 +24,18 @@ class Remote:
     named by its kind alone.
     """
 
+    # For messages: what is there, and what to do where it cannot be reached.
+    kind = "shared store"
+    advice = (
+        "Rows that were computed are kept in the local folder and sent by the next run. Check the network and the "
+        "credentials in the environment, or set machine.shared_store in params.yaml to null to work without it."
+    )
+
     def __init__(self, address: str) -> None:
         """Take an address; RegraftError if it is none of a shared store, or nothing here can reach it."""
         self.shown = shown(address)
         if not is_address(address):
-            raise RegraftError(f"The address of the shared store must be {EXPECTED}. Received: {self.shown}.")
+            raise RegraftError(f"The address of the {self.kind} must be {EXPECTED}. Received: {self.shown}.")
         self.digest = hashlib.sha256(address.encode()).hexdigest()
         with self._reaching():
             import fsspec
@@ -137,8 +144,5 @@ class Remote:
                 raise FileNotFoundError("not in the shared root") from None
             # Without the error as its cause: a traceback would print its text.
             raise RegraftError(
-                f"The shared store {self.shown} cannot be reached: {named(error)}. "
-                "Rows that were computed are kept in the local folder and sent by the next run. Check the network and "
-                "the credentials in the environment, or set machine.shared_store in params.yaml to null to work "
-                "without it."
+                f"The {self.kind} {self.shown} cannot be reached: {named(error)}. {self.advice}"
             ) from None

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from regraft.config import Params
 from regraft.production.change_log import Origin
+from regraft.production.mirror import refreshed
 from regraft.production.verdict_log import FILE, read_looks
 from tasks.locked import read_locked
 from tasks.runs.git import NoGit, open_git
@@ -21,5 +22,5 @@ def origin_of_export(params: Params, verdict: str | None = None) -> Origin:
 
 def origin_of_candidate(params: Params, digest: str) -> Origin | None:
     """Return where a candidate comes from, as it was written down when the gate looked at it."""
-    looks = read_looks(params.paths.production / FILE)
+    looks = read_looks(refreshed(params.paths.production) / FILE)
     return next((look.origin for look in reversed(looks) if look.challenger == digest), None)

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.files import DAMAGE, write_bytes, write_text
+from regraft.production.change_log import Change
 from regraft.production.records import Records, Standing
 from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_order, read_rows
 from regraft.production.run_photos import note_photos
@@ -38,7 +39,7 @@ def add_to_history(params: Params, record: RunRecord) -> Row:
     Nothing is raised for what a disk, a lock or a damaged file refuses: it is said, and the row waits for the next run.
     """
     facts, dataset = Facts(params.paths, record), params.paths.dataset
-    standing = Records(params.paths.production).standing()
+    standing, _ = _production(params)
     row = row_of(params, facts, standing.digest)
     if facts.is_current("preprocess") and dataset.is_file():
         with _said("what became of photos since the run before"):
@@ -79,8 +80,7 @@ def write_history_page(params: Params, standing: Standing | None = None) -> Path
         params: all settings.
         standing: what is in production, if that is known already; a big model takes a while to read.
     """
-    records, rows = Records(params.paths.production), rows_of(params)
-    standing, history = standing or records.standing(), records.history()
+    rows, (standing, history) = rows_of(params), _production(params, standing)
     since = history[-1].at if history and history[-1].sha256 == standing.digest else None
     production = Production(standing.digest, since, standing.problem)
     kept = {path.stem for path in _pages(params)}
@@ -98,6 +98,15 @@ def trend(params: Params) -> str:
 def week(params: Params) -> str:
     """Return what a person should know of the last seven days."""
     return summary_of_week(rows_of(params), datetime.now(UTC))
+
+
+def _production(params: Params, standing: Standing | None = None) -> tuple[Standing, list[Change]]:
+    """What is in production, unless that is known, and its story; where nobody can tell, why."""
+    try:
+        records = Records(params.paths.production)
+    except RegraftError as error:  # its address cannot be reached, and this run has ended for that reason
+        return Standing(None, str(error), None), []
+    return standing or records.standing(), records.history()
 
 
 def _add(params: Params, row: Row) -> None:
