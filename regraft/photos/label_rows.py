@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from regraft.errors import InvalidData, is_invisible, printable, some
@@ -22,6 +23,7 @@ _MOST_BYTES = 512 * 2**20  # several million photos; all lines are held in memor
 _MOST_ROWS = 20_000_000
 _MOST_UNPACKED = 4 * 2**30  # bytes of a Parquet file's columns, as it says
 _MOST_LETTERS = 100_000  # of one cell, in bytes; the limit of the module csv is of that size too
+_BATCH = 65_536  # rows of a Parquet file that are unpacked at a time
 _MOST_SLICES = 20
 _MOST_CELL_BYTES = 255  # of a group or a slice, and of a slice's name; as of a class
 _SHOWN = 60  # letters of a faulty one
@@ -87,7 +89,7 @@ def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
         )
     yield "row 1", dict(zip(columns, columns, strict=True))
     number = 0
-    for batch in table.iter_batches(batch_size=8192):
+    for batch in table.iter_batches(batch_size=_BATCH):
         cells = [_texts(batch.column(place), shown, name) for place, name in enumerate(columns)]
         for row in zip(*cells, strict=True):
             number += 1
@@ -100,9 +102,9 @@ def _texts(column: pa.Array, shown: str, name: str) -> list[str | None]:
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
         # A dictionary of one long text would unpack to any size.
         values = column.dictionary if pa.types.is_dictionary(column.type) else column
-        if max((len(text) for text in values.to_pylist() if text), default=0) > _MOST_LETTERS:
+        if (pc.max(pc.binary_length(values)).as_py() or 0) > _MOST_LETTERS:
             raise InvalidData(f"{shown} has a cell of more than {_MOST_LETTERS:,} letters in '{short_name(name)}'.")
-        return column.to_pylist()
+        return column.cast(pa.string()).to_pylist()
     if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
         return column.cast(pa.string()).to_pylist()
     raise InvalidData(

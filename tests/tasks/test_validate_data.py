@@ -21,6 +21,11 @@ def test_a_good_folder_passes_and_every_image_is_in_the_manifest(project):
     assert (len(manifest), set(manifest.verdict)) == (72, {"use"})
 
 
+def test_the_report_counts_what_was_decoded_and_fetched(project):
+    report = read_json(project / "reports" / "validation.json")
+    assert [report[name] for name in ("photos_decoded", "photos_fetched", "bytes_fetched")] == [72, 0, 0]
+
+
 def test_a_class_with_too_few_images_stops_the_run_and_is_named(project, small_params):
     with pytest.raises(InvalidData, match=r"at least 25 usable images in every class.*deep blue: 24"):
         validate_data.function(

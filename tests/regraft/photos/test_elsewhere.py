@@ -4,9 +4,11 @@ import hashlib
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError, NoCredentialsError
 
 from regraft.errors import InvalidData, RegraftError
 from regraft.photos import checked_http, elsewhere
@@ -223,9 +225,21 @@ def test_photos_in_a_bucket_are_read_and_compared(tmp_path, s3_server):
     assert "its bytes have changed" in refusal(tmp_path, url, etag="0" * 32)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError("SECRET"), ClientError({"Error": {"Code": "ExpiredToken"}}, "GetObject"), NoCredentialsError()],
+    ids=lambda error: type(error).__name__,
+)
+def test_credentials_that_are_missing_or_have_expired_are_told_at_once(tmp_path, monkeypatch, error):
+    monkeypatch.setattr("s3fs.S3FileSystem.open", Mock(side_effect=error))
+    with pytest.raises(RegraftError, match=r"s3://bucket/a\.png may not be read: .*Check the credentials") as told:
+        elsewhere_in(tmp_path).fetched("s3://bucket/a.png").__enter__()
+    assert "SECRET" not in str(told.value)
+
+
 def test_no_error_of_a_bucket_shows_a_secret(tmp_path, s3_server, monkeypatch):
     monkeypatch.setattr(elsewhere, "_PAUSES", ())
-    monkeypatch.setattr("s3fs.S3FileSystem.open", lambda *_, **__: (_ for _ in ()).throw(OSError("signature=SECRET")))
+    monkeypatch.setattr("s3fs.S3FileSystem.open", Mock(side_effect=OSError("signature=SECRET")))
     with pytest.raises(RegraftError) as error:
         elsewhere_in(tmp_path).fetched("s3://bucket/a.png").__enter__()
     assert "SECRET" not in str(error.value)
