@@ -41,7 +41,8 @@ def main() -> None:
         kept = {
             key: entry for key, entry in entries(every_spelling(text)).items() if name == BUILD or key not in default
         }
-        (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
+        if kept:  # of some extras all is in requirements.lock
+            (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
 
 
 def entries(text: str) -> dict[str, str]:
