@@ -7,9 +7,13 @@ from .dataset import read_dataset as read_dataset
 from .dataset import write_dataset as write_dataset
 from .decoder import DecodeLimits as DecodeLimits
 from .duplicates import mark_duplicates as mark_duplicates
+from .elsewhere import Elsewhere as Elsewhere
+from .elsewhere import elsewhere_of as elsewhere_of
 from .folder import check_folder as check_folder
 from .images import Threads as Threads
 from .images import load_rgb as load_rgb
+from .known import KnownFacts as KnownFacts
+from .known import Learning as Learning
 from .listing import Settling as Settling
 from .listing import difference as difference
 from .listing import list_address as list_address

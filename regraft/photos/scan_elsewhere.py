@@ -6,8 +6,9 @@ server is asked for the ETag alone, one request per photo; where it has none, th
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
+from itertools import islice
 
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere, FetchedFile
@@ -20,6 +21,7 @@ from regraft.photos.scan import FileFacts
 from regraft.photos.slow_files import PatientInspectors, Undecoded
 
 _CONNECTIONS = 16  # photos that are fetched at a time, at least
+_PORTION = 10_000  # photos whose facts are looked up at a time
 
 
 def scan_elsewhere(
@@ -42,8 +44,7 @@ def scan_elsewhere(
     digests = {photo.path: photo.sha256 for photo in photos if photo.sha256}
     versions = {version: photo.path for photo in photos if not photo.sha256 and (version := _version_of(photo))}
     digests |= {versions[version]: digest for version, digest in learning.digests_of(list(versions)).items()}
-    known = learning.find(list(dict.fromkeys(digests.values())))
-    found = {path: _facts(path, digest, known[digest]) for path, digest in digests.items() if digest in known}
+    found = _known(digests, learning)
     new = [photo for photo in photos if photo.path not in found]
     if found:
         threads.on_progress(len(found), len(photos))
@@ -62,15 +63,25 @@ def scan_elsewhere(
 def _with_etags(photos: Sequence[Found], elsewhere: Elsewhere, network: Threads) -> list[Found]:
     """Ask for the ETags of photos of which the table says nothing; a photo that has none keeps none."""
 
-    def asked(photo: Found) -> Found:
-        if photo.sha256 or photo.etag:
-            return photo
+    def etag_of(photo: Found) -> str | None:
         try:
-            return replace(photo, etag=elsewhere.etag_of(photo.path))
+            return elsewhere.etag_of(photo.path)
         except Refused:  # to fetch it says why
-            return photo
+            return None
 
-    return list(network.map(asked, photos))
+    unknown = [photo for photo in photos if not photo.sha256 and not photo.etag]
+    etags = {photo.path: etag for photo, etag in zip(unknown, network.map(etag_of, unknown), strict=True)}
+    return [replace(photo, etag=etags[photo.path]) if photo.path in etags else photo for photo in photos]
+
+
+def _known(digests: Mapping[str, str], learning: Learning) -> dict[str, FileFacts]:
+    """Return the facts of those photos that are known, by address."""
+    found: dict[str, FileFacts] = {}
+    rows = iter(digests.items())
+    while portion := list(islice(rows, _PORTION)):  # a million at a time would be in memory twice
+        known = learning.find([digest for _, digest in portion])
+        found |= {path: _facts(path, digest, known[digest]) for path, digest in portion if digest in known}
+    return found
 
 
 class _Fetch:

@@ -1,3 +1,5 @@
+from .facts import Facts as Facts
+from .facts import open_facts as open_facts
 from .leases import store_in_use as store_in_use
 from .namespace import Namespace as Namespace
 from .namespace import open_namespace as open_namespace
