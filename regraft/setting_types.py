@@ -96,6 +96,7 @@ _REGISTRY = re.compile(r"https?://[\w.-]+(:[0-9]{1,5})?(/[\w./-]*)?|sqlite:///[\
 _CLUSTER = re.compile(r"local:[1-9][0-9]{0,2}|(tcp|tls)://([\w.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}", re.ASCII)
 GitName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$")]  # as GTO and git take it in a tag
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
+Place = Annotated[Path, BeforeValidator(_place_to_path), AfterValidator(_inside_project)]
 AnyPath = Annotated[Path, BeforeValidator(_text_to_any_path)]
 T = TypeVar("T")
 Several = Annotated[tuple[T, ...], BeforeValidator(_several), AfterValidator(_different)]
