@@ -8,6 +8,7 @@ import onnxruntime
 
 from regraft.backbones.catalogue import Backbone
 from regraft.config import Engine
+from regraft.processor import instruction_set
 
 ACTIVATIONS, FEATURES = "activations", "features"  # outputs of the frozen graph
 
@@ -15,7 +16,7 @@ ACTIVATIONS, FEATURES = "activations", "features"  # outputs of the frozen graph
 class Runner(Protocol):
     """Runs prepared images through the frozen backbone."""
 
-    name: str  # engine and version: other ones may give other values
+    name: str  # engine, version and the CPU's instructions: other ones may give other values
     is_parallel: bool  # whether each decoding thread makes its own forward passes, or one thread makes all of them
 
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
@@ -36,7 +37,9 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        self.name = f"onnxruntime {onnxruntime.__version__} (CPU)"
+        # What int8 graphs are made of; their products are made by other instructions than floating-point ones.
+        instructions = instruction_set(integers=b"QuantizeLinear" in graph)
+        self.name = f"onnxruntime {onnxruntime.__version__} (CPU, {instructions})"
 
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
         wanted = [FEATURES, ACTIVATIONS] if with_activations else [FEATURES]

@@ -5,10 +5,7 @@ both parts of the store. The exported model is composed of pieces of this very g
 """
 
 import hashlib
-import json
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +13,10 @@ import onnx
 
 from regraft.backbones.agreement import Agreement, agreement_of
 from regraft.backbones.catalogue import Backbone
+from regraft.backbones.graph_files import SharedFiles, StoredGraphs, can_convert, read_file
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
 from regraft.errors import RegraftError
-from regraft.files import DAMAGE, fingerprint, write_bytes, writing
+from regraft.files import fingerprint
 from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
 from regraft.provenance import provenance_of
 
@@ -64,7 +62,7 @@ class Trunk:
 
     def read_graph(self) -> onnx.ModelProto:
         """Return the graph; RegraftError if it was removed or damaged since it was loaded."""
-        contents = _read(self.path)
+        contents = read_file(self.path)
         if contents is None or hashlib.sha256(contents).hexdigest() != self.digest:
             raise RegraftError(
                 f"{self.path} was removed or damaged while it was in use. Run the same command again: it is built anew."
@@ -72,22 +70,30 @@ class Trunk:
         return onnx.load_from_string(contents)
 
 
-def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
+def load_trunk(backbone: Backbone, folder: Path, *, shared: SharedFiles | None = None) -> Trunk:
     """Return the frozen backbone; its graph is converted from Keras once and stored in `folder`.
 
     Args:
         backbone: from `choose_backbone`.
         folder: where graphs are stored between runs.
+        shared: where machines share theirs: one that has no TensorFlow gets it from there.
     """
     engine = choose_engine(backbone.engine)
-    path = folder / f"{backbone.name}-{_graph_key(backbone)}.onnx"
-    contents, agreement = _stored(path, lambda: _build_graph(backbone))
+    graphs = StoredGraphs(folder, shared)
+    name = f"{backbone.name}-{_graph_key(backbone)}.onnx"
+    alias = f"{backbone.name}-{_graph_key(backbone, with_libraries=False)}"
+    if not can_convert():
+        name = graphs.named_by(alias) or name
+    path = folder / name
+    contents, agreement = graphs.get(name, lambda: _build_graph(backbone), alias=alias)
     if engine == "onnxruntime-int8":
         from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
 
         exact = contents
         path = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
-        contents, _ = _stored(path, lambda: (quantised(onnx.load_from_string(exact), backbone.image_size), None))
+        contents, _ = graphs.get(
+            path.name, lambda: (quantised(onnx.load_from_string(exact), backbone.image_size), None)
+        )
     outputs = onnx.load_from_string(contents).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
@@ -103,59 +109,31 @@ def load_trunk(backbone: Backbone, folder: Path) -> Trunk:
     )
 
 
-def _stored(
-    path: Path, build: Callable[[], tuple[onnx.ModelProto, Agreement | None]]
-) -> tuple[bytes, Agreement | None]:
-    """Return a graph and its agreement, and make sure that they are at `path`; all that follows uses these bytes."""
-    seal = path.with_suffix(".json")  # written last: a graph without its right seal is built again
-    contents = _read(path)
-    text = None if contents is None else _read(seal)
-    if contents is not None and text is not None:
-        with suppress(*DAMAGE):
-            found = json.loads(text)["agreement"]
-            agreement = found and Agreement(**found)
-            if text == _sealed(contents, agreement):
-                return contents, agreement
-    graph, agreement = build()
-    contents = graph.SerializeToString(deterministic=True)
-    with writing(path.parent, len(contents)):
-        write_bytes(path, contents)
-        write_bytes(seal, _sealed(contents, agreement))
-    return contents, agreement
-
-
-def _sealed(contents: bytes, agreement: Agreement | None) -> bytes:
-    facts = {"sha256": hashlib.sha256(contents).hexdigest(), "agreement": agreement and asdict(agreement)}
-    return json.dumps({**facts, "seal": fingerprint(facts)}).encode()
-
-
-def _read(path: Path) -> bytes | None:
-    """Return a file's bytes, or None if there is no such file or one may not read it."""
-    try:
-        return path.read_bytes() if path.is_file() else None
-    except OSError:
-        return None
-
-
 def _quantised_key(exact: bytes) -> str:
     """What decides the bytes of the int8 graph."""
     return fingerprint([hashlib.sha256(exact).hexdigest(), provenance_of("regraft.onnx_graphs.int8").digest])[:16]
 
 
-def _graph_key(backbone: Backbone) -> str:
+def _graph_key(backbone: Backbone, *, with_libraries: bool = True) -> str:
     """What decides the bytes of the graph, short enough for a file's name."""
+    provenance = provenance_of(__name__)
     facts = {
         "name": backbone.name,
         "weights": backbone.weights_digest,
         "preprocessing": backbone.preprocessing,
         "image_size": backbone.image_size,
         "cut": backbone.wanted_cut,
-        "provenance": provenance_of(__name__).digest,
+        "provenance": provenance.digest if with_libraries else provenance.code,
     }
     return fingerprint(facts)[:16]
 
 
 def _build_graph(backbone: Backbone) -> tuple[onnx.ModelProto, Agreement]:
+    if not can_convert():
+        raise RegraftError(
+            f"the frozen graph of {backbone.name} is nowhere, and there is no TensorFlow here to convert it. Run "
+            "`regraft retrain` once on a machine that has it, with the same machine.shared_store and the same code."
+        )
     import keras
 
     model = backbone.build()

@@ -68,14 +68,17 @@ class Ending:
     facts: dict[str, str]  # for the metadata
 
 
-def look(draft: Path, graph: onnx.ModelProto, material: Material, per_class: int, store: Path) -> tuple[Seen, Seen]:
+def look(
+    draft: Path, graph: onnx.ModelProto, material: Material, per_class: int, store: Path, *, shared: str | None = None
+) -> tuple[Seen, Seen]:
     """Return what the first part of a file says of all val photos, and of some training photos of each class.
 
-    Where it is frozen, it is run on photos only that it has not seen before; `store` is used under a lease.
+    Where it is frozen, it is run on photos only that it has not seen before; `store`, and the shared root that belongs
+    to it, are used under a lease.
     """
     write_graph(draft, graph)
     classifier = OnnxClassifier(draft)
-    stored = open_said(store, classifier) if classifier.frozen_parts else None
+    stored = open_said(store, classifier, shared=shared) if classifier.frozen_parts else None
     val, some = (
         Seen(features_of(classifier, photos, material.threads, stored=stored), photos.rows.class_index.to_numpy())
         for photos in (material.val, material.sample(per_class))

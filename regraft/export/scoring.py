@@ -16,6 +16,7 @@ import PIL
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
+from regraft.processor import instruction_set
 from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Key, key_of
 
@@ -36,18 +37,28 @@ class Answers:
         return cls(rows[:, :count], rows[:, count] if classifier.has_novelty else None)
 
 
-def open_said(store: Path, classifier: OnnxClassifier) -> Namespace:
-    """Open the part of the store that holds what this very file, or the frozen part of it, said of photos."""
+def open_said(store: Path, classifier: OnnxClassifier, *, shared: str | None = None) -> Namespace:
+    """Open the part of the store that holds what this very file, or the frozen part of it, said of photos.
+
+    A photo's key is its content, so another machine need not ask about it again.
+
+    Args:
+        store: the store's folder.
+        classifier: the file.
+        shared: the shared root, or None.
+    """
     facts = {
         "model": classifier.digest,
-        "engine": f"onnxruntime {onnxruntime.__version__} (CPU)",
+        "engine": f"onnxruntime {onnxruntime.__version__} (CPU, {instruction_set(integers=True)})",
         "decoder": f"pillow {PIL.__version__}",
     }
     if parts := classifier.frozen_parts:
         facts |= {"model": parts.digest}
-        return open_namespace(store, "shipped_features", facts, shape=(parts.feature_dim,), dtype="float32")
+        return open_namespace(
+            store, "shipped_features", facts, shape=(parts.feature_dim,), dtype="float32", shared=shared
+        )
     kind = "answers" if classifier.has_novelty else "probabilities"
-    return open_namespace(store, kind, facts, shape=(classifier.row_length,), dtype="float32")
+    return open_namespace(store, kind, facts, shape=(classifier.row_length,), dtype="float32", shared=shared)
 
 
 def answers_of(classifier: OnnxClassifier, dataset: Dataset, threads: Threads, *, stored: Namespace | None) -> Answers:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from regraft.files import reading
 from regraft.photos.dataset import Dataset
 from regraft.sealed import check_seal, sealing
+from regraft.store.columns import KEY_BYTES
 
 _WRITE_ROWS = 1024  # in memory at a time
 
@@ -33,6 +34,7 @@ class Features:
     dim: int  # of a feature
     file: FileIO
     offsets: np.ndarray  # int64, (n,): where in the file each row begins
+    keys: np.ndarray | None = None  # of the store's rows, as from `as_array`, if they were asked for and are known
 
     def positions(self, split: str) -> np.ndarray:
         """Return the positions of the rows of one split, in order."""
@@ -61,6 +63,12 @@ class Features:
         return self.read(chosen), self.class_indices[chosen]
 
 
+class Keyed(Protocol):
+    """What names the rows of the store: `regraft.photos.views.Views`."""
+
+    def key(self, source: str, view: int) -> bytes: ...
+
+
 class FeatureSource(Protocol):
     """Where `write_features` reads pooled features from: `regraft.features.extraction.Extractor`."""
 
@@ -70,6 +78,8 @@ class FeatureSource(Protocol):
     def feature_dim(self) -> int: ...
     @property
     def augmented_views(self) -> int: ...
+    @property
+    def views(self) -> Keyed: ...
     def read_features(self, sources: Sequence[str], view: int) -> np.ndarray: ...
 
 
@@ -85,6 +95,7 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
             "view": pa.int16(),
             "split": pa.string(),
             "class_index": pa.int32(),
+            "key": pa.binary(KEY_BYTES),
             "feature": pa.list_(pa.float32(), feature_dim),
         },
         metadata={
@@ -94,12 +105,14 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
     )
     with sealing(path) as temporary, pa.OSFile(str(temporary), "ab") as sink, pa.ipc.new_file(sink, schema) as writer:
         for view, part in _parts(dataset, source.augmented_views):
-            values = source.read_features(dataset.with_rows(part).sources(), view)
+            sources = dataset.with_rows(part).sources()
+            values = source.read_features(sources, view)
             columns = [
                 pa.array(part.digest, pa.string()),
                 pa.array(np.full(len(part), view, np.int16)),
                 pa.array(part.split, pa.string()),
                 pa.array(part.class_index.to_numpy()),
+                pa.array([source.views.key(each, view) for each in sources], pa.binary(KEY_BYTES)),
                 pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), feature_dim),
             ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
@@ -120,8 +133,12 @@ class OpenFile(FileIO):
         self.close()
 
 
-def read_features(path: Path) -> Features:
+def read_features(path: Path, *, with_keys: bool = False) -> Features:
     """Open what `write_features` wrote.
+
+    Args:
+        path: of the file.
+        with_keys: whether to read of which rows of the store it was made; a file of a former version does not say it.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -130,14 +147,16 @@ def read_features(path: Path) -> Features:
     with reading(path, "features"):
         file = OpenFile(path)
         check_seal(file, path)
-        return _opened(path, file)
+        return _opened(path, file, with_keys=with_keys)
 
 
-def _opened(path: Path, file: OpenFile) -> Features:
+def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> Features:
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in ("digest", "view", "split", "class_index")}
+    names = ["digest", "view", "split", "class_index"]
+    names += ["key"] if with_keys and "key" in reader.schema.names else []
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
     offsets, dim, metadata = [], reader.schema.field("feature").type.list_size, reader.schema.metadata or {}
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
@@ -155,4 +174,5 @@ def _opened(path: Path, file: OpenFile) -> Features:
         dim=dim,
         file=file,
         offsets=np.concatenate(offsets),
+        keys=np.concatenate(columns["key"]).astype(f"S{KEY_BYTES}") if "key" in columns else None,
     )

@@ -41,7 +41,7 @@ def facts_of(root: Path, remote: Remote | None, name: str) -> dict[str, Any] | N
 
 
 def open_folder(root: Path, remote: Remote | None, name: str) -> Namespace:
-    """Open a namespace by the name of its folder.
+    """Open a namespace by the name of its folder, to look after it: copies of rows of the shared root do not count.
 
     Raises:
         RegraftError: what its arrays are is not known, because namespace.json is damaged.
@@ -52,12 +52,7 @@ def open_folder(root: Path, remote: Remote | None, name: str) -> Namespace:
             f"{root / name / DESCRIPTION} is damaged or missing. The next retraining that needs these rows writes it "
             "again; if none does, delete the folder."
         )
-    return Namespace(root / name, facts, remote if is_shared(facts) else None)
-
-
-def is_shared(facts: dict[str, Any]) -> bool:
-    """Whether a namespace lies in the shared root too; what a model said of photos is a matter of one machine."""
-    return "model" not in facts
+    return Namespace(root / name, facts, remote, keeps_copies=False)
 
 
 def has_shards(root: Path, remote: Remote | None, name: str) -> bool:

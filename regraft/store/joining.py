@@ -17,8 +17,9 @@ from typing import Any, TypeGuard
 
 from regraft.errors import RegraftError
 from regraft.files import write_json, writing
-from regraft.store.names import SENT, is_namespace, is_shard
+from regraft.store.names import KEPT, SENT, is_namespace, is_shard
 from regraft.store.remote import Remote
+from regraft.store.shards import name_of
 
 MARKER = "regraft-store.json"
 _NOTE = "regraft-shared.json"
@@ -137,11 +138,12 @@ def _is_hex(value: object, length: int) -> TypeGuard[str]:
 
 
 def _forget_what_was_sent(root: Path) -> int:
-    """Let all shards count as not sent, and return how many there are."""
-    sent = [path for path in root.glob(f"*/*{SENT}") if is_namespace(path.parent.name) and is_shard(path.name)]
+    """Let all shards count as not sent, copies of rows too, and return how many there are."""
+    there = [path for ending in (SENT, KEPT) for path in root.glob(f"*/*{ending}")]
+    sent = [path for path in there if is_namespace(path.parent.name) and is_shard(path.name)]
     for path in sent:
         try:
-            path.rename(path.with_name(path.name.removesuffix(SENT) + ".arrow"))
+            path.rename(path.with_name(f"{name_of(path)}.arrow"))
         except FileNotFoundError:
             continue  # another process has done so too, or set it aside
     return len(sent)

@@ -40,15 +40,16 @@ class StoreUse:
     since: float
     is_alone: bool
 
-    def age(self, name: str) -> float | None:
+    def age(self, name: str, *, here: bool = True) -> float | None:
         """Return for how many seconds a file of the store has been as it is, by the clock of the store.
 
         Args:
             name: relative to the root; of two copies, here and in the shared root, the younger counts. None: there is
                 none.
+            here: whether a copy here counts.
         """
-        ages = []
-        for modified, base in ((_modified, f"{self.root}/"), (self.remote.modified if self.remote else _never, "")):
+        ages, there = [], self.remote.modified if self.remote else _never
+        for modified, base in ((_modified if here else _never, f"{self.root}/"), (there, "")):
             then = modified(f"{base}{name}")
             if then is not None:
                 now = modified(f"{base}leases/{self.lease}")

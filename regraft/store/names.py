@@ -7,9 +7,12 @@ import re
 from dataclasses import dataclass
 
 SENT = ".sent.arrow"  # how the names of shards end that lie in the shared root too
+KEPT = ".kept.arrow"  # of shards with copies of rows that lie there: a cache
+KEYS = ".keys"  # of files with everything but the values of a shard that lies only there
 _SHARD = r"[0-9a-f]{16}-[0-9]{1,15}-[0-9]{1,15}-[0-9a-f]{16}"
 _NAMESPACE = re.compile(r"[a-z_]{1,40}-[0-9a-f]{16}")
-_SHARD_FILE = re.compile(rf"({_SHARD})(\.sent)?\.arrow")
+_SHARD_FILE = re.compile(rf"({_SHARD})(\.sent|\.kept)?\.arrow")
+_KEYS = re.compile(rf"{_SHARD}\.keys")
 _DAMAGED = re.compile(rf"{_SHARD}\.damaged")
 _LEASE = re.compile(r"[\w.-]{1,255}-[0-9]{1,10}-[0-9a-f]{8}\.json")
 _USE = re.compile(r"([0-9a-f]{32})(?:-([0-9a-f]{16})-([0-9a-f]{16}))?\.arrow")
@@ -42,6 +45,11 @@ def is_shard(file: str) -> bool:
     return _SHARD_FILE.fullmatch(file) is not None
 
 
+def is_keys(file: str) -> bool:
+    """Whether a file of a namespace holds everything but the values of a shard."""
+    return _KEYS.fullmatch(file) is not None
+
+
 def is_lease(file: str) -> bool:
     """Whether a file in leases/ is one."""
     return _LEASE.fullmatch(file) is not None
@@ -67,7 +75,7 @@ def is_ours(folder: str, file: str) -> bool:
     if folder == "graphs":
         return _GRAPH.fullmatch(file) is not None
     return is_namespace(folder) and (
-        file == DESCRIPTION or any(pattern.fullmatch(file) for pattern in (_SHARD_FILE, _DAMAGED, _RANDOM))
+        file == DESCRIPTION or any(pattern.fullmatch(file) for pattern in (_SHARD_FILE, _KEYS, _DAMAGED, _RANDOM))
     )
 
 

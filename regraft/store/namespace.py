@@ -1,6 +1,5 @@
 """A namespace: all arrays of one kind, as one table of rows over many shards."""
 
-import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,61 +7,44 @@ from typing import Any
 import numpy as np
 
 from regraft.errors import RegraftError
-from regraft.files import writing
 from regraft.store.description import describe, folder_of
 from regraft.store.index import Index
 from regraft.store.joining import open_shared
-from regraft.store.names import SENT
 from regraft.store.remote import Remote
-from regraft.store.shards import Key, Shard, as_array, buffers_of, name_of, set_aside, shard_paths, write_shard
-from regraft.store.synchronising import send, synchronise
-
-_LISTINGS = 5  # of a folder whose files vanish while it is listed
+from regraft.store.shard_folder import ShardFolder
+from regraft.store.shards import Key, Shard, as_array, buffers_of
 
 
-class Namespace:
+class Namespace(ShardFolder):
     """All arrays of one kind: same shape, same dtype, same way of computing them. Open it with `open_namespace`."""
 
-    def __init__(self, folder: Path, facts: dict[str, Any], remote: Remote | None = None) -> None:
-        self.folder, self.facts, self.remote = folder, facts, remote
-        self.shape, self.dtype = tuple(facts["shape"]), np.dtype(facts["dtype"])
+    def __init__(
+        self, folder: Path, facts: dict[str, Any], remote: Remote | None = None, *, keeps_copies: bool = True
+    ) -> None:
+        super().__init__(folder, facts, remote, keeps_copies=keeps_copies)
         self.shards: list[Shard] = []
-        self._index = Index.of([])
-        self._unusable: set[str] = set()  # names of shards that are damaged, whether or not they could be renamed
-        self._fetched_again: set[str] = set()
+        self._index = Index()
         self._pending: dict[Key, tuple[np.ndarray, float]] = {}
         self.refresh()
         if self.shards:
             describe(self.folder, self.facts)
 
-    @property
-    def row_bytes(self) -> int:
-        """What one row takes on the disk, nearly."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
     def refresh(self) -> None:
         """Look at the folder, and the shared root, again: shards of other writers appear, removed ones disappear."""
-        known = {shard.name: shard for shard in self.shards}
-        for _ in range(_LISTINGS):
-            vanished = self._synchronise()
-            shards, again = self._list(known)
-            known = {shard.name: shard for shard in shards}
-            if not vanished and not again:
-                break
-        # The largest first: of equal rows that one counts which need not be rewritten.
-        self.shards = sorted(shards, key=len, reverse=True)
-        self._index = Index.of(self.shards)
+        self.shards = self.look(self.shards)
+        self._index = Index(self.shards)
 
     def missing(self, keys: Iterable[Key], *, verify: bool = True) -> list[Key]:
         """Return those of `keys` that have to be computed, in order, once each.
 
         Args:
             keys: from `key_of`.
-            verify: read every row that is there, and count those that are damaged as missing. Without it no value is
-                touched, and `read` finds the damage.
+            verify: read every row that is there, and count those that are damaged as missing; those of the shared root
+                are kept here, so that they are fetched once. Without it no value is touched, and `read` finds the
+                damage.
         """
         wanted = list(dict.fromkeys(keys))
-        while verify and self._copy(wanted, None):
+        while verify and (self._keep(wanted) or self._copy(wanted, None)):
             pass
         shards, _ = self._index.find(wanted)
         return [key for key, shard in zip(wanted, shards.tolist(), strict=True) if shard < 0]
@@ -93,29 +75,18 @@ class Namespace:
 
     def write(self, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Shard:
         """Write rows as one new shard, in the folder only: keys from `as_array`, and the seconds that each row took."""
-        describe(self.folder, self.facts)
-        with writing(self.folder):
-            shard = Shard(write_shard(self.folder, keys, values, seconds), self.shape, self.dtype)
-        self._index = self._index.with_shard(len(self.shards), shard)
-        self.shards.append(shard)
+        shard = self.write_file(keys, values, seconds)
+        self._add(shard)
         return shard
 
-    def send(self, shard: Shard) -> None:
-        """Send a new shard to the shared root, if there is one."""
-        if self.remote:
-            shard.path = send(shard.path, self.remote)
-
-    def remove(self, shard: Shard) -> None:
-        """Remove a shard for everybody; `refresh` notices."""
-        if self.remote:
-            self.remote.remove(f"{self.folder.name}/{shard.name}.arrow")
-        for path in (shard.path, shard.path.with_name(f"{shard.name}{SENT}")):
-            path.unlink(missing_ok=True)
+    def mirror(self) -> None:
+        """Fetch all of the shared root that is not here."""
+        self.fetch_all(self.shards)
+        self.refresh()
 
     def seconds_for(self, keys: Iterable[Key]) -> float:
         """Return what computing those of `keys` that are in the store has taken."""
-        shards, rows = self._index.find(list(keys))
-        return sum(float(shard.seconds[rows[shards == number]].sum()) for number, shard in enumerate(self.shards))
+        return sum(float(shard.seconds[rows].sum()) for shard, _, rows in self._places(list(keys)))
 
     def read(self, keys: Sequence[Key]) -> np.ndarray:
         """Return rows in the order of `keys`: this namespace's dtype, shape (len(keys), *shape).
@@ -134,97 +105,72 @@ class Namespace:
         found, _ = self._index.find(keys)
         if lost and (found < 0).any():
             raise RegraftError(
-                f"{lost[0]} was damaged or removed while it was in use. Its rows are missing now: run the same command "
-                "again."
+                f"{lost[0].path} was damaged or removed while it was in use. Its rows are missing now: run the same "
+                "command again."
             )
         return values
 
-    def verify(self, shard: Shard) -> None:
-        """Read all of a shard; if anything in it is damaged, `refresh` goes on without it."""
-        try:
-            self._check(shard.path)
-        except FileNotFoundError:
-            return
-        except ValueError:
-            self._discard(shard.path)
-
     def live_rows(self) -> list[np.ndarray]:
         """Return, for each of `shards`, the rows that count, in order: equal rows of other shards are left out."""
-        return [np.sort(self._index.rows[self._index.shards == number]) for number in range(len(self.shards))]
+        return [self._index.rows_of(number) for number in range(len(self.shards))]
 
     @property
     def stored_bytes(self) -> int:
-        """Bytes on the disk."""
-        return sum(shard.size for shard in self.shards)
+        """Bytes of all shards, wherever they lie."""
+        return sum(shard.size for shard in self.shards if not shard.is_copy)
 
     def __len__(self) -> int:
-        return len(self._index.keys)
+        return len(self._index)
 
-    def _list(self, known: dict[str, Shard]) -> tuple[list[Shard], bool]:
-        """Return the folder's shards, and whether to list again; those that are `known` are not read again."""
-        shards, again = {}, False
-        for path in shard_paths(self.folder):
-            name = name_of(path)
-            if name in self._unusable:
-                continue
-            try:
-                shards[name] = known.get(name) or Shard(path, self.shape, self.dtype)
-                shards[name].path = path
-            except FileNotFoundError:
-                again = True  # it was merged into a shard that may have appeared after the folder was listed
-            except ValueError:
-                self._discard(path)
-                again |= name not in self._unusable  # it is fetched again
-        return list(shards.values()), again
+    def _add(self, shard: Shard) -> None:
+        self._index.add(len(self.shards), shard)
+        self.shards.append(shard)
 
-    def _copy(self, keys: Sequence[Key], values: np.ndarray | None) -> list[Path]:
+    def _keep(self, keys: Sequence[Key]) -> list[Shard]:
+        """Fetch and keep those of `keys` that are only in the shared root; it returns the same as `_copy`."""
+        lost: list[Shard] = []
+        distant = [(shard, rows) for shard, _, rows in self._places(keys) if not shard.is_here]
+        if self.keeps_copies and distant:
+            kept = list(self.copies_of(distant, lost))
+            # They come first from now on.
+            self.shards = [*kept, *self.shards]
+            self._index = Index(self.shards)
+        if lost:
+            self.refresh()
+        return lost
+
+    def _copy(self, keys: Sequence[Key], values: np.ndarray | None) -> list[Shard]:
         """Read and verify those of `keys` that are there, into `values` or to verify only.
 
         Returns:
             The shards that were damaged or have vanished. The namespace was refreshed then: try again.
         """
-        shards, rows = self._index.find(keys)
         buffers = [] if values is None else buffers_of(values)
         lost = []
-        for number in np.unique(shards[shards >= 0]).tolist():
-            shard, chosen = self.shards[number], np.flatnonzero(shards == number)
-            chosen = chosen[np.argsort(rows[chosen])]  # as they lie on the disk
+        for shard, chosen, rows in self._places(keys):
             try:
                 if values is None:
-                    sound = shard.is_sound(rows[chosen].tolist())
+                    sound = shard.is_sound(rows.tolist())
                 else:
-                    sound = shard.read(rows[chosen].tolist(), [buffers[index] for index in chosen.tolist()])
+                    sound = shard.read(rows.tolist(), [buffers[index] for index in chosen.tolist()])
             except FileNotFoundError:
-                lost.append(shard.path)
+                lost.append(shard)
+                self._forget(shard)
                 continue
             if not sound:
-                lost.append(shard.path)
+                lost.append(shard)
                 self._discard(shard.path)
         if lost:
             self.refresh()
         return lost
 
-    def _discard(self, path: Path) -> None:
-        """Set a damaged shard aside; but a copy of a shared one is thrown away, once, and so fetched again."""
-        name = name_of(path)
-        if self.remote and path.name.endswith(SENT) and name not in self._fetched_again:
-            self._fetched_again.add(name)
-            path.unlink(missing_ok=True)
-        else:
-            self._unusable.add(name)
-            set_aside(path)
-
-    def _synchronise(self) -> bool:
-        if not self.remote:
-            return False
-        describe(self.folder, self.facts)
-        with writing(self.folder):
-            return synchronise(self.folder, self.remote, self._check, self._unusable)
-
-    def _check(self, path: Path) -> None:
-        """Read all of a shard; ValueError if anything in it is damaged."""
-        if not Shard(path, self.shape, self.dtype).is_sound():
-            raise ValueError("damaged")
+    def _places(self, keys: Sequence[Key]) -> list[tuple[Shard, np.ndarray, np.ndarray]]:
+        """Return the shards that have some of `keys`, each with the positions of these and their rows, which grow."""
+        shards, rows = self._index.find(keys)
+        order = np.lexsort((rows, shards))  # as they lie on the disk
+        order = order[shards[order] >= 0]
+        parts = np.split(order, np.flatnonzero(np.diff(shards[order])) + 1) if len(order) else []
+        return [(self.shards[shards[part[0]]], part, rows[part]) for part in parts]
 
 
 def open_namespace(
@@ -238,7 +184,7 @@ def open_namespace(
         facts: JSON-able; whatever can change a value must be in it, and nothing that cannot.
         shape: of one value.
         dtype: of one value, a NumPy name.
-        shared: the store that several machines share, as an fsspec URL; `root` is this machine's copy of it then.
+        shared: the store that several machines share, as an fsspec URL; what a run needs of it comes to `root`.
 
     Raises:
         RegraftError: the shared store cannot be reached, or the folder not written to.

@@ -42,13 +42,12 @@ def verify(root: Path, shared: str | None) -> None:
     for name in candidates(root, remote):
         if not facts_of(root, remote, name) and not has_shards(root, remote, name):
             continue  # somebody else's
-        before = len(list((root / name).glob("*.damaged")))
         namespace = opened[name] = open_folder(root, remote, name)
         for shard in namespace.shards:
             # Shard by shard, and not by the index: of rows that are there twice both are read.
             namespace.verify(shard)
         namespace.refresh()
-        found = len(list((root / name).glob("*.damaged"))) - before
+        found = len(namespace.unusable)
         damaged += found
         size = readable_bytes(namespace.stored_bytes)
         print(f"{name:30} {len(namespace):9,} rows {len(namespace.shards):5} shards {size:>10}  {found} damaged")

@@ -32,7 +32,7 @@ class Remote:
     )
 
     def __init__(self, address: str) -> None:
-        """Take an address; RegraftError if it is none of a shared store, or nothing here can reach it."""
+        """Take an address; RegraftError if it is none that is taken, or nothing here can reach it."""
         self.shown = shown(address)
         if not is_address(address):
             raise RegraftError(f"The address of the {self.kind} must be {EXPECTED}. Received: {self.shown}.")
@@ -57,6 +57,16 @@ class Remote:
         with self._reaching():
             try:
                 return self._files.cat_file(self._path(name))
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
+
+    def read_range(self, name: str, start: int, stop: int) -> bytes | None:
+        """Return the bytes of a file from one place to another, fewer where it ends before; None if it is not there."""
+        if start == stop:
+            return b""
+        with self._reaching():
+            try:
+                return self._files.cat_file(self._path(name), start=start, end=stop)
             except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
                 return None
 

@@ -6,6 +6,8 @@
                             shards: immutable Arrow IPC files of rows (key, checksum, seconds, value); the values lie
                             from byte <start> to <stop>, and <checksum> is that of all other bytes
         <the same>.sent.arrow   a shard that lies in the shared root too
+        <the same>.keys         all but the values of a shard that lies only there; see `distant.py`
+        <random>-...kept.arrow  copies of rows of such shards, which a run has read: a cache
     <root>/leases/          who is using the store now; nothing is collected meanwhile
     <root>/uses/            which rows each version of build/features.arrow was made from; `gc` goes by it
 
@@ -40,7 +42,7 @@ import xxhash
 
 from regraft.files import NO_ACCESS, put_in_place, writing
 from regraft.store.columns import KEY_BYTES, read_columns, schema_of
-from regraft.store.names import is_shard
+from regraft.store.names import KEPT, is_shard
 
 Key = bytes
 # Numbers of an OSError: the disk cannot read a file any more, one may not, or it is no file.
@@ -69,25 +71,35 @@ def as_keys(array: np.ndarray) -> list[Key]:
 class Shard:
     """One file: everything but the values is in memory; they are read from the disk when they are asked for."""
 
+    is_here = True  # whether the values lie on this machine
+
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype) -> None:
         """Look at a shard; ValueError if it is damaged anywhere but in its values, or another namespace's."""
         self.path, self.name = path, name_of(path)
-        _, start, stop, seal = self.name.split("-")
-        self.start, stop = int(start), int(stop)
-        with _opened(path) as file:
-            self.size = os.fstat(file.fileno()).st_size
-            if not 0 < self.start <= stop <= self.size:
-                raise ValueError("damaged")
-            contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-            if _seal(contents, self.start, stop) != seal:
-                raise ValueError("damaged")
-            self.keys, self.checksums, self.seconds = read_columns(contents, shape, dtype)
+        self.start, stop, seal = layout_of(self.name)
+        contents = self._contents(self.start, stop)
+        self.size = len(contents)
+        if seal_of(contents, self.start, stop) != seal:
+            raise ValueError("damaged")
+        self.keys, self.checksums, self.seconds = read_columns(contents, shape, dtype)
         self.row_bytes = dtype.itemsize * math.prod(shape)
         if stop - self.start != len(self) * self.row_bytes:
             raise ValueError("not a shard of this namespace")
 
+    def _contents(self, start: int, stop: int) -> mmap.mmap:
+        """Return the file, mapped; its values need not be in it."""
+        with opened(self.path) as file:
+            if not 0 < start <= stop <= os.fstat(file.fileno()).st_size:
+                raise ValueError("damaged")
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
     def __len__(self) -> int:
         return len(self.keys)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether its rows lie in other shards of the shared root."""
+        return self.path.name.endswith(KEPT)
 
     def read(self, rows: Sequence[int], buffers: Iterable[memoryview]) -> bool:
         """Fill one buffer per row; False as soon as a row is not what was written.
@@ -96,13 +108,9 @@ class Shard:
             FileNotFoundError: the shard was merged into another, collected or set aside by another process.
         """
         seeds, checksums = seeds_of(self.keys[rows]), self.checksums[rows].tolist()
+        file = -1
         try:
             file = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno in _UNREADABLE:
-                return False
-            raise
-        try:
             for row, buffer, seed, checksum in zip(rows, buffers, seeds, checksums, strict=True):
                 if os.preadv(file, [buffer], self.start + row * self.row_bytes) != self.row_bytes:
                     return False
@@ -113,7 +121,8 @@ class Shard:
                 return False
             raise
         finally:
-            os.close(file)
+            if file >= 0:
+                os.close(file)
         return True
 
     def is_sound(self, rows: Sequence[int] | None = None) -> bool:
@@ -123,7 +132,9 @@ class Shard:
         return self.read(chosen, (buffer for _ in chosen))
 
 
-def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray) -> Path:
+def write_shard(
+    folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.ndarray, *, ending: str = ".arrow"
+) -> Path:
     """Write rows as one new shard and return its path.
 
     Args:
@@ -131,6 +142,7 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
         keys: from `as_array`.
         values: shape (n, *shape), in the order of the keys.
         seconds: what computing each row took; float32, (n,).
+        ending: of the file's name, which says what the shard is.
     """
     flat = np.ascontiguousarray(values).reshape(len(keys), -1)
     rows = buffers_of(flat)
@@ -149,7 +161,7 @@ def write_shard(folder: Path, keys: np.ndarray, values: np.ndarray, seconds: np.
             with temporary.open("wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
                 writer.write_batch(batch)
             start, stop, seal = _layout(temporary)
-            path = folder / f"{number}-{start}-{stop}-{seal}.arrow"
+            path = folder / f"{number}-{start}-{stop}-{seal}{ending}"
             put_in_place(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -186,6 +198,12 @@ def name_of(path: Path) -> str:
     return path.name.lstrip(".").partition(".")[0]
 
 
+def layout_of(name: str) -> tuple[int, int, str]:
+    """Return what a shard's name says: where its values begin and end, and the checksum of all other bytes."""
+    _, start, stop, seal = name.split("-")
+    return int(start), int(stop), seal
+
+
 def buffers_of(values: np.ndarray) -> list[memoryview]:
     """Return the bytes of each row of a contiguous array; writing to them changes the array."""
     contents, size = values.reshape(-1).view(np.uint8).data, values[:1].nbytes
@@ -199,7 +217,7 @@ def seeds_of(keys: np.ndarray) -> list[int]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
+def opened(path: Path) -> Iterator[BinaryIO]:
     """Open a file that has the name of a shard; ValueError if it is none, or one may not read it."""
     try:
         # Whatever is no file does not keep anybody waiting for another end.
@@ -221,10 +239,11 @@ def _layout(path: Path) -> tuple[int, int, str]:
     values = pa.ipc.open_file(buffer).read_all().column("value").chunk(0).flatten()
     start = values.buffers()[1].address - buffer.address
     stop = start + len(values) * values.type.bit_width // 8
-    return start, stop, _seal(contents, start, stop)
+    return start, stop, seal_of(contents, start, stop)
 
 
-def _seal(contents: mmap.mmap, start: int, stop: int) -> str:
+def seal_of(contents: mmap.mmap | bytes, start: int, stop: int) -> str:
+    """Return the checksum of everything in a shard but its values."""
     hasher = xxhash.xxh3_64(contents[:start])
     hasher.update(contents[stop:])
     return f"{hasher.intdigest():016x}"

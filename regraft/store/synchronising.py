@@ -1,28 +1,31 @@
-"""Making a namespace's folder here and in the shared root the same.
+"""Making a namespace's folder here and in the shared root fit each other.
 
-The folder here is this machine's copy. A shard that is only here is named `<name>.arrow`; once it was sent it is
-`<name>.sent.arrow`, so that a shard that the shared root no longer has can be told from one it does not have yet.
-Names are random and shards never change: two processes that send the same one write the same bytes.
+A shard that is only here is named `<name>.arrow`; once it was sent it is `<name>.sent.arrow`, so that a shard that the
+shared root no longer has can be told from one it does not have yet. Of a shard that is only there the keys are fetched
+(`distant.py`). Names are random and shards never change: two processes that send the same one write the same bytes.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from regraft.errors import RegraftError
 from regraft.files import replacing
 from regraft.photos.images import Threads
+from regraft.store.distant import fetch_keys, keys_path, keys_paths, size_said
 from regraft.store.joining import join
-from regraft.store.names import DESCRIPTION, SENT, is_shard
+from regraft.store.names import DESCRIPTION, KEPT, KEYS, SENT, is_shard
 from regraft.store.remote import Remote
 from regraft.store.shards import name_of, set_aside, shard_paths
 
-_CONNECTIONS = 4
+_CONNECTIONS = 8
 
 
 def synchronise(folder: Path, remote: Remote, check: Callable[[Path], None], unusable: set[str]) -> bool:
-    """Make the shards in a namespace's folder those of the shared root, after sending what is only here.
+    """Send the shards that are only here, drop those that the shared root lost, and fetch the keys of all others.
 
     Another process may be about to send the same shard: it has the same name and the same bytes then.
 
@@ -40,7 +43,7 @@ def synchronise(folder: Path, remote: Remote, check: Callable[[Path], None], unu
     """
     # In this order: what is marked as sent before the shared root is listed must be in that listing, unless it was
     # collected or merged there.
-    here = {name_of(path): path for path in shard_paths(folder)}
+    here = _shards_here(folder)
     there = {name_of(Path(name)): size for name, size in remote.sizes(folder.name).items() if is_shard(name)}
     # After the listing, which says nothing if it is that of a folder on which the share is not mounted any more.
     if join(folder.parent, remote):
@@ -54,11 +57,69 @@ def synchronise(folder: Path, remote: Remote, check: Callable[[Path], None], unu
             except ValueError:
                 unusable.add(name)
                 set_aside(path)
-    absent = sorted(there.keys() - {name_of(path) for path in shard_paths(folder)} - unusable)
-    fetched = Threads(_CONNECTIONS).map(lambda name: _fetch(folder, name, remote, check), absent)
-    outcomes = dict(zip(absent, fetched, strict=True))
-    unusable.update(name for name, outcome in outcomes.items() if outcome == "damaged")
+    distant = {name: size for name, size in there.items() if name not in {*unusable, *_shards_here(folder)}}
+    for path in keys_paths(folder):
+        with suppress(FileNotFoundError):  # another process has done so too
+            if distant.get(name_of(path)) == size_said(path):
+                del distant[name_of(path)]
+            else:
+                path.unlink()
+    return fetch(sorted(distant), partial(_fetch_keys, folder, remote, distant), folder, remote, unusable)
+
+
+def fetch(names: list[str], get: Callable[[str], None], folder: Path, remote: Remote, unusable: set[str]) -> bool:
+    """Get something of several shards of the shared root at a time; those that are damaged there are set aside.
+
+    Args:
+        names: of the shards.
+        get: of one shard; FileNotFoundError if it is gone, ValueError if it is damaged.
+        folder: of the namespace.
+        remote: the shared root.
+        unusable: names of damaged shards are added.
+
+    Returns:
+        Whether one of them has vanished.
+    """
+
+    def outcome(name: str) -> str:
+        try:
+            get(name)
+        except FileNotFoundError:
+            return "vanished"
+        except ValueError:
+            return "damaged"
+        return "here"
+
+    outcomes = dict(zip(names, Threads(_CONNECTIONS).map(outcome, names), strict=True))
+    for name in (name for name, found in outcomes.items() if found == "damaged"):
+        unusable.add(name)
+        set_aside_there(name, folder, remote)
     return "vanished" in outcomes.values()
+
+
+def fetch_whole(folder: Path, remote: Remote, check: Callable[[Path], None], name: str) -> None:
+    """Fetch one shard, a second time if it arrives damaged; FileNotFoundError if it is gone, ValueError if damaged."""
+    for attempt in range(2):
+        try:
+            with replacing(folder / f"{name}{SENT}") as temporary:
+                remote.fetch(f"{folder.name}/{name}.arrow", temporary)
+                check(temporary)
+        except ValueError:
+            if attempt:
+                raise
+        else:
+            keys_path(folder, name).unlink(missing_ok=True)
+            return
+
+
+def set_aside_there(name: str, folder: Path, remote: Remote) -> None:
+    """Rename a damaged shard of the shared root, so that nobody reads it again and a person can look at it."""
+    address = f"{folder.name}/{name}.arrow"
+    remote.rename(address, f"{folder.name}/{name}.damaged")
+    print(
+        f"{remote.shown}: {address} is damaged. It is kept as {name}.damaged, and its rows are computed again.",
+        file=sys.stderr,
+    )
 
 
 def send(path: Path, remote: Remote) -> Path:
@@ -72,6 +133,18 @@ def send(path: Path, remote: Remote) -> Path:
         # else another process has sent and renamed it, or the store here was deleted
     # It counts as sent only if it went to the shared root, and not to a folder on which that is not mounted any more.
     return path if join(path.parents[1], remote) else _mark_as_sent(path)
+
+
+def _shards_here(folder: Path) -> dict[str, Path]:
+    return {name_of(path): path for path in shard_paths(folder) if not path.name.endswith(KEPT)}
+
+
+def _fetch_keys(folder: Path, remote: Remote, sizes: dict[str, int], name: str) -> None:
+    contents = fetch_keys(folder, name, sizes[name], remote)
+    path = keys_path(folder, name)
+    temporary = path.with_name(f".{name}.{os.getpid()}.tmp{KEYS}")
+    temporary.write_bytes(contents)  # it need not reach the disk: its seal tells, and it can be fetched again
+    temporary.replace(path)
 
 
 def _mark_as_sent(path: Path) -> Path:
@@ -88,7 +161,9 @@ def _settle(path: Path, remote: Remote, size: int | None, check: Callable[[Path]
         if not is_sent:
             _mark_as_sent(path)
     elif is_sent and size is None:
-        path.unlink()
+        # Some stores list a new object late, but each says of an object whether it is there.
+        if remote.read_range(f"{path.parent.name}/{name_of(path)}.arrow", 0, 1) is None:
+            path.unlink()
     else:
         # Not there yet, or there with another size: one of the two is damaged, and nothing damaged is handed on.
         try:
@@ -99,24 +174,3 @@ def _settle(path: Path, remote: Remote, size: int | None, check: Callable[[Path]
             path.unlink()  # it is fetched again
         else:
             send(path, remote)
-
-
-def _fetch(folder: Path, name: str, remote: Remote, check: Callable[[Path], None]) -> str:
-    """Fetch one shard, a second time if it arrives damaged; return "here", "vanished" or "damaged"."""
-    address, target = f"{folder.name}/{name}.arrow", folder / f"{name}{SENT}"
-    for _ in range(2):
-        try:
-            with replacing(target) as temporary:
-                remote.fetch(address, temporary)
-                check(temporary)
-            return "here"
-        except FileNotFoundError:
-            return "vanished"
-        except ValueError:
-            continue
-    remote.rename(address, f"{folder.name}/{name}.damaged")
-    print(
-        f"{remote.shown}: {address} is damaged. It is kept as {name}.damaged, and its rows are computed again.",
-        file=sys.stderr,
-    )
-    return "damaged"

@@ -9,19 +9,18 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from regraft.errors import RegraftError
 from regraft.files import readable_bytes
 from regraft.store.folders import candidates, facts_of, namespaces, open_folder, remove_namespace, size_of
-from regraft.store.leases import store_in_use
+from regraft.store.leases import StoreUse, store_in_use
 from regraft.store.machine import is_running
-from regraft.store.names import is_half_sent, is_set_aside, writer_of
+from regraft.store.names import DESCRIPTION, KEPT, is_half_sent, is_set_aside, writer_of
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import Shard, as_keys, buffers_of
+from regraft.store.shards import Shard, as_keys, buffers_of, shard_paths
 from regraft.store.uses import read_use
 from regraft.store.wanted import forget_others, wanted_records
 
@@ -81,9 +80,9 @@ def collect(
             for name in found.namespaces:
                 needed.setdefault(name, []).append(found.keys)
         freed = sum(
-            _collect_namespace(root, remote, name, needed.get(name, []), really=really)
+            _collect_namespace(root, there, name, needed.get(name, []), really=really)
             for name in namespaces(root, remote)
-            if not _said_by(facts_of(root, remote, name), models)
+            for there in _where_not_needed(use, name, models, stale_days)
         )
         freed += _sweep(root, remote, really=really)
         if really:
@@ -115,7 +114,7 @@ def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: lis
             print(f"{name}: {plan.rows} of {sum(map(len, plan.namespace.shards))} rows, {readable_bytes(plan.freed)}.")
             if really:
                 _carry_out(plan)
-            return plan.freed
+            return plan.freed + _drop_copies(plan.namespace, wanted, really=really)
     # Nothing in it is needed: it goes without being fetched or looked at.
     size = size_of(root, remote, name)
     print(f"{name}: all of it, {readable_bytes(size)}.")
@@ -124,9 +123,38 @@ def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: lis
     return size
 
 
-def _said_by(facts: dict[str, Any] | None, models: Collection[str]) -> bool:
-    """Whether a namespace holds the probabilities that one of these models gave."""
-    return facts is not None and facts.get("model") in models
+def _drop_copies(namespace: Namespace, wanted: np.ndarray, *, really: bool) -> int:
+    """Remove copies of rows of the shared root if none of them is needed; return the bytes."""
+    freed = 0
+    for path in shard_paths(namespace.folder) if namespace.remote else ():
+        if path.name.endswith(KEPT) and not _has_any(namespace, path, wanted):
+            freed += path.stat().st_size
+            if really:
+                path.unlink()
+    if freed:
+        print(f"{namespace.folder.name}: copies of rows of the shared root, {readable_bytes(freed)}.")
+    return freed
+
+
+def _has_any(namespace: Namespace, path: Path, wanted: np.ndarray) -> bool:
+    """Whether a sound shard has one of these rows."""
+    try:
+        return bool(np.isin(Shard(path, namespace.shape, namespace.dtype).keys, wanted).any())
+    except ValueError:
+        return False
+
+
+def _where_not_needed(use: StoreUse, name: str, models: Collection[str], stale_days: float) -> list[Remote | None]:
+    """Return in which shared root, or None, a namespace is collected beside here; nothing if all of it is needed.
+
+    What a model said of photos stays as long as it is in use here, and in the shared root as long as anybody adds to
+    it: which models others use is not known.
+    """
+    facts = facts_of(use.root, use.remote, name) or {}
+    if "model" not in facts:
+        return [use.remote]
+    is_idle = (use.age(f"{name}/{DESCRIPTION}", here=False) or 0.0) > stale_days * _DAY
+    return [] if facts["model"] in models else [use.remote if is_idle else None]
 
 
 def _gc_plan(namespace: Namespace, wanted: np.ndarray) -> _Plan:
@@ -181,7 +209,10 @@ def _copy_rows(namespace: Namespace, parts: list[tuple[Shard, int]]) -> None:
             )
     keys = np.concatenate([shard.keys[rows] for shard, rows, _ in by_shard.values()])
     seconds = np.concatenate([shard.seconds[rows] for shard, rows, _ in by_shard.values()])
-    namespace.send(namespace.write(keys, values, seconds))
+    shard = namespace.write(keys, values, seconds)
+    namespace.send(shard)
+    if not any(old.is_here for old, *_ in by_shard.values()):
+        shard.path.unlink(missing_ok=True)  # as little of it was here before; `refresh` fetches its keys
 
 
 def _sweep(root: Path, remote: Remote | None, *, really: bool) -> int:

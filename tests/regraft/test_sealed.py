@@ -44,6 +44,13 @@ class Source:
     feature_dim: int = 5
     augmented_views: int = 1
 
+    @property
+    def views(self) -> "Source":
+        return self
+
+    def key(self, source: str, view: int) -> bytes:
+        return bytes.fromhex(source) + view.to_bytes(2, "big")
+
     def read_features(self, sources: Sequence[Any], view: int) -> np.ndarray:
         return np.array([np.arange(5) + int(digest, 16) + 100 * view for digest in DIGESTS[: len(sources)]], np.float32)
 

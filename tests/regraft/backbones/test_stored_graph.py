@@ -1,5 +1,7 @@
 """The frozen graph between runs: whatever happened to its file, the graph that is used is the one that was built."""
 
+import hashlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -11,12 +13,16 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from regraft import provenance
+from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
 from regraft.backbones.agreement import Agreement
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.errors import RegraftError
 from tests.support.library import SMALL_CHOICE
+
+BUILD = module._build_graph
 
 
 def _graph(_: Any = None) -> tuple[onnx.ModelProto, Agreement]:
@@ -36,11 +42,11 @@ def _graph(_: Any = None) -> tuple[onnx.ModelProto, Agreement]:
 
 
 @pytest.fixture
-def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], Trunk]:
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trunk]:
     """A function that loads a backbone whose conversion costs nothing."""
     monkeypatch.setattr(module, "_build_graph", _graph)
     backbone = replace(choose_backbone(SMALL_CHOICE), engine="onnxruntime")
-    return lambda: load_trunk(backbone, tmp_path / "graphs")
+    return lambda folder="graphs", shared=None: load_trunk(backbone, tmp_path / folder, shared=shared)
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".json"])
@@ -73,7 +79,8 @@ def test_what_is_no_file_is_replaced_or_named(load, suffix, kind):
 
 @pytest.mark.parametrize("moment", ["choose_engine", "start_runner", "_sealed"])
 def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load, tmp_path, monkeypatch, moment):
-    go_on, before = getattr(module, moment), load().digest
+    where = graph_files if moment == "_sealed" else module
+    go_on, before = getattr(where, moment), load().digest
 
     def delete(*arguments: Any) -> Any:
         shutil.rmtree(tmp_path / "graphs", ignore_errors=True)
@@ -81,7 +88,7 @@ def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load,
 
     if moment == "_sealed":
         shutil.rmtree(tmp_path / "graphs")
-    monkeypatch.setattr(module, moment, delete)
+    monkeypatch.setattr(where, moment, delete)
     assert load().digest == before
 
 
@@ -91,3 +98,63 @@ def test_a_graph_that_is_gone_when_it_is_exported_is_an_error_that_says_what_to_
     loss(tmp_path / "graphs")
     with pytest.raises(RegraftError, match=r"was removed or damaged while it was in use\. Run the same command again"):
         trunk.read_graph()
+
+
+class Shelf(dict[str, bytes]):
+    """A place that machines share."""
+
+    def read(self, name: str) -> bytes | None:
+        return self.get(name)
+
+    def write(self, name: str, contents: bytes) -> None:
+        self[name] = contents
+
+
+def test_a_machine_takes_the_graph_that_another_has_converted(load, monkeypatch):
+    shelf = Shelf()
+    before = load("a", shelf)
+    monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("converted again"))
+    assert load("b", shelf).digest == before.digest
+    assert load("b").agreement == before.agreement  # it is here now
+
+
+def test_a_graph_that_was_converted_before_there_was_a_shared_place_is_sent_there_once(load, monkeypatch):
+    shelf = Shelf()
+    before = load("a")
+    load("a", shelf)
+    assert hash_of(shelf) == before.digest
+    monkeypatch.setattr(shelf, "write", lambda *_: pytest.fail("sent again"))
+    load("a", shelf)
+
+
+def hash_of(shelf: Shelf) -> str:
+    (graph,) = (contents for name, contents in shelf.items() if name.endswith(".onnx"))
+    return hashlib.sha256(graph).hexdigest()
+
+
+def test_a_machine_without_tensorflow_takes_the_graph_by_what_it_knows_of_it(load, monkeypatch):
+    shelf = Shelf()
+    before = load("a", shelf)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "tensorflow" else name)
+    monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("converted"))
+    versions = provenance.installed_versions() | {"tensorflow": "none"}
+    monkeypatch.setattr(provenance, "installed_versions", lambda: versions)
+    assert load("b", shelf).digest == before.digest
+
+
+def test_a_machine_without_tensorflow_says_where_the_graph_can_come_from(load, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *_: None if name == "tensorflow" else name)
+    monkeypatch.setattr(module, "_build_graph", BUILD)
+    with pytest.raises(RegraftError, match="is nowhere, and there is no TensorFlow here to convert it"):
+        load("b", Shelf())
+
+
+@pytest.mark.parametrize("damage", [lambda contents: contents[:-1], lambda _: b"", lambda _: b'{"graph": "../x.onnx"}'])
+def test_damage_in_the_shared_place_costs_a_conversion_and_is_put_right(load, damage):
+    shelf = Shelf()
+    before = load("a", shelf)
+    sound = dict(shelf)
+    for name in sound:
+        shelf[name] = damage(sound[name])
+    assert load("b", shelf).digest == before.digest
+    assert shelf == sound

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
 from regraft.backbones.agreement import agreement_of
 from regraft.backbones.catalogue import choose_backbone
@@ -137,6 +138,6 @@ def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone,
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(module, "_build_graph", lambda _: (onnx.load(trunk.path), trunk.agreement))
-    monkeypatch.setattr(module, "write_bytes", refuse)
+    monkeypatch.setattr(graph_files, "write_bytes", refuse)
     with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
         load_trunk(backbone, tmp_path / "graphs")

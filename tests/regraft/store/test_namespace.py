@@ -1,10 +1,12 @@
 import errno
 import hashlib
+import itertools
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -281,13 +283,49 @@ def test_an_index_of_many_keys_is_small():
 
     from regraft.store.index import Index
 
-    keys = np.random.default_rng(0).bytes(34 * 100_000)
+    shard = rows_of(np.random.default_rng(0).bytes(34 * 100_000))
     tracemalloc.start()
-    index = Index(np.frombuffer(keys, "S34"), np.zeros(100_000, np.int32), np.arange(100_000, dtype=np.int32))
+    index = Index([shard])
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(index.keys) == 100_000
+    assert len(index) == 100_000
     assert size < 60 * 100_000
+
+
+def rows_of(keys: bytes, *checksums: int) -> Any:
+    """What the index sees of a shard."""
+    keys_of = np.frombuffer(keys, "S34")
+    checks = np.array(checksums or range(len(keys_of)), np.uint64)
+    return type("Rows", (), {"keys": keys_of, "checksums": checks, "__len__": lambda self: len(self.keys)})()
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_rows_that_machines_computed_differently_the_smallest_checksum_counts_in_any_order(order, at_once):
+    from regraft.store.index import Index
+
+    shards = [rows_of(KEYS[0] + KEYS[1], 7, 9), rows_of(KEYS[1], 3), rows_of(KEYS[1] + KEYS[0], 5, 8)]
+    index = Index([shards[number] for number in order] if at_once else ())
+    for place, number in enumerate(order if not at_once else ()):
+        index.add(place, shards[number])
+    found, rows = index.find(KEYS[:3])
+    assert [order[number] for number in found[:2].tolist()] == [0, 1]
+    assert (rows[:2].tolist(), found[2], len(index)) == ([0, 0], -1, 2)
+
+
+def test_an_index_that_grows_shard_by_shard_is_the_one_that_is_made_at_once():
+    from regraft.store.index import Index
+
+    numbers = np.random.default_rng(0)
+    keys = [numbers.bytes(34) for _ in range(300)]
+    chosen = [numbers.permutation(300)[: numbers.integers(1, 20)] for _ in range(100)]
+    shards = [rows_of(b"".join(keys[place] for place in places)) for places in chosen]
+    growing, at_once = Index(), Index(shards)
+    for number, shard in enumerate(shards):
+        growing.add(number, shard)
+        assert (growing.find(keys)[0] >= 0).sum() == len(np.unique(np.concatenate(chosen[: number + 1])))
+    assert [found.tolist() for found in growing.find(keys)] == [found.tolist() for found in at_once.find(keys)]
+    assert [growing.rows_of(n).tolist() for n in range(5)] == [at_once.rows_of(n).tolist() for n in range(5)]
 
 
 FULL = """
@@ -361,7 +399,7 @@ def test_a_damaged_shard_of_a_read_only_store_counts_as_missing(store, open_stor
 
 def test_a_shard_that_vanishes_while_it_is_opened_is_passed_over(store, open_store, monkeypatch):
     gone, *others = shards(store)
-    monkeypatch.setattr("regraft.store.namespace.shard_paths", lambda folder: [gone, *others])
+    monkeypatch.setattr("regraft.store.shard_folder.shard_paths", lambda folder: [gone, *others])
     gone.unlink()
     assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
 
@@ -373,9 +411,9 @@ def test_a_store_that_is_deleted_while_it_is_in_use_is_an_error_that_says_what_t
         store.read(KEYS[:3])
 
 
-@pytest.mark.parametrize("moment", ["shards.put_in_place", "namespace.Shard"])
+@pytest.mark.parametrize("moment", ["shards.put_in_place", "shard_folder.Shard"])
 def test_a_store_that_is_deleted_while_it_is_written_to_is_an_error_that_says_what_to_do(store, monkeypatch, moment):
-    go_on = {"shards.put_in_place": put_in_place, "namespace.Shard": Shard}[moment]
+    go_on = {"shards.put_in_place": put_in_place, "shard_folder.Shard": Shard}[moment]
     monkeypatch.setattr(f"regraft.store.{moment}", lambda *arguments: shutil.rmtree(store.folder) or go_on(*arguments))
     store.append(KEYS[5:], VALUES[5:], seconds=0)
     with pytest.raises(RegraftError, match=f"{store.folder} was removed while it was written to.*same command again"):

@@ -152,12 +152,15 @@ def test_what_was_recorded_before_there_was_a_shared_store_counts_there_too(mach
     assert rows_in(tmp_path, shared) == [0, 1, 2]
 
 
-def test_what_a_model_said_of_photos_stays_on_its_machine(tmp_path, shared, machine):
+def test_what_a_model_said_of_photos_on_one_machine_stays_as_long_as_anybody_adds_to_it(tmp_path, shared, machine):
     machine("a", OF_A, 0)
-    said = open_namespace(tmp_path / "a", "probabilities", {"model": "0" * 64}, shape=(4,), dtype="float32")
+    facts, like = {"model": "0" * 64}, {"shape": (4,), "dtype": "float32", "shared": shared}
+    said = open_namespace(tmp_path / "a", "probabilities", facts, **like)
     fill(said, 0)
     compact(tmp_path / "a", shared)
-    assert said.folder.name not in Remote(shared).folders()
     gc(tmp_path, "b", shared, OF_B)
-    said.refresh()
-    assert said.missing(KEYS[:1]) == []
+    assert open_namespace(tmp_path / "b", "probabilities", facts, **like).missing(KEYS[:1]) == []
+    description = tmp_path / "shared" / said.folder.name / "namespace.json"
+    os.utime(description, (0, description.stat().st_mtime - 31 * DAY))
+    gc(tmp_path, "b", shared, OF_B)
+    assert said.folder.name not in Remote(shared).folders()

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from regraft.errors import RegraftError
-from regraft.store import Namespace, open_namespace
+from regraft.store import Namespace, key_of, open_namespace, record_use
 from regraft.store.remote import Remote
+from regraft.store.upkeep import collect
 from tests.support.store import KEYS, VALUES, fill, shards
 
 
@@ -38,6 +39,12 @@ def files(shared: str, store: Namespace) -> dict[str, int]:
     return Remote(shared).sizes(store.folder.name)
 
 
+def mirrored(store: Namespace) -> Namespace:
+    """Fetch whole shards, as with machine.shared_mirror."""
+    store.mirror()
+    return store
+
+
 def damage(contents: bytes) -> bytes:
     position = contents.index(VALUES[1].tobytes())
     return contents[:position] + bytes([contents[position] ^ 0xFF]) + contents[position + 1 :]
@@ -61,8 +68,12 @@ def test_rows_of_one_machine_are_there_for_another(machine):
 def test_rows_that_a_machine_has_are_not_fetched_again(machine, monkeypatch):
     fill(machine("a"), 0, 1, 2)
     machine("b")
-    monkeypatch.setattr(Remote, "fetch", lambda *_: pytest.fail("fetched again"))
     assert machine("b").missing(KEYS[:3]) == []
+    for way in ("fetch", "read_range"):
+        monkeypatch.setattr(Remote, way, lambda *_: pytest.fail("fetched again"))
+    again = machine("b")
+    assert again.missing(KEYS[:3]) == []
+    assert np.array_equal(again.read(KEYS[:3]), VALUES[:3])
 
 
 def test_rows_of_another_machine_appear_on_refresh(machine):
@@ -124,7 +135,7 @@ def test_shards_that_the_shared_store_lost_are_dropped(machine, shared):
 
 def test_a_damaged_copy_is_fetched_again(machine):
     fill(machine("a"), 0, 1, 2)
-    copy = machine("b")
+    copy = mirrored(machine("b"))
     (path,) = shards(copy)
     path.write_bytes(damage(path.read_bytes()))
     assert machine("b").missing(KEYS[:3]) == []
@@ -133,7 +144,7 @@ def test_a_damaged_copy_is_fetched_again(machine):
 
 def test_reading_goes_on_after_a_damaged_copy_was_fetched_again(machine):
     fill(machine("a"), 0, 1, 2)
-    copy = machine("b")
+    copy = mirrored(machine("b"))
     (path,) = shards(copy)
     path.write_bytes(damage(path.read_bytes()))
     assert np.array_equal(copy.read(KEYS[:3]), VALUES[:3])
@@ -141,7 +152,7 @@ def test_reading_goes_on_after_a_damaged_copy_was_fetched_again(machine):
 
 def test_a_truncated_copy_is_fetched_again(machine):
     fill(machine("a"), 0, 1, 2)
-    (path,) = shards(machine("b"))
+    (path,) = shards(mirrored(machine("b")))
     path.write_bytes(path.read_bytes()[:-1])
     assert machine("b").missing(KEYS[:3]) == []
 
@@ -151,9 +162,86 @@ def test_a_copy_that_is_damaged_again_and_again_is_set_aside(machine, monkeypatc
     fill(machine("a"), 0, 1, 2)
     monkeypatch.setattr("regraft.store.shards.Shard.is_sound", lambda *_: False)
     monkeypatch.setattr(Namespace, "_check", lambda *_: None)
-    store = machine("b")
+    store = mirrored(machine("b"))
+    (path,) = shards(store)
+    store._discard(path)
+    store.refresh()
+    mirrored(store)
     assert store.missing(KEYS[:3]) == KEYS[:3]
     assert len(list(store.folder.glob("*.damaged"))) == 1
+
+
+def test_where_the_disk_damages_copies_of_rows_they_are_read_without_being_kept(machine, monkeypatch):
+    fill(machine("a"), 0, 1, 2)
+    monkeypatch.setattr("regraft.store.shards.Shard.read", lambda *_: False)  # not that of a distant one
+    store = machine("b")
+    assert store.missing(KEYS[:3]) == []
+    assert np.array_equal(store.read(KEYS[:3]), VALUES[:3])
+
+
+def test_opening_fetches_keys_and_no_value(machine, monkeypatch):
+    wide = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
+    keys = [key_of(f"{number:064x}") for number in range(500)]
+    store = machine("a")
+    store.append(keys, wide, seconds=1)
+    store.flush()
+    read, asked = Remote.read_range, []
+    monkeypatch.setattr(Remote, "read_range", lambda self, *what: asked.append(what) or read(self, *what))
+    other = machine("b")
+    start, stop = map(int, store.shards[0].name.split("-")[1:3])
+    assert sorted(what[1:] for what in asked) == [(0, start), (stop, store.shards[0].size)]
+    assert other.missing([*keys, KEYS[0]], verify=False) == KEYS[:1]
+    assert len(asked) == 2
+
+
+def test_rows_that_lie_near_each_other_come_in_one_answer(machine, monkeypatch):
+    store = machine("a")
+    fill(store, *range(6))
+    other, read, asked = machine("b"), Remote.read_range, []
+    monkeypatch.setattr(Remote, "read_range", lambda self, *what: asked.append(what) or read(self, *what))
+    assert np.array_equal(other.read([KEYS[4], KEYS[1]]), VALUES[[4, 1]])
+    assert [stop - start for _, start, stop in asked] == [4 * VALUES[0].nbytes]
+
+
+def test_a_value_that_is_damaged_in_the_shared_store_is_never_read(machine, shared):
+    store = machine("a")
+    fill(store, 0, 1, 2)
+    reader = machine("b")
+    damage_shared(shared, store)
+    with pytest.raises(RegraftError, match="was damaged or removed while it was in use"):
+        reader.read(KEYS[:3])
+    assert reader.missing(KEYS[:3]) == KEYS[:3]
+
+
+def test_a_shard_that_is_listed_although_it_is_gone_holds_nobody_up(machine, shared, monkeypatch):
+    store = machine("a")
+    fill(store, 0, 1)
+    reader, listed = machine("b"), files(shared, store)
+    Remote(shared).remove(f"{store.folder.name}/{store.shards[0].name}.arrow")
+    monkeypatch.setattr(Remote, "sizes", lambda *_: listed)
+    assert reader.missing(KEYS[:3]) == KEYS[:3]
+
+
+def test_damaged_keys_are_fetched_again(machine):
+    fill(machine("a"), 0, 1, 2)
+    (path,) = machine("b").folder.glob("*.keys")
+    path.write_bytes(path.read_bytes()[:50] + b"?" + path.read_bytes()[51:])
+    assert machine("b").missing(KEYS[:3]) == []
+
+
+def test_gc_removes_copies_that_nothing_needs_and_only_them(machine, shared, tmp_path):
+    fill(machine("a"), 0, 1, 2)
+    fill(machine("a"), 3)
+    other = machine("b")
+    other.missing(KEYS[:1])
+    other.missing(KEYS[3:4])
+    record_use(tmp_path / "b", "a" * 32, [other], KEYS[:3], shared=shared)
+    record_use(tmp_path / "a", "b" * 32, [other], KEYS[:4], shared=shared)
+    assert len(list(other.folder.glob("*.kept.arrow"))) == 2
+    collect(tmp_path / "b", shared, {"a" * 32: "here"}, stale_days=0, really=True)
+    (left,) = other.folder.glob("*.kept.arrow")
+    assert machine("b").missing(KEYS[:4]) == [KEYS[3]]
+    assert left.exists()
 
 
 def test_a_shard_that_is_damaged_in_the_shared_store_is_set_aside_there(machine, shared, capsys):
@@ -187,13 +275,13 @@ def test_half_an_object_is_not_read(machine, shared):
 
 def test_a_shard_that_is_collected_while_it_is_fetched_is_passed_over(machine, monkeypatch):
     fill(machine("a"), 0, 1)
-    fetch = Remote.fetch
+    read = Remote.read_range
 
-    def fetch_too_late(remote: Remote, name: str, target: Path) -> None:
+    def read_too_late(remote: Remote, name: str, start: int, stop: int) -> bytes | None:
         remote.remove(name)
-        fetch(remote, name, target)
+        return read(remote, name, start, stop)
 
-    monkeypatch.setattr(Remote, "fetch", fetch_too_late)
+    monkeypatch.setattr(Remote, "read_range", read_too_late)
     assert machine("b").missing(KEYS[:2]) == KEYS[:2]
 
 
