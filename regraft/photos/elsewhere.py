@@ -120,7 +120,7 @@ class Elsewhere:
         self.spool.trim(self.cache_bytes)
 
     def trim_abandoned(self) -> None:
-        """Begin a run: of what was fetched more than a day ago stays what `machine.photo_cache` allows."""
+        """Begin a run: of what was not used for a day stays what `machine.photo_cache` allows."""
         self.spool.trim(self.cache_bytes, abandoned_only=True)
 
     def _patiently(self, url: str, act: Any) -> Any:

@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.files import free_bytes
+from regraft.files import free_bytes, sha256_of
 
 _NAME = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{32}\.part")
 _ABANDONED_SECONDS = 86_400
@@ -29,9 +29,16 @@ class Spool:
         self._size: int | None = None  # bytes, as far as this process knows
 
     def find(self, digest: str) -> Path | None:
-        """Return the file of a photo, or None if it is not there."""
+        """Return the file of a photo, or None if it is not there; a damaged one is removed."""
         path = self.folder / digest
-        return path if path.is_file() else None
+        try:
+            if sha256_of(path) != digest:
+                path.unlink()
+                return None
+            os.utime(path)  # what was not used for longest goes first
+        except OSError:
+            return None
+        return path
 
     def new_file(self) -> Path:
         """Return the name of a file to fetch into."""
@@ -52,17 +59,17 @@ class Spool:
         return file.replace(self.folder / digest)
 
     def trim(self, bound: float, *, abandoned_only: bool = False) -> None:
-        """Remove what was fetched first until the folder holds so many bytes at most.
+        """Remove what was not used for longest until the folder holds so many bytes at most.
 
         Args:
             bound: bytes.
-            abandoned_only: leave what was fetched within a day: the run that did may go on.
+            abandoned_only: leave what was used within a day: the run that did may go on.
         """
         files = sorted(self._files())
         total, now = sum(size for _, size, _ in files), time.time()
-        for written, size, path in files:
+        for used, size, path in files:
             is_part = path.name.startswith(".")
-            if now - written < _ABANDONED_SECONDS and (abandoned_only or is_part):
+            if now - used < _ABANDONED_SECONDS and (abandoned_only or is_part):
                 continue
             if total > bound or is_part:
                 total -= size
@@ -74,7 +81,7 @@ class Spool:
                 self.folder.rmdir()
 
     def _files(self) -> list[tuple[float, int, Path]]:
-        """When each file was written, its bytes, and its path; only what has a name of the spool's."""
+        """When each file was used, its bytes, and its path; only what has a name of the spool's."""
         found = []
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(self.folder) as entries:
             for entry in entries:

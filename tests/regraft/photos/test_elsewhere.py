@@ -179,7 +179,7 @@ def test_public_addresses_are_known(address):
 # The spool.
 
 
-def test_what_is_in_the_spool_is_not_fetched_again_and_a_damaged_file_in_it_is_no_photo(tmp_path, server):
+def test_what_is_in_the_spool_is_not_fetched_again_and_a_damaged_file_in_it_is(tmp_path, server):
     photos = elsewhere_in(tmp_path)
     _, manifest = scan_table(tmp_path, [(server.add("a.png", png(1)), "x"), (server.add("b.png", png(2)), "y")], photos)
     dataset = photos_of(manifest, tmp_path / "raw", photos)
@@ -187,7 +187,11 @@ def test_what_is_in_the_spool_is_not_fetched_again_and_a_damaged_file_in_it_is_n
     assert (shapes, server.asked["GET a.png"]) == ([(12, 12, 3)] * 2, 1)
     photo = next(photo for photo in dataset.photos() if photo.path.endswith("a.png"))
     (tmp_path / "photos" / photo.digest).write_bytes(b"other")
-    with pytest.raises(InvalidData, match="has changed since it was validated"):
+    assert dataset.read_photo(photo).shape == (12, 12, 3)
+    assert server.asked["GET a.png"] == 2
+    server.add("a.png", png(9))  # it must never change
+    (tmp_path / "photos" / photo.digest).unlink()
+    with pytest.raises(InvalidData, match=r"a\.png cannot be fetched any more: its bytes have changed"):
         dataset.read_photo(photo)
 
 
