@@ -59,12 +59,12 @@ def gc(
     until they are gone. Files that are not Regraft's stay in any case.
     """
     with _store(root, shared) as (folder, address):
-        from regraft.params_file import load_params
         from regraft.store.upkeep import collect
+        from tasks.found_store import load_project
         from tasks.history import features_versions, models_in_use
         from tasks.project import enter_project
 
-        params = load_params(enter_project() / "params.yaml")
+        params = load_project(enter_project())
         versions = features_versions(Path(), params.paths.features, keep=keep)
         models = models_in_use(params.paths)
         collect(folder, address, versions, models=models, stale_days=stale_days, really=yes)
@@ -83,12 +83,12 @@ def compact(root: Root = None, shared: Shared = None) -> None:
 def _store(root: Path | None, shared: str | None) -> Iterator[tuple[Path, str | None]]:
     """The folder and the shared root that the options name, or else params.yaml; outside a project --root is enough."""
     from regraft.errors import RegraftError
-    from regraft.params_file import load_params
+    from tasks.found_store import load_project
     from tasks.project import enter_project, readable_errors
 
     with readable_errors("store"):
         if root is None or Path("params.yaml").exists():
-            params = load_params(enter_project() / "params.yaml")
+            params = load_project(enter_project())
             root, shared = root or params.paths.store, shared or params.machine.shared_store
         if not root.is_dir() and not shared:
             raise RegraftError(

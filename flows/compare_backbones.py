@@ -9,11 +9,11 @@ printed, is an artifact of the run, and lies in reports/backbones.csv.
 
 from flows.run import aside
 from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
-from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.reports.markdown import cell, table
 from tasks import step
 from tasks.compare_backbones import compare
+from tasks.found_store import load_project
 from tasks.progress import run_progress
 from tasks.project import enter_project
 from tasks.step import Outcome
@@ -24,7 +24,7 @@ def try_backbone(name: str) -> Compared:
     found: list[Compared] = []
 
     def run() -> Outcome:
-        params = load_params(enter_project() / "params.yaml")
+        params = load_project(enter_project())
         with run_progress(name, step.progress_of_run) as progress:
             found.append(compare(name, params, progress))
         return Outcome("Completed")
@@ -41,7 +41,7 @@ def compare_backbones(names: list[str]) -> Outcome:
         names: Names that `regraft backbones` lists, or name=weights.
     """
     ranking = rank([try_backbone(name) for name in names])
-    params = load_params(enter_project() / "params.yaml")
+    params = load_project(enter_project())
     write_ranking(params.paths.reports / "backbones.csv", ranking)
     words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
     rows = [[cell(value) for value in row] for row in ranking.astype(str).to_numpy().tolist()]

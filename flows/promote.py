@@ -17,6 +17,7 @@ from tasks import dvc_seam, step
 from tasks import promote as gate
 from tasks.after_promotion import after_promotion, tag_commit
 from tasks.disk_space import DATA, check_room
+from tasks.found_store import load_project
 from tasks.progress import run_progress
 from tasks.project import enter_project
 from tasks.report import refresh_report
@@ -51,7 +52,7 @@ def promote_model(*, is_asked: bool = False) -> Outcome:
     found: list[Verdict] = []
 
     def promote() -> Outcome:
-        params = load_params(enter_project() / "params.yaml")
+        params = load_project(enter_project())
         before = _said_before(params)
         with run_progress("promote_model", step.progress_of_run) as progress:
             verdict = gate.challenge(params, progress)

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from flows.prefect_server.events import announce
 from flows.run import aside
 from regraft.errors import some
-from regraft.params_file import load_params
 from tasks import step
+from tasks.found_store import load_project
 from tasks.progress import run_progress
 from tasks.project import enter_project
 from tasks.score_photos import outcome_of, score_photos
@@ -24,7 +24,7 @@ def score() -> Outcome:
     """Score the photos of `score.photos` in params.yaml that are new, and say whether they have drifted."""
 
     def work() -> Outcome:
-        params = load_params(enter_project() / "params.yaml")
+        params = load_project(enter_project())
         limit = within_hours("score_photos", params.nights.stage_hours)
         with limit, run_progress("score_photos", step.progress_of_run) as progress:
             said = score_photos(params, progress, datetime.now(UTC))

@@ -12,8 +12,8 @@ from flows.prefect_server.events import announce
 from flows.run import aside
 from regraft.config import Params
 from regraft.errors import RegraftError
-from regraft.params_file import load_params
 from tasks.dvc_restore import prove_restore
+from tasks.found_store import load_project
 from tasks.history import features_versions, models_in_use
 from tasks.project import enter_project
 from tasks.runs import run_history
@@ -29,7 +29,7 @@ def verify(keep: int = 10, stale_days: float = 30) -> Outcome:
         stale_days: Days without using the shared store after which another machine counts as gone.
     """
     root = enter_project()
-    params = load_params(root / "params.yaml")
+    params = load_project(root)
     problems: list[str] = []
     said = [
         _tried("verify_store", lambda: _verify_store(params), problems),

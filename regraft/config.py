@@ -21,6 +21,7 @@ from regraft.setting_types import (
     Leaks,
     NumberOrAuto,
     Outliers,
+    PhotoSchemes,
     Place,
     Positive,
     ProjectPath,
@@ -71,7 +72,10 @@ class Machine(Section):
     workers: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
+    shared_mirror: bool
+    allow_recompute: bool
     cluster: Annotated[str | None, AfterValidator(cluster_address)]
+    photo_schemes: PhotoSchemes
     photo_private_addresses: bool
     photo_cache: float = Field(ge=0)
     photo_spool: float = Field(ge=0)

@@ -3,11 +3,13 @@
 Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json.
 """
 
+from functools import partial
+
 from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.feature_store import load_stored_trunk, open_feature_store
+from regraft.features.seeding import take_known
 from regraft.features.table import write_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
@@ -16,6 +18,7 @@ from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
 from tasks.chosen_cluster import chosen_cluster
+from tasks.former_features import former_features, tell_or_stop
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -28,11 +31,16 @@ def cache_features(params: Params, progress: Progress) -> None:
     dataset = read_dataset(paths.dataset, paths.raw, elsewhere)
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-    trunk = load_trunk(backbone, paths.store / "graphs")
+    trunk = load_stored_trunk(backbone, paths.store, shared=machine.shared_store)
     needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
     with store_in_use(paths.store, machine.shared_store):
-        store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
+        store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
         extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
+        keys = extractor.keys(dataset)
+        taken, again = take_known(store.features, keys, set(dataset.rows.digest), partial(former_features, params))
+        if again:
+            tell_or_stop(again, may_go_on=machine.allow_recompute)
+        before = {"from_features_file": taken, "computed_again": again and again.as_report()}
         receipt = extractor.fill_store(
             dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
         )
@@ -41,10 +49,10 @@ def cache_features(params: Params, progress: Progress) -> None:
             paths.store,
             md5_of(paths.features),
             [store.features, store.activations],
-            extractor.keys(dataset),
+            keys,
             shared=machine.shared_store,
         )
-    write_json(paths.reports / "features.json", receipt.as_report() | elsewhere.fetches.as_report())
+    write_json(paths.reports / "features.json", receipt.as_report() | before | elsewhere.fetches.as_report())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ SEAM = (
     "tasks.disk_space",
     "tasks.dvc_lock",
     "tasks.dvc_seam",
+    "tasks.found_store",
     "tasks.locked",
     "tasks.progress",
     "tasks.project",

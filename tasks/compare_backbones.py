@@ -9,11 +9,11 @@ from pathlib import Path
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.ranking import Compared, milliseconds_per_image
-from regraft.backbones.trunk import Trunk, load_trunk
+from regraft.backbones.trunk import Trunk
 from regraft.config import BackboneChoice, Params
 from regraft.errors import RegraftError, WrongFolder
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.feature_store import load_stored_trunk, open_feature_store
 from regraft.features.table import Features, read_features, write_features
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -22,6 +22,7 @@ from regraft.store.leases import store_in_use
 from regraft.training.baselines import probe
 from regraft.training.heads import settings_of
 from regraft.training.sweep import train_heads
+from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 
 
@@ -40,7 +41,8 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
         )
     dataset = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("train", "val")
     try:
-        trunk = load_trunk(choose_backbone(_choice(name, params.backbone)), paths.store / "graphs")
+        backbone = choose_backbone(_choice(name, params.backbone))
+        trunk = load_stored_trunk(backbone, paths.store, shared=params.machine.shared_store)
     except RegraftError as error:
         return Compared(name, problem=str(error))
     with tempfile.TemporaryDirectory() as temporary:
@@ -79,8 +81,8 @@ def _features(path: Path, dataset: Dataset, trunk: Trunk, params: Params, progre
     paths, machine = params.paths, params.machine
     views = choose_views(params.preprocess, image_size=trunk.image_size, count=0)
     with store_in_use(paths.store, machine.shared_store):
-        store = open_feature_store(paths.store, trunk, shared=machine.shared_store)
-        extractor = Extractor(views, trunk, store, machine)
+        store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
+        extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
         receipt = extractor.fill_store(dataset, activations="none", on_progress=progress("views"))
         write_features(path, extractor, dataset)
     return read_features(path), receipt.computed

@@ -42,8 +42,8 @@ def evaluate(params: Params, progress: Progress) -> None:
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
     test = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test"), paths.left_out)
-    with store_in_use(paths.store, None):
-        stored = open_said(paths.store, classifier)
+    with store_in_use(paths.store, machine.shared_store):
+        stored = open_said(paths.store, classifier, shared=machine.shared_store)
         threads = Threads(machine.workers, progress("photos"))
         said = answers_of(classifier, test, threads, stored=stored)
     probabilities = said.probabilities

@@ -10,7 +10,6 @@ from dataclasses import asdict
 import numpy as np
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.export.abstention import Choice, choose_threshold
 from regraft.export.classifier import OnnxClassifier
@@ -19,6 +18,7 @@ from regraft.export.finishing import Material, examine, finish, look
 from regraft.export.parity import prove, refuse_difference
 from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import with_facts
+from regraft.features.feature_store import load_stored_trunk
 from regraft.files import fingerprint, replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
@@ -42,17 +42,17 @@ def export_onnx(params: Params, progress: Progress) -> None:
     What comes before the head runs over all of val and some of train, and all that is decided here follows from that.
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
-    settings, paths = params.export_onnx, params.paths
+    settings, paths, shared = params.export_onnx, params.paths, params.machine.shared_store
     dataset = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
     material = Material(dataset, counted, Threads(params.machine.workers, progress("photos")))
     backbone = choose_backbone(params.backbone)
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    trunk = load_trunk(backbone, paths.store / "graphs")
+    trunk = load_stored_trunk(backbone, paths.store, shared=shared)
     part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
     plain = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
-    with store_in_use(paths.store, None), replacing(paths.onnx) as draft:
-        seen = look(draft, plain, material, settings.prototype_images, paths.store)
+    with store_in_use(paths.store, shared), replacing(paths.onnx) as draft:
+        seen = look(draft, plain, material, settings.prototype_images, paths.store, shared=shared)
         ending = finish(part.head, seen, material, settings, params.train_head.class_weight)
         graph = with_facts(with_head(plain, ending.head, ending.prototypes), ending.facts | _origin(params))
         graph, said = examine(draft, graph, material, seen[0].features, whole_on=settings.parity_images)

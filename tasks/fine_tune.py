@@ -106,7 +106,7 @@ def _kind(chosen: WarmPhotos, record: BaseRecord) -> str:
 
 
 def _checkpoints(params: Params) -> Path:
-    return params.paths.store.with_name("fine_tune")
+    return params.paths.features.with_name("fine_tune")
 
 
 if __name__ == "__main__":

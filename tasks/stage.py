@@ -14,10 +14,10 @@ from pathlib import Path
 
 from regraft.config import Params
 from regraft.errors import Busy, Damaged, RegraftError
-from regraft.params_file import load_params
 from tasks import step
 from tasks.disk_space import check_room
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
+from tasks.found_store import load_project
 from tasks.progress import Progress, run_progress, terminal_progress
 from tasks.project import enter_project, readable_errors
 from tasks.pulled import saying_what_to_pull
@@ -43,7 +43,7 @@ class Stage:
                 if os.environ.get("DVC_STAGE") == self.name:
                     end_with_dvc()
                     guards.enter_context(inputs_unchanged_for_command(root, self.name))
-                self._run(load_params(root / "params.yaml"), terminal_progress)
+                self._run(load_project(root), terminal_progress)
 
     def __call__(self) -> None:
         """Bring the stage up to date as a step of a run, which is named Up to date, Restored or Ran."""
@@ -67,24 +67,23 @@ class Stage:
 
     def _bring_up_to_date(self) -> Outcome:
         root = enter_project()
-        params_file = root / "params.yaml"
 
         def progress_of(name: str) -> AbstractContextManager[Progress]:
             return run_progress(name, step.progress_of_run)
 
         try:
             # Read when the stage begins, as DVC does: another run may have been waited for, and params been edited.
-            outcome = reproduce(root, self.name, lambda: self._run(load_params(params_file), progress_of))
+            outcome = reproduce(root, self.name, lambda: self._run(load_project(root), progress_of))
         except Busy:
             raise
         except RegraftError:
             # What it found before it stopped is what a person wants to see.
             with suppress(FileNotFoundError, Damaged, KeyError):
-                self._publish(load_params(params_file), has_stopped=True)
+                self._publish(load_project(root), has_stopped=True)
             raise
         if outcome == "Ran":
             step.give_memory_back()
-        self._publish(load_params(params_file))
+        self._publish(load_project(root))
         return Outcome(outcome, f"{self.name}: {outcome.lower()}")
 
     def _publish(self, params: Params, *, has_stopped: bool = False) -> None:

@@ -144,7 +144,7 @@ def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, p
 
 
 def _folder(params: Params) -> Path:
-    return params.paths.store.with_name("base")
+    return params.paths.features.with_name("base")
 
 
 if __name__ == "__main__":

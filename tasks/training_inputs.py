@@ -5,17 +5,17 @@ from functools import partial
 from typing import Any
 
 from regraft.backbones.catalogue import Backbone
-from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.errors import InvalidData
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.feature_store import load_stored_trunk, open_feature_store
 from regraft.files import reading
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.photos.views import Views
 from regraft.training.inputs import Inputs, cached_activations, live_pixels
+from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 
 
@@ -30,9 +30,10 @@ def as_recorded(params: Params, record: BaseRecord) -> Params:
 
 def open_extractor(params: Params, backbone: Backbone, views: Views) -> Extractor:
     """Open the store of a backbone; the caller has the store's lease."""
-    trunk = load_trunk(backbone, params.paths.store / "graphs")
-    store = open_feature_store(params.paths.store, trunk, shared=params.machine.shared_store)
-    return Extractor(views, trunk, store, params.machine)
+    root, machine = params.paths.store, params.machine
+    trunk = load_stored_trunk(backbone, root, shared=machine.shared_store)
+    store = open_feature_store(root, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
+    return Extractor(views, trunk, store, machine, chosen_cluster(machine))
 
 
 def still_there(photos: Dataset, extractor: Extractor, params: Params, progress: Progress) -> Dataset:
