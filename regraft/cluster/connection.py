@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from regraft.addresses import named
+from regraft.cluster.steps import attempt
 from regraft.errors import RegraftError
 
 _LOCAL = "local:"
@@ -37,7 +38,7 @@ class Workers(Protocol):
         ...
 
     def submit(self, worker: str, function: Callable[..., Any], *arguments: Any) -> Future:
-        """Have a worker, and no other one, call a function that it finds by its name."""
+        """Have a worker, and no other one, call a function that it finds by its name; see `attempt`."""
         ...
 
 
@@ -113,7 +114,7 @@ class DaskWorkers:
 
     def submit(self, worker: str, function: Callable[..., Any], *arguments: Any) -> Future:
         try:
-            return self._executor.submit(function, *arguments, workers=[worker])
+            return self._executor.submit(attempt, function, *arguments, workers=[worker])
         except (OSError, RuntimeError):
             self.live()  # which says that the scheduler has gone away
             raise

@@ -15,9 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from regraft.addresses import named
 from regraft.cluster.connection import Workers
-from regraft.cluster.steps import Part, Steps, Unprepared
+from regraft.cluster.steps import Failure, Part, Steps
 from regraft.errors import InvalidData, RegraftError, some
 
 _AT_A_TIME = 2  # parts at one worker: one that is computed, and the next
@@ -144,24 +143,28 @@ class Distribution:
             self._tasks[future] = task
             self._lose(task.worker)
             return
-        error = future.exception()
-        if isinstance(error, Unprepared):
+        error = future.exception()  # where a worker cannot even load what it is asked to call
+        answer = future.result() if error is None else Failure.of(error)
+        if isinstance(answer, Failure) and answer.kind == "unprepared":
             self._tasks[future] = task
             self._lose(task.worker)
         elif task.part is None:
-            self._welcome(task, error, None if error else future.result())
-        elif error is None:
+            self._welcome(task, answer)
+        elif isinstance(answer, Failure):
+            self._fail(task.worker, task.part, answer)
+        else:
             task.worker.parts.remove(task.part)
             task.worker.failures = 0
-            yield future.result()
-        else:
-            self._fail(task.worker, task.part, error)
+            yield answer
 
-    def _welcome(self, task: _Task, error: BaseException | None, answer: Any) -> None:
+    def _welcome(self, task: _Task, answer: Any) -> None:
         """Go on with a worker that has said what it is, or was prepared; or refuse it, in words."""
         worker = task.worker
-        refused = self._steps.refuse(answer) if error is None and task.kind == "ask" else ""
-        if words := refused if error is None else _words(error):
+        if isinstance(answer, Failure):
+            words = answer.words
+        else:
+            words = self._steps.refuse(answer) if task.kind == "ask" else ""
+        if words:
             self._refuse(worker, f"Worker {worker.address} is refused. {words}")
         elif task.kind == "ask":
             self._submit(_Task(worker, "prepare"), *self._steps.prepare(worker.address, self._workers.live()))
@@ -210,23 +213,19 @@ class Distribution:
             "again. What was computed of others is in the store."
         )
 
-    def _fail(self, worker: _Worker, part: Part, error: BaseException) -> None:
+    def _fail(self, worker: _Worker, part: Part, failure: Failure) -> None:
         """Try a part elsewhere; a worker that fails again and again is given no more."""
-        if isinstance(error, InvalidData):
-            raise error
+        if failure.kind == "data":
+            raise InvalidData(failure.words)
         worker.parts.remove(part)
         part.failures += 1
         part.failed_at.add(worker.address)
         worker.failures += 1
-        words = f"Worker {worker.address} has failed: {_words(error)}"
+        words = f"Worker {worker.address} has failed: {failure.words}"
         if part.failures >= _FAILURES:
-            raise RegraftError(words) from None if isinstance(error, RegraftError) else error
+            raise RegraftError(words)
         self._waiting.appendleft(part)
         if worker.failures >= _FAILURES:
             self._refuse(worker, f"{words} It is given nothing more.")
         else:
             self._steps.tell(f"{words} Another try follows.")
-
-
-def _words(error: BaseException) -> str:
-    return str(error) if isinstance(error, RegraftError) else f"{named(error)}."

@@ -1,8 +1,12 @@
 """What workers are asked to do, and the parts of the list that they are given."""
 
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
+
+from regraft.addresses import named
+from regraft.errors import InvalidData, RegraftError
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function that a worker finds by its name, and its arguments
 
@@ -32,3 +36,30 @@ class Part:
     deaths: int = 0
     failures: int = 0
     failed_at: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What a worker answers instead of an exception.
+
+    Some exceptions cannot be pickled, or not read again, and Dask's client would wait for them for ever.
+    """
+
+    kind: Literal["data", "unprepared", "other"]
+    words: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> "Failure":
+        """Return what became of an attempt; the text of an error that is not ours may hold a secret."""
+        kind = "data" if isinstance(error, InvalidData) else "unprepared" if isinstance(error, Unprepared) else "other"
+        return cls(kind, str(error) if isinstance(error, RegraftError) else f"{named(error)}.")
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a function on a worker, whose log has the traceback if it fails."""
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever it is, it must not travel as it is
+        if not isinstance(error, RegraftError | Unprepared):
+            traceback.print_exc()
+        return Failure.of(error)

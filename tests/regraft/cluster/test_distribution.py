@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from regraft.cluster import Distribution, Part, Steps, Unprepared, distribution
+from regraft.cluster import Distribution, Failure, Part, Steps, Unprepared, attempt, distribution
 from regraft.errors import InvalidData, RegraftError
 
 
@@ -33,12 +33,12 @@ class FakeWorkers:
         if worker in self.alive:  # else nobody ever answers
             try:
                 future.set_result(function(self, worker, *arguments))
+            except (RegraftError, Unprepared) as error:
+                future.set_result(Failure.of(error))
             except Died:
                 self.deaths += 1
                 del self.alive[worker]
                 self.alive[f"{worker}'"] = 1
-            except Exception as error:
-                future.set_exception(error)
         return future
 
 
@@ -241,3 +241,15 @@ def test_without_a_worker_the_run_waits_and_then_says_so():
     with pytest.raises(RegraftError, match="has had no worker for"):
         run(FakeWorkers(), [[1]])
     assert time.monotonic() - begun >= 0.2
+
+
+def test_an_exception_that_cannot_travel_is_answered_in_words_without_its_text(capsys):
+    class Odd(Exception):
+        """Pickle has no way to it: its class is inside a function."""
+
+    def fail() -> None:
+        raise Odd("s3://user:secret@bucket")
+
+    assert attempt(fail) == Failure("other", "Odd.")
+    assert "raise Odd" in capsys.readouterr().err
+    assert attempt(divmod, 7, 2) == (3, 1)
