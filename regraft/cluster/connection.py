@@ -69,7 +69,7 @@ class Cluster:
         except ImportError as error:
             raise RegraftError(
                 f"machine.cluster is {self.address}, which needs Dask: {named(error)}. Install it with "
-                "pip install 'regraft[cluster]', or set machine.cluster in params.yaml to null."
+                "pip install '.[cluster]', or set machine.cluster in params.yaml to null."
             ) from None
         with dask.config.set(_SETTINGS):
             if not self.is_local:
@@ -80,7 +80,7 @@ class Cluster:
             with (
                 tempfile.TemporaryDirectory(prefix="regraft-cluster-", ignore_cleanup_errors=True) as folder,
                 _started(distributed, self._local_workers(), self._local_threads(), folder) as cluster,
-                distributed.Client(cluster, timeout=_REACH_SECONDS) as client,
+                distributed.Client(cluster, timeout=_REACH_SECONDS, asynchronous=False) as client,
             ):
                 self.show(client.dashboard_link or "")
                 yield DaskWorkers(client, self.address)
@@ -123,7 +123,7 @@ class DaskWorkers:
 @contextmanager
 def _client_of(distributed: Any, address: str) -> Iterator[Any]:
     try:
-        client = distributed.Client(address, timeout=_REACH_SECONDS)
+        client = distributed.Client(address, timeout=_REACH_SECONDS, asynchronous=False)
     except (OSError, TimeoutError, ValueError, TypeError) as error:
         raise RegraftError(
             f"The Dask scheduler {address} cannot be reached: {named(error)}. Start it (`dask scheduler`), correct "
@@ -143,6 +143,7 @@ def _started(distributed: Any, workers: int, threads: int, folder: str) -> Itera
         n_workers=workers,
         threads_per_worker=threads,
         processes=True,
+        asynchronous=False,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         memory_limit=None,

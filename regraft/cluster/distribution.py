@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from regraft.cluster.connection import Workers
-from regraft.cluster.steps import Failure, Part, Steps
+from regraft.cluster.steps import Failure, Part, Steps, Unprepared
 from regraft.errors import InvalidData, RegraftError, some
 
 _AT_A_TIME = 2  # parts at one worker: one that is computed, and the next
@@ -145,7 +145,7 @@ class Distribution:
             return
         error = future.exception()  # where a worker cannot even load what it is asked to call
         answer = future.result() if error is None else Failure.of(error)
-        if isinstance(answer, Failure) and answer.kind == "unprepared":
+        if isinstance(answer, Failure) and issubclass(answer.kind, Unprepared):
             self._tasks[future] = task
             self._lose(task.worker)
         elif task.part is None:
@@ -215,8 +215,8 @@ class Distribution:
 
     def _fail(self, worker: _Worker, part: Part, failure: Failure) -> None:
         """Try a part elsewhere; a worker that fails again and again is given no more."""
-        if failure.kind == "data":
-            raise InvalidData(failure.words)
+        if issubclass(failure.kind, InvalidData):
+            raise failure.kind(failure.words)
         worker.parts.remove(part)
         part.failures += 1
         part.failed_at.add(worker.address)

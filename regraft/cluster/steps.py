@@ -3,10 +3,10 @@
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from regraft.addresses import named
-from regraft.errors import InvalidData, RegraftError
+from regraft.errors import RegraftError
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function that a worker finds by its name, and its arguments
 
@@ -45,14 +45,15 @@ class Failure:
     Some exceptions cannot be pickled, or not read again, and Dask's client would wait for them for ever.
     """
 
-    kind: Literal["data", "unprepared", "other"]
+    kind: type[Exception]  # a class of ours; of all others RegraftError
     words: str
 
     @classmethod
     def of(cls, error: BaseException) -> "Failure":
         """Return what became of an attempt; the text of an error that is not ours may hold a secret."""
-        kind = "data" if isinstance(error, InvalidData) else "unprepared" if isinstance(error, Unprepared) else "other"
-        return cls(kind, str(error) if isinstance(error, RegraftError) else f"{named(error)}.")
+        if isinstance(error, RegraftError | Unprepared):
+            return cls(type(error), str(error))
+        return cls(RegraftError, f"{named(error)}.")
 
 
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -28,6 +28,7 @@ from regraft.features.feature_store import open_feature_store
 from regraft.features.forward_passes import ForwardPasses, Work
 from regraft.photos.dataset import Dataset
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY
+from regraft.photos.spool import Spool
 from regraft.photos.views import Views
 
 _PHOTOS = 512  # most in a part: what a lost worker costs
@@ -59,6 +60,15 @@ class _Job:
     is_local: bool
     token: str  # name of a file that is in the store's folder now
     namespaces: tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What a worker did of a part."""
+
+    views: int
+    photos_fetched: int
+    bytes_fetched: int
 
 
 def compute_on_cluster(
@@ -95,8 +105,11 @@ def compute_on_cluster(
         )
         size = min(_PHOTOS, max(1, ceil(len(works) / (_PARTS * max(1, len(workers.live()))))))
         parts = [Part(works[start : start + size]) for start in range(0, len(works), size)]
-        for views in Distribution(workers, steps).run(parts):
-            done += views
+        for part in Distribution(workers, steps).run(parts):
+            done += part.views
+            if dataset.elsewhere:
+                dataset.elsewhere.fetches.photos += part.photos_fetched
+                dataset.elsewhere.fetches.bytes += part.bytes_fetched
             on_progress(done, total)
 
 
@@ -170,7 +183,11 @@ def prepare(job: _Job, graph: bytes | None, threads: int, neighbours: int) -> No
     store = open_feature_store(root, trunk, shared=shared)
     if (names := (store.features.folder.name, store.activations.folder.name)) != job.namespaces:
         raise RegraftError(f"It would write into {names}. Expected: {job.namespaces}.")
-    if not job.dataset.is_there(job.sample.photo):
+    dataset = job.dataset
+    if elsewhere := dataset.elsewhere:
+        spool = Spool(root / "photos", elsewhere.spool.bound)
+        dataset = replace(dataset, elsewhere=replace(elsewhere, spool=spool))
+    if not dataset.is_there(job.sample.photo):
         raise RegraftError(
             f"It cannot read {printable(job.sample.photo.path)} in {job.dataset.folder}, or finds another photo there. "
             "Mount the same data folder, or give photos by addresses that every worker reaches."
@@ -179,11 +196,11 @@ def prepare(job: _Job, graph: bytes | None, threads: int, neighbours: int) -> No
         budget.total = whole // neighbours
     machine = job.machine.model_copy(update={"workers": threads})
     _prepared.clear()
-    _prepared[job.number] = _Prepared(ForwardPasses(job.views, trunk, store, machine), job.dataset)
+    _prepared[job.number] = _Prepared(ForwardPasses(job.views, trunk, store, machine), dataset)
 
 
-def compute(number: str, works: Sequence[Work]) -> int:
-    """Compute and store a part; return the number of its views.
+def compute(number: str, works: Sequence[Work]) -> _Done:
+    """Compute and store a part.
 
     Raises:
         Unprepared: this process was not prepared for the job: it has been started again.
@@ -192,8 +209,16 @@ def compute(number: str, works: Sequence[Work]) -> int:
         prepared = _prepared.get(number)
         if prepared is None:
             raise Unprepared
+        before = _fetched(prepared.dataset)
         prepared.passes.compute(prepared.dataset, works, lambda done, total: None)
-    return sum(len(work.views) for work in works)
+        photos, size = (now - then for now, then in zip(_fetched(prepared.dataset), before, strict=True))
+    return _Done(sum(len(work.views) for work in works), photos, size)
+
+
+def _fetched(dataset: Dataset) -> tuple[int, int]:
+    """Return how many photos this worker has fetched from elsewhere, and their bytes."""
+    fetches = dataset.elsewhere and dataset.elsewhere.fetches
+    return (fetches.photos, fetches.bytes) if fetches else (0, 0)
 
 
 def _own_folder() -> Path:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from regraft.cluster import Distribution, Failure, Part, Steps, Unprepared, attempt, distribution
-from regraft.errors import InvalidData, RegraftError
+from regraft.errors import MissingPhotos, RegraftError
 
 
 class Died(Exception):
@@ -169,10 +169,10 @@ def test_what_fails_everywhere_ends_the_run_with_the_words_of_a_worker():
 
 def test_a_photo_that_has_changed_ends_the_run_at_once():
     def changed(worker: str, items: list) -> list:
-        raise InvalidData("a.jpg has changed.")
+        raise MissingPhotos("a.jpg has changed.")
 
     workers = FakeWorkers("a", work=changed)
-    with pytest.raises(InvalidData, match=r"^a\.jpg has changed\.$"):
+    with pytest.raises(MissingPhotos, match=r"^a\.jpg has changed\.$"):
         run(workers, [[1], [2], [3]])
     assert len(workers.given) <= 2
 
@@ -250,6 +250,6 @@ def test_an_exception_that_cannot_travel_is_answered_in_words_without_its_text(c
     def fail() -> None:
         raise Odd("s3://user:secret@bucket")
 
-    assert attempt(fail) == Failure("other", "Odd.")
+    assert attempt(fail) == Failure(RegraftError, "Odd.")
     assert "raise Odd" in capsys.readouterr().err
     assert attempt(divmod, 7, 2) == (3, 1)

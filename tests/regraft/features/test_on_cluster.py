@@ -15,6 +15,8 @@ from regraft.features.feature_store import open_feature_store
 from regraft.features.forward_passes import ForwardPasses, Work
 from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset
+from regraft.photos.elsewhere import Elsewhere
+from regraft.photos.spool import Spool
 from regraft.photos.views import Views
 from tests.support.library import MACHINE, extractor_of
 
@@ -39,6 +41,7 @@ def job(few: Dataset, views: Views, trunk: Trunk, tmp_path: Path) -> Callable[..
 
 
 def test_two_workers_write_the_same_file_as_this_process(few, views, trunk, tmp_path, capsys):
+    few = replace(few, elsewhere=Elsewhere(("https",), False, Spool(tmp_path / "photos", 0.0), 0.0))  # travels too
     alone = extractor_of(views, trunk, tmp_path / "alone")
     alone.fill_store(few, activations="stored", on_progress=print)
     write_features(tmp_path / "alone.arrow", alone, few)
@@ -78,10 +81,25 @@ def test_an_engine_that_computes_in_batches_is_refused(few, views, batching, tmp
 def test_a_prepared_worker_computes_what_this_process_does(few, job, store, views):
     made = job()
     on_cluster.prepare(made, None, 1, 1)
-    assert on_cluster.compute(made.number, [Work(photo, [0], []) for photo in few.photos()]) == 8
+    assert on_cluster.compute(made.number, [Work(photo, [0], []) for photo in few.photos()]).views == 8
     ours = open_feature_store(made.root, on_cluster._prepared[made.number].passes.trunk)
     keys = [views.key(photo.source, 0) for photo in few.photos()]
     assert (ours.features.read(keys) == store.features.read(keys)).all()
+
+
+def test_a_worker_that_does_not_see_the_store_sends_its_rows_to_the_shared_one(
+    few, views, trunk, tmp_path, monkeypatch
+):
+    here, works = tmp_path / "here", [Work(photo, [0], []) for photo in few.photos()]
+    machine = MACHINE.model_copy(update={"shared_store": str(tmp_path / "shared")})
+    passes = ForwardPasses(views, trunk, open_feature_store(here, trunk, shared=machine.shared_store), machine)
+    far = replace(LOCAL, address="tcp://10.0.0.1:8786")
+    job = on_cluster._job_of(far, passes, few, works[0], here / "token of another machine")
+    monkeypatch.setattr(on_cluster, "_own_folder", lambda: tmp_path / "there")
+    on_cluster.prepare(job, trunk.path.read_bytes(), 1, 1)
+    on_cluster.compute(job.number, works)
+    passes.store.features.refresh()
+    assert passes.store.features.missing([views.key(photo.source, 0) for photo in few.photos()]) == []
 
 
 def test_a_process_that_was_not_prepared_says_so():
