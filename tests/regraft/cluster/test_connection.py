@@ -15,7 +15,7 @@ def cluster_at(address: str) -> Cluster:
 def test_without_dask_the_message_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "distributed", None)
     with (
-        pytest.raises(RegraftError, match=r"local:2, which needs Dask.*pip install 'regraft\[cluster\]'"),
+        pytest.raises(RegraftError, match=r"local:2, which needs Dask.*pip install '\.\[cluster\]'"),
         cluster_at("local:2").connected(),
     ):
         pass
