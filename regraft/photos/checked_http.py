@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import SplitResult, urljoin, urlsplit
 
 import httpcore
 
@@ -62,12 +62,19 @@ def _asked(method: str, url: str, may_be_private: bool) -> Iterator[httpcore.Res
                 _check_status(response.status)
                 yield response
                 return
-            location = urljoin(url, _header(response, b"location") or "")
-        to = urlsplit(location)
+            to = _target(url, _header(response, b"location") or "")
         if (to.scheme, to.netloc.lower()) != (first.scheme, first.netloc.lower()):
             raise Refused("the server redirects to another host or scheme; name the photo by its final address")
-        url = location
+        url = to.geturl()
     raise Refused(f"the server redirects more than {_REDIRECTS} times")
+
+
+def _target(url: str, location: str) -> SplitResult:
+    """Where a redirect leads."""
+    try:
+        return urlsplit(urljoin(url, location))
+    except ValueError:
+        raise Refused("the server redirects to what is no address") from None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ Credentials come from the environment. The host of a bucket follows from the env
 
 import re
 from typing import get_args
+from urllib.parse import urlsplit
 
 from regraft.errors import printable
 from regraft.setting_types import PhotoScheme
@@ -47,13 +48,21 @@ def problem_of_url(text: str, schemes: tuple[str, ...]) -> str | None:
         return f"{shown_url(text)} has a scheme that machine.photo_schemes does not allow; allowed: {allowed}"
     form = _WEB if scheme in WEB else _BUCKET
     is_plain = text.isprintable() and len(text) <= _LONGEST and form.fullmatch(text)
-    if not is_plain or _STEP.search(text, len(scheme) + 3):
+    if not is_plain or _STEP.search(text, len(scheme) + 3) or (scheme in WEB and not _has_port(text)):
         return (
             f"{shown_url(text)} must be an address such as https://host/folder/photo.jpg or s3://bucket/folder/"
             f"photo.jpg, of at most {_LONGEST:,} letters, without user, password, query, fragment and `..`: these may "
             f"hold secrets, which belong in the environment, or lead elsewhere"
         )
     return None
+
+
+def _has_port(url: str) -> bool:
+    """Whether the port of an address, if it has one, is a number that a port can have, and its IPv6 address is one."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
 
 
 def shown_url(text: str) -> str:

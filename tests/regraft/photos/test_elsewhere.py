@@ -98,7 +98,10 @@ def test_a_redirect_on_the_same_host_is_followed(tmp_path, server):
         assert file.digest == sha256(png(1))
 
 
-@pytest.mark.parametrize("target", ["http://169.254.169.254/latest", "http://localhost/a.png", "file:///etc/passwd"])
+@pytest.mark.parametrize(
+    "target",
+    ["http://169.254.169.254/latest", "http://localhost/a.png", "file:///etc/passwd", "//other/a.png", "https://{}"],
+)
 def test_a_redirect_to_another_host_or_scheme_is_refused(tmp_path, server, target):
     server.redirects["a.png"] = target
     assert "redirects to another host or scheme" in refusal(tmp_path, f"{server.url}/a.png")
