@@ -4,22 +4,15 @@ A worker says it of itself, in plain strings: it may have other sources, which k
 """
 
 import platform
-from pathlib import Path
 
 from regraft.errors import some
+from regraft.processor import instruction_set
 from regraft.provenance import LIBRARIES, provenance_of, take_snapshot
 
 Facts = dict[str, dict[str, str]]  # kind -> name -> version or digest
 
 # Import names of the libraries that a worker computes with; those that convert or train decide nothing there.
 _COMPUTING = ("PIL", "pi_heif", "numpy", "onnx", "onnxruntime")
-# By these instructions ONNX Runtime and NumPy choose their kernels, as Linux names them.
-_INSTRUCTIONS = {
-    *("sse4_1", "avx", "avx2", "fma", "f16c", "avx_vnni"),
-    *("avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16"),
-    *("amx_tile", "amx_int8", "amx_bf16"),
-    *("asimd", "asimdhp", "asimddp", "i8mm", "bf16", "sve", "sve2"),
-}
 _KINDS = {"sources": "sources that differ", "libraries": "libraries", "processor": "processor"}
 
 
@@ -30,7 +23,7 @@ def facts_of(module: str) -> Facts:
     return {
         "sources": provenance_of(module, snapshot=snapshot).code,
         "libraries": {name: snapshot.versions[name] for name in sorted(libraries)},
-        "processor": {"architecture": platform.machine(), "instructions": " ".join(sorted(_instructions()))},
+        "processor": {"architecture": platform.machine(), "instructions": instruction_set(integers=True)},
     }
 
 
@@ -47,13 +40,3 @@ def differences(expected: Facts, received: Facts) -> str:
         if texts:
             found.append(f"{words}: {some(texts)}")
     return ". ".join(found)
-
-
-def _instructions() -> set[str]:
-    """Return the instructions of this processor that decide which kernels run; none where the system has no list."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
-    except OSError:
-        return set()
-    flags = next((line for line in lines if line.partition(":")[0].strip() in ("flags", "Features")), "")
-    return _INSTRUCTIONS & set(flags.partition(":")[2].split())

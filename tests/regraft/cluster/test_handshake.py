@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.cluster import differences, facts_of, handshake
+from regraft.cluster import differences, facts_of
 from regraft.provenance import LIBRARIES
 
 
@@ -49,8 +49,3 @@ def test_the_sources_are_all_that_computing_runs(facts):
 
 def test_an_answer_of_an_older_worker_counts_as_different(facts):
     assert "architecture: expected" in differences(facts, {"sources": facts["sources"]})
-
-
-def test_a_machine_without_a_list_of_instructions_has_none(monkeypatch):
-    monkeypatch.setattr(handshake, "Path", lambda name: __import__("pathlib").Path("/no/such/file"))
-    assert handshake._instructions() == set()
