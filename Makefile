@@ -57,6 +57,7 @@ stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: 
 	python -m tests.stress.state_machine
 	python -m tests.stress.run_kills
 	python -m tests.stress.promotion_kills
+	python -m tests.stress.address_kills
 	python -m tests.stress.full_disk
 	python -m tests.stress.stops
 	python -m tests.stress.night_kills

@@ -7,6 +7,7 @@ what a kill left half done here counts for nothing. Models that are not in produ
 until then an empty file stands for each.
 """
 
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -17,7 +18,16 @@ from regraft.addresses import address_of
 from regraft.errors import Overtaken, RegraftError
 from regraft.files import replacing, sha256_of, write_bytes
 from regraft.production.lock import PATIENCE_SECONDS, locked
-from regraft.production.mirrored import can_wait, is_stand_in, looks_of, read_state, remove_others, write_state
+from regraft.production.mirrored import (
+    can_wait,
+    compare,
+    has_state,
+    is_stand_in,
+    looks_of,
+    read_state,
+    remove_others,
+    write_state,
+)
 from regraft.production.place import Place
 from regraft.production.pointer import MODEL, Pointer, Stored
 
@@ -44,8 +54,8 @@ class Mirror:
             RegraftError: the address cannot be reached, or what lies there is damaged.
             Busy: another process of this machine is changing it.
         """
-        seen = _looked.get(self._key)
-        if self._key in _held or (seen is not None and time.monotonic() - seen < _LOOK_SECONDS):
+        seconds = time.monotonic() - _looked.get(self._key, -math.inf)
+        if self._key in _held or (has_state(self.folder) and seconds < _LOOK_SECONDS):
             return
         pointer, (before, looks) = self.place.pointer(), read_state(self.folder)
         here = looks_of(self.folder)
@@ -68,8 +78,8 @@ class Mirror:
             RegraftError: the address cannot be reached. There is what was there before, and the next look brings it.
         """
         _looked.pop(self._key, None)
-        base, tag = self.place.pointer_to_replace()
-        base = self._bring(base)
+        there, tag = self.place.pointer_to_replace()
+        base = self._bring(there)
         _held.add(self._key)
         try:
             yield
@@ -84,9 +94,9 @@ class Mirror:
         Raises:
             RegraftError: the address cannot be reached.
         """
-        pointer, _ = read_state(self.folder)
-        stored = pointer.files.get(path.relative_to(self.folder).as_posix()) if pointer else None
-        if stored and stored.size and path.is_file() and path.stat().st_size == 0:
+        pointer, name = read_state(self.folder)[0], path.relative_to(self.folder).as_posix()
+        stored = pointer.files.get(name) if pointer else None
+        if stored and is_stand_in(looks_of(self.folder).get(name), stored):
             self._fetch(path, stored)
 
     def publish(self) -> None:
@@ -122,21 +132,9 @@ class Mirror:
 
     def _replace_all(self, pointer: Pointer) -> list[str]:
         """Replace what differs, and return what could not be fetched; of a missing model no file is there then."""
-        before, looks = read_state(self.folder)
-        known = before.files if before else {}
         remove_others(self.folder, pointer)
-        here = looks_of(self.folder)
-        sound: dict[str, str] = {}  # digests -> names of files that have them
-        wanted: list[str] = []
-        for name, stored in pointer.files.items():
-            is_known = name in here and here[name] == looks.get(name) and known.get(name) == stored
-            if is_stand_in(here.get(name), stored):
-                wanted.append(name)
-            elif is_known or (name in here and sha256_of(self.folder / name) == stored.sha256):
-                sound[stored.sha256] = name
-            else:
-                wanted.append(name)
-        missing = [name for name in sorted(wanted, key=can_wait) if not self._fill(name, pointer.files[name], sound)]
+        wanted, sound = compare(self.folder, pointer)
+        missing = [name for name in wanted if not self._fill(name, pointer.files[name], sound)]
         write_state(self.folder, pointer)
         return missing
 
@@ -216,9 +214,8 @@ class Mirror:
 
     def _gone(self) -> RegraftError:
         return RegraftError(
-            f"production at {self.place.shown} is gone: this machine knows models of it, and there is no production."
-            f"json any more. Nothing was promoted. Bring that file back. If that production was given up, remove "
-            f"{self.folder}."
+            f"production at {self.place.shown} is gone: this machine knows models of it, and production.json is not "
+            f"there. Nothing was promoted. Bring it back; if that production was given up, remove {self.folder}."
         )
 
 
@@ -246,8 +243,6 @@ def expect_founded(folder: Path) -> None:
 
 
 def obtain(path: Path) -> None:
-    """Have a model of production here before it is read; `path` lies below the folder, or in a plain one."""
-    for folder in list(path.parents)[:3]:
-        if mirror := mirror_at(folder):
-            mirror.obtain(path)
-            return
+    """Have a model of production here before it is read; `path` lies in a folder of the mirror, or in a plain one."""
+    if mirror := mirror_at(path.parents[1]):
+        mirror.obtain(path)

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.files import write_bytes
+from regraft.files import sha256_of, write_bytes
 from regraft.production import lock
 from regraft.production.pointer import MODEL, Pointer, Stored, is_name, read_pointer
 
@@ -33,6 +33,11 @@ def looks_of(folder: Path) -> dict[str, Look]:
                 if stat.S_ISREG(status.st_mode):
                     found[relative] = (status.st_size, status.st_mtime_ns, status.st_ino)
     return found
+
+
+def has_state(folder: Path) -> bool:
+    """Whether the folder was a mirror before."""
+    return (folder / _STATE).is_file()
 
 
 def read_state(folder: Path) -> tuple[Pointer | None, dict[str, Look]]:
@@ -59,6 +64,25 @@ def can_wait(name: str) -> bool:
 def is_stand_in(look: Look | None, stored: Stored) -> bool:
     """Whether an empty file stands for one that was not fetched yet."""
     return look is not None and look[0] == 0 < stored.size
+
+
+def compare(folder: Path, pointer: Pointer) -> tuple[list[str], dict[str, str]]:
+    """Return which files of a pointer are missing here or differ, and of those that do not, one name by each digest.
+
+    Of the former those that have to be here come first. A file that looks as it did is not read.
+    """
+    before, looks = read_state(folder)
+    known, here = before.files if before else {}, looks_of(folder)
+    sound: dict[str, str] = {}
+    wanted: list[str] = []
+    for name, stored in pointer.files.items():
+        is_known = name in here and here[name] == looks.get(name) and known.get(name) == stored
+        is_whole = name in here and not is_stand_in(here[name], stored)
+        if is_whole and (is_known or sha256_of(folder / name) == stored.sha256):
+            sound[stored.sha256] = name
+        else:
+            wanted.append(name)
+    return sorted(wanted, key=can_wait), sound
 
 
 def remove_others(folder: Path, pointer: Pointer) -> None:
