@@ -18,10 +18,13 @@ def table(
     photos: Annotated[
         str | None, typer.Option(help="The folder or address that the names of photos in the source are relative to.")
     ] = None,
-    label: Annotated[str | None, typer.Option(help="The field with the label, where there are several.")] = None,
-    group: Annotated[str | None, typer.Option(help="The field that names a patient, a session or an object.")] = None,
-    slices: Annotated[
-        list[str] | None, typer.Option("--slice", help="A field by which figures are reported; may come several times.")
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--field",
+            metavar="WHAT=FIELD",
+            help="label=, group= or slice= and a field of the source; may come several times.",
+        ),
     ] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Replace a table that is there.")] = False,
 ) -> None:
@@ -40,6 +43,6 @@ def table(
             from regraft.params_file import load_params
 
             out = load_params(enter_project() / "params.yaml").paths.raw / "labels.csv"
-        wanted = Wanted(label, group, tuple(slices or ()))
+        wanted = Wanted.parsed(fields or [])
         converted = convert(source, out, wanted, name=name, photos=photos, replace=replace)
         print("\n".join([f"{out}: {converted.lines()[0]}", *converted.lines()[1:]]))

@@ -12,11 +12,12 @@ from regraft.addresses import EXPECTED, is_address, named, shown
 from regraft.converters.layout import NO_CLASS, Layout, layout_of
 from regraft.converters.records import SCHEMES, LeftOut, Row
 from regraft.errors import InvalidData, RegraftError, is_invisible
+from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.fetching import plain_etag
 from regraft.photos.photo_urls import problem_of_url, scheme_of
 
 NO_IMAGE_NAME = "not named as an image"
-_BAD_NAME = "whose name has `?`, `#`, `..` or letters that cannot be seen"
+_BAD_NAME = "whose name has `?`, `#`, `..`, `//` or letters that cannot be seen, or is too long"
 _EMPTY = "empty"
 _S3 = ("s3", "s3a")
 # Of the formats that are read; a name without any suffix may be a photo.
@@ -70,10 +71,12 @@ class Bucket:
             left_out.add(_EMPTY, path)
         elif problem_of_url(url, SCHEMES) or any(map(is_invisible, path)) or path != path.strip():
             left_out.add(_BAD_NAME, path)
-        elif found := self.layout.read(path):
-            return Row(url, found[0], split=found[1], etag=plain_etag(etag))
-        else:
+        elif not (found := self.layout.read(path)):
             left_out.add(NO_CLASS, path)
+        elif problem_of(class_name := normalised(found[0])):
+            left_out.add(_BAD_NAME, path)
+        else:
+            return Row(url, class_name, split=found[1], etag=plain_etag(etag))
         return None
 
     def _find_layout(self) -> Layout:

@@ -12,6 +12,7 @@ from regraft.converters.records import SEVERAL_LABELS, LeftOut, Record, Row, Wan
 from regraft.converters.table import check_table_path, columns_of, write_labels
 from regraft.errors import InvalidData, printable
 from regraft.photos.class_names import normalised, problem_of
+from regraft.photos.label_rows import problem_of_cell
 from regraft.photos.photo_urls import is_url
 
 _COPY = "the same as another one in the source, which is listed"
@@ -70,20 +71,21 @@ def convert(
     left_out = LeftOut()
     if is_url(source):
         return _of_bucket(source, out, wanted, left_out)
-    path = Path(source)
+    path = Path(source).resolve()
     form = FORMATS[name] if name else find_format(path)
     base = photos if photos and is_url(photos) else Path(photos or (path if path.is_dir() else path.parent))
     files = PhotoFiles(base, out.parent)
     rows = _settled(_rows(form, path, files, wanted, left_out), files, left_out)
     counting = _Counting(rows)
     _check_any(len(rows), source, left_out)
-    write_labels(out, counting, columns_of(rows), _slices(wanted))
+    _check_fields(rows, source, wanted)
+    write_labels(out, counting, columns_of(rows), [normalised(name) for name in wanted.slices])
     return Converted(form.title, len(rows), len(files.copied), counting.labels, counting.splits, left_out)
 
 
 def _of_bucket(source: str, out: Path, wanted: Wanted, left_out: LeftOut) -> Converted:
     if wanted != Wanted():
-        raise InvalidData("a listing has no fields: leave --label, --group and --slice out.")
+        raise InvalidData("a listing has no fields: leave --field out.")
     bucket = Bucket(source)
     columns = ["split", "etag"] if bucket.layout.has_splits else ["etag"]
     counting = _Counting(bucket.rows(left_out))
@@ -122,8 +124,15 @@ class _Counting:
             yield row
 
 
-def _slices(wanted: Wanted) -> list[str]:
-    return [normalised(name) for name in wanted.slices]
+def _check_fields(rows: list[Row], source: str, wanted: Wanted) -> None:
+    """Raise InvalidData if a field that was asked for is nowhere: without groups, photos would be parted in silence."""
+    missing = [] if not wanted.group or any(row.group for row in rows) else [wanted.group]
+    missing += [name for place, name in enumerate(wanted.slices) if not any(row.slices[place] for row in rows)]
+    if missing:
+        raise InvalidData(
+            f"{printable(source)} has no field {', '.join(map(printable, missing))} that says something of any photo. "
+            f"Name another one with --field, or leave it out."
+        )
 
 
 def _rows(form: Format, source: Path, files: PhotoFiles, wanted: Wanted, left_out: LeftOut) -> Iterator[Row]:
@@ -131,8 +140,15 @@ def _rows(form: Format, source: Path, files: PhotoFiles, wanted: Wanted, left_ou
         class_name = normalised(record.label)
         if problem := problem_of(class_name):
             left_out.add("whose class has a name that cannot be used", f"{record.where}: {problem}")
+        elif problem := _problem_of_fields(record, wanted):
+            left_out.add("whose group or slice cannot be used", f"{record.where}: it {problem}")
         elif placed := files.place(record, left_out):
             yield _row(record, class_name, placed, wanted)
+
+
+def _problem_of_fields(record: Record, wanted: Wanted) -> str | None:
+    problems = (problem_of_cell(record.fields.get(name, "")) for name in wanted.fields)
+    return next((problem for problem in problems if problem), None)
 
 
 def _row(record: Record, class_name: str, placed: tuple[str, str | None], wanted: Wanted) -> Row:

@@ -6,6 +6,7 @@ from pathlib import Path
 from regraft.converters.layout import NO_CLASS, layout_of
 from regraft.converters.records import LeftOut, Record, Wanted
 from regraft.photos.folder import walk_around
+from regraft.photos.label_rows import LABELS_FILES
 
 
 def read_folder(root: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
@@ -13,7 +14,8 @@ def read_folder(root: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Recor
     files, refused = walk_around(root)
     for path in sorted(refused):
         left_out.add("that must not be opened", f"{path} ({refused[path]})")
-    paths = sorted(path for path in files if not path.rpartition("/")[2].startswith("."))
+    # A table that an earlier call wrote there is no photo.
+    paths = sorted(path for path in files if path not in LABELS_FILES and not path.rpartition("/")[2].startswith("."))
     nested = [parts for path in paths if len(parts := path.split("/")) > 1]
     layout = layout_of((parts[0] for parts in nested), are_nested=any(len(parts) > 2 for parts in nested))
     for path in paths:

@@ -20,7 +20,7 @@ MOST_BYTES = 1024 * 2**20  # of one photo's file
 NO_IMAGE = "whose content is no image that is read"
 _BAD_NAME = "whose path a table cannot hold: it leaves the folder, or has letters that cannot be seen"
 _BAD_URL = "whose address a table must not hold: a user, a password, a query, `..` or an unknown scheme"
-_GONE = "of which there is no file"
+_GONE = "of which there is no file that may be read"
 _TOO_LARGE = "larger than 1 GiB"
 # By the first bytes; the formats that are read.
 _SUFFIXES = [

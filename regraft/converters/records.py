@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 from regraft.errors import InvalidData, printable, some
+from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES
 
 _NAMED = 5  # photos that are named for each reason
@@ -26,6 +27,21 @@ class Wanted:
     label: str | None = None  # the field with the label, where a source has several
     group: str | None = None  # the field with the group: photos that must not be parted
     slices: tuple[str, ...] = ()  # the fields by which figures are to be reported
+
+    @classmethod
+    def parsed(cls, texts: list[str]) -> "Wanted":
+        """Return what texts such as group=patient say; InvalidData if one says nothing that is known."""
+        named: dict[str, list[str]] = {"label": [], "group": [], "slice": []}
+        for text in texts:
+            what, _, field_name = text.partition("=")
+            is_twice = field_name in named["slice"] + [*OWN] if what == "slice" else bool(named.get(what))
+            if what not in named or not field_name or is_twice:
+                raise InvalidData(
+                    f"--field must be label=FIELD, group=FIELD or slice=FIELD, the first two once, and no slice may be "
+                    f"named as another column. Received: {printable(text)}."
+                )
+            named[what].append(field_name)
+        return cls(next(iter(named["label"]), None), next(iter(named["group"]), None), tuple(named["slice"]))
 
     @property
     def fields(self) -> tuple[str, ...]:
@@ -137,7 +153,11 @@ def only_field(names: list[str], wanted: str | None, what: str, shown: str) -> s
     if wanted is not None:
         if wanted in names:
             return wanted
-        raise InvalidData(f"{shown} has no {what} '{printable(wanted)}'. There are: {listed}. Name one with --label.")
+        raise InvalidData(
+            f"{shown} has no {what} '{printable(wanted)}'. There are: {listed}. Name one with --field label=NAME."
+        )
     if len(names) != 1:
-        raise InvalidData(f"{shown} must have one {what}. Received: {listed}. Name the one to use with --label.")
+        raise InvalidData(
+            f"{shown} must have one {what}. Received: {listed}. Name the one to use with --field label=NAME."
+        )
     return names[0]

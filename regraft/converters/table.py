@@ -8,9 +8,10 @@ from pathlib import Path
 from regraft.converters.records import Row
 from regraft.errors import InvalidData, printable
 from regraft.files import replacing
+from regraft.photos.label_rows import OWN
 
 SUFFIXES = (".csv", ".parquet")
-_OPTIONAL = ("split", "group", "sha256", "etag")
+_OPTIONAL = OWN[2:]  # after path and label
 _ROWS = 20_000  # that a row group of a Parquet file holds, and that are in memory at once
 
 

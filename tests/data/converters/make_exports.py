@@ -1,17 +1,19 @@
 # pyright: reportMissingImports=false, reportAttributeAccessIssue=false
 """Make the exports that the tests of regraft.converters read, each by the library of the tool that writes such files.
 
-    python tests/data/converters/make_exports.py WHAT [FOLDER]
+    python tests/data/converters/make_exports.py WHAT [FOLDER] [PICTURES]
 
-WHAT is a key of `EXPORTS`; the libraries are no dependencies of Regraft and exclude each other, so each export is made
-in an environment of its own. Versions that the stored files were made with, with Python 3.11:
+WHAT is a key of `EXPORTS`, PICTURES a folder {train,test}/<class>/*.jpg in place of the one here. The libraries are no
+dependencies of Regraft and exclude each other, so each export is made in an environment of its own. Versions that the
+stored files were made with, with Python 3.11:
 
     pictures      numpy, Pillow
     huggingface   datasets 5.2.0
     webdataset    webdataset 1.0.2
     cvat, coco, imagenet      datumaro 1.13.12
     fiftyone      fiftyone 1.22.1, on mongomock 4.3.0 in place of MongoDB
-    labelstudio   label-studio 1.23.2: its own server, at LABEL_STUDIO_URL with the token LABEL_STUDIO_TOKEN
+    labelstudio   label-studio 1.23.2: its own server, at LABEL_STUDIO_URL with the token LABEL_STUDIO_TOKEN; what it
+                  calls the pictures begins with LABEL_STUDIO_PHOTOS, s3://fruit/ by default
 """
 
 import json
@@ -25,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-PICTURES = HERE / "pictures"
+PICTURES = Path(sys.argv[3]) if len(sys.argv) > 3 else HERE / "pictures"
 COLOURS = {"apple": (200, 40, 40), "pear": (120, 180, 50), "plum": (90, 40, 130)}
 
 
@@ -73,7 +75,7 @@ def _datumaro(folder: Path, form: str) -> None:
     from datumaro.components.dataset_base import DatasetItem
     from datumaro.components.media import Image
 
-    names = list(COLOURS)
+    names = _names()
     items = [
         DatasetItem(
             id=path.stem,
@@ -102,7 +104,7 @@ def fiftyone(folder: Path) -> None:
             sample["tree"] = path.stem[-1]
             dataset.add_sample(sample)
     for name, kind, classes in (
-        ("classification", types.FiftyOneImageClassificationDataset, {"classes": list(COLOURS)}),
+        ("classification", types.FiftyOneImageClassificationDataset, {"classes": _names()}),
         ("samples", types.FiftyOneDataset, {}),
     ):
         dataset.export(export_dir=str(folder / name), dataset_type=kind, label_field="ground_truth", **classes)
@@ -133,20 +135,21 @@ def _without_mongodb() -> None:
 
 def labelstudio(folder: Path) -> None:
     """Label the pictures at a running server, as addresses in a bucket, and export them as JSON and as JSON-MIN."""
-    choices = "".join(f'<Choice value="{name}"/>' for name in COLOURS)
+    choices = "".join(f'<Choice value="{name}"/>' for name in _names())
     choices = f'<Choices name="choice" toName="photo">{choices}</Choices>'
     interface = f'<View><Image name="photo" value="$image"/>{choices}</View>'
     project = _ask("/api/projects", {"title": "fruit", "label_config": interface})["id"]
+    start = os.environ.get("LABEL_STUDIO_PHOTOS", "s3://fruit/")
     tasks = [
-        {"data": {"image": f"s3://fruit/{path.relative_to(PICTURES).as_posix()}", "split": split}}
+        {"data": {"image": f"{start}{path.relative_to(PICTURES).as_posix()}", "split": split}}
         for split in ("train", "test")
         for path in _paths(split)
     ]
     _ask(f"/api/projects/{project}/import", tasks)
-    for task in _ask(f"/api/tasks?project={project}&page_size=100&fields=all")["tasks"]:
+    for task in _ask(f"/api/tasks?project={project}&page_size=5000&fields=all")["tasks"]:
         label = task["data"]["image"].split("/")[-2]
         _annotate(task["id"], label)
-        _annotate(task["id"], "apple", was_cancelled=True)
+        _annotate(task["id"], _names()[0], was_cancelled=True)
     folder.mkdir(parents=True, exist_ok=True)
     for name, kind in (("tasks.json", "JSON"), ("answers.json", "JSON_MIN")):
         exported = _ask(f"/api/projects/{project}/export?exportType={kind}&download_all_tasks=true")
@@ -170,6 +173,10 @@ def _ask(path: str, body: object = None) -> Any:
 
 def _paths(split: str) -> list[Path]:
     return sorted((PICTURES / split).glob("*/*.jpg"))
+
+
+def _names() -> list[str]:
+    return sorted({path.name for path in PICTURES.glob("*/*")})
 
 
 EXPORTS: dict[str, Callable[[Path], None]] = {

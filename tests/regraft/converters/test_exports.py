@@ -10,6 +10,7 @@ import pytest
 
 from regraft.converters.convert import convert
 from regraft.converters.records import Wanted
+from regraft.errors import InvalidData
 from regraft.photos.labels_file import read_labels
 
 EXPORTS = Path(__file__).parents[2] / "data" / "converters"
@@ -91,3 +92,15 @@ def test_names_in_an_export_can_be_relative_to_a_bucket(tmp_path: Path) -> None:
     assert [row["path"] for row in rows(tmp_path / "labels.csv")] == [
         f"s3://fruit/test/{name}-3.jpg" for name in ("apple", "pear", "plum")
     ]
+
+
+def test_a_field_that_no_photo_has_is_an_error_and_not_an_empty_column(tmp_path: Path) -> None:
+    with pytest.raises(InvalidData, match="has no field patiant that says something of any photo"):
+        convert(str(EXPORTS / "webdataset"), tmp_path / "labels.csv", Wanted(group="patiant"))
+
+
+@pytest.mark.parametrize("texts", [["tree"], ["group=a", "group=b"], ["slice=label"], ["slice=a", "slice=a"], ["x=a"]])
+def test_fields_are_asked_for_by_what_they_are(texts: list[str]) -> None:
+    assert Wanted.parsed(["group=a", "slice=b", "slice=c"]) == Wanted(group="a", slices=("b", "c"))
+    with pytest.raises(InvalidData, match="--field must be label=FIELD, group=FIELD or slice=FIELD"):
+        Wanted.parsed(texts)

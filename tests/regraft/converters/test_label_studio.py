@@ -47,7 +47,9 @@ def test_predictions_and_cancelled_annotations_are_no_labels(tmp_path: Path) -> 
 
 def test_of_two_questions_the_one_to_use_must_be_named(tmp_path: Path) -> None:
     given = (annotation("cat", control="animal"), annotation("red", control="colour"))
-    with pytest.raises(InvalidData, match=r"must have one choice. Received: animal, colour. Name the one .* --label"):
+    with pytest.raises(
+        InvalidData, match=r"must have one choice. Received: animal, colour. Name the one .* --field label="
+    ):
         labels_of(tmp_path / "a.json", *given)
     assert labels_of(tmp_path / "a.json", *given, label="colour")[0] == ["red"]
 

@@ -1,0 +1,204 @@
+"""What exports from people and programs that nobody trusts cannot do, and how they are refused."""
+
+import io
+import json
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from regraft.converters.convert import Converted, convert
+from regraft.converters.records import Wanted
+from regraft.errors import InvalidData
+from tests.regraft.converters.test_exports import PICTURES, rows
+
+PHOTO = (PICTURES / "train" / "apple" / "apple-0.jpg").read_bytes()
+OTHER = (PICTURES / "train" / "pear" / "pear-0.jpg").read_bytes()
+
+
+def table_of(source: Path, tmp_path: Path, **options: str) -> tuple[Converted, list[dict[str, str]]]:
+    """Convert a source, beside which nothing may be written."""
+    out = tmp_path / "raw" / "labels.csv"
+    converted = convert(str(source), out, Wanted(), **options)  # type: ignore[arg-type]
+    return converted, rows(out)
+
+
+def coco(path: Path, **labels: list[str]) -> Path:
+    """Write a COCO file of images, each with its labels."""
+    names = sorted({label for each in labels.values() for label in each})
+    given = [(number, label) for number, each in enumerate(labels.values()) for label in each]
+    contents = {
+        "images": [{"id": number, "file_name": name} for number, name in enumerate(labels)],
+        "annotations": [{"image_id": number, "category_id": names.index(label)} for number, label in given],
+        "categories": [{"id": number, "name": name} for number, name in enumerate(names)],
+    }
+    path.write_text(json.dumps(contents))
+    return path
+
+
+def tar(path: Path, members: Sequence[tuple[str | tarfile.TarInfo, bytes]]) -> Path:
+    """Write a tar file of members, each with its name or its header."""
+    with tarfile.open(path, "w") as file:
+        for name, content in members:
+            member = tarfile.TarInfo(name) if isinstance(name, str) else name
+            member.size = len(content)
+            file.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.jpg", "/etc/passwd", "a/../../secret.jpg", "..\\secret.jpg", "C:/secret.jpg", "link.jpg", "a\nb.jpg"],
+)
+def test_a_name_that_leaves_the_folder_of_the_photos_is_never_opened(name: str, tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    export.mkdir()
+    (tmp_path / "secret.jpg").write_bytes(OTHER)
+    (export / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    (export / "good.jpg").write_bytes(PHOTO)
+    converted, listed = table_of(coco(export / "a.json", **{name: ["cat"], "good.jpg": ["cat"]}), tmp_path)
+    assert (len(listed), converted.left_out.count) == (1, 1)
+    assert len(list((tmp_path / "raw" / "photos").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "file:///etc/passwd",
+        "https://user:pa55word@host/a.jpg",
+        "https://host/a.jpg?X-Amz-Signature=pa55word",
+        "ftp://host/a.jpg",
+        "s3://bucket/../a.jpg",
+    ],
+)
+def test_an_address_that_may_hold_a_secret_or_leads_elsewhere_is_left_out_and_not_shown(
+    url: str, tmp_path: Path
+) -> None:
+    source = coco(tmp_path / "a.json", **{url: ["cat"], "https://host/good.jpg": ["cat"]})
+    converted, listed = table_of(source, tmp_path)
+    assert [row["path"] for row in listed] == ["https://host/good.jpg"]
+    words = "\n".join(converted.lines())
+    assert "address a table must not hold" in words
+    assert "pa55word" not in words
+
+
+def test_members_of_a_tar_file_write_nothing_by_their_names_and_links_are_no_photos(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("b.jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    members = [("../../a.jpg", PHOTO), ("../../a.cls", b"cat"), (link, b""), ("b.cls", b"cat")]
+    converted, listed = table_of(tar(tmp_path / "a.tar", members), tmp_path)
+    assert len(listed) == 1
+    assert "1 of which the source names no photo: a.tar: b" in converted.left_out.lines()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "raw"]
+
+
+def test_a_header_of_a_tar_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
+    header = tarfile.TarInfo("x")
+    header.type, header.size = tarfile.XHDTYPE, 10 * 2**30
+    (tmp_path / "a.tar").write_bytes(header.tobuf() + bytes(2**16))
+    with pytest.raises(InvalidData, match=r"a\.tar is no sound tar file: a header of 10,737,418,240 bytes"):
+        table_of(tmp_path / "a.tar", tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"<script>alert(1)</script>", b"\x7fELF", b"", b"%PDF-1.7"])
+def test_what_is_no_image_is_left_out_whatever_it_is_called(content: bytes, tmp_path: Path) -> None:
+    members = [("a.jpg", content), ("a.cls", b"cat"), ("b.jpg", PHOTO), ("b.cls", b"cat")]
+    converted, listed = table_of(tar(tmp_path / "a.tar", members), tmp_path)
+    assert (len(listed), converted.left_out.lines()) == (1, ["1 whose content is no image that is read: a.tar: a"])
+    assert len(list((tmp_path / "raw" / "photos").iterdir())) == 1
+
+
+def test_a_photo_under_two_labels_is_left_out_and_a_copy_is_listed_once(tmp_path: Path) -> None:
+    members = []
+    for key, content, label in (("a", PHOTO, b"cat"), ("b", PHOTO, b"dog"), ("c", OTHER, b"cat"), ("d", OTHER, b"cat")):
+        members += [(f"{key}.jpg", content), (f"{key}.cls", label)]
+    converted, listed = table_of(tar(tmp_path / "a.tar", members), tmp_path)
+    assert [row["label"] for row in listed] == ["cat"]
+    assert any(line.startswith("1 with several labels: photos/") for line in converted.left_out.lines())
+    assert len(list((tmp_path / "raw" / "photos").iterdir())) == 1
+
+
+def test_entities_in_xml_are_refused_before_they_are_resolved(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(
+        '<?xml version="1.0"?><!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><annotations>&b;</annotations>'
+    )
+    with pytest.raises(InvalidData, match=r"line 1, declares a document type, .* Export it as"):
+        table_of(tmp_path / "a.xml", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"{", "is no JSON: .* Export it again"),
+        ("a.json", b"[" * 100_000, "is no JSON: .*recursion"),
+        ("a.json", b"\xff", "is no JSON: .*utf-8"),
+        ("a.json", b'{"a": 1}', "is of no known format. Known are .* --format"),
+        ("a.json", b'[{"annotations": []}]', "task 0 must have an object `data`"),
+        ("a.json", b'{"images": [1], "annotations": [], "categories": []}', "entry 0 of images must be an object"),
+        (
+            "a.json",
+            b'{"images": [], "annotations": [{"category_id": [7]}], "categories": []}',
+            r"annotation 0 must name one of the categories by its category_id. Received: \[7\]",
+        ),
+        ("a.json", b'{"classes": ["cat"], "labels": {"a": 7}}', "label of a must be .* from 0 to 0. Received: 7"),
+        ("a.xml", b"<annotations>", "is no XML: no element found: line 1"),
+        ("a.xml", b"<html/>", "must have an element <annotations>"),
+        ("a.parquet", b"PAR1" + bytes(100), "a.parquet is no sound Parquet file"),
+        ("a.tar", b"nothing" * 1000, "a.tar is no sound tar file"),
+        ("a.zip", b"PK", "is an archive. Unpack it"),
+        ("a.doc", b"", "is of no known format"),
+    ],
+)
+def test_what_is_no_such_export_is_an_error_that_says_where_and_what_to_do(
+    name: str, content: bytes, message: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InvalidData, match=message):
+        table_of(tmp_path / name, tmp_path)
+    assert not (tmp_path / "raw" / "labels.csv").exists()
+
+
+def test_a_label_of_hugging_face_without_a_name_is_an_error_and_minus_one_is_no_label(tmp_path: Path) -> None:
+    facts = {"info": {"features": {"label": {"names": ["cat"], "_type": "ClassLabel"}, "image": {"_type": "Image"}}}}
+    images = pa.array([{"bytes": PHOTO, "path": None}] * 2)
+    for number, labels in enumerate(([0, -1], [0, 7])):
+        table = pa.table({"image": images, "label": labels})
+        table = table.replace_schema_metadata({"huggingface": json.dumps(facts)})
+        pq.write_table(table, tmp_path / f"{number}.parquet")
+    converted, listed = table_of(tmp_path / "0.parquet", tmp_path)
+    assert ([row["label"] for row in listed], converted.left_out.lines()) == (
+        ["cat"],
+        ["1 without a label: 0.parquet: row 1"],
+    )
+    with pytest.raises(InvalidData, match=r"1\.parquet: row 1 must have a label from 0 to 0, .* Received: 7"):
+        convert(str(tmp_path / "1.parquet"), tmp_path / "other.csv", Wanted())
+
+
+def test_where_nothing_can_be_listed_no_table_is_written_and_the_reasons_are_named(tmp_path: Path) -> None:
+    source = coco(tmp_path / "a.json", **{"a.jpg": ["cat", "dog"], "b.jpg": [], "c.jpg": ["cat"]})
+    with pytest.raises(InvalidData, match=r"(?s)no photo that can be listed.*several labels: a.json: a.jpg \(cat, dog"):
+        table_of(source, tmp_path)
+    assert not (tmp_path / "raw" / "labels.csv").exists()
+
+
+def test_a_table_that_is_there_stays_unless_it_may_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "labels.csv").write_text("path,label\n")
+    with pytest.raises(InvalidData, match=r"is there already\. Add --replace"):
+        table_of(PICTURES, tmp_path)
+    assert (tmp_path / "raw" / "labels.csv").read_text() == "path,label\n"
+    convert(str(PICTURES), tmp_path / "raw" / "labels.csv", Wanted(), replace=True)
+    assert len(rows(tmp_path / "raw" / "labels.csv")) == 12
+
+
+def test_a_damaged_copy_of_a_photo_is_written_again_and_a_sound_one_is_left_alone(tmp_path: Path) -> None:
+    _, listed = table_of(PICTURES, tmp_path)
+    one, two = (tmp_path / "raw" / row["path"] for row in listed[:2])
+    one.write_bytes(b"")
+    os.utime(two, (1, 1))
+    convert(str(PICTURES), tmp_path / "raw" / "labels.csv", Wanted(), replace=True)
+    assert (one.stat().st_size > 0, two.stat().st_mtime) == (True, 1.0)
