@@ -33,7 +33,7 @@ def promote(
     from tasks.project import enter_project, readable_errors
 
     if rollback + (force is not None) + candidates + history + first > 1:
-        raise typer.BadParameter("--rollback, --force, --candidates, --first and --history exclude each other.")
+        raise typer.BadParameter("--first, --rollback, --force, --candidates and --history exclude each other.")
     if candidate is not None and force is None:
         raise typer.BadParameter("--candidate goes with --force REASON.")
     with readable_errors("promote"):

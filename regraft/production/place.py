@@ -6,6 +6,8 @@ once more right before and right after: of two workers that write within that mo
 is there is whole all the same.
 """
 
+import math
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,7 +22,10 @@ _S3, _LOCAL = ("s3", "s3a"), ("file", "local")
 _DAY_SECONDS = 86_400.0
 _PATIENCE_SECONDS = 30.0  # the pointer is a small file
 _CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
+_AWAY_SECONDS = 60.0
 CHECKSUM = f"{MODEL}.sha256"
+
+_away: dict[str, tuple[float, str]] = {}  # addresses that could not be reached: since when, and what was said
 
 
 class Place(Remote):
@@ -43,9 +48,17 @@ class Place(Remote):
         """Return the pointer, in one request; None if there is none.
 
         Raises:
-            RegraftError: it cannot be reached, or is damaged.
+            RegraftError: it cannot be reached, or is damaged. One that this process could not reach a moment ago is not
+                tried again: that takes half a minute, and much asks while a run ends.
         """
-        contents = self._contents()
+        seconds, words = _away.get(self.digest, (-math.inf, ""))
+        if time.monotonic() - seconds < _AWAY_SECONDS:
+            raise RegraftError(words)
+        try:
+            contents = self._contents()
+        except RegraftError as error:
+            _away[self.digest] = (time.monotonic(), str(error))
+            raise
         return None if contents is None else self._parsed(contents)
 
     def pointer_to_replace(self) -> tuple[Pointer, str]:
@@ -145,6 +158,7 @@ class Place(Remote):
     def _write_pointer(self, pointer: Pointer, tag: str | None) -> bool:
         """Write it over the one that is known by a tag, or, without a tag, only where there is none."""
         contents = pointer.as_bytes()
+        _away.pop(self.digest, None)
         if self._scheme in _S3:
             condition: dict[str, Any] = {"mode": "create"} if tag is None else {"IfMatch": tag}
             with self._reaching():

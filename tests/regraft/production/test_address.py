@@ -281,6 +281,15 @@ def test_an_address_that_cannot_be_reached_is_an_error_and_never_no_model(tmp_pa
         assert "private" not in str(stop.value)
 
 
+def test_an_address_that_was_away_a_moment_ago_is_not_tried_again_and_again(tmp_path, s3, monkeypatch):
+    tried = []
+    monkeypatch.setattr(Place, "_contents", lambda place: tried.append(place) or _unreachable(place))
+    for _ in range(3):
+        with pytest.raises(RegraftError, match="cannot be reached: ConnectionError"):
+            Records(worker(tmp_path / "a", s3))
+    assert len(tried) == 1
+
+
 def _unreachable(place: Place) -> None:
     with place._reaching():
         raise ConnectionError(f"https://user:secret@host/private {place}")
