@@ -19,6 +19,7 @@ from regraft.converters.records import (
     split_named,
     text_of,
     texts_in,
+    without_secrets,
 )
 from regraft.errors import InvalidData, printable
 from regraft.photos.folder import walk_around
@@ -54,7 +55,7 @@ def _read_labels(root: Path, contents: dict[str, Any], shown: str, left_out: Lef
         if isinstance(label, int) and isinstance(classes, list):
             if not 0 <= label < len(classes):
                 raise InvalidData(
-                    f"{shown}: the label of {printable(photo)} must be a name, or a number from 0 to "
+                    f"{shown}: the label of {printable(without_secrets(photo))} must be a name, or a number from 0 to "
                     f"{len(classes) - 1}. Received: {label}. Export it again."
                 )
             label = classes[label]

@@ -13,7 +13,7 @@ from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
 from regraft.errors import is_invisible
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
-from regraft.photos.photo_urls import is_url, problem_of_url, shown_url
+from regraft.photos.photo_urls import is_url, problem_of_url
 
 COPIES = "photos"  # the folder beside the table
 MOST_BYTES = 1024 * 2**20  # of one photo's file
@@ -115,7 +115,7 @@ class PhotoFiles:
 
 def _address(url: str, where: str, left_out: LeftOut) -> tuple[str, None] | None:
     if problem_of_url(url, SCHEMES):
-        left_out.add(_BAD_URL, f"{where} ({shown_url(url)})")
+        left_out.add(_BAD_URL, f"{where} ({url})")
         return None
     return url, None
 

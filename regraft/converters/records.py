@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from regraft.errors import InvalidData, printable, some
 from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES
+from regraft.photos.photo_urls import shown_url
 
 _NAMED = 5  # photos that are named for each reason
 
@@ -86,7 +87,7 @@ class LeftOut:
         self._counts[reason] = self._counts.get(reason, 0) + 1
         first = self._first.setdefault(reason, [])
         if len(first) < _NAMED:
-            first.append(where)
+            first.append(without_secrets(where))
 
     @property
     def count(self) -> int:
@@ -99,6 +100,11 @@ class LeftOut:
             f"{count:,} {reason}: {some(self._first[reason])}{', ...' if count > _NAMED else ''}"
             for reason, count in self._counts.items()
         ]
+
+
+def without_secrets(where: str) -> str:
+    """Return a text with what may be shown of each address in it: many sources name photos by nothing else."""
+    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://.*", lambda found: shown_url(found[0]), where, flags=re.DOTALL)
 
 
 def text_of(value: Any) -> str | None:

@@ -130,4 +130,4 @@ def _label(members: dict[str, bytes], fields: dict[str, str], wanted: Wanted, wh
 
 
 def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.removeprefix("./").split("/"))
+    return any(part.startswith(".") and part.strip(".") for part in name.split("/"))

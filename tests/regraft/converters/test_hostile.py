@@ -99,7 +99,7 @@ def test_members_of_a_tar_file_write_nothing_by_their_names_and_links_are_no_pho
 def test_a_header_of_a_tar_file_that_would_fill_the_memory_is_refused(tmp_path: Path) -> None:
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 10 * 2**30
-    (tmp_path / "a.tar").write_bytes(header.tobuf() + bytes(2**16))
+    (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**16))
     with pytest.raises(InvalidData, match=r"a\.tar is no sound tar file: a header of 10,737,418,240 bytes"):
         table_of(tmp_path / "a.tar", tmp_path)
 
