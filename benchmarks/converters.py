@@ -31,8 +31,8 @@ _CLASSES = 100
 
 
 def train(raw: Path, project: Path, settings: list[str]) -> dict[str, Any]:
-    """Run all stages on a data folder, with the store of former ones; return what came out."""
-    stages_folder(project, raw, [*HEAD_ONLY, f"paths.store={project.parent / 'store'}", *settings])
+    """Run all stages on a data folder; return what came out."""
+    stages_folder(project, raw, [*HEAD_ONLY, *settings])
     for stage in STAGES:
         run_stage(stage, project, log=project / f"{stage}.log")
     test = read_json(project / "reports" / "metrics.json")["test"]
