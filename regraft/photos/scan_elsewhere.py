@@ -5,12 +5,12 @@ server is asked for the ETag alone, one request per photo; where it has none, th
 """
 
 import threading
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from itertools import islice
+from typing import Any
 
-from regraft.photos.decoder import DecodeLimits
+from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.elsewhere import Elsewhere, FetchedFile
 from regraft.photos.fetching import Refused
 from regraft.photos.images import Threads
@@ -21,6 +21,7 @@ from regraft.photos.scan import FileFacts
 from regraft.photos.slow_files import PatientInspectors, Undecoded
 
 _CONNECTIONS = 16  # photos that are fetched at a time, at least
+_OF_IMAGE = [each.name for each in fields(ImageFacts)]
 _PORTION = 10_000  # photos whose facts are looked up at a time
 
 
@@ -132,5 +133,6 @@ def _version_of(photo: Found) -> Version | None:
 
 def _facts(path: str, digest: str, known: ContentFacts) -> FileFacts:
     meant, problem = known.judged(path)
-    image = asdict(replace(known.image(), problem=problem))
-    return FileFacts(**image, digest=digest, bytes=known.bytes, meant_as_image=meant, moment=time.time_ns())
+    image: dict[str, Any] = {name: getattr(known, name) for name in _OF_IMAGE}  # `asdict` takes ten times as long
+    image["problem"] = problem
+    return FileFacts(**image, digest=digest, bytes=known.bytes, meant_as_image=meant)
