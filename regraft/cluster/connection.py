@@ -5,6 +5,7 @@ them. So what is started here listens on 127.0.0.1 alone. Certificates of a tls:
 configuration.
 """
 
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ _REACH_SECONDS = 30.0
 _CLOSE_SECONDS = 10.0
 _SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
+    "distributed.deploy.lost-worker-timeout": "10 minutes",  # until a local worker is given up that is being restarted
     "distributed.admin.large-graph-warning-threshold": "1GiB",  # a backbone's graph goes to each worker once
     "distributed.worker.memory.target": False,  # values go into the store, and results are a number a part
     "distributed.worker.memory.spill": False,
@@ -66,12 +68,14 @@ class Cluster:
         try:
             import dask.config
             import distributed
+            from distributed.utils import silence_logging_cmgr
         except ImportError as error:
             raise RegraftError(
                 f"machine.cluster is {self.address}, which needs Dask: {named(error)}. Install it with "
                 "pip install '.[cluster]', or set machine.cluster in params.yaml to null."
             ) from None
-        with dask.config.set(_SETTINGS):
+        # Of a scheduler or a worker that ends Dask logs a page. What matters is said once, by whoever gives them work.
+        with dask.config.set(_SETTINGS), silence_logging_cmgr(logging.CRITICAL):
             if not self.is_local:
                 with _client_of(distributed, self.address) as client:
                     self.show(client.dashboard_link or "")
@@ -102,15 +106,16 @@ class DaskWorkers:
         self._executor = client.get_executor(pure=False, allow_other_workers=False, retries=0)
 
     def live(self) -> dict[str, int]:
-        try:
-            if self._client.status != "running":
-                raise OSError
-            return self._client.sync(self._client.scheduler.ncores, callback_timeout=_REACH_SECONDS)
-        except (OSError, TimeoutError, RuntimeError) as error:
-            raise RegraftError(
-                f"The Dask scheduler {self._shown} has gone away or does not answer: {named(error)}. What its workers "
-                "have computed is in the store. Start it again, and run the same command again to go on."
-            ) from None
+        reason = "the connection is lost"
+        if self._client.status == "running":
+            try:
+                return self._client.sync(self._client.scheduler.ncores, callback_timeout=_REACH_SECONDS)
+            except (OSError, TimeoutError, RuntimeError) as error:
+                reason = named(error)
+        raise RegraftError(
+            f"The Dask scheduler {self._shown} has gone away or does not answer: {reason}. What its workers have "
+            "computed is in the store. Start it again, and run the same command again to go on."
+        )
 
     def submit(self, worker: str, function: Callable[..., Any], *arguments: Any) -> Future:
         try:
@@ -137,8 +142,6 @@ def _client_of(distributed: Any, address: str) -> Iterator[Any]:
 @contextmanager
 def _started(distributed: Any, workers: int, threads: int, folder: str) -> Iterator[Any]:
     """Start a scheduler in this process and workers as processes, which only this machine can reach."""
-    import logging
-
     cluster = distributed.LocalCluster(
         n_workers=workers,
         threads_per_worker=threads,
@@ -148,7 +151,7 @@ def _started(distributed: Any, workers: int, threads: int, folder: str) -> Itera
         dashboard_address="127.0.0.1:0",
         memory_limit=None,
         local_directory=folder,
-        silence_logs=logging.CRITICAL,  # of workers that end; what matters is said once, by whoever gives them work
+        silence_logs=logging.CRITICAL,
     )
     try:
         yield cluster

@@ -1,4 +1,5 @@
 import sys
+from types import SimpleNamespace
 
 import pytest
 from pydantic import ValidationError
@@ -28,6 +29,14 @@ def test_a_scheduler_that_is_not_there_is_named(monkeypatch):
         cluster_at("tcp://127.0.0.1:9").connected(),
     ):
         pass
+
+
+def test_a_scheduler_whose_connection_is_lost_is_named():
+    client = SimpleNamespace(status="connecting", get_executor=lambda **_: None)
+    with pytest.raises(
+        RegraftError, match=r"tcp://10\.0\.0\.1:8786 has gone away .*: the connection is lost\. What its"
+    ):
+        connection.DaskWorkers(client, "tcp://10.0.0.1:8786").live()
 
 
 @pytest.mark.parametrize("address", ["local:1", "local:64", "tcp://10.0.0.1:8786", "tls://scheduler.dask:8786"])
