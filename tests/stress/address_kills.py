@@ -19,6 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.process import BaseProcess
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Tally:
 
 def serve(port: int) -> None:
     """Speak S3, one request after the other, so that a condition and its write are one."""
-    from moto.server import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, run_simple
 
     WSGIRequestHandler.log = lambda *_: None  # type: ignore[method-assign]
@@ -145,7 +146,7 @@ def run(folder: Path, kills: int, writers: int, set_variable: Callable[[str, str
     return tally
 
 
-def _started(root: Path, variables: dict[str, str], over: Event) -> "multiprocessing.process.BaseProcess":
+def _started(root: Path, variables: dict[str, str], over: Event) -> BaseProcess:
     root.mkdir(parents=True, exist_ok=True)
     process = _context.Process(target=work, args=(root, variables, over), daemon=True)
     process.start()
