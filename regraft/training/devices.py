@@ -1,7 +1,7 @@
 """What fine-tuning does where there are GPUs; without one nothing here changes anything.
 
-This was never run on a GPU. `tests/regraft/test_accelerators.py` trains on two logical CPU devices instead, and in
-bfloat16 on a CPU.
+This was never run on a GPU. `tests/regraft/training/test_devices.py` trains on two logical CPU devices instead, and
+`test_fused_batchnorm.py` computes in bfloat16 on a CPU.
 """
 
 from typing import Any
