@@ -73,23 +73,13 @@ def deadly_photo(bench: Bench) -> Outcome:
 
 
 def other_pillow(bench: Bench) -> Outcome:
-    """One of two workers on other machines has another Pillow; then the only one has."""
-    other = {"PYTHONPATH": str(_installed(bench.folder, "pillow", "11.0.0"))}
-    with external(bench.folder, [{}, other]) as cluster:
-        run = bench.extract(cluster.address)
-    with external(bench.folder, [other]) as cluster:
-        words = _refused(lambda: bench.extract(cluster.address))
-    return _compared(bench, "other Pillow", run, said=f"{_lines(run)} | alone: {words}")
+    """A worker has another Pillow."""
+    return _one_of_two(bench, "other Pillow", {"PYTHONPATH": str(_installed(bench.folder, "pillow", "11.0.0"))})
 
 
 def full_disk(bench: Bench) -> Outcome:
-    """One of two workers cannot write; then the only one cannot."""
-    full = {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(_preload(bench.folder, _FULL))}
-    with external(bench.folder, [{}, full]) as cluster:
-        run = bench.extract(cluster.address)
-    with external(bench.folder, [full]) as cluster:
-        words = _refused(lambda: bench.extract(cluster.address))
-    return _compared(bench, "full disk", run, said=f"{_lines(run)} | alone: {words}")
+    """A worker cannot write."""
+    return _one_of_two(bench, "full disk", {"DASK_DISTRIBUTED__WORKER__PRELOAD": str(_preload(bench.folder, _FULL))})
 
 
 def scheduler_killed(bench: Bench) -> Outcome:
@@ -106,6 +96,15 @@ def scheduler_killed(bench: Bench) -> Outcome:
 
 
 FAULTS: list[Callable[[Bench], Outcome]] = [worker_killed, deadly_photo, other_pillow, full_disk, scheduler_killed]
+
+
+def _one_of_two(bench: Bench, name: str, faulty: dict[str, str]) -> Outcome:
+    """One of two workers, as on other machines, is faulty by its environment; then the only one is."""
+    with external(bench.folder, [{}, faulty]) as cluster:
+        run = bench.extract(cluster.address)
+    with external(bench.folder, [faulty]) as cluster:
+        words = _refused(lambda: bench.extract(cluster.address))
+    return _compared(bench, name, run, said=f"{_lines(run)} | alone: {words}")
 
 
 def _compared(bench: Bench, name: str, run: Run, *, said: str) -> Outcome:
