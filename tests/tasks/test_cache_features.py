@@ -17,6 +17,8 @@ KEYS = [
     "seconds_saved",
     "store_bytes",
     "engine",
+    "from_features_file",
+    "computed_again",
     "photos_fetched",
     "bytes_fetched",
 ]
