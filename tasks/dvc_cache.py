@@ -49,13 +49,5 @@ def missing_photos(root: Path, md5: str, total: int) -> list[str]:
     return sorted(name for name, each in photos.items() if not _object(cache, each).is_file())
 
 
-def find_object(root: Path, md5: str) -> Path | None:
-    """Return the file in DVC's cache that has this MD5, or None."""
-    if not _MD5.fullmatch(md5):
-        return None
-    path = _object(cache_of(root), md5)
-    return path if path.is_file() else None
-
-
 def _object(cache: Path, md5: str) -> Path:
     return cache / "files" / "md5" / md5[:2] / md5[2:]

@@ -1,12 +1,13 @@
 """The features of the run before: DVC removes the file before its stage runs, and keeps it in its cache."""
 
+import re
 import sys
+from configparser import ConfigParser, Error
 from pathlib import Path
 
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.features.recomputing import Recomputing
-from tasks.dvc_cache import find_object
 from tasks.locked import read_locked
 
 
@@ -14,8 +15,19 @@ def former_features(params: Params) -> list[Path]:
     """Return where the features are that dvc.lock names: in the workspace, or in DVC's cache."""
     path = params.paths.features
     written = read_locked().get("cache_features", {}).get("writes", {}).get(path.as_posix(), {})
-    cached = find_object(Path(), written.get("md5") or "")
-    return [each for each in (path, cached) if each and each.is_file()]
+    md5 = written.get("md5") or ""
+    found = [path, _cache() / "files" / "md5" / md5[:2] / md5[2:]] if re.fullmatch("[0-9a-f]{32}", md5) else [path]
+    return [each for each in found if each.is_file()]
+
+
+def _cache() -> Path:
+    """Return where DVC keeps versions of files; a stage does not know DVC, and only saves work by this."""
+    settings = ConfigParser(interpolation=None)
+    try:
+        settings.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    except (Error, OSError, UnicodeDecodeError):
+        return Path(".dvc", "cache")
+    return Path(".dvc", settings.get("cache", "dir", fallback="cache")).absolute()
 
 
 def tell_or_stop(again: Recomputing, *, may_go_on: bool) -> None:
