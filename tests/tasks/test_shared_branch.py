@@ -175,6 +175,11 @@ def test_without_the_data_at_dvcs_remote_the_branch_is_not_pushed(origin, clone,
     assert BRANCH not in git(origin, "for-each-ref", "refs/heads")
 
 
+def _with_shared_store():
+    machine = _params().machine.model_copy(update={"shared_store": "s3://bucket"})
+    return _params().model_copy(update={"machine": machine})
+
+
 @pytest.mark.filterwarnings("ignore:_NoneStep.value will soon raise:DeprecationWarning")  # of pygtrie, below DVC
 def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, tmp_path):
     first = clone("first")
@@ -183,6 +188,8 @@ def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, 
     )
     (first / "dvc.yaml").write_text(
         "stages:\n  a:\n    cmd: echo 1 > made.txt\n    deps: [data/raw]\n    outs: [made.txt]\n"
+        "  cache_features:\n    cmd: mkdir -p build reports; echo 2 | tee build/features.arrow >reports/features.json\n"
+        "    deps: [made.txt]\n    outs: [build/features.arrow, reports/features.json]\n"
     )
     (first / "data" / "raw").mkdir(parents=True)
     (first / "data" / "raw" / "labels.csv").write_text("path,label\n")
@@ -195,7 +202,9 @@ def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, 
     git(first, "push", "--quiet")
 
     second = clone("second")
-    assert len(list(pull(second, _params()))) == 2
+    assert len(list(pull(second, _with_shared_store()))) == 2
+    assert (second / "reports" / "features.json").read_text() == "2\n"
+    assert not (second / "build" / "features.arrow").exists()
     assert (second / "data" / "raw" / "labels.csv").read_text() == "path,label\n"
     assert (second / "made.txt").read_text() == "1\n"
     assert next((second / ".dvc" / "cache" / "runs").iterdir())
@@ -209,12 +218,8 @@ def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, m
     writes = {"build/features.arrow": {}, "reports/features.json": {}}
     locked = {"record_code": {"writes": {"a": {}}}, "cache_features": {"writes": writes}}
     monkeypatch.setattr(start_from_remotes, "read_locked", lambda: locked)
-    assert start_from_remotes._targets(_params()) == ["record_code", "cache_features"]
-    machine = _params().machine.model_copy(update={"shared_store": "s3://bucket"})
-    assert start_from_remotes._targets(_params().model_copy(update={"machine": machine})) == [
-        "record_code",
-        "reports/features.json",
-    ]
+    assert start_from_remotes._targets(_params()) == (["record_code", "cache_features"], [])
+    assert start_from_remotes._targets(_with_shared_store()) == (["record_code"], ["reports/features.json"])
 
 
 def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
