@@ -18,7 +18,7 @@ from pathlib import Path
 import filelock  # noqa: F401 - the stage imports it when it runs; here it is imported once for all processes
 from tqdm import tqdm
 
-from regraft.features import extraction
+from regraft.features import forward_passes
 from regraft.files import read_json
 from regraft.photos.dataset import Dataset, write_dataset
 from tasks.cache_features import cache_features
@@ -119,7 +119,7 @@ def _work(root: Path, output: Path, ready, flush_rows: int, environment: dict[st
     os.environ.update(environment)
     os.chdir(root)
     tqdm.set_lock(threading.RLock())  # its own lock is a semaphore of the system, which a kill would leave behind
-    extraction._FLUSH_ROWS = flush_rows
+    forward_passes._FLUSH_ROWS = flush_rows
     if largest_file:
         resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
     ready.send_bytes(b"ready")
