@@ -36,7 +36,7 @@ def table(
     from tasks.project import enter_project, readable_errors
 
     with readable_errors("table"):
-        from regraft.converters.convert import convert
+        from regraft.converters.conversion import convert
         from regraft.converters.records import Wanted
 
         if out is None:

@@ -1,3 +1,3 @@
-from .convert import convert as convert
+from .conversion import convert as convert
 from .formats import FORMATS as FORMATS
 from .records import Wanted as Wanted

@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from regraft.converters.convert import convert
+from regraft.converters.conversion import convert
 from regraft.converters.records import Wanted
 from regraft.errors import InvalidData, RegraftError
 from tests.regraft.converters.test_exports import rows

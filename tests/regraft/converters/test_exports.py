@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.converters.convert import convert
+from regraft.converters.conversion import convert
 from regraft.converters.records import Wanted
 from regraft.errors import InvalidData
 from regraft.photos.labels_file import read_labels

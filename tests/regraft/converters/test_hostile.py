@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.converters.convert import Converted, convert
+from regraft.converters.conversion import Converted, convert
 from regraft.converters.records import Wanted
 from regraft.errors import InvalidData
 from tests.regraft.converters.test_exports import PICTURES, rows
