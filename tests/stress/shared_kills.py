@@ -95,6 +95,7 @@ def play(kills: int, folder: Path, *, every: int = 10, late_seconds: float = 0.0
     with faulty_s3(every=every, late_seconds=late_seconds) as (server, environment):
         os.environ.update(environment)
         address, before = "s3://faulty/store", 0
+        whole = _undisturbed(folder / "first", address, environment)
         while tally.kills < kills:
             merges = bool(random.random() < 0.15)
             tally.merges += merges
@@ -107,7 +108,7 @@ def play(kills: int, folder: Path, *, every: int = 10, late_seconds: float = 0.0
             ]
             for machine in machines:
                 machine.start()
-            for machine, moment in zip(machines, _moments(random, len(machines)), strict=True):
+            for machine, moment in zip(machines, _moments(random, len(machines), whole), strict=True):
                 time.sleep(moment)
                 tally.kills += _killed(machine)
                 tally.failed += machine.exitcode not in (0, -9)
@@ -119,10 +120,21 @@ def play(kills: int, folder: Path, *, every: int = 10, late_seconds: float = 0.0
     return tally
 
 
-def _moments(random: np.random.Generator, count: int) -> Iterator[float]:
-    """How long to wait before each kill."""
-    yield random.uniform(0.1, 1.5)
-    yield from random.uniform(0, 0.3, count - 1)
+def _undisturbed(root: Path, address: str, environment: dict[str, str]) -> float:
+    """Return the seconds that a machine takes to fill a table of its own: kills come within that time."""
+    begun = time.monotonic()
+    machine = _context.Process(target=work, args=(root, address, environment, -1, 0, False))
+    machine.start()
+    machine.join()
+    if machine.exitcode:
+        sys.exit(f"an undisturbed machine ended with status {machine.exitcode}")
+    return time.monotonic() - begun
+
+
+def _moments(random: np.random.Generator, count: int, whole: float) -> Iterator[float]:
+    """How long to wait before each kill; what one writes the others need not, so they are at work for longer."""
+    yield random.uniform(0.1, 1) * whole
+    yield from random.uniform(0, 0.2, count - 1) * whole
 
 
 def _killed(machine: ForkServerProcess) -> bool:
