@@ -75,11 +75,12 @@ def convert(
     form = FORMATS[name] if name else find_format(path)
     base = photos if photos and is_url(photos) else Path(photos or (path if path.is_dir() else path.parent))
     files = PhotoFiles(base, out.parent)
-    rows = _settled(_rows(form, path, files, wanted, left_out), files, left_out)
-    counting = _Counting(rows)
-    _check_any(len(rows), source, left_out)
-    _check_fields(rows, source, wanted)
-    write_labels(out, counting, columns_of(rows), [normalised(name) for name in wanted.slices])
+    with files.kept_if_listed():
+        rows = _settled(_rows(form, path, files, wanted, left_out), files, left_out)
+        counting = _Counting(rows)
+        _check_any(len(rows), source, left_out)
+        _check_fields(rows, source, wanted)
+        write_labels(out, counting, columns_of(rows), [normalised(name) for name in wanted.slices])
     return Converted(form.title, len(rows), len(files.copied), counting.labels, counting.splits, left_out)
 
 

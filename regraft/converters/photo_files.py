@@ -7,6 +7,8 @@ does is copied. A copy is named after its content, so whatever a source calls it
 import hashlib
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
@@ -50,6 +52,7 @@ class PhotoFiles:
         self._folder = table_folder
         self._base = _base(photos, table_folder) if isinstance(photos, Path) else None
         self.copied: set[str] = set()  # paths of the files that were written
+        self._made: list[Path] = []  # files and folders that were not there before
 
     def place(self, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
         """Return the path and the SHA-256 of a photo, which is None where it stays at an address; or leave it out."""
@@ -66,6 +69,20 @@ class PhotoFiles:
         else:
             return self._find(self._photos, record, left_out)
         return None
+
+    @contextmanager
+    def kept_if_listed(self) -> Iterator[None]:
+        """Remove all that was written, and nothing that was there before, if what is done within fails.
+
+        A folder of copies without a table would be taken for a class.
+        """
+        try:
+            yield
+        except BaseException:
+            for path in reversed(self._made):
+                with suppress(OSError):  # gone already, or a folder into which others have put something
+                    path.rmdir() if path.is_dir() else path.unlink()
+            raise
 
     def remove(self, path: str) -> None:
         """Remove a copy that this run has written and the table does not name."""
@@ -102,8 +119,10 @@ class PhotoFiles:
         path = f"{COPIES}/{digest}{suffix}"
         file = self._folder / path
         if not (file.is_file() and file.stat().st_size == len(content) and _digest(file) == digest):
-            file.parent.mkdir(parents=True, exist_ok=True)
+            self._make_folder(file.parent)
             temporary = file.with_name(f".{digest}.{os.getpid()}.tmp")
+            if not file.exists():
+                self._made.append(file)
             try:
                 temporary.write_bytes(content)
                 temporary.replace(file)  # not forced to the disk one by one: the table has its SHA-256
@@ -111,6 +130,12 @@ class PhotoFiles:
                 temporary.unlink(missing_ok=True)
             self.copied.add(path)
         return path, digest
+
+    def _make_folder(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make_folder(folder.parent)
+            self._made.append(folder)
+            folder.mkdir(exist_ok=True)
 
 
 def _address(url: str, where: str, left_out: LeftOut) -> tuple[str, None] | None:
