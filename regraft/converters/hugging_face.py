@@ -148,8 +148,10 @@ def _name(cell: Any, feature: dict[str, Any]) -> str | None:
 
 
 def _photo(cell: Any) -> tuple[bytes | None, str | None]:
+    """The bytes and the path of an image; whatever is neither counts as missing."""
     if isinstance(cell, bytes):
         return cell, None
     if not isinstance(cell, dict):
         return None, None
-    return cell.get("bytes"), cell.get("path")
+    content, path = cell.get("bytes"), cell.get("path")
+    return content if isinstance(content, bytes) else None, path if isinstance(path, str) else None

@@ -1,7 +1,7 @@
 """WebDataset: tar files in which files that follow each other and share a key are one sample: 0.jpg, 0.cls, 0.json.
 
 The key is the path up to the first dot of the name. Nothing is unpacked by its name: members are read as they come, and
-links, devices and whatever is no regular file are passed over.
+links, devices, files with holes and whatever is no regular file are passed over.
 """
 
 import json
@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from regraft.converters.photo_files import MOST_BYTES
 from regraft.converters.records import (
@@ -32,6 +32,7 @@ _LABELS = ("cls", "txt", "text", "label")  # kinds of files that hold the label 
 _KEYS = ("label", "class", "class_name", "cls")  # of a JSON file
 _MOST_TEXT = 2**20  # bytes of a label or of a JSON file
 _MOST_HEADER = 2**20  # bytes of a member's name and attributes
+_MOST_READS = 100  # behind the end of a file, before it counts as cut off
 _SPLIT = re.compile(r"((?:.*/)?[^/.]*)\.([^/]+)")
 _LONG_HEADERS = (
     *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
@@ -45,9 +46,27 @@ class _Member(tarfile.TarInfo):
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
         member = super().frombuf(buf, encoding, errors)
+        if member.size < 0:
+            raise tarfile.ReadError("a member of less than no bytes")
         if member.type in _LONG_HEADERS and member.size > _MOST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes; at most {_MOST_HEADER:,} are read")
         return member  # type: ignore[return-value]
+
+
+class _Ending:
+    """A file that is not read for ever behind its end, as the size in a header may ask."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._left = _MOST_READS
+
+    def read(self, size: int) -> bytes:
+        """Return at most `size` bytes; EOFError if nothing has been left for long."""
+        content = self._file.read(size)
+        self._left -= not content
+        if not self._left:
+            raise EOFError("it ends within a file that should be longer")
+        return content
 
 
 def read_webdataset(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
@@ -60,13 +79,17 @@ def read_webdataset(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator
     for name in names:
         shown = printable(str(root / name))
         try:
-            with open_inside(root, name) as file, tarfile.open(fileobj=file, mode="r|*", tarinfo=_Member) as tar:
+            with open_inside(root, name) as file, _opened(file) as tar:
                 for key, members in _samples(tar, name, left_out):
                     if record := _record(f"{name}: {key}", members, wanted, left_out, split_in(name)):
                         yield record
-        except (OSError, tarfile.TarError, EOFError, ValueError) as error:
+        except (OSError, tarfile.TarError, EOFError, ValueError, IndexError, RecursionError) as error:
             reason = printable(getattr(error, "strerror", None) or str(error))
             raise InvalidData(f"{shown} is no sound tar file: {reason}. Write or download it again.") from None
+
+
+def _opened(file: BinaryIO) -> tarfile.TarFile:
+    return tarfile.open(fileobj=_Ending(file), mode="r|*", tarinfo=_Member)
 
 
 def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -75,7 +98,7 @@ def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tup
     for member in tar:
         tar.members = []  # type: ignore[misc] - or it keeps all headers that it has read
         match = _SPLIT.fullmatch(member.name)
-        if not match or not member.isreg() or _is_hidden(member.name):
+        if not match or not member.isreg() or member.issparse() or _is_hidden(member.name):
             continue
         if match[1] != key:
             if key is not None and members:
@@ -86,7 +109,10 @@ def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tup
         if member.size > (MOST_BYTES if is_photo else _MOST_TEXT):
             if is_photo or is_text:
                 left_out.add("with a file that is too large", f"{name}: {member.name} ({member.size:,} bytes)")
+        elif is_photo and any(other in _PHOTOS and other != kind for other in members):
+            members[kind] = b""  # the sample cannot be used, and need not be held
         elif (is_photo or is_text) and (file := tar.extractfile(member)):
+            members.pop(kind, None)
             members[kind] = file.read()
     if key is not None and members:
         yield key, members

@@ -1,16 +1,20 @@
 """What exports from people and programs that nobody trusts cannot do, and how they are refused."""
 
+import gzip
+import hashlib
 import io
 import json
 import os
 import tarfile
-from collections.abc import Sequence
+import tracemalloc
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from regraft.converters import conversion
 from regraft.converters.conversion import Converted, convert
 from regraft.converters.records import Wanted
 from regraft.errors import InvalidData
@@ -202,3 +206,90 @@ def test_a_damaged_copy_of_a_photo_is_written_again_and_a_sound_one_is_left_alon
     os.utime(two, (1, 1))
     convert(str(PICTURES), tmp_path / "raw" / "labels.csv", Wanted(), replace=True)
     assert (one.stat().st_size > 0, two.stat().st_mtime) == (True, 1.0)
+
+
+def cut_off(path: Path) -> Path:
+    """Write a tar file of one sound sample and half of another one."""
+    members = [("a.jpg", PHOTO), ("a.cls", b"cat"), ("b.jpg", OTHER), ("b.cls", b"dog")]
+    content = tar(path, members).read_bytes()
+    path.write_bytes(content[: len(PHOTO) + 1024 + 512 + 1024 + len(OTHER) // 2])
+    return path
+
+
+@pytest.mark.parametrize("are_there", ["nothing", "another photo", "the same photo"])
+def test_a_conversion_that_fails_removes_its_copies_and_nothing_that_was_there(are_there: str, tmp_path: Path) -> None:
+    photos = tmp_path / "raw" / "photos"
+    if are_there != "nothing":
+        photos.mkdir(parents=True)
+        content = PHOTO if are_there == "the same photo" else OTHER
+        (photos / f"{hashlib.sha256(content).hexdigest()}.jpg").write_bytes(content)
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(InvalidData, match="no sound tar file"):
+        table_of(cut_off(tmp_path / "a.tar"), tmp_path)
+    assert sorted(set(tmp_path.rglob("*")) - {tmp_path / "a.tar"}) == before
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_copies_are_removed_if_the_table_is_not_written(
+    error: type[BaseException], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(conversion, "write_labels", fail)
+    with pytest.raises(error):
+        table_of(PICTURES, tmp_path)
+    assert not (tmp_path / "raw").exists()
+
+
+def header_of(size: int, kind: bytes = tarfile.REGTYPE) -> bytes:
+    header = tarfile.TarInfo("a.jpg")
+    header.type, header.size = kind, size
+    return header.tobuf(tarfile.GNU_FORMAT)
+
+
+def pax_of(size: str) -> bytes:
+    header = tarfile.TarInfo("a.jpg")
+    header.pax_headers = {"size": size}
+    return header.tobuf(tarfile.PAX_FORMAT)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        header_of(2**62),
+        header_of(2**62) + bytes(2**16),
+        header_of(-512) + bytes(2**16),
+        pax_of(str(2**62)) + bytes(2**16),
+        pax_of("-512") + bytes(2**16),
+        (header_of(1, b"L") + b"x" * 512) * 2000,
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_tar_file_whose_headers_ask_for_the_impossible_is_refused_at_once(
+    content: bytes, pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "a.tar").write_bytes(pack(content))
+    with pytest.raises(InvalidData, match=r"a\.tar"):
+        table_of(tmp_path / "a.tar", tmp_path)
+
+
+def test_of_a_sample_with_many_photos_one_is_held_at_most(tmp_path: Path) -> None:
+    large = bytes(2**20)
+    members = [(f"a.{kind}", large) for kind in ("jpg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")]
+    source = tar(tmp_path / "a.tar", [*members, ("a.cls", b"cat"), ("b.jpg", PHOTO), ("b.cls", b"cat")])
+    tracemalloc.start()
+    converted, listed = table_of(source, tmp_path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (len(listed), converted.left_out.lines()) == (1, ["1 with several photos: a.tar: a"])
+    assert most < 5 * len(large)
+
+
+@pytest.mark.parametrize("image", [{"bytes": "text", "path": None}, {"bytes": None, "path": 7}, {"bytes": 7}])
+def test_images_of_hugging_face_that_are_neither_bytes_nor_a_path_are_left_out(
+    image: dict[str, object], tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"image": [image], "label": ["cat"]}), tmp_path / "a.parquet")
+    with pytest.raises(InvalidData, match=r"1 of which the source names no photo: a\.parquet: row 0"):
+        table_of(tmp_path / "a.parquet", tmp_path)
