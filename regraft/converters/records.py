@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 from regraft.errors import InvalidData, printable, some
 from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES
-from regraft.photos.photo_urls import shown_url
+from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret, shown_url
 
 _NAMED = 5  # photos that are named for each reason
+_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30})?://.*", re.DOTALL)  # to the end of the text
 
 # Of the addresses that a table may have; machine.photo_schemes says which of them a run may fetch.
 SCHEMES = ("https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss")
@@ -103,8 +104,16 @@ class LeftOut:
 
 
 def without_secrets(where: str) -> str:
-    """Return a text with what may be shown of each address in it: many sources name photos by nothing else."""
-    return re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://.*", lambda found: shown_url(found[0]), where, flags=re.DOTALL)
+    """Return a text with what may be shown of an address in it: many sources name photos by nothing else.
+
+    Of what is no address and may hold a secret nothing is shown; of "a.json: u:password@host/a.jpg" what is before it.
+    """
+    address = _ADDRESS.search(where)
+    text, rest = (where[: address.start()], shown_url(address[0])) if address else (where, "")
+    if may_hold_secret(text):
+        source, colon, _ = text.partition(": ")
+        text = NOT_SHOWN if may_hold_secret(source) else f"{source}{colon}{NOT_SHOWN}"
+    return text + rest
 
 
 def text_of(value: Any) -> str | None:

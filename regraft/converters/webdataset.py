@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from regraft.converters.photo_files import MOST_BYTES
 from regraft.converters.records import (
@@ -89,7 +89,7 @@ def read_webdataset(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator
 
 
 def _opened(file: BinaryIO) -> tarfile.TarFile:
-    return tarfile.open(fileobj=_Ending(file), mode="r|*", tarinfo=_Member)
+    return tarfile.open(fileobj=cast(BinaryIO, _Ending(file)), mode="r|*", tarinfo=_Member)
 
 
 def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tuple[str, dict[str, bytes]]]:

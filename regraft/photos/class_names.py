@@ -7,7 +7,8 @@ the same would be two classes.
 
 import unicodedata
 
-from regraft.errors import is_invisible, printable
+from regraft.errors import is_invisible
+from regraft.photos.photo_urls import is_url, shown_name
 
 _MOST_BYTES = 255  # as in the name of a folder
 
@@ -24,10 +25,12 @@ def problem_of(class_name: str) -> str | None:
     """Return what is wrong with a normalised class name, with what to do, or None."""
     if not class_name:
         return "the class has no name: its name is empty or made of spaces; give it one"
-    shown = printable(class_name)
+    if is_url(class_name):
+        return "the class name is an address, which may hold a secret, and is not shown; rename the class"
+    shown = shown_name(class_name, "'")
     # Some alphabets need joiners between letters, but there must be letters.
     if any(map(is_invisible, class_name)) or not class_name.strip("\u200c\u200d "):
-        return f"the class name '{shown}' has a control character or another that cannot be seen; rename the class"
+        return f"the class name {shown} has a control character or another that cannot be seen; rename the class"
     if len(class_name.encode()) > _MOST_BYTES:
-        return f"the class name '{shown}' is longer than {_MOST_BYTES} bytes; shorten it"
+        return f"the class name {shown} is longer than {_MOST_BYTES} bytes; shorten it"
     return None

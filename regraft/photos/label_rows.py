@@ -15,6 +15,7 @@ from regraft.errors import InvalidData, is_invisible, printable, some
 from regraft.files import readable_bytes
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import open_inside
+from regraft.photos.photo_urls import NOT_SHOWN, is_url, may_hold_secret
 
 LABELS_FILES = ("labels.csv", "labels.parquet")
 OWN = ("path", "label", "split", "group", "sha256", "etag")  # columns with a meaning
@@ -22,8 +23,8 @@ Row = dict[str | None, Any]
 _MOST_BYTES = 512 * 2**20  # several million photos; all lines are held in memory
 _MOST_ROWS = 20_000_000
 _MOST_UNPACKED = 4 * 2**30  # bytes of a Parquet file's columns, as it says
-_MOST_LETTERS = 100_000  # of one cell, in bytes; the limit of the module csv is of that size too
-_BATCH = 65_536  # rows of a Parquet file that are unpacked at a time
+_MOST_LETTERS = 5_000  # of one cell of a Parquet file, in bytes
+_BATCH = 4_096  # rows of a Parquet file that are unpacked at a time
 _MOST_SLICES = 20
 _MOST_CELL_BYTES = 255  # of a group or a slice, and of a slice's name; as of a class
 _SHOWN = 60  # letters of a faulty one
@@ -34,7 +35,7 @@ def rows_of(root: Path, name: str) -> Iterator[tuple[str, Row]]:
 
     Raises:
         InvalidData: it is no such table.
-        OSError, UnicodeDecodeError, csv.Error, pa.ArrowException: it cannot be read.
+        OSError, csv.Error, pa.ArrowException: it cannot be read.
     """
     shown = printable(str(root / name))
     with open_inside(root, name) as file:
@@ -50,27 +51,56 @@ def rows_of(root: Path, name: str) -> Iterator[tuple[str, Row]]:
 def problem_of_cell(text: str) -> str | None:
     """What is wrong with the name or the value of a slice, or with a group, and what to do."""
     is_plain = text.isascii() and text.isprintable()  # of nearly all cells this is all there is to know
+    if is_url(text):
+        return "is an address, which may hold a secret, and is not shown; write a name in its place"
     if not is_plain and any(map(is_invisible, text)):
-        return f"has a control character or another that cannot be seen: '{printable(text[:_SHOWN])}'; remove it"
+        return f"has a control character or another that cannot be seen: {_start(text)}; remove it"
     if len(text.encode()) > _MOST_CELL_BYTES:
-        return f"is longer than {_MOST_CELL_BYTES} bytes: '{printable(text[:_SHOWN])}...'; shorten it"
+        return f"is longer than {_MOST_CELL_BYTES} bytes: {_start(text)}; shorten it"
     return None
 
 
 def short_name(column: str) -> str:
     """The name of a column as it may stand in a message."""
-    return printable(column[:_SHOWN])
+    return NOT_SHOWN if may_hold_secret(column) else printable(column[:_SHOWN])
+
+
+def _start(text: str) -> str:
+    """The first letters of a cell, quoted, as they may stand in a message."""
+    return NOT_SHOWN if may_hold_secret(text) else f"'{printable(text[:_SHOWN])}{'...' if text[_SHOWN:] else ''}'"
 
 
 def _of_csv(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
     with TextIOWrapper(file, encoding="utf-8-sig", newline="") as text:
         reader = csv.DictReader(text, strict=True)
-        columns = [normalised(name) for name in reader.fieldnames or []]
-        _check_columns(columns, shown, "start with the line path,label, and may name more columns there")
-        reader.fieldnames = columns
-        yield "line 1", dict(zip(columns, columns, strict=True))
-        for row in reader:
-            yield f"line {reader.line_num}", row
+        read = 0  # lines
+        try:
+            columns = [normalised(name) for name in reader.fieldnames or []]
+            _check_columns(columns, shown, "start with the line path,label, and may name more columns there")
+            reader.fieldnames = columns
+            yield "line 1", dict(zip(columns, columns, strict=True))
+            read = reader.line_num
+            for row in reader:
+                read = reader.line_num
+                yield f"line {read}", row
+        except csv.Error as error:
+            raise csv.Error(f"{error}, in the row {f'after line {read}' if read else 'of line 1'}") from None
+        except UnicodeDecodeError:
+            # It was met somewhere ahead, since the file is read in larger pieces.
+            raise csv.Error(f"line {_first_undecodable(file)} has bytes that are no letters in UTF-8") from None
+
+
+def _first_undecodable(file: BinaryIO) -> int:
+    file.seek(0)
+    number = 0
+    for lines in file:
+        for line in lines.splitlines():
+            number += 1
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return number
+    return number
 
 
 def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
@@ -78,7 +108,9 @@ def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
     names = schema.names
     columns = [normalised(name) for name in names]
     _check_columns(columns, shown, "have the columns path and label, and may have more")
-    texts = [name for name in names if pa.types.is_string(schema.field(name).type)]
+    _check_kinds(schema, columns, shown)
+    # A dictionary of one long text would unpack to any size.
+    texts = [name for name in names if _is_text(schema.field(name).type)]
     table = pq.ParquetFile(file, read_dictionary=texts)
     facts = table.metadata
     unpacked = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
@@ -97,27 +129,43 @@ def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
 
 
 def _texts(column: pa.Array, shown: str, name: str) -> list[str | None]:
-    """The cells of a column as texts; numbers and truth values are written out."""
-    kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        # A dictionary of one long text would unpack to any size.
-        values = column.dictionary if pa.types.is_dictionary(column.type) else column
-        if (pc.max(pc.binary_length(values)).as_py() or 0) > _MOST_LETTERS:
-            raise InvalidData(f"{shown} has a cell of more than {_MOST_LETTERS:,} letters in '{short_name(name)}'.")
+    """The cells of a column as texts, of which equal ones are one; numbers and truth values are written out."""
+    if not pa.types.is_dictionary(column.type):
+        _check_lengths(column, shown, name)
         return column.cast(pa.string()).to_pylist()
-    if pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind):
-        return column.cast(pa.string()).to_pylist()
-    raise InvalidData(
-        f"{shown}: column '{short_name(name)}' must hold texts, numbers or truth values. Received: {kind}."
-    )
+    _check_lengths(column.dictionary, shown, name)
+    used = pc.unique(column.indices).drop_null()
+    texts = dict(zip(used.to_pylist(), column.dictionary.take(used).cast(pa.string()).to_pylist(), strict=True))
+    return [texts.get(place) for place in column.indices.to_pylist()]
+
+
+def _check_lengths(values: pa.Array, shown: str, name: str) -> None:
+    if _is_text(values.type) and (pc.max(pc.binary_length(values)).as_py() or 0) > _MOST_LETTERS:
+        raise InvalidData(f"{shown} has a cell of more than {_MOST_LETTERS:,} letters in '{short_name(name)}'.")
+
+
+def _check_kinds(schema: pa.Schema, columns: list[str], shown: str) -> None:
+    """Raise InvalidData if a column holds what cannot be written as text."""
+    for kind, name in zip(schema.types, columns, strict=True):
+        held = kind.value_type if pa.types.is_dictionary(kind) else kind
+        is_number = pa.types.is_integer(held) or pa.types.is_boolean(held) or pa.types.is_floating(held)
+        if not (is_number or _is_text(held) or pa.types.is_null(held)):
+            raise InvalidData(
+                f"{shown}: column '{short_name(name)}' must hold texts, numbers or truth values. Received: {held}."
+            )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _check_columns(columns: list[str], shown: str, must: str) -> None:
     """Raise InvalidData unless path and label are among the columns, and all of them can be told apart."""
+    received = f"'{printable(','.join(columns))}'"
     if not {"path", "label"} <= set(columns) or len(set(columns)) < len(columns):
         raise InvalidData(
             f"{shown} must {must}, each once: {', '.join(OWN[2:])}, and any others as slices. "
-            f"Received: '{printable(','.join(columns))}'."
+            f"Received: {NOT_SHOWN if any(map(may_hold_secret, columns)) else received}."
         )
     slices = [name for name in columns if name not in OWN]
     if problems := [

@@ -18,9 +18,11 @@ from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import Split
 from regraft.photos.fetching import plain_etag
 from regraft.photos.label_rows import OWN, Row, problem_of_cell, rows_of, short_name
-from regraft.photos.photo_urls import is_url, problem_of_url
+from regraft.photos.photo_urls import is_url, problem_of_url, shown_name
 
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_MARK = "'"  # around what is quoted
+_MOST_PROBLEMS = 1_000  # after these the rest is not read
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -61,7 +63,7 @@ def read_labels(root: Path, name: str = "labels.csv", schemes: tuple[str, ...] =
     shown = printable(str(root / name))
     kind = "Parquet file" if name.endswith(".parquet") else "CSV file in UTF-8"
     listed: dict[str, Found] = {}
-    problems = []
+    problems: list[str] = []
     try:
         rows = rows_of(root, name)
         _, columns = next(rows)
@@ -70,17 +72,20 @@ def read_labels(root: Path, name: str = "labels.csv", schemes: tuple[str, ...] =
             try:
                 found = _listed(row, slices, schemes)
                 if found.path in listed:
-                    raise ValueError(f"{found.path} is listed twice")
+                    raise ValueError(f"{_shown(found.path)} is listed twice")
                 listed[found.path] = found
             except ValueError as error:
                 problems.append(f"{place}: {error}")
-    except (UnicodeDecodeError, csv.Error, pa.ArrowException) as error:
+                if len(problems) == _MOST_PROBLEMS:
+                    break
+    except (csv.Error, pa.ArrowException) as error:
         reason = printable(" ".join(str(error).split()))
         raise InvalidData(f"{shown} is not a {kind}: {reason}. Save it as such.") from None
     except OSError as error:
         raise InvalidData(f"{shown} cannot be read: {error.strerror or 'it is damaged'}. Make it readable.") from None
     if problems:
-        raise InvalidData(f"{shown} has {len(problems)} line(s) to fix: {some(problems)}.")
+        least = "at least " if len(problems) == _MOST_PROBLEMS else ""
+        raise InvalidData(f"{shown} has {least}{len(problems)} line(s) to fix: {some(problems)}.")
     return Labels(listed, slices, "group" in columns.values())
 
 
@@ -100,9 +105,15 @@ def _place_of(text: str, schemes: tuple[str, ...]) -> str:
         return text
     path = path_inside(text)
     if path is None:
-        shown = "(not shown, since it may hold a password)" if "@" in text else f"'{printable(text)}'"
-        raise ValueError(f"path {shown} must lie inside the data folder, relative to it, or be an address")
+        raise ValueError(
+            f"path {shown_name(text, _MARK)} must lie inside the data folder, relative to it, or be an address"
+        )
     return path
+
+
+def _shown(path: str) -> str:
+    """A path or an address that was taken, as a message may have it."""
+    return path if is_url(path) else shown_name(path)
 
 
 def _listed(row: Row, slices: list[str], schemes: tuple[str, ...]) -> Found:
@@ -112,17 +123,17 @@ def _listed(row: Row, slices: list[str], schemes: tuple[str, ...]) -> Found:
     text, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
     path = _place_of(text, schemes)
     if not label:
-        raise ValueError(f"{printable(text)} has no label")
+        raise ValueError(f"{_shown(path)} has no label")
     class_name, problem = _class_of(label)
     if problem:
-        raise ValueError(f"{printable(text)}: {problem}")
+        raise ValueError(f"{_shown(path)}: {problem}")
     if split and split.lower() not in SPLIT_NAMES:
         raise ValueError(
-            f"split of {printable(text)} must be train, val or test, or empty. Received: '{printable(split)}'"
+            f"split of {_shown(path)} must be train, val or test, or empty. Received: {shown_name(split, _MARK)}"
         )
     sha256 = (row.get("sha256") or "").strip().lower()
     if sha256 and not _SHA256.fullmatch(sha256):
-        raise ValueError(f"sha256 of {printable(text)} must be 64 hexadecimal digits, or empty")
+        raise ValueError(f"sha256 of {_shown(path)} must be 64 hexadecimal digits, or empty")
     return Found(
         path,
         label=class_name,

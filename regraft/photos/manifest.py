@@ -25,7 +25,7 @@ from regraft.photos.images import Threads
 from regraft.photos.known import Learning
 from regraft.photos.label_rows import LABELS_FILES
 from regraft.photos.labels_file import SPLIT_NAMES, Found, Labels, read_labels
-from regraft.photos.photo_urls import is_url
+from regraft.photos.photo_urls import is_url, shown_name
 from regraft.photos.scan import FileFacts, scan
 from regraft.photos.scan_elsewhere import scan_elsewhere
 from regraft.sealed import read_frame, write_table
@@ -201,8 +201,9 @@ def _from_labels(table: Path, paths: list[str], listed: dict[str, Found]) -> lis
     present, remote = set(paths), sorted(path for path in listed if is_url(path))
     missing = [path for path in listed if path not in present and not is_url(path)]
     if missing:
+        shown = list(map(shown_name, missing))
         raise MissingPhotos(
-            f"{printable(str(table))} names {len(missing)} file(s) that are not there: {some(missing)}. "
+            f"{printable(str(table))} names {len(missing)} file(s) that are not there: {some(shown)}. "
             f"Add the files, or remove their lines. Paths are relative to {printable(str(table.parent))}."
         )
     return [listed.get(path) or Found(path, reason=f"not listed in {table.name}") for path in [*paths, *remote]]

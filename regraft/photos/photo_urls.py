@@ -14,7 +14,10 @@ from regraft.setting_types import PhotoScheme
 
 SCHEMES: tuple[str, ...] = get_args(PhotoScheme)
 WEB = ("https", "http")
+NOT_SHOWN = "(not shown, since it may hold a password)"
 _LONGEST = 1000  # letters
+# A user or a query, and what is an address or was meant as one.
+_MAY_BE_SECRET = re.compile(r"[?@]|://|\A[a-z][a-z0-9+.-]+:[/\\]|\A[/\\]{2}", re.I)
 _START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]*)")
 # A name or an address in brackets, a port, and a path of the characters of RFC 3986 without a query.
 _WEB = re.compile(
@@ -63,6 +66,16 @@ def _has_port(url: str) -> bool:
         return urlsplit(url).port != 0
     except ValueError:
         return False
+
+
+def may_hold_secret(text: str) -> bool:
+    """Whether a text from outside, if only by a slip, may hold a password or a token."""
+    return _MAY_BE_SECRET.search(text) is not None
+
+
+def shown_name(text: str, mark: str = "") -> str:
+    """Return a text from outside as a message may have it, between two marks; nothing of it if it may hold a secret."""
+    return NOT_SHOWN if may_hold_secret(text) else f"{mark}{printable(text)}{mark}"
 
 
 def shown_url(text: str) -> str:
