@@ -50,7 +50,8 @@ def test_a_prefix_is_listed_with_addresses_and_etags_in_the_order_of_its_keys(tm
     assert converted.left_out.lines() == [
         "1 empty: cat/empty.jpg",
         "2 not named as an image: cat/notes.txt; readme.md",
-        "1 whose name has `?`, `#`, `..`, `//` or letters that cannot be seen, or is too long: (not shown, since it may hold a password)",
+        "1 whose name has `?`, `#`, `..`, `//` or letters that cannot be seen, or is too long: "
+        "(not shown, since it may hold a password)",
         "1 not inside a class folder: top.jpg",
     ]
 

@@ -77,6 +77,7 @@ def test_a_name_that_leaves_the_folder_of_the_photos_is_never_opened(name: str, 
         "https://host/a.jpg?X-Amz-Signature=pa55word",
         "ftp://host/a.jpg",
         "s3://bucket/../a.jpg",
+        "://u:pa55word@host/a.jpg",
     ],
 )
 def test_an_address_that_may_hold_a_secret_or_leads_elsewhere_is_left_out_and_not_shown(
@@ -293,3 +294,10 @@ def test_images_of_hugging_face_that_are_neither_bytes_nor_a_path_are_left_out(
     pq.write_table(pa.table({"image": [image], "label": ["cat"]}), tmp_path / "a.parquet")
     with pytest.raises(InvalidData, match=r"1 of which the source names no photo: a\.parquet: row 0"):
         table_of(tmp_path / "a.parquet", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["/data/a.jpg?X-Amz-Signature=pa55word", "u:pa55word@host/a.jpg", "h/a.jpg?pa55word"])
+def test_a_path_that_may_hold_a_secret_is_left_out_and_not_shown(name: str, tmp_path: Path) -> None:
+    converted, _ = table_of(coco(tmp_path / "a.json", **{name: ["cat"], "https://host/good.jpg": ["cat"]}), tmp_path)
+    (line,) = converted.left_out.lines()
+    assert line.endswith(": a.json: (not shown, since it may hold a password)")

@@ -4,6 +4,8 @@ import os
 import tracemalloc
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -237,3 +239,73 @@ def test_a_path_in_labels_csv_does_not_reach_into_hidden_folders(tmp_path):
     add(tmp_path, "a.png", ".hidden/b.png")
     (tmp_path / "labels.csv").write_text("path,label\n.hidden/b.png,cat\n")
     assert "names 1 file(s) that are not there: .hidden/b.png" in refusal(tmp_path)
+
+
+SECRETS = [
+    "https://u:SECRET@host/a.jpg?X-Amz-Signature=SECRET",
+    "https:/host/a.jpg?X-Amz-Signature=SECRET",
+    "//host/SECRET/a.jpg?token=SECRET",
+    "host/x.jpg?token=SECRET",
+    "u:SECRET@host/a.jpg",
+    "://u:SECRET@host/a.jpg",
+    "https://host/a.jpg?token=SECRET" + "x" * 300,
+]
+
+
+@pytest.mark.parametrize("column", ["path", "label", "split", "group", "camera"])
+@pytest.mark.parametrize("text", SECRETS)
+def test_what_may_be_a_secret_in_a_table_is_not_shown(tmp_path, column, text):
+    add(tmp_path, "a.png")
+    row = {"path": "a.png", "label": "cat", "split": "", "group": "", "camera": ""} | {column: text}
+    for folder, header in (("lines", ",".join(row)), ("header", "path," + text)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "labels.csv").write_text(f"{header}\n{','.join(row.values())}\n")
+    if "://" in text or column in ("path", "split"):
+        assert "SECRET" not in refusal(tmp_path / "lines")
+    assert "SECRET" not in refusal(tmp_path / "header")
+
+
+def test_a_photo_whose_name_looks_like_a_secret_is_taken_where_it_is(tmp_path):
+    add(tmp_path, "a@2x.png", "what?.png")
+    (tmp_path / "labels.csv").write_text("path,label\na@2x.png,cat\nwhat?.png,dog\n")
+    assert {found.path: found.label for found in find_files(tmp_path)[1]} == {
+        "a@2x.png": "cat",
+        "what?.png": "dog",
+        "labels.csv": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (b'"a.png,cat\n', "unexpected end of data, in the row after line 5001"),
+        (b'"a"b.png,cat\n' + b"c.png,cat\n" * 5000, "in the row after line 5001"),
+        (b"\xff.png,cat\n" + b"c.png,cat\n" * 5000, "line 5002 has bytes that are no letters in UTF-8"),
+    ],
+)
+def test_a_line_that_is_no_csv_is_named_among_many(tmp_path, lines, message):
+    (tmp_path / "labels.csv").write_bytes(b"path,label\n" + b"".join(b"%d.png,cat\n" % n for n in range(5000)) + lines)
+    assert message in refusal(tmp_path)
+
+
+def test_after_a_thousand_lines_to_fix_the_rest_is_not_read(tmp_path):
+    (tmp_path / "labels.csv").write_text("path,label\n" + "../a.png,cat\n" * 5000)
+    assert "has at least 1000 line(s) to fix: line 2: path '../a.png' must lie" in refusal(tmp_path)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_a_text_that_many_rows_of_a_parquet_file_share_is_held_once(tmp_path, kind):
+    column = pa.array(["x" * 4_900] * 20_000, pa.string()).cast(kind)
+    columns = {"path": [f"{n}.png" for n in range(20_000)], "label": ["cat"] * 20_000, "camera": column}
+    pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
+    tracemalloc.start()
+    texts = {id(row["camera"]) for _, row in label_rows.rows_of(tmp_path, "labels.parquet")}
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(texts) < 10
+    assert most < 10**7
+
+
+def test_a_long_text_in_a_parquet_file_is_refused(tmp_path):
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["x" * 5001]}), tmp_path / "labels.parquet")
+    assert "has a cell of more than 5,000 letters in 'label'" in refusal(tmp_path)
