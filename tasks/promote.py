@@ -3,6 +3,7 @@
 import os
 import pwd
 import socket
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.errors import InputsChanged, RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.features.table import read_features
@@ -26,7 +27,7 @@ from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
 from regraft.production.gate.verdict import WAITS, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
 from regraft.production.lock import PATIENCE_SECONDS
-from regraft.production.mirror import expect_founded
+from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference, build_reference
 from regraft.production.verdict_log import FILE as VERDICTS
@@ -40,6 +41,10 @@ from tasks.run_warnings import warnings_of_run
 from tasks.runs.origins import origin_of_candidate, origin_of_export
 from tasks.up_to_date import about_of
 
+_CHANGED = (
+    "production changed while the new model was compared with it. Nothing was promoted. Run `regraft promote` again: it "
+    "compares with what is there now."
+)
 _ALREADY = Verdict("Already in production", True, "This very file is in production already.")
 
 
@@ -67,7 +72,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, used, ask)
         trial = Trial(challenger, paths.onnx, dataset, used, params.promote, ask) if challenger else None
-        verdict = _judge(params, production, trial) if trial else _ALREADY
+        verdict = _judge(params, production, trial, champion) if trial else _ALREADY
     if evidence:
         verdict = with_evidence(verdict, evidence)
     if challenger is None:
@@ -171,10 +176,14 @@ def _ask(params: Params, progress: Progress) -> Any:
     return ask
 
 
-def _judge(params: Params, production: Production, trial: Trial) -> Verdict:
+def _judge(params: Params, production: Production, trial: Trial, expected: str | None) -> Verdict:
+    """Ask the gate; `expected` is the model that was in production when the new one was first looked at."""
+    refreshed(production.folder)
     standing = production.standing()
     if standing.problem:
         return refuse_damaged(standing.problem)
+    if standing.digest != expected:
+        raise InputsChanged(_CHANGED)
     if rolled_back := production.rolled_back(trial.challenger.digest):
         return refuse_rolled_back(rolled_back)
     champion = anchor = None
@@ -183,6 +192,8 @@ def _judge(params: Params, production: Production, trial: Trial) -> Verdict:
         classifier, problem = load_champion(production.model)
         if classifier is None:
             return refuse_damaged(str(problem))
+        if classifier.digest != expected:
+            raise InputsChanged(_CHANGED)
         was_chosen = production.anchor() != standing.digest
         champion = Former(classifier, production.find_reference()[0], was_chosen)
         anchor, said = _anchor(production)
@@ -214,8 +225,12 @@ def _used(params: Params) -> pd.DataFrame:
 def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference: Reference | None) -> Change:
     production = Production(params.paths.production)
     production.promote(path, words, keep=params.promote.keep, reference=reference, grounds=grounds)
-    remove_candidate(params, grounds.challenger)
-    return production.history()[-1]
+    change = next(change for change in reversed(production.history()) if change.sha256 == grounds.challenger)
+    try:
+        remove_candidate(params, grounds.challenger)
+    except RegraftError as error:  # what was done is done, and the run says so
+        print(f"Warning: the model is in production, and still in the list of candidates: {error}", file=sys.stderr)
+    return change
 
 
 def _reference(params: Params) -> Reference | None:

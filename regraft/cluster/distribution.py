@@ -24,6 +24,7 @@ _DEATHS = 3  # of workers, until a part is at fault
 _DEADLY = 3  # items, until it is not them but all workers that are at fault
 _FAILURES = 3  # of a part, or of a worker one after the other, until no more is tried
 _LOOK_SECONDS = 1.0
+_UNREADY = 10  # workers, one after the other, that ended before they could be given anything
 _WAIT_SECONDS = 60.0  # for a worker, where there is none
 
 
@@ -53,6 +54,7 @@ class Distribution:
         self._waiting: deque[Part] = deque()
         self._deadly: list[Any] = []  # items
         self._looked = self._had_worker = -float("inf")
+        self._unready = 0  # workers that were lost while they were prepared, since one was ready
         self._has_lost = False  # whoever starts workers may start a lost one again
 
     def run(self, parts: Sequence[Part]) -> Iterator[Any]:
@@ -170,6 +172,7 @@ class Distribution:
             self._submit(_Task(worker, "prepare"), *self._steps.prepare(worker.address, self._workers.live()))
         else:
             worker.is_ready = True
+            self._unready = 0
 
     def _refuse(self, worker: _Worker, words: str) -> None:
         self._refused[worker.address] = words
@@ -190,6 +193,12 @@ class Distribution:
         """A worker has died: what was there goes to others, alone."""
         parts = self._forget(worker)
         self._has_lost = True
+        self._unready += not worker.is_ready
+        if self._unready >= _UNREADY:
+            raise RegraftError(
+                f"{_UNREADY} workers ended, one after the other, while they were prepared. Look at their logs. What "
+                "was computed is in the store."
+            )
         self._steps.tell(f"Worker {worker.address} was lost. What it was given goes to another one.")
         for part in parts:
             part.deaths += 1

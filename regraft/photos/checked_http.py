@@ -7,6 +7,9 @@ and no proxy is asked, since it would resolve names itself.
 
 import ipaddress
 import socket
+import ssl
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +24,9 @@ from regraft.photos.fetching import Denied, Missing, Opened, Refused, Unreachabl
 _CONNECTIONS = 64
 _CONNECT_SECONDS, _READ_SECONDS = 10.0, 30.0  # to connect, and between two parts of an answer
 _REDIRECTS = 3
+# A whole answer, headers and redirects included, which a server may send letter by letter; more than a body may take
+# (`elsewhere`), which is told of the photo by name.
+_ALL_SECONDS = 150.0
 _LATER = (408, 425, 429, 500, 502, 503, 504)  # statuses of a server that may answer well the next time
 _TIMEOUTS = {"connect": _CONNECT_SECONDS, "read": _READ_SECONDS, "write": _READ_SECONDS, "pool": 600.0}
 _HEADERS = [("Accept", "image/*,*/*;q=0.5"), ("Accept-Encoding", "identity"), ("User-Agent", "regraft")]
@@ -48,7 +54,7 @@ def http_etag(url: str, *, may_be_private: bool) -> str | None:
     try:
         with _asked("HEAD", url, may_be_private) as response:
             return _header(response, b"etag")
-    except Refused:
+    except (Refused, Denied):  # the request for the photo itself says why
         return None
 
 
@@ -56,6 +62,7 @@ def http_etag(url: str, *, may_be_private: bool) -> str | None:
 def _asked(method: str, url: str, may_be_private: bool) -> Iterator[httpcore.Response]:
     """Yield the first answer that is no redirect; it has status 200."""
     first = urlsplit(url)
+    _limit.until = time.monotonic() + _ALL_SECONDS
     for _ in range(_REDIRECTS + 1):
         with _requested(method, url, may_be_private) as response:
             if response.status not in (301, 302, 303, 307, 308):
@@ -104,6 +111,41 @@ def _header(response: httpcore.Response, name: bytes) -> str | None:
     return next((value.decode("latin-1") for key, value in response.headers if key.lower() == name), None)
 
 
+_limit = threading.local()  # `until` when this thread may wait for its answer
+
+
+def _left(timeout: float | None) -> float:
+    """Return how long to wait for the next bytes."""
+    left = _limit.until - time.monotonic()
+    if left <= 0:
+        raise httpcore.ReadTimeout
+    return left if timeout is None else min(timeout, left)
+
+
+@dataclass(frozen=True, slots=True)
+class _Timed(httpcore.NetworkStream):
+    """A connection whose answers end in time: httpcore's own limits begin anew with every byte."""
+
+    stream: httpcore.NetworkStream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self.stream.read(max_bytes, _left(timeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self.stream.write(buffer, _left(timeout))
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self.stream.get_extra_info(info)
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return _Timed(self.stream.start_tls(ssl_context, server_hostname, _left(timeout)))
+
+
 @dataclass(frozen=True, slots=True)
 class _Checked(httpcore.NetworkBackend):
     """Connects to addresses that were checked."""
@@ -131,10 +173,20 @@ class _Checked(httpcore.NetworkBackend):
         failed: httpcore.NetworkError | httpcore.TimeoutException = httpcore.ConnectError()
         for address in addresses:
             try:
-                return httpcore.SyncBackend().connect_tcp(address, port, timeout, local_address, socket_options)
+                return _Timed(
+                    httpcore.SyncBackend().connect_tcp(address, port, _left(timeout), local_address, socket_options)
+                )
             except (httpcore.NetworkError, httpcore.TimeoutException) as error:
                 failed = error
         raise failed
+
+
+# Not of the public internet either, and taken for that by Python or by everybody: IETF's own, the gateway of Azure's
+# machines, former 6to4 relays, former site-local addresses, documentation.
+_CLOSED = [
+    ipaddress.ip_network(each)
+    for each in ("192.0.0.0/24", "168.63.129.16/32", "192.88.99.0/24", "fec0::/10", "3fff::/20")
+]
 
 
 def is_public(address: str) -> bool:
@@ -148,7 +200,7 @@ def is_public(address: str) -> bool:
     is_ours = ip.is_private or ip.is_loopback or ip.is_link_local or ip.is_multicast or ip.is_reserved
     if inner is not None:
         return is_public(str(inner))
-    return ip.is_global and not is_ours
+    return ip.is_global and not is_ours and not any(ip in network for network in _CLOSED)
 
 
 @cache

@@ -128,7 +128,10 @@ class Dataset:
             try:
                 file = stack.enter_context(self.elsewhere.file_of(photo.path, photo.digest))
             except Refused as error:
-                raise InvalidData(f"{printable(photo.path)} cannot be fetched any more: {error}. Run again.") from None
+                raise InvalidData(
+                    f"{printable(photo.path)} cannot be fetched any more: {error}. "
+                    f"A new version needs another address, or its sha256 in the table."
+                ) from None
             yield file
 
     def _contents_of(self, photo: Photo, path: Path) -> bytes:

@@ -34,5 +34,6 @@ class Opened:
 
 
 def plain_etag(text: str | None) -> str | None:
-    """Return an ETag without quotes and the mark of a weak one; None where nothing is left."""
-    return (text or "").strip().removeprefix("W/").strip('"') or None
+    """Return an ETag without quotes; None where there is none, or a weak one, which promises no equal bytes."""
+    text = (text or "").strip()
+    return None if text.startswith("W/") else text.strip('"') or None

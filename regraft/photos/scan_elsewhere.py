@@ -41,6 +41,7 @@ def scan_elsewhere(
         RegraftError: a server cannot be asked.
     """
     network = Threads(max(_CONNECTIONS, threads.count))
+    demanded = {photo.path: photo.etag for photo in photos}  # by the table; what a server says may change meanwhile
     photos = _with_etags(photos, elsewhere, network)
     digests = {photo.path: photo.sha256 for photo in photos if photo.sha256}
     versions = {version: photo.path for photo in photos if not photo.sha256 and (version := _version_of(photo))}
@@ -52,7 +53,8 @@ def scan_elsewhere(
     try:
         with PatientInspectors(limits) as inspectors:
             fetch = _Fetch(elsewhere, inspectors, learning, threading.BoundedSemaphore(threads.count))
-            for photo, facts in zip(new, network.map(fetch.inspected, new), strict=True):
+            inspected = network.map(lambda photo: fetch.inspected(photo, demanded[photo.path]), new)
+            for photo, facts in zip(new, inspected, strict=True):
                 found[photo.path] = facts
                 learning.write_portion()
                 threads.on_progress(len(found), len(photos))
@@ -98,10 +100,10 @@ class _Fetch:
         self._elsewhere, self._inspectors, self._learning = elsewhere, inspectors, learning
         self._processors = processors  # as many inspectors as there are cores, however many photos are on their way
 
-    def inspected(self, photo: Found) -> FileFacts:
-        """Return what a photo holds, or why it cannot be fetched."""
+    def inspected(self, photo: Found, etag: str | None) -> FileFacts:
+        """Return what a photo holds, or why it cannot be fetched; `etag` is what the table demands."""
         try:
-            with self._elsewhere.fetched(photo.path, digest=photo.sha256, etag=photo.etag) as file:
+            with self._elsewhere.fetched(photo.path, digest=photo.sha256, etag=etag) as file:
                 return self._inspect(photo, file)
         except Refused as error:
             return FileFacts(problem=f"cannot be fetched: {error}")
@@ -109,7 +111,6 @@ class _Fetch:
             return FileFacts(problem=f"cannot be read: {error.strerror}")
 
     def _inspect(self, photo: Found, file: FetchedFile) -> FileFacts:
-        version = _version_of(photo)
         known = self._learning.find([file.digest])  # under another address, or without a number in the table
         if not known:
             with self._processors:
@@ -122,8 +123,8 @@ class _Fetch:
                 start = b"" if image.format else opened.read(START_BYTES)
             known[file.digest] = ContentFacts(**asdict(image), bytes=file.size, start=start)
             self._learning.learn(file.digest, known[file.digest])
-        if version:
-            self._learning.name(version, file.digest)
+        if file.etag:  # that of these very bytes, whatever the server said before
+            self._learning.name((photo.path, file.etag), file.digest)
         return _facts(photo.path, file.digest, known[file.digest])
 
 

@@ -11,7 +11,7 @@ import math
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from regraft.addresses import address_of
@@ -93,11 +93,14 @@ class Mirror:
 
         Raises:
             RegraftError: the address cannot be reached.
+            Busy: another process of this machine is changing it.
         """
         pointer, name = read_state(self.folder)[0], path.relative_to(self.folder).as_posix()
         stored = pointer.files.get(name) if pointer else None
         if stored and is_stand_in(looks_of(self.folder).get(name), stored):
-            self._fetch(path, stored)
+            is_ours = self._key in _held
+            with nullcontext() if is_ours else locked(self.folder, "fetching a model", patience=PATIENCE_SECONDS):
+                self._fetch(path, stored)
 
     def publish(self) -> None:
         """Let model.onnx at the address be the model in production; the caller is changing the mirror.
@@ -158,7 +161,7 @@ class Mirror:
     def _fetch(self, path: Path, stored: Stored) -> bool:
         """Fetch a file; False if its object is not there, or holds other bytes."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        fetched = path.with_name(f".{path.name}.fetched")
+        fetched = path.with_name(f".{path.name}.tmp-fetched")  # what a kill leaves goes with the next change
         try:
             self.place.fetch_object(stored.object, fetched)
             if fetched.stat().st_size != stored.size or sha256_of(fetched) != stored.sha256:
@@ -187,7 +190,9 @@ class Mirror:
 
     def _stored(self, base: Pointer) -> dict[str, Stored]:
         """Send what is new, and return all files with their objects."""
-        _, looks = read_state(self.folder)
+        known, looks = read_state(self.folder)
+        if known != base:  # what is here would be taken for all that there is
+            raise RegraftError(f"{self.folder} was removed or changed while it was in use. Run the same command again.")
         here = looks_of(self.folder)
         by_digest = {stored.sha256: stored for stored in base.files.values() if stored.object not in self._lost}
         # What could not be fetched was not removed by anybody.
@@ -196,7 +201,7 @@ class Mirror:
         for name, look in here.items():
             stored = base.files.get(name)
             is_unchanged = stored is not None and looks.get(name) == look
-            if stored and is_unchanged and (is_stand_in(look, stored) or name not in lost):
+            if stored and (is_stand_in(look, stored) or (is_unchanged and name not in lost)):
                 files[name] = stored
                 continue
             digest = sha256_of(self.folder / name)
@@ -226,11 +231,7 @@ def mirror_at(folder: Path) -> Mirror | None:
 
 
 def refreshed(folder: Path) -> Path:
-    """Return a folder of production with what has changed at its address; one without an address is as it is.
-
-    Raises:
-        RegraftError: the address cannot be reached, or what lies there is damaged.
-    """
+    """Return a folder of production with what has changed at its address; raises as `Mirror.refresh` does."""
     if mirror := mirror_at(folder):
         mirror.refresh()
     return folder

@@ -110,6 +110,7 @@ class Place(Remote):
         with suppress(RegraftError):  # where listing is not allowed, a file that is not there is an error
             there = self.read(CHECKSUM)
         if there != line:
+            self.remove(CHECKSUM)  # last written, it says that model.onnx is whole: a kill in between is seen
             self.send(model, MODEL)
             self.write(CHECKSUM, line)
 

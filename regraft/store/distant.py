@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
+from regraft.errors import RegraftError
 from regraft.photos.images import Threads
 from regraft.store.names import KEYS, is_keys
 from regraft.store.remote import Remote
@@ -39,8 +40,12 @@ class DistantShard(Shard):
         try:
             # Where the values would be there is nothing: pages that nobody touches take no memory.
             contents = mmap.mmap(-1, stop + len(rest) - start, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        except (OSError, OverflowError) as error:
+        except OverflowError as error:
             raise ValueError("damaged") from error
+        except OSError as error:
+            raise RegraftError(
+                f"there is no memory to look at {self.name} of the store: {error.strerror}. Give the process more."
+            ) from error
         contents[:start] = rest[:start]
         contents[stop:] = rest[start:]
         return contents

@@ -13,6 +13,7 @@ Addresses are not kept, but a SHA-256 of each with its ETag.
 
 import hashlib
 import re
+import threading
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, fields
@@ -50,6 +51,7 @@ class Facts:
         self._name = f"facts/{fingerprint(decides)[:16]}"
         self._folder = root / self._name
         self._remote: Remote | None = None
+        self._lock = threading.RLock()  # the first who ask are threads of the scan
         self._contents: _Table | None = None
         self._versions: _Table | None = None
 
@@ -83,13 +85,16 @@ class Facts:
 
     def _load(self) -> None:
         """Read all files, after copying those of the shared store that are not here."""
-        if self._contents:
-            return
+        with self._lock:
+            if self._versions is None:
+                self._read_all()
+
+    def _read_all(self) -> None:
         self._exchange()
         tables: dict[str, list[pa.Table]] = {"contents": [], "versions": []}
         for name in self._names():
             kind = name.split(".")[1]
-            if (table := _read(self._folder / name, _CONTENTS if kind == "contents" else _VERSIONS)) is not None:
+            if (table := _read(self._folder / name)) is not None:
                 tables[kind].append(table)
         self._contents, self._versions = _Table(tables["contents"], _CONTENTS), _Table(tables["versions"], _VERSIONS)
 
@@ -113,7 +118,8 @@ class Facts:
             part.unlink(missing_ok=True)
 
     def _send(self, remote: Remote, name: str) -> None:
-        remote.send(self._folder / name, f"{self._name}/{name}")
+        if _read(self._folder / name) is not None:  # a damaged one would be fetched by everybody, night after night
+            remote.send(self._folder / name, f"{self._name}/{name}")
 
     def _write(self, name: str, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> None:
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
@@ -123,9 +129,10 @@ class Facts:
             self._send(remote, name)
 
     def _reached(self) -> Remote | None:
-        if self._shared and not self._remote:
-            self._remote = open_shared(self._root, self._shared, may_create=True)
-        return self._remote
+        with self._lock:
+            if self._shared and not self._remote:
+                self._remote = open_shared(self._root, self._shared, may_create=True)
+            return self._remote
 
     def _names(self) -> list[str]:
         if not self._folder.is_dir():
@@ -160,8 +167,9 @@ def _as_array(keys: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(keys), "S32")
 
 
-def _read(path: Path, schema: pa.Schema) -> pa.Table | None:
+def _read(path: Path) -> pa.Table | None:
     """Return the rows of a file; None if it is damaged, and then it goes, or if another process has removed it."""
+    schema = _CONTENTS if path.name.endswith(".contents.parquet") else _VERSIONS
     try:
         table = read_table(path)
         if table.schema.remove_metadata().equals(schema) and not table.column(0).null_count:

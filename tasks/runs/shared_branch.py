@@ -4,6 +4,7 @@ So a worker that keeps nothing goes on where the last one ended. `nights.push` n
 branch. Code and settings are those that are checked out; from the branch come only the records that runs write.
 """
 
+import re
 from pathlib import Path
 
 from regraft.addresses import without_addresses
@@ -125,5 +126,5 @@ def _not_pushed(remote: str, branch: str, why: str) -> str:
 
 
 def _shown(why: str) -> str:
-    """Return what git says without the addresses in it, which may hold a password."""
-    return safe_text(without_addresses(why))[:_LONGEST]
+    """Return what git says without addresses, which may hold a password, and without paths of repositories."""
+    return safe_text(re.sub(r"'[^']*[/:][^']*'", "'***'", without_addresses(why)))[:_LONGEST]

@@ -27,6 +27,8 @@ class PhotoServer:
         self.statuses: dict[str, list[int]] = {}  # answered one after the other, before the photo itself
         self.drips: set[str] = set()  # a byte now and then, without end
         self.cut: set[str] = set()  # half of the photo, then the connection is closed
+        self.slow_heads: set[str] = set()  # a line of the answer's head now and then, without end
+        self.head_etags: dict[str, str] = {}  # that a HEAD request is told in place of the photo's own
         self.endless: set[str] = set()  # nobody knows how many bytes
         self.has_etags = True
         self.asked: Counter[str] = Counter()  # by method and path
@@ -62,6 +64,8 @@ def serving() -> Iterator[PhotoServer]:
                 self._head(statuses.pop(0), 0)
             elif path in photos.redirects:
                 self._head(302, 0, Location=photos.redirects[path])
+            elif path in photos.slow_heads:
+                self._say_nothing()
             elif path in photos.drips | photos.endless:
                 self._head(200, 10**6 if path in photos.drips else None)
                 self._pour(path)
@@ -70,6 +74,8 @@ def serving() -> Iterator[PhotoServer]:
             else:
                 contents = photos.photos[path]
                 etag = {"ETag": f'"{etag_of(contents)}"'} if photos.has_etags else {}
+                if self.command == "HEAD" and path in photos.head_etags:
+                    etag = {"ETag": photos.head_etags[path]}
                 self._head(200, len(contents), **etag)
                 if self.command == "GET":
                     self.wfile.write(contents[: len(contents) // 2] if path in photos.cut else contents)
@@ -81,6 +87,15 @@ def serving() -> Iterator[PhotoServer]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
+
+        def _say_nothing(self) -> None:
+            self.close_connection = True
+            try:
+                for _ in range(1000):
+                    self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    time.sleep(0.02)
+            except OSError:  # nobody waits any more
+                pass
 
         def _pour(self, path: str) -> None:
             self.close_connection = True

@@ -236,6 +236,15 @@ def test_a_scheduler_that_dies_ends_the_run():
         run(workers, [[n] for n in range(10)])
 
 
+def test_workers_that_die_while_they_are_prepared_end_the_run(monkeypatch):
+    def die(workers: FakeWorkers, worker: str) -> None:
+        raise Died
+
+    steps = Steps((ask, ()), lambda _: "", lambda worker, live: (die, ()), lambda items: (work, (items,)), str, print)
+    with pytest.raises(RegraftError, match="10 workers ended, one after the other, while they were prepared"):
+        list(Distribution(FakeWorkers("a", "b"), steps).run([Part([1])]))
+
+
 def test_without_a_worker_the_run_waits_and_then_says_so():
     begun = time.monotonic()
     with pytest.raises(RegraftError, match="has had no worker for"):

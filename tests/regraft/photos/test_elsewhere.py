@@ -119,6 +119,13 @@ def test_a_server_that_drips_is_given_up(tmp_path, server, monkeypatch):
     assert "takes longer than 0 s" in refusal(tmp_path, f"{server.url}/a.png")
 
 
+def test_a_server_whose_answer_never_begins_is_given_up(tmp_path, server, monkeypatch):
+    monkeypatch.setattr(checked_http, "_ALL_SECONDS", 0.1)
+    server.slow_heads.add("a.png")
+    with pytest.raises(RegraftError, match="cannot be fetched: ReadTimeout"):
+        elsewhere_in(tmp_path).etag_of(f"{server.url}/a.png")
+
+
 def test_many_slow_photos_end_the_run(tmp_path, server, monkeypatch):
     monkeypatch.setattr(elsewhere, "_MOST_SECONDS", 0.05)
     monkeypatch.setattr(elsewhere, "_MOST_SLOW", 2)
@@ -167,6 +174,7 @@ def test_the_address_that_was_checked_is_the_one_that_is_connected_to(tmp_path, 
     [
         *("127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),
         *("224.0.0.1", "240.0.0.1", "::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "ff02::1"),
+        *("192.0.0.192", "168.63.129.16", "fec0::1", "3fff::1"),
         *("::ffff:127.0.0.1", "::ffff:169.254.169.254", "2002:7f00:1::", "64:ff9b::7f00:1"),
     ],
 )

@@ -48,6 +48,14 @@ def night(
     return learning, manifest, source.fetches.as_report()
 
 
+@pytest.mark.parametrize("told", ['"another"', 'W/"weak"'])
+def test_a_server_that_tells_another_etag_without_the_photo_gives_the_photo_all_the_same(tmp_path, server, told):
+    server.head_etags["0.png"] = told
+    for _ in range(2):
+        _, manifest, fetched = night(tmp_path, server, [png(0)])
+        assert (set(manifest.verdict), fetched["photos_fetched"]) == ({"use", "ignore"}, 1)
+
+
 @pytest.mark.parametrize("given", FACTS)
 def test_on_the_next_night_nothing_is_fetched_and_only_new_photos_are_decoded(tmp_path, server, given):
     photos = [png(number) for number in range(4)]

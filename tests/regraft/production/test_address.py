@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -238,6 +239,20 @@ def test_what_a_hand_changed_in_the_mirror_counts_for_nothing(at):
     (at("a") / "rolled_back" / "x.json").write_text("{}")
     assert text_of(at("a")) == "one"
     assert not (at("a") / "rolled_back").exists()
+
+
+def test_a_mirror_that_is_removed_during_a_change_takes_nothing_from_the_address(at):
+    found_with(at("a"), "one", "two")
+
+    def lose_it() -> None:
+        with exclusive(at("a"), "something", patience=1):
+            shutil.rmtree(at("a"))
+            at("a").mkdir(parents=True)
+            (at("a") / "verdicts.jsonl").write_text("{}")
+
+    with pytest.raises(RegraftError, match="removed or changed while it was in use"):
+        lose_it()
+    assert text_of(at("b")) == "two"
 
 
 def test_a_copy_for_services_follows_the_pointer_and_the_next_run_repairs_it(at, address):

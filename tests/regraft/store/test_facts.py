@@ -1,5 +1,6 @@
 """Facts of contents in the store: sealed files that any machine may add to."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from regraft.errors import RegraftError
 from regraft.photos.known import ContentFacts
 from regraft.provenance import take_snapshot
+from regraft.store import facts as store_facts
 from regraft.store.facts import Facts
 
 PHOTO = ContentFacts(format="PNG", width=3, height=2, mode="RGB", brightness=0.1, phash="00" * 32, bytes=99)
@@ -64,6 +66,27 @@ def test_two_machines_share_what_they_know(tmp_path, s3_server):
     facts_in(tmp_path / "two").add({}, VERSIONS)  # while it had no shared store
     assert facts_in(tmp_path / "two", shared).find(list(CONTENTS)) == CONTENTS
     assert facts_in(tmp_path / "three", shared).digests_of(list(VERSIONS)) == VERSIONS
+
+
+def test_threads_that_ask_at_once_join_the_shared_store_once_and_read_it_once(tmp_path, s3_server, monkeypatch):
+    shared = "s3://bucket/facts-of-threads"
+    facts_in(tmp_path / "one", shared).add(CONTENTS, {})
+    read: list[Path] = []
+    monkeypatch.setattr(store_facts, "_read", lambda path, really=store_facts._read: read.append(path) or really(path))
+    facts = facts_in(tmp_path / "two", shared)
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda _: facts.find(list(CONTENTS)), range(8))) == [CONTENTS] * 8
+    assert len(read) == 1
+
+
+def test_a_file_that_was_damaged_before_it_was_sent_is_not_sent(tmp_path, s3_server):
+    facts_in(tmp_path / "one").add(CONTENTS, {})
+    (file,) = files_of(tmp_path / "one")
+    file.write_bytes(file.read_bytes()[:-9] + b"?" + file.read_bytes()[-8:])
+    shared = "s3://bucket/facts-damaged"
+    assert facts_in(tmp_path / "one", shared).find(list(CONTENTS)) == {}
+    assert facts_in(tmp_path / "two", shared).find(list(CONTENTS)) == {}
+    assert files_of(tmp_path / "two") == []
 
 
 def test_a_shared_store_that_is_out_of_reach_is_an_error_and_nothing_is_lost(tmp_path, s3_server):
