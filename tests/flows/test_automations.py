@@ -144,7 +144,7 @@ def test_every_automation_fires_and_its_message_says_what_happened(fired: tuple[
         "a model waits for your answer": "if a person agrees",
         "the week": "7 run(s)",
         "a run did not start": f"/runs/flow-run/{late['id']}",
-        "no run for 26 hours": "The last one was ",
+        "no run for 26 hours": "No run has come to an end for 26 hours.",
     }.items():
         assert said in received.about(subject)[0]["body"]
     assert all(said in received.crashes() for said in ("Exit status -9.", "No heartbeat for 90", "it never began"))
