@@ -42,8 +42,8 @@ from tasks.runs.origins import origin_of_candidate, origin_of_export
 from tasks.up_to_date import about_of
 
 _CHANGED = (
-    "production changed while the new model was compared with it. Nothing was promoted. Run `regraft promote` again: it "
-    "compares with what is there now."
+    "production changed while the new model was compared with it. Nothing was promoted. Run `regraft promote` again: "
+    "it compares with what is there now."
 )
 _ALREADY = Verdict("Already in production", True, "This very file is in production already.")
 

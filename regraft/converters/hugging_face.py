@@ -18,6 +18,7 @@ from regraft.converters.records import (
     LeftOut,
     Record,
     Wanted,
+    files_of,
     only_field,
     split_in,
     split_named,
@@ -25,7 +26,7 @@ from regraft.converters.records import (
 )
 from regraft.errors import InvalidData, printable
 from regraft.files import readable_bytes
-from regraft.photos.folder import open_inside, walk_around
+from regraft.photos.folder import open_inside
 
 SUFFIX = ".parquet"
 _ROWS = 16  # that are in memory at once
@@ -34,11 +35,7 @@ _MOST_GROUP_BYTES = 8 * 2**30  # of the images in a row group, decompressed
 
 def read_hugging_face(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
     """Yield the rows of a Parquet file, or of all below a folder."""
-    if source.is_file():
-        root, names = source.parent, [source.name]
-    else:
-        root = source
-        names = sorted(name for name in walk_around(source)[0] if name.lower().endswith(SUFFIX))
+    root, names = files_of(source, SUFFIX)
     for name in names:
         shown = printable(str(root / name))
         try:

@@ -2,11 +2,16 @@
 
 What a source names is not trusted: only what lies within the photos' folder is opened, and only what begins as an image
 does is copied. A copy is named after its content, so whatever a source calls its photos, nothing is overwritten.
+
+Copies wait in a hidden folder until the table stands: a folder of copies without a table would be taken for a class. A
+kill before that leaves what no retraining sees and the next conversion removes. A kill while they are moved leaves a
+table that names photos that are not there, which is said, and made good by the same conversion.
 """
 
 import hashlib
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -18,6 +23,7 @@ from regraft.photos.labels_file import path_inside
 from regraft.photos.photo_urls import is_url, problem_of_url
 
 COPIES = "photos"  # the folder beside the table
+_WAITING = ".photos-of-a-conversion"  # where they lie until there is a table
 MOST_BYTES = 1024 * 2**20  # of one photo's file
 NO_IMAGE = "whose content is no image that is read"
 _BAD_NAME = "whose path a table cannot hold: it leaves the folder, or has letters that cannot be seen"
@@ -52,7 +58,6 @@ class PhotoFiles:
         self._folder = table_folder
         self._base = _base(photos, table_folder) if isinstance(photos, Path) else None
         self.copied: set[str] = set()  # paths of the files that were written
-        self._made: list[Path] = []  # files and folders that were not there before
 
     def place(self, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
         """Return the path and the SHA-256 of a photo, which is None where it stays at an address; or leave it out."""
@@ -72,22 +77,29 @@ class PhotoFiles:
 
     @contextmanager
     def kept_if_listed(self) -> Iterator[None]:
-        """Remove all that was written, and nothing that was there before, if what is done within fails.
-
-        A folder of copies without a table would be taken for a class.
-        """
+        """Move the copies to their place when the table was written within; remove them if that fails."""
+        waiting = self._folder / _WAITING
+        made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
+        shutil.rmtree(waiting, ignore_errors=True)  # of a killed conversion
         try:
             yield
         except BaseException:
-            for path in reversed(self._made):
-                with suppress(OSError):  # gone already, or a folder into which others have put something
-                    path.rmdir() if path.is_dir() else path.unlink()
+            shutil.rmtree(waiting, ignore_errors=True)
+            for folder in made:
+                with suppress(OSError):  # others have put something into it
+                    folder.rmdir()
             raise
+        if self.copied:
+            (self._folder / COPIES).mkdir(exist_ok=True)
+        for path in sorted(self.copied):
+            (waiting / Path(path).name).replace(self._folder / path)
+        shutil.rmtree(waiting, ignore_errors=True)
 
     def remove(self, path: str) -> None:
         """Remove a copy that this run has written and the table does not name."""
         if path in self.copied:
-            (self._folder / path).unlink(missing_ok=True)
+            (self._folder / _WAITING / Path(path).name).unlink()
+            self.copied.remove(path)
 
     def _find(self, photos: Path, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
         for folder in record.folders:
@@ -117,25 +129,12 @@ class PhotoFiles:
             return None
         digest = hashlib.sha256(content).hexdigest()
         path = f"{COPIES}/{digest}{suffix}"
-        file = self._folder / path
-        if not (file.is_file() and file.stat().st_size == len(content) and _digest(file) == digest):
-            self._make_folder(file.parent)
-            temporary = file.with_name(f".{digest}.{os.getpid()}.tmp")
-            if not file.exists():
-                self._made.append(file)
-            try:
-                temporary.write_bytes(content)
-                temporary.replace(file)  # not forced to the disk one by one: the table has its SHA-256
-            finally:
-                temporary.unlink(missing_ok=True)
+        file, waiting = self._folder / path, self._folder / _WAITING
+        if path not in self.copied and not (file.is_file() and _digest(file) == digest):
+            waiting.mkdir(parents=True, exist_ok=True)
+            (waiting / file.name).write_bytes(content)  # not forced to the disk one by one: the table has its SHA-256
             self.copied.add(path)
         return path, digest
-
-    def _make_folder(self, folder: Path) -> None:
-        if not folder.is_dir():
-            self._make_folder(folder.parent)
-            self._made.append(folder)
-            folder.mkdir(exist_ok=True)
 
 
 def _address(url: str, where: str, left_out: LeftOut) -> tuple[str, None] | None:

@@ -3,10 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from regraft.errors import InvalidData, printable, some
+from regraft.photos.folder import walk_around
 from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES
 from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret, shown_url
@@ -176,3 +177,10 @@ def only_field(names: list[str], wanted: str | None, what: str, shown: str) -> s
             f"{shown} must have one {what}. Received: {listed}. Name the one to use with --field label=NAME."
         )
     return names[0]
+
+
+def files_of(source: Path, suffixes: str | tuple[str, ...]) -> tuple[Path, list[str]]:
+    """Return a folder and the names of files below it: the source itself, or all files in it that end so, by name."""
+    if source.is_file():
+        return source.parent, [source.name]
+    return source, sorted(name for name in walk_around(source)[0] if name.lower().endswith(suffixes))

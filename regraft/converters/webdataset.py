@@ -9,7 +9,7 @@ import re
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Self, cast
 
 from regraft.converters.photo_files import MOST_BYTES
 from regraft.converters.records import (
@@ -18,13 +18,14 @@ from regraft.converters.records import (
     LeftOut,
     Record,
     Wanted,
+    files_of,
     split_in,
     split_named,
     text_of,
     texts_in,
 )
 from regraft.errors import InvalidData, printable
-from regraft.photos.folder import open_inside, walk_around
+from regraft.photos.folder import open_inside
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _PHOTOS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "heic", "jp2", "ppm", "img", "image")
@@ -44,13 +45,13 @@ class _Member(tarfile.TarInfo):
     """A member whose header is read into memory only if it is as small as headers are."""
 
     @classmethod
-    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> "_Member":
+    def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
         if member.size < 0:
             raise tarfile.ReadError("a member of less than no bytes")
         if member.type in _LONG_HEADERS and member.size > _MOST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes; at most {_MOST_HEADER:,} are read")
-        return member  # type: ignore[return-value]
+        return member
 
 
 class _Ending:
@@ -71,11 +72,7 @@ class _Ending:
 
 def read_webdataset(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
     """Yield the samples of a tar file, or of all below a folder."""
-    if source.is_file():
-        root, names = source.parent, [source.name]
-    else:
-        root = source
-        names = sorted(name for name in walk_around(source)[0] if name.lower().endswith(SUFFIXES))
+    root, names = files_of(source, SUFFIXES)
     for name in names:
         shown = printable(str(root / name))
         try:
@@ -96,7 +93,7 @@ def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tup
     """Yield key and members of each sample, by their kind: what follows the first dot, in small letters."""
     key, members = None, {}
     for member in tar:
-        tar.members = []  # type: ignore[misc] - or it keeps all headers that it has read
+        tar.members = []  # type: ignore[attr-defined] - or it keeps all headers that it has read
         match = _SPLIT.fullmatch(member.name)
         if not match or not member.isreg() or member.issparse() or _is_hidden(member.name):
             continue

@@ -152,6 +152,7 @@ class _Prepared:
 
 
 _prepared: dict[str, _Prepared] = {}  # by the number of the job
+_JOBS = 2  # that a worker is ready for at a time: each holds a graph
 _turn = threading.Lock()  # one part at a time, with all threads of the worker
 _MEMORY = {budget: budget.total for budget in (FILE_MEMORY, PHOTO_MEMORY)}
 
@@ -195,7 +196,8 @@ def prepare(job: _Job, graph: bytes | None, threads: int, neighbours: int) -> No
     for budget, whole in _MEMORY.items():
         budget.total = whole // neighbours
     machine = job.machine.model_copy(update={"workers": threads})
-    _prepared.clear()
+    while len(_prepared) >= _JOBS:  # runs that share a scheduler do not take each other's away
+        del _prepared[next(iter(_prepared))]
     _prepared[job.number] = _Prepared(ForwardPasses(job.views, trunk, store, machine), dataset)
 
 

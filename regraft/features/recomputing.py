@@ -55,8 +55,9 @@ def _elsewhere(namespace: Namespace, missing: list[Key]) -> list[Recomputing]:
     root, found = namespace.folder.parent, []
     for name in candidates(root, namespace.remote) if missing else ():
         facts = facts_of(root, namespace.remote, name)
-        is_like = facts and "engine" in facts
-        if name != namespace.folder.name and is_like and {**facts, "engine": 0} == {**namespace.facts, "engine": 0}:
+        if name == namespace.folder.name or not facts or "engine" not in facts:
+            continue
+        if {**facts, "engine": 0} == {**namespace.facts, "engine": 0}:
             other = open_folder(root, namespace.remote, name)
             lacking = set(other.missing(missing, verify=False))
             keys = [key for key in missing if key not in lacking]

@@ -16,6 +16,7 @@ from regraft.errors import InvalidData, printable
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import walk_around
 from regraft.photos.labels_file import path_inside
+from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret
 
 COLUMN = "path"  # of a table
 _TABLES = (".csv", ".parquet")
@@ -58,12 +59,13 @@ def find_incoming(photos: Path) -> Incoming:
 
 def _named(folder: Path, cells: Iterable[str]) -> Incoming:
     paths, refused = set(), {}
-    for cell in cells:
+    for number, cell in enumerate(cells, 1):
         path = path_inside(cell.strip())
         if path:
             paths.add(path)
         else:
-            refused[printable(cell)] = "a path must lie inside the folder of the table, relative to it"
+            shown = f"path {number} {NOT_SHOWN}" if may_hold_secret(cell) else printable(cell)
+            refused[shown] = "a path must lie inside the folder of the table, relative to it"
     return Incoming(folder, sorted(paths), refused, is_named=True)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from regraft.config import Params
 from regraft.errors import Damaged, safe_text
-from tasks.runs.dvc_remote import push_data
+from tasks.runs.dvc_remote import has_remote, push_data
 from tasks.runs.git import Git, NoGit, open_git
 from tasks.runs.receipts import read_receipt, runs_with_receipt
 from tasks.runs.run_record import RunRecord
@@ -25,7 +25,7 @@ def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[st
     """Commit what a run wrote for git, its receipt too, and push what it made if DVC has a remote.
 
     Receipts of earlier runs that are not in git yet come with it. With nights.push the branch is pushed too, after the
-    data: so whoever fetches the branch finds the data that it names.
+    data: so whoever fetches the branch finds the data that it names, unless DVC has no remote, which is said.
 
     Args:
         params: all settings.
@@ -48,6 +48,8 @@ def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[st
             *told,
             f"So {params.nights.push} was not told of the commit either: it would name data that nobody has.",
         ]
+    if not has_remote():
+        told.append("Warning: DVC has no remote, so what the branch names is on this machine alone.")
     return [*told, *push_branch(git, params.nights.push, branch)]
 
 

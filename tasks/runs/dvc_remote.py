@@ -43,6 +43,16 @@ def push_data(params: Params) -> list[str]:
     return ["Pushed data, results and the run cache to DVC's remote."]
 
 
+def has_remote() -> bool:
+    """Whether DVC has a remote; False where its settings cannot be read."""
+    from dvc.config import ConfigError
+
+    try:
+        return bool(_config()["remote"])
+    except ConfigError:
+        return False
+
+
 def pull_data(params: Params, targets: list[str]) -> None:
     """Fetch some outputs and DVC's run cache, and put the outputs where they belong.
 

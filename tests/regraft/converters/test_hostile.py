@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import tarfile
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -18,16 +19,21 @@ from regraft.converters import conversion
 from regraft.converters.conversion import Converted, convert
 from regraft.converters.records import Wanted
 from regraft.errors import InvalidData
+from regraft.photos.folder import walk
 from tests.regraft.converters.test_exports import PICTURES, rows
 
 PHOTO = (PICTURES / "train" / "apple" / "apple-0.jpg").read_bytes()
 OTHER = (PICTURES / "train" / "pear" / "pear-0.jpg").read_bytes()
 
 
-def table_of(source: Path, tmp_path: Path, **options: str) -> tuple[Converted, list[dict[str, str]]]:
+def names_in(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def table_of(source: Path, tmp_path: Path) -> tuple[Converted, list[dict[str, str]]]:
     """Convert a source, beside which nothing may be written."""
     out = tmp_path / "raw" / "labels.csv"
-    converted = convert(str(source), out, Wanted(), **options)  # type: ignore[arg-type]
+    converted = convert(str(source), out, Wanted())
     return converted, rows(out)
 
 
@@ -228,6 +234,24 @@ def test_a_conversion_that_fails_removes_its_copies_and_nothing_that_was_there(a
     with pytest.raises(InvalidData, match="no sound tar file"):
         table_of(cut_off(tmp_path / "a.tar"), tmp_path)
     assert sorted(set(tmp_path.rglob("*")) - {tmp_path / "a.tar"}) == before
+
+
+def test_a_conversion_that_is_killed_leaves_no_folder_that_would_be_a_class_and_the_next_one_removes_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, seen = tmp_path / "raw", []
+    monkeypatch.setattr(conversion, "write_labels", lambda *_: seen.extend((walk(raw), names_in(raw))))
+    with pytest.raises(FileNotFoundError):  # of the table, which this one does not write
+        table_of(PICTURES, tmp_path)
+    files, (waiting,) = seen
+    assert (files, waiting[0]) == ([], ".")  # what a kill at this moment leaves
+    shutil.rmtree(raw)
+    (raw / waiting).mkdir(parents=True)
+    (raw / waiting / "half.jpg").write_bytes(PHOTO[:99])
+    monkeypatch.undo()
+    _, listed = table_of(PICTURES, tmp_path)
+    assert names_in(raw) == ["labels.csv", "photos"]
+    assert all((raw / row["path"]).is_file() for row in listed)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
