@@ -1,0 +1,41 @@
+"""Which photos are looked at where all would take long and tell no more: a sample that stays as photos come and go."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+_LEAST = 20  # photos of each class that come first
+
+
+def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int) -> np.ndarray:
+    """Return the positions of about as many photos as asked for, in order; each class has the share that it has of all.
+
+    Photos stand in one order, and a sample is its beginning. So a smaller sample is part of a larger one, and one photo
+    more or less brings at most one photo in and puts at most one out. First come the photos of each class with the
+    smallest digests, class by class, until each has 20; then the next one of the class that is furthest behind its
+    share.
+
+    Args:
+        digests: SHA-256 of the photos in hexadecimal digits. Rows of one class with one digest are one photo in several
+            views, and all of them are taken or none.
+        class_indices: int, shape (len(digests),).
+        size: photos that are wanted, 0 or more; if there are fewer, all are taken.
+
+    Source: Webster's method of apportionment, which alone of those that keep shares is stable in this sense: Balinski &
+    Young, "Fair Representation", 1982.
+    """
+    if not len(digests):
+        return np.zeros(0, np.intp)
+    numbers = np.unique(np.array(digests, "S64"), return_inverse=True)[1]  # in the order of the digests
+    order = np.lexsort((numbers, class_indices))
+    numbers, classes = numbers[order], class_indices[order]
+    is_class_new = np.diff(classes, prepend=-1) != 0
+    is_new = is_class_new | (np.diff(numbers, prepend=-1) != 0)
+    photo_of = np.cumsum(is_new) - 1  # of each row
+    numbers, class_of = numbers[is_new], (np.cumsum(is_class_new) - 1)[is_new]
+    counts = np.bincount(class_of)
+    ranks = np.arange(len(class_of)) - (np.cumsum(counts) - counts)[class_of]
+    place = np.where(ranks < _LEAST, ranks - _LEAST, (ranks + 0.5) / counts[class_of])
+    is_taken = np.zeros(len(place), bool)
+    is_taken[np.lexsort((numbers, place))[:size]] = True
+    return np.sort(order[is_taken[photo_of]])
