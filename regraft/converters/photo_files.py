@@ -20,7 +20,7 @@ from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
 from regraft.errors import is_invisible
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
-from regraft.photos.photo_urls import is_url, problem_of_url
+from regraft.photos.photo_urls import carries_secret, is_url, problem_of_url
 
 COPIES = "photos"  # the folder beside the table
 _WAITING = ".photos-of-a-conversion"  # where they lie until there is a table
@@ -67,6 +67,8 @@ class PhotoFiles:
             left_out.add(NO_PHOTO, record.where)
         elif is_url(record.name):
             return _address(record.name, record.where, left_out)
+        elif carries_secret(record.name):
+            left_out.add(_BAD_URL, f"{record.where} ({record.name})")
         elif path_inside(record.name) != record.name or any(map(is_invisible, record.name)):
             left_out.add(_BAD_NAME, f"{record.where} ({record.name})")
         elif isinstance(self._photos, str):

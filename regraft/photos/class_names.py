@@ -8,7 +8,7 @@ the same would be two classes.
 import unicodedata
 
 from regraft.errors import is_invisible
-from regraft.photos.photo_urls import is_url, shown_name
+from regraft.photos.photo_urls import carries_secret, shown_name
 
 _MOST_BYTES = 255  # as in the name of a folder
 
@@ -25,8 +25,10 @@ def problem_of(class_name: str) -> str | None:
     """Return what is wrong with a normalised class name, with what to do, or None."""
     if not class_name:
         return "the class has no name: its name is empty or made of spaces; give it one"
-    if is_url(class_name):
-        return "the class name is an address, which may hold a secret, and is not shown; rename the class"
+    if carries_secret(class_name):
+        return (
+            "the class name is an address or a part of one, which may hold a secret, and is not shown; rename the class"
+        )
     shown = shown_name(class_name, "'")
     # Some alphabets need joiners between letters, but there must be letters.
     if any(map(is_invisible, class_name)) or not class_name.strip("\u200c\u200d "):

@@ -16,7 +16,7 @@ from regraft.errors import InvalidData, printable
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import walk_around
 from regraft.photos.labels_file import path_inside
-from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret
+from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, may_hold_secret
 
 COLUMN = "path"  # of a table
 _TABLES = (".csv", ".parquet")
@@ -61,11 +61,11 @@ def _named(folder: Path, cells: Iterable[str]) -> Incoming:
     paths, refused = set(), {}
     for number, cell in enumerate(cells, 1):
         path = path_inside(cell.strip())
-        if path:
+        if path and not carries_secret(cell):
             paths.add(path)
         else:
             shown = f"path {number} {NOT_SHOWN}" if may_hold_secret(cell) else printable(cell)
-            refused[shown] = "a path must lie inside the folder of the table, relative to it"
+            refused[shown] = "a path must lie inside the folder of the table, relative to it, and have no query"
     return Incoming(folder, sorted(paths), refused, is_named=True)
 
 

@@ -15,7 +15,7 @@ from regraft.errors import InvalidData, is_invisible, printable, some
 from regraft.files import readable_bytes
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import open_inside
-from regraft.photos.photo_urls import NOT_SHOWN, is_url, may_hold_secret
+from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, may_hold_secret
 
 LABELS_FILES = ("labels.csv", "labels.parquet")
 OWN = ("path", "label", "split", "group", "sha256", "etag")  # columns with a meaning
@@ -51,8 +51,8 @@ def rows_of(root: Path, name: str) -> Iterator[tuple[str, Row]]:
 def problem_of_cell(text: str) -> str | None:
     """What is wrong with the name or the value of a slice, or with a group, and what to do."""
     is_plain = text.isascii() and text.isprintable()  # of nearly all cells this is all there is to know
-    if is_url(text):
-        return "is an address, which may hold a secret, and is not shown; write a name in its place"
+    if carries_secret(text):
+        return "is an address or a part of one, which may hold a secret, and is not shown; write a name in its place"
     if not is_plain and any(map(is_invisible, text)):
         return f"has a control character or another that cannot be seen: {_start(text)}; remove it"
     if len(text.encode()) > _MOST_CELL_BYTES:

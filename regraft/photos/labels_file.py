@@ -18,7 +18,7 @@ from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import Split
 from regraft.photos.fetching import plain_etag
 from regraft.photos.label_rows import OWN, Row, problem_of_cell, rows_of, short_name
-from regraft.photos.photo_urls import is_url, problem_of_url, shown_name
+from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, is_url, problem_of_url, shown_name
 
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MARK = "'"  # around what is quoted
@@ -103,6 +103,11 @@ def _place_of(text: str, schemes: tuple[str, ...]) -> str:
         if problem := problem_of_url(text, schemes):
             raise ValueError(f"path {problem}")
         return text
+    if carries_secret(text):
+        raise ValueError(
+            f"path {NOT_SHOWN} is made like an address that lacks its scheme, or has a query. Write an address as "
+            f"https://host/photo.jpg, without query; rename a file of the data folder that is called so"
+        )
     path = path_inside(text)
     if path is None:
         raise ValueError(

@@ -7,7 +7,7 @@ Credentials come from the environment. The host of a bucket follows from the env
 
 import re
 from typing import get_args
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from regraft.errors import printable
 from regraft.setting_types import PhotoScheme
@@ -18,6 +18,18 @@ NOT_SHOWN = "(not shown, since it may hold a password)"
 _LONGEST = 1000  # letters
 # A user or a query, and what is an address or was meant as one.
 _MAY_BE_SECRET = re.compile(r"[?@]|://|\A[a-z][a-z0-9+.-]+:[/\\]|\A[/\\]{2}", re.I)
+# What is made like an address and lacks its scheme, or names a secret: a query, a password before a host.
+_CARRIES = re.compile(
+    r"\?[^\s/?=]*="  # photo?size=2
+    r"|\.[a-z0-9]{2,5}\?[^\s/]"  # photo.jpg?2
+    r"|[^\s/:@]:[^\s/@]+@[^\s/@]"  # user:password@host
+    r"|\A[a-z][a-z0-9+.-]+:[/\\]|\A[/\\]{2}"  # https:/host, //host
+    r"|(?<![a-z0-9])(token|signature|sig|password|passwd|pwd|secret|api_?key|access_?key|credential|j?session_?id)="
+    r"[^\s=]",
+    re.I,
+)
+_HAS_A_MARK = re.compile(r"[?=@%:]|\A[/\\]{2}")  # most names have none of these, and need no closer look
+_UNQUOTINGS = 3  # of a text whose characters are escaped, and the escapes too
 _START = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#\\]*)")
 # A name or an address in brackets, a port, and a path of the characters of RFC 3986 without a query.
 _WEB = re.compile(
@@ -70,7 +82,23 @@ def _has_port(url: str) -> bool:
 
 def may_hold_secret(text: str) -> bool:
     """Whether a text from outside, if only by a slip, may hold a password or a token."""
-    return _MAY_BE_SECRET.search(text) is not None
+    return _MAY_BE_SECRET.search(text) is not None or carries_secret(text)
+
+
+def carries_secret(text: str) -> bool:
+    """Whether a text is an address with or without its scheme, so that it must not be a name or a path.
+
+    A name may have a question mark in it, or an @. So less is refused here than is kept out of messages.
+    """
+    if not _HAS_A_MARK.search(text):
+        return False
+    if "://" in text or _CARRIES.search(text):
+        return True
+    for _ in range(_UNQUOTINGS if "%" in text else 0):
+        text = unquote(text)
+        if "://" in text or _CARRIES.search(text):
+            return True
+    return False
 
 
 def shown_name(text: str, mark: str = "") -> str:
