@@ -27,8 +27,9 @@ INPUTS: dict[str, tuple[str, str, Callable[[Toy], str]]] = {  # the stage that r
 }
 
 
-@each_runner
-@pytest.mark.parametrize("what", INPUTS)
+@pytest.mark.parametrize(
+    ("runner", "what"), [(DVC, "a data file"), (DVC, "the module"), *((FLOW, what) for what in INPUTS)]
+)
 def test_a_stage_whose_input_is_edited_while_it_runs_fails_and_leaves_dvc_lock_as_it_was(
     finished_toy: Toy, runner: str, what: str
 ) -> None:
@@ -76,9 +77,9 @@ def test_after_kills_at_any_moment_the_next_run_gives_the_same_result(
     assert (run.status, new_toy.results) == (0, undisturbed), run.output
 
 
-@each_runner
-def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_toy: Toy, runner: str) -> None:
-    for table in ('{"write": {', "", "[]", '{"write": {"/a": 1}}', '{"read": {"/a": [{"pid": "1"}]}}'):
+def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_toy: Toy) -> None:
+    tables = ['{"write": {', "", "[]", '{"write": {"/a": 1}}', '{"read": {"/a": [{"pid": "1"}]}}']
+    for table, runner in zip(tables, [DVC, FLOW, FLOW, DVC, FLOW], strict=True):
         finished_toy.write(".dvc/tmp/rwlock", table)
         (finished_toy.root / "build/third.txt").unlink()
         run = finished_toy.bring_up_to_date(runner)
@@ -86,31 +87,28 @@ def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_
 
 
 @each_runner
-def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(new_toy: Toy, runner: str) -> None:
+def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(finished_toy: Toy, runner: str) -> None:
     """As after a restart of the machine or the container."""
-    out = str(new_toy.root / "build/second.txt")
-    new_toy.write(".dvc/tmp/rwlock", json.dumps({"write": {out: {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}))
-    os.utime(new_toy.root / ".dvc/tmp/rwlock", (1e9, 1e9))
-    run = new_toy.bring_up_to_date(runner)
+    _say_that_second_is_written(finished_toy, os.getpid())
+    os.utime(finished_toy.root / ".dvc/tmp/rwlock", (1e9, 1e9))
+    run = finished_toy.bring_up_to_date(runner)
     assert run.status == 0, run.output
 
 
 @each_runner
-def test_a_killed_command_blocks_nobody_though_its_parent_takes_no_note(new_toy: Toy, runner: str) -> None:
+def test_a_killed_command_blocks_nobody_though_its_parent_takes_no_note(finished_toy: Toy, runner: str) -> None:
     ended = subprocess.Popen(["true"])
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
-    out = str(new_toy.root / "build/second.txt")
-    new_toy.write(".dvc/tmp/rwlock", json.dumps({"write": {out: {"pid": ended.pid, "cmd": "dvc repro"}}, "read": {}}))
-    run = new_toy.bring_up_to_date(runner)
+    _say_that_second_is_written(finished_toy, ended.pid)
+    run = finished_toy.bring_up_to_date(runner)
     assert (run.status, ended.wait()) == (0, 0), run.output
 
 
 @each_runner
-def test_a_command_that_runs_keeps_its_entry(new_toy: Toy, runner: str) -> None:
-    out = str(new_toy.root / "build/second.txt")
-    new_toy.write(".dvc/tmp/rwlock", json.dumps({"write": {out: {"pid": os.getpid(), "cmd": "dvc repro"}}, "read": {}}))
-    run = new_toy.bring_up_to_date(runner)
+def test_a_command_that_runs_keeps_its_entry(finished_toy: Toy, runner: str) -> None:
+    _say_that_second_is_written(finished_toy, os.getpid())
+    run = finished_toy.bring_up_to_date(runner)
     assert (run.status != 0, "is busy, it is being blocked by" in run.output) == (True, True)
 
 
@@ -214,6 +212,13 @@ def test_a_run_does_not_start_a_stage_that_is_running_by_hand(finished_toy: Toy,
 def undisturbed(toys: Callable[..., Toy], kind: str) -> dict[str, str]:
     """What a run leaves behind when nothing happens to it."""
     return toys(kind, DVC).results
+
+
+def _say_that_second_is_written(toy: Toy, pid: int) -> None:
+    """Write it into DVC's table of running commands, and make the stage one that has to run."""
+    toy.set_param(PARAMS["second"], 0.21)
+    table = {"write": {str(toy.root / "build/second.txt"): {"pid": pid, "cmd": "dvc repro"}}, "read": {}}
+    toy.write(".dvc/tmp/rwlock", json.dumps(table))
 
 
 def _hold_lock(toy: Toy, seconds: float) -> Command:

@@ -1,6 +1,7 @@
 """What is asked before every run: the answer is that of the run."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -49,11 +50,18 @@ EDITS: dict[str, Callable[[Toy], object]] = {
 }
 
 
-@pytest.mark.parametrize("what", EDITS)
-def test_after_an_edit_there_is_something_to_do_until_it_is_done(recorded_toy: Toy, what: str) -> None:
-    EDITS[what](recorded_toy)
-    assert said(recorded_toy) == "None False"
+def test_after_any_edit_there_is_something_to_do(recorded_toy: Toy, tmp_path: Path) -> None:
+    for number, (what, edit) in enumerate(EDITS.items()):
+        toy = recorded_toy.copy(tmp_path / f"edited-{number}")
+        edit(toy)
+        assert said(toy) == "None False", what
+
+
+def test_after_edits_there_is_something_to_do_until_it_is_done(recorded_toy: Toy) -> None:
+    for what in ("a new photo", "an edited param", "an edited module", "an output edited by hand"):
+        EDITS[what](recorded_toy)
     recorded_toy.bring_up_to_date(FLOW)
+    assert said(recorded_toy) == "None False"  # the data is not recorded
     recorded_toy.succeed("dvc", "add", "--quiet", "data/raw")
     assert said(recorded_toy).startswith("('Completed'")
 

@@ -28,10 +28,10 @@ def text_in(folder: Path) -> str:
 
 
 def kills(folder: Path, *promoted: str, function, arguments: tuple[str, ...] = ()) -> Iterator[tuple[int, Path]]:
-    """Make the same project again and again, and kill a change of it at every second of its steps, one by one."""
+    """Make the same project again and again, and kill a change of it at every fifth of its steps, one by one."""
     step = 0
     while True:
-        step += 2  # `tests.stress.promotion_kills` kills at any
+        step += 5  # `tests.stress.promotion_kills` kills at any
         project = folder / str(step) / "production"
         for contents in promoted:
             promote(project, contents)
