@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.toy import Toy
+from tests.support.toy import FLOW, Toy
 
 pytestmark = pytest.mark.flow
 START = "from pathlib import Path; from tasks.project import readable_errors\nwith readable_errors('x'): "
@@ -35,16 +35,24 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], object]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def recorded_toy(toys: Callable[..., Toy], tmp_path_factory: pytest.TempPathFactory) -> Toy:
+    """A project in which the data is recorded; to be copied, not changed."""
+    toy = toys("git", FLOW).copy(tmp_path_factory.mktemp("toy"))
+    toy.succeed("dvc", "add", "--quiet", "data/raw")
+    return toy
+
+
 @pytest.mark.parametrize("what", HOSTILE)
-@pytest.mark.parametrize("ask", [RECORD, ASK], ids=["record_data", "nothing_to_do"])
-def test_it_is_named_and_neither_waited_for_nor_obeyed(finished_toy: Toy, ask: str, what: str) -> None:
-    finished_toy.succeed("dvc", "add", "--quiet", "data/raw")
+def test_it_is_named_and_neither_waited_for_nor_obeyed(recorded_toy: Toy, what: str, tmp_path: Path) -> None:
+    toy = recorded_toy.copy(tmp_path)
     name, make = HOSTILE[what]
-    folder = finished_toy.root / "data/raw/new"
+    folder = toy.root / "data/raw/new"
     folder.mkdir()
     make(folder / name)
-    command = finished_toy.run("python", "-c", ask)
-    assert command.status == 1, command.output
-    assert f"(1): new/{ascii(name)[1:-1]}" in command.output
-    assert "Traceback" not in command.output
-    assert not (finished_toy.root / "obeyed").exists()
+    for ask in (RECORD, ASK):
+        command = toy.run("python", "-c", ask)
+        assert command.status == 1, command.output
+        assert f"(1): new/{ascii(name)[1:-1]}" in command.output
+        assert "Traceback" not in command.output
+        assert not (toy.root / "obeyed").exists()
