@@ -8,11 +8,11 @@ _LEAST = 20  # photos of each class that come first
 
 
 def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int) -> np.ndarray:
-    """Return the positions of about as many photos as asked for, in order; each class has the share that it has of all.
+    """Return the positions of as many photos as asked for, in order; each class has about the share that it has of all.
 
     Photos stand in one order, and a sample is its beginning. So a smaller sample is part of a larger one, and one photo
-    more or less brings at most one photo in and puts at most one out. First come the photos of each class with the
-    smallest digests, class by class, until each has 20; then the next one of the class that is furthest behind its
+    more or less brings at most one photo in and puts at most one out. First come 20 photos of each class, those
+    of the smallest digests by their last 16 digits; then always the next one of the class that is furthest behind its
     share.
 
     Args:
@@ -26,11 +26,12 @@ def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int) 
     """
     if not len(digests):
         return np.zeros(0, np.intp)
-    numbers = np.unique(np.array(digests, "S64"), return_inverse=True)[1]  # in the order of the digests
+    # The first digits decide on the split of many photos (`regraft.photos.splitting`).
+    numbers = np.fromiter((int(digest[-16:], 16) for digest in digests), np.uint64, len(digests))
     order = np.lexsort((numbers, class_indices))
     numbers, classes = numbers[order], class_indices[order]
     is_class_new = np.diff(classes, prepend=-1) != 0
-    is_new = is_class_new | (np.diff(numbers, prepend=-1) != 0)
+    is_new = is_class_new | (np.diff(numbers, prepend=numbers[:1]) != 0)
     photo_of = np.cumsum(is_new) - 1  # of each row
     numbers, class_of = numbers[is_new], (np.cumsum(is_class_new) - 1)[is_new]
     counts = np.bincount(class_of)
