@@ -84,8 +84,8 @@ def test_a_damaged_file_of_the_data_folder_is_written_anew(finished_toy: Toy, te
     assert "raw.dvc was damaged. It is written anew" in run.output
 
 
-# For each third start of dvc.lock that ends with a line, what DVC thinks of it: nothing if it refuses to read it, else the
-# stages that it takes to be up to date; and whether the project takes it for whole.
+# For each third start of dvc.lock that ends with a line, what DVC thinks of it: nothing if it refuses to read it, else
+# the stages that it takes to be up to date; and whether the project takes it for whole.
 ASK = """
 import json
 from pathlib import Path

@@ -296,6 +296,7 @@ def refused(project: Project, server: Server, kept_out: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
     project.set_param("promote.max_loss", 0.03)
+    project.set_param("fine_tune.mode", "off")  # a head is enough to be worse
     return _see(project, *REGRAFT, "retrain", server=server)
 
 

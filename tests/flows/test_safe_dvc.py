@@ -65,27 +65,21 @@ def test_after_a_kill_while_dvc_lock_is_written_the_next_run_gives_the_same_resu
     assert (run.status, new_toy.results) == (0, toys(kind, DVC).results), run.output
 
 
-@each_runner
-def test_after_a_kill_while_results_are_restored_the_next_run_gives_the_same_result(
-    finished_toy: Toy, runner: str
-) -> None:
+def test_after_a_kill_while_results_are_restored_the_next_run_gives_the_same_result(finished_toy: Toy) -> None:
     results, params = finished_toy.results, finished_toy.read("params.yaml")
     finished_toy.set_param(PARAMS["second"], 0.21)
     finished_toy.bring_up_to_date(DVC)
     finished_toy.write("params.yaml", params)
     kill_halfway(finished_toy, "dvc.lock", 1, *COMMANDS[DVC])
-    run = finished_toy.bring_up_to_date(runner)
+    run = finished_toy.bring_up_to_date(FLOW)
     assert (run.status, finished_toy.results) == (0, results), run.output
 
 
-@each_runner
-def test_after_a_kill_while_the_file_of_the_data_folder_is_written_the_next_run_works(
-    finished_toy: Toy, runner: str
-) -> None:
+def test_after_a_kill_while_the_file_of_the_data_folder_is_written_the_next_run_works(finished_toy: Toy) -> None:
     finished_toy.succeed("dvc", "add", "--quiet", "data/raw")
     finished_toy.write("data/raw/durian.txt", "one durian")
     kill_halfway(finished_toy, "raw.dvc", 1, *COMMANDS[DVC])
-    run = finished_toy.bring_up_to_date(runner)
+    run = finished_toy.bring_up_to_date(FLOW)
     assert (run.status, "durian" in finished_toy.read("build/first.txt")) == (0, True), run.output
 
 
@@ -105,20 +99,20 @@ def test_the_table_of_running_commands_is_replaced_at_once(new_toy: Toy) -> None
 
 @each_runner
 def test_dvc_keeps_its_pickles_in_the_project_where_its_owner_alone_may_read_and_write(
-    new_toy: Toy, runner: str, tmp_path: Path
+    finished_toy: Toy, runner: str, tmp_path: Path
 ) -> None:
     shared = Path("/var/tmp/dvc/repo")
     before = set(shared.glob("*"))
     (tmp_path / "tmp").mkdir()
-    new_toy.environment = without_site_cache(new_toy) | {"TMPDIR": str(tmp_path / "tmp")}
-    assert new_toy.run("dvc", "status", folder="data").status == 0
-    assert new_toy.bring_up_to_date(runner).status == 0
+    finished_toy.environment = without_site_cache(finished_toy) | {"TMPDIR": str(tmp_path / "tmp")}
+    assert finished_toy.run("dvc", "status", folder="data").status == 0
+    assert finished_toy.bring_up_to_date(runner).status == 0
     assert set(shared.glob("*")) == before
     assert list((tmp_path / "tmp").iterdir()) == []
-    assert list((new_toy.root / ".dvc-site" / "repo").iterdir()) != []
-    assert stat.S_IMODE((new_toy.root / ".dvc-site").stat().st_mode) == 0o700
-    assert not (new_toy.root / "data" / ".dvc-site").exists()
-    assert ".dvc-site" not in new_toy.succeed("git", "status", "--short").output
+    assert list((finished_toy.root / ".dvc-site" / "repo").iterdir()) != []
+    assert stat.S_IMODE((finished_toy.root / ".dvc-site").stat().st_mode) == 0o700
+    assert not (finished_toy.root / "data" / ".dvc-site").exists()
+    assert ".dvc-site" not in finished_toy.succeed("git", "status", "--short").output
 
 
 def test_the_config_of_the_project_names_the_same_folder_for_a_dvc_of_another_environment(
@@ -138,17 +132,15 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize(("name", "folder"), list(zip(FOREIGN, ["data", "data/raw/class"], strict=True)))
-def test_dvc_runs_no_command_that_a_file_below_the_root_names(new_toy: Toy, name: str, folder: str) -> None:
-    new_toy.write(f"{folder}/{name}", FOREIGN[name].replace("../../../pwned", str(new_toy.root / "pwned")))
+def test_dvc_runs_no_command_that_a_file_below_the_root_names(finished_toy: Toy, name: str, folder: str) -> None:
+    finished_toy.write(f"{folder}/{name}", FOREIGN[name].replace("../../../pwned", str(finished_toy.root / "pwned")))
     for command in (["dvc", "repro"], ["dvc", "repro", "--all-pipelines"], ["dvc", "repro", "first"]):
-        new_toy.run(*command)
-        assert not (new_toy.root / "pwned").exists()
-        new_toy.write("params.yaml", new_toy.read("params.yaml") + "\n")
+        finished_toy.run(*command)
+        assert not (finished_toy.root / "pwned").exists()
+        finished_toy.write("params.yaml", finished_toy.read("params.yaml") + "\n")
 
 
-@pytest.mark.parametrize(
-    "hiding", [".dvcignore", "class/.dvcignore", ".dvc/config", "class/.dvc/config", "class/.dvc/"]
-)
+@pytest.mark.parametrize("hiding", [".dvcignore", "class/.dvcignore", ".dvc/config", "class/.dvc/"])
 def test_nothing_below_the_root_hides_a_photo_from_dvc(finished_toy: Toy, hiding: str) -> None:
     if hiding.endswith("/"):
         (finished_toy.root / "data/raw" / hiding).mkdir(parents=True)
