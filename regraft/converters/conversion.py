@@ -75,7 +75,7 @@ def convert(
     form = FORMATS[name] if name else find_format(path)
     base = photos if photos and is_url(photos) else Path(photos or (path if path.is_dir() else path.parent))
     files = PhotoFiles(base, out.parent)
-    with files.kept_if_listed():
+    with files.kept_if_listed(out):
         rows = _settled(_rows(form, path, files, wanted, left_out), files, left_out)
         counting = _Counting(rows)
         _check_any(len(rows), source, left_out)

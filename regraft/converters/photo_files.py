@@ -3,16 +3,17 @@
 What a source names is not trusted: only what lies within the photos' folder is opened, and only what begins as an image
 does is copied. A copy is named after its content, so whatever a source calls its photos, nothing is overwritten.
 
-Copies wait in a hidden folder until the table stands: a folder of copies without a table would be taken for a class. A
-kill before that leaves what no retraining sees and the next conversion removes. A kill while they are moved leaves a
-table that names photos that are not there, which is said, and made good by the same conversion.
+Copies wait in a hidden folder until the table stands: a folder of copies without a table would be taken for a class.
+Who stops a conversion (Ctrl-C, SIGTERM) finds no trace of it, or all of it. `kill -9` leaves what no retraining sees
+and the next conversion removes; while copies are moved, a table that names photos that are not there, which is said,
+and made good by the same conversion.
 """
 
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
@@ -55,7 +56,7 @@ class PhotoFiles:
     def __init__(self, photos: Path | str, table_folder: Path) -> None:
         """Names are relative to `photos`, a folder or an address."""
         self._photos = photos
-        self._folder = table_folder
+        self._folder, self._waiting = table_folder, table_folder / _WAITING
         self._base = _base(photos, table_folder) if isinstance(photos, Path) else None
         self.copied: set[str] = set()  # paths of the files that were written
 
@@ -78,29 +79,40 @@ class PhotoFiles:
         return None
 
     @contextmanager
-    def kept_if_listed(self) -> Iterator[None]:
-        """Move the copies to their place when the table was written within; remove them if that fails."""
-        waiting = self._folder / _WAITING
+    def kept_if_listed(self, table: Path) -> Iterator[None]:
+        """Move the copies to their place if the table was written within; remove them if that fails.
+
+        A conversion that is told to stop ends after that: it takes a moment.
+        """
+        shutil.rmtree(self._waiting, ignore_errors=True)  # of a killed conversion
         made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
-        shutil.rmtree(waiting, ignore_errors=True)  # of a killed conversion
+        before = _version_of(table)
         try:
             yield
-        except BaseException:
-            shutil.rmtree(waiting, ignore_errors=True)
-            for folder in made:
-                with suppress(OSError):  # others have put something into it
-                    folder.rmdir()
-            raise
-        if self.copied:
+        finally:
+            is_listed = _version_of(table) != before
+            _to_its_end(self._move if is_listed else lambda: self._discard(made))
+
+    def _move(self) -> None:
+        """Move the copies that still wait."""
+        names = [path.name for path in self._waiting.iterdir()] if self._waiting.is_dir() else []
+        if names:
             (self._folder / COPIES).mkdir(exist_ok=True)
-        for path in sorted(self.copied):
-            (waiting / Path(path).name).replace(self._folder / path)
-        shutil.rmtree(waiting, ignore_errors=True)
+        for name in sorted(names):
+            (self._waiting / name).replace(self._folder / COPIES / name)
+        shutil.rmtree(self._waiting, ignore_errors=True)
+
+    def _discard(self, made: list[Path]) -> None:
+        """Remove the copies, and the folders that this conversion has made."""
+        shutil.rmtree(self._waiting, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # others have put something into it
+                folder.rmdir()
 
     def remove(self, path: str) -> None:
         """Remove a copy that this run has written and the table does not name."""
         if path in self.copied:
-            (self._folder / _WAITING / Path(path).name).unlink()
+            (self._waiting / Path(path).name).unlink()
             self.copied.remove(path)
 
     def _find(self, photos: Path, record: Record, left_out: LeftOut) -> tuple[str, str | None] | None:
@@ -131,10 +143,12 @@ class PhotoFiles:
             return None
         digest = hashlib.sha256(content).hexdigest()
         path = f"{COPIES}/{digest}{suffix}"
-        file, waiting = self._folder / path, self._folder / _WAITING
+        file = self._folder / path
         if path not in self.copied and not (file.is_file() and _digest(file) == digest):
-            waiting.mkdir(parents=True, exist_ok=True)
-            (waiting / file.name).write_bytes(content)  # not forced to the disk one by one: the table has its SHA-256
+            self._waiting.mkdir(parents=True, exist_ok=True)
+            (self._waiting / file.name).write_bytes(
+                content
+            )  # not forced to the disk one by one: the table has its SHA-256
             self.copied.add(path)
         return path, digest
 
@@ -154,6 +168,28 @@ def _base(photos: Path, table_folder: Path) -> str | None:
 
 def _suffix(content: bytes) -> str | None:
     return next((suffix for start, suffix in _SUFFIXES if start.match(content)), None)
+
+
+def _version_of(table: Path) -> tuple[int, int] | None:
+    """Return what changes whenever a table is written anew; None where there is none."""
+    try:
+        found = table.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns
+
+
+def _to_its_end(act: Callable[[], None]) -> None:
+    """Do something that can be begun again; who presses Ctrl-C meanwhile, however often, is heard afterwards."""
+    stop = None
+    while True:
+        try:
+            act()
+            break
+        except KeyboardInterrupt as error:
+            stop = error
+    if stop:
+        raise stop
 
 
 def _digest(file: Path) -> str:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import itertools
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import tarfile
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -245,7 +247,7 @@ def test_a_conversion_that_is_killed_leaves_no_folder_that_would_be_a_class_and_
         table_of(PICTURES, tmp_path)
     files, (waiting,) = seen
     assert (files, waiting[0]) == ([], ".")  # what a kill at this moment leaves
-    shutil.rmtree(raw)
+    assert not raw.exists()  # and an error leaves nothing
     (raw / waiting).mkdir(parents=True)
     (raw / waiting / "half.jpg").write_bytes(PHOTO[:99])
     monkeypatch.undo()
@@ -263,6 +265,46 @@ def test_copies_are_removed_if_the_table_is_not_written(
 
     monkeypatch.setattr(conversion, "write_labels", fail)
     with pytest.raises(error):
+        table_of(PICTURES, tmp_path)
+    assert not (tmp_path / "raw").exists()
+
+
+def interrupted(act: Callable[..., Any], calls: tuple[int, ...]) -> Callable[..., Any]:
+    """Return a function that does the same, but at some calls is told to stop."""
+    numbers = itertools.count()
+
+    def told(*arguments: Any, **options: Any) -> Any:
+        if next(numbers) in calls:
+            raise KeyboardInterrupt
+        return act(*arguments, **options)
+
+    return told
+
+
+def test_a_conversion_that_is_told_to_stop_when_its_table_is_there_moves_the_photos_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        (tmp_path / "raw" / "labels.csv").touch()
+        monkeypatch.setattr(Path, "replace", interrupted(Path.replace, (1, 2, 7)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "write_labels", stop)
+    with pytest.raises(KeyboardInterrupt):
+        table_of(PICTURES, tmp_path)
+    assert names_in(tmp_path / "raw") == ["labels.csv", "photos"]
+    assert len(names_in(tmp_path / "raw" / "photos")) == 12
+
+
+def test_a_conversion_that_is_told_to_stop_again_and_again_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(*_: object) -> None:
+        monkeypatch.setattr(shutil, "rmtree", interrupted(shutil.rmtree, (0, 1)))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(conversion, "write_labels", stop)
+    with pytest.raises(KeyboardInterrupt):
         table_of(PICTURES, tmp_path)
     assert not (tmp_path / "raw").exists()
 
