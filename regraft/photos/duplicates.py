@@ -6,6 +6,7 @@ group belongs to it. A group must be in one split, or the test split measures ho
 
 import hashlib
 import itertools
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,9 @@ import pandas as pd
 from regraft.errors import some
 
 _WINDOW = 128  # photos with which one is compared, of those that look the same in one part of the hash
+_CROWD = 16  # photos that share a part by chance; where there are more, two parts have to be shared
+_KEY_BITS = 32  # of parts that are compared at once
+_LINKS = 4  # the groups are joined once for so many photos there is a new link
 
 
 def mark_duplicates(
@@ -102,9 +106,10 @@ def _bytes_of(hashes: list[str]) -> np.ndarray:
 def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:
     """Number the groups of hashes that are linked by steps of at most `distance` bits.
 
-    Cut into distance + 1 parts, two hashes so near are equal in at least one of them (multi-index hashing, Norouzi et
-    al. 2012), so only those that share a part are compared. Where many do, as in the pictures of a camera that never
-    moves, each is compared with the next hundred in their order: of so many near-duplicates enough are linked.
+    Cut into distance + 1 parts, two hashes so near are equal in at least one of them, and cut into distance + 2 in at
+    least two (multi-index hashing, Norouzi et al. 2012). So only those that share one, or two where there are many
+    hashes, are compared. Where many do, as in the pictures of a camera that never moves, each is compared with the next
+    hundred in their order: of so many near-duplicates enough are linked.
 
     Args:
         hashes: uint8, shape (n, bytes), bytes a multiple of 8.
@@ -113,28 +118,55 @@ def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:
     Returns:
         int, shape (n,): equal for hashes of one group.
     """
-    bits = np.unpackbits(hashes, axis=1)
-    words = np.ascontiguousarray(hashes).view(np.uint64)
-    component = np.arange(len(hashes))
-    for start, end in itertools.pairwise(np.linspace(0, bits.shape[1], distance + 2).astype(int)):
-        # The part first and the rest of the hash after it, so that the most similar come side by side.
-        turned = np.packbits(np.roll(bits, -start, axis=1), axis=1).view(">u8")
-        order = np.lexsort(turned.T[::-1])
-        part = np.packbits(bits[order, start:end], axis=1)
-        run = np.cumsum(np.r_[True, (part[1:] != part[:-1]).any(axis=1)])
-        first, links = np.arange(len(order)), []
-        for step in range(1, _WINDOW + 1):
-            first = first[first + step < len(order)]
-            first = first[run[first] == run[first + step]]
-            if not len(first):
-                break
-            left, right = order[first], order[first + step]
+    words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
+    bits = 64 * words.shape[1]
+    shared = 1 if len(words) <= _CROWD * 2 ** min(_KEY_BITS, bits // (distance + 1)) else 2
+    edges = np.linspace(0, bits, distance + shared + 1).astype(int)
+    component, links, waiting = np.arange(len(words)), [], 0
+    for parts in itertools.combinations(itertools.pairwise(edges.tolist()), shared):
+        for left, right in _alike(words, parts):
             apart = component[left] != component[right]
             left, right = left[apart], right[apart]
             near = np.bitwise_count(words[left] ^ words[right]).sum(axis=1) <= distance
             links.append(component[np.stack([left[near], right[near]], axis=1)])
-        component = _joined(component, np.concatenate([np.empty((0, 2), int), *links]))
-    return component
+            waiting += len(links[-1])
+        if waiting > len(words) // _LINKS:
+            component, links, waiting = _joined(component, np.concatenate(links)), [], 0
+    return _joined(component, np.concatenate([np.empty((0, 2), int), *links]))
+
+
+def _alike(words: np.ndarray, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs of hashes that are equal in these parts, given by their first bit and the one after their last."""
+    key = np.zeros(len(words), np.uint64)
+    for start, end in parts:  # of a long part the beginning will do
+        width = min(end - start, _KEY_BITS // len(parts))
+        key = key << np.uint64(width) | _turned(words, start)[0] >> np.uint64(64 - width)
+    placed = np.sort(key << np.uint64(32) | np.arange(len(words), dtype=np.uint64))
+    key, order = placed >> np.uint64(32), (placed & np.uint64(2**32 - 1)).astype(np.intp)
+    begins = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
+    lengths = np.diff(begins, append=len(key))
+    if lengths.max(initial=0) > _WINDOW:
+        # Not all of them are compared: the rest of the hash after the part brings the most similar side by side.
+        crowded = np.flatnonzero(np.repeat(lengths > _WINDOW, lengths))
+        columns = [column[order[crowded]] for column in _turned(words, parts[0][0])]
+        order[crowded] = order[crowded][np.lexsort([*columns[::-1], key[crowded]])]
+    first = np.arange(len(order))
+    for step in range(1, _WINDOW + 1):
+        first = first[first + step < len(order)]
+        first = first[key[first] == key[first + step]]
+        if not len(first):
+            return
+        yield order[first], order[first + step]
+
+
+def _turned(words: np.ndarray, start: int) -> list[np.ndarray]:
+    """Return the words of hashes that begin with this bit, and after whose last bit the first ones follow."""
+    skipped, shift = divmod(start, 64)
+    columns = [words[:, (skipped + number) % words.shape[1]] for number in range(words.shape[1] + 1)]
+    if not shift:
+        return columns[:-1]
+    left, right = np.uint64(shift), np.uint64(64 - shift)
+    return [this << left | after >> right for this, after in itertools.pairwise(columns)]
 
 
 def _joined(component: np.ndarray, links: np.ndarray) -> np.ndarray:

@@ -55,6 +55,7 @@ COLUMNS = {
 }
 # Where labels.csv has groups: the user's own name of the photo's, and the name that its near-duplicates share.
 GROUP_COLUMNS = ("given_group", "near_group")
+_PART = 20_000  # rows that are made at a time
 _SLICE = "slice."  # before the name of a slice: a column of text each, missing where the cell is empty
 _CONTROLS = ("Cc", "Zl", "Zp")  # categories of letters that end a line or that a terminal obeys
 _FACTS = tuple(list(COLUMNS)[list(COLUMNS).index("digest") : list(COLUMNS).index("group")])
@@ -101,8 +102,12 @@ def build_manifest(
     )
     if elsewhere and remote:
         facts |= scan_elsewhere(remote, elsewhere, limits=limits, threads=threads, learning=learning)
-    rows = [_row(file, facts.get(file.path)) for file in files]
-    manifest = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    # What is known of a file goes as soon as it has its row, which takes a third of it: a million are 2 GB otherwise.
+    parts = [
+        pd.DataFrame([_row(file, facts.pop(file.path, None)) for file in part], columns=list(COLUMNS)).astype(COLUMNS)
+        for part in (files[start : start + _PART] for start in range(0, len(files), _PART))
+    ]
+    manifest = pd.concat(parts, ignore_index=True)
     if labels and labels.has_groups:
         manifest["given_group"] = pd.array([file.group for file in files], dtype="str")
         manifest["near_group"] = manifest.group

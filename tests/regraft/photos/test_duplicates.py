@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from regraft.photos import duplicates
 from regraft.photos.counts import dataset_report
 from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components
 from regraft.photos.split_record import Earlier, SplitRecord
@@ -146,7 +147,9 @@ def groups_of(component: np.ndarray) -> list[set[int]]:
 
 @pytest.mark.parametrize("distance", [0, 1, 7, 20, 32])
 @pytest.mark.parametrize("seed", range(4))
-def test_the_groups_are_those_of_comparing_every_pair(distance, seed):
+@pytest.mark.parametrize("crowd", [duplicates._CROWD, 0])  # with 0 hashes are compared if they share two parts
+def test_the_groups_are_those_of_comparing_every_pair(distance, seed, crowd, monkeypatch):
+    monkeypatch.setattr(duplicates, "_CROWD", crowd)
     random = np.random.default_rng(seed)
     centres = random.integers(0, 256, (40, 32), np.uint8)
     bits = np.unpackbits(centres[random.integers(0, 40, 200)], axis=1)
