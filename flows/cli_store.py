@@ -48,7 +48,12 @@ def gc(
     root: Root = None,
     shared: Shared = None,
     stale_days: Annotated[
-        float, typer.Option(min=0, help="Days without using the shared store after which a machine counts as gone.")
+        float,
+        typer.Option(
+            min=0,
+            help="Days without using the shared store after which a machine counts as gone, and without a new file "
+            "after which nobody uses what another decoder said of photos.",
+        ),
     ] = 30,
     yes: Annotated[bool, typer.Option("--yes", help="Remove; without it only say what would be removed.")] = False,
 ) -> None:
@@ -59,6 +64,7 @@ def gc(
     until they are gone. Files that are not Regraft's stay in any case.
     """
     with _store(root, shared) as (folder, address):
+        from regraft.store.facts import open_facts
         from regraft.store.upkeep import collect
         from tasks.found_store import load_project
         from tasks.history import features_versions, models_in_use
@@ -66,13 +72,13 @@ def gc(
 
         params = load_project(enter_project())
         versions = features_versions(Path(), params.paths.features, keep=keep)
-        models = models_in_use(params.paths)
-        collect(folder, address, versions, models=models, stale_days=stale_days, really=yes)
+        in_use = {*models_in_use(params.paths), open_facts(params).name}
+        collect(folder, address, versions, in_use=in_use, stale_days=stale_days, really=yes)
 
 
 @app.command()
 def compact(root: Root = None, shared: Shared = None) -> None:
-    """Merge small shards, and drop rows that are there twice."""
+    """Merge small shards and small files of facts, and drop rows that are there twice."""
     with _store(root, shared) as (folder, address):
         from regraft.store.upkeep import compact
 

@@ -62,12 +62,14 @@ def _verify_store(params: Params) -> str:
 
 
 def _collect_garbage(params: Params, keep: int, stale_days: float) -> str:
+    from regraft.store.facts import open_facts
     from regraft.store.upkeep import collect
 
     if not (params.paths.store.is_dir() or params.machine.shared_store):
         return ""
-    versions, models = features_versions(Path(), params.paths.features, keep=keep), models_in_use(params.paths)
+    versions = features_versions(Path(), params.paths.features, keep=keep)
+    in_use = {*models_in_use(params.paths), open_facts(params).name}
     with redirect_stdout(StringIO()) as printed:
         shared = params.machine.shared_store
-        collect(params.paths.store, shared, versions, models=models, stale_days=stale_days, really=True)
+        collect(params.paths.store, shared, versions, in_use=in_use, stale_days=stale_days, really=True)
     return "Of the store " + printed.getvalue().strip().splitlines()[-1]

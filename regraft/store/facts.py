@@ -5,16 +5,15 @@
 
 The fingerprint stands for everything that can change what a decoder says: its code, the libraries, the limit of
 pixels. Files are immutable and sealed, and have the same names in the shared store. So several machines need no lock:
-each copies the files that it lacks and sends those that the other lacks. They are small, some hundred bytes a photo.
-What is damaged is removed and counts as not known: the photo is decoded again.
+each copies the files that it lacks and sends those that the other lacks. They are small, some hundred bytes a photo;
+where there are many, `fact_files.py` makes one of them. What is damaged is removed and counts as not known: the photo
+is decoded again.
 
 Addresses are not kept, but a SHA-256 of each with its ETag.
 """
 
 import hashlib
-import re
 import threading
-import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -24,32 +23,47 @@ import numpy as np
 import pyarrow as pa
 
 from regraft.config import Params
-from regraft.errors import Damaged
 from regraft.files import fingerprint, put_in_place, writing
 from regraft.photos.images import Threads
-from regraft.photos.known import IMAGE_SCHEMA, ContentFacts, Version
+from regraft.photos.known import ContentFacts, Version
 from regraft.provenance import provenance_of
-from regraft.sealed import read_table, write_table
+from regraft.store.fact_files import (
+    FOLDER,
+    MANY,
+    SCHEMAS,
+    kind_of,
+    merge,
+    names_in,
+    part_of,
+    read_facts,
+    superfluous,
+    write_facts,
+)
 from regraft.store.joining import open_shared
+from regraft.store.names import is_facts
 from regraft.store.remote import Remote
 
-_FILE = re.compile(r"[0-9a-f]{32}\.(contents|versions)\.parquet")
 _CONNECTIONS = 8
-_KEY = pa.binary(32)
-_CONTENTS = pa.schema([("digest", _KEY), *IMAGE_SCHEMA, ("start", pa.binary()), ("bytes", pa.int64())])
-_VERSIONS = pa.schema([("version", _KEY), ("digest", _KEY)])
-assert [each.name for each in fields(ContentFacts)] == _CONTENTS.names[1:]
+_LISTINGS = 5  # of a folder whose files are merged while they are copied
+assert [each.name for each in fields(ContentFacts)] == SCHEMAS["contents"].names[1:]
 
 
 class Facts:
     """What is known; `regraft.photos.known.KnownFacts` says how it is used. Nothing is read before it is asked for."""
 
-    def __init__(self, root: Path, shared: str | None, *, max_pixels: int) -> None:
-        """Take the store's folder, the address of the shared store or None, and the limit of `DecodeLimits`."""
+    def __init__(self, root: Path, shared: str | None, *, max_pixels: int, merges: bool = False) -> None:
+        """Look at nothing yet.
+
+        Args:
+            root: the store's folder.
+            shared: the address of the shared store, or None.
+            max_pixels: the limit of `DecodeLimits`.
+            merges: whether many small files become one: of processes that work together, one does that.
+        """
         decides = [provenance_of("regraft.photos.inspector").digest, max_pixels]
-        self._root, self._shared = root, shared
-        self._name = f"facts/{fingerprint(decides)[:16]}"
-        self._folder = root / self._name
+        self._root, self._shared, self._merges = root, shared, merges
+        self.name = f"{FOLDER}/{fingerprint(decides)[:16]}"  # of the folder, relative to the store's
+        self._folder = root / self.name
         self._remote: Remote | None = None
         self._lock = threading.RLock()  # the first who ask are threads of the scan
         self._contents: _Table | None = None
@@ -75,13 +89,10 @@ class Facts:
 
     def add(self, contents: Mapping[str, ContentFacts], versions: Mapping[Version, str]) -> None:
         """Remember both, here and in the shared store."""
-        number = uuid.uuid4().hex
         if contents:
-            rows = [(bytes.fromhex(digest), *astuple(facts)) for digest, facts in contents.items()]
-            self._write(f"{number}.contents.parquet", rows, _CONTENTS)
+            self._write("contents", [(bytes.fromhex(digest), *astuple(facts)) for digest, facts in contents.items()])
         if versions:
-            pairs = [(_key(version), bytes.fromhex(digest)) for version, digest in versions.items()]
-            self._write(f"{number}.versions.parquet", pairs, _VERSIONS)
+            self._write("versions", [(_key(version), bytes.fromhex(digest)) for version, digest in versions.items()])
 
     def _load(self) -> None:
         """Read all files, after copying those of the shared store that are not here."""
@@ -90,41 +101,52 @@ class Facts:
                 self._read_all()
 
     def _read_all(self) -> None:
-        self._exchange()
-        tables: dict[str, list[pa.Table]] = {"contents": [], "versions": []}
-        for name in self._names():
-            kind = name.split(".")[1]
-            if (table := _read(self._folder / name)) is not None:
-                tables[kind].append(table)
-        self._contents, self._versions = _Table(tables["contents"], _CONTENTS), _Table(tables["versions"], _VERSIONS)
-
-    def _exchange(self) -> None:
-        if not (remote := self._reached()):
-            return
-        here, there = set(self._names()), {name for name in remote.sizes(self._name) if _FILE.fullmatch(name)}
-        with writing(self._folder):
+        remote = self._reached()
+        there = self._fetch_absent(remote) if remote else set()
+        found = {name: read_facts(self._folder / name) for name in names_in(self._folder)}
+        tables = {name: table for name, table in found.items() if table is not None}
+        if remote and tables.keys() - there:
+            for name in superfluous(tables, there):
+                (self._folder / name).unlink(missing_ok=True)
+                del tables[name]
             # list: to use up what Threads yields.
-            list(Threads(_CONNECTIONS).map(lambda name: self._fetch(remote, name), sorted(there - here)))
-            list(Threads(_CONNECTIONS).map(lambda name: self._send(remote, name), sorted(here - there)))
+            list(Threads(_CONNECTIONS).map(lambda name: self._send(remote, name), sorted(tables.keys() - there)))
+        if self._merges:
+            merge(self._folder, remote, self.name, many=MANY)
+        by_kind = {kind: [tables[name] for name in tables if kind_of(name) == kind] for kind in SCHEMAS}
+        self._contents, self._versions = (_Table(by_kind[kind], SCHEMAS[kind]) for kind in ("contents", "versions"))
 
-    def _fetch(self, remote: Remote, name: str) -> None:
-        part = self._folder / f".{name}.{uuid.uuid4().hex}.part"
+    def _fetch_absent(self, remote: Remote) -> set[str]:
+        """Copy what only the shared store has; return the names of the files there."""
+        there: set[str] = set()
+        for _ in range(_LISTINGS):
+            there = {name for name in remote.sizes(self.name) if is_facts(name)}
+            absent = sorted(there.difference(names_in(self._folder)))
+            with writing(self._folder):
+                are_here = list(Threads(_CONNECTIONS).map(lambda name: self._fetch(remote, name), absent))
+            if all(are_here):
+                break
+        return there
+
+    def _fetch(self, remote: Remote, name: str) -> bool:
+        """Copy a file; False if it is not there any more, since it was merged a moment ago."""
+        part = self._folder / part_of(name)
         try:
-            remote.fetch(f"{self._name}/{name}", part)
+            remote.fetch(f"{self.name}/{name}", part)
             put_in_place(part, self._folder / name)
-        except FileNotFoundError:  # collected a moment ago
-            pass
+        except FileNotFoundError:
+            return False
         finally:
             part.unlink(missing_ok=True)
+        return True
 
     def _send(self, remote: Remote, name: str) -> None:
-        if _read(self._folder / name) is not None:  # a damaged one would be fetched by everybody, night after night
-            remote.send(self._folder / name, f"{self._name}/{name}")
+        remote.send(self._folder / name, f"{self.name}/{name}")
 
-    def _write(self, name: str, rows: Sequence[tuple[Any, ...]], schema: pa.Schema) -> None:
+    def _write(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        schema = SCHEMAS[kind]
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
-        with writing(self._folder):
-            write_table(self._folder / name, pa.table(columns, schema=schema))
+        name = write_facts(self._folder, kind, pa.table(columns, schema=schema))
         if remote := self._reached():
             self._send(remote, name)
 
@@ -134,15 +156,11 @@ class Facts:
                 self._remote = open_shared(self._root, self._shared, may_create=True)
             return self._remote
 
-    def _names(self) -> list[str]:
-        if not self._folder.is_dir():
-            return []
-        return sorted(path.name for path in self._folder.iterdir() if _FILE.fullmatch(path.name))
-
 
 def open_facts(params: Params) -> Facts:
     """Return what is known, as params.yaml says where."""
-    return Facts(params.paths.store, params.machine.shared_store, max_pixels=params.validate_data.max_pixels)
+    pixels = params.validate_data.max_pixels
+    return Facts(params.paths.store, params.machine.shared_store, max_pixels=pixels, merges=True)
 
 
 class _Table:
@@ -165,21 +183,6 @@ class _Table:
 
 def _as_array(keys: list[bytes]) -> np.ndarray:
     return np.frombuffer(b"".join(keys), "S32")
-
-
-def _read(path: Path) -> pa.Table | None:
-    """Return the rows of a file; None if it is damaged, and then it goes, or if another process has removed it."""
-    schema = _CONTENTS if path.name.endswith(".contents.parquet") else _VERSIONS
-    try:
-        table = read_table(path)
-        if table.schema.remove_metadata().equals(schema) and not table.column(0).null_count:
-            return table.replace_schema_metadata(None)
-    except FileNotFoundError:
-        return None
-    except Damaged:
-        pass
-    path.unlink(missing_ok=True)
-    return None
 
 
 def _key(version: Version) -> bytes:

@@ -18,6 +18,9 @@ _LEASE = re.compile(r"[\w.-]{1,255}-[0-9]{1,10}-[0-9a-f]{8}\.json")
 _USE = re.compile(r"([0-9a-f]{32})(?:-([0-9a-f]{16})-([0-9a-f]{16}))?\.arrow")
 _OWNER = re.compile(r"([0-9a-f]{16})\.owner")
 _GRAPH = re.compile(r"[\w.-]+-[0-9a-f]{16}(\.int8)?\.(onnx|json|sha256)")  # sha256: of former versions
+_FACTS_FOLDER = re.compile(r"facts/[0-9a-f]{16}")
+_FACTS = re.compile(r"[0-9a-f]{32}\.(contents|versions)\.parquet")
+_FACTS_PART = re.compile(rf"\.{_FACTS.pattern}\.[0-9a-f]{{32}}\.part")  # while one is copied here
 # What `regraft.files.replacing` and `write_shard` leave when they are killed, and what `Remote` does.
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})\.tmp(?P<suffix>\.[a-z0-9]+)")
 _SENT_HALF = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
@@ -50,6 +53,21 @@ def is_keys(file: str) -> bool:
     return _KEYS.fullmatch(file) is not None
 
 
+def is_facts_folder(folder: str) -> bool:
+    """Whether a folder, relative to the root, can hold what a decoder said of photos."""
+    return _FACTS_FOLDER.fullmatch(folder) is not None
+
+
+def is_facts(file: str) -> bool:
+    """Whether a file of such a folder has facts."""
+    return _FACTS.fullmatch(file) is not None
+
+
+def is_part_of_facts(file: str) -> bool:
+    """Whether a file of such a folder is being copied here, or was when its process was killed."""
+    return _FACTS_PART.fullmatch(file) is not None
+
+
 def is_lease(file: str) -> bool:
     """Whether a file in leases/ is one."""
     return _LEASE.fullmatch(file) is not None
@@ -74,6 +92,8 @@ def is_ours(folder: str, file: str) -> bool:
         return is_lease(file)
     if folder == "graphs":
         return _GRAPH.fullmatch(file) is not None
+    if is_facts_folder(folder):
+        return is_facts(file)
     return is_namespace(folder) and (
         file == DESCRIPTION or any(pattern.fullmatch(file) for pattern in (_SHARD_FILE, _KEYS, _DAMAGED, _RANDOM))
     )

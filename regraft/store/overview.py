@@ -6,6 +6,7 @@ from typing import Any
 
 from regraft.errors import RegraftError
 from regraft.files import readable_bytes
+from regraft.store.facts_upkeep import list_facts
 from regraft.store.folders import candidates, facts_of, has_shards, namespaces, open_folder
 from regraft.store.joining import open_shared
 from regraft.store.names import DESCRIPTION, UseName
@@ -16,7 +17,7 @@ from regraft.store.uses import read_use, records
 
 
 def list_store(root: Path, shared: str | None) -> None:
-    """Print a line per namespace; of the shared root's shards only those that are here are counted in rows."""
+    """Print a line per namespace, and per folder of facts; only shards that are here are counted in rows."""
     remote = Remote(shared) if shared else None
     for name in namespaces(root, remote):
         if (root / name / DESCRIPTION).exists():
@@ -28,6 +29,7 @@ def list_store(root: Path, shared: str | None) -> None:
         if remote:
             sizes = [size for file, size in remote.sizes(name).items() if file.endswith(".arrow")]
             print(f"{name:30} in {remote.shown}: {len(sizes)} shards {readable_bytes(sum(sizes))}")
+    list_facts(root, remote)
 
 
 def verify(root: Path, shared: str | None) -> None:

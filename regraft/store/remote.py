@@ -38,19 +38,16 @@ class Remote:
             raise RegraftError(f"The address of the {self.kind} must be {EXPECTED}. Received: {self.shown}.")
         self.digest = hashlib.sha256(address.encode()).hexdigest()
         with self._reaching():
-            import fsspec
-
-            # What other machines write has to be seen, so no listing is remembered.
-            self._files, self._root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+            self._files, self._root = self._opened(address)
         self._is_object_store = address.partition("://")[0] in _OBJECT_STORES
 
     def sizes(self, folder: str = "") -> dict[str, int]:
         """Return the files of a folder, by name, with their sizes; a folder that is not there has none."""
         return {name: size for name, (kind, size) in self._entries(folder).items() if kind == "file"}
 
-    def folders(self) -> list[str]:
-        """Return the names of the folders at the top."""
-        return [name for name, (kind, _) in self._entries("").items() if kind == "directory"]
+    def folders(self, folder: str = "") -> list[str]:
+        """Return the names of the folders at the top, or in a folder."""
+        return [name for name, (kind, _) in self._entries(folder).items() if kind == "directory"]
 
     def read(self, name: str) -> bytes | None:
         """Return a small file's contents, or None if it is not there."""
@@ -119,6 +116,13 @@ class Remote:
         """Rename a file that may be gone already."""
         with self._reaching(), suppress(FileNotFoundError):
             self._files.mv(self._path(name), self._path(other))
+
+    def _opened(self, address: str) -> tuple[Any, str]:
+        """Return the file system that an address is in, and the path there."""
+        import fsspec
+
+        # What other machines write has to be seen, so no listing is remembered.
+        return fsspec.core.url_to_fs(address, use_listings_cache=False)
 
     def _entries(self, folder: str) -> dict[str, tuple[str, int]]:
         with self._reaching():

@@ -14,6 +14,7 @@ import numpy as np
 
 from regraft.errors import RegraftError
 from regraft.files import readable_bytes
+from regraft.store.facts_upkeep import collect_facts, merge_facts
 from regraft.store.folders import candidates, facts_of, namespaces, open_folder, remove_namespace, size_of
 from regraft.store.leases import StoreUse, store_in_use
 from regraft.store.machine import is_running
@@ -51,7 +52,7 @@ def collect(
     shared: str | None,
     versions: dict[str, str],
     *,
-    models: Collection[str] = (),
+    in_use: Collection[str] = (),
     stale_days: float = 30,
     really: bool,
 ) -> None:
@@ -63,7 +64,7 @@ def collect(
         root: the store's folder.
         shared: the shared root, or None; it is collected too.
         versions: the MD5 of every wanted version of the features, with a place that names it.
-        models: the SHA-256 of the ONNX files in use; the probabilities that they gave stay.
+        in_use: the SHA-256 of ONNX files, whose probabilities stay, and folders of facts, as `Facts.name`.
         stale_days: after so many days without using the shared store a machine is gone.
         really: False only says what would be removed.
 
@@ -82,8 +83,9 @@ def collect(
         freed = sum(
             _collect_namespace(root, there, name, needed.get(name, []), really=really)
             for name in namespaces(root, remote)
-            for there in _where_not_needed(use, name, models, stale_days)
+            for there in _where_not_needed(use, name, in_use, stale_days)
         )
+        freed += collect_facts(use, in_use, stale_days, really=really)
         freed += _sweep(root, remote, really=really)
         if really:
             forget_others(use, wanted, stale_days)
@@ -103,6 +105,7 @@ def compact(root: Path, shared: str | None) -> None:
             plan = _verified(namespace, _merge_plan)
             _carry_out(plan)
             print(f"{name}: {before} shards before, {len(namespace.shards)} now; {plan.rows} rows were there twice.")
+        merge_facts(root, use.remote)
 
 
 def _collect_namespace(root: Path, remote: Remote | None, name: str, needed: list[np.ndarray], *, really: bool) -> int:
@@ -144,7 +147,7 @@ def _has_any(namespace: Namespace, path: Path, wanted: np.ndarray) -> bool:
         return False
 
 
-def _where_not_needed(use: StoreUse, name: str, models: Collection[str], stale_days: float) -> list[Remote | None]:
+def _where_not_needed(use: StoreUse, name: str, in_use: Collection[str], stale_days: float) -> list[Remote | None]:
     """Return in which shared root, or None, a namespace is collected beside here; nothing if all of it is needed.
 
     What a model said of photos stays as long as it is in use here, and in the shared root as long as anybody adds to
@@ -154,7 +157,7 @@ def _where_not_needed(use: StoreUse, name: str, models: Collection[str], stale_d
     if "model" not in facts:
         return [use.remote]
     is_idle = (use.age(f"{name}/{DESCRIPTION}", here=False) or 0.0) > stale_days * _DAY
-    return [] if facts["model"] in models else [use.remote if is_idle else None]
+    return [] if facts["model"] in in_use else [use.remote if is_idle else None]
 
 
 def _gc_plan(namespace: Namespace, wanted: np.ndarray) -> _Plan:

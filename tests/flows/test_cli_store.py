@@ -1,6 +1,7 @@
 """`regraft store`, as a person calls it."""
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,9 @@ from typer.testing import CliRunner, Result
 
 from flows.cli import app
 from regraft.files import sha256_of
-from regraft.store import Namespace, key_of, open_namespace, store_in_use
+from regraft.params_file import load_params
+from regraft.photos.known import ContentFacts
+from regraft.store import Facts, Namespace, key_of, open_facts, open_namespace, store_in_use
 from regraft.store.uses import record_use
 from tests.regraft.test_config import WITH_A_SECRET
 
@@ -153,3 +156,24 @@ def test_where_there_is_no_store_the_commands_say_so(call: Call, command: str) -
 def test_without_root_the_commands_want_to_be_run_in_a_project(call: Call) -> None:
     done = call("list")
     assert (done.exit_code, "store stopped: run this in the project's root" in done.stderr) == (1, True)
+
+
+def test_what_decoders_said_is_listed_merged_and_collected_with_the_decoder(
+    store: Namespace, project: Path, call: Call
+) -> None:
+    root = store.folder.parent
+    mine = open_facts(load_params(project / "params.yaml"))
+    other = Facts(root, None, max_pixels=1)
+    for facts in (mine, mine, other, other):
+        facts.add({"0a" * 32: ContentFacts(format="PNG")}, {})
+    (other_file, *_) = (root / other.name).iterdir()
+    os.utime(other_file, (0, 0))
+    assert f"{other.name:30}     2 files" in call("list").stdout
+    assert other.name not in call("gc", "--keep", "1", "--yes").stdout  # its other file is young
+    assert f"{mine.name}: 2 files before, 1 now." in call("compact").stdout
+    for path in (*(root / mine.name).iterdir(), *(root / other.name).iterdir()):
+        os.utime(path, (0, 0))
+    (root / other.name / "theirs").touch()
+    assert f"{other.name}: all of it" in call("gc", "--keep", "1", "--yes").stdout
+    assert [path.name for path in (root / other.name).iterdir()] == ["theirs"]
+    assert open_facts(load_params(project / "params.yaml")).find(["0a" * 32])

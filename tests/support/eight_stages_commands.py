@@ -69,7 +69,7 @@ def gc(keep: int) -> int:
     """`regraft store gc`."""
     paths = load_params(Path("params.yaml")).paths
     versions = features_versions(Path(), paths.features, keep=keep)
-    collect(paths.store, None, versions, models=models_in_use(paths), really=True)
+    collect(paths.store, None, versions, in_use=models_in_use(paths), really=True)
     return 0
 
 

@@ -72,7 +72,8 @@ def test_threads_that_ask_at_once_join_the_shared_store_once_and_read_it_once(tm
     shared = "s3://bucket/facts-of-threads"
     facts_in(tmp_path / "one", shared).add(CONTENTS, {})
     read: list[Path] = []
-    monkeypatch.setattr(store_facts, "_read", lambda path, really=store_facts._read: read.append(path) or really(path))
+    really = store_facts.read_facts
+    monkeypatch.setattr(store_facts, "read_facts", lambda path: read.append(path) or really(path))
     facts = facts_in(tmp_path / "two", shared)
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(lambda _: facts.find(list(CONTENTS)), range(8))) == [CONTENTS] * 8
@@ -93,3 +94,30 @@ def test_a_shared_store_that_is_out_of_reach_is_an_error_and_nothing_is_lost(tmp
     with pytest.raises(RegraftError, match="cannot be reached"):
         facts_in(tmp_path, "s3://no-such-bucket/x").add(CONTENTS, {})
     assert facts_in(tmp_path).find(list(CONTENTS)) == CONTENTS
+
+
+@pytest.mark.parametrize("shared", [None, "s3://bucket/facts-merged"])
+def test_many_small_files_become_one_here_and_in_the_shared_store(tmp_path, s3_server, monkeypatch, shared):
+    monkeypatch.setattr(store_facts, "MANY", 3)
+    one, two, three = (tmp_path / name for name in (("one", "two", "three") if shared else ("one", "one", "one")))
+    numbers = {f"{number:064x}": replace(PHOTO, width=number) for number in range(4)}
+    for digest, facts in numbers.items():
+        facts_in(one, shared).add({digest: facts}, VERSIONS)
+    assert len(files_of(one)) == 8
+    assert Facts(two, shared, max_pixels=100, merges=True).find(list(numbers)) == numbers
+    assert len(files_of(two)) == 2
+    assert facts_in(three, shared).find(list(numbers)) == numbers
+    assert facts_in(three, shared).digests_of(list(VERSIONS)) == VERSIONS
+    assert len(files_of(three)) == 2
+
+
+def test_a_machine_that_still_has_the_files_that_were_merged_lets_them_go(tmp_path, s3_server, monkeypatch):
+    shared = "s3://bucket/facts-let-go"
+    monkeypatch.setattr(store_facts, "MANY", 1)
+    facts_in(tmp_path / "one", shared).add(dict([*CONTENTS.items()][:1]), {})
+    facts_in(tmp_path / "one", shared).add(dict([*CONTENTS.items()][1:]), {})
+    facts_in(tmp_path / "one").add({"ff" * 32: PHOTO}, {})  # which nobody else has
+    Facts(tmp_path / "two", shared, max_pixels=100, merges=True).find(["00" * 32])
+    assert facts_in(tmp_path / "one", shared).find([*CONTENTS, "ff" * 32]) == CONTENTS | {"ff" * 32: PHOTO}
+    assert facts_in(tmp_path / "three", shared).find([*CONTENTS, "ff" * 32]) == CONTENTS | {"ff" * 32: PHOTO}
+    assert len(files_of(tmp_path / "three")) == len(files_of(tmp_path / "one")) == 2
