@@ -11,7 +11,8 @@ from benchmarks.warning_nights import Photos, whole_groups
 from regraft.config import Params
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.neighbours import Embeddings, embed, find_leaks, measure_distances, outlier_distances, unit_length
-from regraft.features.table import Features, OpenFile
+from regraft.features.rows import FileRows, OpenFile
+from regraft.features.table import Features
 from regraft.validation.checks import build_tables
 from regraft.validation.limits import are_odd, calibrate
 
@@ -110,7 +111,6 @@ def _embedded(photos: Photos, splits: np.ndarray) -> Embeddings:
         class_names=[str(name) for name in names],
         namespace="",
         dim=dim,
-        file=opened,
-        offsets=np.arange(count) * dim * 4,
+        rows=FileRows(opened, np.arange(count) * dim * 4, dim),
     )
     return embed(features)

@@ -1,15 +1,15 @@
 """Stage 4 of 11: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
 
-Reads build/features.arrow, build/dataset.parquet and the groups of build/manifest.parquet, and what the model in
-production and the last one that a person approved were trained on, which are no deps here either (see
-`tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
+Reads build/features.arrow, and rows of the store where it names them, build/dataset.parquet and the groups of
+build/manifest.parquet, and what the model in production and the last one that a person approved were trained on, which
+are no deps here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
 reports/features_verdict.json, without which no head is trained.
 """
 
 from regraft.config import Params
 from regraft.errors import InvalidData
 from regraft.features.checks import check, write_label_errors
-from regraft.features.table import read_features
+from regraft.features.table import Features
 from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
@@ -18,13 +18,19 @@ from regraft.production.records import Records
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
 from tasks.stage import stage
+from tasks.stored_features import open_features
 
 
 @stage
 def check_features(params: Params, progress: Progress) -> None:
     """Write what the features say; a violated check of severity error stops the run before anything is trained."""
+    with open_features(params) as features:
+        _check(features, params, progress)
+
+
+def _check(features: Features, params: Params, progress: Progress) -> None:
     settings, paths = params.check_features, params.paths
-    features, dataset = read_features(paths.features), read_dataset(paths.dataset, paths.raw)
+    dataset = read_dataset(paths.dataset, paths.raw)
     used = read_manifest(paths.manifest)[1].query("verdict == 'use'")
     groups = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
     records = Records(paths.production)

@@ -15,7 +15,7 @@ from regraft.provenance import Provenance, Snapshot, installed_versions, provena
 RECORDER = "record_code"
 RECORD = Path("build", "provenance.json")
 # The seam decides when a stage runs, and the report is a view: no byte of an output passes through them, so editing
-# them redoes no stage.
+# them redoes no stage. Nor does stored_features decide any: what it finds is compared with the checksums of its stage.
 SEAM = (
     "tasks",
     "tasks.code_record",
@@ -38,6 +38,7 @@ SEAM = (
     "tasks.stage_limits",
     "tasks.step",
     "tasks.stopping",
+    "tasks.stored_features",
 )
 NOTHING = Provenance({}, {})
 

@@ -13,11 +13,13 @@ from ruamel.yaml.error import YAMLError
 
 from regraft.config import Paths
 from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.files import md5_of, sha256_of
 
 
 def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, str]:
     """Return the MD5 of every version of the features that is kept, with a place that names it.
+
+    The file in the working copy is one of them.
 
     Args:
         project: the project's root, with dvc.lock.
@@ -42,6 +44,8 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
             f"No dvc.lock in {project.resolve()} or its history names {features.as_posix()}, so nobody knows what is "
             "still needed. Run this in the project's root, after a first retraining."
         )
+    if (project / features).is_file():  # which dvc.lock does not name as long as its stage was run without DVC
+        found.setdefault(md5_of(project / features), "the working copy")
     return found
 
 

@@ -7,3 +7,4 @@ from .feature_store import open_feature_store as open_feature_store
 from .seeding import take_known as take_known
 from .table import read_features as read_features
 from .table import write_features as write_features
+from .table import write_named_features as write_named_features

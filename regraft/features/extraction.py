@@ -1,7 +1,7 @@
 """From photos to cached features: every view of an image goes through the frozen backbone once in its life."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
@@ -14,6 +14,7 @@ from regraft.errors import RegraftError
 from regraft.features.feature_store import FeatureStore
 from regraft.features.forward_passes import ForwardPasses, Work
 from regraft.features.on_cluster import compute_on_cluster
+from regraft.features.recomputing import Recomputing, find_lost_activations
 from regraft.files import check_room
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
@@ -76,6 +77,10 @@ class Extractor:
         """Return one view's pooled features of some images: float32, shape (len(sources), feature_dim)."""
         return self.store.features.read([self.views.key(source, view) for source in sources])
 
+    def checksums(self, sources: Sequence[str], view: int) -> np.ndarray:
+        """Return the checksums of the same rows, without reading any: uint64, shape (len(sources),)."""
+        return self.store.features.checksums([self.views.key(source, view) for source in sources])
+
     def keys(self, dataset: Dataset) -> list[Key]:
         """Return the store's keys of all views of a data set, once each."""
         return list(dict.fromkeys(self._keys(self._needed(dataset, "none"), "views")))
@@ -85,17 +90,28 @@ class Extractor:
         needed = self._needed(dataset, activations)
         return {work.photo.digest for work in self._missing(needed, verify_activations=activations == "verified")}
 
+    def lost_activations(self, dataset: Dataset, activations_of: Collection[str] | None) -> Recomputing | None:
+        """Return which activations `fill_store` computes although the features of the same views are there."""
+        keys = list(self._keys(self._needed(dataset, "stored", activations_of), "cut_views"))
+        return find_lost_activations(self.store.features, self.store.activations, keys)
+
     def fill_store(
-        self, dataset: Dataset, *, activations: Activations, on_progress: Callable[[int, int], None]
+        self,
+        dataset: Dataset,
+        *,
+        activations: Activations,
+        activations_of: Collection[str] | None = None,
+        on_progress: Callable[[int, int], None],
     ) -> Receipt:
         """Compute what the store does not hold: one forward pass per new view, none for a view that is there.
 
         Args:
             dataset: the images that are needed.
             activations: see `Activations`; features are always verified, and test images never need activations.
+            activations_of: digests of the images that need them; None: all of train and val.
             on_progress: called with the number of views computed and to compute.
         """
-        needed = self._needed(dataset, activations)
+        needed = self._needed(dataset, activations, activations_of)
         missing = self._missing(needed, verify_activations=activations == "verified")
         rows, computed = (sum(len(work.views) for work in part) for part in (needed, missing))
         absent = set(self._keys(missing, "views"))
@@ -120,12 +136,15 @@ class Extractor:
             engine=self.trunk.engine,
         )
 
-    def _needed(self, dataset: Dataset, activations: Activations) -> list[Work]:
+    def _needed(
+        self, dataset: Dataset, activations: Activations, activations_of: Collection[str] | None = None
+    ) -> list[Work]:
         """Every different image once, as if nothing were in the store; a file in two splits has what either needs."""
         needed: dict[str, Work] = {}
         for photo in dataset.photos():
             numbers = list(self.views.of(photo.split))
-            cut_views = numbers if activations != "none" and photo.split != "test" else []
+            is_wanted = activations_of is None or photo.digest in activations_of
+            cut_views = numbers if activations != "none" and photo.split != "test" and is_wanted else []
             if before := needed.get(photo.digest):
                 numbers, cut_views = max(numbers, before.views, key=len), max(cut_views, before.cut_views, key=len)
             needed[photo.digest] = Work(photo, numbers, cut_views)

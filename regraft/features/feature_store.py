@@ -3,9 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.store.joining import open_shared
+from regraft.store.located import LocatedRows
 from regraft.store.namespace import Namespace, open_namespace
 
 
@@ -22,6 +25,10 @@ class FeatureStore:
             self.activations.flush()
         finally:
             self.features.flush()  # also when the first part was written here and could not be sent
+
+    def find_rows(self, _: str, keys: np.ndarray, checksums: np.ndarray) -> LocatedRows:
+        """Find rows that a features file names, which was just written: see `regraft.features.table.read_features`."""
+        return LocatedRows(self.features, keys, checksums, advice="Run the same command again.")
 
     @property
     def stored_bytes(self) -> int:

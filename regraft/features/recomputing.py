@@ -1,6 +1,7 @@
 """What a run computes again although it was computed before: another engine, processor or Pillow has rows of its own.
 
-That is right, since values would differ in their last bits. But nobody should pay for it without knowing.
+That is right, since values would differ in their last bits. And of many photos a features file only names rows of the
+store, which a clone may lack. But nobody should pay for either without knowing.
 """
 
 from collections.abc import Collection, Sequence
@@ -47,7 +48,26 @@ def find_recomputing(
     missing = namespace.missing(wanted, verify=False)
     found = _elsewhere(namespace, missing)
     found += [_drawn_otherwise(namespace, missing, wanted, digests, each) for each in formers]
+    found += [_only_named(namespace, missing, each) for each in formers]
     return max((each for each in found if each.rows), key=lambda each: each.rows, default=None)
+
+
+def find_lost_activations(features: Namespace, activations: Namespace, wanted: Sequence[Key]) -> Recomputing | None:
+    """Return which activations are computed although the pooled features of the same views are there; None if none are.
+
+    Args:
+        features: pooled features; those of an earlier features file were taken already.
+        activations: at the cut.
+        wanted: keys of the activations that are needed.
+    """
+    missing = activations.missing(wanted, verify=False)
+    new = set(features.missing(missing, verify=False))
+    known = [key for key in missing if key not in new]
+    why = (
+        "fine-tuning reads their activations at the cut, which are in no features file and not in this store; "
+        "`machine.shared_store` in params.yaml or REGRAFT_STORE may name a store that has them"
+    )
+    return Recomputing(len(known), features.seconds_for(known), why) if known else None
 
 
 def _elsewhere(namespace: Namespace, missing: list[Key]) -> list[Recomputing]:
@@ -64,6 +84,17 @@ def _elsewhere(namespace: Namespace, missing: list[Key]) -> list[Recomputing]:
             why = f"that was with {facts['engine']}, and this is {namespace.facts['engine']}"
             found.append(Recomputing(len(keys), other.seconds_for(keys), why))
     return found
+
+
+def _only_named(namespace: Namespace, missing: list[Key], former: Features) -> Recomputing:
+    """Look for rows that a features file names and that are not in the store."""
+    why = (
+        "the features file of the run before names them, and no store here has them; `machine.shared_store` in "
+        "params.yaml or REGRAFT_STORE may name one that does"
+    )
+    if former.keys is None or former.rows is not None or former.namespace != namespace.folder.name or not missing:
+        return Recomputing(0, 0.0, why)
+    return Recomputing(int(np.isin(as_array(missing), former.keys).sum()), 0.0, why)
 
 
 def _drawn_otherwise(

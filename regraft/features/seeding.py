@@ -27,7 +27,7 @@ def take_known(
         wanted: keys of the rows that are needed.
         digests: of the photos that they are of.
         files: returns the paths of features files; asked only if a row is missing. What is not there, is damaged or has
-            no keys is passed over.
+            no keys is passed over. One that names rows, and does not hold them, only tells what is lost.
 
     Returns:
         How many rows were taken, and which of the others are computed again although they were computed before.
@@ -46,7 +46,7 @@ def _seed(namespace: Namespace, former: Features, wanted: Sequence[Key]) -> int:
     known, and counts as nothing.
     """
     missing = set(namespace.missing(wanted, verify=False))
-    if former.keys is None or former.namespace != namespace.folder.name or not missing:
+    if former.keys is None or former.rows is None or former.namespace != namespace.folder.name or not missing:
         return 0
     keys = as_keys(former.keys)
     places = list({key: place for place, key in enumerate(keys) if key in missing}.values())

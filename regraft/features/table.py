@@ -1,11 +1,12 @@
-"""features.arrow: the pooled features that heads are trained on, in one file that is read row by row."""
+"""features.arrow: the pooled features that heads are trained on, in one file that is read row by row.
 
-import itertools
+Of few photos it holds the features themselves, and so needs no store. Of many it names rows of the store, and with each
+the checksum that it must have: 81 bytes instead of 5 kB, of which every version would be kept.
+"""
+
 import json
-import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from io import FileIO
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,27 +14,30 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from regraft.features.rows import DIGEST_BYTES, Digests, FileRows, OpenFile, Rows
 from regraft.files import reading
-from regraft.photos.dataset import Dataset
+from regraft.photos.dataset import SPLITS, Dataset
 from regraft.sealed import check_seal, sealing
 from regraft.store.columns import KEY_BYTES
 
 _WRITE_ROWS = 1024  # in memory at a time
 
+# Given the namespace of a store, and keys and checksums of its rows, it says where these are read from.
+FindRows = Callable[[str, np.ndarray, np.ndarray], Rows]
+
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What features.arrow holds. The features themselves stay in the file until they are read."""
+    """What features.arrow says. The features themselves stay where they are until they are read."""
 
-    digests: list[str]
+    digests: Sequence[str]
     views: np.ndarray  # int16, (n,)
     splits: np.ndarray  # str, (n,)
     class_indices: np.ndarray  # int32, (n,)
     class_names: list[str]
     namespace: str  # of the store they come from: features of two namespaces cannot be compared
     dim: int  # of a feature
-    file: FileIO
-    offsets: np.ndarray  # int64, (n,): where in the file each row begins
+    rows: Rows | None  # where they are read from; None: in a store that was not asked for
     keys: np.ndarray | None = None  # of the store's rows, as from `as_array`, if they were asked for and are known
 
     def positions(self, split: str) -> np.ndarray:
@@ -43,19 +47,12 @@ class Features:
     def read(self, positions: np.ndarray) -> np.ndarray:
         """Return the features at `positions`: float32, shape (len(positions), dim).
 
-        They are read and not mapped: pages of a mapping count as memory of the process, and would be all of the file
-        after one epoch.
+        Raises:
+            RegraftError: they lie in the store, and some are not there any more.
         """
-        rows = np.empty((len(positions), self.dim), np.float32)
-        offsets, size = self.offsets[positions], self.dim * rows.itemsize
-        starts = [
-            *np.flatnonzero(np.diff(offsets, prepend=-2 * size) != size).tolist(),
-            len(rows),
-        ]  # of rows side by side
-        for start, end in itertools.pairwise(starts):
-            if os.preadv(self.file.fileno(), [rows[start:end].data], int(offsets[start])) != (end - start) * size:
-                raise OSError(f"{self.file.name} is shorter than when it was opened. Run again.")
-        return rows
+        if self.rows is None:
+            raise ValueError("The file names rows of the store: give `read_features` what finds them.")
+        return self.rows.read(positions)
 
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class indices of one split."""
@@ -70,7 +67,7 @@ class Keyed(Protocol):
 
 
 class FeatureSource(Protocol):
-    """Where `write_features` reads pooled features from: `regraft.features.extraction.Extractor`."""
+    """Where pooled features are, and what they are called there: `regraft.features.extraction.Extractor`."""
 
     @property
     def namespace(self) -> str: ...
@@ -81,6 +78,7 @@ class FeatureSource(Protocol):
     @property
     def views(self) -> Keyed: ...
     def read_features(self, sources: Sequence[str], view: int) -> np.ndarray: ...
+    def checksums(self, sources: Sequence[str], view: int) -> np.ndarray: ...
 
 
 def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
@@ -88,32 +86,54 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
 
     View by view, and within a view in the order of the data set.
     """
-    feature_dim = source.feature_dim
-    schema = pa.schema(
-        {
-            "digest": pa.string(),
-            "view": pa.int16(),
-            "split": pa.string(),
-            "class_index": pa.int32(),
-            "key": pa.binary(KEY_BYTES),
-            "feature": pa.list_(pa.float32(), feature_dim),
-        },
-        metadata={
-            "class_names": json.dumps(dataset.class_names, ensure_ascii=False),
-            "namespace": source.namespace,
-        },
-    )
+    dim = source.feature_dim
+
+    def features_of(sources: Sequence[str], view: int) -> pa.Array:
+        return pa.FixedSizeListArray.from_arrays(pa.array(source.read_features(sources, view).reshape(-1)), dim)
+
+    _write(path, source, dataset, pa.field("feature", pa.list_(pa.float32(), dim)), features_of)
+
+
+def write_named_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
+    """Write which rows of the store the same features are, and the checksum of each."""
+
+    def checksums_of(sources: Sequence[str], view: int) -> pa.Array:
+        return pa.array(source.checksums(sources, view))
+
+    _write(path, source, dataset, pa.field("checksum", pa.uint64()), checksums_of)
+
+
+def _write(
+    path: Path,
+    source: FeatureSource,
+    dataset: Dataset,
+    last: pa.Field,
+    values_of: Callable[[Sequence[str], int], pa.Array],
+) -> None:
+    fields = {
+        "digest": pa.binary(DIGEST_BYTES),
+        "view": pa.int16(),
+        "split": pa.dictionary(pa.int8(), pa.string()),
+        "class_index": pa.int32(),
+        "key": pa.binary(KEY_BYTES),
+    }
+    metadata = {
+        "class_names": json.dumps(dataset.class_names, ensure_ascii=False),
+        "namespace": source.namespace,
+        "dim": str(source.feature_dim),
+    }
+    schema = pa.schema([*fields.items(), last], metadata=metadata)
+    codes = {split: code for code, split in enumerate(SPLITS)}
     with sealing(path) as temporary, pa.OSFile(str(temporary), "ab") as sink, pa.ipc.new_file(sink, schema) as writer:
         for view, part in _parts(dataset, source.augmented_views):
             sources = dataset.with_rows(part).sources()
-            values = source.read_features(sources, view)
             columns = [
-                pa.array(part.digest, pa.string()),
+                pa.array([bytes.fromhex(digest) for digest in part.digest], fields["digest"]),
                 pa.array(np.full(len(part), view, np.int16)),
-                pa.array(part.split, pa.string()),
+                pa.DictionaryArray.from_arrays(pa.array(part.split.map(codes).to_numpy(np.int8)), list(SPLITS)),
                 pa.array(part.class_index.to_numpy()),
-                pa.array([source.views.key(each, view) for each in sources], pa.binary(KEY_BYTES)),
-                pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), feature_dim),
+                pa.array([source.views.key(each, view) for each in sources], fields["key"]),
+                values_of(sources, view),
             ]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
@@ -126,53 +146,67 @@ def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.Dat
             yield view, rows[start : start + _WRITE_ROWS]
 
 
-class OpenFile(FileIO):
-    """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def read_features(path: Path, *, with_keys: bool = False) -> Features:
-    """Open what `write_features` wrote.
+def read_features(path: Path, *, with_keys: bool = False, find_rows: FindRows | None = None) -> Features:
+    """Open what `write_features` or `write_named_features` wrote.
 
     Args:
         path: of the file.
         with_keys: whether to read of which rows of the store it was made; a file of a former version does not say it.
+        find_rows: called where the file names rows of a store; None where the features themselves are not asked for.
 
     Raises:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
+        RegraftError: from `find_rows`.
     """
     with reading(path, "features"):
         file = OpenFile(path)
         check_seal(file, path)
-        return _opened(path, file, with_keys=with_keys)
+        features, checksums = _opened(path, file, with_keys=with_keys)
+    if checksums is None or features.keys is None or find_rows is None:
+        return features
+    return replace(features, rows=find_rows(features.namespace, features.keys, checksums))
 
 
-def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> Features:
+def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> tuple[Features, np.ndarray | None]:
+    """Return what a file says, and the checksums of rows where it only names them."""
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)
-    names = ["digest", "view", "split", "class_index"]
-    names += ["key"] if with_keys and "key" in reader.schema.names else []
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    offsets, dim, metadata = [], reader.schema.field("feature").type.list_size, reader.schema.metadata or {}
+    names, metadata = reader.schema.names, reader.schema.metadata or {}
+    is_copy, with_keys = "feature" in names, "key" in names and (with_keys or "feature" not in names)
+    dim = reader.schema.field("feature").type.list_size if is_copy else int(metadata[b"dim"])
+    wanted = ["digest", "view", "split", "class_index", *(["key"] if with_keys else [])]
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in [*wanted, *([] if is_copy else ["checksum"])]}
+    offsets = [np.empty(0, np.int64)]
     for number in range(reader.num_record_batches):
         batch = reader.get_batch(number)
         for name, parts in columns.items():
-            parts.append(batch.column(name).to_numpy(zero_copy_only=False))
-        values = batch.column("feature").flatten().buffers()[1]
-        offsets.append(values.address - start + np.arange(len(batch)) * dim * 4)
-    return Features(
-        digests=np.concatenate(columns["digest"]).tolist(),
-        views=np.concatenate(columns["view"]),
-        splits=np.concatenate(columns["split"]).astype(str),
-        class_indices=np.concatenate(columns["class_index"]),
+            parts.append(_values_of(name, batch.column(name)))
+        if is_copy:
+            values = batch.column("feature").flatten().buffers()[1]
+            offsets.append(values.address - start + np.arange(len(batch)) * dim * 4)
+    found = {name: np.concatenate(parts) for name, parts in columns.items()}
+    features = Features(
+        digests=Digests(found["digest"]),
+        views=found["view"],
+        splits=found["split"],
+        class_indices=found["class_index"],
         class_names=json.loads(metadata[b"class_names"]),
         namespace=metadata[b"namespace"].decode(),
         dim=dim,
-        file=file,
-        offsets=np.concatenate(offsets),
-        keys=np.concatenate(columns["key"]).astype(f"S{KEY_BYTES}") if "key" in columns else None,
+        rows=FileRows(file, np.concatenate(offsets), dim) if is_copy else None,
+        keys=found.get("key"),
     )
+    return features, found.get("checksum")
+
+
+def _values_of(name: str, column: pa.Array) -> np.ndarray:
+    """Return a column of a batch as numbers, splits as texts, keys as from `as_array`, digests as (n, 32) bytes."""
+    if name == "digest" and column.type == pa.string():  # in a file of a former version
+        return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), np.uint8).reshape(-1, DIGEST_BYTES)
+    if name in ("digest", "key"):
+        contents = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
+        return contents.reshape(-1, DIGEST_BYTES) if name == "digest" else contents.view(f"S{KEY_BYTES}")
+    values = column.to_numpy(zero_copy_only=False)
+    return values.astype("U5") if name == "split" else values

@@ -1,6 +1,8 @@
 from .facts import Facts as Facts
 from .facts import open_facts as open_facts
 from .leases import store_in_use as store_in_use
+from .located import LocatedRows as LocatedRows
+from .located import locate_rows as locate_rows
 from .namespace import Namespace as Namespace
 from .namespace import open_namespace as open_namespace
 from .shards import Key as Key

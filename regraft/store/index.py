@@ -82,9 +82,9 @@ class Index:
         while len(self._runs) > 1 and 2 * len(self._runs[-1]) > len(self._runs[-2]):
             self._merge_last()
 
-    def find(self, keys: Sequence[Key]) -> tuple[np.ndarray, np.ndarray]:
+    def find(self, keys: Sequence[Key] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the shard of each key, or -1, and its row there."""
-        wanted = as_array(keys)
+        wanted = keys if isinstance(keys, np.ndarray) else as_array(keys)
         shards, rows = np.full(len(wanted), -1, np.int32), np.zeros(len(wanted), np.int32)
         best = np.zeros(len(wanted), np.uint64)
         for run in filter(len, self._runs):  # their shards have ever higher numbers

@@ -110,6 +110,23 @@ class Namespace(ShardFolder):
             )
         return values
 
+    def find(self, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return for each key, as from `as_array`, the place of its shard in `shards`, or -1, and its row there."""
+        return self._index.find(keys)
+
+    def checksums(self, keys: Sequence[Key]) -> np.ndarray:
+        """Return the checksums of rows, which no value is read for: uint64, in the order of `keys`.
+
+        Raises:
+            KeyError: a key is not in the store.
+        """
+        found, checksums = np.zeros(len(keys), bool), np.zeros(len(keys), np.uint64)
+        for shard, chosen, rows in self._places(keys):
+            found[chosen], checksums[chosen] = True, shard.checksums[rows]
+        if not found.all():
+            raise KeyError(keys[int(np.argmin(found))])
+        return checksums
+
     def live_rows(self) -> list[np.ndarray]:
         """Return, for each of `shards`, the rows that count, in order: equal rows of other shards are left out."""
         return [self._index.rows_of(number) for number in range(len(self.shards))]

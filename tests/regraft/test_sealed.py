@@ -15,7 +15,8 @@ import pytest
 
 from regraft import sealed
 from regraft.errors import Damaged, RegraftError
-from regraft.features.table import read_features, write_features
+from regraft.features.rows import FileRows, OpenFile
+from regraft.features.table import read_features, write_features, write_named_features
 from regraft.files import read_json, write_json
 from regraft.photos.dataset import Dataset, read_dataset, write_dataset
 from regraft.photos.manifest import COLUMNS, read_manifest, write_manifest
@@ -54,6 +55,9 @@ class Source:
     def read_features(self, sources: Sequence[Any], view: int) -> np.ndarray:
         return np.array([np.arange(5) + int(digest, 16) + 100 * view for digest in DIGESTS[: len(sources)]], np.float32)
 
+    def checksums(self, sources: Sequence[Any], view: int) -> np.ndarray:
+        return np.arange(len(sources), dtype=np.uint64) + view
+
 
 def write_all_features(path: Path) -> None:
     write_features(path, Source(), dataset())
@@ -62,7 +66,22 @@ def write_all_features(path: Path) -> None:
 def all_features(path: Path) -> list[Any]:
     features = read_features(path)
     values = features.read(np.arange(len(features.digests)))
-    return [features.digests, features.views, features.splits, features.class_indices, features.class_names, values]
+    return [
+        list(features.digests),
+        features.views,
+        features.splits,
+        features.class_indices,
+        features.class_names,
+        values,
+    ]
+
+
+def all_names(path: Path) -> list[Any]:
+    found: list[Any] = []
+    features = read_features(
+        path, find_rows=lambda *facts: found.extend(facts) or FileRows(OpenFile(path), np.arange(8), 5)
+    )
+    return [*found, list(features.digests), features.views, features.splits, features.class_names]
 
 
 def manifest() -> pd.DataFrame:
@@ -81,6 +100,7 @@ PROBABILITIES = np.eye(2)[[0, 1, 1, 0]]
 ARRAYS = {"a": np.arange(7), "b": np.float32(3.5), "c": np.zeros((0, 2))}
 KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "features": (write_all_features, all_features),
+    "named features": (lambda path: write_named_features(path, Source(), dataset()), all_names),
     "dataset": (
         lambda path: write_dataset(path, dataset()),
         lambda path: [read_dataset(path, Path()).rows, read_dataset(path, Path()).class_names],

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.features.table import Features, OpenFile
+from regraft.features.rows import FileRows, OpenFile
+from regraft.features.table import Features
 
 DIM = 48
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}
@@ -36,6 +37,5 @@ def write_points(path: Path, points: np.ndarray, labels: np.ndarray, splits: np.
         class_names=[f"class {index}" for index in range(int(labels.max()) + 1)],
         namespace="made up",
         dim=points.shape[1],
-        file=OpenFile(path),
-        offsets=np.arange(len(rows)) * points.shape[1] * rows.itemsize,
+        rows=FileRows(OpenFile(path), np.arange(len(rows)) * points.shape[1] * rows.itemsize, points.shape[1]),
     )

@@ -9,7 +9,7 @@ import pytest
 
 from regraft.features.extraction import Extractor
 from regraft.features.seeding import take_known
-from regraft.features.table import write_features
+from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import Dataset
 from regraft.store import Namespace, open_namespace
 
@@ -44,6 +44,15 @@ def test_only_what_is_needed_and_missing_is_taken(dataset, extractor, empty, pul
     assert take_known(empty, wanted, digests, lambda: [pulled])[0] == 10
     assert take_known(empty, wanted, digests, lambda: pytest.fail("looked for")) == (0, None)
     assert len(empty) == 10
+
+
+def test_where_rows_are_only_named_it_is_said_how_many_are_computed_again(dataset, extractor, empty, pulled):
+    write_named_features(pulled, extractor, dataset)
+    wanted = extractor.keys(dataset)
+    taken, again = take_known(empty, wanted, dataset.rows.digest, lambda: [pulled])
+    assert again
+    assert (taken, again.rows) == (0, len(wanted))
+    assert "names them, and no store here has them; `machine.shared_store`" in again.words
 
 
 @pytest.mark.parametrize("kind", ["missing", "damaged"])
