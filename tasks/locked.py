@@ -22,6 +22,11 @@ def read_locked() -> dict[str, Any]:
         return {}
 
 
+def read_stages() -> set[str]:
+    """Return the names of the stages that dvc.yaml has; none where it is missing or damaged."""
+    return set(_read(Path("dvc.yaml"), "stages", {}))
+
+
 def data_version(params: Params, locked: dict[str, Any] | None = None) -> dict[str, Any] | None:
     """Return `path`, `md5`, `size` in bytes and `files` of the data as DVC recorded it; None if it has not."""
     raw = params.paths.raw

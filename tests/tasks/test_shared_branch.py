@@ -197,12 +197,17 @@ def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, 
         repo.add("data/raw")
         repo.reproduce()
         repo.push(run_cache=True)
+    with (first / "dvc.lock").open("a") as lock:
+        output = f"path: x\n      hash: md5\n      md5: {'a' * 32}\n      size: 1"
+        lock.write(f"  former:\n    cmd: make it\n    outs:\n    - {output}\n")
     git(first, "add", "data/raw.dvc", "dvc.lock", "dvc.yaml", ".dvc/config")
     git(first, "commit", "--quiet", "-m", "a night")
     git(first, "push", "--quiet")
 
     second = clone("second")
-    assert len(list(pull(second, _with_shared_store()))) == 2
+    _, left_out, pulled = pull(second, _with_shared_store())
+    assert left_out == "Left out what dvc.lock has of stages that dvc.yaml has no more: former."
+    assert pulled == ("Pulled from DVC's remote: the data; the results of a; reports/features.json; the run cache.")
     assert (second / "reports" / "features.json").read_text() == "2\n"
     assert not (second / "build" / "features.arrow").exists()
     assert (second / "data" / "raw" / "labels.csv").read_text() == "path,label\n"
@@ -218,8 +223,10 @@ def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, m
     writes = {"build/features.arrow": {}, "reports/features.json": {}}
     locked = {"record_code": {"writes": {"a": {}}}, "cache_features": {"writes": writes}}
     monkeypatch.setattr(start_from_remotes, "read_locked", lambda: locked)
-    assert start_from_remotes._targets(_params()) == (["record_code", "cache_features"], [])
-    assert start_from_remotes._targets(_with_shared_store()) == (["record_code"], ["reports/features.json"])
+    monkeypatch.setattr(start_from_remotes, "read_stages", locked.keys)
+    assert start_from_remotes._wanted(_params()).stages == ["record_code", "cache_features"]
+    wanted = start_from_remotes._wanted(_with_shared_store())
+    assert (wanted.stages, wanted.paths) == (["record_code"], ["reports/features.json"])
 
 
 def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
