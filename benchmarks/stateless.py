@@ -6,7 +6,8 @@ DIR is a folder of labelled photos. Some of them go to an S3 server (moto) on th
 a table of their addresses. The same bucket is DVC's remote, the shared store and production; a bare git repository
 takes the branch of the nights. The first worker founds production. Its clone and its home are deleted, more photos
 join, and another one makes the second night; a third one finds that production does not answer. `bytes_fetched` is all
-that the second worker was sent by the bucket, `photo_bytes_fetched` what of it were photos; `forward_passes` are those
+that the second worker was sent by the bucket, `fetched_of` what of it was photos, DVC's, the store's and production's;
+`known_photos_fetched` are those that were fetched although they were there the night before. `forward_passes` are those
 of photos that were known, those of new ones stand beside them. The last line is one JSON object.
 """
 
@@ -14,107 +15,31 @@ import argparse
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
+from benchmarks.stateless_worker import BUCKET, DVC, GIT, Bucket, Worker
 from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import read_dataset
-from regraft.production.gate.verdict import FILE as GATE
-from tests.support.faulty_s3 import FaultyServer, faulty_s3
+from tests.support.faulty_s3 import faulty_s3
 from tests.support.machine import describe_machine
 from tests.support.photos import usable_photos
-from tests.support.pipeline import HEAD_ONLY, REGRAFT, ROOT, temporary_project
-from tests.support.project import clean_environment
+from tests.support.pipeline import HEAD_ONLY, ROOT, temporary_project
 
-_BUCKET = "s3://faulty"
+_PHOTOS = "/faulty/photos/"
 _STATE = [
-    f"paths.production={_BUCKET}/production",
-    f"machine.shared_store={_BUCKET}/store",
+    f"paths.production={BUCKET}/production",
+    f"machine.shared_store={BUCKET}/store",
     "nights.push=origin",
     "nights.branch=nights",
 ]
 _QUICK = [*HEAD_ONLY, "cache_features.views=0"]
 _ENDED = (0, 2)  # the second: the gate did not promote
-_GIT = (shutil.which("git") or "git",)
-_DVC = (sys.executable, "-m", "dvc")
-
-
-@dataclass(frozen=True, slots=True)
-class Bucket:
-    """The S3 server, and the environment by which it is found."""
-
-    proxy: FaultyServer
-    environment: dict[str, str]
-
-    def put(self, photos: pd.DataFrame) -> None:
-        """Send photos there, as <class>/<name>."""
-        import boto3
-
-        client = boto3.client(
-            "s3",
-            endpoint_url=self.environment["AWS_ENDPOINT_URL"],
-            aws_access_key_id=self.environment["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.environment["AWS_SECRET_ACCESS_KEY"],
-            region_name=self.environment["AWS_DEFAULT_REGION"],
-        )
-        for path, name, digest in zip(photos.path, photos.class_name, photos.digest, strict=True):
-            key = f"photos/{name}/{digest[:16]}{Path(path).suffix}"
-            client.upload_file(str(path), "faulty", key)
-
-
-class Worker:
-    """A clone in a home of its own, both new."""
-
-    def __init__(self, origin: Path, folder: Path, bucket: Bucket) -> None:
-        self.root, self.bucket, self.printed = folder / "clone", bucket, ""
-        self.environment = clean_environment(folder / "home") | bucket.environment
-        self.environment |= {
-            f"GIT_{who}_{what}": value
-            for who in ("AUTHOR", "COMMITTER")
-            for what, value in (("NAME", "a worker"), ("EMAIL", "worker@example.org"))
-        }
-        subprocess.run([*_GIT, "clone", "--quiet", str(origin), str(self.root)], check=True, env=self.environment)
-
-    def do(self, *command: str, accepted: tuple[int, ...] = (0,)) -> int:
-        """Run a command to its end, and return its exit status; another one than accepted ends this process."""
-        ended = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True)
-        self.printed = ended.stdout + ended.stderr
-        if ended.returncode not in accepted:
-            sys.exit(f"{' '.join(command)} ended with status {ended.returncode}:\n{self.printed[-4000:]}")
-        return ended.returncode
-
-    def regraft(self, *arguments: str, accepted: tuple[int, ...] = (0,)) -> int:
-        """Run a command of Regraft's."""
-        return self.do(*REGRAFT, *arguments, accepted=accepted)
-
-    def list_photos(self, message: str) -> None:
-        """Write the table of what is in the bucket, and push it, as a person does who has new photos."""
-        self.regraft("table", f"{_BUCKET}/photos", "--replace")
-        self.do(*_DVC, "add", "--quiet", "data/raw")
-        self.do(*_DVC, "push", "--quiet", "data/raw.dvc")
-        self.do("git", "add", "--all")
-        self.do("git", "commit", "--quiet", "-m", message)
-        self.do("git", "push", "--quiet", "origin", "HEAD")
-
-    def pull(self) -> int:
-        """Bring here what the last night left; exit status 0 also where there was none."""
-        return self.regraft("pull")
-
-    def verdict(self) -> dict[str, Any]:
-        """Return what the gate said."""
-        return read_json(self.root / "reports" / GATE)
-
-    def end(self) -> None:
-        """Delete the clone and the home."""
-        shutil.rmtree(self.root.parent)
 
 
 def measure(photos: Path, count: int, more: int, settings: list[str]) -> dict[str, Any]:
@@ -143,11 +68,11 @@ def measure(photos: Path, count: int, more: int, settings: list[str]) -> dict[st
 def _make_origin(folder: Path, settings: list[str]) -> Path:
     """Make a bare git repository with the project's source and settings."""
     origin = folder / "origin.git"
-    subprocess.run([*_GIT, "init", "--quiet", "--bare", "--initial-branch=main", str(origin)], check=True)
+    subprocess.run([*GIT, "init", "--quiet", "--bare", "--initial-branch=main", str(origin)], check=True)
     with temporary_project(settings) as project:
         (project.root / "data/raw/.gitignore").unlink(missing_ok=True)
         identity = ["-c", "user.name=a person", "-c", "user.email=person@example.org"]
-        remote = [*_DVC, "remote", "add", "--quiet", "--default", "bucket", f"{_BUCKET}/dvc"]
+        remote = [*DVC, "remote", "add", "--quiet", "--default", "bucket", f"{BUCKET}/dvc"]
         for command in (
             remote,
             ["git", "add", "--all"],
@@ -173,14 +98,16 @@ def _first_night(worker: Worker) -> tuple[float, str]:
 
 def _second_night(worker: Worker, founded: str) -> dict[str, Any]:
     """Retrain with more photos, and return what that took."""
-    before, start = worker.bucket.proxy.calls["bytes"], time.perf_counter()
+    proxy = worker.bucket.proxy
+    before, start = len(proxy.fetched), time.perf_counter()
+    founded_with = {path for path, _ in proxy.fetched if path.startswith(_PHOTOS)}
     worker.pull()
     pulled = time.perf_counter() - start
     dataset = read_dataset(worker.root / "build/dataset.parquet", worker.root / "data/raw").rows
     known = set(dataset.digest)
     status = worker.regraft("retrain", "--commit", accepted=_ENDED)
     seconds = time.perf_counter() - start
-    fetched = worker.bucket.proxy.calls["bytes"] - before
+    fetched = proxy.fetched[before:]
     features = read_json(worker.root / "reports/features.json")
     validation = read_json(worker.root / "reports/validation.json")
     rows = read_dataset(worker.root / "build/dataset.parquet", worker.root / "data/raw").rows
@@ -193,8 +120,9 @@ def _second_night(worker: Worker, founded: str) -> dict[str, Any]:
         "forward_passes_of_new_photos": of_new,
         "photos_decoded": validation["photos_decoded"],
         "photos_fetched": validation["photos_fetched"],
-        "photo_bytes_fetched": validation["bytes_fetched"] + features.get("bytes_fetched", 0),
-        "bytes_fetched": fetched,
+        "known_photos_fetched": len(founded_with & {path for path, _ in fetched}),
+        "bytes_fetched": sum(size for _, size in fetched),
+        "fetched_of": _by_folder(fetched),
         "seconds": round(seconds, 1),
         "pull_seconds": round(pulled, 1),
         "verdict": verdict["name"],
@@ -204,10 +132,20 @@ def _second_night(worker: Worker, founded: str) -> dict[str, Any]:
     }
 
 
+def _by_folder(fetched: list[tuple[str, int]]) -> dict[str, int]:
+    """Return the bytes of answers by the bucket's folder."""
+    sizes: Counter[str] = Counter()
+    for path, size in fetched:
+        sizes["/".join(path.split("/")[2:3]) or "listings"] += size
+    return dict(sizes)
+
+
 def _unreachable_night(worker: Worker) -> dict[str, Any]:
     """Retrain while production does not answer, and return how that ended."""
     worker.pull()
+    start = time.perf_counter()
     status = worker.regraft("retrain", "--commit", accepted=(0, 1, 2))
+    seconds = time.perf_counter() - start
     said = [line for line in worker.printed.splitlines() if "production" in line.lower()]
     printed = worker.printed
     worker.end()
@@ -215,6 +153,7 @@ def _unreachable_night(worker: Worker) -> dict[str, Any]:
     return {
         "verdict": "Failed" if is_failed else "not Failed",
         "status": status,
+        "seconds": round(seconds, 1),
         "said": said[-1][:300] if said else "",
     }
 
@@ -238,9 +177,10 @@ def main() -> None:
     result = measure(arguments.photos.resolve(), count, more, settings)
     print(
         f"{result['known_photos']} known and {result['new_photos']} new photos: {result['forward_passes']} forward "
-        f"passes of known ones, {result['photos_decoded']} decoded, {result['bytes_fetched'] / 1e6:.1f} MB fetched, "
-        f"{result['seconds']} s (the first night {result['first_seconds']} s): {result['verdict']}. "
-        f"Without production: {result['unreachable']['verdict']}."
+        f"passes of known ones, {result['photos_decoded']} decoded to be validated, {result['known_photos_fetched']} "
+        f"known ones fetched, {result['bytes_fetched'] / 1e6:.1f} MB in all, {result['seconds']} s (the first night "
+        f"{result['first_seconds']} s): {result['verdict']}. Without production: {result['unreachable']['verdict']} "
+        f"after {result['unreachable']['seconds']} s."
     )
     print(json.dumps(result))
 

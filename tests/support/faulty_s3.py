@@ -17,7 +17,7 @@ _ENTRY = re.compile(rb"<Contents>.*?<LastModified>([^<]+)</LastModified>.*?</Con
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """The proxy; `calls` counts methods, faults and bytes of answers."""
+    """The proxy; `calls` counts methods, faults and bytes of answers, `fetched` has path and bytes of each GET."""
 
     daemon_threads = True
 
@@ -26,6 +26,7 @@ class FaultyServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.target, self.every, self.late_seconds = target, every, late_seconds
         self.calls: Counter[str] = Counter()
+        self.fetched: list[tuple[str, int]] = []
         self.closed: str | None = None  # the beginning of paths, such as /bucket/production, that get no answer
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
@@ -103,6 +104,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         sent = contents[: len(contents) // 2] if is_half else contents
         self.server.count("bytes", len(sent))
+        if self.command == "GET":
+            self.server.fetched.append((self.path.partition("?")[0], len(sent)))
         if self.command != "HEAD":
             self.wfile.write(sent)
         if is_half:
