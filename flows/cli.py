@@ -15,6 +15,7 @@ from flows import (
     cli_keras,
     cli_measure,
     cli_predict,
+    cli_production,
     cli_promote,
     cli_pull,
     cli_runs,
@@ -34,6 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(cli_store.app, name="store", help="Look after the store of computed features.")
+app.add_typer(cli_production.app, name="production", help="Move production to where workers share it.")
 
 
 @app.command()

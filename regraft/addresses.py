@@ -72,6 +72,19 @@ def address_of(folder: Path) -> str | None:
     return address
 
 
+def shown_path(path: Path) -> str:
+    """Return a path for a message; of one in a mirror what of its address may be shown, and what lies there."""
+    for folder in (path, *path.parents):
+        if folder.parent.parts[-len(_MIRRORS.parts) :] == _MIRRORS.parts:
+            try:
+                address = address_of(folder) or ""
+            except RegraftError:  # no mirror of ours
+                break
+            name = path.relative_to(folder).as_posix()
+            return f"production at {shown(address)}" if name == "." else f"{name} of production at {shown(address)}"
+    return str(path)
+
+
 def is_short_enough(address: str) -> bool:
     """Whether an address fits into the name of its mirror: file systems take 255 bytes."""
     return len(mirror_of(address).name) <= 250

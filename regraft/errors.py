@@ -4,10 +4,12 @@ Command lines print the message of a RegraftError without a traceback. There is 
 cause.
 """
 
+import re
 import unicodedata
 from pathlib import Path
 
 _LONGEST = 300  # letters of a name in a message
+_MIRROR = re.compile(r"(\.dvc/tmp/regraft/production/)[\w-]+")
 _JOINERS = "\u200c\u200d"  # without a shape of their own; Persian words and emoji are written with them
 
 
@@ -15,8 +17,11 @@ class RegraftError(Exception):
     """Something outside the code has to change: the message says what was expected, what was found and what to do."""
 
     def __str__(self) -> str:
-        """The message, whoever prints it, without what a terminal would obey: it may quote names from outside."""
-        return safe_text(super().__str__())
+        """The message, whoever prints it, without what a terminal would obey: it may quote names from outside.
+
+        The name of a mirror of production spells its address (`regraft.addresses.mirror_of`), so it is left out.
+        """
+        return safe_text(_MIRROR.sub(r"\1***", super().__str__()))
 
 
 class InvalidParams(RegraftError):

@@ -12,12 +12,14 @@ from regraft.addresses import without_addresses
 from regraft.budgets import with_budget
 from regraft.config import Params
 from regraft.errors import InvalidParams
+from regraft.patience import set_patience
 
 
 def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
-    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False.
+    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False. From then on this process
+    waits for addresses as machine.remote_timeout says.
 
     Raises:
         InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
@@ -39,6 +41,7 @@ def load_params(path: Path) -> Params:
             f"Found: {params.preprocess.val_share} + {params.preprocess.test_share}."
         )
         raise InvalidParams(_message(path, [line]))
+    set_patience(params.machine.remote_timeout)
     return params
 
 

@@ -6,6 +6,7 @@ makes, whatever the gate says then.
 
 from contextlib import suppress
 
+from regraft.addresses import shown_path
 from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.production.exclusive import publish
@@ -40,5 +41,5 @@ def _serve(params: Params) -> list[str]:
     try:
         bring_up_to_date(Production(folder), params.paths.reports / CARD)
     except (RegraftError, OSError) as error:
-        warnings.append(f"Warning: the Triton repository in {folder} is as it was before: {error}")
+        warnings.append(f"Warning: the Triton repository in {shown_path(folder)} is as it was before: {error}")
     return warnings

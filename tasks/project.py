@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from regraft.addresses import shown_path
 from regraft.errors import RegraftError, WrongFolder, safe_text
 from regraft.files import NO_ACCESS, NO_ROOM
 from tasks.startup import quieten_libraries
@@ -52,8 +53,9 @@ def readable_errors(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_ACCESS or not error.filename:
             raise
+        path = safe_text(shown_path(Path(os.fsdecode(error.filename))))
         print(
-            f"\n{name} stopped: {safe_text(os.fsdecode(error.filename))} cannot be written or read ({error.strerror}). "
+            f"\n{name} stopped: {path} cannot be written or read ({error.strerror}). "
             f"Make it accessible to you, and run the same command again.",
             file=sys.stderr,
         )

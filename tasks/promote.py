@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regraft.addresses import shown_path
 from regraft.config import Params
 from regraft.errors import InputsChanged, RegraftError
 from regraft.export.classifier import OnnxClassifier
@@ -137,7 +138,9 @@ def history(params: Params) -> tuple[list[Change], str]:
     problem = production.standing().problem
     damaged = production.log.read()[1]
     wrong = [f"{problem} `regraft promote --rollback` puts the last sound model back."] if problem else []
-    wrong += [f"{damaged} lines of {production.log.path} cannot be read, and are not shown."] if damaged else []
+    wrong += (
+        [f"{damaged} lines of {shown_path(production.log.path)} cannot be read, and are not shown."] if damaged else []
+    )
     return production.history(), " ".join(wrong)
 
 

@@ -1,5 +1,6 @@
 from .candidates import Candidates as Candidates
 from .change_log import Change as Change
+from .copying import copy_production as copy_production
 from .gate.comparison import Contest as Contest
 from .gate.comparison import contest as contest
 from .gate.rule import Decision as Decision

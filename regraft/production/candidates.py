@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from regraft.addresses import shown_path
 from regraft.errors import Damaged, InputsChanged, RegraftError
 from regraft.files import read_json, replacing, sha256_of, write_json
 from regraft.production.mirror import obtain
@@ -81,13 +82,13 @@ class Candidates:
         if len(found) != 1:
             there = ", ".join(digest[:12] for digest in digests) or "none"
             raise RegraftError(
-                f"the beginning of the SHA-256 of one candidate in {self.folder} was expected. Received: "
+                f"the beginning of the SHA-256 of one candidate in {shown_path(self.folder)} was expected. Received: "
                 f"'{beginning}', which fits {len(found)}. There are: {there}."
             )
         path = self.folder / f"{found[0]}.onnx"
         obtain(path)
         if sha256_of(path) != found[0]:
-            raise RegraftError(f"{path} is damaged: its bytes are not those that were kept. Remove it.")
+            raise RegraftError(f"{shown_path(path)} is damaged: its bytes are not those that were kept. Remove it.")
         return path
 
     def reference_of(self, digest: str) -> Reference | None:

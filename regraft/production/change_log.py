@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from regraft.addresses import shown_path
 from regraft.errors import RegraftError, safe_text
 
 _READ_BYTES = 4_000_000  # of the end of the file: ten thousand changes
@@ -110,8 +111,8 @@ class ChangeLog:
             os.close(self._open())
         except OSError as error:
             raise RegraftError(
-                f"{self.path} should be a file that can be written to ({error.strerror}), and every change of "
-                f"production is written down there. Make it writable, or move it away; production stays as it is."
+                f"{shown_path(self.path)} should be a file that can be written to ({error.strerror}), and every change "
+                f"of production is written down there. Make it writable, or move it away; production stays as it is."
             ) from None
 
     def append(self, change: Change) -> None:

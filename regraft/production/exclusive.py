@@ -15,6 +15,7 @@ from typing import ParamSpec, TypeVar
 from regraft.errors import Overtaken, RegraftError
 from regraft.production.lock import locked
 from regraft.production.mirror import mirror_at
+from regraft.production.pointer import first_pointer
 
 _ATTEMPTS = 6
 _P = ParamSpec("_P")
@@ -83,4 +84,4 @@ def found(folder: Path, *, patience: float) -> None:
             f"folder of this machine: `regraft promote` puts a first model there by itself."
         )
     with locked(folder, "founding production", patience=patience):
-        mirror.place.found()
+        mirror.place.found(first_pointer())

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from regraft.addresses import shown_path
 from regraft.errors import Busy, RegraftError
 from regraft.production.change_log import open_regular
 
@@ -38,15 +39,15 @@ def locked(folder: Path, doing: str, *, patience: float) -> Iterator[None]:
             yield
     except Timeout:
         raise Busy(
-            f"{folder} is being changed by {_holder(lock)}. It was waited for {patience:g} seconds; production was not "
-            f"touched. Wait until that process has ended, or end it, and run this again."
+            f"{shown_path(folder)} is being changed by {_holder(lock)}. It was waited for {patience:g} seconds; "
+            f"production was not touched. Wait until that process has ended, or end it, and run this again."
         ) from None
     except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
+        name = f" ({shown_path(Path(os.fsdecode(error.filename)))})" if error.filename else ""
         raise RegraftError(
-            f"{folder} could not be changed: {error.strerror or error}{name}. It should be a folder that can be "
-            f"written to, with room for another model. See to that and run the same command again: what was begun is "
-            f"completed or undone then."
+            f"{shown_path(folder)} could not be changed: {error.strerror or error}{name}. It should be a folder that "
+            f"can be written to, with room for another model. See to that and run the same command again: what was "
+            f"begun is completed or undone then."
         ) from error
 
 

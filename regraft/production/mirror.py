@@ -192,7 +192,8 @@ class Mirror:
         """Send what is new, and return all files with their objects."""
         known, looks = read_state(self.folder)
         if known != base:  # what is here would be taken for all that there is
-            raise RegraftError(f"{self.folder} was removed or changed while it was in use. Run the same command again.")
+            words = "was removed or changed while it was in use. Run the same command again."
+            raise RegraftError(f"the mirror of production at {self.place.shown} {words}")
         here = looks_of(self.folder)
         by_digest = {stored.sha256: stored for stored in base.files.values() if stored.object not in self._lost}
         # What could not be fetched was not removed by anybody.
@@ -220,7 +221,7 @@ class Mirror:
     def _gone(self) -> RegraftError:
         return RegraftError(
             f"production at {self.place.shown} is gone: this machine knows models of it, and production.json is not "
-            f"there. Nothing was promoted. Bring it back; if that production was given up, remove {self.folder}."
+            f"there. Nothing was promoted. Bring it back; if that production was given up, remove {self.folder.parent}."
         )
 
 

@@ -15,17 +15,22 @@ from typing import Any
 
 from regraft.addresses import named
 from regraft.errors import RegraftError
-from regraft.production.pointer import MODEL, POINTER, Pointer, first_pointer, is_object_name, read_pointer
+from regraft.patience import PatientFiles, within_patience
+from regraft.production.pointer import MODEL, POINTER, Pointer, is_object_name, read_pointer
 from regraft.store.remote import Remote
 
 _S3, _LOCAL = ("s3", "s3a"), ("file", "local")
 _DAY_SECONDS = 86_400.0
-_PATIENCE_SECONDS = 30.0  # the pointer is a small file
+_PATIENCE_SECONDS = 30.0  # for the lock: the pointer is a small file
 _CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 _AWAY_SECONDS = 60.0
+_IN_DOUBT = (
+    "It may have taken the last change or not. The next command starts from what is there: `regraft promote --history` "
+    "shows it."
+)
 CHECKSUM = f"{MODEL}.sha256"
 
-_away: dict[str, tuple[float, str]] = {}  # addresses that could not be reached: since when, and what was said
+_away: dict[str, tuple[float, Exception]] = {}  # what could not be reached: since when, and what was said
 
 
 class Place(Remote):
@@ -34,31 +39,24 @@ class Place(Remote):
     kind = "production at"
     advice = (
         "So nobody can tell which model is in production, and nothing was promoted. Check the network, the address in "
-        "paths.production of params.yaml and the credentials in the environment, and run the same command again. A "
-        "bucket that may be read but not listed answers like this also where there is no production yet: then "
-        "`regraft promote --first` founds one."
+        "paths.production of params.yaml and the credentials in the environment, and run the same command again; "
+        "machine.remote_timeout says how long an answer is waited for. A bucket that may be read but not listed "
+        "answers like this also where there is no production yet: then `regraft promote --first` founds one."
     )
 
     def __init__(self, address: str) -> None:
         """Take an address; RegraftError if nothing here can reach it."""
-        super().__init__(address)
         self._scheme = address.partition("://")[0]
+        super().__init__(address)
 
     def pointer(self) -> Pointer | None:
         """Return the pointer, in one request; None if there is none.
 
         Raises:
-            RegraftError: it cannot be reached, or is damaged. One that this process could not reach a moment ago is not
-                tried again: that takes half a minute, and much asks while a run ends.
+            RegraftError: it cannot be reached, or is damaged.
         """
-        seconds, words = _away.get(self.digest, (-math.inf, ""))
-        if time.monotonic() - seconds < _AWAY_SECONDS:
-            raise RegraftError(words)
-        try:
+        with _unless_away(self.digest):
             contents = self._contents()
-        except RegraftError as error:
-            _away[self.digest] = (time.monotonic(), str(error))
-            raise
         return None if contents is None else self._parsed(contents)
 
     def pointer_to_replace(self) -> tuple[Pointer, str]:
@@ -68,8 +66,9 @@ class Place(Remote):
             RegraftError: there is none, or as `pointer`.
         """
         # The tag first: contents that are newer than it cannot be replaced, and older ones there are none.
-        tag = self._tag()
-        contents = self._contents()
+        with _unless_away(self.digest):
+            tag = self._tag()
+            contents = self._contents()
         if contents is None:
             raise RegraftError(
                 f"there is no production at {self.shown}, so nothing can be compared or promoted. Check the address in "
@@ -79,13 +78,12 @@ class Place(Remote):
         pointer = self._parsed(contents)
         return pointer, tag or contents.decode()
 
-    def found(self) -> None:
-        """Write the first pointer, of a production without a model.
+    def found(self, pointer: Pointer) -> None:
+        """Write the first pointer.
 
         Raises:
             RegraftError: there is one already.
         """
-        pointer = first_pointer()
         if not self._write_pointer(pointer, None):
             raise RegraftError(
                 f"there is production at {self.shown} already, so there is no first promotion. `regraft promote` "
@@ -93,7 +91,12 @@ class Place(Remote):
             )
 
     def replace(self, pointer: Pointer, tag: str) -> bool:
-        """Write a pointer over the one that `pointer_to_replace` returned with `tag`; False if that is not there."""
+        """Write a pointer over the one that `pointer_to_replace` returned with `tag`; False if that is not there.
+
+        Raises:
+            RegraftError: it cannot be reached, and nobody knows whether it was written.
+        """
+        self.advice = _IN_DOUBT
         return self._write_pointer(pointer, tag)
 
     def fetch_object(self, name: str, target: Path) -> None:
@@ -129,11 +132,20 @@ class Place(Remote):
                 if now is not None and written is not None and written < now - _DAY_SECONDS:
                     self.remove(f"objects/{name}")
 
-    def _contents(self) -> bytes | None:
+    def _opened(self, address: str) -> tuple[Any, str]:
+        with _unless_away(f"{self.digest} opened"):  # some kinds of store connect now
+            files, root = within_patience(lambda: super(Place, self)._opened(address))
+        return PatientFiles(files, self._asked), root
+
+    def _asked(self, files: Any) -> bytes:
+        """Read the pointer: a small question, in one request."""
         options = {"max_concurrency": 1} if self._scheme in _S3 else {}  # else it asks for the size first
+        return files.cat_file(self._path(POINTER), **options)
+
+    def _contents(self) -> bytes | None:
         with self._reaching():
             try:
-                return self._files.cat_file(self._path(POINTER), **options)
+                return self._asked(self._files)
             except FileNotFoundError:
                 return None
 
@@ -198,6 +210,22 @@ class Place(Remote):
             yield
         finally:
             lock.release()
+
+
+@contextmanager
+def _unless_away(what: str) -> Iterator[None]:
+    """Not try again what this process could not reach a moment ago: that takes half a minute, and much asks at an end.
+
+    What is raised then, and what is remembered, is the error of the block.
+    """
+    seconds, before = _away.get(what, (-math.inf, None))
+    if before and time.monotonic() - seconds < _AWAY_SECONDS:
+        raise before.with_traceback(None)
+    try:
+        yield
+    except Exception as error:
+        _away[what] = (time.monotonic(), error)
+        raise
 
 
 def _is_conflict(error: OSError) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regraft.addresses import shown_path
 from regraft.errors import InvalidData
 from regraft.production.change_log import Change, ChangeLog, open_regular, read_change
 from regraft.production.mirror import obtain, refreshed
@@ -92,15 +93,17 @@ class Records:
         history = self.history()
         named = history[-1].sha256 if history else None
         if self.folder.is_symlink() and not self.folder.exists():
-            return Standing(None, f"{self.folder} is a link to a folder that is not there.", named)
+            return Standing(None, f"{shown_path(self.folder)} is a link to a folder that is not there.", named)
         found, reason = read_digest(self.model)
         if found and (found == named or self.is_kept(found) or not (named or self._unfinished_apart())):
             return Standing(found, None, named)
         if not found and reason == _MISSING and not (named or self._has_traces()):
             return Standing(None, None, None)
         what = f"has other bytes (sha256 {found[:12]}) than were put there" if found else f"cannot be read: {reason}"
-        should = f"{named[:12]}, since {minute(history[-1].at)}, says {self.log.path}" if named else "a model"
-        return Standing(None, f"{self.model} is damaged: it {what}. It should be {should}.", named)
+        should = (
+            f"{named[:12]}, since {minute(history[-1].at)}, says {shown_path(self.log.path)}" if named else "a model"
+        )
+        return Standing(None, f"{shown_path(self.model)} is damaged: it {what}. It should be {should}.", named)
 
     def rolled_back(self, digest: str) -> str | None:
         """Return a sentence on when and by whom a model was rolled back from, or None if it was not.
@@ -119,7 +122,7 @@ class Records:
             return None
         found = found or read_change(mark)
         if found is None:
-            return f"It was rolled back from; {mark} does not say any more when, or by whom."
+            return f"It was rolled back from; {shown_path(mark)} does not say any more when, or by whom."
         return f"It was rolled back from at {minute(found.at)}: {found.words}"
 
     @property

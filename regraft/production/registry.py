@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from regraft.addresses import shown_path
 from regraft.errors import InputsChanged, RegraftError
 from regraft.files import replacing, sha256_of, write_bytes
 from regraft.production.change_log import Change, Origin, read_change
@@ -67,7 +68,7 @@ class Production(Records):
             InputsChanged: the grounds are gone. Production is as it was.
             Busy: another process is changing production.
         """
-        with self._changing("promoting a model") as standing:
+        with self.changing("promoting a model") as standing:
             digest = sha256_of(path)
             if grounds:
                 self._check(grounds, digest, standing)
@@ -92,19 +93,19 @@ class Production(Records):
             RegraftError: there is none.
             Busy: another process is changing production.
         """
-        with self._changing("rolling back") as standing:
+        with self.changing("rolling back") as standing:
             for digest in self._earlier(standing):
                 if self.is_kept(digest):  # a damaged one is passed over: at night any sound model is better than none
                     change = _change_back(digest, standing, by)
                     self._use(self.version_of(digest), change, standing)
                     return change
         raise RegraftError(
-            f"there is no earlier model in {self.versions} to go back to. {self.model} stays as it is. Promote another "
-            f"one with `regraft promote`, or without the gate with `regraft promote --force REASON`."
+            f"there is no earlier model in {shown_path(self.versions)} to go back to. {self.model.name} stays as it "
+            f"is. Promote another one with `regraft promote`, or without the gate with `--force REASON`."
         )
 
     @contextmanager
-    def _changing(self, doing: str) -> Iterator[Standing]:
+    def changing(self, doing: str) -> Iterator[Standing]:
         """Be the only one who changes production; first complete what a kill or a hand left."""
         with exclusive(self.folder, doing, patience=self.patience):
             self.log.check()
@@ -172,8 +173,8 @@ class Production(Records):
         found, reason = read_digest(self.model)
         if found != change.sha256:
             raise InputsChanged(
-                f"{self.model} should be {_short(change.sha256)} now, and is {reason or _short(found)}: somebody "
-                f"writes to it without its lock. Stop that, and run `regraft promote --rollback`."
+                f"{shown_path(self.model)} should be {_short(change.sha256)} now, and is {reason or _short(found)}: "
+                f"somebody writes to it without its lock. Stop that, and run `regraft promote --rollback`."
             )
         self._finish(change)
 
@@ -210,7 +211,7 @@ def copy_sound(source: Path, target: Path, digest: str) -> None:
     with replacing(target) as temporary:
         shutil.copyfile(source, temporary)
         if sha256_of(temporary) != digest:
-            raise InputsChanged(f"{source} changed while it was copied. Run the same command again.")
+            raise InputsChanged(f"{shown_path(source)} changed while it was copied. Run the same command again.")
         temporary.chmod(0o644)  # DVC's outputs may be read-only
 
 

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from regraft.addresses import shown_path
 from regraft.errors import Damaged
 from regraft.files import DAMAGE, finite, write_bytes
 from regraft.production.change_log import open_regular
@@ -211,4 +212,5 @@ def _read(path: Path) -> pa.Table:
 def _put_aside(path: Path) -> str:
     aside = path.with_name(f"{path.stem}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}{path.suffix}")
     path.rename(aside)
-    return f"{path} was no history of runs, or a damaged one. It was put aside as {aside.name}; a new history begins."
+    words = "was no history of runs, or a damaged one. It was put aside as"
+    return f"{shown_path(path)} {words} {aside.name}; a new history begins."

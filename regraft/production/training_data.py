@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from regraft.addresses import shown_path
 from regraft.errors import Damaged, InvalidData
 from regraft.files import DAMAGE
 from regraft.sealed import read_table, write_table
@@ -94,6 +95,6 @@ def read_reference(path: Path) -> Reference:
     except (Damaged, *DAMAGE) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidData(
-            f"{path} is damaged: it should hold what the model in production was trained on ({reason}). Restore it "
-            f"from a backup, or remove it; the next model that is promoted brings its own."
+            f"{shown_path(path)} is damaged: it should hold what the model in production was trained on ({reason}). "
+            f"Restore it from a backup, or remove it; the next model that is promoted brings its own."
         ) from None

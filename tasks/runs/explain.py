@@ -5,6 +5,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from regraft.addresses import shown_path
 from regraft.config import Params
 from regraft.errors import Damaged, printable, safe_text
 from regraft.files import reading
@@ -186,7 +187,10 @@ def _settings(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 
 def _told(values: dict[str, Any], name: str) -> str:
-    return printable(json.dumps(values[name], ensure_ascii=False)) if name in values else "(not there)"
+    if name not in values:
+        return "(not there)"
+    value = shown_path(Path(values[name])) if name.startswith("paths.") else values[name]
+    return printable(json.dumps(value, ensure_ascii=False))
 
 
 def _versions(before: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -15,7 +15,7 @@ from regraft.production.registry import Production
 COMMANDS = ["retrain", "promote", "check-model", "renew-base", "pull", "explain", "reproduce", "report", "keras"]
 COMMANDS += ["measure", "predict", "score", "try"]
 COMMANDS += ["backbones", "compare-backbones", "serve", "watch", "setup-prefect", "ui", "prefect", "table"]
-COMMANDS += ["demo-data", "store"]
+COMMANDS += ["demo-data", "store", "production"]
 HEAVY = {"tensorflow", "keras", "prefect", "dvc", "pandas", "numpy", "pyarrow", "regraft"}
 Call = Callable[..., Result]
 

@@ -7,11 +7,12 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
+from regraft.addresses import mirror_of
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_cache import photos_of
 from tasks.runs import receipts
-from tasks.runs.explain import explain
+from tasks.runs.explain import changes, explain
 from tasks.runs.receipts import write_receipt
 from tasks.runs.run_record import RunRecord
 from tests.support.project import Project
@@ -158,3 +159,11 @@ def test_where_the_clock_was_set_back_the_last_run_is_still_the_last(project):
     early = replace(record_of(1), run="20261101T030000-000001")
     _end(early)
     assert _explain().startswith(f"Run {early.run}")
+
+
+def test_that_production_moved_to_an_address_is_told_without_the_name_of_its_mirror():
+    here, there = (
+        {"params": {"paths": {"production": str(path)}}, "locked": {}}
+        for path in (Path("models/production"), mirror_of("s3://bucket/private"))
+    )
+    assert changes(there, here) == [("settings", 'paths.production "models/production" -> "production at s3://bucket"')]

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
+from regraft.addresses import shown_path
 from regraft.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 
@@ -17,7 +18,7 @@ def load_challenger(path: Path) -> OnnxClassifier:
     """
     classifier = OnnxClassifier(path)
     if flaw := _flaw_of(classifier):
-        raise RegraftError(f"{path} is no model that names the class of a photo ({flaw}). Export it again.")
+        raise RegraftError(f"{shown_path(path)} is no model that names the class of a photo ({flaw}). Export it again.")
     return classifier
 
 
@@ -28,9 +29,9 @@ def load_champion(path: Path) -> tuple[OnnxClassifier | None, str | None]:
     except RegraftError as error:
         return None, str(error).removesuffix(" Export it again.")
     except OSError as error:
-        return None, f"{path} cannot be read: {error.strerror}."
+        return None, f"{shown_path(path)} cannot be read: {error.strerror}."
     flaw = _flaw_of(classifier)
-    return (None, f"{path} cannot name the class of a photo ({flaw}).") if flaw else (classifier, None)
+    return (None, f"{shown_path(path)} cannot name the class of a photo ({flaw}).") if flaw else (classifier, None)
 
 
 def _flaw_of(classifier: OnnxClassifier) -> str:

@@ -3,14 +3,20 @@
 import errno
 import json
 import shutil
-from collections.abc import Callable
+import socket
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiobotocore.httpsession import AIOHTTPSession
+from s3fs import S3FileSystem
 
+from regraft import patience
 from regraft.errors import InputsChanged, Overtaken, RegraftError
 from regraft.files import sha256_of
+from regraft.patience import set_patience
 from regraft.production import mirror
 from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive, found, publish
@@ -305,14 +311,46 @@ def test_an_address_that_was_away_a_moment_ago_is_not_tried_again_and_again(tmp_
     assert len(tried) == 1
 
 
+def test_an_address_that_takes_connections_and_says_nothing_is_unreachable_when_the_time_is_over(
+    tmp_path, monkeypatch, impatient
+):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(S3FileSystem, "cachable", False)  # the one of other tests knows another server
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        start = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(RegraftError, match=r"cannot be reached: TimeoutError .*machine\.remote_timeout"):
+                found_with(worker(tmp_path / "a", "s3://silent/private"), "one")
+            with pytest.raises(RegraftError, match="cannot be reached: TimeoutError"):
+                Records(worker(tmp_path / "a", "s3://silent/private"))
+    assert time.monotonic() - start < 20 * impatient  # of which one client of S3 is made
+
+
+def test_a_place_that_cannot_even_be_opened_is_unreachable_when_the_time_is_over(tmp_path, monkeypatch, impatient):
+    monkeypatch.setattr("regraft.store.remote.Remote._opened", lambda *_: time.sleep(40 * impatient))
+    start = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(RegraftError, match="production at sftp://host cannot be reached: TimeoutError"):
+            Records(worker(tmp_path / "a", "sftp://host/private"))
+    assert time.monotonic() - start < 20 * impatient
+
+
+@pytest.fixture
+def impatient() -> Iterator[float]:
+    """Seconds after which an address counts as unreachable."""
+    before = patience._seconds[0]
+    set_patience(0.5)
+    yield 0.5
+    set_patience(before)
+
+
 def _unreachable(place: Place) -> None:
     with place._reaching():
         raise ConnectionError(f"https://user:secret@host/private {place}")
 
 
 def test_nothing_has_to_be_listed(tmp_path, s3, monkeypatch):
-    from s3fs import S3FileSystem
-
     call = S3FileSystem._call_s3
 
     async def without_listing(files: S3FileSystem, method: str, *arguments: Any, **named: Any) -> Any:
@@ -338,7 +376,6 @@ def test_nothing_has_to_be_listed(tmp_path, s3, monkeypatch):
 
 
 def test_a_server_that_drops_every_tenth_call_before_or_after_it_did_it_costs_time_alone(tmp_path, s3, monkeypatch):
-    from aiobotocore.httpsession import AIOHTTPSession
     from botocore.exceptions import ConnectionClosedError
 
     send, calls = AIOHTTPSession.send, []
@@ -365,8 +402,6 @@ def test_a_server_that_drops_every_tenth_call_before_or_after_it_did_it_costs_ti
 
 
 def test_a_reader_whose_mirror_is_as_the_pointer_says_asks_for_the_pointer_alone(tmp_path, s3, monkeypatch):
-    from s3fs import S3FileSystem
-
     a = worker(tmp_path / "a", s3)
     found_with(a, "one")
     call, calls = S3FileSystem._call_s3, []
