@@ -100,8 +100,8 @@ class Production(Records):
                     self._use(self.version_of(digest), change, standing)
                     return change
         raise RegraftError(
-            f"there is no earlier model in {shown_path(self.versions)} to go back to. model.onnx stays as it is. Promote "
-            f"another one with `regraft promote`, or without the gate with `regraft promote --force REASON`."
+            f"there is no earlier model in {shown_path(self.versions)} to go back to. model.onnx stays as it is. "
+            f"Promote another one with `regraft promote`, or without the gate with `regraft promote --force REASON`."
         )
 
     @contextmanager
