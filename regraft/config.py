@@ -149,6 +149,7 @@ class CacheFeatures(Section):
     """Stage 3: what the frozen backbone sees."""
 
     views: Annotated[int, Field(ge=0, le=64), NumberOrAuto]
+    copied_rows: int = Field(ge=0)
 
 
 class CheckFeatures(Section):

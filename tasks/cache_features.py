@@ -1,6 +1,7 @@
 """Stage 3 of 11: run the frozen backbone once over every image that the store does not hold.
 
-Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json.
+Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json. Where there are more
+features than `cache_features.copied_rows`, the file only names rows of the store.
 """
 
 from functools import partial
@@ -10,7 +11,7 @@ from regraft.config import Params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
 from regraft.features.seeding import take_known
-from regraft.features.table import write_features
+from regraft.features.table import write_features, write_named_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -44,7 +45,9 @@ def cache_features(params: Params, progress: Progress) -> None:
         receipt = extractor.fill_store(
             dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
         )
-        write_features(paths.features, extractor, dataset)
+        # A matter of data and settings alone: the file has the same bytes whoever computed what is in the store.
+        are_copied = receipt.rows <= params.cache_features.copied_rows
+        (write_features if are_copied else write_named_features)(paths.features, extractor, dataset)
         record_use(
             paths.store,
             md5_of(paths.features),

@@ -14,7 +14,7 @@ from regraft.config import BackboneChoice, Params
 from regraft.errors import RegraftError, WrongFolder
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
-from regraft.features.table import Features, read_features, write_features
+from regraft.features.table import Features, read_features, write_named_features
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
@@ -45,7 +45,8 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
         trunk = load_stored_trunk(backbone, paths.store, shared=params.machine.shared_store)
     except RegraftError as error:
         return Compared(name, problem=str(error))
-    with tempfile.TemporaryDirectory() as temporary:
+    in_use = store_in_use(paths.store, params.machine.shared_store)
+    with tempfile.TemporaryDirectory() as temporary, in_use:
         features, computed = _features(Path(temporary, "features.arrow"), dataset, trunk, params, progress)
         settings = settings_of(params.train_head)[:1]
         (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
@@ -77,12 +78,11 @@ def _choice(name: str, choice: BackboneChoice) -> BackboneChoice:
 
 
 def _features(path: Path, dataset: Dataset, trunk: Trunk, params: Params, progress: Progress) -> tuple[Features, int]:
-    """Write the features of every unchanged photo; return them, and how many forward passes they took."""
+    """Compute the features of every unchanged photo; return them, and how many forward passes they took."""
     paths, machine = params.paths, params.machine
     views = choose_views(params.preprocess, image_size=trunk.image_size, count=0)
-    with store_in_use(paths.store, machine.shared_store):
-        store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
-        extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
-        receipt = extractor.fill_store(dataset, activations="none", on_progress=progress("views"))
-        write_features(path, extractor, dataset)
-    return read_features(path), receipt.computed
+    store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
+    extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
+    receipt = extractor.fill_store(dataset, activations="none", on_progress=progress("views"))
+    write_named_features(path, extractor, dataset)
+    return read_features(path, find_rows=store.find_rows), receipt.computed

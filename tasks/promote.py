@@ -16,7 +16,6 @@ from regraft.config import Params
 from regraft.errors import InputsChanged, RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
-from regraft.features.table import read_features
 from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -40,6 +39,7 @@ from tasks.progress import Progress
 from tasks.promotion_records import candidates_of, keep_as_candidate, record_verdict, remove_candidate
 from tasks.run_warnings import warnings_of_run
 from tasks.runs.origins import origin_of_candidate, origin_of_export
+from tasks.stored_features import open_features
 from tasks.up_to_date import about_of
 
 _CHANGED = (
@@ -246,4 +246,5 @@ def _reference(params: Params) -> Reference | None:
         return None
     _, manifest = read_manifest(paths.manifest)
     base = base_of_model(params)
-    return build_reference(manifest, read_features(paths.features), base.saw() if base else ())
+    with open_features(params, only_some=True) as features:
+        return build_reference(manifest, features, base.saw() if base else ())

@@ -17,7 +17,7 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
 from regraft.errors import Damaged
 from regraft.features.extraction import Extractor
-from regraft.features.table import read_features, write_features
+from regraft.features.table import read_features, write_named_features
 from regraft.files import fingerprint, write_json
 from regraft.photos.base_record import BaseRecord, located, read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
@@ -113,8 +113,9 @@ def _find_head(extractor: Extractor, photos: Dataset, recorded: Params, progress
         return lambda epoch: epochs_done(epoch, settings.epochs)
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_features(path, extractor, photos)
-    winner, _ = find_head(read_features(path), settings, seed=recorded.seed, watch=watch)
+    write_named_features(path, extractor, photos)
+    features = read_features(path, find_rows=extractor.store.find_rows)
+    winner, _ = find_head(features, settings, seed=recorded.seed, watch=watch)
     path.unlink()
     return Head(winner.settings, winner.weights)
 

@@ -1,14 +1,14 @@
 """Stage 5 of 11: train the new classifier on the cached features.
 
-Reads build/features.arrow; writes models/head.npz, reports/head.json, reports/leaderboard.csv and
-reports/head_curve.csv.
+Reads build/features.arrow, and rows of the store where it names them; writes models/head.npz, reports/head.json,
+reports/leaderboard.csv and reports/head_curve.csv.
 """
 
 from collections.abc import Callable
 from dataclasses import asdict
 
 from regraft.config import Params
-from regraft.features.table import read_features
+from regraft.features.table import Features
 from regraft.files import write_json
 from regraft.training.baselines import Yardstick, accuracy_of, conclusions, probe
 from regraft.training.class_weights import objective_of
@@ -17,13 +17,18 @@ from regraft.training.network_file import write_head
 from regraft.training.tables import write_curve
 from tasks.progress import Progress
 from tasks.stage import stage
+from tasks.stored_features import open_features
 
 
 @stage
 def train_head(params: Params, progress: Progress) -> None:
     """Write the best head of the sweep as it was at its lowest loss on val, and what it says of the photos."""
+    with open_features(params) as features:
+        _train(features, params, progress)
+
+
+def _train(features: Features, params: Params, progress: Progress) -> None:
     settings, paths = params.train_head, params.paths
-    features = read_features(paths.features)
 
     def watch(what: str) -> Callable[[int], None]:
         epochs_done = progress(f"{what} epochs")

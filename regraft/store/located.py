@@ -1,6 +1,7 @@
 """Rows of a namespace that are found once and read many times, in any order, as training does."""
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import as_keys, seeds_of
 
-_OPEN_FILES = 256  # of shards, kept open
+_OPEN_FILES = 4096  # of shards, kept open at most, and half of what this process may have
 _FETCHED_ROWS = 100_000  # of the shared root, between two looks at what is here
 _READ_BYTES = 2**28  # in one call; the kernel reads at most 2 GB
 
@@ -39,6 +40,7 @@ class LocatedRows:
         self._namespace, self._keys, self._checksums, self._advice = namespace, keys, checksums, advice
         self._is_verified = np.zeros(len(keys), bool)
         self._files: dict[int, int] = {}  # number of a shard -> descriptor
+        self._most_files = _most_files()
         self._lock = threading.Lock()  # a file must not be closed while it is read
         self._find()
 
@@ -121,7 +123,7 @@ class LocatedRows:
         path = self._paths[number]
         if path is None:
             raise FileNotFoundError("not on this machine")
-        if len(self._files) >= _OPEN_FILES:
+        if len(self._files) >= self._most_files:
             os.close(self._files.pop(next(iter(self._files))))
         file = self._files[number] = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
         return file
@@ -153,6 +155,11 @@ def locate_rows(
     if facts is None:
         raise _lost(len(keys), len(keys), folder, remote, advice)
     return LocatedRows(Namespace(folder, facts, remote), keys, checksums, advice=advice)
+
+
+def _most_files() -> int:
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _OPEN_FILES if limit == resource.RLIM_INFINITY else max(1, min(_OPEN_FILES, limit // 2))
 
 
 def _lost(count: int, total: int, folder: Path, remote: Remote | None, advice: str) -> RegraftError:

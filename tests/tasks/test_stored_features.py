@@ -1,0 +1,59 @@
+"""build/features.arrow where it names rows of the store: what the stages that read it make of it."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from regraft.errors import Busy, RegraftError
+from regraft.files import md5_of, sha256_of
+from regraft.store.leases import store_in_use
+from regraft.store.upkeep import collect
+from tasks.cache_features import cache_features
+from tasks.history import features_versions
+from tasks.stored_features import open_features
+from tasks.train_head import train_head
+from tests.support.small_project import changed, quiet
+
+
+@pytest.fixture
+def params(project, small_params):
+    """Settings by which the features of the project are named, and not copied; they were written so."""
+    params = changed(small_params, cache_features={"copied_rows": 71})
+    shutil.rmtree(project / "build" / "store" / "activations", ignore_errors=True)
+    cache_features.function(params, quiet)
+    assert params.paths.features.stat().st_size < 20_000
+    return params
+
+
+def test_a_head_is_the_same_whether_its_features_are_copied_or_named(params):
+    before = sha256_of(params.paths.head)
+    params.paths.head.unlink()
+    train_head.function(params, quiet)
+    assert sha256_of(params.paths.head) == before
+
+
+def test_rows_that_the_store_has_lost_are_computed_again_by_the_command_that_is_named(params):
+    before = md5_of(params.paths.features)
+    shutil.rmtree(params.paths.store)
+    with pytest.raises(RegraftError, match=r"72 of 72 rows .* missing .*`dvc repro -sf cache_features` computes"):
+        train_head.function(params, quiet)
+    cache_features.function(params, quiet)
+    assert md5_of(params.paths.features) == before
+    with open_features(params) as features:
+        assert features.read(np.arange(72)).shape == (72, features.dim)
+
+
+def test_rows_that_are_read_are_not_collected_nor_those_that_the_file_names(params, project):
+    (project / "dvc.lock").write_text("stages: {cache_features: {outs: [{path: build/features.arrow, md5: abc}]}}")
+    versions = features_versions(project, params.paths.features, keep=0)
+    with open_features(params) as features:
+        with pytest.raises(Busy):
+            collect(params.paths.store, None, versions, really=True)
+        assert len(features.digests) == 72
+    for record in (params.paths.store / "uses").iterdir():
+        if not record.name.startswith(md5_of(params.paths.features)):
+            record.unlink()
+    collect(params.paths.store, None, versions, really=True)
+    with open_features(params) as features, store_in_use(params.paths.store, None):
+        assert features.read(np.arange(72)).shape == (72, features.dim)
