@@ -21,6 +21,7 @@ from regraft.photos.manifest import read_manifest
 from regraft.production.gate.comparison import Answers, contest, select
 from regraft.production.gate.rule import decide
 from regraft.training.class_weights import objective_of
+from regraft.training.compared import Rows
 from regraft.training.heads import settings_of
 from regraft.training.sweep import TrainedHead, train_heads
 from tests.support.pipeline import HEAD_ONLY, ROOT, run_stage, stages_folder
@@ -87,7 +88,7 @@ def _answers(params: Params, features: Features, compared: np.ndarray, seed: int
         )
         features = replace(features, class_indices=np.where(moved, others, features.class_indices).astype(np.int32))
     config = params.train_head
-    heads = train_heads(features, settings_of(config), config, seed=seed, on_epoch=lambda _: None)
+    heads = train_heads(Rows.of(features), settings_of(config), config, seed=seed, on_epoch=lambda _: None)
     loss_of = objective_of(config.class_weight).loss_of
     return Answers(features.class_names, _probabilities(min(heads, key=lambda head: loss_of(head.best.val)), compared))
 

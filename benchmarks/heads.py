@@ -22,6 +22,7 @@ from regraft.config import TrainHead
 from regraft.features.table import Features, OpenFile
 from regraft.params_file import load_params
 from regraft.training.batched_heads import HeadSettings
+from regraft.training.compared import Rows
 from regraft.training.heads import settings_of
 from regraft.training.keras_models import start_keras
 from regraft.training.keras_network import build_head
@@ -51,7 +52,7 @@ def measure(images: int, count: int, *, rounds: int) -> dict[str, Any]:
         seconds = []
         for _ in range(rounds):
             start = time.perf_counter()
-            trained = train_heads(features, sweep, config, seed=0, on_epoch=lambda _: None)
+            trained = train_heads(Rows.of(features), sweep, config, seed=0, on_epoch=lambda _: None)
             seconds.append(time.perf_counter() - start)
         start = time.perf_counter()
         losses = [_fit(features, settings, config) for settings in sweep]

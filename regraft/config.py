@@ -177,6 +177,7 @@ class TrainHead(Section):
     epochs: int = Field(ge=1)
     patience: int = Field(ge=1)
     learning_curve: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(strict=False)
+    max_photos: int = Field(ge=1)
 
 
 class FineTune(Section):

@@ -20,6 +20,7 @@ from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.baselines import probe
+from regraft.training.compared import Rows
 from regraft.training.heads import settings_of
 from regraft.training.sweep import train_heads
 from tasks.chosen_cluster import chosen_cluster
@@ -49,12 +50,13 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
     with tempfile.TemporaryDirectory() as temporary, in_use:
         features, computed = _features(Path(temporary, "features.arrow"), dataset, trunk, params, progress)
         settings = settings_of(params.train_head)[:1]
-        (head,) = train_heads(features, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
+        rows = Rows.of(features).sample(params.train_head.max_photos)
+        (head,) = train_heads(rows, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
         return Compared(
             name=name,
             right=head.right,
             val_log_loss=head.best.val.log_loss,
-            nearest_neighbours=float(probe(features).nearest_neighbours.mean()),
+            nearest_neighbours=float(probe(rows).nearest_neighbours.mean()),
             milliseconds=milliseconds_per_image(trunk),
             megabytes=trunk.read_graph().ByteSize() / 1e6,
             feature_dim=trunk.feature_dim,

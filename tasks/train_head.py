@@ -34,10 +34,10 @@ def _train(features: Features, params: Params, progress: Progress) -> None:
         epochs_done = progress(f"{what} epochs")
         return lambda epoch: epochs_done(epoch, settings.epochs)
 
-    winner, ranked = find_head(features, settings, seed=params.seed, watch=watch)
-    objective, val_classes = objective_of(settings.class_weight), features.class_indices[features.positions("val")]
-    curve = learning_curve(features, winner, settings, seed=params.seed, watch=watch)
-    probes = probe(features)
+    winner, comparison = find_head(features, settings, seed=params.seed, watch=watch)
+    objective, val_classes = objective_of(settings.class_weight), features.class_indices[comparison.rows.val]
+    curve = learning_curve(comparison, settings, seed=params.seed, watch=watch)
+    probes = probe(comparison.rows)
     write_head(paths.head, winner)
     report = {
         "objective": asdict(objective),
@@ -45,14 +45,15 @@ def _train(features: Features, params: Params, progress: Progress) -> None:
         "best_epoch": winner.best.epoch,
         "epochs_run": winner.curve[-1].epoch,
         "settings": asdict(winner.settings),
-        "settings_tried": len(ranked),
+        "settings_tried": len(comparison.ranked),
         "accuracy": asdict(accuracy_of(winner.right)),
         "probes": {name: asdict(accuracy) for name, accuracy in probes.accuracies().items()},
-        "learning_curve": {f"{share:g}": asdict(accuracy_of(right)) for share, right in curve.items()},
-        "words": conclusions(probes, winner.right, curve, Yardstick(objective, val_classes)),
+        "learning_curve": {photos: asdict(accuracy_of(right)) for photos, right in curve.items()},
+        "photos": {"trained_on": comparison.photos, "compared_on": comparison.rows.photos, "val": len(val_classes)},
+        "words": conclusions(probes, winner.right, curve, comparison.photos, Yardstick(objective, val_classes)),
     }
     write_json(paths.reports / "head.json", report)
-    write_leaderboard(paths.reports / "leaderboard.csv", ranked)
+    write_leaderboard(paths.reports / "leaderboard.csv", comparison.ranked)
     write_curve(paths.reports / "head_curve.csv", winner.curve)
 
 

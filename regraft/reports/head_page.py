@@ -33,6 +33,7 @@ def head_page(sources: Sources) -> Page:
             " ".join(report["words"]),
             table(["classifier", "accuracy on val (95% interval)"], _compared(report)),
             f"## Leaderboard: {tried} tried" + (f", the first {NAMED}" if tried > NAMED else ""),
+            *_compared_on(report["photos"]),
             table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
         ],
     )
@@ -50,6 +51,17 @@ def head_curve_page(sources: Sources) -> Page:
     return Page("head-curve", "Head on cached features", [text, Chart("learning curve", chart)])
 
 
+def _compared_on(photos: dict[str, int]) -> list[str]:
+    """Say so where settings were compared on a part of the photos."""
+    if photos["compared_on"] == photos["trained_on"]:
+        return []
+    trained, compared, val = (f"{photos[name]:,}" for name in ("trained_on", "compared_on", "val"))
+    return [
+        f"Settings were compared on {compared} of {trained} training photos, and {val} of val; the best was then trained "
+        f"on all {trained}."
+    ]
+
+
 def _compared(report: dict[str, Any]) -> list[list[str]]:
     probes = report["probes"]
     return [
@@ -57,10 +69,10 @@ def _compared(report: dict[str, Any]) -> list[list[str]]:
         ["nearest class centroid", _accuracy(probes["nearest_centroid"])],
         ["nearest neighbours", _accuracy(probes["nearest_neighbours"])],
         *(
-            [f"the head, with {float(share):.0%} of the training photos", _accuracy(accuracy)]
-            for share, accuracy in report["learning_curve"].items()
+            [f"the head, with {int(photos):,} training photos", _accuracy(accuracy)]
+            for photos, accuracy in report["learning_curve"].items()
         ),
-        ["the head", Bold(_accuracy(report["accuracy"]))],
+        [f"the head, with all {report['photos']['trained_on']:,}", Bold(_accuracy(report["accuracy"]))],
     ]
 
 

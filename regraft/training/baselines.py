@@ -8,14 +8,15 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from regraft.features.table import Features
 from regraft.intervals import Interval, wilson
 from regraft.paired_tests import tango_interval
+from regraft.photos.sample import stable_sample
+from regraft.training.compared import Rows
 from regraft.training.metrics import Objective, in_words
 
 _NEIGHBOURS = 5
 _NORMAL_95 = 1.96
-_IMAGES = {"train": 8192, "val": 2048}  # at most; of more, an evenly spaced part
+_IMAGES = {"train": 8192, "val": 2048}  # at most; of more, a stable sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Probes:
     majority: np.ndarray  # the largest class of train, always
     nearest_centroid: np.ndarray  # the class whose mean feature is nearest
     nearest_neighbours: np.ndarray  # a vote of the five nearest images of train, the nearer the more
-    asked: np.ndarray  # which of all val images these n are: positions in val
+    asked: np.ndarray  # which these n are of the val images that heads are judged by: positions among them
 
     def accuracies(self) -> dict[str, Interval]:
         """Return each classifier's accuracy on val with its interval, by its name."""
@@ -61,24 +62,24 @@ def recall_of(values: np.ndarray, class_indices: np.ndarray) -> Interval:
     return Interval(mean, mean - reach, mean + reach)
 
 
-def probe(features: Features) -> Probes:
+def probe(rows: Rows) -> Probes:
     """Classify val by nearness in feature space; near means a large cosine.
 
-    Of train and val only the unchanged view of each image counts, and of large splits an evenly spaced part.
+    Of train and val only the unchanged view of each image counts, and of large splits a sample.
     """
     from sklearn.dummy import DummyClassifier
     from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
     from sklearn.preprocessing import normalize
 
-    images, classes, asked = {}, {}, np.zeros(0, int)
-    for split, most in _IMAGES.items():
-        positions = features.positions(split)
+    features, images, classes, asked = rows.features, {}, {}, np.zeros(0, int)
+    for split, positions in (("train", rows.train), ("val", rows.val)):
         asked = np.flatnonzero(features.views[positions] == 0)
-        if len(asked) > most:
-            asked = asked[np.linspace(0, len(asked) - 1, most).astype(int)]
+        positions = positions[asked]
+        chosen = stable_sample(rows.digests(positions), features.class_indices[positions], _IMAGES[split])
+        asked, positions = asked[chosen], positions[chosen]
         # Of vectors of length one, the nearest have the largest cosine.
-        images[split] = normalize(features.read(positions[asked]))
-        classes[split] = features.class_indices[positions[asked]]
+        images[split] = normalize(features.read(positions))
+        classes[split] = features.class_indices[positions]
 
     def is_right(classifier: DummyClassifier | NearestCentroid | KNeighborsClassifier) -> np.ndarray:
         with warnings.catch_warnings():
@@ -101,7 +102,7 @@ class Yardstick:
     """What classifiers are compared by on val: accuracy, or macro recall where rare classes are helped."""
 
     objective: Objective
-    class_indices: np.ndarray  # of all val images
+    class_indices: np.ndarray  # of the val images that heads are judged by
 
     def share(self, right: np.ndarray, asked: np.ndarray | None = None) -> Interval:
         """Return the share of `asked` val images (positions; None for all) that are named rightly, bool, shape (n,)."""
@@ -121,13 +122,16 @@ class Yardstick:
         return self.class_indices if asked is None else self.class_indices[asked]
 
 
-def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray], yardstick: Yardstick) -> list[str]:
+def conclusions(
+    probes: Probes, head: np.ndarray, curve: dict[int, np.ndarray], photos: int, yardstick: Yardstick
+) -> list[str]:
     """Say whether transfer works here, and whether more photos would help.
 
     Args:
         probes: from `probe`.
-        head: which val images the head that was chosen names rightly, bool, shape (all of val,).
-        curve: the same of heads that were trained on a share of the training images, by share, without the whole.
+        head: which val images the head that was chosen names rightly, bool, shape (n,).
+        curve: the same of heads that were trained on fewer photos, by their number.
+        photos: that the chosen head was trained on.
         yardstick: by which they are compared.
     """
     asked, figure = probes.asked, in_words(yardstick.objective.share)
@@ -150,11 +154,11 @@ def conclusions(probes: Probes, head: np.ndarray, curve: dict[float, np.ndarray]
         if over_neighbours.high < 0:
             words.append("The neighbours beat the head: it is trained too little, or its settings do not fit.")
     if curve:
-        share, before = max(curve.items(), key=lambda point: point[0])
+        fewer, before = max(curve.items(), key=lambda point: point[0])
         gain = yardstick.gain(before, head)
         verdict = "more photos of the same kind are likely to help" if gain.low > 0 else "more photos may change little"
         words.append(
-            f"With {share:.0%} of the training photos it has {yardstick.share(before).value:.1%}; all bring "
+            f"With {fewer:,} of the {photos:,} training photos it has {yardstick.share(before).value:.1%}; all bring "
             f"{_signed(gain)}: {verdict}."
         )
     return words

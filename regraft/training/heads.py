@@ -1,12 +1,13 @@
 """The head: the new classifier on top of the backbone's pooled features, chosen from a sweep over its settings.
 
-`sweep.train_heads` trains all settings. `find_head` picks the one with the lowest loss on val; one with a hidden layer
-is trained once more alone, so that its weights follow from its own settings and not from what else was tried. A linear
-one is the optimum of its own loss, up to what L-BFGS leaves.
+`sweep.train_heads` trains all settings. `find_head` picks the one with the lowest loss on val. Where photos are many,
+settings are compared on a sample of them, and the best is then trained on all. One with a hidden layer is trained once
+more alone anyway, so that its weights follow from its own settings and not from what else was tried; a linear one is
+the optimum of its own loss, up to what L-BFGS leaves.
 """
 
 from collections.abc import Callable
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from regraft.csv_files import read_csv, write_csv
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.class_weights import objective_of
+from regraft.training.compared import Rows
 from regraft.training.metrics import Score
 from regraft.training.sweep import TrainedHead, train_heads
 
@@ -44,38 +46,55 @@ def settings_of(config: TrainHead) -> list[HeadSettings]:
     return sweep
 
 
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The heads of a sweep, and the photos that they were compared on."""
+
+    ranked: list[TrainedHead]  # one of each setting, best first
+    rows: Rows  # that they were trained on and judged by
+    photos: int  # of train, which the winner is trained on
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether they were trained on a part of the photos of train."""
+        return self.rows.photos < self.photos
+
+
 def find_head(
     features: Features, config: TrainHead, *, seed: int, watch: Callable[[str], Callable[[int], None]]
-) -> tuple[TrainedHead, list[TrainedHead]]:
-    """Train every setting of the sweep; return the best head on val, and all, best first.
+) -> tuple[TrainedHead, Comparison]:
+    """Train every setting of the sweep on at most `max_photos` photos, and the best on val on all of train.
 
     The winner is not trained on val afterwards: fine-tuning is judged there next. `watch` is given what is trained and
     returns what is called with the number of each epoch.
     """
-    sweep = settings_of(config)
-    everyone = train_heads(features, sweep, config, seed=seed, on_epoch=watch("sweep"))
+    sweep, whole = settings_of(config), Rows.of(features)
+    rows = whole.sample(config.max_photos)
+    everyone = train_heads(rows, sweep, config, seed=seed, on_epoch=watch("sweep"))
     objective = objective_of(config.class_weight)
     ranked = sorted(everyone, key=lambda trained: objective.loss_of(trained.best.val))
-    if len(sweep) == 1 or not ranked[0].settings.hidden_units:
-        return ranked[0], ranked
-    (winner,) = train_heads(features, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
-    return winner, ranked
+    comparison = Comparison(ranked, rows, whole.photos)
+    if not comparison.is_sampled and (len(sweep) == 1 or not ranked[0].settings.hidden_units):
+        return ranked[0], comparison
+    judged = replace(rows, train=whole.train)
+    (winner,) = train_heads(judged, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
+    return winner, comparison
 
 
 def learning_curve(
-    features: Features,
-    winner: TrainedHead,
-    config: TrainHead,
-    *,
-    seed: int,
-    watch: Callable[[str], Callable[[int], None]],
-) -> dict[float, np.ndarray]:
-    """Return which val images the winner's settings name rightly with shares of the training images, by share."""
-    curve = {}
+    comparison: Comparison, config: TrainHead, *, seed: int, watch: Callable[[str], Callable[[int], None]]
+) -> dict[int, np.ndarray]:
+    """Return which val images the best settings name rightly with fewer training photos, by their number.
+
+    They are shares of the photos that settings were compared on; and these, where they are not all that there are.
+    """
+    best, curve = comparison.ranked[0], {}
     for share in sorted(config.learning_curve):
-        on_epoch = watch(f"{share:.0%}")
-        (part,) = train_heads(features, [winner.settings], config, seed=seed, on_epoch=on_epoch, share=share)
-        curve[share] = part.right
+        rows, on_epoch = comparison.rows.share(share), watch(f"{share:.0%}")
+        (trained,) = train_heads(rows, [best.settings], config, seed=seed, on_epoch=on_epoch)
+        curve[rows.photos] = trained.right
+    if comparison.is_sampled:
+        curve[comparison.rows.photos] = best.right
     return curve
 
 

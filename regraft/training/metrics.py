@@ -53,7 +53,12 @@ def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
         class_indices: the true classes, shape (n,).
         probabilities: shape (n, num_classes), rows sum to 1.
     """
-    losses, is_right = log_losses(class_indices, probabilities), probabilities.argmax(axis=1) == class_indices
+    is_right = probabilities.argmax(axis=1) == class_indices
+    return score_of(class_indices, log_losses(class_indices, probabilities), is_right)
+
+
+def score_of(class_indices: np.ndarray, losses: np.ndarray, is_right: np.ndarray) -> Score:
+    """Return the figures of one split from the log loss of each image, and whether it is named rightly."""
     return Score(
         accuracy=float(np.mean(is_right)),
         log_loss=float(losses.mean()),

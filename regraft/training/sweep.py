@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from regraft.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
 from regraft.training.class_weights import objective_of, prior_of, weights_of
+from regraft.training.compared import Rows
 from regraft.training.keras_models import Epoch
 from regraft.training.logistic import Problem, fit_linear
-from regraft.training.metrics import score
+from regraft.training.metrics import Score, log_losses, score, score_of
 from regraft.training.network_file import Head
 
 _VAL_ROWS = 4096  # of val in memory at a time
@@ -37,13 +37,7 @@ class TrainedHead(Head):
 
 
 def train_heads(
-    features: Features,
-    sweep: Sequence[HeadSettings],
-    config: TrainHead,
-    *,
-    seed: int,
-    on_epoch: Callable[[int], None],
-    share: float = 1.0,
+    rows: Rows, sweep: Sequence[HeadSettings], config: TrainHead, *, seed: int, on_epoch: Callable[[int], None]
 ) -> list[TrainedHead]:
     """Train one head per setting on the features of train.
 
@@ -52,14 +46,13 @@ def train_heads(
     not improved on val for `patience` epochs leaves, and the others go on.
 
     Args:
-        features: of the images; those of test are not looked at.
+        rows: of the features that are trained on, and those that heads are judged by.
         sweep: a setting per head.
         config: batch size, epochs, patience, and how rare classes are helped.
         seed: of hidden kernels, order and dropout; a linear head needs none.
         on_epoch: called after each epoch with its number.
-        share: of the images of each train class that are used, at least one.
     """
-    images = _Images.of(features, config, share)
+    images = _Images.of(rows, config)
     linear = [settings for settings in sweep if not settings.hidden_units]
     others = [settings for settings in sweep if settings.hidden_units]
     solved = iter(_solve(images, linear, config, on_epoch) if linear else [])
@@ -80,23 +73,26 @@ class _Images:
     log_prior: np.ndarray  # added to the logits while training, float32, (num_classes,)
 
     @classmethod
-    def of(cls, features: Features, config: TrainHead, share: float) -> "_Images":
-        train, val = features.positions("train"), features.positions("val")
-        if share < 1:
-            train = train[_is_in_share(features, train, share)]
+    def of(cls, rows: Rows, config: TrainHead) -> "_Images":
+        features, train, val = rows.features, rows.train, rows.val
         classes, num_classes = features.class_indices[train], len(features.class_names)
         weights = weights_of(config.class_weight, classes, num_classes)[classes]
         prior = prior_of(config.class_weight, classes, num_classes)
         log_prior = np.zeros(num_classes, np.float32) if prior is None else np.log(prior)
         return cls(features, train, val, classes, features.class_indices[val], weights, log_prior)
 
-    def val_outputs(self, count: int, outputs_of: Callable[[np.ndarray], Any]) -> np.ndarray:
-        """Return what `count` heads say of val, shape (count, images, classes), some rows in memory at a time."""
-        outputs = np.empty((count, len(self.val), len(self.log_prior)), np.float32)
+    def judge(self, count: int, outputs_of: Callable[[np.ndarray], Any]) -> list[tuple[Score, np.ndarray]]:
+        """Return the figures of `count` heads on val, and whether each names each image rightly.
+
+        What they say of some rows is in memory at a time, given by `outputs_of` their features: (count, rows, classes).
+        """
+        losses, right = np.empty((count, len(self.val))), np.empty((count, len(self.val)), bool)
         for first in range(0, len(self.val), _VAL_ROWS):
             rows = slice(first, first + _VAL_ROWS)
-            outputs[:, rows] = outputs_of(self.features.read(self.val[rows]))
-        return outputs
+            for head, output in enumerate(outputs_of(self.features.read(self.val[rows]))):
+                losses[head, rows] = log_losses(self.val_classes[rows], output)
+                right[head, rows] = output.argmax(axis=1) == self.val_classes[rows]
+        return [(score_of(self.val_classes, *each), each[1]) for each in zip(losses, right, strict=True)]
 
 
 def _solve(
@@ -110,13 +106,12 @@ def _solve(
     smoothing = [each.label_smoothing for each in sweep]
     weights, losses, passes = fit_linear(problem, penalties, smoothing, max_passes=config.epochs, on_pass=on_epoch)
     heads = [Head(settings, each) for settings, each in zip(sweep, weights, strict=True)]
-    outputs = images.val_outputs(len(heads), lambda inputs: [head.probabilities(inputs) for head in heads])
-    undecided = np.full(outputs[0].shape, 1 / outputs.shape[2], np.float32)
+    judged = images.judge(len(heads), lambda inputs: (head.probabilities(inputs) for head in heads))
+    undecided = np.broadcast_to(np.float32(1 / len(images.log_prior)), (len(images.val), len(images.log_prior)))
     start = Epoch(0, None, score(images.val_classes, undecided))
     trained = []
-    for head, loss, output in zip(heads, losses, outputs, strict=True):
-        end = Epoch(passes, loss, score(images.val_classes, output))
-        right = output.argmax(axis=1) == images.val_classes
+    for head, loss, (val, right) in zip(heads, losses, judged, strict=True):
+        end = Epoch(passes, loss, val)
         trained.append(TrainedHead(head.settings, head.weights, [start, end], end, right))
     return trained
 
@@ -195,18 +190,18 @@ class _Sweep:
 
     def _note_epoch(self, epoch: int, losses: list[Any]) -> None:
         """Score every head on val, add the epoch to its curve, and copy the weights of those that became better."""
-        val_classes, counts = self._images.val_classes, [len(heads) for heads, _ in self._stacks]
-        of_all = self._images.val_outputs(
-            sum(counts), lambda inputs: np.concatenate([heads.probabilities(inputs) for heads, _ in self._stacks])
+        stacks = [heads for heads, _ in self._stacks]
+        judged = iter(
+            self._images.judge(
+                sum(map(len, stacks)), lambda inputs: (each for heads in stacks for each in heads.probabilities(inputs))
+            )
         )
-        outputs = np.split(of_all, np.cumsum(counts)[:-1])
-        for (heads, group), loss, output in zip(self._stacks, losses, outputs, strict=True):
+        for (heads, group), loss in zip(self._stacks, losses, strict=True):
             for head, run in enumerate(group):
-                val = score(val_classes, output[head])
+                val, right = next(judged)
                 run.curve.append(Epoch(epoch, None if loss is None else float(loss[head]), val))
                 if run.best is None or self._loss_of(val) < self._loss_of(run.best.val):
-                    run.best, run.weights = run.curve[-1], heads.weights(head)
-                    run.right = output[head].argmax(axis=1) == val_classes
+                    run.best, run.weights, run.right = run.curve[-1], heads.weights(head), right
 
     def _drop_finished(self) -> None:
         """Let heads go whose patience is over."""
@@ -218,10 +213,3 @@ class _Sweep:
             if any(stays):
                 running.append((heads, [run for run, stay in zip(group, stays, strict=True) if stay]))
         self._stacks = running
-
-
-def _is_in_share(features: Features, positions: np.ndarray, share: float) -> np.ndarray:
-    """Choose a share of each class by digest: the same images every time, and those of a smaller share among them."""
-    table = pd.DataFrame({"digest": [int(features.digests[position][:15], 16) for position in positions]})
-    by_class = table.digest.groupby(features.class_indices[positions])
-    return (by_class.rank(method="dense") <= (share * by_class.transform("nunique")).round().clip(lower=1)).to_numpy()

@@ -5,6 +5,7 @@ import numpy as np
 from regraft.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
+from regraft.training.compared import Rows
 from regraft.training.sweep import TrainedHead, train_heads
 
 LINEAR = HeadSettings(0, "relu", "lbfgs", 0.2, 0.0, 0.02, 0.05)
@@ -24,6 +25,7 @@ CONFIG = TrainHead.model_validate(
         "epochs": 6,
         "patience": 12,
         "learning_curve": [],
+        "max_photos": 100,
     }
 )
 
@@ -36,8 +38,9 @@ def config(**values: object) -> TrainHead:
 def train(
     features: Features, *sweep: HeadSettings, seed: int = 0, share: float = 1.0, **values: object
 ) -> list[TrainedHead]:
-    """Train a head for each setting, as `CONFIG` says but for `values`."""
-    return train_heads(features, sweep, config(**values), seed=seed, on_epoch=lambda _: None, share=share)
+    """Train a head for each setting, as `CONFIG` says but for `values`, on a share of the photos."""
+    rows = Rows.of(features).share(share)
+    return train_heads(rows, sweep, config(**values), seed=seed, on_epoch=lambda _: None)
 
 
 def are_equal(one: TrainedHead, other: TrainedHead) -> bool:

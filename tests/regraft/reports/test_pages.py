@@ -173,7 +173,8 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "best_epoch": 1,
                 "accuracy": asdict(wilson(3, 4)),
                 "probes": dict.fromkeys(("majority", "nearest_centroid", "nearest_neighbours"), asdict(wilson(2, 4))),
-                "learning_curve": {"0.1": asdict(wilson(1, 4))},
+                "learning_curve": {"1": asdict(wilson(1, 4)), "8": asdict(wilson(1, 4))},
+                "photos": {"trained_on": 12, "compared_on": 8, "val": 4},
                 "words": ["Transfer works."],
             },
             "base": {"words": f"The base is renewed: class {name} came.", "left_out": {"test": 3}},
@@ -275,7 +276,8 @@ def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_lea
     assert "Transfer works." in page
     assert "Leaderboard: 25 tried, the first 20" in page
     assert "| 20 | 0 | relu | adamw | 0.2 | 0.001 | 0 | 0.05 | 0.7500 | 0.5000 | 1 |" in page.replace("\\", "")
-    assert r"| the head, with 10% of the training photos | 25.0% \(4.6% to 69.9%\) |" in page
+    assert r"| the head, with 8 training photos | 25.0% \(4.6% to 69.9%\) |" in page
+    assert "compared on 8 of 12 training photos, and 4 of val; the best was then trained on all 12." in page
 
 
 def test_the_page_names_the_first_offenders_of_an_expectation(reports):

@@ -4,6 +4,7 @@ import pytest
 from regraft.features.table import Features
 from regraft.training.baselines import Probes, Yardstick, conclusions, probe, recall_of
 from regraft.training.class_weights import objective_of
+from regraft.training.compared import Rows
 
 
 def made(monkeypatch, features: Features, values: np.ndarray) -> Features:
@@ -15,7 +16,7 @@ def made(monkeypatch, features: Features, values: np.ndarray) -> Features:
 def test_features_that_follow_the_class_are_told_apart_by_nearness(features, monkeypatch):
     random = np.random.default_rng(0)
     values = np.eye(3)[features.class_indices] + random.normal(0, 0.05, (len(features.class_indices), 3))
-    probes = probe(made(monkeypatch, features, values))
+    probes = probe(Rows.of(made(monkeypatch, features, values)))
     assert probes.nearest_centroid.all()
     assert probes.nearest_neighbours.all()
     _, classes = features.of("val")
@@ -25,13 +26,13 @@ def test_features_that_follow_the_class_are_told_apart_by_nearness(features, mon
 
 def test_features_that_do_not_follow_the_class_are_not(features, monkeypatch):
     values = np.random.default_rng(0).normal(size=(len(features.class_indices), 3))
-    probes = probe(made(monkeypatch, features, values))
+    probes = probe(Rows.of(made(monkeypatch, features, values)))
     assert max(probes.nearest_centroid.mean(), probes.nearest_neighbours.mean()) < 0.8
 
 
 def test_the_length_of_a_feature_plays_no_part(features, monkeypatch):
     lengths = np.random.default_rng(0).uniform(0.01, 100, (len(features.class_indices), 1))
-    probes = probe(made(monkeypatch, features, np.eye(3)[features.class_indices] * lengths))
+    probes = probe(Rows.of(made(monkeypatch, features, np.eye(3)[features.class_indices] * lengths)))
     assert probes.nearest_centroid.all()
     assert probes.nearest_neighbours.all()
 
@@ -39,7 +40,7 @@ def test_the_length_of_a_feature_plays_no_part(features, monkeypatch):
 def test_augmented_views_are_left_out(features, monkeypatch):
     right = np.eye(3)[features.class_indices]
     wrong = np.where((features.views == 0)[:, None], right, 1 - right)
-    assert probe(made(monkeypatch, features, wrong)).nearest_neighbours.all()
+    assert probe(Rows.of(made(monkeypatch, features, wrong))).nearest_neighbours.all()
 
 
 def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
@@ -47,7 +48,7 @@ def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
     read: list[int] = []
     values = np.eye(3)[features.class_indices]
     monkeypatch.setattr(Features, "read", lambda self, positions: read.extend(positions) or values[positions])
-    probes = probe(features)
+    probes = probe(Rows.of(features))
     assert (len(read), len(probes.asked), len(probes.majority)) == (12, 3, 3)
 
 
@@ -71,13 +72,13 @@ def probes_of(images: int) -> Probes:
         (0.9, {}, 100, ["Transfer works"]),
         (0.52, {}, 100, ["Transfer does not work here"]),  # two photos more than the largest class has
         (0.52, {}, 100_000, ["Transfer works", "The neighbours beat the head"]),
-        (0.9, {0.1: 0.6, 0.5: 0.8}, 400, ["Transfer works", "more photos of the same kind are likely to help"]),
-        (0.9, {0.5: 0.895}, 400, ["Transfer works", "more photos may change little"]),
+        (0.9, {10: 0.6, 50: 0.8}, 400, ["Transfer works", "more photos of the same kind are likely to help"]),
+        (0.9, {50: 0.895}, 400, ["Transfer works", "more photos may change little"]),
     ],
 )
 def test_the_words_follow_from_the_figures(accuracy, curve, images, said):
-    parts = {share: right(int(part * images), images) for share, part in curve.items()}
-    words = conclusions(probes_of(images), right(int(accuracy * images), images), parts, ACCURACY)
+    parts = {photos: right(int(part * images), images) for photos, part in curve.items()}
+    words = conclusions(probes_of(images), right(int(accuracy * images), images), parts, 100, ACCURACY)
     assert len(words) == len(said)
     assert all(part in sentence for part, sentence in zip(said, words, strict=True))
 
@@ -85,24 +86,27 @@ def test_the_words_follow_from_the_figures(accuracy, curve, images, said):
 def test_differences_are_paired():
     # The same two accuracies: where the head is right wherever the part was, four photos are enough to tell.
     images, whole = 400, right(360, 400)
-    nested = {0.5: right(348, images)}
-    crossed = {0.5: np.roll(right(348, images), 40)}
-    assert "likely to help" in conclusions(probes_of(images), whole, nested, ACCURACY)[-1]
-    assert "may change little" in conclusions(probes_of(images), whole, crossed, ACCURACY)[-1]
+    nested = {50: right(348, images)}
+    crossed = {50: np.roll(right(348, images), 40)}
+    assert "likely to help" in conclusions(probes_of(images), whole, nested, 100, ACCURACY)[-1]
+    assert "may change little" in conclusions(probes_of(images), whole, crossed, 100, ACCURACY)[-1]
 
 
 def test_the_sentences_have_intervals():
-    words = conclusions(probes_of(100), right(90, 100), {0.5: right(80, 100)}, ACCURACY)
+    words = conclusions(probes_of(100), right(90, 100), {50_000: right(80, 100)}, 812_331, ACCURACY)
     assert words[0].startswith("Transfer works: on 100 val photos the head has accuracy 90.0% (82.6% to 94.5%), always")
     assert "the nearest neighbours in feature space 70.0% (for the head +20.0 points, +13.3 to +28.9)" in words[0]
-    assert "With 50% of the training photos it has 80.0%; all bring +10.0 points, +5.5 to +17.4: more" in words[1]
+    assert (
+        "With 50,000 of the 812,331 training photos it has 80.0%; all bring +10.0 points, +5.5 to +17.4: more"
+        in words[1]
+    )
 
 
 def test_where_a_part_of_a_large_val_was_asked_the_head_is_compared_on_that_part():
     wrong = np.zeros(100, bool)
     probes = Probes(wrong, wrong, wrong, np.arange(0, 200, 2))
     head = np.array([True, False] * 100)
-    assert "+100.0 points" in conclusions(probes, head, {}, ACCURACY)[0]
+    assert "+100.0 points" in conclusions(probes, head, {}, 100, ACCURACY)[0]
 
 
 # Where rare classes are helped.
@@ -113,11 +117,11 @@ def test_a_head_that_names_a_rare_class_is_a_gain_although_it_is_less_accurate()
     classes = np.repeat([0, 1], [380, 20])
     largest, head = classes == 0, np.concatenate([right(320, 380), right(19, 20)])
     probes, balanced = Probes(largest, largest, largest, np.arange(400)), Yardstick(objective_of("balanced"), classes)
-    assert "Transfer does not work here" in conclusions(probes, head, {}, ACCURACY)[0]
-    words = conclusions(probes, head, {0.5: largest}, balanced)
+    assert "Transfer does not work here" in conclusions(probes, head, {}, 100, ACCURACY)[0]
+    words = conclusions(probes, head, {50: largest}, 100, balanced)
     assert words[0].startswith("Transfer works: on 400 val photos the head has macro recall 89.6% (")
     assert "always naming the largest class 50.0% (for the head +39.6 points" in words[0]
-    assert "With 50% of the training photos it has 50.0%; all bring +39.6 points" in words[1]
+    assert "With 50 of the 100 training photos it has 50.0%; all bring +39.6 points" in words[1]
 
 
 def test_the_interval_of_macro_recall_is_that_of_stratified_sampling():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.features.table import Features
+from regraft.training.compared import Rows
 from regraft.training.keras_network import to_keras
 from regraft.training.metrics import score
 from regraft.training.sweep import TrainedHead, train_heads
@@ -61,7 +62,7 @@ def test_training_stops_after_patience(features):
 
 def test_every_epoch_is_reported(features):
     reported: list[int] = []
-    train_heads(features, [MLP], CONFIG, seed=0, on_epoch=reported.append)
+    train_heads(Rows.of(features), [MLP], CONFIG, seed=0, on_epoch=reported.append)
     assert reported == [1, 2, 3, 4, 5, 6]
 
 
