@@ -57,8 +57,8 @@ def _compared_on(photos: dict[str, int]) -> list[str]:
         return []
     trained, compared, val = (f"{photos[name]:,}" for name in ("trained_on", "compared_on", "val"))
     return [
-        f"Settings were compared on {compared} of {trained} training photos, and {val} of val; the best was then trained "
-        f"on all {trained}."
+        f"Settings were compared on {compared} of {trained} training photos, and {val} of val; the best was then "
+        f"trained on all {trained}."
     ]
 
 
