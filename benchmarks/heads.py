@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from regraft.config import TrainHead
-from regraft.features.table import Features, OpenFile
+from regraft.features.rows import FileRows, OpenFile
+from regraft.features.table import Features
 from regraft.params_file import load_params
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.compared import Rows
@@ -86,8 +87,7 @@ def _random_features(path: Path, images: int) -> Features:
         class_names=[str(index) for index in range(_CLASSES)],
         namespace="random",
         dim=_DIM,
-        file=OpenFile(path),
-        offsets=np.arange(images) * _DIM * values.itemsize,
+        rows=FileRows(OpenFile(path), np.arange(images) * _DIM * values.itemsize, _DIM),
     )
 
 
