@@ -77,7 +77,7 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 	python -m benchmarks.validation data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.nights data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.scale data/raw $(if $(QUICK),--quick,--sizes $(or $(SIZES),1000 4000))
+	python -m benchmarks.scaling data/raw --photos $(if $(QUICK),200 400,$(or $(SIZES),1000 4000))
 	python -m benchmarks.label_errors data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.heads $(if $(QUICK),--quick)
 	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)

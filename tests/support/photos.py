@@ -68,30 +68,35 @@ def hold_back(train: pd.DataFrame, *, rounds: int, share: float) -> list[pd.Data
     return [drawn.iloc[start : start + count] for start in range(0, len(drawn), count)]
 
 
-def make_photos(sources: pd.DataFrame, folder: Path, numbers: range) -> None:
-    """Write one new photo per number as `<class>/<number>.jpg`, each a random crop of the source whose turn it is."""
+def make_photos(sources: pd.DataFrame, folder: Path, numbers: range, *, longest: int | None = None) -> None:
+    """Write one new photo per number as `<class>/<number>.jpg`, each a random crop of the source whose turn it is.
+
+    With `longest` half of the crops are mirrored, and none has a longer side, in pixels.
+    """
     class_indexes = sources.class_index.tolist()
     for class_index in set(class_indexes):
         (folder / f"{class_index:03}").mkdir(parents=True, exist_ok=True)
 
     def make(number: int) -> None:
         path = folder / f"{class_indexes[number % len(sources)]:03}" / f"{number:07}.jpg"
-        path.write_bytes(encode_photo(sources, number))
+        path.write_bytes(encode_photo(sources, number, longest=longest))
 
     for _ in Threads(0).map(make, numbers):
         pass
 
 
-def encode_photo(sources: pd.DataFrame, number: int) -> bytes:
-    """Return photo `number` as a JPEG file; the number is in it, so no two have the same bytes."""
+def encode_photo(sources: pd.DataFrame, number: int, *, longest: int | None = None) -> bytes:
+    """Return photo `number` as a JPEG file, as `make_photos` writes it; the number is in it, so no two are equal."""
     image = Image.fromarray(load_rgb(Path(sources.path.iloc[number % len(sources)])))
     random = np.random.default_rng([_SEED, number])
     sides = np.array(image.size)
     crop = np.maximum(1, (sides * random.uniform(_SMALLEST_CROP, 1.0, 2)).astype(int))
     left, top = (int(value) for value in random.integers(0, sides - crop + 1))
     width, height = (int(value) for value in crop)
+    image = image.crop((left, top, left + width, top + height))
+    if longest is not None:
+        image.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
     file = BytesIO()
-    image.crop((left, top, left + width, top + height)).save(
-        file, "JPEG", quality=_JPEG_QUALITY, comment=str(number).encode()
-    )
+    image.save(file, "JPEG", quality=_JPEG_QUALITY, comment=str(number).encode())
     return file.getvalue()
