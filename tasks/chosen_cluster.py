@@ -8,7 +8,7 @@ from tasks.step import publish
 
 
 def chosen_cluster(machine: Machine) -> Cluster | None:
-    """Return the cluster that computes features, or None if this process does."""
+    """Return the cluster that works on photos, or None if this process does."""
     return Cluster(machine.cluster, machine.workers, _show, _say) if machine.cluster else None
 
 

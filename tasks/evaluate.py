@@ -26,11 +26,13 @@ from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
+from regraft.photos.sample import sample_of
 from regraft.serving.promise import Promise
 from regraft.store.leases import store_in_use
 from regraft.training.metrics import classification_report
 from regraft.training.parts import class_table, slice_table, write_parts
 from regraft.training.tables import write_confusion, write_predictions
+from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 from tasks.report import write_report
 from tasks.stage import stage
@@ -41,11 +43,12 @@ def evaluate(params: Params, progress: Progress) -> None:
     """Write the figures of the model that ships, and what it said of every test photo."""
     settings, paths, machine = params.evaluate, params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
-    test = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test"), paths.left_out)
+    everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test")
+    test = unseen(sample_of(everything, settings.max_photos), paths.left_out)
     with store_in_use(paths.store, machine.shared_store):
         stored = open_said(paths.store, classifier, shared=machine.shared_store)
         threads = Threads(machine.workers, progress("photos"))
-        said = answers_of(classifier, test, threads, stored=stored)
+        said = answers_of(classifier, test, threads, stored=stored, cluster=chosen_cluster(machine))
     probabilities = said.probabilities
     _, manifest = read_manifest(paths.manifest)
     class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)
@@ -57,6 +60,8 @@ def evaluate(params: Params, progress: Progress) -> None:
         "head": _on_val(read_json(paths.reports / "head.json")),
         "fine_tune": _on_val(read_json(paths.reports / "fine_tune.json")),
     }
+    if len(everything) > settings.max_photos:
+        metrics["test"]["of_images"] = len(everything)
     write_json(paths.reports / "metrics.json", {phase: figures for phase, figures in metrics.items() if figures})
     write_predictions(paths.reports / "predictions.csv", test, probabilities)
     write_confusion(paths.reports / "confusion.csv", test, probabilities)

@@ -96,19 +96,30 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     from regraft.export.scoring import open_said
     from regraft.photos.images import Threads
     from regraft.photos.incoming import find_incoming
+    from regraft.photos.known import Learning
     from regraft.photos.scan import scan
     from regraft.production.scores.asking import score
     from regraft.production.scores.summary import count
     from regraft.production.scores.table import as_arrow, merge, read_scores, write_scores
     from regraft.store.leases import store_in_use
+    from tasks.chosen_cluster import chosen_cluster
+    from tasks.chosen_readers import chosen_readers
 
     classifier, incoming = _production(params), find_incoming(params.score.photos)
     former, workers = read_scores(params.score.output), params.machine.workers
     threads = Threads(workers, progress("files"))
-    facts = scan(incoming.folder, incoming.paths, limits=_limits(params), threads=threads, cache=_scan_file(params))
+    facts = scan(
+        incoming.folder,
+        incoming.paths,
+        limits=_limits(params),
+        threads=threads,
+        cache=_scan_file(params),
+        learning=Learning(readers=chosen_readers(params)),
+    )
     with store_in_use(params.paths.store, None):
         stored = open_said(params.paths.store, classifier)
-        scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored)
+        cluster = chosen_cluster(params.machine)
+        scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored, cluster)
     scores = merge(former, scored.rows, at, params.score.keep_days)
     counts = count(scores, at, computed=scored.computed, skipped=scored.skipped)
     if as_arrow(scores).equals(as_arrow(former)) and (params.paths.reports / REPORT).exists():

@@ -23,6 +23,7 @@ from regraft.store.facts import open_facts
 from regraft.validation.checks import problems_that_stop, validate
 from regraft.validation.great_expectations import begin_to_load_engine
 from regraft.validation.user_rules import read_expectations
+from tasks.chosen_readers import chosen_readers
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -34,7 +35,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
     own = read_expectations(paths.expectations)
     begin_to_load_engine()
-    elsewhere, learning = elsewhere_of(params), Learning(open_facts(params))
+    elsewhere, learning = elsewhere_of(params), Learning(open_facts(params), chosen_readers(params))
     elsewhere.trim_abandoned()
     layout, manifest = build_manifest(
         paths.raw,

@@ -2,6 +2,9 @@ from .connection import Cluster as Cluster
 from .distribution import Distribution as Distribution
 from .handshake import differences as differences
 from .handshake import facts_of as facts_of
+from .jobs import Job as Job
+from .jobs import Seat as Seat
+from .jobs import work_on as work_on
 from .steps import Failure as Failure
 from .steps import Part as Part
 from .steps import Steps as Steps

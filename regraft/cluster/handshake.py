@@ -12,7 +12,7 @@ from regraft.provenance import LIBRARIES, provenance_of, take_snapshot
 Facts = dict[str, dict[str, str]]  # kind -> name -> version or digest
 
 # Import names of the libraries that a worker computes with; those that convert or train decide nothing there.
-_COMPUTING = ("PIL", "pi_heif", "numpy", "onnx", "onnxruntime")
+_COMPUTING = ("PIL", "pi_heif", "numpy", "imagehash", "onnx", "onnxruntime")
 _KINDS = {"sources": "sources that differ", "libraries": "libraries", "processor": "processor"}
 
 

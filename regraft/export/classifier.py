@@ -17,16 +17,17 @@ from regraft.serving.shipped_model import ShippedModel, run_session, start_sessi
 class OnnxClassifier(ShippedModel):
     """A model.onnx that Regraft exported."""
 
+    contents: bytes  # of the file
     frozen_parts: TwoParts | None  # of a file whose backbone is frozen, which says so in its metadata
 
     def _read_more(self, contents: bytes) -> None:
-        self._contents = contents
+        self.contents = contents
         self.frozen_parts = self.parts if BORDER in self.metadata else None
 
     @cached_property
     def parts(self) -> TwoParts:
         """The file in two; ValueError of one that has no output `features`, as those of earlier versions."""
-        return in_two_parts(onnx.load_from_string(self._contents))
+        return in_two_parts(onnx.load_from_string(self.contents))
 
     @cached_property
     def preparation(self) -> Preparation:

@@ -13,7 +13,9 @@ import numpy as np
 import onnxruntime
 import PIL
 
+from regraft.cluster.connection import Cluster
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.scoring_on_cluster import answer_on_cluster
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.processor import instruction_set
@@ -61,7 +63,14 @@ def open_said(store: Path, classifier: OnnxClassifier, *, shared: str | None = N
     return open_namespace(store, kind, facts, shape=(classifier.row_length,), dtype="float32", shared=shared)
 
 
-def answers_of(classifier: OnnxClassifier, dataset: Dataset, threads: Threads, *, stored: Namespace | None) -> Answers:
+def answers_of(
+    classifier: OnnxClassifier,
+    dataset: Dataset,
+    threads: Threads,
+    *,
+    stored: Namespace | None,
+    cluster: Cluster | None = None,
+) -> Answers:
     """Return what a file says of a whole data set, read from the raw files.
 
     Args:
@@ -70,7 +79,10 @@ def answers_of(classifier: OnnxClassifier, dataset: Dataset, threads: Threads, *
         threads: that decode and run; told how many photos are done and to do.
         stored: from `open_said`: a photo that this file, or the frozen part of it, has seen is not run again. None runs
             the whole file on all of them.
+        cluster: whose workers run what is not stored; None: this process.
     """
+    if cluster and stored is not None:
+        answer_on_cluster(cluster, classifier, dataset, stored, threads.on_progress)
     if stored is None or not classifier.frozen_parts:
         rows = _rows_of(dataset, classifier.row, threads, stored)
     else:

@@ -39,12 +39,13 @@ class Inspectors:
         self._is_closed = True
         for process in list(self._busy):  # the run was stopped, and nobody waits for their files any more
             process.kill()
-        self._end_free()
+        self.rest()
 
-    def _end_free(self) -> None:
-        while self._free:
-            process = self._free.pop()
-            process.communicate()  # it ends when nothing more can come
+    def rest(self) -> None:
+        """End the processes that have no file; others start when there is one."""
+        with suppress(IndexError):
+            while True:
+                self._free.pop().communicate()  # it ends when nothing more can come
 
     def inspect(self, path: Path) -> ImageFacts:
         """Do what `decoder.inspect` does, within the limits; safe to call from several threads.
@@ -85,7 +86,7 @@ class Inspectors:
         else:
             self._free.append(process)
         if self._is_closed:  # a run was interrupted while this thread waited for its file
-            self._end_free()
+            self.rest()
         if "errno" in answer:
             raise OSError(answer["errno"], os.strerror(answer["errno"]))
         return answer

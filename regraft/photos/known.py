@@ -5,15 +5,21 @@ number, once both were seen together. `regraft.store.facts` keeps all this; here
 """
 
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from io import BytesIO
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
-from regraft.photos.decoder import ImageFacts
+from regraft.photos.decoder import DecodeLimits, ImageFacts
 from regraft.photos.kinds import judge
+
+if TYPE_CHECKING:
+    from regraft.photos.elsewhere import Elsewhere
+    from regraft.photos.labels_file import Found
+    from regraft.photos.scan import FileFacts
 
 Version = tuple[str, str]  # an address and an ETag
 _PORTION = 2000  # photos of which the facts are written down together
@@ -69,11 +75,41 @@ class KnownFacts(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found out, and is not written down yet."""
+
+    contents: dict[str, ContentFacts] = field(default_factory=dict)  # by SHA-256
+    versions: dict[Version, str] = field(default_factory=dict)  # their SHA-256
+    decoded: int = 0  # photos that an inspector was asked about
+
+
+class Readers(Protocol):
+    """Who reads photos for a scan beside this process, which reads what they leave out; `learning` notes the new."""
+
+    def read(
+        self, root: Path, files: Mapping[str, "FileFacts | None"], limits: DecodeLimits, learning: "Learning"
+    ) -> Iterator[tuple[str, "FileFacts"]]:
+        """Yield what files hold, by path, in any order; of those that were too slow before, what is known is given."""
+        ...
+
+    def fetch(
+        self,
+        elsewhere: "Elsewhere",
+        photos: "Sequence[tuple[Found, str | None]]",
+        limits: DecodeLimits,
+        learning: "Learning",
+    ) -> Iterator[tuple[str, "FileFacts"]]:
+        """Yield what photos at addresses hold, in any order; each is given with the ETag that the table demands."""
+        ...
+
+
 @dataclass(slots=True)
 class Learning:
     """One scan: what it finds out is written down in portions, so that an interruption loses little."""
 
     known: KnownFacts | None = None  # None: nothing is remembered
+    readers: Readers | None = None  # None: threads of this process read
     decoded: int = 0  # photos that an inspector was asked about
     _contents: dict[str, ContentFacts] = field(default_factory=dict)
     _versions: dict[Version, str] = field(default_factory=dict)
@@ -101,6 +137,20 @@ class Learning:
         """Count a photo that an inspector is asked about."""
         with self._lock:
             self.decoded += 1
+
+    def note(self, findings: Findings) -> None:
+        """Note what another process found out."""
+        with self._lock:
+            self._contents |= findings.contents
+            self._versions |= findings.versions
+            self.decoded += findings.decoded
+
+    def take(self) -> Findings:
+        """Return what was noted, and forget it."""
+        with self._lock:
+            findings = Findings(self._contents, self._versions, self.decoded)
+            self._contents, self._versions, self.decoded = {}, {}, 0
+        return findings
 
     def write_portion(self) -> None:
         """Write down what was noted if it is enough; called by one thread."""

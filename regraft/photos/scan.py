@@ -16,6 +16,7 @@ Both files can be deleted at any time. Damaged, or written by another version, t
 import hashlib
 import os
 import time
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from io import BufferedReader
 from pathlib import Path
@@ -36,6 +37,7 @@ from regraft.provenance import provenance_of
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
 # second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
 _SETTLED_NS = 2_000_000_000
+_PART = 20_000  # files at a time that become a table, or come from one: a million are in memory once
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +101,11 @@ def scan(
         threads.on_progress(len(known), len(paths))
     found = dict(known)
     try:
-        with PatientInspectors(limits) as inspectors:
-            read = _Reading(root, inspectors, limits.max_seconds, learning)
-            for path, facts in zip(reading, threads.map(lambda path: read(path, same.get(path)), reading), strict=True):
-                found[path] = facts
-                learning.write_portion()
-                threads.on_progress(len(found), len(paths))
+        files = {path: same.get(path) for path in reading}
+        for path, facts in _read_all(root, files, limits=limits, threads=threads, learning=learning):
+            found[path] = facts
+            learning.write_portion()
+            threads.on_progress(len(found), len(paths))
     finally:
         learning.write()
         # Also after an interruption: a first scan takes a while, and what it found until then is as good as ever.
@@ -127,8 +128,23 @@ def _is_due(facts: FileFacts, today: str, limits: DecodeLimits) -> bool:
     return bool(facts.due) and (facts.due <= today or limits.max_seconds > facts.seconds)
 
 
+def _read_all(
+    root: Path, files: Mapping[str, FileFacts | None], *, limits: DecodeLimits, threads: Threads, learning: Learning
+) -> Iterator[tuple[str, FileFacts]]:
+    """Yield what files hold; what `learning.readers` leave out or cannot open is read here."""
+    left = dict(files)
+    if learning.readers:
+        for path, facts in learning.readers.read(root, files, limits, learning):
+            if facts.digest:
+                del left[path]
+                yield path, facts
+    with PatientInspectors(limits) as inspectors:
+        read = Reading(root, inspectors, limits.max_seconds, learning)
+        yield from zip(left, threads.map(lambda path: read(path, left[path]), left), strict=True)
+
+
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """Reads and decodes files; safe to use from several threads."""
 
     root: Path
@@ -199,18 +215,23 @@ def _read(cache: Path, max_pixels: int) -> dict[str, FileFacts]:
             return {}
     except (OSError, ValueError):
         return {}
-    paths, *columns = (column.to_pylist() for column in pq.read_table(pa.BufferReader(contents)).columns)
     # Facts from the future are from before the clock was set back: times as they were then can come again.
-    now = time.time_ns()
-    facts = (FileFacts(*values) for values in zip(*columns, strict=True))
-    return {path: fact for path, fact in zip(paths, facts, strict=True) if fact.moment <= now}
+    now, found = time.time_ns(), {}
+    for batch in pq.ParquetFile(pa.BufferReader(contents)).iter_batches(_PART):
+        paths, *columns = (column.to_pylist() for column in batch.columns)
+        facts = (FileFacts(*values) for values in zip(*columns, strict=True))
+        found |= {path: fact for path, fact in zip(paths, facts, strict=True) if fact.moment <= now}
+    return found
 
 
 def _write(cache: Path, found: dict[str, FileFacts], max_pixels: int) -> None:
-    lasting = {path: facts for path, facts in found.items() if facts.state}
-    columns = [[getattr(facts, field.name) for facts in lasting.values()] for field in fields(FileFacts)]
+    lasting = [(path, facts) for path, facts in found.items() if facts.state]
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.table([list(lasting), *columns], schema=_SCHEMA), sink)
+    with pq.ParquetWriter(sink, _SCHEMA) as writer:
+        for start in range(0, max(1, len(lasting)), _PART):
+            part = lasting[start : start + _PART]
+            columns = [[getattr(facts, field.name) for _, facts in part] for field in fields(FileFacts)]
+            writer.write_table(pa.table([[path for path, _ in part], *columns], schema=_SCHEMA))
     contents = sink.getvalue().to_pybytes()
     with writing(cache.parent, len(contents)):
         write_bytes(cache, contents)

@@ -5,7 +5,7 @@ server is asked for the ETag alone, one request per photo; where it has none, th
 """
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from itertools import islice
 from typing import Any
@@ -40,9 +40,8 @@ def scan_elsewhere(
     Raises:
         RegraftError: a server cannot be asked.
     """
-    network = Threads(max(_CONNECTIONS, threads.count))
     demanded = {photo.path: photo.etag for photo in photos}  # by the table; what a server says may change meanwhile
-    photos = _with_etags(photos, elsewhere, network)
+    photos = _with_etags(photos, elsewhere, _network(threads))
     digests = {photo.path: photo.sha256 for photo in photos if photo.sha256}
     versions = {version: photo.path for photo in photos if not photo.sha256 and (version := _version_of(photo))}
     digests |= {versions[version]: digest for version, digest in learning.digests_of(list(versions)).items()}
@@ -51,16 +50,50 @@ def scan_elsewhere(
     if found:
         threads.on_progress(len(found), len(photos))
     try:
-        with PatientInspectors(limits) as inspectors:
-            fetch = _Fetch(elsewhere, inspectors, learning, threading.BoundedSemaphore(threads.count))
-            inspected = network.map(lambda photo: fetch.inspected(photo, demanded[photo.path]), new)
-            for photo, facts in zip(new, inspected, strict=True):
-                found[photo.path] = facts
-                learning.write_portion()
-                threads.on_progress(len(found), len(photos))
+        asked = [(photo, demanded[photo.path]) for photo in new]
+        for path, facts in _inspect_all(elsewhere, asked, limits=limits, threads=threads, learning=learning):
+            found[path] = facts
+            learning.write_portion()
+            threads.on_progress(len(found), len(photos))
     finally:
         learning.write()
     return found
+
+
+def _inspect_all(
+    elsewhere: Elsewhere,
+    photos: Sequence[tuple[Found, str | None]],
+    *,
+    limits: DecodeLimits,
+    threads: Threads,
+    learning: Learning,
+) -> Iterator[tuple[str, FileFacts]]:
+    """Yield what photos hold; what `learning.readers` leave out is fetched here."""
+    done: set[str] = set()
+    if learning.readers:
+        for path, facts in learning.readers.fetch(elsewhere, photos, limits, learning):
+            done.add(path)
+            yield path, facts
+    left = [each for each in photos if each[0].path not in done]
+    with PatientInspectors(limits) as inspectors:
+        yield from fetch_all(elsewhere, left, inspectors=inspectors, threads=threads, learning=learning)
+
+
+def fetch_all(
+    elsewhere: Elsewhere,
+    photos: Sequence[tuple[Found, str | None]],
+    *,
+    inspectors: PatientInspectors,
+    threads: Threads,
+    learning: Learning,
+) -> Iterator[tuple[str, FileFacts]]:
+    """Yield what photos hold, by address, in order; each is given with the ETag that the table demands."""
+    fetch = _Fetch(elsewhere, inspectors, learning, threading.BoundedSemaphore(threads.count))
+    yield from _network(threads).map(lambda each: (each[0].path, fetch.inspected(*each)), photos)
+
+
+def _network(threads: Threads) -> Threads:
+    return Threads(max(_CONNECTIONS, threads.count))
 
 
 def _with_etags(photos: Sequence[Found], elsewhere: Elsewhere, network: Threads) -> list[Found]:

@@ -52,6 +52,13 @@ class PatientInspectors:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def rest(self) -> None:
+        """End the processes that have no file; others start when there is one."""
+        with self._lock:
+            opened = list(self._inspectors.values())
+        for inspectors in opened:
+            inspectors.rest()
+
     def inspect(self, file: Path, *, was_slow: bool) -> ImageFacts | Undecoded:
         """Decode a file if there is time for it; safe to call from several threads.
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pandas as pd
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
-from regraft.errors import InvalidData
+from regraft.cluster.connection import Cluster
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import Answers, answers_of
+from regraft.export.scoring_on_cluster import OF_PHOTO, answer_on_cluster
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.images import Threads
 from regraft.photos.incoming import Incoming
@@ -20,8 +20,6 @@ from regraft.store.shards import key_of
 
 _TOGETHER = 1024  # photos that become one shard of the store
 _LONGEST = 200  # letters of an error
-# Of one photo, and no reason to leave the others: it was moved or replaced, or the engine fails on it.
-_OF_PHOTO = (InvalidData, OSError, ValueError, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _STATISTICS = ("width", "height", "brightness", "contrast", "sharpness", "entropy", "phash")
 
 
@@ -40,6 +38,7 @@ def score(
     classifier: OnnxClassifier,
     threads: Threads,
     stored: Namespace,
+    cluster: Cluster | None = None,
 ) -> Scored:
     """Return a row per photo; only what the store does not hold is computed.
 
@@ -49,11 +48,12 @@ def score(
         classifier: the model in production.
         threads: that decode and run; told how many photos are done, and to do.
         stored: from `regraft.export.scoring.open_said`.
+        cluster: whose workers run the model where many photos are new; None: this process.
     """
     skipped = [path for path in incoming.paths if not facts[path].meant_as_image and not incoming.is_named]
     problems = {path: _problem_of(facts[path]) for path in incoming.paths if path not in set(skipped)}
     sound = [path for path, problem in problems.items() if problem is None]
-    asking = _Asking(classifier, _dataset(incoming, sound, facts), threads, stored)
+    asking = _Asking(classifier, _dataset(incoming, sound, facts), threads, stored, cluster)
     there, answers = asking.ask()
     errors = {path: problem for path, problem in problems.items() if problem} | incoming.refused
     errors |= {path: asking.lost[facts[path].digest] for path in sound if facts[path].digest in asking.lost}
@@ -71,16 +71,19 @@ class _Asking:
     photos: Dataset
     threads: Threads
     stored: Namespace
+    cluster: Cluster | None
     computed: int = 0
     lost: dict[str, str] = field(default_factory=dict)  # by digest: why the model could not be asked
     _total: int = 0
 
     def ask(self) -> tuple[Dataset, Answers | None]:
         """Return the photos that could be asked about, and what the model says of them; None of none."""
-        missing = set(self.stored.missing([key_of(source) for source in self.photos.sources()]))
-        is_new = [key_of(source) in missing for source in self.photos.sources()]
-        new = self.photos.with_rows(self.photos.rows[is_new].drop_duplicates("digest"))
+        new = self._missing()
         self._total = len(new)
+        if self.cluster:
+            answer_on_cluster(self.cluster, self.classifier, new, self.stored, self.threads.on_progress)
+            new = self._missing()  # of which workers could not ask
+            self.computed = self._total - len(new)
         for start in range(0, len(new), _TOGETHER):
             self._fill(new.with_rows(new.rows.iloc[start : start + _TOGETHER]))
         there = self.photos.with_rows(self.photos.rows[~self.photos.rows.digest.isin(list(self.lost))])
@@ -88,6 +91,12 @@ class _Asking:
             return there, None
         quiet = replace(self.threads, on_progress=lambda done, total: None)
         return there, answers_of(self.classifier, there, quiet, stored=self.stored)
+
+    def _missing(self) -> Dataset:
+        """Return the photos of which the store does not hold what the model says, each content once."""
+        missing = set(self.stored.missing([key_of(source) for source in self.photos.sources()]))
+        is_new = [key_of(source) in missing for source in self.photos.sources()]
+        return self.photos.with_rows(self.photos.rows[is_new].drop_duplicates("digest"))
 
     def _fill(self, part: Dataset) -> None:
         """Store what the model says of photos; one of which it cannot be asked keeps none of the others."""
@@ -99,7 +108,7 @@ class _Asking:
         try:
             answers_of(self.classifier, part, replace(self.threads, on_progress=on_progress), stored=self.stored)
             self.computed += len(part)
-        except _OF_PHOTO as error:
+        except OF_PHOTO as error:
             self.stored.flush()  # what was said before is not asked again
             if len(part) == 1:
                 self.lost[part.rows.digest.iloc[0]] = " ".join(str(error).split())[:_LONGEST]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from regraft.backbones.trunk import Trunk
-from regraft.cluster import Cluster, Unprepared
+from regraft.cluster import Cluster, Seat
 from regraft.errors import RegraftError
-from regraft.features import on_cluster
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.forward_passes import ForwardPasses, Work
+from regraft.features.on_cluster import Extraction
 from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset
 from regraft.photos.elsewhere import Elsewhere
@@ -31,13 +31,21 @@ def few(dataset: Dataset) -> Dataset:
 
 
 @pytest.fixture
-def job(few: Dataset, views: Views, trunk: Trunk, tmp_path: Path) -> Callable[..., on_cluster._Job]:
+def job(few: Dataset, views: Views, trunk: Trunk, tmp_path: Path) -> Callable[..., Extraction]:
     """A function that returns what a worker is told, and makes a change to it."""
     passes = ForwardPasses(views, trunk, open_feature_store(tmp_path, trunk), MACHINE)
-    token = tmp_path / "token"
-    token.touch()
-    made = on_cluster._job_of(LOCAL, passes, few, Work(few.photos()[0], [0], []), token)
+    made = Extraction.of(passes, few, works_of(few), is_local=True)
     return lambda **changes: replace(made, **changes)
+
+
+@pytest.fixture
+def seat(tmp_path: Path) -> Seat:
+    """A worker that sees the store."""
+    return Seat(threads=1, neighbours=1, store=tmp_path)
+
+
+def works_of(photos: Dataset) -> list[Work]:
+    return [Work(photo, [0], []) for photo in photos.photos()]
 
 
 def test_two_workers_write_the_same_file_as_this_process(few, views, trunk, tmp_path, capsys):
@@ -78,11 +86,9 @@ def test_an_engine_that_computes_in_batches_is_refused(few, views, batching, tmp
         )
 
 
-def test_a_prepared_worker_computes_what_this_process_does(few, job, store, views):
-    made = job()
-    on_cluster.prepare(made, None, 1, 1)
-    assert on_cluster.compute(made.number, [Work(photo, [0], []) for photo in few.photos()]).views == 8
-    ours = open_feature_store(made.root, on_cluster._prepared[made.number].passes.trunk)
+def test_a_prepared_worker_computes_what_this_process_does(few, job, seat, trunk, store, views):
+    assert job().begin(seat)(works_of(few)).views == 8
+    ours = open_feature_store(seat.store, trunk)
     keys = [views.key(photo.source, 0) for photo in few.photos()]
     assert (ours.features.read(keys) == store.features.read(keys)).all()
 
@@ -90,49 +96,36 @@ def test_a_prepared_worker_computes_what_this_process_does(few, job, store, view
 def test_a_worker_that_does_not_see_the_store_sends_its_rows_to_the_shared_one(
     few, views, trunk, tmp_path, monkeypatch
 ):
-    here, works = tmp_path / "here", [Work(photo, [0], []) for photo in few.photos()]
     machine = MACHINE.model_copy(update={"shared_store": str(tmp_path / "shared")})
-    passes = ForwardPasses(views, trunk, open_feature_store(here, trunk, shared=machine.shared_store), machine)
-    far = replace(LOCAL, address="tcp://10.0.0.1:8786")
-    job = on_cluster._job_of(far, passes, few, works[0], here / "token of another machine")
-    monkeypatch.setattr(on_cluster, "_own_folder", lambda: tmp_path / "there")
-    on_cluster.prepare(job, trunk.path.read_bytes(), 1, 1)
-    on_cluster.compute(job.number, works)
+    passes = ForwardPasses(
+        views, trunk, open_feature_store(tmp_path / "here", trunk, shared=machine.shared_store), machine
+    )
+    monkeypatch.setattr("regraft.cluster.jobs.own_folder", lambda: tmp_path / "there")
+    job = Extraction.of(passes, few, works_of(few), is_local=False)
+    job.begin(Seat(threads=1, neighbours=1, store=None))(works_of(few))
     passes.store.features.refresh()
     assert passes.store.features.missing([views.key(photo.source, 0) for photo in few.photos()]) == []
 
 
-def test_a_process_that_was_not_prepared_says_so():
-    with pytest.raises(Unprepared):
-        on_cluster.compute("another", [])
-
-
-def test_a_worker_with_another_graph_is_refused(job):
+def test_a_worker_with_another_graph_is_refused(job, seat):
     with pytest.raises(RegraftError, match=r"graph .* is not the one that it was"):
-        on_cluster.prepare(job(), b"another graph", 1, 1)
+        job(graph=b"another graph").begin(seat)
 
 
-def test_a_worker_that_does_not_see_the_store_is_refused(job):
+def test_a_worker_that_does_not_see_the_store_is_refused(job, seat):
     with pytest.raises(RegraftError, match=r"It does not see the store .*machine\.shared_store"):
-        on_cluster.prepare(job(token="elsewhere"), None, 1, 1)
+        job().begin(replace(seat, store=None))
 
 
-def test_a_worker_that_would_write_elsewhere_is_refused(job):
+def test_a_worker_that_would_write_elsewhere_is_refused(job, seat):
     with pytest.raises(RegraftError, match="It would write into"):
-        on_cluster.prepare(job(namespaces=("features-1", "activations-1")), None, 1, 1)
+        job(namespaces=("features-1", "activations-1")).begin(seat)
 
 
-def test_a_worker_without_the_photos_is_refused(job, few, tmp_path):
+def test_a_worker_without_the_photos_is_refused(job, seat, few, tmp_path):
+    photos = job().photos
     with pytest.raises(RegraftError, match=r"It cannot read .*Mount the same data folder"):
-        on_cluster.prepare(job(dataset=replace(few, folder=tmp_path)), None, 1, 1)
-
-
-def test_workers_of_one_machine_share_its_memory(job):
-    try:
-        on_cluster.prepare(job(), None, 1, 4)
-        assert all(budget.total == whole // 4 for budget, whole in on_cluster._MEMORY.items())
-    finally:
-        on_cluster.prepare(job(), None, 1, 1)
+        job(photos=replace(photos, dataset=replace(photos.dataset, folder=tmp_path))).begin(seat)
 
 
 def test_what_workers_say_they_have_written_is_looked_for(few, views, trunk, tmp_path, monkeypatch):

@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from regraft.cluster import Cluster, Seat
 from regraft.config_shipping import Score
 from regraft.errors import Damaged
+from regraft.export import scoring_on_cluster
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said
 from regraft.params_file import load_params
@@ -48,11 +50,11 @@ def ask(
     """A function that scores the folder; `meanwhile` is done between scan and model."""
     classifier = colour_classifier(NAMES)
 
-    def run(meanwhile: Callable[[], object] = lambda: None) -> Scored:
+    def run(meanwhile: Callable[[], object] = lambda: None, cluster: Cluster | None = None) -> Scored:
         incoming = find_incoming(folder)
         facts = scan(folder, incoming.paths, limits=LIMITS, threads=Threads(2), cache=None)
         meanwhile()
-        return score(incoming, facts, classifier, Threads(2), open_said(tmp_path / "store", classifier))
+        return score(incoming, facts, classifier, Threads(2), open_said(tmp_path / "store", classifier), cluster)
 
     return run
 
@@ -81,12 +83,21 @@ def test_probabilities_are_those_of_the_model_and_a_bad_file_is_named(ask, folde
     assert pd.isna(rows.loc["broken.png", "class"])
 
 
-def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(ask, folder: Path) -> None:
+@pytest.mark.parametrize("cluster", [None, Cluster("local:1", threads=1, show=print, tell=print)])
+def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(
+    ask, folder: Path, cluster: Cluster | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def work_on(cluster, job, items, *, store, name):
+        yield job.begin(Seat(1, 1, store))(items)  # this process is the worker: another one takes seconds to start
+
+    monkeypatch.setattr(scoring_on_cluster, "_FEW", 1)
+    monkeypatch.setattr(scoring_on_cluster, "work_on", work_on)
+
     def meanwhile() -> None:
         (folder / "2.png").unlink()
         (folder / "4.png").write_bytes((folder / "3.png").read_bytes())
 
-    found = ask(meanwhile)
+    found = ask(meanwhile, cluster)
     errors = found.rows.set_index("path").error
     assert "cannot be read any more" in errors["2.png"]
     assert "has changed" in errors["4.png"]
