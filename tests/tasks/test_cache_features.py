@@ -41,11 +41,23 @@ def test_another_crop_computes_everything_again(project, small_params):
     assert read_json(project / "reports" / "features.json")["computed"] == 72
 
 
-def test_a_deleted_store_is_filled_again_with_the_same_features(project, small_params):
+def test_a_deleted_store_is_filled_again_with_the_same_features(project, small_params, capsys):
     before = (project / "build" / "features.arrow").read_bytes()
     shutil.rmtree(project / "build" / "store")
     cache_features.function(small_params, quiet)
     assert (project / "build" / "features.arrow").read_bytes() == before
+    receipt = read_json(project / "reports" / "features.json")
+    said = f"{receipt['computed']} views of photos that were computed before are computed again: fine-tuning reads"
+    assert (receipt["from_features_file"], said in capsys.readouterr().err) == (72, True)
+
+
+def test_a_clone_takes_activations_from_a_shared_store(project, small_params, tmp_path):
+    params = changed(small_params, machine={"shared_store": str(tmp_path / "shared")})
+    cache_features.function(params, quiet)
+    shutil.rmtree(project / "build" / "store")
+    (project / "build" / "features.arrow").unlink()
+    cache_features.function(params, quiet)
+    assert read_json(project / "reports" / "features.json")["computed"] == 0
 
 
 @pytest.mark.parametrize("settings", [{"mode": "off"}, {"layers": "all"}])
