@@ -41,6 +41,9 @@ def cache_features(params: Params, progress: Progress) -> None:
         taken, again = take_known(store.features, keys, set(dataset.rows.digest), partial(former_features, params))
         if again:
             tell_or_stop(again, may_go_on=machine.allow_recompute)
+        if needs_activations and (lost := extractor.lost_activations(dataset, None)):
+            tell_or_stop(lost, may_go_on=True)
+            again = again or lost
         before = {"from_features_file": taken, "computed_again": again and again.as_report()}
         receipt = extractor.fill_store(
             dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
