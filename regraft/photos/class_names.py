@@ -6,6 +6,7 @@ the same would be two classes.
 """
 
 import unicodedata
+from functools import lru_cache
 
 from regraft.errors import is_invisible
 from regraft.photos.photo_urls import carries_secret, shown_name
@@ -21,6 +22,7 @@ def normalised(name: str) -> str:
     return unicodedata.normalize("NFC", name).strip()
 
 
+@lru_cache(maxsize=10_000)
 def problem_of(class_name: str) -> str | None:
     """Return what is wrong with a normalised class name, with what to do, or None."""
     if not class_name:

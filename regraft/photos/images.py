@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from math import ceil
 from pathlib import Path, PurePath
@@ -29,10 +30,14 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # photos are decoded in parallel instea
 
 def is_suffix_of(path: str, format_name: str) -> bool:
     """Whether a name may belong to a file of this format: a suffix of another image format may not."""
-    suffixes = Image.registered_extensions() | dict.fromkeys(HEIF_SUFFIXES, "HEIF")
-    named = suffixes.get(PurePath(path).suffix.lower(), format_name)
+    named = _suffixes().get(PurePath(path).suffix.lower(), format_name)
     # A camera's MPO is a JPEG file with more behind it, and a DIB is a BMP without its first bytes.
     return not format_name or _FAMILIES.get(named, named) == _FAMILIES.get(format_name, format_name)
+
+
+@cache
+def _suffixes() -> dict[str, str]:
+    return Image.registered_extensions() | dict.fromkeys(HEIF_SUFFIXES, "HEIF")
 
 
 def open_image(file: Path | BinaryIO) -> Image.Image:

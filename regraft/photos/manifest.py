@@ -102,12 +102,7 @@ def build_manifest(
     )
     if elsewhere and remote:
         facts |= scan_elsewhere(remote, elsewhere, limits=limits, threads=threads, learning=learning)
-    # What is known of a file goes as soon as it has its row, which takes a third of it: a million are 2 GB otherwise.
-    parts = [
-        pd.DataFrame([_row(file, facts.pop(file.path, None)) for file in part], columns=list(COLUMNS)).astype(COLUMNS)
-        for part in (files[start : start + _PART] for start in range(0, len(files), _PART))
-    ]
-    manifest = pd.concat(parts, ignore_index=True)
+    manifest = _table(files, facts)
     if labels and labels.has_groups:
         manifest["given_group"] = pd.array([file.group for file in files], dtype="str")
         manifest["near_group"] = manifest.group
@@ -214,6 +209,15 @@ def _from_labels(table: Path, paths: list[str], listed: dict[str, Found]) -> lis
     return [listed.get(path) or Found(path, reason=f"not listed in {table.name}") for path in [*paths, *remote]]
 
 
+def _table(files: list[Found], facts: dict[str, FileFacts]) -> pd.DataFrame:
+    """Return a row per file, and forget what is known of it, which takes more memory than the row."""
+    parts = [
+        pd.DataFrame([_row(file, facts.pop(file.path, None)) for file in part], columns=list(COLUMNS)).astype(COLUMNS)
+        for part in (files[start : start + _PART] for start in range(0, len(files), _PART))
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:
     path, is_odd = _without_controls(found.path)
     row: dict[str, object] = {"path": path, "label": found.label, "split": found.split}
@@ -237,5 +241,7 @@ def _is_hidden(path: str) -> bool:
 
 def _without_controls(path: str) -> tuple[str, bool]:
     """Return a path that may stand in any report, and whether that is another one: lines of a table stay lines."""
+    if path.isprintable():  # so nearly all are
+        return path, False
     shown = "".join(ascii(letter)[1:-1] if unicodedata.category(letter) in _CONTROLS else letter for letter in path)
     return shown, shown != path
