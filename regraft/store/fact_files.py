@@ -14,12 +14,14 @@ import pyarrow as pa
 
 from regraft.errors import Damaged
 from regraft.files import writing
+from regraft.photos.images import Threads
 from regraft.photos.known import IMAGE_SCHEMA
 from regraft.sealed import read_table, write_table
 from regraft.store.names import is_facts
 from regraft.store.remote import Remote
 
 FOLDER = "facts"  # of the store; one folder in it for each fingerprint
+CONNECTIONS = 8  # to the shared store
 MANY = 64  # files of a kind that are not large: a run merges more
 _LARGE = 32_000_000  # bytes of a file that is left as it is
 _MERGED = 4 * _LARGE  # bytes that are merged into one
@@ -131,9 +133,9 @@ def _merge(folder: Path, remote: Remote | None, address: str, names: list[str]) 
     merged = write_facts(folder, kind_of(names[0]), table.take(rows))
     if remote:
         remote.send(folder / merged, f"{address}/{merged}")
+        # list: to use up what Threads yields.
+        list(Threads(CONNECTIONS).map(lambda name: remote.remove(f"{address}/{name}"), list(tables)))
     for name in tables:
-        if remote:
-            remote.remove(f"{address}/{name}")
         (folder / name).unlink(missing_ok=True)
 
 

@@ -28,6 +28,7 @@ from regraft.photos.images import Threads
 from regraft.photos.known import ContentFacts, Version
 from regraft.provenance import provenance_of
 from regraft.store.fact_files import (
+    CONNECTIONS,
     FOLDER,
     MANY,
     SCHEMAS,
@@ -43,8 +44,7 @@ from regraft.store.joining import open_shared
 from regraft.store.names import is_facts
 from regraft.store.remote import Remote
 
-_CONNECTIONS = 8
-_LISTINGS = 5  # of a folder whose files are merged while they are copied
+_LISTINGS = 5  # of a folder whose files are merged while they are read
 assert [each.name for each in fields(ContentFacts)] == SCHEMAS["contents"].names[1:]
 
 
@@ -103,18 +103,27 @@ class Facts:
     def _read_all(self) -> None:
         remote = self._reached()
         there = self._fetch_absent(remote) if remote else set()
-        found = {name: read_facts(self._folder / name) for name in names_in(self._folder)}
-        tables = {name: table for name, table in found.items() if table is not None}
+        tables = self._read_here()
         if remote and tables.keys() - there:
             for name in superfluous(tables, there):
                 (self._folder / name).unlink(missing_ok=True)
                 del tables[name]
             # list: to use up what Threads yields.
-            list(Threads(_CONNECTIONS).map(lambda name: self._send(remote, name), sorted(tables.keys() - there)))
+            list(Threads(CONNECTIONS).map(lambda name: self._send(remote, name), sorted(tables.keys() - there)))
         if self._merges:
             merge(self._folder, remote, self.name, many=MANY)
         by_kind = {kind: [tables[name] for name in tables if kind_of(name) == kind] for kind in SCHEMAS}
         self._contents, self._versions = (_Table(by_kind[kind], SCHEMAS[kind]) for kind in ("contents", "versions"))
+
+    def _read_here(self) -> dict[str, pa.Table]:
+        """Return the rows that are here, by the name of their file."""
+        found: dict[str, pa.Table | None] = {}
+        for _ in range(_LISTINGS):
+            new = [name for name in names_in(self._folder) if name not in found]
+            if not new:
+                break
+            found |= {name: read_facts(self._folder / name) for name in new}
+        return {name: table for name, table in found.items() if table is not None}
 
     def _fetch_absent(self, remote: Remote) -> set[str]:
         """Copy what only the shared store has; return the names of the files there."""
@@ -123,7 +132,7 @@ class Facts:
             there = {name for name in remote.sizes(self.name) if is_facts(name)}
             absent = sorted(there.difference(names_in(self._folder)))
             with writing(self._folder):
-                are_here = list(Threads(_CONNECTIONS).map(lambda name: self._fetch(remote, name), absent))
+                are_here = list(Threads(CONNECTIONS).map(lambda name: self._fetch(remote, name), absent))
             if all(are_here):
                 break
         return there
