@@ -7,12 +7,12 @@ import pytest
 
 from regraft.addresses import mirror_of
 from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.errors import Busy, Damaged, RegraftError
 from regraft.production import mirror
 from regraft.production.place import Place
 from regraft.production.records import Records
 from tasks.after_promotion import after_promotion
-from tasks.promote import candidates_told, challenge, found_production, rollback
+from tasks.promote import candidates_told, challenge, found_production, history, rollback
 from tasks.runs.run_history import write_history_page
 from tasks.up_to_date import nothing_to_do
 from tests.support.small_project import changed, quiet
@@ -60,6 +60,24 @@ def test_when_production_is_away_nothing_is_compared_or_promoted_and_the_morning
             ask()
     assert not (params.paths.production / "model.onnx").exists()
     assert "cannot be reached: ConnectionError" in write_history_page(params).read_text()
+
+
+def test_no_message_spells_the_address_in_the_name_of_its_mirror(params):
+    found_production(params)
+    folder = params.paths.production
+    said = [str(Damaged.of(folder / "runs.parquet", "a", "b")), str(Busy(f"{folder.absolute()} is busy"))]
+    assert challenge(params, quiet).name == "Promoted"
+    with pytest.raises(RegraftError, match="no earlier model in versions of production at memory://") as stopped:
+        rollback(params)
+    said += [str(stopped.value)]
+    place = Place(f"memory://{Path.cwd()}")
+    pointer = place.pointer()
+    assert pointer
+    place.remove(f"objects/{pointer.files['model.onnx'].object}")
+    shutil.rmtree(folder)  # another worker
+    said += [Records(folder).standing().problem or "", history(params)[1]]
+    assert "model.onnx of production at memory:// is damaged" in said[-1]
+    assert not [words for words in said if folder.name in words]
 
 
 def test_a_run_that_might_have_nothing_to_do_does_not_end_as_if_it_had_not(params, project, monkeypatch):
