@@ -10,7 +10,8 @@ import pandas as pd
 from benchmarks.warning_nights import Photos, whole_groups
 from regraft.config import Params
 from regraft.features.label_errors import label_probabilities, rank_labels
-from regraft.features.neighbours import Embeddings, embed, find_leaks, measure_distances, outlier_distances, unit_length
+from regraft.features.leaks import find_leaks
+from regraft.features.neighbours import Embeddings, embed, measure_distances, outlier_distances, unit_length
 from regraft.features.rows import FileRows, OpenFile
 from regraft.features.table import Features
 from regraft.validation.checks import build_tables
@@ -38,7 +39,7 @@ def _checks(params: Params, photos: Photos, random: np.random.Generator) -> dict
     splits = random.choice(list(_SHARES), groups.max() + 1, p=list(_SHARES.values()))[groups]
     embeddings = _embedded(photos, splits)
     distances, n = measure_distances(embeddings, groups), len(photos.rows)
-    leaks, _ = find_leaks(embeddings, distances, settings.leaks.expected)
+    leaks, _ = find_leaks(embeddings, groups, distances, settings.leaks.expected)
     old_leaks = _old_leaks(photos, splits, distances.fifth)
     labels, old_labels = (_wrong_labels(embeddings, each) for each in (groups, np.arange(n)))
     outliers = (outlier_distances(distances) > settings.outliers.distance).mean()
@@ -71,7 +72,8 @@ def _copies(params: Params, photos: Photos, copies: Photos, random: np.random.Ge
     embeddings, groups = _embedded(together, splits), pd.factorize(together.rows.group)[0]
     distances = measure_distances(embeddings, groups)
     found = {
-        (one, other) for one, other, _ in find_leaks(embeddings, distances, params.check_features.leaks.expected)[0]
+        (one, other)
+        for one, other, _ in find_leaks(embeddings, groups, distances, params.check_features.leaks.expected)[0]
     }
     wanted = [(len(photos.rows) + number, origin) for number, origin in enumerate(origins)]
     ones, others = np.array(wanted).T

@@ -156,6 +156,7 @@ class CheckFeatures(Section):
     """Stage 4: what the frozen features must say about the photos. A violated check stops the run if it is `error`."""
 
     leaks: Leaks
+    max_photos: Count
     label_errors: AtMost[ShareOrAll]
     outliers: Outliers
     drift: FeatureDrift
@@ -193,6 +194,7 @@ class FineTune(Section):
     label_smoothing: Share
     batch_size: int = Field(ge=1)
     max_minutes: float = Field(gt=0)
+    max_photos: Count
     renew_after: Share
     warm_epochs: int = Field(ge=1, le=1000)
     warm_rate: float = Field(gt=0, le=1)

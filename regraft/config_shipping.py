@@ -41,6 +41,7 @@ class Quantise(Section):
 class Evaluate(Section):
     """Stage 11: the figures on the test split."""
 
+    max_photos: int = Field(ge=1)
     calibration_bins: int = Field(ge=2)
     target_precision: Annotated[float, Field(gt=0, lt=1)] | None
 

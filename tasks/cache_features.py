@@ -15,6 +15,7 @@ from regraft.features.table import write_features, write_named_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
+from regraft.photos.sample import sample_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
@@ -33,6 +34,7 @@ def cache_features(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     trunk = load_stored_trunk(backbone, paths.store, shared=machine.shared_store)
+    fine_tuned = sample_of(dataset.of("train", "val"), params.fine_tune.max_photos)
     needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
     with store_in_use(paths.store, machine.shared_store):
         store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
@@ -41,12 +43,15 @@ def cache_features(params: Params, progress: Progress) -> None:
         taken, again = take_known(store.features, keys, set(dataset.rows.digest), partial(former_features, params))
         if again:
             tell_or_stop(again, may_go_on=machine.allow_recompute)
-        if needs_activations and (lost := extractor.lost_activations(dataset, None)):
+        if needs_activations and (lost := extractor.lost_activations(dataset, set(fine_tuned.rows.digest))):
             tell_or_stop(lost, may_go_on=True)
             again = again or lost
         before = {"from_features_file": taken, "computed_again": again and again.as_report()}
         receipt = extractor.fill_store(
-            dataset, activations="stored" if needs_activations else "none", on_progress=progress("views")
+            dataset,
+            activations="stored" if needs_activations else "none",
+            activations_of=set(fine_tuned.rows.digest),
+            on_progress=progress("views"),
         )
         # A matter of data and settings alone: the file has the same bytes whoever computed what is in the store.
         are_copied = receipt.rows <= params.cache_features.copied_rows

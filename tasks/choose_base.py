@@ -12,7 +12,8 @@ from typing import Any
 from regraft.config import Params
 from regraft.errors import Damaged, InputsChanged
 from regraft.files import write_json
-from regraft.photos.base_record import BaseRecord, choose_record, read_base_record, record_of, write_base_record
+from regraft.photos.base_choice import choose_record
+from regraft.photos.base_record import BaseRecord, read_base_record, record_of, write_base_record
 from regraft.photos.base_requests import read_requests, write_requests
 from regraft.photos.dataset import read_dataset
 from regraft.photos.left_out import Today, write_left_out
@@ -23,7 +24,8 @@ from tasks.stage import stage
 
 # Settings that change no byte of a base.
 _ASIDE = {
-    "fine_tune": ("budget", "renew_after", "replay", "replay_per_class", "warm_epochs", "warm_rate"),
+    # Which photos `max_photos` leaves is in the record itself.
+    "fine_tune": ("budget", "max_photos", "renew_after", "replay", "replay_per_class", "warm_epochs", "warm_rate"),
     "preprocess": ("val_share", "test_share", "max_left_out"),
     "train_head": ("learning_curve",),
 }
@@ -35,7 +37,8 @@ def choose_base(params: Params, progress: Progress) -> None:
     paths, settings = params.paths, params.fine_tune
     dataset, (_, manifest) = read_dataset(paths.dataset, paths.raw), read_manifest(paths.manifest)
     today, asked = Today.of(dataset, manifest, params.validate_data.max_hash_distance), read_requests(paths.renewals)
-    new = record_of(today, _settings(params), what_decides("train_base").digest, is_off=settings.mode == "off")
+    code, is_off = what_decides("train_base").digest, settings.mode == "off"
+    new = record_of(today, _settings(params), code, is_off=is_off, max_photos=settings.max_photos)
     choice = choose_record(_before(params), new, today, asked=asked, renew_after=settings.renew_after)
     write_base_record(paths.base_photos, choice.record)
     write_left_out(paths.left_out, choice.left_out)
@@ -43,17 +46,19 @@ def choose_base(params: Params, progress: Progress) -> None:
         raise InputsChanged(f"{paths.renewals} was added to while this stage ran. Run again, and it counts.")
     if not paths.renewals.exists():
         write_requests(paths.renewals, {})
+    words = choice.words + choice.record.sample_words
     report = {
-        "words": choice.words,
+        "words": words,
         "is_renewed": choice.is_renewed,
         "base": choice.record.name,
         "photos": len(choice.record.photos),
+        "of": choice.record.of,
         "changes": {what: len(digests) for what, digests in choice.changes.by_kind().items()},
         "share": choice.changes.share,
         "left_out": {split: len(digests) for split, digests in choice.left_out.items()},
     }
     write_json(paths.reports / "base.json", report)
-    print(f"choose_base: {choice.words}")
+    print(f"choose_base: {words}")
 
 
 def _before(params: Params) -> BaseRecord | None:

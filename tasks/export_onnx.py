@@ -28,6 +28,7 @@ from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
+from regraft.photos.sample import with_sample
 from regraft.store.leases import store_in_use
 from regraft.training.network_file import read_network
 from tasks.code_record import what_decides
@@ -43,7 +44,8 @@ def export_onnx(params: Params, progress: Progress) -> None:
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
     settings, paths, shared = params.export_onnx, params.paths, params.machine.shared_store
-    dataset = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)), paths.left_out)
+    everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
+    dataset = unseen(with_sample(everything, "val", params.evaluate.max_photos), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
     material = Material(dataset, counted, Threads(params.machine.workers, progress("photos")))
     backbone = choose_backbone(params.backbone)

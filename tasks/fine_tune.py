@@ -20,6 +20,7 @@ from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.left_out import unseen
+from regraft.photos.sample import sample_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
@@ -63,7 +64,8 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     elsewhere = elsewhere_of(params)
     record = read_base_record(paths.base_photos, paths.raw, elsewhere)
     today = read_dataset(paths.dataset, paths.raw, elsewhere)
-    dataset = unseen(today.of("train", "val"), paths.left_out)
+    sample = sample_of(today.of("train", "val"), settings.max_photos)  # that `cache_features` stores activations of
+    dataset = unseen(sample, paths.left_out)
     chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))
     start_keras(params.seed)
@@ -92,17 +94,22 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     scores = result.blend.scores if result.blend else {}
     if result.blend and scores:
         said |= {"val": asdict(scores[result.blend.alpha]), "head_alone": asdict(scores[min(scores)])}
-    return network, result, said | {"left_out": len(today.of("val")) - len(val)}
+    return network, result, said | {"left_out": len(sample.of("val")) - len(val)}
 
 
 def _kind(chosen: WarmPhotos, record: BaseRecord) -> str:
     """Return in a sentence how what is new came in."""
     base = f"the base, trained on {len(record.photos.of('train')):,} photos,"
     if not chosen.new:
-        return f"Nothing was trained: {base} has seen every photo of train."
+        return f"Nothing was trained: {base} has seen every photo of {_train(record)}."
     return (
-        f"A warm run: from {base} to the {chosen.new:,} of train that are new, with {chosen.replayed:,} that it knows."
+        f"A warm run: from {base} to the {chosen.new:,} of {_train(record)} that are new, with {chosen.replayed:,} "
+        f"that it knows."
     )
+
+
+def _train(record: BaseRecord) -> str:
+    return "the sample of train (fine_tune.max_photos)" if record.is_sample else "train"
 
 
 def _checkpoints(params: Params) -> Path:

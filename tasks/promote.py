@@ -22,6 +22,7 @@ from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import Today, left_out_of, without
 from regraft.photos.manifest import read_manifest
+from regraft.photos.sample import with_sample
 from regraft.production.exclusive import found
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
@@ -65,14 +66,15 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     if not paths.dataset.exists():  # DVC removes an output before it is made anew, and a run may have been killed there
         raise RegraftError(f"there is no {paths.dataset} to compare models on. Run `regraft retrain` first.")
     dataset = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
+    judged = with_sample(dataset, "test", params.evaluate.max_photos)
     used, base = _used(params), base_of_model(params)
     if base:  # found out anew: a run may have ended between these photos and what `choose_base` writes of them
-        today = Today.of(dataset, used, params.validate_data.max_hash_distance)
-        dataset = without(dataset, left_out_of(base, today))
+        left_out = left_out_of(base, Today.of(dataset, used, params.validate_data.max_hash_distance))
+        dataset, judged = without(dataset, left_out), without(judged, left_out)
     with store_in_use(paths.store, params.machine.shared_store):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, used, ask)
-        trial = Trial(challenger, paths.onnx, dataset, used, params.promote, ask) if challenger else None
+        trial = Trial(challenger, paths.onnx, judged, used, params.promote, ask) if challenger else None
         verdict = _judge(params, production, trial, champion) if trial else _ALREADY
     if evidence:
         verdict = with_evidence(verdict, evidence)
@@ -82,7 +84,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
-    record_verdict(params, verdict, dataset.of("test").rows.digest.tolist(), origin, base.name if base else None)
+    record_verdict(params, verdict, judged.of("test").rows.digest.tolist(), origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
         _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
@@ -93,8 +95,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
 
 def approve(params: Params, verdict: Verdict, reason: str) -> Change:
     """Let in what waited for a person, if production is still the model that it was compared with."""
-    about = verdict.figures["about"]
-    candidates = candidates_of(params)
+    about, candidates = verdict.figures["about"], candidates_of(params)
     path = candidates.find(about["model"])
     words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
     origin = origin_of_candidate(params, about["model"])
@@ -244,7 +245,6 @@ def _reference(params: Params) -> Reference | None:
     paths = params.paths
     if not (paths.manifest.exists() and paths.features.exists()):
         return None
-    _, manifest = read_manifest(paths.manifest)
-    base = base_of_model(params)
+    manifest, base = read_manifest(paths.manifest)[1], base_of_model(params)
     with open_features(params, only_some=True) as features:
         return build_reference(manifest, features, base.saw() if base else ())

@@ -28,6 +28,7 @@ from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
+from regraft.photos.sample import with_sample
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -86,7 +87,8 @@ def _make(params: Params, dataset: Dataset, threads: Threads) -> _Made:
 def _independent(params: Params, *, test: bool = False) -> Dataset:
     """Return the photos of test, or the others that int8 is judged on, val first: one per group of near-duplicates."""
     paths, (_, manifest) = params.paths, read_manifest(params.paths.manifest)
-    dataset = unseen(read_dataset(paths.dataset, paths.raw, elsewhere_of(params)), paths.left_out)
+    everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
+    dataset = unseen(with_sample(everything, "test", params.evaluate.max_photos), paths.left_out)
     parts = [dataset.of(split) for split in (("test",) if test else ("val", "train"))]
     rows = pd.concat([part.rows[first_of_each(groups_of(part, manifest))] for part in parts], ignore_index=True)
     return dataset.with_rows(rows if test else rows.head(params.quantise.images))

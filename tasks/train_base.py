@@ -80,6 +80,8 @@ def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
         extractor = open_extractor(recorded, backbone, views)
         photos = still_there(_at_their_places(record, recorded), extractor, recorded, progress)
         lost = len(record.photos) - len(photos)
+        if record.is_sample and not lost and not _is_whole(photos):
+            return _Base(NO_BASE, "There is no base: the sample lacks photos of a class. Raise fine_tune.max_photos.")
         if len(photos) < _LEAST * len(record.photos) or not _is_whole(photos):
             words = (
                 f"There is no base: {lost:,} of the {len(record.photos):,} photos of its record are neither in "

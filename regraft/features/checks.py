@@ -5,7 +5,7 @@ A check of severity `error` stops the run where it is violated, one of severity 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +16,17 @@ from regraft.config import CheckFeatures
 from regraft.csv_files import write_csv
 from regraft.errors import InvalidData
 from regraft.features.drift import Comparison, Drift, measure_drift
+from regraft.features.findings import expect_no_drift, expect_no_leaks, expect_no_outliers, expect_right_labels
 from regraft.features.label_errors import label_probabilities, rank_labels
-from regraft.features.neighbours import Distances, Embeddings, embed, find_leaks, measure_distances, outlier_distances
+from regraft.features.leaks import find_leaks
+from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances, outlier_distances
 from regraft.features.table import Features
-from regraft.photos.dataset import Dataset
+from regraft.photos.dataset import SPLITS, Dataset
+from regraft.photos.sample import stable_sample
 
 _LABEL_COLUMNS = ["path", "label", "suggested", "score", "likely", "split", "group"]
-_NAMED = 50  # offenders that a check names; their number is always whole
 _LISTED = 1000  # leaks, likely label errors and outliers that the report lists
 _DIGITS = 4  # of figures: more would change with the last bit of a sum
-
-
-@dataclass(frozen=True, slots=True)
-class _Check:
-    """What one check found."""
-
-    name: str
-    severity: str
-    success: bool
-    expected: str
-    found: str
-    offenders: list[str]
-    advice: str
-
-    def as_report(self) -> dict[str, Any]:
-        """Return one entry of the report, as in reports/validation.json."""
-        report = {**asdict(self), "success": bool(self.success), "offenders": self.offenders[:_NAMED]}
-        return report | {"count": len(self.offenders)}
 
 
 def check(
@@ -60,30 +44,33 @@ def check(
         features: of the data set; the unchanged view of each image counts.
         dataset: where the features come from.
         groups: the group of each image of the data set: its copies, near-duplicates, and those that the user grouped.
-        settings: severities and thresholds.
+        settings: severities and thresholds, and of how many photos of each split at most a sample is looked at.
         comparisons: with the models that today's photos are compared with; the chance of a false alarm is that of all.
         on_progress: called with done and total after each check.
 
     Returns:
         reports/embeddings.json, and the images, the least believed label first, with their `row` in the data set.
     """
-    embeddings, codes = _embedded(features, dataset), pd.factorize(np.asarray(groups, object))[0]
-    labels = _ranked_labels(embeddings, codes, dataset, settings)
+    embeddings, codes = _embedded(features, dataset, settings), pd.factorize(np.asarray(groups, object))[0]
+    looked_at = embeddings.looked_at
+    sample = dataset.with_rows(dataset.rows.iloc[looked_at].reset_index(drop=True))
+    labels = _ranked_labels(embeddings, codes[looked_at], sample, settings)
+    labels["row"] = looked_at[labels.row.to_numpy(int)]
     labels["group"] = np.asarray(groups, object)[labels.row.to_numpy(int)]
     on_progress(1, 4)
     distances = measure_distances(embeddings, codes)
-    leaks, limit = _leaks(embeddings, distances, dataset, settings)
+    leaks, limit = _leaks(embeddings, codes, distances, dataset, settings)
     on_progress(2, 4)
-    outliers = _outliers(distances, dataset, settings)
+    outliers = _outliers(distances, sample, settings)
     on_progress(3, 4)
     measured = [(comparison, _drift(comparison, comparisons, settings)) for comparison in comparisons]
     on_progress(4, 4)
-    held_out = int(dataset.rows.split.isin(["val", "test"]).sum())
+    held_out, is_sample = len(sample.of("val", "test")), len(sample) < len(dataset)
     expectations = [
-        _expect_no_leaks(settings, leaks, held_out, limit * float(np.median(distances.fifth))),
-        _expect_right_labels(settings, labels),
-        _expect_no_outliers(settings, outliers, len(dataset)),
-        *(_expect_no_drift(settings, comparison, drift) for comparison, drift in measured if drift),
+        expect_no_leaks(settings, leaks, held_out, limit * float(np.median(distances.fifth)), is_sample),
+        expect_right_labels(settings, labels, is_sample),
+        expect_no_outliers(settings, outliers, len(sample), is_sample),
+        *(expect_no_drift(settings, comparison, drift) for comparison, drift in measured if drift),
     ]
     found = {
         "leaks": leaks[:_LISTED],
@@ -91,7 +78,7 @@ def check(
         "outliers": outliers[:_LISTED],
         "drift": [_drift_entry(comparison, drift) for comparison, drift in measured],
     }
-    return _report(features, expectations) | found, labels
+    return _report(embeddings, expectations) | found, labels
 
 
 def _drift(comparison: Comparison, all_of_them: Sequence[Comparison], settings: CheckFeatures) -> Drift | None:
@@ -111,21 +98,30 @@ def _drift_entry(comparison: Comparison, drift: Drift | None) -> dict[str, Any]:
     return {"against": comparison.against, "compared_with": words, "figures": figures}
 
 
-def _embedded(features: Features, dataset: Dataset) -> Embeddings:
-    """Embed the features, or raise InvalidData if they are those of another data set."""
-    embeddings = embed(features)
-    if [features.digests[position] for position in embeddings.positions] != dataset.rows.digest.tolist():
-        raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
-    return embeddings
+def _embedded(features: Features, dataset: Dataset, settings: CheckFeatures) -> Embeddings:
+    """Embed the features of what is looked at, or raise InvalidData if they are those of another data set."""
+    digests = [features.digests[position] for position in np.flatnonzero(features.views == 0).tolist()]
+    if digests == dataset.rows.digest.tolist():
+        return embed(features, _sampled(dataset, settings.max_photos))
+    raise InvalidData("the features are not those of the data set. Run the stage cache_features again.")
 
 
-def _report(features: Features, expectations: list[dict[str, Any]]) -> dict[str, Any]:
+def _sampled(dataset: Dataset, most: int) -> np.ndarray:
+    """Numbers of the photos that are looked at: of each split all, or a sample of so many."""
+    digests, classes = dataset.rows.digest.to_numpy(), dataset.rows.class_index.to_numpy()
+    of_splits = [np.flatnonzero(dataset.rows.split == split) for split in SPLITS]
+    chosen = [rows[stable_sample(digests[rows].tolist(), classes[rows], most)] for rows in of_splits]
+    return np.sort(np.concatenate(chosen))
+
+
+def _report(embeddings: Embeddings, expectations: list[dict[str, Any]]) -> dict[str, Any]:
     """The report, without what is listed one by one."""
     expectations = [expectation for expectation in expectations if expectation["severity"] != "off"]
     return {
         "success": all(each["success"] for each in expectations if each["severity"] == "error"),
-        "images": int((features.views == 0).sum()),
-        "namespace": features.namespace,
+        "images": len(embeddings.everything),
+        "looked_at": len(embeddings),
+        "namespace": embeddings.features.namespace,
         "expectations": expectations,
     }
 
@@ -149,12 +145,12 @@ def _ranked_labels(
 
 
 def _leaks(
-    embeddings: Embeddings, distances: Distances, dataset: Dataset, settings: CheckFeatures
+    embeddings: Embeddings, groups: np.ndarray, distances: Distances, dataset: Dataset, settings: CheckFeatures
 ) -> tuple[list[dict[str, Any]], float]:
     """What is nearly the same in two splits, and the share of the usual distance below which it is."""
     if settings.leaks.severity == "off":
         return [], 0.0
-    found, limit = find_leaks(embeddings, distances, settings.leaks.expected)
+    found, limit = find_leaks(embeddings, groups, distances, settings.leaks.expected)
     paths, splits = dataset.rows.path.tolist(), dataset.rows.split.tolist()
     leaks = [
         {
@@ -179,69 +175,3 @@ def _outliers(distances: Distances, dataset: Dataset, settings: CheckFeatures) -
         {"path": paths[row], "label": labels[row], "distance": float(deviations[row])}
         for row in far[np.argsort(-deviations[far], kind="stable")].tolist()
     ]
-
-
-def _expect_no_leaks(
-    settings: CheckFeatures, leaks: list[dict[str, Any]], held_out: int, distance: float
-) -> dict[str, Any]:
-    photos = len({leak["path"] for leak in leaks})
-    return _Check(
-        "no_leaks",
-        settings.leaks.severity,
-        photos <= settings.leaks.max * held_out,
-        f"at most {settings.leaks.max:.1%} of the photos of val and test nearly the same as one in another split: much "
-        f"nearer than others are around it (here usually below a distance of {distance:.2f}, a similarity of "
-        f"{1 - distance**2 / 2:.3f})",
-        f"{photos} of {held_out}, in {len(leaks)} pair(s)",
-        [
-            f"{leak['path']} ({leak['split']}) is nearly {leak['other_path']} ({leak['other_split']}): "
-            f"{leak['similarity']:.3f}"
-            for leak in leaks
-        ],
-        "Remove one of the two, or keep both in one split: by a column group in labels.csv, or by splits of your own. "
-        "Test figures may be too good by that share of photos.",
-    ).as_report()
-
-
-def _expect_right_labels(settings: CheckFeatures, labels: pd.DataFrame) -> dict[str, Any]:
-    likely = labels[labels.likely]
-    return _Check(
-        "right_labels",
-        settings.label_errors.severity,
-        len(likely) <= settings.label_errors.max * len(labels),
-        f"at most {settings.label_errors.max:.1%} of the labels likely wrong",
-        f"{len(likely)} of {len(labels)}",
-        [f"{row.path} is '{row.label}' and looks like '{row.suggested}'" for row in likely.itertuples()],
-        "Look at the photos that label_errors.csv lists first and move those that are wrong to the right class, or "
-        "raise check_features.label_errors.max.",
-    ).as_report()
-
-
-def _expect_no_outliers(settings: CheckFeatures, outliers: list[dict[str, Any]], images: int) -> dict[str, Any]:
-    return _Check(
-        "no_outliers",
-        settings.outliers.severity,
-        len(outliers) <= settings.outliers.max * images,
-        f"at most {settings.outliers.max:.1%} of the photos unlike all others",
-        f"{len(outliers)} of {images}",
-        [f"{outlier['path']}: {outlier['distance']:.1f} deviations" for outlier in outliers],
-        "Remove those that do not belong to the data set, add photos like those that do, or raise "
-        "check_features.outliers.max.",
-    ).as_report()
-
-
-def _expect_no_drift(settings: CheckFeatures, comparison: Comparison, drift: Drift) -> dict[str, Any]:
-    is_slow = comparison.against == "anchor"
-    model = "the last model that a person approved" if is_slow else "the model in production"
-    return _Check(
-        "no_slow_drift" if is_slow else "no_drift",
-        settings.drift.severity,
-        not drift.is_drift,
-        f"new photos as near to those of {model}, class by class, as these are to each other",
-        f"distances with a stability index of {drift.population_stability:.3f} (limit "
-        f"{drift.population_stability_limit:.3f}), {drift.far_share:.1%} far away (limit {drift.far_share_limit:.1%}), "
-        f"a shift of {drift.shift:.2f} (limit {drift.shift_limit:.2f}) for {drift.new} new photos",
-        [],
-        "Find out what has changed: light, camera, kinds of things. If it is here to stay, do nothing: the next model "
-        "brings its own data, once it is " + ("approved by a person." if is_slow else "promoted."),
-    ).as_report()

@@ -24,6 +24,7 @@ from .manifest import slices_of as slices_of
 from .manifest import write_manifest as write_manifest
 from .preparation import Preparation as Preparation
 from .sample import stable_sample as stable_sample
+from .sample import sample_of as sample_of
 from .split_record import Earlier as Earlier
 from .split_record import new_record as new_record
 from .split_record import recall as recall

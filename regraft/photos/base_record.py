@@ -1,22 +1,20 @@
 """The record of the base: the photos and the settings that the last full fine-tuning was made of.
 
 A night with few changes starts from the base instead of training anew. So the record stays as it is from night to
-night, until `choose_record` finds that too much has changed.
+night, until `regraft.photos.base_choice.choose_record` finds that too much has changed.
 """
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from regraft.errors import printable, some
 from regraft.files import fingerprint, reading
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.elsewhere import Elsewhere
-from regraft.photos.left_out import HASH, Today, left_out_of
+from regraft.photos.left_out import HASH, Today
+from regraft.photos.sample import draws, sample_of
 from regraft.sealed import read_frame, write_table
 
 
@@ -27,6 +25,18 @@ class BaseRecord:
     photos: Dataset  # train and val as they were, with their hashes; none where nothing is fine-tuned
     settings: dict[str, Any]  # that it is trained with: sections of params.yaml, as JSON
     code: str  # digest of the code and the libraries that train it
+    of: int = 0  # photos of train and val that there were; more than `photos` has where it is a sample of them
+
+    @property
+    def is_sample(self) -> bool:
+        """Whether it was made of a sample of the photos that there were."""
+        return self.of > len(self.photos)
+
+    @property
+    def sample_words(self) -> str:
+        """Return in a sentence, with a space before it, of how many photos it is a sample; nothing where it is none."""
+        words = f" It is made of a sample of {len(self.photos):,} of {self.of:,} photos (fine_tune.max_photos)."
+        return words if self.is_sample else ""
 
     @property
     def name(self) -> str:
@@ -43,53 +53,27 @@ class BaseRecord:
         """Return the digests of these and of those that its settings were chosen on."""
         return set(self.photos.rows.digest)
 
+    def not_left_out(self, dataset: Dataset) -> pd.Series:
+        """Return which photos of a data set its sample has, or would have if they had been there: bool, by row.
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """In what today's photos of train and val differ from those of a base: digests."""
-
-    new: set[str]  # the base has not seen them
-    gone: set[str]  # they are not in the data set any more
-    relabelled: set[str]  # the base saw them under another label
-    moved: set[str]  # the base saw them in another split
-    photos: int  # of train and val today
-
-    @property
-    def share(self) -> float:
-        """Of the photos of today."""
-        return self._total / max(1, self.photos)
-
-    def by_kind(self) -> dict[str, set[str]]:
-        """Return them by what happened, as it stands in a sentence."""
-        kinds = {"new": self.new, "gone": self.gone, "under another label": self.relabelled}
-        return kinds | {"in another split": self.moved}
-
-    def words(self) -> str:
-        """Return counts, such as `37 of 3,781 photos have changed since (1.0%: 30 new, 7 gone)`."""
-        counts = ", ".join(f"{len(digests):,} {what}" for what, digests in self.by_kind().items() if digests)
-        share = f" ({self.share:.1%}: {counts})" if counts else ""
-        return f"{self._total:,} of {self.photos:,} photos have changed since{share}"
-
-    @property
-    def _total(self) -> int:
-        return len(set[str]().union(*self.by_kind().values()))
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """Which record counts today."""
-
-    record: BaseRecord
-    is_renewed: bool
-    words: str  # which of the two, and why
-    changes: Changes  # since the record that counts
-    left_out: dict[str, set[str]]  # by split, digests of the photos that cannot judge it: see `left_out_of`
+        A sample has the photos of each class of each split that have drawn the smallest numbers. So a photo that has
+        drawn more is none that came since: it was left out, or would have been.
+        """
+        rows, then = dataset.rows, self.photos.rows
+        if not self.is_sample:
+            return pd.Series(True, rows.index)
+        largest: dict[tuple[str, str], int] = {}
+        for part, drawn in zip(zip(then.split, then.class_name, strict=True), draws(then.digest).tolist(), strict=True):
+            largest[part] = max(drawn, largest.get(part, 0))
+        drawn = zip(zip(rows.split, rows.class_name, strict=True), draws(rows.digest).tolist(), strict=True)
+        return pd.Series([number <= largest.get(part, number) for part, number in drawn], rows.index, bool)
 
 
 def write_base_record(path: Path, record: BaseRecord) -> None:
     """Write a record; equal ones give equal bytes."""
     rows = record.photos.rows.copy()
     rows.attrs = {"class_names": record.photos.class_names, "settings": record.settings, "code": record.code}
+    rows.attrs |= {"of": record.of} if record.is_sample else {}
     write_table(path, rows)
 
 
@@ -105,59 +89,23 @@ def read_base_record(path: Path, folder: Path, elsewhere: Elsewhere | None = Non
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
             raise ValueError("something else")
-    return BaseRecord(Dataset(rows, list(names), folder, elsewhere), settings, str(code))
+        of = int(rows.attrs.get("of", len(rows)))
+    return BaseRecord(Dataset(rows, list(names), folder, elsewhere), settings, str(code), of)
 
 
-def record_of(today: Today, settings: dict[str, Any], code: str, *, is_off: bool) -> BaseRecord:
-    """Return the record of a base that is trained on today's photos; without photos where fine-tuning is off."""
-    photos = today.dataset.of() if is_off else today.dataset.of("train", "val")
+def record_of(
+    today: Today, settings: dict[str, Any], code: str, *, is_off: bool, max_photos: int | None = None
+) -> BaseRecord:
+    """Return the record of a base that is trained on today's photos, or a sample of at most `max_photos` of them.
+
+    It has no photos where fine-tuning is off.
+    """
+    everything = today.dataset.of() if is_off else today.dataset.of("train", "val")
+    photos = everything if max_photos is None else sample_of(everything, max_photos)
     hashes = pd.array([today.hashes.get(digest) for digest in photos.rows.digest], dtype="str")
     photos = photos.with_rows(photos.rows.assign(phash=hashes))
-    return BaseRecord(replace(photos, class_names=[] if is_off else photos.class_names), settings, code)
-
-
-def choose_record(
-    before: BaseRecord | None, new: BaseRecord, today: Today, *, asked: Mapping[str, str], renew_after: float
-) -> Choice:
-    """Keep the record, or take that of today's photos, and say in words which and why.
-
-    Args:
-        before: the record of the base that is there; None where there is none.
-        new: the record of a base that would be trained on today's photos, with today's settings and code.
-        today: the photos.
-        asked: reasons by the name of a base that is to be renewed.
-        renew_after: largest share of photos that may have changed; also of val and of test that the base may have seen.
-    """
-    if not len(new.photos):
-        nothing = Changes(set(), set(), set(), set(), photos=0)
-        return Choice(new, False, "Fine-tuning is off, so there is no base.", nothing, {})
-    if before is None:
-        return _renewed(new, today, "there was none, or its record could not be read")
-    left_out = left_out_of(before, today)
-    reasons = _reasons(before, new, today.dataset, left_out, renew_after)
-    if before.name in asked:
-        reasons.append(f"it was asked for: {printable(asked[before.name])}")
-    if reasons and before.name != new.name:
-        return _renewed(new, today, "; ".join(reasons))
-    changes = changes_since(before, today.dataset)
-    words = f"The base is kept: {changes.words()}; fine_tune.renew_after is {renew_after:.0%}."
-    if reasons:
-        words = "The base is of today's photos, settings and code: there is nothing to renew."
-    return Choice(before, False, words, changes, left_out)
-
-
-def changes_since(record: BaseRecord, dataset: Dataset) -> Changes:
-    """Return in what a data set differs from the photos of a base."""
-    now, then = dataset.of("train", "val").rows, record.photos.rows
-    labels, splits = (
-        ({"now": _by_digest(now, name), "then": _by_digest(then, name)}) for name in ("class_name", "split")
-    )
-    known, here = set(then.digest), set(dataset.rows.digest)
-    everywhere = _by_digest(dataset.rows, "split")
-    both = known & here
-    relabelled = {each for each in both & set(now.digest) if labels["now"][each] != labels["then"][each]}
-    moved = {each for each in both if everywhere[each] != splits["then"][each]} - relabelled
-    return Changes(set(now.digest) - known, known - here, relabelled, moved, len(now))
+    names = [] if is_off else photos.class_names
+    return BaseRecord(replace(photos, class_names=names), settings, code, len(everything))
 
 
 def located(record: BaseRecord, dataset: Dataset) -> Dataset:
@@ -166,58 +114,3 @@ def located(record: BaseRecord, dataset: Dataset) -> Dataset:
     rows = record.photos.rows
     now = [paths.get(digest, path) for digest, path in zip(rows.digest, rows.path, strict=True)]
     return record.photos.with_rows(rows.assign(path=now))
-
-
-def _reasons(
-    before: BaseRecord, new: BaseRecord, dataset: Dataset, left_out: Mapping[str, set[str]], renew_after: float
-) -> list[str]:
-    """Return why a base cannot be kept, whatever was asked for."""
-    reasons = []
-    if not len(before.photos):
-        return ["fine-tuning was off"]
-    then, now = set(before.photos.class_names), set(new.photos.class_names)
-    reasons += [f"class {_names(now - then)} came"] if now - then else []
-    reasons += [f"class {_names(then - now)} went"] if then - now else []
-    if settings := _differing(before.settings, new.settings):
-        reasons.append(f"other settings: {some(settings)}")
-    if before.code != new.code:
-        reasons.append("the code or a library that trains it changed")
-    if reasons:
-        return reasons
-    changes, limit = changes_since(before, dataset), f"fine_tune.renew_after is {renew_after:.0%}"
-    if changes.share > renew_after:
-        return [f"{changes.words()}, and {limit}"]
-    counts = Counter(dataset.rows.split)
-    for split, digests in left_out.items():
-        if len(digests) > renew_after * counts[split]:
-            saw = f"it saw {len(digests):,} of the {counts[split]:,} photos that are in {split} now"
-            reasons.append(f"{saw}, or near-duplicates of them, and {limit}")
-    return reasons
-
-
-def _renewed(new: BaseRecord, today: Today, why: str) -> Choice:
-    return Choice(new, True, f"The base is renewed: {why}.", changes_since(new, today.dataset), {})
-
-
-def _by_digest(rows: pd.DataFrame, column: str) -> dict[str, set[str]]:
-    """The values that a photo has: one file may be in a data set under two labels."""
-    values: dict[str, set[str]] = {}
-    for digest, value in zip(rows.digest, rows[column], strict=True):
-        values.setdefault(digest, set()).add(value)
-    return values
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any], section: str = "") -> list[str]:
-    """Return the names of settings that differ."""
-    names: list[str] = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            names += _differing(old, new, f"{section}{key}.")
-        elif old != new:
-            names.append(f"{section}{key}")
-    return names
-
-
-def _names(names: Iterable[str]) -> str:
-    return some([printable(name) for name in sorted(names)])

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from regraft.photos.dataset import SPLITS, Dataset, Split
+
 _LEAST = 20  # photos of each class that come first
 
 
@@ -26,8 +28,7 @@ def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int) 
     """
     if not len(digests):
         return np.zeros(0, np.intp)
-    # The first digits decide on the split of many photos (`regraft.photos.splitting`).
-    numbers = np.fromiter((int(digest[-16:], 16) for digest in digests), np.uint64, len(digests))
+    numbers = draws(digests)
     order = np.lexsort((numbers, class_indices))
     numbers, classes = numbers[order], class_indices[order]
     is_class_new = np.diff(classes, prepend=-1) != 0
@@ -40,3 +41,34 @@ def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int) 
     is_taken = np.zeros(len(place), bool)
     is_taken[np.lexsort((numbers, place))[:size]] = True
     return np.sort(order[is_taken[photo_of]])
+
+
+def draws(digests: Sequence[str]) -> np.ndarray:
+    """Return the number that each photo has drawn, uint64: of one class the smallest are in a sample."""
+    # The first digits decide on the split of many photos (`regraft.photos.splitting`).
+    return np.fromiter((int(digest[-16:], 16) for digest in digests), np.uint64, len(digests))
+
+
+def sample_of(dataset: Dataset, size: int) -> Dataset:
+    """Return about as many photos of a data set, of all its splits; each class of each split has its share."""
+    rows = dataset.rows
+    if len(rows) <= size:
+        return dataset
+    taken = stable_sample(rows.digest.tolist(), strata_of(dataset), size)
+    return dataset.with_rows(rows.iloc[taken].reset_index(drop=True))
+
+
+def with_sample(dataset: Dataset, split: Split, size: int) -> Dataset:
+    """Return a data set of whose photos of one split at most so many are left: a sample, each class with its share."""
+    part = dataset.of(split)
+    if len(part) <= size:
+        return dataset
+    rows = dataset.rows
+    stays = (rows.split != split) | rows.digest.isin(sample_of(part, size).rows.digest)
+    return dataset.with_rows(rows[stays].reset_index(drop=True))
+
+
+def strata_of(dataset: Dataset) -> np.ndarray:
+    """Return a number for the split and the class of each photo, int, shape (photos,)."""
+    splits = dataset.rows.split.map({split: number for number, split in enumerate(SPLITS)}).to_numpy(int)
+    return splits * len(dataset.class_names) + dataset.rows.class_index.to_numpy(int)

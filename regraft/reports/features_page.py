@@ -15,7 +15,7 @@ def features_page(sources: Sources) -> Page:
     report = read_json(sources.reports / "embeddings.json")
     verdict = "The photos can be trained on." if report["success"] else "**The photos should not be trained on.**"
     blocks: list[Block] = [
-        f"{verdict} {report['images']} photos were compared with each other.",
+        f"{verdict} {_looked_at(report)}",
         expectations_table(report),
         *_leaks(report["leaks"]),
         *_label_errors(report["label_errors"], sources),
@@ -24,6 +24,17 @@ def features_page(sources: Sources) -> Page:
         *map(_drift, report["drift"]),
     ]
     return Page("photos-by-features", "Photos through the frozen backbone", blocks)
+
+
+def _looked_at(report: dict[str, Any]) -> str:
+    images, looked_at = report["images"], report.get("looked_at", report["images"])  # older reports looked at all
+    if looked_at == images:
+        return f"{images} photos were compared with each other."
+    return (
+        f"{looked_at} of {images} photos were looked at, a sample of each split that has more than "
+        f"check\\_features.max\\_photos. Those of val and test among them were compared with all photos of the splits "
+        f"before."
+    )
 
 
 def _leaks(leaks: list[dict[str, Any]]) -> list[Block]:
@@ -48,7 +59,7 @@ def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]
     blocks: list[Block] = [
         heading("Labels that are likely wrong", errors),
         "The last column is how probable the label is from all photos that do not belong to the photo's group. "
-        "label\\_errors.csv ranks every photo, with its split and group.",
+        "label\\_errors.csv ranks every photo that was looked at, with its split and group.",
     ]
     in_test = [error for error in errors if error["split"] == "test"]
     others = [error for error in errors if error["split"] != "test"]

@@ -14,9 +14,9 @@ def evaluation_data(sources: Sources) -> list[str]:
     dataset, features = read_json(sources.reports / "dataset.json"), read_json(sources.reports / "embeddings.json")
     test = read_json(sources.reports / "metrics.json")["test"]
     text = (
-        f"{test['images']} photos of the split `test`, which tell as much as {test['independent_images']} independent "
-        f"ones. {_how_split(dataset)} Near-duplicates and photos of one group are in one split, and no photo of test "
-        f"was trained on or chose a setting."
+        f"{test['images']} photos of the split `test`{_of(test)}, which tell as much as "
+        f"{test['independent_images']} independent ones. {_how_split(dataset)} Near-duplicates and photos of "
+        f"one group are in one split, and no photo of test was trained on or chose a setting."
     )
     leaks = next((each for each in features["expectations"] if each["name"] == "no_leaks"), None)
     found = [f"Nearly the same photo in two splits: {cell(leaks['found'])}."] if leaks else []
@@ -47,6 +47,10 @@ def _how_split(dataset: dict[str, Any]) -> str:
     if dataset["layout"] == "splits":
         return "The data folder gives the splits."
     return "They were drawn at random, class by class, unless labels.csv gives the splits."
+
+
+def _of(test: dict[str, Any]) -> str:
+    return f" (a sample of its {test['of_images']})" if "of_images" in test else ""
 
 
 def _absent(dataset: dict[str, Any]) -> list[str]:

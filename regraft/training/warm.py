@@ -45,15 +45,16 @@ def warm_photos(dataset: Dataset, record: BaseRecord, settings: FineTune) -> War
     smallest digests, which are as good as drawn at random. Of each class there are enough that it is not forgotten.
 
     Args:
-        dataset: today's photos.
-        record: of the base.
+        dataset: today's photos, or the sample of them that is fine-tuned on.
+        record: of the base. What its sample left out is neither new nor known.
         settings: `replay` photos per new one are replayed, and `replay_per_class` of each class at least.
     """
     train = dataset.of("train").rows
     known = record.photos.of("train").rows
     pairs = set(zip(known.digest, known.class_name, strict=True))
     is_known = pd.Series([pair in pairs for pair in zip(train.digest, train.class_name, strict=True)], dtype=bool)
-    new, old = train[~is_known], train[is_known]
+    is_new = record.not_left_out(dataset.of("train")) | train.digest.isin(known.digest)
+    new, old = train[is_new & ~is_known], train[is_known]
     if not len(new):
         return WarmPhotos(dataset.with_rows(new.reset_index(drop=True)), 0, 0)
     drawn = old.head(settings.replay * len(new)).index  # rows are ordered by digest

@@ -34,6 +34,7 @@ FINE_TUNE = FineTune(
     label_smoothing=0.05,
     batch_size=6,
     max_minutes=60.0,
+    max_photos=50_000,
     renew_after=0.1,
     warm_epochs=1,
     warm_rate=0.33,

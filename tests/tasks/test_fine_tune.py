@@ -8,6 +8,10 @@ from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json
+from regraft.photos.base_record import read_base_record
+from regraft.photos.dataset import read_dataset
+from regraft.photos.sample import sample_of
+from regraft.photos.views import choose_views
 from regraft.training.network_file import Head, Network, read_head, read_network, write_head, write_network
 from tasks.cache_features import cache_features
 from tasks.choose_base import choose_base
@@ -16,6 +20,7 @@ from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
 from tasks.train_base import train_base
+from tasks.training_inputs import open_extractor
 from tasks.validate_data import validate_data
 from tests.stress.training_kills import prove
 from tests.support.pipeline import ROOT
@@ -104,3 +109,35 @@ def test_with_all_layers_trained_that_network_is_what_ships(project, small_param
     export_onnx.function(params, quiet)
     assert read_json(project / "reports" / "export.json")["trained"] == "all"
     evaluate.function(params, quiet)
+
+
+def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has_activations(project, small_params):
+    most = 40
+    params = changed(small_params, fine_tune={**WARM, "max_photos": most, "renew_after": 0.3})
+    shutil.rmtree(project / "build" / "store")
+    (project / "build" / "base_photos.parquet").unlink()
+    nights = []
+    for seed in (None, 7):
+        if seed:
+            write_photos(project / "data" / "raw", per_class=3, seed=seed)
+        for stage in (validate_data, preprocess, cache_features, choose_base, train_base, fine_tune):
+            stage.function(params, quiet)
+        today = read_dataset(Path("build", "dataset.parquet"), project / "data" / "raw").of("train", "val")
+        nights.append(today)
+        backbone = choose_backbone(params.backbone)
+        views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
+        without_activations = open_extractor(params, backbone, views).missing(today, activations="stored")
+        seen = set().union(*(sample_of(night, most).rows.digest for night in nights))
+        assert without_activations == set(today.rows.digest) - seen
+    record, base = (
+        read_base_record(Path("build", "base_photos.parquet"), Path("data", "raw")),
+        read_json(Path("reports", "base.json")),
+    )
+    assert (len(record.photos), record.of) == (most, len(nights[0]))
+    assert (base["photos"], base["of"], base["is_renewed"]) == (most, len(nights[0]), False)
+    assert base["words"].endswith(
+        f"It is made of a sample of {most} of {len(nights[0])} photos (fine_tune.max_photos)."
+    )
+    came = set(nights[1].of("train").rows.digest) - set(nights[0].rows.digest)
+    assert _report()["new"] == len(came & set(sample_of(nights[1], most).rows.digest)) > 0
+    assert "of the sample of train (fine_tune.max_photos) that are new" in _report()["reason"]

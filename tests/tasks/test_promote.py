@@ -23,6 +23,7 @@ from regraft.production.training_data import Reference, read_reference
 from regraft.production.verdict_log import read_looks
 from tasks import promote as gate
 from tasks import up_to_date
+from tasks.evaluate import evaluate
 from tasks.promote import challenge, force, history, rollback
 from tests.support.small_project import changed, quiet
 from tests.support.steps import Stepping
@@ -61,6 +62,15 @@ def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_
     assert (verdict["is_accepted"], verdict["champion"]) == (True, None)
     assert verdict["challenger"]["accuracy_low"] < verdict["challenger"]["accuracy"]
     assert verdict["challenger"]["images"] == read_json(project / "reports" / "metrics.json")["test"]["images"]
+
+
+def test_of_many_test_photos_the_gate_judges_the_sample_that_the_figures_are_about(project, small_params):
+    params = changed(small_params, evaluate={"max_photos": 9})
+    evaluate.function(params, quiet)
+    challenge(params, quiet)
+    verdict, test = (read_json(project / "reports" / name) for name in ("gate.json", "metrics.json"))
+    assert verdict["challenger"]["images"] == test["test"]["images"] == 9
+    assert verdict["challenger"]["accuracy"] == test["test"]["accuracy"]
 
 
 def test_without_a_data_set_the_gate_says_what_to_run(project, small_params):

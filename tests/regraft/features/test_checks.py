@@ -21,11 +21,11 @@ def settings(root: Path) -> CheckFeatures:
     return changed(load_params(root / "params.yaml").check_features, leaks={"max": 0.0})
 
 
-def changed(settings: CheckFeatures, **changes: dict[str, object]) -> CheckFeatures:
+def changed(settings: CheckFeatures, **changes: object) -> CheckFeatures:
     """Settings of some checks changed, as `changed(settings, leaks={"severity": "off"})`."""
     contents = settings.model_dump()
     for name, values in changes.items():
-        contents[name] |= values
+        contents[name] = contents[name] | values if isinstance(values, dict) else values
     return CheckFeatures.model_validate(contents)
 
 
@@ -197,3 +197,16 @@ def test_the_same_features_give_the_same_report_and_list(checked, tmp_path):
         lists.append((report, (tmp_path / name).read_bytes()))
     assert lists[0] == lists[1]
     assert lists[0][1].startswith(b"path,label,suggested,score,likely,split,group\nclass ")
+
+
+def test_of_a_large_set_a_sample_is_looked_at_and_says_so_with_an_interval(checked):
+    points, labels = with_a_leak()
+    whole, everything = checked(points, labels, max_photos=300)
+    assert (whole["images"], whole["looked_at"], len(everything)) == (300, 300, 300)
+    assert "sample" not in str(whole["expectations"])
+    report, ranked = checked(points, labels, max_photos=50)
+    assert (report["images"], report["looked_at"], len(ranked)) == (300, 150, 150)
+    assert ranked.row.max() > 150
+    assert all(ranked.path == [f"class {labels[row]}/{row}.jpg" for row in ranked.row])
+    assert entry(report, "right_labels")["found"] == "1 of 150; 0.7% (0.1% to 3.7%), as this is a sample"
+    assert entry(report, "no_leaks")["found"] == "1 of 100, in 1 pair(s); 1.0% (0.2% to 5.4%), as this is a sample"

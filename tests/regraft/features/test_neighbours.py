@@ -5,29 +5,32 @@ import pytest
 from PIL import Image
 from sklearn.preprocessing import normalize
 
+from regraft.features import leaks as leaks_module
 from regraft.features import neighbours as module
-from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances, near_limit
-from regraft.features.neighbours import find_leaks as find_leaks_at
+from regraft.features.leaks import find_leaks as find_leaks_at
+from regraft.features.leaks import near_limit
+from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances
 from regraft.features.neighbours import outlier_distances as outlier_distances_at
 from tests.support.points import clouds, write_points
 
 
 @pytest.fixture
 def embedded(tmp_path):
-    """A function that makes points of features."""
+    """A function that makes points of features, all or those that are looked at."""
 
-    def make(points: np.ndarray, splits: np.ndarray | None = None) -> Embeddings:
-        return embed(write_points(tmp_path / "features", points, np.zeros(len(points), int), splits))
+    def make(points: np.ndarray, splits: np.ndarray | None = None, looked_at: np.ndarray | None = None) -> Embeddings:
+        return embed(write_points(tmp_path / "features", points, np.zeros(len(points), int), splits), looked_at)
 
     return make
 
 
 def distances_between(made: Embeddings, groups: np.ndarray | None = None) -> Distances:
-    return measure_distances(made, np.arange(len(made)) if groups is None else groups)
+    return measure_distances(made, np.arange(len(made.everything)) if groups is None else groups)
 
 
 def find_leaks(made: Embeddings, groups: np.ndarray | None = None) -> list[tuple[int, int, float]]:
-    return find_leaks_at(made, distances_between(made, groups), expected=0.01)[0]
+    groups = np.arange(len(made.everything)) if groups is None else groups
+    return find_leaks_at(made, groups, distances_between(made, groups), expected=0.01)[0]
 
 
 def outlier_distances(made: Embeddings) -> np.ndarray:
@@ -83,7 +86,6 @@ def test_a_leak_is_found_whatever_is_left_out_of_the_axes(embedded, monkeypatch)
     points[10] = points[90]
     for axes in (1, 4, 48):
         monkeypatch.setattr(module, "_COMPONENTS", axes)
-        monkeypatch.setattr(module, "_CANDIDATES", 80)  # along one axis many are near
         assert [leak[:2] for leak in find_leaks(embedded(points, splits))] == [(10, 90)]
 
 
@@ -181,3 +183,26 @@ def test_a_burst_across_splits_is_found_where_it_is_no_group(embedded):
     points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
     points[[30, 31, 32]] = points[30] + np.random.default_rng(0).normal(0, 1e-3, (3, 48))
     assert {leak[:2] for leak in find_leaks(embedded(points, splits))} == {(31, 30), (32, 30), (32, 31)}
+
+
+def test_of_a_sample_every_leak_is_found_also_with_photos_that_are_not_looked_at(embedded, monkeypatch):
+    points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
+    points[[10, 13, 17]] = points[[90, 91, 92]] + 1e-5  # val and train, val and val, test and test
+    points[200] = points[100] + 1e-5  # test and val
+    monkeypatch.setattr(leaks_module, "_AMONG", 64)
+    monkeypatch.setattr(leaks_module, "_ROWS", 16)
+    everything = find_leaks(embedded(points, splits))
+    assert sorted(leak[:2] for leak in everything) == [(10, 90), (200, 100)]
+    looked_at = np.array([row for row in range(300) if row % 2 == 0 or row == 201])
+    assert sorted(leak[:2] for leak in find_leaks(embedded(points, splits, looked_at))) == [(10, 90), (200, 100)]
+    assert 100 in looked_at
+    others = np.setdiff1d(looked_at, [90, 100])
+    assert [leak[:2] for leak in find_leaks(embedded(points, splits, others))] == [leak[:2] for leak in everything]
+    assert find_leaks(embedded(points, splits, np.setdiff1d(looked_at, [10, 200]))) == []
+
+
+def test_a_photo_with_many_copies_is_named_with_some_of_them(embedded, monkeypatch):
+    points = np.ones((400, 48), np.float32)
+    monkeypatch.setattr(leaks_module, "_AMONG", 32)
+    splits = np.array(["train"] * 390 + ["test"] * 10)
+    assert len(find_leaks(embedded(points, splits))) == 10 * 32

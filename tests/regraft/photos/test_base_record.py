@@ -9,15 +9,8 @@ import pandas as pd
 import pytest
 
 from regraft.errors import Damaged
-from regraft.photos.base_record import (
-    BaseRecord,
-    changes_since,
-    choose_record,
-    located,
-    read_base_record,
-    record_of,
-    write_base_record,
-)
+from regraft.photos.base_choice import changes_since, choose_record
+from regraft.photos.base_record import BaseRecord, located, read_base_record, record_of, write_base_record
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.left_out import Today, left_out_of, unseen, write_left_out
 
@@ -198,3 +191,64 @@ def test_a_photo_that_was_renamed_is_found_and_one_that_is_gone_keeps_its_name()
     today = dataset([number for number in range(100) if number != 9], path={3: "new/name.jpg"})
     paths = located(BASE, today).rows.set_index("digest").path
     assert (paths[digest(3)], paths[digest(9)], paths[digest(7)]) == ("new/name.jpg", "9.jpg", "7.jpg")
+
+
+def shuffled(number: int) -> str:
+    """A digest whose last digits, which decide on the sample, say nothing of the number."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def many(numbers: Iterable[int], **changes: dict[int, str]) -> Dataset:
+    """The photos of `dataset`, with digests as good as drawn."""
+    made = dataset(numbers, **changes)
+    digests = [shuffled(int(each, 16)) for each in made.rows.digest]
+    return made.with_rows(made.rows.assign(digest=digests).sort_values("digest").reset_index(drop=True))
+
+
+def sampled(today: Dataset, most: int = 300) -> BaseRecord:
+    return record_of(Today(today), SETTINGS, "code", is_off=False, max_photos=most)
+
+
+SAMPLE = sampled(many(range(1000)))
+
+
+def test_a_base_of_a_sample_says_of_how_many_photos_and_one_of_all_says_nothing(tmp_path):
+    write_base_record(tmp_path / "a.parquet", SAMPLE)
+    back = read_base_record(tmp_path / "a.parquet", RAW)
+    assert (len(back.photos), back.of, back.name) == (300, 900, SAMPLE.name)
+    assert back.sample_words == " It is made of a sample of 300 of 900 photos (fine_tune.max_photos)."
+    assert not BASE.sample_words
+    whole = record_of(Today(dataset(), hashes=HASHES), SETTINGS, "code", is_off=False, max_photos=90)
+    for name, each in {"b.parquet": whole, "c.parquet": BASE}.items():
+        write_base_record(tmp_path / name, each)
+    assert (tmp_path / "b.parquet").read_bytes() == (tmp_path / "c.parquet").read_bytes()
+
+
+@pytest.mark.parametrize(("today", "share"), [(many(range(1000)), 0), (many(range(100, 1000)), 0.1)])
+def test_photos_that_the_sample_left_out_are_never_new_also_where_they_take_the_places_of_others(today, share):
+    choice = choose(today, before=SAMPLE, now=sampled(today), after=0.5)
+    assert not choice.changes.new
+    assert choice.changes.share == pytest.approx(share, abs=0.03)
+    assert choice.record is SAMPLE
+
+
+def test_of_photos_that_come_in_as_large_a_share_is_new_to_a_sample_as_to_the_whole():
+    today = many(range(1080))
+    choice = choose(today, before=SAMPLE, now=sampled(today), after=0.5)
+    assert choice.changes.new == {each for each in sampled(today).saw() if each not in SAMPLE.saw()}
+    assert choice.changes.share == pytest.approx(80 / 1080, abs=0.03)
+    assert not choice.left_out  # of val and test nothing is lost by what train left out
+
+
+@pytest.mark.parametrize(("most", "is_renewed"), [(400, True), (200, False)])
+def test_a_larger_sample_renews_the_base_and_a_smaller_one_does_not(most, is_renewed):
+    today = many(range(1000))
+    choice = choose(today, before=SAMPLE, now=sampled(today, most))
+    assert choice.is_renewed is is_renewed
+    assert ("made of 300 photos, and 400 may be trained on now" in choice.words) is is_renewed
+
+
+def test_a_folder_that_outgrows_the_largest_sample_renews_nothing():
+    before, today = sampled(many(range(330))), many(range(340))
+    assert (before.is_sample, sampled(today).is_sample) == (False, True)
+    assert not choose(today, before=before, now=sampled(today)).is_renewed

@@ -2,8 +2,9 @@ import pytest
 
 from regraft.photos.base_record import record_of
 from regraft.photos.left_out import Today
+from regraft.photos.sample import sample_of
 from regraft.training.warm import warm_photos, warm_settings
-from tests.regraft.photos.test_base_record import dataset, digest
+from tests.regraft.photos.test_base_record import dataset, digest, many, shuffled
 from tests.support.library import fine_tune_settings
 
 BASE = record_of(Today(dataset()), {}, "", is_off=False)
@@ -42,3 +43,15 @@ def test_another_label_and_another_split_make_a_photo_new_and_one_that_is_gone_i
 def test_a_warm_run_has_fewer_epochs_at_a_smaller_rate():
     settings = warm_settings(fine_tune_settings(epochs=10, warm_epochs=2, learning_rate=0.01, warm_rate=0.1))
     assert (settings.epochs, settings.learning_rate) == (2, 0.001)
+
+
+def test_a_warm_run_of_a_sample_visits_what_came_in_and_nothing_that_was_left_out():
+    before, today = many(range(1000)), many(range(1040), class_name={3: "cat"})
+    record = record_of(Today(before), {}, "", is_off=False, max_photos=300)
+    sample = sample_of(today.of("train", "val"), 300)
+    photos = warm_photos(sample, record, fine_tune_settings(replay=1, replay_per_class=1))
+    known = set(record.photos.rows.digest)
+    came = {shuffled(number) for number in range(1000, 1040)}
+    visited = set(photos.photos.rows.digest)
+    assert 0 < photos.new == len(visited & (came | {shuffled(3)}))
+    assert visited <= known | came

@@ -3,7 +3,8 @@
 from regraft.config import Params
 from regraft.errors import Damaged
 from regraft.files import write_json
-from regraft.photos.base_record import choose_record, read_base_record, record_of, write_base_record
+from regraft.photos.base_choice import choose_record
+from regraft.photos.base_record import read_base_record, record_of, write_base_record
 from regraft.photos.base_requests import read_requests, write_requests
 from regraft.photos.dataset import read_dataset
 from regraft.photos.left_out import Today, write_left_out
