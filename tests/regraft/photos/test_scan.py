@@ -69,7 +69,7 @@ def cache(folder: Path, clock: SimpleNamespace, looked: list[str]) -> Path:
 def manifest_of(
     folder: Path, cache: Path | None, *, max_pixels: int = 1000, threads: Threads | None = None
 ) -> pd.DataFrame:
-    return scan_folder(folder, max_pixels=max_pixels, threads=threads, cache=cache)[1].set_index("path")
+    return scan_folder(folder, max_pixels=max_pixels, threads=threads or Threads(1), cache=cache)[1].set_index("path")
 
 
 def flip_a_bit(path: Path, position: int) -> None:
