@@ -36,14 +36,10 @@ def mark_duplicates(
     labels = manifest[used].groupby("digest").label.transform("nunique")
     manifest["conflict"] = (labels > 1).reindex(manifest.index, fill_value=False)
     if on_label_conflict == "drop":
-        for _, copies in manifest[manifest.conflict].groupby("digest"):
-            for row in copies.itertuples():
-                others = copies.path[copies.label != row.label].tolist()
-                manifest.loc[row.Index, ["verdict", "reason", "group"]] = [
-                    "quarantine",
-                    f"the same file stands under another label: {some(others)}; remove the wrong one",
-                    None,
-                ]
+        reasons = dict(_reasons_of(manifest[manifest.conflict]))
+        # All at once: each time the whole column is copied.
+        for column, values in (("verdict", "quarantine"), ("reason", list(reasons.values())), ("group", None)):
+            manifest.loc[list(reasons), column] = values
     rest = manifest[manifest.verdict == "use"]
     near = rest.digest.map(_groups(rest, max_hash_distance))
     manifest.loc[rest.index, "group"] = near
@@ -51,6 +47,14 @@ def mark_duplicates(
         manifest["near_group"] = manifest.group
         manifest.loc[rest.index, "group"] = joined_groups(near, rest.given_group)
     return manifest
+
+
+def _reasons_of(conflicting: pd.DataFrame) -> Iterator[tuple[int, str]]:
+    """Yield index and reason of every file of which a copy stands under another label."""
+    for _, copies in conflicting.groupby("digest"):
+        for index, label in copies.label.items():
+            others = copies.path[copies.label != label].tolist()
+            yield index, f"the same file stands under another label: {some(others)}; remove the wrong one"
 
 
 def joined_groups(near: pd.Series, given: pd.Series) -> pd.Series:
@@ -119,24 +123,37 @@ def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:
         int, shape (n,): equal for hashes of one group.
     """
     words = np.ascontiguousarray(hashes).view(">u8").astype(np.uint64)
-    bits = 64 * words.shape[1]
+    bits, component = 64 * words.shape[1], np.arange(len(words))
     shared = 1 if len(words) <= _CROWD * 2 ** min(_KEY_BITS, bits // (distance + 1)) else 2
     edges = np.linspace(0, bits, distance + shared + 1).astype(int)
-    component, links, waiting = np.arange(len(words)), [], 0
-    for parts in itertools.combinations(itertools.pairwise(edges.tolist()), shared):
-        for left, right in _alike(words, parts):
+    tables = list(itertools.combinations(itertools.pairwise(edges.tolist()), shared))
+    reach = max(1, _WINDOW * (distance + 1) // len(tables))  # so two parts cost a crowd no more than one
+    links, waiting = [], 0
+    for parts in tables:
+        for left, right in _alike(words, parts, component, reach):
             apart = component[left] != component[right]
             left, right = left[apart], right[apart]
             near = np.bitwise_count(words[left] ^ words[right]).sum(axis=1) <= distance
             links.append(component[np.stack([left[near], right[near]], axis=1)])
             waiting += len(links[-1])
-        if waiting > len(words) // _LINKS:
-            component, links, waiting = _joined(component, np.concatenate(links)), [], 0
+            if waiting > len(words) // _LINKS:
+                component, links, waiting = _joined(component, np.concatenate(links)), [], 0
     return _joined(component, np.concatenate([np.empty((0, 2), int), *links]))
 
 
-def _alike(words: np.ndarray, parts: Sequence[tuple[int, int]]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield pairs of hashes that are equal in these parts, given by their first bit and the one after their last."""
+def _alike(
+    words: np.ndarray, parts: Sequence[tuple[int, int]], component: np.ndarray, reach: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield pairs of hashes that are equal in some parts.
+
+    Args:
+        words: of the hashes.
+        parts: given by their first bit and the one after their last.
+        component: where all that are equal there are of one group, they are left out.
+        reach: with how many that come next each is compared where more than `_WINDOW` are equal there.
+    """
+    if not len(words):
+        return
     key = np.zeros(len(words), np.uint64)
     for start, end in parts:  # of a long part the beginning will do
         width = min(end - start, _KEY_BITS // len(parts))
@@ -145,15 +162,20 @@ def _alike(words: np.ndarray, parts: Sequence[tuple[int, int]]) -> Iterator[tupl
     key, order = placed >> np.uint64(32), (placed & np.uint64(2**32 - 1)).astype(np.intp)
     begins = np.flatnonzero(np.append(True, key[1:] != key[:-1]))
     lengths = np.diff(begins, append=len(key))
-    if lengths.max(initial=0) > _WINDOW:
+    of_order = component[order]
+    is_open = np.minimum.reduceat(of_order, begins) < np.maximum.reduceat(of_order, begins)
+    is_crowded = np.repeat(is_open & (lengths > _WINDOW), lengths)
+    if is_crowded.any():
         # Not all of them are compared: the rest of the hash after the part brings the most similar side by side.
-        crowded = np.flatnonzero(np.repeat(lengths > _WINDOW, lengths))
+        crowded = np.flatnonzero(is_crowded)
         columns = [column[order[crowded]] for column in _turned(words, parts[0][0])]
         order[crowded] = order[crowded][np.lexsort([*columns[::-1], key[crowded]])]
-    first = np.arange(len(order))
+    first = np.flatnonzero(np.repeat(is_open, lengths))
     for step in range(1, _WINDOW + 1):
         first = first[first + step < len(order)]
         first = first[key[first] == key[first + step]]
+        if step > reach:
+            first = first[~is_crowded[first]]
         if not len(first):
             return
         yield order[first], order[first + step]

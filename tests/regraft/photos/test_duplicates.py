@@ -158,7 +158,9 @@ def test_the_groups_are_those_of_comparing_every_pair(distance, seed, crowd, mon
     assert groups_of(near_components(hashes, distance)) == linked(hashes, distance)
 
 
-def test_thousands_of_pictures_of_one_scene_are_one_group():
+@pytest.mark.parametrize("crowd", [duplicates._CROWD, 0])
+def test_thousands_of_pictures_of_one_scene_are_one_group(crowd, monkeypatch):
+    monkeypatch.setattr(duplicates, "_CROWD", crowd)
     random = np.random.default_rng(1)
     bits = np.repeat(np.unpackbits(random.integers(0, 256, (1, 32), np.uint8), axis=1), 5000, axis=0)
     hashes = np.packbits(bits ^ (random.random(bits.shape) < 0.02), axis=1)
