@@ -22,7 +22,6 @@ _BLOCK_ROWS = 1024
 _BLOCK_OUTPUTS = 2**20  # logits of a block, at most
 _KEPT_BYTES = 2**28  # of features in memory between passes; rows beyond are read again in each
 _SAMPLE_ROWS = 4096  # that the search starts on where there are many more: their optimum is near
-_FACTOR = 8  # of rows, from there to the next such part, and so on
 _AXES_ROWS, _AXES = 1024, 128  # of the features' covariance
 _LARGEST_PROBLEM = 2**21  # weights that are searched for at once; L-BFGS remembers about 25 numbers of each
 _CLOSE = 1e-5  # the search ends once a step lowers the mean loss of the heads by less
@@ -90,18 +89,18 @@ def fit_linear(
 def _fit(
     problem: Problem, penalties: np.ndarray, smoothing: np.ndarray, max_passes: int, on_pass: Callable[[int], None]
 ) -> tuple[list[list[np.ndarray]], list[float], int]:
-    scale = _Scale.of(problem.features.read(problem.evenly(_SAMPLE_ROWS).positions))
+    sample = problem.evenly(_SAMPLE_ROWS)
+    scale = _Scale.of(problem.features.read(sample.positions))
     axes = _Axes.of(scale(problem.features.read(problem.evenly(_AXES_ROWS).positions)))
     shape = (len(penalties), len(problem.log_prior), problem.features.dim + 1)
     start, curvature = np.zeros(shape, np.float32), np.full(len(penalties), _CURVATURE / shape[1])
-    rows = _SAMPLE_ROWS
-    while 2 * rows < len(problem.positions):
-        losses = _Losses(problem.evenly(rows), scale, penalties, smoothing)
-        near = _Search(losses, axes, curvature, max_passes, lambda _: None)
-        start, curvature, rows = near.run(start), near.curvature, _FACTOR * rows
-        del losses, near  # and the rows that they hold
+    if len(problem.positions) > 2 * _SAMPLE_ROWS:
+        near = _Search(_Losses(sample, scale, penalties, smoothing), axes, curvature, max_passes, lambda _: None)
+        start = near.run(start)
+        curvature = near.curvature
     search = _Search(_Losses(problem, scale, penalties, smoothing), axes, curvature, max_passes, on_pass)
-    return [scale.undo(head) for head in search.run(start)], search.losses.tolist(), search.passes
+    found = search.run(start)
+    return [scale.undo(head) for head in found], search.losses.tolist(), search.passes
 
 
 @dataclass(frozen=True, slots=True)
