@@ -14,6 +14,7 @@ from .images import Threads as Threads
 from .images import load_rgb as load_rgb
 from .known import KnownFacts as KnownFacts
 from .known import Learning as Learning
+from .known import Readers as Readers
 from .listing import Settling as Settling
 from .listing import difference as difference
 from .listing import list_address as list_address
@@ -23,8 +24,9 @@ from .manifest import read_manifest as read_manifest
 from .manifest import slices_of as slices_of
 from .manifest import write_manifest as write_manifest
 from .preparation import Preparation as Preparation
-from .sample import stable_sample as stable_sample
 from .sample import sample_of as sample_of
+from .sample import stable_sample as stable_sample
+from .scan_on_cluster import ClusterReaders as ClusterReaders
 from .split_record import Earlier as Earlier
 from .split_record import new_record as new_record
 from .split_record import recall as recall
