@@ -95,6 +95,9 @@ def test_what_a_worker_cannot_open_is_read_here(folder):
         def read(self, root, files, limits, learning):
             return ((path, FileFacts(problem="cannot be read: Permission denied")) for path in files)
 
+        def fetch(self, elsewhere, photos, limits, learning):
+            return iter(())
+
     assert scanned(folder, Learning(readers=Blind())) == scanned(folder, Learning())
 
 
