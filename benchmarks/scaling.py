@@ -26,7 +26,7 @@ from typing import Any
 import pandas as pd
 
 from benchmarks.scaling_rows import STAGES, measure_rows
-from benchmarks.scaling_watch import Took, watched
+from benchmarks.scaling_watch import watched
 from regraft.files import readable_bytes
 from tests.support.machine import describe_machine
 from tests.support.photos import REAL_PHOTOS, encode_photo, make_photos, usable_photos
@@ -65,13 +65,8 @@ def _parts(project: Project) -> dict[str, dict[str, float]]:
     """What the stages took that `dvc repro` ran, the rest of it, and `regraft retrain` after it."""
     log = project.root.parent / "run.log"
     repro = watched([sys.executable, "-m", "dvc", "repro"], project.root, project.environment, log=log)
-    rest = Took(
-        repro.whole.seconds - sum(took.seconds for took in repro.stages.values()),
-        repro.whole.cpu_seconds - sum(took.cpu_seconds for took in repro.stages.values()),
-        repro.whole.peak_memory_mb,
-    )
     gate = watched([*REGRAFT, "retrain"], project.root, project.environment, log=log, accepted=(0, _REFUSED)).whole
-    parts = repro.stages | {"dvc repro beside them": rest, "regraft retrain, gate": gate}
+    parts = repro.stages | {"dvc repro beside them": repro.beside, "regraft retrain, gate": gate}
     return {name: took.as_json() for name, took in parts.items()}
 
 

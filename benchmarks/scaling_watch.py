@@ -41,6 +41,7 @@ class Watched:
 
     whole: Took
     stages: dict[str, Took]  # those that it ran, in their order
+    beside: Took  # the rest: what belongs to no stage
 
 
 def watched(
@@ -55,7 +56,7 @@ def watched(
         log: takes what it prints.
         accepted: exit statuses that are no failure.
     """
-    whole, stages, begun = Took(), {}, {}
+    whole, beside, stages, begun = Took(), Took(), {}, {}
     with log.open("wb") as output:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -65,6 +66,7 @@ def watched(
             now = time.perf_counter() - start
             of_all = list(_tree(process.pid, None))
             _note(whole, now, of_all)
+            _note(beside, now, [each for each in of_all if each[0] is None])
             for stage in {stage for stage, _, _ in of_all if stage}:
                 seconds = now - begun.setdefault(stage, now) + _PAUSE
                 _note(stages.setdefault(stage, Took()), seconds, [each for each in of_all if each[0] == stage])
@@ -73,7 +75,10 @@ def watched(
     if process.returncode not in accepted:
         said = log.read_text(errors="replace")[-4000:]
         sys.exit(f"{' '.join(command[1:])} ended with status {process.returncode}:\n{said}")
-    return Watched(whole, stages)
+    # A process counts the seconds of those that it started, once they have ended: here these are stages.
+    beside.seconds = whole.seconds - sum(took.seconds for took in stages.values())
+    beside.cpu_seconds = whole.cpu_seconds - sum(took.cpu_seconds for took in stages.values())
+    return Watched(whole, stages, beside)
 
 
 def watched_stage(name: str, folder: Path, *, root: Path) -> Took:
