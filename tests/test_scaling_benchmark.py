@@ -11,7 +11,12 @@ from benchmarks.scaling_model import CAP, Entry, bytes_per_photo, fit, predictio
 from benchmarks.scaling_rows import Rows
 from benchmarks.scaling_watch import watched
 from regraft.params_file import load_params
-from regraft.photos.manifest import read_manifest
+from regraft.photos.decoder import DecodeLimits
+from regraft.photos.duplicates import mark_duplicates
+from regraft.photos.images import Threads
+from regraft.photos.known import Learning
+from regraft.photos.manifest import build_manifest
+from regraft.store.facts import Facts
 from tests.support.pipeline import HEAD_ONLY
 
 _HOLDS = 'held = bytearray(b"x") * 40_000_000; import subprocess, sys, time; time.sleep(0.3)'
@@ -25,6 +30,7 @@ def test_a_stage_has_its_own_memory_and_that_of_what_it_starts(tmp_path: Path):
     assert list(run.stages) == ["made_up"]
     assert 80 < run.stages["made_up"].peak_memory_mb < 110
     assert 120 < run.whole.peak_memory_mb < 160
+    assert 40 < run.beside.peak_memory_mb < 70
     assert 0.5 < run.stages["made_up"].seconds < run.whole.seconds
 
 
@@ -33,16 +39,17 @@ def test_a_command_that_fails_ends_the_benchmark_with_what_it_said(tmp_path: Pat
         watched(["sh", "-c", "echo no disk; exit 3"], tmp_path, dict(os.environ), log=tmp_path / "log")
 
 
-def test_rows_without_photos_go_through_the_real_stage_and_nothing_is_decoded(tmp_path: Path):
+def test_of_rows_without_photos_nothing_is_decoded_and_some_are_near_duplicates(tmp_path: Path):
     rows = Rows.made(tmp_path, HEAD_ONLY)
     rows.grow(400)
     rows.grow(500)
-    assert rows.run(["validate_data"])["validate_data"]["peak_memory_mb"] > 50
     params = load_params(rows.root / "params.yaml")
-    _, manifest = read_manifest(rows.root / params.paths.manifest)
-    assert (len(manifest), set(manifest.verdict)) == (500, {"use"})
-    assert manifest.group.nunique() < 500  # there are near-duplicates
-    assert '"photos_decoded": 0' in (rows.root / "reports" / "validation.json").read_text()
+    limits = DecodeLimits(params.validate_data.max_pixels, params.validate_data.max_seconds)
+    learning = Learning(Facts(rows.root / params.paths.store, None, max_pixels=limits.max_pixels))
+    _, manifest = build_manifest(rows.root / params.paths.raw, limits=limits, threads=Threads(2), learning=learning)
+    marked = mark_duplicates(manifest, max_hash_distance=20, on_label_conflict="drop")
+    assert (len(marked), set(marked.verdict), learning.decoded) == (500, {"use"}, 0)
+    assert 400 < marked.group.nunique() < 500
 
 
 TERMS = {"cache_features": (4.0, 1e-5, 5e-3, 0.0), "train_head": (2.0, 1e-6, 0.0, 2e-4)}
