@@ -7,7 +7,8 @@ A RESULT is what `python -m benchmarks.scaling` printed. Of each part of a run
     seconds = a + b * photos + c * new + d * min(photos, CAP)     a, b, c, d >= 0
 
 by least squares of relative errors: `photos` are those of the data set, `new` those that are decoded or run through the
-backbone, and CAP the number from which on some stages take a sample. Memory is fitted in the same way without `new`.
+backbone, and CAP the number from which on a stage looks at no more of them. Memory is fitted in the same way without
+`new`.
 The largest size of each kind (or `--held-out`) is left out of the fit and compared with it; then all sizes are fitted,
 and what follows from them for 1, 10 and 100 million photos is printed. Of that only what is distributed is divided by
 the number of workers, each as fast as the machine of the measurements: decoding, forward passes, evaluation.
@@ -20,7 +21,6 @@ networks and buckets, and photos that are larger than those measured.
 import argparse
 import json
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 
 Entry = dict[str, Any]  # as in `scaling`
-CAP = 100_000
+# Photos from which on a stage looks at a sample: `max_photos` of params.yaml by the share of the split that it is of.
+CAPS = {"check_features": 71_000, "train_head": 143_000, "export_onnx": 133_000, "evaluate": 133_000}
 _TERMS = ("each run", "per photo", "per new photo", "per photo of the sample")
 _SHARED_TERM = {"validate_data": 2, "cache_features": 2, "evaluate": 1}  # which term is divided among workers
 _SIZES, _WORKERS = (10**6, 10**7, 10**8), (1, 8, 64)
@@ -42,21 +43,22 @@ class Part:
 
     seconds: np.ndarray  # four terms, in the order of `_TERMS`
     memory_mb: np.ndarray  # the same, the third one 0
+    cap: int | None  # photos of which it looks at a sample; None: it never does
 
     def predict(self, photos: int, new: int, *, workers: int = 1, shared_term: int | None = None) -> float:
         """Return its seconds, with one term divided among the workers."""
-        terms = self.seconds * _row(photos, new)
+        terms = self.seconds * _row(photos, new, self.cap)
         if shared_term is not None:
             terms[shared_term] /= workers
         return float(terms.sum())
 
     def peak_mb(self, photos: int) -> float:
         """Return its peak memory."""
-        return float(self.memory_mb @ _row(photos, 0))
+        return float(self.memory_mb @ _row(photos, 0, self.cap))
 
     def most_photos(self, memory_gb: float) -> float:
         """Return for how many photos the memory of a machine is enough; infinite where it does not grow."""
-        fixed, each = self.memory_mb[0] + self.memory_mb[3] * CAP, self.memory_mb[1]
+        fixed, each = self.memory_mb[0] + self.memory_mb[3] * (self.cap or 0), self.memory_mb[1]
         return (memory_gb * 1000 - fixed) / each if each > 1e-9 else float("inf")
 
 
@@ -69,15 +71,18 @@ def fit(entries: Sequence[Entry]) -> dict[str, Part]:
 def _fit_part(name: str, entries: Sequence[Entry]) -> Part:
     of_a_clone = ("rows", "first", "validate_data")
     measured = [e for e in entries if name in e["parts"] and (e["kind"], e["run"], name) != of_a_clone]
-    rows = np.array([_row(entry["photos"], entry["new"]) for entry in measured])
+    cap = CAPS.get(name)
+    rows = np.array([_row(entry["photos"], entry["new"], cap) for entry in measured])
     seconds, memory = (
         np.array([entry["parts"][name][figure] for entry in measured]) for figure in ("seconds", "peak_memory_mb")
     )
-    return Part(_non_negative(rows, seconds), _non_negative(rows * [1, 1, 0, 1], memory))
+    if cap is None or rows[:, 1].max() <= cap:  # no sample was smaller than all photos
+        cap, rows = None, rows * [1, 1, 1, 0]
+    return Part(_non_negative(rows, seconds), _non_negative(rows * [1, 1, 0, 1], memory), cap)
 
 
-def _row(photos: int, new: int) -> np.ndarray:
-    return np.array([1, photos, new, min(photos, CAP)], float)
+def _row(photos: int, new: int, cap: int | None) -> np.ndarray:
+    return np.array([1, photos, new, min(photos, cap or 0)], float)
 
 
 def _non_negative(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -85,8 +90,6 @@ def _non_negative(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
     from scipy.optimize import nnls
 
     weights = 1 / np.maximum(values, _LEAST_SECONDS)
-    if rows[:, 1].max() <= CAP:  # no sample was smaller than all photos
-        rows = rows * [1, 1, 1, 0]
     scale = np.maximum(rows.max(axis=0), 1)  # so that the solver's tolerance means the same for all terms
     return nnls(rows / scale * weights[:, None], values * weights)[0] / scale
 
@@ -166,7 +169,10 @@ def main() -> None:
     entries = read_entries(arguments.results)
     fitted, compared = without(entries, arguments.held_out)
     if not compared:
-        print("no kind has three sizes, so nothing is left out and compared", file=sys.stderr)
+        raise SystemExit(
+            "scaling_model stopped: no kind of measurement has three sizes, so no prediction could be compared with "
+            "one that it was not fitted to. Measure more sizes, such as --photos 4000 16000 64000."
+        )
     print_comparison(fit(fitted), compared)
     parts = fit(entries)
     print("\nseconds: " + ", ".join(_TERMS) + "; and photos for which the memory is enough")

@@ -4,10 +4,11 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.scaling import print_tables
-from benchmarks.scaling_model import CAP, Entry, bytes_per_photo, fit, predictions, without
+from benchmarks.scaling_model import CAPS, Entry, bytes_per_photo, fit, predictions, without
 from benchmarks.scaling_rows import Rows
 from benchmarks.scaling_watch import watched
 from regraft.params_file import load_params
@@ -57,10 +58,9 @@ TERMS = {"cache_features": (4.0, 1e-5, 5e-3, 0.0), "train_head": (2.0, 1e-6, 0.0
 
 def entry(kind: str, run: str, photos: int, new: int) -> Entry:
     """Measurements that follow exactly from `TERMS`; memory is 200 MB and 2 kB a photo."""
-    values = (1, photos, new, min(photos, CAP))
     parts = {
         name: {
-            "seconds": sum(term * value for term, value in zip(terms, values, strict=True)),
+            "seconds": float(np.dot(terms, (1, photos, new, min(photos, CAPS.get(name, 0))))),
             "peak_memory_mb": 200 + 0.002 * photos,
         }
         for name, terms in TERMS.items()
