@@ -12,7 +12,7 @@ from regraft.backbones.trunk import load_trunk
 from regraft.config import Params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
-from regraft.features.table import Features, read_features
+from regraft.features.table import Features
 from regraft.files import replacing
 from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
@@ -28,7 +28,7 @@ from regraft.training.keras_network import to_keras
 from regraft.training.layers import join
 from regraft.training.metrics import log_losses
 from regraft.training.training_loop import Plan, Training
-from tests.support.pipeline import run_stage, stages_folder
+from tests.support.pipeline import features_in, run_stage, stages_folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +88,10 @@ def recorded(project: Path, *, seed: int, shots: int | None) -> Recorded:
 def _train(project: Path, seed: int, shots: int | None) -> Recorded:
     params = load_params(project / "params.yaml")
     dataset = read_dataset(project / params.paths.dataset, project / params.paths.raw)
-    features = read_features(project / params.paths.features)
-    if shots:
-        dataset, features = _fewer(dataset, features, shots)
-    winner, _ = find_head(features, params.train_head, seed=seed, watch=lambda _: lambda epoch: None)
+    with features_in(project) as features:
+        if shots:
+            dataset, features = _fewer(dataset, features, shots)
+        winner, _ = find_head(features, params.train_head, seed=seed, watch=lambda _: lambda epoch: None)
     start_keras(seed)
     backbone = choose_backbone(params.backbone)
     model = join(backbone, to_keras(winner))

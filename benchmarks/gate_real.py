@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.config import Params
-from regraft.features.table import Features, read_features
+from regraft.features.table import Features
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
@@ -24,7 +24,7 @@ from regraft.training.class_weights import objective_of
 from regraft.training.compared import Rows
 from regraft.training.heads import settings_of
 from regraft.training.sweep import TrainedHead, train_heads
-from tests.support.pipeline import HEAD_ONLY, ROOT, run_stage, stages_folder
+from tests.support.pipeline import HEAD_ONLY, ROOT, features_in, run_stage, stages_folder
 
 _PART, _WRONG = 0.9, 0.3
 _REASONS = {"accuracy": "worse than", "class": "recall of", "log_loss": "log loss"}  # words of the rule's sentences
@@ -44,14 +44,12 @@ def measure(raw: Path, work: Path, retrainings: int) -> tuple[list[dict[str, Any
         for stage in ("validate_data", "preprocess", "cache_features"):
             run_stage(stage, project, log=project / "log")
     params = load_params(ROOT / "params.yaml")
-    features = read_features(project / "build" / "features.arrow")
-    labels, compared = _compared_photos(project, features)
-    healthy = [_answers(params, features, compared, seed, None) for seed in range(retrainings + 1)]
+    with features_in(project) as features:
+        labels, compared = _compared_photos(project, features)
+        healthy = [_answers(params, features, compared, seed, None) for seed in range(retrainings + 1)]
+        faulty = [*_on_wrong_labels(params, features, compared, retrainings)]
     rows = []
-    for kind, challengers in (
-        ("healthy", healthy[1:]),
-        ("wrong labels", _on_wrong_labels(params, features, compared, retrainings)),
-    ):
+    for kind, challengers in (("healthy", healthy[1:]), ("wrong labels", faulty)):
         for number, challenger in enumerate(challengers):
             rows.append({"kind": kind, "retraining": number, **_verdict(params, labels, healthy[0], challenger)})
     pairs = [_verdict(params, labels, older, newer) for older in healthy for newer in healthy if older is not newer]

@@ -21,10 +21,10 @@ from threadpoolctl import threadpool_limits
 
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.neighbours import Embeddings, embed
-from regraft.features.table import Features, read_features
+from regraft.features.table import Features
 from tests.support.machine import describe_machine
 from tests.support.photos import usable_photos
-from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
+from tests.support.pipeline import HEAD_ONLY, features_in, run_stage, stages_folder
 
 _FLIPPED, _TOP, _FOLDS = 0.02, 0.05, 5
 _QUICK_PHOTOS = 400
@@ -37,11 +37,12 @@ def measure(folder: Path, seeds: int, *, photos: int | None) -> dict[str, Any]:
         project = stages_folder(Path(temporary, "project"), raw, HEAD_ONLY)
         for stage in ("validate_data", "preprocess", "cache_features"):
             run_stage(stage, project, log=Path(temporary, f"{stage}.log"))
-        features = read_features(project / "build" / "features.arrow")
-        rounds = [_round(features, seed) for seed in range(seeds)]
+        with features_in(project) as features:
+            images = int((features.views == 0).sum())
+            rounds = [_round(features, seed) for seed in range(seeds)]
     ours, theirs = ([each[name] for each in rounds] for name in ("recall", "baseline_recall"))
     return {
-        "images": int((features.views == 0).sum()),
+        "images": images,
         "recall_in_top_5_percent": ours,
         "mean_recall": round(float(np.mean(ours)), 3),
         "baseline_recall_in_top_5_percent": theirs,

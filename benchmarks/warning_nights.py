@@ -11,12 +11,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from regraft.config import Params
 from regraft.features.drift import Sample, measure_drift
-from regraft.features.table import read_features
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import load_rgb
 from regraft.photos.manifest import read_manifest
 from regraft.validation.drift import drift_tables
-from tests.support.pipeline import HEAD_ONLY, run_stage, stages_folder
+from tests.support.pipeline import HEAD_ONLY, features_in, run_stage, stages_folder
 
 REFERENCE = 2000  # photos whose features are kept beside a model
 FAULTY = 200  # photos of which faulty copies are made
@@ -75,10 +74,10 @@ def prepare(project: Path, raw: Path, settings: list[str]) -> Photos:
         for stage in ("validate_data", "preprocess", "cache_features"):
             run_stage(stage, project, log=project / "log")
     _, manifest = read_manifest(build / "manifest.parquet")
-    features = read_features(build / "features.arrow")
     dataset = read_dataset(build / "dataset.parquet", project / "data" / "raw").rows
     rows = manifest.set_index("path").loc[dataset.path].reset_index()
-    return Photos(rows.assign(split=None), features.read(np.flatnonzero(features.views == 0)))
+    with features_in(project) as features:
+        return Photos(rows.assign(split=None), features.read(np.flatnonzero(features.views == 0)))
 
 
 def write_faults(photos: Photos, raw: Path, folder: Path) -> None:

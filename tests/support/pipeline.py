@@ -12,7 +12,10 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from regraft.features.table import Features
 from regraft.files import read_json
+from regraft.params_file import load_params
+from tasks.stored_features import open_features
 from tests.support.prefect_server import Server
 from tests.support.project import clean_environment
 
@@ -159,6 +162,15 @@ def stages_folder(folder: Path, raw: Path, settings: list[str], *, checkout: Pat
     shutil.copy(checkout / "dvc.yaml", folder)
     write_params(folder / "params.yaml", settings, checkout=checkout)
     return folder
+
+
+@contextmanager
+def features_in(folder: Path) -> Iterator[Features]:
+    """Yield what `cache_features` wrote in a folder from `stages_folder`, to be read within the block."""
+    params = load_params(folder / "params.yaml")
+    paths = {name: folder / getattr(params.paths, name) for name in ("features", "store")}
+    with open_features(params.model_copy(update={"paths": params.paths.model_copy(update=paths)})) as features:
+        yield features
 
 
 def run_stage(name: str, folder: Path, *, log: Path | None = None) -> Ended:
