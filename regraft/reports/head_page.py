@@ -33,7 +33,7 @@ def head_page(sources: Sources) -> Page:
             " ".join(report["words"]),
             table(["classifier", "accuracy on val (95% interval)"], _compared(report)),
             f"## Leaderboard: {tried} tried" + (f", the first {NAMED}" if tried > NAMED else ""),
-            *_compared_on(report["photos"]),
+            *_compared_on(report.get("photos")),
             table(["", *(name.replace("_", " ") for name in leaders.columns)], rows),
         ],
     )
@@ -51,9 +51,9 @@ def head_curve_page(sources: Sources) -> Page:
     return Page("head-curve", "Head on cached features", [text, Chart("learning curve", chart)])
 
 
-def _compared_on(photos: dict[str, int]) -> list[str]:
-    """Say so where settings were compared on a part of the photos."""
-    if photos["compared_on"] == photos["trained_on"]:
+def _compared_on(photos: dict[str, int] | None) -> list[str]:
+    """Say so where settings were compared on a part of the photos; where it is not known, they were not."""
+    if photos is None or photos["compared_on"] == photos["trained_on"]:
         return []
     trained, compared, val = (f"{photos[name]:,}" for name in ("trained_on", "compared_on", "val"))
     return [
@@ -63,17 +63,22 @@ def _compared_on(photos: dict[str, int]) -> list[str]:
 
 
 def _compared(report: dict[str, Any]) -> list[list[str]]:
-    probes = report["probes"]
+    probes, photos = report["probes"], report.get("photos")  # older reports have shares of the photos, and not counts
     return [
         ["always the largest class", _accuracy(probes["majority"])],
         ["nearest class centroid", _accuracy(probes["nearest_centroid"])],
         ["nearest neighbours", _accuracy(probes["nearest_neighbours"])],
         *(
-            [f"the head, with {int(photos):,} training photos", _accuracy(accuracy)]
-            for photos, accuracy in report["learning_curve"].items()
+            [f"the head, with {_part(point, is_count=photos is not None)} training photos", _accuracy(accuracy)]
+            for point, accuracy in report["learning_curve"].items()
         ),
-        [f"the head, with all {report['photos']['trained_on']:,}", Bold(_accuracy(report["accuracy"]))],
+        [f"the head, with all {photos['trained_on']:,}" if photos else "the head", Bold(_accuracy(report["accuracy"]))],
     ]
+
+
+def _part(point: str, *, is_count: bool) -> str:
+    """A point of the learning curve: so many photos, or in older reports a share of them."""
+    return f"{int(point):,}" if is_count else f"{float(point):.0%} of the"
 
 
 def _accuracy(figures: dict[str, float]) -> str:

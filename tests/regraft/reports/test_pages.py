@@ -280,6 +280,17 @@ def test_the_head_page_says_whether_transfer_works_and_shows_the_best_of_the_lea
     assert "compared on 8 of 12 training photos, and 4 of val; the best was then trained on all 12." in page
 
 
+def test_the_page_of_a_former_head_has_shares_of_the_photos_where_it_does_not_say_how_many(reports):
+    sources = reports()
+    path = sources.reports / "head.json"
+    former = read_json(path) | {"learning_curve": {"0.1": asdict(wilson(1, 4)), "1": asdict(wilson(3, 4))}}
+    write_json(path, {name: value for name, value in former.items() if name != "photos"})
+    page = pages_of("train_head", sources)["head"]
+    assert "with 10% of the training photos |" in page
+    assert "with 100% of the training photos |" in page
+    assert "compared on" not in page
+
+
 def test_the_page_names_the_first_offenders_of_an_expectation(reports):
     sources = reports()
     validation = read_json(sources.reports / "validation.json")
