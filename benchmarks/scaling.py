@@ -8,7 +8,7 @@ retrain`, which has nothing left to do but the gate: at first, with 1 % new phot
 `--set fine_tune.mode=always` the head alone is trained.
 
 `--rows` has the tables of N photos without their pixels (`scaling_rows`), for numbers of photos that no machine
-decodes in an hour; `--stages` takes some of the stages, and `--folder` keeps the rows for another call.
+decodes in an hour; `--stages` takes some of the stages.
 
 The last line is JSON, from which `python -m benchmarks.scaling_model` makes predictions. Memory is that of the whole
 tree of processes (`scaling_watch`). The baseline is the first run.
@@ -55,10 +55,11 @@ def measure_photos(sources: pd.DataFrame, count: int, settings: list[str]) -> li
             )
             print(f"{photos} photos, {run.replace('_', ' ')}: {json.dumps(entries[-1]['parts'])}", file=sys.stderr)
         entries[-1]["bytes"] = {name: _bytes(project.root / name) for name in _FOLDERS}
+        entries[-1]["bytes"]["build"] -= entries[-1]["bytes"]["build/store"]
     return entries
 
 
-_FOLDERS = ("data/raw", "build/store", "build", ".dvc/cache")
+_FOLDERS = ("data/raw", "build/store", "build", ".dvc/cache")  # the third is what is beside the second
 
 
 def _parts(project: Project) -> dict[str, dict[str, float]]:
@@ -115,7 +116,6 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[], metavar="N", help="rows without photos")
     parser.add_argument("--set", nargs="+", default=[], metavar="SECTION.KEY=VALUE", help="other settings")
     parser.add_argument("--stages", nargs="+", default=list(STAGES), choices=STAGES, help="of --rows")
-    parser.add_argument("--folder", type=Path, help="where --rows works, and what it goes on with")
     arguments = parser.parse_args()
     if not arguments.photos and not arguments.rows:
         arguments.photos = [1000, 4000]
@@ -129,9 +129,8 @@ def main() -> None:
         for count in sorted(arguments.photos):
             entries += measure_photos(sources, count, arguments.set)
     for count in sorted(arguments.rows):
-        with tempfile.TemporaryDirectory(prefix="regraft-rows-") as temporary:
-            folder = arguments.folder / f"{count}" if arguments.folder else Path(temporary)
-            entries += measure_rows(count, folder, [*HEAD_ONLY, *arguments.set], arguments.stages)
+        with tempfile.TemporaryDirectory(prefix="regraft-rows-") as folder:
+            entries += measure_rows(count, Path(folder), [*HEAD_ONLY, *arguments.set], arguments.stages)
     print_tables(entries)
     print(json.dumps(entries))
 

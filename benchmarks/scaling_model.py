@@ -15,7 +15,8 @@ the number of workers, each as fast as the machine of the measurements: decoding
 
 Measurements of tables without photos (`--rows`) reach farther and have no new photos, so they decide b and d. Their
 first run of validate_data is left out: it reads every file, as only a fresh clone does. What is not in the model:
-networks and buckets, and photos that are larger than those measured.
+networks and buckets, photos that are larger than those measured, and other values of `max_photos`. Where no measurement
+is beyond a CAP, nothing is known of what grows on there, and the model has it that nothing does.
 """
 
 import argparse
@@ -31,8 +32,9 @@ import numpy as np
 Entry = dict[str, Any]  # as in `scaling`
 # Photos from which on a stage looks at a sample: `max_photos` of params.yaml by the share of the split that it is of.
 CAPS = {"check_features": 71_000, "train_head": 143_000, "export_onnx": 133_000, "evaluate": 133_000}
+CAPS |= {"train_base": 59_000, "fine_tune": 59_000}
 _TERMS = ("each run", "per photo", "per new photo", "per photo of the sample")
-_SHARED_TERM = {"validate_data": 2, "cache_features": 2, "evaluate": 1}  # which term is divided among workers
+_SHARED_TERM = {"validate_data": 2, "cache_features": 2, "evaluate": 3}  # which term is divided among workers
 _SIZES, _WORKERS = (10**6, 10**7, 10**8), (1, 8, 64)
 _LEAST_SECONDS = 1.0  # below which an error is not looked at as a share: starting Python varies as much
 
@@ -76,8 +78,8 @@ def _fit_part(name: str, entries: Sequence[Entry]) -> Part:
     seconds, memory = (
         np.array([entry["parts"][name][figure] for entry in measured]) for figure in ("seconds", "peak_memory_mb")
     )
-    if cap is None or rows[:, 1].max() <= cap:  # no sample was smaller than all photos
-        cap, rows = None, rows * [1, 1, 1, 0]
+    if cap is not None and rows[:, 1].max() <= cap:  # what grows with the photos grows with the sample, as far as seen
+        rows = rows * [1, 0, 1, 1]
     return Part(_non_negative(rows, seconds), _non_negative(rows * [1, 1, 0, 1], memory), cap)
 
 

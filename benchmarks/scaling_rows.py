@@ -22,7 +22,6 @@ from benchmarks.scaling_watch import watched_stage
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
-from regraft.files import read_json, write_json
 from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.known import ContentFacts
@@ -38,39 +37,37 @@ _PART = 20_000  # photos at a time
 _ROWS = 4096  # of a shard
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Rows:
     """A folder with so many rows in it."""
 
     root: Path
+    photos: int = 0
 
     @classmethod
     def made(cls, folder: Path, settings: list[str]) -> "Rows":
-        """Return a folder that is there, or make one without photos."""
+        """Make one without photos in a folder that is empty."""
         root = folder / "project"
-        if not root.is_dir():
-            (folder / "raw").mkdir(parents=True)
-            stages_folder(root, folder / "raw", settings)
-            write_json(root / "made.json", {"photos": 0})
+        (folder / "raw").mkdir(parents=True)
+        stages_folder(root, folder / "raw", settings)
         write_params(root / "params.yaml", settings)
         return cls(root)
 
     def grow(self, count: int) -> None:
         """Make photos, and what is known of them, until there are so many."""
-        before = read_json(self.root / "made.json")["photos"]
         params = load_params(self.root / "params.yaml")
         facts = Facts(self.root / params.paths.store, None, max_pixels=params.validate_data.max_pixels)
         picture = _picture()
         for label in range(_CLASSES):
             (self.root / "data" / "raw" / f"{label:03}").mkdir(exist_ok=True)
-        for start in range(before, count, _PART):
+        for start in range(self.photos, count, _PART):
             numbers = range(start, min(start + _PART, count))
             contents = [_file(picture, number) for number in numbers]
             for number, content in zip(numbers, contents, strict=True):
                 (self.root / "data" / "raw" / f"{number % _CLASSES:03}" / f"{number:08}.jpg").write_bytes(content)
             digests = [hashlib.sha256(content).hexdigest() for content in contents]
             facts.add(dict(zip(digests, _drawn_facts(numbers, len(contents[0])), strict=True)), {})
-            write_json(self.root / "made.json", {"photos": numbers.stop})
+        self.photos = count
 
     def run(self, stages: Iterable[str]) -> dict[str, dict[str, float]]:
         """Run stages and return what each took; the store has all rows that they need."""
