@@ -2,19 +2,24 @@
 
 The libraries behind fsspec try again for minutes, each by rules of its own, and some wait for ever. Here a call is
 given up after a time that `machine.remote_timeout` sets for the whole process. A transfer that takes longer is not: it
-may be large, or the network slow. While it goes on, a small question is asked now and then, and only if that has no
-answer in time either is nobody there.
+may be large, or the network slow. While it goes on, a small question is asked now and then, and if that has no answer
+in time either, nobody is there. A transfer that stands still while questions are answered ends as well, when it has
+taken longer than its bytes take in a very slow network.
 """
 
 import errno
 import os
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-_TRANSFERS = ("get_file", "put_file")  # what may take any time
+_TRANSFERS = {"get_file": 1, "put_file": 0}  # what may take long, with the place of the local file's path
+_SLOWEST = 50_000  # bytes a second; less is no transfer
+_AHEAD = 50_000_000  # bytes that may be under way while the local file shows none of them: a block of s3fs
 _ALIVE = (FileNotFoundError, PermissionError)  # errors that somebody must have answered with
 _seconds = [30.0]
 
@@ -40,9 +45,10 @@ class PatientFiles:
         return partial(self._call, name, found) if callable(found) else found
 
     def _call(self, name: str, method: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        begun = _begin(partial(method, *arguments, **named))
+        begun, start = _begin(partial(method, *arguments, **named)), time.monotonic()
         while not _is_done(begun):
-            if name not in _TRANSFERS or not self._is_somebody_there():
+            is_slow = name in _TRANSFERS and time.monotonic() - start < _longest(arguments[_TRANSFERS[name]])
+            if not is_slow or not self._is_somebody_there():
                 raise _no_answer()
         return begun.result()
 
@@ -71,6 +77,15 @@ def _begin(call: Callable[[], Any]) -> Future[Any]:
 
     threading.Thread(target=work, name="address", daemon=True).start()
     return future
+
+
+def _longest(local: str) -> float:
+    """Return the seconds that the transfer of a local file may take, by what of it is there."""
+    try:
+        size = Path(local).stat().st_size
+    except OSError:
+        size = 0
+    return _seconds[0] + (size + _AHEAD) / _SLOWEST
 
 
 def _is_done(future: Future[Any]) -> bool:

@@ -74,6 +74,18 @@ def test_a_transfer_is_given_up_once_nobody_answers_any_more():
         patient(Slow(is_there=False)).put_file("a", "b", mode="c")
 
 
+def test_a_transfer_that_stands_still_is_given_up_though_somebody_answers(tmp_path, monkeypatch):
+    monkeypatch.setattr(patience, "_AHEAD", 0)
+    monkeypatch.setattr(patience, "_SLOWEST", 10)
+    source = tmp_path / "source"
+    source.write_bytes(b"12345")  # half a second
+    files = Slow(is_there=True)
+    monkeypatch.setattr(files, "put_file", lambda *_: time.sleep(FOR_EVER))
+    with pytest.raises(TimeoutError, match="timed out"):
+        patient(files).put_file(str(source), "b")
+    assert files.asked
+
+
 def test_answers_errors_and_plain_attributes_are_those_of_the_file_system():
     files = patient(Slow(is_there=True))
     assert files.cat_file("x") == b"x"
