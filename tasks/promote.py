@@ -1,8 +1,5 @@
 """After the stages, outside of DVC: which model services use. Production is state and not a result."""
 
-import os
-import pwd
-import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +23,7 @@ from regraft.photos.sample import with_sample
 from regraft.production.exclusive import found
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
-from regraft.production.gate.verdict import WAITS, Verdict, refuse_damaged, refuse_rolled_back, with_evidence
+from regraft.production.gate.verdict import WAITS, Verdict, of_sample, refuse_damaged, refuse_rolled_back, with_evidence
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.registry import Change, Grounds, Production
@@ -37,7 +34,7 @@ from regraft.store.leases import store_in_use
 from tasks.base_renewal import base_of_model
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
-from tasks.promotion_records import candidates_of, keep_as_candidate, record_verdict, remove_candidate
+from tasks.promotion_records import candidates_of, keep_as_candidate, operator, record_verdict, remove_candidate
 from tasks.run_warnings import warnings_of_run
 from tasks.runs.origins import origin_of_candidate, origin_of_export
 from tasks.stored_features import open_features
@@ -76,6 +73,8 @@ def challenge(params: Params, progress: Progress) -> Verdict:
         evidence = ask_new_photos(params, dataset, used, ask)
         trial = Trial(challenger, paths.onnx, judged, used, params.promote, ask) if challenger else None
         verdict = _judge(params, production, trial, champion) if trial else _ALREADY
+    tested = judged.of("test").rows.digest.tolist()
+    verdict = of_sample(verdict, len(tested), len(dataset.of("test")))
     if evidence:
         verdict = with_evidence(verdict, evidence)
     if challenger is None:
@@ -84,7 +83,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
-    record_verdict(params, verdict, judged.of("test").rows.digest.tolist(), origin, base.name if base else None)
+    record_verdict(params, verdict, tested, origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
         _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
@@ -97,9 +96,9 @@ def approve(params: Params, verdict: Verdict, reason: str) -> Change:
     """Let in what waited for a person, if production is still the model that it was compared with."""
     about, candidates = verdict.figures["about"], candidates_of(params)
     path = candidates.find(about["model"])
-    words = f"Approved{_operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
+    words = f"Approved{operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
     origin = origin_of_candidate(params, about["model"])
-    grounds = Grounds(about["model"], about["champion"], approved_by=_operator().removeprefix(" by "), origin=origin)
+    grounds = Grounds(about["model"], about["champion"], approved_by=operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, candidates.reference_of(about["model"]))
 
 
@@ -117,9 +116,9 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     path = candidates.find(candidate) if candidate else params.paths.onnx
     digest = load_challenger(path).digest
     reference = candidates.reference_of(digest) if candidate else _reference(params)
-    words = f"Promoted by hand{_operator()}, without the gate: {reason.strip()}"
+    words = f"Promoted by hand{operator()}, without the gate: {reason.strip()}"
     origin = origin_of_candidate(params, digest) if candidate else origin_of_export(params)
-    grounds = Grounds(digest, is_by_hand=True, approved_by=_operator().removeprefix(" by "), origin=origin)
+    grounds = Grounds(digest, is_by_hand=True, approved_by=operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, reference)
 
 
@@ -130,7 +129,7 @@ def found_production(params: Params) -> None:
 
 def rollback(params: Params) -> Change:
     """Put the previous model back into production, or a sound copy in place of a damaged one."""
-    return Production(params.paths.production).rollback(by=_operator())
+    return Production(params.paths.production).rollback(by=operator())
 
 
 def history(params: Params) -> tuple[list[Change], str]:
@@ -139,9 +138,8 @@ def history(params: Params) -> tuple[list[Change], str]:
     problem = production.standing().problem
     damaged = production.log.read()[1]
     wrong = [f"{problem} `regraft promote --rollback` puts the last sound model back."] if problem else []
-    wrong += (
-        [f"{damaged} lines of {shown_path(production.log.path)} cannot be read, and are not shown."] if damaged else []
-    )
+    if damaged:
+        wrong.append(f"{damaged} lines of {shown_path(production.log.path)} cannot be read, and are not shown.")
     return production.history(), " ".join(wrong)
 
 
@@ -158,15 +156,6 @@ def candidates_told(params: Params) -> list[str]:
     """Return a line per candidate, the newest first."""
     candidates = candidates_of(params)
     return [f"{digest[:12]}  {candidates.words_of(digest)}" for digest in candidates.digests()]
-
-
-def _operator() -> str:
-    """Return who runs this process and where, as the log of production names it."""
-    try:
-        name = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:  # in a container a user may have no name
-        name = f"user {os.geteuid()}"
-    return f" by {name} on {socket.gethostname()}"
 
 
 def _ask(params: Params, progress: Progress) -> Any:

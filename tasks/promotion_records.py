@@ -1,5 +1,8 @@
-"""What the gate leaves beside production, each written under its lock: verdicts, and candidates."""
+"""What the gate leaves beside production, each written under its lock: verdicts and candidates; and who asked it."""
 
+import os
+import pwd
+import socket
 from datetime import UTC, datetime
 
 from regraft.config import Params
@@ -13,6 +16,15 @@ from regraft.production.mirror import refreshed
 from regraft.production.training_data import Reference
 from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import Look, append_look, sketch_of
+
+
+def operator() -> str:
+    """Return who runs this process and where, as the log of production names it."""
+    try:
+        name = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container a user may have no name
+        name = f"user {os.geteuid()}"
+    return f" by {name} on {socket.gethostname()}"
 
 
 def candidates_of(params: Params) -> Candidates:

@@ -101,9 +101,11 @@ def _on_test(params: Params, test: Dataset, threads: Threads) -> dict[str, Any]:
         probabilities_of(OnnxClassifier(path), test, threads, stored=None).argmax(axis=1) == labels
         for path in (params.paths.onnx, params.paths.onnx_int8)
     )
+    everything = read_dataset(params.paths.dataset, params.paths.raw, elsewhere_of(params)).of("test")
     only_float32, only_int8 = int((exact & ~ours).sum()), int((ours & ~exact).sum())
     return {
         "images": len(test),
+        **({"of_images": len(everything)} if len(everything) > params.evaluate.max_photos else {}),
         "accuracy": {"float32": float(exact.mean()), "int8": float(ours.mean())} if len(test) else None,
         "only_float32_right": only_float32,
         "only_int8_right": only_int8,

@@ -1,5 +1,7 @@
 """The shipped file on the test split: its figures, what it takes for what, and its most confident mistakes."""
 
+from typing import Any
+
 import pandas as pd
 
 from regraft.files import read_json
@@ -28,6 +30,11 @@ def figures_table(sources: Sources) -> str:
         for name, value in {**shown, "accuracy": accuracy}.items()
     ]
     return table(["figure", "value"], rows)
+
+
+def of_all(test: dict[str, Any]) -> str:
+    """Return, for behind a number of test photos, of how many they are a sample; nothing where they are all."""
+    return f" (a sample of {test['of_images']:,})" if "of_images" in test else ""
 
 
 def confusion_page(sources: Sources) -> Page:

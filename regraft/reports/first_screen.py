@@ -6,6 +6,7 @@ from typing import Any
 
 from regraft.files import read_json, readable_bytes
 from regraft.production.registry import Change, Production
+from regraft.reports.evaluation_page import of_all
 from regraft.reports.gate_page import read_gate
 from regraft.reports.sources import Sources
 
@@ -77,9 +78,11 @@ def _other(digest: str, change: Change | None) -> str:
 
 def _beside(model: str, production: Production, gate: dict[str, Any] | None) -> str:
     """The accuracy of the model in production on the same photos, as far as the gate measured it."""
-    champion = gate.get("champion") if gate else None
-    if champion:
-        return _figure(champion, "The one before it" if production.digest == model else "The one in production")
+    if gate and (champion := gate.get("champion")):
+        of_images = {"of_images": gate["of_images"]} if "of_images" in gate else {}
+        return _figure(
+            champion | of_images, "The one before it" if production.digest == model else "The one in production"
+        )
     if production.digest == model:
         text = "No model was in production before it." if gate else "No other model was compared with it."
     else:
@@ -90,8 +93,8 @@ def _beside(model: str, production: Production, gate: dict[str, Any] | None) -> 
 def _figure(test: dict[str, Any], whose: str) -> str:
     low, high = test["accuracy_low"], test["accuracy_high"]
     return (
-        f'<div class="figure"><b>{test["accuracy"]:.1%}</b><span>{whose}: accuracy on {test["images"]} test photos; '
-        f"95% interval {low:.1%} to {high:.1%}</span></div>"
+        f'<div class="figure"><b>{test["accuracy"]:.1%}</b><span>{whose}: accuracy on {test["images"]} test photos'
+        f"{of_all(test)}; 95% interval {low:.1%} to {high:.1%}</span></div>"
     )
 
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 from regraft.files import read_json, readable_bytes
-from regraft.reports.blocks import Page
+from regraft.reports.blocks import Block, Page
+from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import table
 from regraft.reports.sources import Sources
 
@@ -22,7 +23,7 @@ def int8_page(sources: Sources) -> Page:
     ]
     if "abstention" in report:
         rows.append(["when it is unsure", report["abstention"]])
-    parts = [table(["", ""], rows)]
+    parts: list[Block] = [table(["", ""], rows)]
     if steps := report.get("steps"):
         tried = [[step["rung"], "passed" if step["passed"] else "passed over", step["words"]] for step in steps]
         parts += ["## Rungs that were tried", table(["rung", "", "why"], tried)]
@@ -35,8 +36,8 @@ def _on_test(test: dict[str, Any] | None) -> list[list[str]]:
         return []
     accuracy, found = test["accuracy"], test["difference"]
     words = (
-        f"{accuracy['int8']:.2%} in int8, {accuracy['float32']:.2%} in float32, of {test['images']} photos; the "
-        f"difference is {found['value']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
+        f"{accuracy['int8']:.2%} in int8, {accuracy['float32']:.2%} in float32, of {test['images']} "
+        f"photos{of_all(test)}; the difference is {found['value']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
     )
     return [["accuracy on test, which decided nothing", words]]
 

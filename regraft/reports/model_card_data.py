@@ -3,6 +3,7 @@
 from typing import Any
 
 from regraft.files import read_json
+from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import Bold, cell, table
 from regraft.reports.sources import Sources
 
@@ -14,7 +15,7 @@ def evaluation_data(sources: Sources) -> list[str]:
     dataset, features = read_json(sources.reports / "dataset.json"), read_json(sources.reports / "embeddings.json")
     test = read_json(sources.reports / "metrics.json")["test"]
     text = (
-        f"{test['images']} photos of the split `test`{_of(test)}, which tell as much as "
+        f"{test['images']} photos of the split `test`{of_all(test)}, which tell as much as "
         f"{test['independent_images']} independent ones. {_how_split(dataset)} Near-duplicates and photos of "
         f"one group are in one split, and no photo of test was trained on or chose a setting."
     )
@@ -47,10 +48,6 @@ def _how_split(dataset: dict[str, Any]) -> str:
     if dataset["layout"] == "splits":
         return "The data folder gives the splits."
     return "They were drawn at random, class by class, unless labels.csv gives the splits."
-
-
-def _of(test: dict[str, Any]) -> str:
-    return f" (a sample of its {test['of_images']})" if "of_images" in test else ""
 
 
 def _absent(dataset: dict[str, Any]) -> list[str]:

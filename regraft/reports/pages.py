@@ -10,7 +10,7 @@ from regraft.params_file import load_params
 from regraft.reports.abstention_page import abstention_page
 from regraft.reports.calibration_page import calibration_page
 from regraft.reports.dataset_page import dataset_page
-from regraft.reports.evaluation_page import confusion_page, metrics_page
+from regraft.reports.evaluation_page import confusion_page, metrics_page, of_all
 from regraft.reports.features_page import features_page
 from regraft.reports.fine_tune_page import base_page, base_training_page, fine_tune_page
 from regraft.reports.first_screen import Circumstances, first_screen
@@ -93,7 +93,7 @@ def _summary(params: Params, work: Mapping[str, str] | None) -> list[tuple[str, 
         (
             "test accuracy",
             f"{test['accuracy']:.4f} ({test['accuracy_low']:.4f} to {test['accuracy_high']:.4f}) on {test['images']} "
-            f"photos that no training saw",
+            f"photos{of_all(test)} that no training saw",
         ),
         *([("unsure", _unsure(answered))] if answered else []),
         ("model", f"{paths.onnx} ({readable_bytes(paths.onnx.stat().st_size)}): raw photo in, probabilities out"),

@@ -71,6 +71,8 @@ def test_of_many_test_photos_the_gate_judges_the_sample_that_the_figures_are_abo
     verdict, test = (read_json(project / "reports" / name) for name in ("gate.json", "metrics.json"))
     assert verdict["challenger"]["images"] == test["test"]["images"] == 9
     assert verdict["challenger"]["accuracy"] == test["test"]["accuracy"]
+    assert verdict["of_images"] == test["test"]["of_images"] > 9
+    assert verdict["words"].endswith(f"The test photos are a sample of {verdict['of_images']}.")
 
 
 def test_without_a_data_set_the_gate_says_what_to_run(project, small_params):

@@ -133,6 +133,14 @@ def with_evidence(verdict: Verdict, evidence: Evidence) -> Verdict:
     return replace(verdict, words=words, figures={**verdict.figures, "new_photos": evidence.figures()})
 
 
+def of_sample(verdict: Verdict, photos: int, of_images: int) -> Verdict:
+    """Say of how many test photos those are a sample that models were compared on; nothing where they are all."""
+    if photos == of_images or "challenger" not in verdict.figures:
+        return verdict
+    words = f"{verdict.words} The test photos are a sample of {of_images:,}."
+    return replace(verdict, words=words, figures={**verdict.figures, "of_images": of_images})
+
+
 def _accepted(decision: Decision, compared: str, settings: Promote, around: Around, figures: dict[str, Any]) -> Verdict:
     if settings.mode == "approve":
         return _waiting(decision, compared, around, figures)

@@ -508,10 +508,14 @@ def test_the_page_shows_the_preparation_that_is_in_the_file(reports):
 
 
 def test_the_page_says_which_rung_ships_as_int8_what_was_passed_over_and_what_it_costs_on_test(reports):
-    page = pages_of("quantise", reports())["int8"].replace("\\", "")
+    sources = reports()
+    page = pages_of("quantise", sources)["int8"].replace("\\", "")
     assert re.search(r"int8: a first one \| passed over \| It lost too much", page)
     assert "1.2 MB" in page
     assert "90.50% in int8, 91.00% in float32, of 200 photos; the difference is -0.50% (-3.00% to +1.00%)" in page
+    write_json(sources.reports / "int8.json", INT8 | {"test": INT8["test"] | {"of_images": 1500}})
+    page = pages_of("quantise", sources)["int8"].replace("\\", "")
+    assert "91.00% in float32, of 200 photos (a sample of 1,500); the difference" in page
 
 
 def test_the_page_of_a_file_that_stayed_float32_says_why(reports):
