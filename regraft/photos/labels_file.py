@@ -23,6 +23,7 @@ from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, is_url, problem
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MARK = "'"  # around what is quoted
 _MOST_PROBLEMS = 1_000  # after these the rest is not read
+_ELSEWHERE = ("//", "\\\\")  # how paths begin that lead to another machine
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -103,10 +104,11 @@ def _place_of(text: str, schemes: tuple[str, ...]) -> str:
         if problem := problem_of_url(text, schemes):
             raise ValueError(f"path {problem}")
         return text
-    if carries_secret(text):
+    if carries_secret(text) and not text.startswith(_ELSEWHERE):
         raise ValueError(
-            f"path {NOT_SHOWN} is made like an address that lacks its scheme, or has a query. Write an address as "
-            f"https://host/photo.jpg, without query; rename a file of the data folder that is called so"
+            f"path {NOT_SHOWN} is made like an address that lacks its scheme, or has a user, a password or a query. "
+            f"Write an address as https://host/photo.jpg, without these; rename a file of the data folder that is "
+            f"called so"
         )
     path = path_inside(text)
     if path is None:

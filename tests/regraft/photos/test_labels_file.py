@@ -280,6 +280,7 @@ def test_a_file_that_is_called_like_an_address_with_a_secret_is_not_taken_from_a
     (tmp_path / "labels.csv").write_text(f"path,label\ncat/{path},cat\n")
     assert "SECRET" not in (message := refusal(tmp_path))
     assert "line 2: path (not shown, since it may hold a password) is made like an address" in message
+    assert "rename a file of the data folder that is called so" in message
 
 
 @pytest.mark.parametrize("text", NO_SECRETS)

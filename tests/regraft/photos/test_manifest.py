@@ -247,6 +247,8 @@ def test_the_orientation_of_a_hostile_file_does_not_stop_the_others(folder):
         r"cat\..\..\secret.png",
         r"C:\secret.png",
         "C:/secret.png",
+        r"\\server\share\secret.png",
+        "//server/share/secret.png",
         r"\secret.png",
         "",
         ".",
