@@ -7,6 +7,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regraft.config import Params
+from regraft.errors import RegraftError
 from tasks.code_record import RECORD
 
 
@@ -23,8 +24,13 @@ def read_locked() -> dict[str, Any]:
 
 
 def read_stages() -> set[str]:
-    """Return the names of the stages that dvc.yaml has; none where it is missing or damaged."""
-    return set(_read(Path("dvc.yaml"), "stages", {}))
+    """Return the names of the stages that dvc.yaml has; RegraftError if it is missing or damaged, or has none."""
+    if stages := set(_read(Path("dvc.yaml"), "stages", {})):
+        return stages
+    raise RegraftError(
+        "dvc.yaml cannot be read, or has no stage. Remove the marks of a conflict from it, or bring back the version of "
+        "git; `dvc stage list` says what is wrong with it."
+    )
 
 
 def data_version(params: Params, locked: dict[str, Any] | None = None) -> dict[str, Any] | None:

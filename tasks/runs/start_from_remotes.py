@@ -55,9 +55,10 @@ class _Wanted:
 
 
 def _wanted(params: Params) -> _Wanted:
-    known = read_stages()
+    locked = read_locked()
+    known = read_stages() if locked else set()
     stages, paths, gone = [], [], []
-    for name, stage in read_locked().items():
+    for name, stage in locked.items():
         if name.partition("@")[0] not in known:  # what stands behind it is an item of a `foreach` or `matrix`
             gone.append(name)
         elif name == _FEATURES and params.machine.shared_store:

@@ -223,10 +223,20 @@ def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, m
     writes = {"build/features.arrow": {}, "reports/features.json": {}}
     locked = {"record_code": {"writes": {"a": {}}}, "cache_features": {"writes": writes}}
     monkeypatch.setattr(start_from_remotes, "read_locked", lambda: locked)
-    monkeypatch.setattr(start_from_remotes, "read_stages", locked.keys)
+    monkeypatch.setattr(start_from_remotes, "read_stages", lambda: set(locked))
     assert start_from_remotes._wanted(_params()).stages == ["record_code", "cache_features"]
     wanted = start_from_remotes._wanted(_with_shared_store())
     assert (wanted.stages, wanted.paths) == (["record_code"], ["reports/features.json"])
+
+
+@pytest.mark.parametrize("text", [None, "", "stages:\n", "stages:\n<<<<<<< ours\n  a:\n    cmd: a\n=======\n"])
+def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
+    worker = clone("worker")
+    monkeypatch.setattr(start_from_remotes, "read_locked", lambda: {"a": {"writes": {"b": {}}}})
+    if text is not None:
+        (worker / "dvc.yaml").write_text(text)
+    with pytest.raises(RegraftError, match=r"dvc\.yaml cannot be read, or has no stage"):
+        start_from_remotes._wanted(_params())
 
 
 def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
