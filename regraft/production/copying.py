@@ -56,7 +56,11 @@ def copy_production(folder: Path, candidates: Path, address: str) -> Copied:
             )
         stored = _send(place, _files(folder, candidates))
         pointer = first_pointer().next(stored)
-        place.found(pointer)
+        if not place.found(pointer):
+            raise RegraftError(
+                f"somebody founded production at {place.shown} meanwhile, and it stays as it is: nothing of this copy "
+                f"counts there. Name another folder, in which there is no production."
+            )
         if place.pointer() != pointer:
             raise RegraftError(
                 f"{shown(address)} does not give back the production.json that was written there. Do not use it: look "

@@ -84,4 +84,9 @@ def found(folder: Path, *, patience: float) -> None:
             f"folder of this machine: `regraft promote` puts a first model there by itself."
         )
     with locked(folder, "founding production", patience=patience):
-        mirror.place.found(first_pointer())
+        if not mirror.place.found(first_pointer()):
+            raise RegraftError(
+                f"there is production at {mirror.place.shown} already, so there is no first promotion. `regraft "
+                f"promote` compares with the model that is in production there, `regraft promote --history` tells its "
+                f"story."
+            )

@@ -78,17 +78,13 @@ class Place(Remote):
         pointer = self._parsed(contents)
         return pointer, tag or contents.decode()
 
-    def found(self, pointer: Pointer) -> None:
-        """Write the first pointer.
+    def found(self, pointer: Pointer) -> bool:
+        """Write the first pointer; False if there is one already.
 
         Raises:
-            RegraftError: there is one already.
+            RegraftError: it cannot be reached, and nobody knows whether it was written.
         """
-        if not self._write_pointer(pointer, None):
-            raise RegraftError(
-                f"there is production at {self.shown} already, so there is no first promotion. `regraft promote` "
-                f"compares with the model that is in production there, `regraft promote --history` tells its story."
-            )
+        return self._write_pointer(pointer, None)
 
     def replace(self, pointer: Pointer, tag: str) -> bool:
         """Write a pointer over the one that `pointer_to_replace` returned with `tag`; False if that is not there.

@@ -15,6 +15,7 @@ from regraft.production.candidates import Candidates
 from regraft.production.copying import Copied, copy_production
 from regraft.production.mirrored import looks_of
 from regraft.production.place import Place
+from regraft.production.pointer import first_pointer
 from regraft.production.registry import Production
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, worker
@@ -97,6 +98,19 @@ def test_nothing_at_an_address_is_overwritten_and_no_address_that_could_hold_a_s
         assert "secret@" not in str(stopped.value)
     with pytest.raises(RegraftError, match="another address was expected"):
         copy_production(worker(tmp_path / "a", address), folder, address)
+
+
+def test_production_that_somebody_founds_while_it_is_copied_stays_and_the_words_say_so(copy, tmp_path, monkeypatch):
+    address, send, theirs = f"memory://{tmp_path}/there", Place.send_object, first_pointer()
+
+    def founded_meanwhile(place: Place, *arguments: Any) -> None:
+        send(place, *arguments)
+        place.found(theirs)
+
+    monkeypatch.setattr(Place, "send_object", founded_meanwhile)
+    with pytest.raises(RegraftError, match=r"somebody founded production at memory:// meanwhile.*nothing of this copy"):
+        copy(address)
+    assert pointer_at(address) == theirs
 
 
 def test_a_folder_without_a_sound_model_is_not_copied(copy, folder, tmp_path):
