@@ -6,7 +6,8 @@ from functools import cache
 from typing import Any
 
 from regraft.addresses import named
-from regraft.photos.fetching import Denied, FetchError, Missing, Opened, Refused, Unreachable
+from regraft.errors import RegraftError
+from regraft.photos.fetching import Denied, FetchError, Missing, Opened, Unreachable
 
 _BLOCK = 8 * 2**20  # bytes of one request; nearly all photos are one
 _ETAGS = ("ETag", "etag", "md5Hash", "content_md5")
@@ -16,7 +17,7 @@ _NEEDED = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "az": "ad
 
 @contextmanager
 def open_in_bucket(url: str) -> Iterator[Opened]:
-    """Yield an object that was opened; FetchError as its classes say."""
+    """Yield an object that was opened; FetchError as its classes say, RegraftError where a package is missing."""
     with _reaching(url):
         scheme, _, path = url.partition("://")
         file = _files(scheme).open(path, "rb", block_size=_BLOCK, cache_type="readahead")
@@ -61,7 +62,10 @@ def _reaching(url: str) -> Iterator[None]:
     except FileNotFoundError:
         raise Missing("there is no such photo") from None
     except ImportError:
-        raise Refused(f"{scheme}:// needs the package {_NEEDED[scheme]}; install it") from None
+        raise RegraftError(
+            f"Photos at {scheme}:// need the package {_NEEDED[scheme]}, which is not installed. Install it where they "
+            "are read: here, or on the worker that says so."
+        ) from None
     except Exception as error:  # every kind of store has exceptions of its own, whose texts may hold secrets
         words = named(error)
         if any(each in words for each in _DENIED):

@@ -68,12 +68,13 @@ def _inspect_all(
     threads: Threads,
     learning: Learning,
 ) -> Iterator[tuple[str, FileFacts]]:
-    """Yield what photos hold; what `learning.readers` leave out is fetched here."""
+    """Yield what photos hold; what `learning.readers` leave out or cannot fetch is fetched here."""
     done: set[str] = set()
     if learning.readers:
         for path, facts in learning.readers.fetch(elsewhere, photos, limits, learning):
-            done.add(path)
-            yield path, facts
+            if facts.digest:
+                done.add(path)
+                yield path, facts
     left = [each for each in photos if each[0].path not in done]
     with PatientInspectors(limits) as inspectors:
         yield from fetch_all(elsewhere, left, inspectors=inspectors, threads=threads, learning=learning)
