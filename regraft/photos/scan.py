@@ -167,12 +167,11 @@ class Reading:
             return FileFacts(problem=f"cannot be read: {error.strerror}")
         # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by
         # either: the clock was set back, or is another machine's.
-        settled = max(status.st_mtime_ns, status.st_ctime_ns) < moment - _SETTLED_NS
-        state = _state(status) if settled else ""
+        state = settled_state(status, moment)
         facts = FileFacts(digest=digest, bytes=status.st_size, state=state, moment=moment)
         if isinstance(image, Undecoded):
             return _put_off(facts, image, before.attempts if before else 0, self.max_seconds)
-        if settled:  # else the digest may be that of other bytes
+        if state:  # else the digest may be that of other bytes
             self.learning.learn(digest, image)
         meant, problem = image.judged(path)
         return replace(facts, **asdict(replace(image.image(), problem=problem)), meant_as_image=meant)
@@ -200,6 +199,12 @@ def _is_unchanged(path: str, facts: FileFacts) -> bool:
         return facts.state == _state(os.stat(path))  # noqa: PTH116 - a Path per file takes longer than the call
     except OSError:
         return False
+
+
+def settled_state(status: os.stat_result, moment: int) -> str:
+    """Return the state of a file that was read at a moment, or nothing if it might stay while the bytes change."""
+    is_settled = max(status.st_mtime_ns, status.st_ctime_ns) < moment - _SETTLED_NS
+    return _state(status) if is_settled else ""
 
 
 def _state(status: os.stat_result) -> str:

@@ -9,7 +9,7 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ from regraft.photos.images import Threads
 from regraft.photos.in_sight import Fetched, not_in_sight, place_of, share_memory, with_spool
 from regraft.photos.known import Findings, KnownFacts, Learning
 from regraft.photos.labels_file import Found
-from regraft.photos.scan import FileFacts, Reading
+from regraft.photos.scan import FileFacts, Reading, settled_state
 from regraft.photos.scan_elsewhere import fetch_all
 from regraft.photos.slow_files import PatientInspectors
 
@@ -53,7 +53,8 @@ class ClusterReaders:
         """Yield what files hold, or nothing where there are few."""
         if len(files) >= _FEW:
             job = FileJob(root.absolute(), limits, self.known, _sample(root, files))
-            yield from self._results(job, list(files.items()), None, learning)
+            for path, facts in self._results(job, list(files.items()), None, learning):
+                yield path, _as_seen_here(root / path, facts)
 
     def fetch(
         self, elsewhere: Elsewhere, photos: _Photos, limits: DecodeLimits, learning: Learning
@@ -99,6 +100,16 @@ def _mark_of(root: Path, path: str) -> str | None:
             return hashlib.sha256(file.read(_START_BYTES)).hexdigest()
     except OSError:
         return None
+
+
+def _as_seen_here(path: Path, facts: FileFacts) -> FileFacts:
+    """Return the facts with the state that the file has on this mount: on a worker's, its inode may be another one."""
+    try:
+        state = settled_state(path.stat(), facts.moment)
+    except OSError:
+        state = ""
+    is_same = state.split()[:2] == facts.state.split()[:2]  # size and mtime
+    return replace(facts, state=state if is_same else "")
 
 
 def _name(item: tuple[str | Found, Any]) -> str:

@@ -1,20 +1,24 @@
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from regraft.cluster import Cluster, Seat
 from regraft.errors import RegraftError
-from regraft.photos import elsewhere, scan, scan_on_cluster
+from regraft.photos import buckets, decoder, elsewhere, scan, scan_on_cluster
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
+from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning
 from regraft.photos.labels_file import Found
 from regraft.photos.scan import FileFacts
+from regraft.photos.scan_elsewhere import scan_elsewhere
 from regraft.photos.scan_on_cluster import ClusterReaders, FetchJob, FileJob
 from regraft.store.facts import Facts
 from tests.support.photo_server import PhotoServer, elsewhere_in, png, serving
@@ -90,15 +94,51 @@ def test_what_a_worker_has_decoded_is_written_down_here_and_no_worker_decodes_it
     assert [facts.digest for _, facts in again.facts] == [facts.digest for _, facts in first.facts]
 
 
+class Blind:
+    """Workers that cannot read anything."""
+
+    def read(self, root, files, limits, learning):
+        return ((path, FileFacts(problem="cannot be read: Permission denied")) for path in files)
+
+    def fetch(self, elsewhere, photos, limits, learning):
+        return ((photo.path, FileFacts(problem="cannot be fetched: a private network")) for photo, _ in photos)
+
+
 def test_what_a_worker_cannot_open_is_read_here(folder):
-    class Blind:
-        def read(self, root, files, limits, learning):
-            return ((path, FileFacts(problem="cannot be read: Permission denied")) for path in files)
-
-        def fetch(self, elsewhere, photos, limits, learning):
-            return iter(())
-
     assert scanned(folder, Learning(readers=Blind())) == scanned(folder, Learning())
+
+
+def test_what_a_worker_cannot_fetch_is_fetched_here(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(Inspectors, "inspect", lambda _, path: decoder.inspect(path, max_pixels=LIMITS.max_pixels))
+    photos, source = [Found(server.add("0.png", png(0))), Found(f"{server.url}/gone.png")], elsewhere_in(tmp_path)
+    found = scan_elsewhere(photos, source, limits=LIMITS, threads=Threads(1), learning=Learning(readers=Blind()))
+    assert [found[photo.path].problem for photo in photos] == [
+        None,
+        "cannot be fetched: there is no such photo (status 404)",
+    ]
+    assert source.fetches.photos == 1
+
+
+def test_a_worker_on_whose_mount_inodes_differ_does_not_have_files_read_again_every_night(
+    folder, tmp_path, monkeypatch
+):
+    def work_on(cluster, job, items, *, store, name):
+        part = job.begin(Seat(1, 1, store))(items)  # this process is the worker: another one takes seconds to start
+        facts = [(path, replace(each, state=elsewhere_state(each.state))) for path, each in part.facts]
+        yield replace(part, facts=facts)
+
+    def elsewhere_state(state: str) -> str:
+        size, mtime, inode, ctime = state.split()
+        return f"{size} {mtime} {int(inode) + 1} {ctime}"
+
+    monkeypatch.setattr(scan_on_cluster, "_FEW", 1)
+    monkeypatch.setattr(scan_on_cluster, "work_on", work_on)
+    paths, cache, readers = ["0.png", "1.png"], tmp_path / "scan.parquet", readers_in(tmp_path)
+    scan.scan(folder, paths, limits=LIMITS, threads=Threads(1), cache=cache, learning=Learning(readers=readers))
+    (folder / "1.png").write_bytes(png(1))
+    monkeypatch.setattr(scan, "Reading", lambda *_: lambda path, _: FileFacts(problem=f"{path} is read again"))
+    found = scan.scan(folder, paths, limits=LIMITS, threads=Threads(1), cache=cache)
+    assert [found[path].problem for path in paths] == [None, "1.png is read again"]
 
 
 def test_a_worker_that_does_not_see_the_data_folder_is_refused(folder, seat, tmp_path):
@@ -134,3 +174,9 @@ def test_a_worker_that_does_not_reach_a_host_is_refused(server, seat, tmp_path):
     url = server.add("0.png", png(0))
     with pytest.raises(RegraftError, match="cannot be fetched"):
         FetchJob(elsewhere_in(tmp_path), LIMITS, KNOWN, [url]).begin(seat)
+
+
+def test_a_worker_without_the_package_for_buckets_is_refused(seat, tmp_path, monkeypatch):
+    monkeypatch.setattr(buckets, "_files", Mock(side_effect=ImportError("Install s3fs")))
+    with pytest.raises(RegraftError, match=r"s3:// need the package s3fs, which is not installed"):
+        FetchJob(elsewhere_in(tmp_path), LIMITS, KNOWN, ["s3://bucket/0.png"]).begin(seat)
