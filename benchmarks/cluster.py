@@ -57,19 +57,20 @@ def _on(stage: Callable[[Cluster | None], str], way: str | None) -> str:
 
 
 def _compare(name: str, run: Callable[[str | None], str], repeats: int) -> tuple[float, bool]:
-    """Return the overhead of one worker in percent, and whether the bytes are the same in all ways."""
+    """Return the overhead of one worker in percent, and whether the bytes are the same in all ways and repeats."""
     seconds: dict[str | None, list[float]] = {way: [] for way in _WAYS}
-    digests: dict[str | None, str] = {}
+    digests: dict[str | None, set[str]] = {way: set() for way in _WAYS}
     for _ in range(repeats):
         for way in _WAYS:
             begun = time.perf_counter()
-            digests[way] = run(way)
+            digests[way].add(run(way))
             seconds[way].append(time.perf_counter() - begun)
     median = {way: statistics.median(values) for way, values in seconds.items()}
     for way in _WAYS:
         took = f"{median[way]:8.2f} s {median[way] / median[None]:6.2f}x"
-        print(f"{name:11}{way or 'this process':14}{took}  sha256 {digests[way][:16]}", flush=True)
-    return round(100 * (median["local:1"] / median[None] - 1), 1), len(set(digests.values())) == 1
+        shown = ", ".join(digest[:16] for digest in sorted(digests[way]))
+        print(f"{name:11}{way or 'this process':14}{took}  sha256 {shown}", flush=True)
+    return round(100 * (median["local:1"] / median[None] - 1), 1), len(set().union(*digests.values())) == 1
 
 
 def main() -> None:
