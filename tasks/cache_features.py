@@ -15,7 +15,7 @@ from regraft.features.table import write_features, write_named_features
 from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import training_sample
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
@@ -34,7 +34,7 @@ def cache_features(params: Params, progress: Progress) -> None:
     backbone = choose_backbone(params.backbone)
     views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     trunk = load_stored_trunk(backbone, paths.store, shared=machine.shared_store)
-    fine_tuned = sample_of(dataset.of("train", "val"), params.fine_tune.max_photos)
+    fine_tuned = training_sample(dataset, params.fine_tune.max_photos)
     needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
     with store_in_use(paths.store, machine.shared_store):
         store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)

@@ -20,7 +20,7 @@ from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.left_out import unseen
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import training_sample
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.checkpoints import open_checkpoint
@@ -64,7 +64,7 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     elsewhere = elsewhere_of(params)
     record = read_base_record(paths.base_photos, paths.raw, elsewhere)
     today = read_dataset(paths.dataset, paths.raw, elsewhere)
-    sample = sample_of(today.of("train", "val"), settings.max_photos)  # that `cache_features` stores activations of
+    sample = training_sample(today, settings.max_photos)  # that `cache_features` stores activations of
     dataset = unseen(sample, paths.left_out)
     chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))

@@ -26,6 +26,7 @@ from .manifest import write_manifest as write_manifest
 from .preparation import Preparation as Preparation
 from .sample import sample_of as sample_of
 from .sample import stable_sample as stable_sample
+from .sample import training_sample as training_sample
 from .scan_on_cluster import ClusterReaders as ClusterReaders
 from .split_record import Earlier as Earlier
 from .split_record import new_record as new_record

@@ -14,7 +14,7 @@ from regraft.files import fingerprint, reading
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.left_out import HASH, Today
-from regraft.photos.sample import draws, sample_of
+from regraft.photos.sample import draws, training_sample
 from regraft.sealed import read_frame, write_table
 
 
@@ -101,7 +101,7 @@ def record_of(
     It has no photos where fine-tuning is off.
     """
     everything = today.dataset.of() if is_off else today.dataset.of("train", "val")
-    photos = everything if max_photos is None else sample_of(everything, max_photos)
+    photos = everything if max_photos is None else training_sample(everything, max_photos)
     hashes = pd.array([today.hashes.get(digest) for digest in photos.rows.digest], dtype="str")
     photos = photos.with_rows(photos.rows.assign(phash=hashes))
     names = [] if is_off else photos.class_names

@@ -16,7 +16,7 @@ from regraft.training.metrics import Objective, in_words
 
 _NEIGHBOURS = 5
 _NORMAL_95 = 1.96
-_IMAGES = {"train": 8192, "val": 2048}  # at most; of more, a stable sample
+_IMAGES = {"train": 8192, "val": 2048}  # at most; of more, a stable sample in which each class keeps its share
 
 
 @dataclass(frozen=True, slots=True)

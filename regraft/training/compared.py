@@ -32,8 +32,11 @@ class Rows:
         return int(np.count_nonzero(self.features.views[self.train] == 0))
 
     def sample(self, most: int) -> "Rows":
-        """Return those of at most so many photos of each split, in all their views: see `stable_sample`."""
-        return replace(self, train=self._some(self.train, most), val=self._some(self.val, most))
+        """Return those of at most so many photos of each split, in all their views: see `stable_sample`.
+
+        Each class keeps its share of both, and of train at least one photo.
+        """
+        return replace(self, train=self._some(self.train, most, least=1), val=self._some(self.val, most, least=0))
 
     def share(self, share: float) -> "Rows":
         """Return a share of the photos of each class of train, at least one, and all of val.
@@ -49,7 +52,8 @@ class Rows:
         """Return the SHA-256 of the photos of some rows."""
         return [self.features.digests[int(position)] for position in positions]
 
-    def _some(self, positions: np.ndarray, most: int) -> np.ndarray:
+    def _some(self, positions: np.ndarray, most: int, least: int) -> np.ndarray:
         if np.count_nonzero(self.features.views[positions] == 0) <= most:
             return positions
-        return positions[stable_sample(self.digests(positions), self.features.class_indices[positions], most)]
+        classes = self.features.class_indices[positions]
+        return positions[stable_sample(self.digests(positions), classes, most, least=least)]

@@ -10,7 +10,7 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.files import read_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import training_sample
 from regraft.photos.views import choose_views
 from regraft.training.network_file import Head, Network, read_head, read_network, write_head, write_network
 from tasks.cache_features import cache_features
@@ -128,7 +128,7 @@ def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has
         backbone = choose_backbone(params.backbone)
         views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
         without_activations = open_extractor(params, backbone, views).missing(today, activations="stored")
-        seen = set().union(*(sample_of(night, most).rows.digest for night in nights))
+        seen = set().union(*(training_sample(night, most).rows.digest for night in nights))
         assert without_activations == set(today.rows.digest) - seen
     record, base = (
         read_base_record(Path("build", "base_photos.parquet"), Path("data", "raw")),
@@ -140,5 +140,5 @@ def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has
         f"It is made of a sample of {most} of {len(nights[0])} photos (fine_tune.max_photos)."
     )
     came = set(nights[1].of("train").rows.digest) - set(nights[0].rows.digest)
-    assert _report()["new"] == len(came & set(sample_of(nights[1], most).rows.digest)) > 0
+    assert _report()["new"] == len(came & set(training_sample(nights[1], most).rows.digest)) > 0
     assert "of the sample of train (fine_tune.max_photos) that are new" in _report()["reason"]

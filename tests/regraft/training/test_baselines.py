@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,22 @@ def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
     monkeypatch.setattr(Features, "read", lambda self, positions: read.extend(positions) or values[positions])
     probes = probe(Rows.of(features))
     assert (len(read), len(probes.asked), len(probes.majority)) == (12, 3, 3)
+
+
+def test_that_part_has_as_large_a_share_of_each_class_as_the_split():
+    counts = (1835 / np.arange(1, 151)).astype(int)  # 18.3 % of the largest class, as words are frequent
+    classes = np.tile(np.repeat(range(150), counts), 2)
+    images = len(classes)
+    digests = [f"{number:064x}" for number in np.random.default_rng(0).permutation(images)]
+    features = Mock(
+        views=np.zeros(images, int),
+        class_indices=classes,
+        digests=digests,
+        read=lambda rows: np.column_stack([rows % 7, rows % 5]),
+    )
+    probes = probe(Rows(features, np.arange(images // 2), np.arange(images // 2, images)))
+    assert len(probes.majority) == 2048
+    assert probes.majority.mean() == pytest.approx(counts[0] / counts.sum(), abs=0.005)
 
 
 ACCURACY = Yardstick(objective_of("none"), np.zeros(0, int))

@@ -2,7 +2,7 @@ import pytest
 
 from regraft.photos.base_record import record_of
 from regraft.photos.left_out import Today
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import training_sample
 from regraft.training.warm import warm_photos, warm_settings
 from tests.regraft.photos.test_base_record import dataset, digest, many, shuffled
 from tests.support.library import fine_tune_settings
@@ -48,7 +48,7 @@ def test_a_warm_run_has_fewer_epochs_at_a_smaller_rate():
 def test_a_warm_run_of_a_sample_visits_what_came_in_and_nothing_that_was_left_out():
     before, today = many(range(1000)), many(range(1040), class_name={3: "cat"})
     record = record_of(Today(before), {}, "", is_off=False, max_photos=300)
-    sample = sample_of(today.of("train", "val"), 300)
+    sample = training_sample(today, 300)
     photos = warm_photos(sample, record, fine_tune_settings(replay=1, replay_per_class=1))
     known = set(record.photos.rows.digest)
     came = {shuffled(number) for number in range(1000, 1040)}
