@@ -4,7 +4,8 @@ A night with few changes starts from the base instead of training anew. So the r
 night, until `regraft.photos.base_choice.choose_record` finds that too much has changed.
 """
 
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class BaseRecord:
     settings: dict[str, Any]  # that it is trained with: sections of params.yaml, as JSON
     code: str  # digest of the code and the libraries that train it
     of: int = 0  # photos of train and val that there were; more than `photos` has where it is a sample of them
+    parts: dict[str, dict[str, int]] = field(default_factory=dict)  # these by split and class; a former sample has none
 
     @property
     def is_sample(self) -> bool:
@@ -57,7 +59,8 @@ class BaseRecord:
         """Return which photos of a data set its sample has, or would have if they had been there: bool, by row.
 
         A sample has the photos of each class of each split that have drawn the smallest numbers. So a photo that has
-        drawn more is none that came since: it was left out, or would have been.
+        drawn more is none that came since: it was left out, or would have been. Where the sample has all photos of a
+        class, it left out none.
         """
         rows, then = dataset.rows, self.photos.rows
         if not self.is_sample:
@@ -65,6 +68,10 @@ class BaseRecord:
         largest: dict[tuple[str, str], int] = {}
         for part, drawn in zip(zip(then.split, then.class_name, strict=True), draws(then.digest).tolist(), strict=True):
             largest[part] = max(drawn, largest.get(part, 0))
+        for split, counts in _parts(then).items():
+            for name, count in counts.items():
+                if count == self.parts.get(split, {}).get(name):
+                    del largest[split, name]
         drawn = zip(zip(rows.split, rows.class_name, strict=True), draws(rows.digest).tolist(), strict=True)
         return pd.Series([number <= largest.get(part, number) for part, number in drawn], rows.index, bool)
 
@@ -73,7 +80,7 @@ def write_base_record(path: Path, record: BaseRecord) -> None:
     """Write a record; equal ones give equal bytes."""
     rows = record.photos.rows.copy()
     rows.attrs = {"class_names": record.photos.class_names, "settings": record.settings, "code": record.code}
-    rows.attrs |= {"of": record.of} if record.is_sample else {}
+    rows.attrs |= {"of": record.of, "parts": record.parts} if record.is_sample else {}
     write_table(path, rows)
 
 
@@ -89,8 +96,9 @@ def read_base_record(path: Path, folder: Path, elsewhere: Elsewhere | None = Non
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
             raise ValueError("something else")
-        of = int(rows.attrs.get("of", len(rows)))
-    return BaseRecord(Dataset(rows, list(names), folder, elsewhere), settings, str(code), of)
+        of, parts = int(rows.attrs.get("of", len(rows))), rows.attrs.get("parts", {})
+        parts = {split: {name: int(count) for name, count in counts.items()} for split, counts in parts.items()}
+    return BaseRecord(Dataset(rows, list(names), folder, elsewhere), settings, str(code), of, parts)
 
 
 def record_of(
@@ -105,7 +113,15 @@ def record_of(
     hashes = pd.array([today.hashes.get(digest) for digest in photos.rows.digest], dtype="str")
     photos = photos.with_rows(photos.rows.assign(phash=hashes))
     names = [] if is_off else photos.class_names
-    return BaseRecord(replace(photos, class_names=names), settings, code, len(everything))
+    return BaseRecord(replace(photos, class_names=names), settings, code, len(everything), _parts(everything.rows))
+
+
+def _parts(rows: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Return how many photos there are of each split and class."""
+    counts: dict[str, dict[str, int]] = {}
+    for (split, name), count in sorted(Counter(zip(rows.split, rows.class_name, strict=True)).items()):
+        counts.setdefault(split, {})[name] = count
+    return counts
 
 
 def located(record: BaseRecord, dataset: Dataset) -> Dataset:

@@ -216,6 +216,7 @@ def test_a_base_of_a_sample_says_of_how_many_photos_and_one_of_all_says_nothing(
     write_base_record(tmp_path / "a.parquet", SAMPLE)
     back = read_base_record(tmp_path / "a.parquet", RAW)
     assert (len(back.photos), back.of, back.name) == (300, 900, SAMPLE.name)
+    assert back.parts == SAMPLE.parts == {"train": {"cat": 400, "dog": 400}, "val": {"cat": 100}}
     assert back.sample_words == " It is made of a sample of 300 of 900 photos (fine_tune.max_photos)."
     assert not BASE.sample_words
     whole = record_of(Today(dataset(), hashes=HASHES), SETTINGS, "code", is_off=False, max_photos=90)
@@ -252,3 +253,16 @@ def test_a_folder_that_outgrows_the_largest_sample_renews_nothing():
     before, today = sampled(many(range(330))), many(range(340))
     assert (before.is_sample, sampled(today).is_sample) == (False, True)
     assert not choose(today, before=before, now=sampled(today)).is_renewed
+
+
+def test_of_a_class_that_the_sample_has_all_photos_of_everything_that_comes_is_new(tmp_path):
+    rare = dict.fromkeys([*range(1, 50, 10), *range(1001, 1200, 10)], "emu")
+    before, today = sampled(many(range(1000), class_name=rare), most=880), many(range(1200), class_name=rare)
+    came = today.rows[(today.rows.class_name == "emu") & ~today.rows.digest.isin(before.saw())]
+    assert (before.parts["train"]["emu"], len(came)) == (5, 20)
+    assert before.not_left_out(today)[came.index].all()
+    # A record of the former form says nothing of classes: then what has drawn more counts as left out.
+    former = replace(before, parts={})
+    write_base_record(tmp_path / "a.parquet", former)
+    assert read_base_record(tmp_path / "a.parquet", RAW).is_sample
+    assert not former.not_left_out(today)[came.index].all()
