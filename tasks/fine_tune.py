@@ -86,8 +86,9 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
             checkpoint=open_checkpoint(_checkpoints(params), facts | facts_of_inputs(params, extractor)),
             on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.warm_epochs),
         )
+    is_sample = record.is_sample or len(sample) < len(today.of("train", "val"))
     said: dict[str, Any] = {
-        "reason": f"{_kind(chosen, record)} {result.reason}",
+        "reason": f"{_kind(chosen, record, is_sample)} {result.reason}",
         "new": chosen.new,
         "replayed": chosen.replayed,
     }
@@ -97,19 +98,16 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     return network, result, said | {"left_out": len(sample.of("val")) - len(val)}
 
 
-def _kind(chosen: WarmPhotos, record: BaseRecord) -> str:
-    """Return in a sentence how what is new came in."""
+def _kind(chosen: WarmPhotos, record: BaseRecord, is_sample: bool) -> str:
+    """Return in a sentence how what is new came in; `is_sample` says whether photos were left out, today or before."""
+    train = "the sample of train (fine_tune.max_photos)" if is_sample else "train"
     base = f"the base, trained on {len(record.photos.of('train')):,} photos,"
     if not chosen.new:
-        return f"Nothing was trained: {base} has seen every photo of {_train(record)}."
+        return f"Nothing was trained: {base} has seen every photo of {train}."
     return (
-        f"A warm run: from {base} to the {chosen.new:,} of {_train(record)} that are new, with {chosen.replayed:,} "
+        f"A warm run: from {base} to the {chosen.new:,} of {train} that are new, with {chosen.replayed:,} "
         f"that it knows."
     )
-
-
-def _train(record: BaseRecord) -> str:
-    return "the sample of train (fine_tune.max_photos)" if record.is_sample else "train"
 
 
 def _checkpoints(params: Params) -> Path:
