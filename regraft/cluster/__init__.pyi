@@ -6,7 +6,9 @@ from .jobs import Job as Job
 from .jobs import Seat as Seat
 from .jobs import work_on as work_on
 from .steps import Failure as Failure
+from .steps import NotInSight as NotInSight
 from .steps import Part as Part
+from .steps import PushedOut as PushedOut
 from .steps import Steps as Steps
 from .steps import Unprepared as Unprepared
 from .steps import attempt as attempt

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from regraft.cluster.connection import Workers
-from regraft.cluster.steps import Failure, Part, Steps, Unprepared
+from regraft.cluster.steps import Failure, NotInSight, Part, PushedOut, Steps, Unprepared
 from regraft.errors import InvalidData, RegraftError, some
 
 _AT_A_TIME = 2  # parts at one worker: one that is computed, and the next
@@ -49,7 +49,7 @@ class Distribution:
     def __init__(self, workers: Workers, steps: Steps) -> None:
         self._workers, self._steps = workers, steps
         self._known: dict[str, _Worker] = {}
-        self._refused: dict[str, str] = {}  # why, by address
+        self._refused: dict[str, Failure] = {}  # why, by address
         self._tasks: dict[Future, _Task] = {}
         self._waiting: deque[Part] = deque()
         self._deadly: list[Any] = []  # items
@@ -61,6 +61,7 @@ class Distribution:
         """Yield what the work on each part returned, in the order in which they are done.
 
         Raises:
+            NotInSight: all workers are refused because they lack files.
             RegraftError: an item kills its workers, or a part failed on several; no worker is there, or can be given
                 anything; the scheduler has gone away. What others have returned counts nevertheless.
         """
@@ -98,11 +99,12 @@ class Distribution:
         if self._known:
             self._had_worker = now
         elif (self._refused and not self._has_lost) or now - self._had_worker > _WAIT_SECONDS:
-            raise RegraftError(self._no_worker())
+            raise self._no_worker()
 
-    def _no_worker(self) -> str:
-        reasons = " ".join(self._refused.values())
-        return (
+    def _no_worker(self) -> RegraftError:
+        reasons = " ".join(why.words for why in self._refused.values())
+        is_unseen = self._refused and all(issubclass(why.kind, NotInSight) for why in self._refused.values())
+        return (NotInSight if is_unseen else RegraftError)(
             f"{reasons or f'The cluster has had no worker for {_WAIT_SECONDS:.0f} seconds.'} No worker is left to "
             "compute with. What was computed is in the store: run again when there is one, or set machine.cluster in "
             "params.yaml to null."
@@ -149,7 +151,10 @@ class Distribution:
         answer = future.result() if error is None else Failure.of(error)
         if isinstance(answer, Failure) and issubclass(answer.kind, Unprepared):
             self._tasks[future] = task
-            self._lose(task.worker)
+            if issubclass(answer.kind, PushedOut):
+                self._forget(task.worker)  # it has not died, and is prepared again
+            else:
+                self._lose(task.worker)
         elif task.part is None:
             self._welcome(task, answer)
         elif isinstance(answer, Failure):
@@ -162,21 +167,19 @@ class Distribution:
     def _welcome(self, task: _Task, answer: Any) -> None:
         """Go on with a worker that has said what it is, or was prepared; or refuse it, in words."""
         worker = task.worker
-        if isinstance(answer, Failure):
-            words = answer.words
-        else:
-            words = self._steps.refuse(answer) if task.kind == "ask" else ""
-        if words:
-            self._refuse(worker, f"Worker {worker.address} is refused. {words}")
+        if not isinstance(answer, Failure):
+            answer = Failure(RegraftError, self._steps.refuse(answer) if task.kind == "ask" else "")
+        if answer.words:
+            self._refuse(worker, Failure(answer.kind, f"Worker {worker.address} is refused. {answer.words}"))
         elif task.kind == "ask":
             self._submit(_Task(worker, "prepare"), *self._steps.prepare(worker.address, self._workers.live()))
         else:
             worker.is_ready = True
             self._unready = 0
 
-    def _refuse(self, worker: _Worker, words: str) -> None:
-        self._refused[worker.address] = words
-        self._steps.tell(words)
+    def _refuse(self, worker: _Worker, why: Failure) -> None:
+        self._refused[worker.address] = why
+        self._steps.tell(why.words)
         self._forget(worker)
 
     def _forget(self, worker: _Worker) -> list[Part]:
@@ -235,6 +238,6 @@ class Distribution:
             raise RegraftError(words)
         self._waiting.appendleft(part)
         if worker.failures >= _FAILURES:
-            self._refuse(worker, f"{words} It is given nothing more.")
+            self._refuse(worker, Failure(failure.kind, f"{words} It is given nothing more."))
         else:
             self._steps.tell(f"{words} Another try follows.")

@@ -16,12 +16,12 @@ _COMPUTING = ("PIL", "pi_heif", "numpy", "imagehash", "onnx", "onnxruntime")
 _KINDS = {"sources": "sources that differ", "libraries": "libraries", "processor": "processor"}
 
 
-def facts_of(module: str) -> Facts:
-    """Return the sources, libraries and instructions of the processor that decide what a module computes here."""
+def facts_of(*modules: str) -> Facts:
+    """Return the sources, libraries and instructions of the processor that decide what modules compute here."""
     snapshot = take_snapshot()
     libraries = {library for name in _COMPUTING for library in LIBRARIES[name]}
     return {
-        "sources": provenance_of(module, snapshot=snapshot).code,
+        "sources": provenance_of(*modules, snapshot=snapshot).code,
         "libraries": {name: snapshot.versions[name] for name in sorted(libraries)},
         "processor": {"architecture": platform.machine(), "instructions": instruction_set(integers=True)},
     }

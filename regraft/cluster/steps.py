@@ -15,6 +15,14 @@ class Unprepared(Exception):
     """The process of a worker is another one than that which was prepared: it has been started again."""
 
 
+class PushedOut(Unprepared):
+    """The process is the one that was prepared, and has made room for other lists since."""
+
+
+class NotInSight(RegraftError):
+    """A worker lacks files that this process has; who has them can go on alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """What workers do, and how their answers are taken."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from regraft.cluster import Distribution, Failure, Part, Steps, Unprepared, attempt, distribution
+from regraft.cluster import Distribution, Failure, NotInSight, Part, PushedOut, Steps, Unprepared, attempt, distribution
 from regraft.errors import MissingPhotos, RegraftError
 
 
@@ -212,6 +212,35 @@ def test_a_worker_that_was_started_again_at_its_address_is_prepared_again():
     workers = FakeWorkers("a", work=restarted)
     assert run(workers, [[1], [2]]) == [1, 2]
     assert workers.prepared == ["a", "a"]
+
+
+def test_a_worker_that_has_made_room_for_other_lists_is_prepared_again_and_blames_nothing(capsys):
+    pushed_out = iter([True] * 9)
+
+    def crowded(worker: str, items: list) -> list:
+        if next(pushed_out, False):
+            raise PushedOut
+        return items
+
+    workers = FakeWorkers("a", work=crowded)
+    assert run(workers, [[1, 2]]) == [1, 2]
+    assert (len(workers.prepared), capsys.readouterr().out) == (10, "")
+
+
+def test_whoever_asks_is_told_if_all_workers_lack_files_and_nothing_else_is_wrong():
+    class Unseeing(FakeWorkers):
+        def submit(self, worker, function, *arguments):
+            future: Future = Future()
+            future.set_result(Failure(NotInSight if worker in seeing_nothing else RegraftError, "Why not."))
+            return future
+
+    seeing_nothing = {"a", "b"}
+    with pytest.raises(NotInSight, match=r"Worker a is refused\. Why not\."):
+        run(Unseeing("a", "b"), [[1]])
+    seeing_nothing = {"a"}
+    with pytest.raises(RegraftError) as error:
+        run(Unseeing("a", "b"), [[1]])
+    assert not isinstance(error.value, NotInSight)
 
 
 def test_a_worker_that_joins_later_gets_parts():
