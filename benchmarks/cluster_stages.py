@@ -61,7 +61,7 @@ class Stages:
         store = self._new_store()
         facts = Facts(store, None, max_pixels=_LIMITS.max_pixels)
         layout, manifest = build_manifest(
-            self.raw, limits=_LIMITS, threads=Threads(0), learning=Learning(facts, _readers(cluster, store))
+            self.raw, limits=_LIMITS, threads=Threads(0), learning=Learning(facts, _readers(cluster, store, know=True))
         )
         write_manifest(store / "manifest.parquet", layout, manifest)
         return sha256_of(store / "manifest.parquet")
@@ -77,7 +77,7 @@ class Stages:
     def score(self, cluster: Cluster | None) -> str:
         """Return the SHA-256 of the scores."""
         store, classifier, incoming = self._new_store(), OnnxClassifier(self.model), find_incoming(self.raw)
-        learning = Learning(readers=_readers(cluster, store))
+        learning = Learning(readers=_readers(cluster, store, know=False))
         facts = scan(
             self.raw,
             incoming.paths,
@@ -96,9 +96,9 @@ class Stages:
         return store
 
 
-def _readers(cluster: Cluster | None, store: Path) -> ClusterReaders | None:
+def _readers(cluster: Cluster | None, store: Path, *, know: bool) -> ClusterReaders | None:
     known = partial(Facts, shared=None, max_pixels=_LIMITS.max_pixels)
-    return ClusterReaders(cluster, store, known) if cluster else None
+    return ClusterReaders(cluster, store, known if know else None) if cluster else None
 
 
 STAGES: dict[str, Callable[[Stages, Cluster | None], str]] = {

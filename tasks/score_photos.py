@@ -114,7 +114,7 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
         limits=_limits(params),
         threads=threads,
         cache=_scan_file(params),
-        learning=Learning(readers=chosen_readers(params)),
+        learning=Learning(readers=chosen_readers(params, know=False)),
     )
     with store_in_use(params.paths.store, None):
         stored = open_said(params.paths.store, classifier)

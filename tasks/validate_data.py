@@ -35,7 +35,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
     own = read_expectations(paths.expectations)
     begin_to_load_engine()
-    elsewhere, learning = elsewhere_of(params), Learning(open_facts(params), chosen_readers(params))
+    elsewhere, learning = elsewhere_of(params), Learning(open_facts(params), chosen_readers(params, know=True))
     elsewhere.trim_abandoned()
     layout, manifest = build_manifest(
         paths.raw,

@@ -15,6 +15,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, N
 
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
+from regraft.cluster.steps import NotInSight
 from regraft.errors import InvalidData, printable
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset, Photo
@@ -49,8 +50,8 @@ def answer_on_cluster(
 ) -> None:
     """Have workers ask a file about photos that the store does not hold, unless they are few.
 
-    Afterwards the store lacks the rows of photos that workers could not read or that the file failed on: whoever needs
-    them asks in this process, and finds out why.
+    Afterwards the store lacks the rows of photos that workers could not read or that the file failed on, and all of
+    them where no worker sees their folder: whoever needs them asks in this process, and finds out why.
 
     Args:
         cluster: who works.
@@ -75,6 +76,8 @@ def answer_on_cluster(
                 stored.flush()
                 unwritten = 0
             on_progress(done, len(new))
+    except NotInSight:  # each worker was told about when it was refused
+        cluster.tell(f"No worker of the cluster sees {dataset.folder}: this process runs the model.")
     finally:
         stored.flush()  # what was answered is not asked again
 

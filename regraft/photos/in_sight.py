@@ -9,7 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from regraft.cluster.jobs import Seat
-from regraft.errors import RegraftError, printable
+from regraft.cluster.steps import NotInSight
+from regraft.errors import printable
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY
@@ -38,7 +39,8 @@ class InSight:
         """Return the data set as a worker reads it.
 
         Raises:
-            RegraftError: it lacks photos that this process has, or reaches no host that has some.
+            NotInSight: it lacks photos of the folder.
+            RegraftError: it reaches no host that has some of the others.
         """
         share_memory(seat.neighbours)
         dataset = self.dataset
@@ -74,9 +76,9 @@ def place_of(path: str) -> str:
     return "://".join(urlsplit(path)[:2]) if is_url(path) else ""
 
 
-def not_in_sight(path: str, folder: Path) -> RegraftError:
+def not_in_sight(path: str, folder: Path) -> NotInSight:
     """Return the error of a worker that lacks a file."""
-    return RegraftError(
+    return NotInSight(
         f"It cannot read {printable(path)} in {folder}, or finds another file there. Mount the same data folder, or "
         "give photos by addresses that every worker reaches."
     )

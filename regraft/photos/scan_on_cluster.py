@@ -16,6 +16,7 @@ from typing import Any
 
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
+from regraft.cluster.steps import NotInSight
 from regraft.errors import printable
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere
@@ -45,16 +46,19 @@ class ClusterReaders:
 
     cluster: Cluster
     store: Path
-    known: Callable[[Path], KnownFacts]  # opens what is known in a store's folder; it can be pickled
+    known: Callable[[Path], KnownFacts] | None  # opens what is known in a store's folder; it can be pickled
 
     def read(
         self, root: Path, files: Mapping[str, FileFacts | None], limits: DecodeLimits, learning: Learning
     ) -> Iterator[tuple[str, FileFacts]]:
-        """Yield what files hold, or nothing where there are few."""
+        """Yield what files hold; nothing where there are few, or where no worker sees their folder."""
         if len(files) >= _FEW:
             job = FileJob(root.absolute(), limits, self.known, _sample(root, files))
-            for path, facts in self._results(job, list(files.items()), None, learning):
-                yield path, _as_seen_here(root / path, facts)
+            try:
+                for path, facts in self._results(job, list(files.items()), None, learning):
+                    yield path, _as_seen_here(root / path, facts)
+            except NotInSight:  # each worker was told about when it was refused
+                self.cluster.tell(f"No worker of the cluster sees {root}: this process reads it.")
 
     def fetch(
         self, elsewhere: Elsewhere, photos: _Photos, limits: DecodeLimits, learning: Learning
@@ -125,7 +129,7 @@ class FileJob:
 
     root: Path  # the data folder, absolute
     limits: DecodeLimits
-    known: Callable[[Path], KnownFacts]
+    known: Callable[[Path], KnownFacts] | None
     sample: tuple[str, str] | None  # a file of which the worker must see the same
 
     def begin(self, seat: Seat) -> Work:
@@ -133,7 +137,7 @@ class FileJob:
         if self.sample and _mark_of(self.root, self.sample[0]) != self.sample[1]:
             raise not_in_sight(self.sample[0], self.root)
         share_memory(seat.neighbours)
-        learning = Learning(self.known(seat.folder))
+        learning = Learning(self.known and self.known(seat.folder))
         return partial(_read, self, Threads(seat.threads), learning, _Resting(self.limits))
 
 
@@ -143,7 +147,7 @@ class FetchJob:
 
     elsewhere: Elsewhere
     limits: DecodeLimits
-    known: Callable[[Path], KnownFacts]
+    known: Callable[[Path], KnownFacts] | None
     samples: list[str]  # addresses whose hosts the worker must reach
 
     def begin(self, seat: Seat) -> Work:
@@ -152,7 +156,7 @@ class FetchJob:
             with suppress(Refused):  # of this photo alone: the host has answered
                 self.elsewhere.etag_of(url)
         share_memory(seat.neighbours)
-        elsewhere, learning = with_spool(self.elsewhere, seat), Learning(self.known(seat.folder))
+        elsewhere, learning = with_spool(self.elsewhere, seat), Learning(self.known and self.known(seat.folder))
         return partial(_fetch, elsewhere, Threads(seat.threads), learning, _Resting(self.limits))
 
 

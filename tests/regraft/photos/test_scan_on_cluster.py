@@ -9,7 +9,7 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from regraft.cluster import Cluster, Seat
+from regraft.cluster import Cluster, NotInSight, Seat
 from regraft.errors import RegraftError
 from regraft.photos import buckets, decoder, elsewhere, scan, scan_on_cluster
 from regraft.photos.decoder import DecodeLimits
@@ -148,9 +148,20 @@ def test_a_worker_that_does_not_see_the_data_folder_is_refused(folder, seat, tmp
         FileJob(tmp_path, LIMITS, KNOWN, sample).begin(seat)
 
 
+def test_where_no_worker_sees_the_folder_this_process_reads_it(folder, tmp_path, monkeypatch, capsys):
+    def work_on(*_, **__):
+        yield from ()
+        raise NotInSight("Worker a is refused.")
+
+    monkeypatch.setattr(scan_on_cluster, "_FEW", 1)
+    monkeypatch.setattr(scan_on_cluster, "work_on", work_on)
+    assert list(readers_in(tmp_path).read(folder, wanted(folder), LIMITS, Learning())) == []
+    assert f"sees {folder}: this process reads it" in capsys.readouterr().out
+
+
 def test_processes_that_decode_end_when_no_part_comes(folder, seat, monkeypatch):
     monkeypatch.setattr(scan_on_cluster, "_REST_SECONDS", 0.05)
-    work = FileJob(folder, LIMITS, KNOWN, None).begin(seat)
+    work = FileJob(folder, LIMITS, None, None).begin(seat)  # nothing is known
     work([("0.png", None)])
     (inspectors,) = work.args[-1]._inspectors._inspectors.values()
     until = time.monotonic() + 10

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.cluster import Cluster, Seat
+from regraft.cluster import Cluster, NotInSight, Seat
 from regraft.config_shipping import Score
 from regraft.errors import Damaged
 from regraft.export import scoring_on_cluster
@@ -103,6 +103,16 @@ def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(
     assert "has changed" in errors["4.png"]
     assert errors[["0.png", "1.png", "3.png", "copy.png"]].isna().all()
     assert found.computed == 3
+
+
+def test_where_no_worker_sees_the_folder_this_process_scores_it(ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    def work_on(*_, **__):
+        yield from ()
+        raise NotInSight("Worker a is refused.")
+
+    monkeypatch.setattr(scoring_on_cluster, "_FEW", 1)
+    monkeypatch.setattr(scoring_on_cluster, "work_on", work_on)
+    assert ask(cluster=Cluster("tcp://127.0.0.1:1", threads=1, show=print, tell=print)).computed == 5
 
 
 def _today(*photos: tuple[str, str], model: str = "m") -> pd.DataFrame:
