@@ -28,8 +28,8 @@ def read_stages() -> set[str]:
     if stages := set(_read(Path("dvc.yaml"), "stages", {})):
         return stages
     raise RegraftError(
-        "dvc.yaml cannot be read, or has no stage. Remove the marks of a conflict from it, or bring back the version of "
-        "git; `dvc stage list` says what is wrong with it."
+        "dvc.yaml cannot be read, or has no stage. Remove the marks of a conflict from it, or bring back git's version "
+        "of it; `dvc stage list` says what is wrong."
     )
 
 
