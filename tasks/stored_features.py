@@ -21,7 +21,8 @@ def open_features(params: Params, *, only_some: bool = False) -> Iterator[Featur
 
     Args:
         params: where the file, the store and the shared store are.
-        only_some: whether a few rows are read once. Else all that lie only in the shared store are brought here first.
+        only_some: whether a few rows are read once, and only those have to be there. Else all that lie only in the
+            shared store are brought here first.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -34,7 +35,8 @@ def open_features(params: Params, *, only_some: bool = False) -> Iterator[Featur
         def find_rows(namespace: str, keys: np.ndarray, checksums: np.ndarray) -> LocatedRows:
             root, shared = params.paths.store, params.machine.shared_store
             use = held.enter_context(store_in_use(root, shared))
-            rows = locate_rows(root / namespace, use.remote, keys, checksums, advice=_advice(params))
+            where = root / namespace, use.remote
+            rows = locate_rows(*where, keys, checksums, advice=_advice(params), only_some=only_some)
             held.callback(rows.close)
             if not only_some:
                 rows.fetch()
@@ -46,6 +48,7 @@ def open_features(params: Params, *, only_some: bool = False) -> Iterator[Featur
 def _advice(params: Params) -> str:
     return (
         f"{params.paths.features} only names them, because there are more than cache_features.copied_rows. "
-        f"`dvc repro -sf cache_features` computes what is missing, one forward pass a row. If another store has them, "
-        f"name it first: a shared one in params.yaml as machine.shared_store, a folder of this machine by {VARIABLE}."
+        f"`dvc repro -sf cache_features` computes what is missing, one forward pass a row, and names what is there. If "
+        f"another store has them, name it first: a shared one in params.yaml as machine.shared_store, a folder of this "
+        f"machine by {VARIABLE}."
     )

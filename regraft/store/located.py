@@ -12,7 +12,7 @@ from regraft.errors import RegraftError
 from regraft.store.folders import facts_of
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import as_keys, seeds_of
+from regraft.store.shards import Shard, as_keys, seeds_of
 
 _OPEN_FILES = 4096  # of shards, kept open at most, and half of what this process may have
 _FETCHED_ROWS = 100_000  # of the shared root, between two looks at what is here
@@ -22,10 +22,13 @@ _READ_BYTES = 2**28  # in one call; the kernel reads at most 2 GB
 class LocatedRows:
     """Rows of a namespace, by their positions among given keys; the store's lease must be held meanwhile.
 
-    Where each row lies is found once. What is read for the first time is compared with its checksum.
+    Where each row lies is found once. What is read for the first time is compared with its checksum. A row with the
+    checksum counts wherever it lies, also where another machine computed the row with other bits.
     """
 
-    def __init__(self, namespace: Namespace, keys: np.ndarray, checksums: np.ndarray, *, advice: str) -> None:
+    def __init__(
+        self, namespace: Namespace, keys: np.ndarray, checksums: np.ndarray, *, advice: str, only_some: bool = False
+    ) -> None:
         """Find rows.
 
         Args:
@@ -33,16 +36,18 @@ class LocatedRows:
             keys: from `as_array`.
             checksums: that the rows had when they were named, uint64, (n,).
             advice: what to do where some are not there, for the message.
+            only_some: whether a few are read; then only those have to be there.
 
         Raises:
             RegraftError: some are not there, or others are.
         """
         self._namespace, self._keys, self._checksums, self._advice = namespace, keys, checksums, advice
-        self._is_verified = np.zeros(len(keys), bool)
         self._files: dict[int, int] = {}  # number of a shard -> descriptor
         self._most_files = _most_files()
         self._lock = threading.Lock()  # a file must not be closed while it is read
         self._find()
+        if not only_some:
+            self._expect(np.arange(len(keys)))
 
     def fetch(self) -> None:
         """Bring here what lies only in the shared root, so that it can be read again and again."""
@@ -56,14 +61,15 @@ class LocatedRows:
         They are read and not mapped: pages of a mapping count as memory of the process.
 
         Raises:
-            RegraftError: a row was damaged, or is not there any more.
+            RegraftError: a row was damaged, or is not there.
         """
         values = np.empty((len(positions), *self._namespace.shape), self._namespace.dtype)
         with self._lock:
+            self._expect(positions)
             again = np.flatnonzero(~self._copy(positions, values))
             if len(again):
                 self._make_sure(positions[again])
-                values[again] = self._namespace.read(as_keys(self._keys[positions[again]]))
+                values[again] = self._read_again(positions[again])
         return values
 
     def close(self) -> None:
@@ -77,18 +83,22 @@ class LocatedRows:
 
     def _find(self) -> None:
         self.close()
-        shards = self._namespace.shards
+        self._shards = shards = self._namespace.shards
         numbers, rows = self._namespace.find(self._keys)
         starts = np.cumsum([0, *map(len, shards)])[:-1]
         checksums = np.concatenate([np.empty(0, np.uint64), *(shard.checksums for shard in shards)])
-        is_same = numbers >= 0
-        found = np.flatnonzero(is_same)
-        is_same[found] = checksums[starts[numbers[found]] + rows[found]] == self._checksums[found]
-        if not is_same.all():
-            raise self._lost(int((~is_same).sum()))
+        found = np.flatnonzero(numbers >= 0)
+        others = found[checksums[starts[numbers[found]] + rows[found]] != self._checksums[found]]
+        self._is_other = np.zeros(len(numbers), bool)  # than the row that counts in the namespace
+        self._is_other[others] = True
+        numbers[others] = -1
+        for number, shard in reversed([*enumerate(shards)] if len(others) else []):  # the first one comes last
+            chosen, places = _rows_with(shard, self._keys[others], self._checksums[others])
+            numbers[others[chosen]], rows[others[chosen]] = number, places
         self._paths, self._numbers = [shard.path if shard.is_here else None for shard in shards], numbers
-        begin = np.array([shard.start for shard in shards], np.int64)
+        begin = np.array([*(shard.start for shard in shards), 0], np.int64)
         self._offsets = begin[numbers] + rows.astype(np.int64) * self._namespace.row_bytes
+        self._is_verified = np.zeros(len(numbers), bool)  # what was compared may be read from elsewhere now
 
     def _copy(self, positions: np.ndarray, values: np.ndarray) -> np.ndarray:
         """Read rows that lie here, and return which were read and are sound; rows side by side are read at once."""
@@ -130,19 +140,60 @@ class LocatedRows:
 
     def _make_sure(self, positions: np.ndarray) -> None:
         """Let the namespace read rows and set aside what is damaged; RegraftError if they are not all there then."""
-        shards = self._namespace.shards
-        if absent := self._namespace.missing(as_keys(self._keys[positions])):
-            raise self._lost(len(absent))
-        if self._namespace.shards is not shards:
+        usual, others = positions[~self._is_other[positions]], positions[self._is_other[positions]]
+        if absent := self._namespace.missing(as_keys(self._keys[usual])):
+            raise self._lost(len(absent), 0)
+        if len(others):
+            self._namespace.refresh()
+        if self._namespace.shards is not self._shards:
+            self._find()
+        if len(others):
+            self._keep(others)
+        self._expect(positions)
+
+    def _keep(self, others: np.ndarray) -> None:
+        """Bring here what lies only in the shared root, and is not what `Namespace.missing` brings."""
+        numbers, size = self._numbers[others], self._namespace.row_bytes
+        distant = [
+            (shard, np.unique((self._offsets[others[numbers == number]] - shard.start) // size))
+            for number, shard in enumerate(self._shards)
+            if not shard.is_here and (numbers == number).any()
+        ]
+        if distant:
+            list(self._namespace.copies_of(distant, []))
+            self._namespace.refresh()
             self._find()
 
-    def _lost(self, count: int) -> RegraftError:
+    def _read_again(self, positions: np.ndarray) -> np.ndarray:
+        """Return rows of which `_make_sure` has just made sure."""
+        values = np.empty((len(positions), *self._namespace.shape), self._namespace.dtype)
+        left = ~self._copy(positions, values)
+        if others := int((left & self._is_other[positions]).sum()):
+            raise self._lost(0, others)
+        if left.any():
+            values[left] = self._namespace.read(as_keys(self._keys[positions[left]]))
+        return values
+
+    def _expect(self, positions: np.ndarray) -> None:
+        """RegraftError if rows are not there."""
+        is_absent = self._numbers[positions] < 0
+        if is_absent.any():
+            others = int((is_absent & self._is_other[positions]).sum())
+            raise self._lost(int(is_absent.sum()) - others, others)
+
+    def _lost(self, missing: int, others: int) -> RegraftError:
         namespace = self._namespace
-        return _lost(count, len(self._keys), namespace.folder, namespace.remote, self._advice)
+        return _lost((missing, others), len(self._keys), namespace.folder, namespace.remote, self._advice)
 
 
 def locate_rows(
-    folder: Path, remote: Remote | None, keys: np.ndarray, checksums: np.ndarray, *, advice: str
+    folder: Path,
+    remote: Remote | None,
+    keys: np.ndarray,
+    checksums: np.ndarray,
+    *,
+    advice: str,
+    only_some: bool = False,
 ) -> LocatedRows:
     """Open a namespace by its folder, and find rows in it.
 
@@ -153,8 +204,8 @@ def locate_rows(
     """
     facts = facts_of(folder.parent, remote, folder.name)
     if facts is None:
-        raise _lost(len(keys), len(keys), folder, remote, advice)
-    return LocatedRows(Namespace(folder, facts, remote), keys, checksums, advice=advice)
+        raise _lost((len(keys), 0), len(keys), folder, remote, advice)
+    return LocatedRows(Namespace(folder, facts, remote), keys, checksums, advice=advice, only_some=only_some)
 
 
 def _most_files() -> int:
@@ -162,6 +213,22 @@ def _most_files() -> int:
     return _OPEN_FILES if limit == resource.RLIM_INFINITY else max(1, min(_OPEN_FILES, limit // 2))
 
 
-def _lost(count: int, total: int, folder: Path, remote: Remote | None, advice: str) -> RegraftError:
+def _rows_with(shard: Shard, keys: np.ndarray, checksums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return which rows that are named by key and checksum a shard has, and where in it."""
+    if not len(shard):
+        return np.zeros(0, int), np.zeros(0, int)
+    order = np.argsort(shard.keys)
+    places = order[np.minimum(np.searchsorted(shard.keys, keys, sorter=order), len(shard) - 1)]
+    chosen = np.flatnonzero((shard.keys[places] == keys) & (shard.checksums[places] == checksums))
+    return chosen, places[chosen]
+
+
+def _lost(counts: tuple[int, int], total: int, folder: Path, remote: Remote | None, advice: str) -> RegraftError:
+    """What to raise where so many rows are missing, and so many are others than those that were named."""
     places = f"{folder}, and in the shared store {remote.shown}" if remote else str(folder)
-    return RegraftError(f"{count:,} of {total:,} rows of the store are missing in {places}. {advice}")
+    what = [
+        f"{count:,} of {total:,} rows of the store {which}"
+        for count, which in zip(counts, ("are missing", "are others now"), strict=True)
+        if count
+    ]
+    return RegraftError(f"{', and '.join(what)} in {places}. {advice}")

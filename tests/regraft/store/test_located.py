@@ -47,8 +47,15 @@ def test_rows_come_in_the_order_asked_for_however_few_files_may_be_open(store, m
 
 def test_rows_that_are_missing_or_others_are_counted_and_it_is_said_what_to_do(store, tmp_path):
     checksums = store.checksums(KEYS)
-    with pytest.raises(RegraftError, match=rf"2 of 6 rows of the store are missing in {store.folder}\. Compute them\."):
-        LocatedRows(store, as_array(KEYS), checksums ^ (EVERY % 3 == 1), advice="Compute them.")
+    named = checksums ^ (EVERY % 3 == 1)
+    with pytest.raises(
+        RegraftError, match=rf"2 of 6 rows of the store are others now in {store.folder}\. Compute them"
+    ):
+        LocatedRows(store, as_array(KEYS), named, advice="Compute them.")
+    some = LocatedRows(store, as_array(KEYS), named, advice="", only_some=True)
+    assert np.array_equal(some.read(EVERY[2:4]), VALUES[2:4])
+    with pytest.raises(RegraftError, match="1 of 6 rows of the store are others now"):
+        some.read(EVERY[:3])
     with pytest.raises(RegraftError, match=r"6 of 6 rows of the store are missing"):
         locate_rows(tmp_path / "clone" / store.folder.name, None, as_array(KEYS), checksums, advice="")
 
@@ -60,6 +67,29 @@ def test_a_row_that_is_damaged_is_never_returned(store):
     with pytest.raises(RegraftError, match="of 6 rows of the store are missing"):
         rows.read(EVERY)
     assert len(list(store.folder.glob("*.damaged"))) == 1
+
+
+def test_the_row_that_was_named_is_read_although_another_machine_computed_it_with_other_bits(store):
+    rows, before = rows_of(store), store.checksums(KEYS)
+    while (store.checksums(KEYS) == before).any():  # until others count
+        store.append(
+            KEYS, VALUES + np.random.default_rng(len(store.shards)).uniform(size=(6, 4)).astype("f4"), seconds=6
+        )
+        store.flush()
+    assert np.array_equal(LocatedRows(store, as_array(KEYS), before, advice="").read(EVERY), VALUES)
+    assert np.array_equal(rows.read(EVERY), VALUES)
+
+
+def test_what_was_compared_in_one_file_is_compared_again_in_another(store):
+    fill(store, *EVERY.tolist())
+    rows = rows_of(store)
+    assert np.array_equal(rows.read(EVERY), VALUES)
+    rows.close()
+    store.shards[3].path.unlink()
+    damage(store.shards[1].path, VALUES[2])
+    assert np.array_equal(rows.read(EVERY[:1]), VALUES[:1])
+    with pytest.raises(RegraftError, match="of 6 rows of the store are missing"):
+        rows.read(EVERY[2:3])
 
 
 def test_rows_are_found_again_where_another_shard_has_them_now(store, tmp_path):
@@ -91,3 +121,16 @@ def test_a_few_rows_of_the_shared_store_are_read_without_the_others(other):
     assert np.array_equal(rows_of(other).read(EVERY[4:]), VALUES[EVERY[4:]])
     other.refresh()
     assert sum(len(shard) for shard in other.shards if shard.is_copy) == 2
+
+
+def test_a_named_row_that_is_not_what_counts_is_fetched_from_the_shared_store_once(other, monkeypatch):
+    before = other.checksums(KEYS)
+    while (other.checksums(KEYS) == before).any():
+        other.append(
+            KEYS, VALUES + np.random.default_rng(len(other.shards)).uniform(size=(6, 4)).astype("f4"), seconds=6
+        )
+        other.flush()
+    rows = LocatedRows(other, as_array(KEYS), before, advice="")
+    rows.fetch()
+    monkeypatch.setattr(Remote, "read_range", lambda *_: pytest.fail("fetched again"))
+    assert np.array_equal(rows.read(EVERY), VALUES)
