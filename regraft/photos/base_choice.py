@@ -21,11 +21,12 @@ class Changes:
     gone: set[str]  # they are not in the data set any more
     relabelled: set[str]  # the base saw them under another label
     moved: set[str]  # the base saw them in another split
-    photos: int  # of train and val today
+    photos: int  # of train and val today, or those of the base if these are more
+    is_sample: bool = False  # whether they are a sample of what there is, or was
 
     @property
     def share(self) -> float:
-        """Of the photos of today."""
+        """Of the photos that are compared."""
         return self._total / max(1, self.photos)
 
     def by_kind(self) -> dict[str, set[str]]:
@@ -37,7 +38,8 @@ class Changes:
         """Return counts, such as `37 of 3,781 photos have changed since (1.0%: 30 new, 7 gone)`."""
         counts = ", ".join(f"{len(digests):,} {what}" for what, digests in self.by_kind().items() if digests)
         share = f" ({self.share:.1%}: {counts})" if counts else ""
-        return f"{self._total:,} of {self.photos:,} photos have changed since{share}"
+        sample = " of the sample" if self.is_sample else ""
+        return f"{self._total:,} of {self.photos:,} photos{sample} have changed since{share}"
 
     @property
     def _total(self) -> int:
@@ -104,7 +106,8 @@ def changes_since(record: BaseRecord, dataset: Dataset, sample: Dataset | None =
     both = known & here
     relabelled = {each for each in both & set(now.digest) if labels["now"][each] != labels["then"][each]}
     moved = {each for each in both if everywhere[each] != splits["then"][each]} - relabelled
-    return Changes(may_be_new - known, known - here, relabelled, moved, len(sample))
+    is_sample = record.is_sample or len(sample) < len(now)
+    return Changes(may_be_new - known, known - here, relabelled, moved, max(len(sample), len(then)), is_sample)
 
 
 def _reasons(

@@ -238,6 +238,7 @@ def test_of_photos_that_come_in_as_large_a_share_is_new_to_a_sample_as_to_the_wh
     choice = choose(today, before=SAMPLE, now=sampled(today), after=0.5)
     assert choice.changes.new == {each for each in sampled(today).saw() if each not in SAMPLE.saw()}
     assert choice.changes.share == pytest.approx(80 / 1080, abs=0.03)
+    assert " of 300 photos of the sample have changed since" in choice.words
     assert not choice.left_out  # of val and test nothing is lost by what train left out
 
 
@@ -247,6 +248,13 @@ def test_a_larger_sample_renews_the_base_and_a_smaller_one_does_not(most, is_ren
     choice = choose(today, before=SAMPLE, now=sampled(today, most))
     assert choice.is_renewed is is_renewed
     assert ("made of 300 photos, and 400 may be trained on now" in choice.words) is is_renewed
+
+
+def test_after_a_smaller_sample_was_asked_for_what_is_gone_is_still_a_share_of_the_former_one():
+    today = many(range(100, 1000))
+    choice = choose(today, before=SAMPLE, now=sampled(today, 100), after=0.2)
+    assert choice.changes.share == pytest.approx(0.1, abs=0.03)
+    assert not choice.is_renewed
 
 
 def test_a_folder_that_outgrows_the_largest_sample_renews_nothing():
