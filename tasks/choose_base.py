@@ -81,6 +81,8 @@ def _settings(params: Params) -> dict[str, Any]:
     }
     if params.fine_tune.mode != "auto":
         del settings["fine_tune"]["max_minutes"]  # nothing looks at it
+    if params.train_head.max_photos >= params.fine_tune.max_photos:
+        del settings["train_head"]["max_photos"]  # the head of a base is compared on all photos that this is made of
     return settings | {"seed": params.seed, "cache_features": {"views": params.cache_features.views}}
 
 

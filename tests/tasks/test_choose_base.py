@@ -50,6 +50,11 @@ def test_settings_of_nights_alone_renew_nothing(chosen, settings):
     assert not chosen(fine_tune=settings)["is_renewed"]
 
 
+def test_a_larger_sample_for_the_head_renews_nothing_as_long_as_all_photos_of_the_base_are_in_it(chosen):
+    assert not chosen(train_head={"max_photos": 200_000})["is_renewed"]
+    assert "other settings: train_head.max_photos" in chosen(train_head={"max_photos": 49_999})["words"]
+
+
 def test_other_settings_renew_it_and_are_named(chosen):
     words = chosen(fine_tune={"epochs": 3}, backbone={"image_size": 32})["words"]
     assert "other settings: backbone.image_size; fine_tune.epochs" in words
