@@ -5,21 +5,24 @@ missing. Another machine may still have the files that were merged, and has to k
 of the shared store is not sent.
 """
 
+import time
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from regraft.errors import Damaged
+from regraft.errors import Damaged, RegraftError
 from regraft.files import writing
 from regraft.photos.images import Threads
 from regraft.photos.known import IMAGE_SCHEMA
 from regraft.sealed import read_table, write_table
-from regraft.store.names import is_facts
+from regraft.store.names import FACTS_USED, is_facts
 from regraft.store.remote import Remote
 
+_DAY = 86_400
 FOLDER = "facts"  # of the store; one folder in it for each fingerprint
 CONNECTIONS = 8  # to the shared store
 MANY = 64  # files of a kind that are not large: a run merges more
@@ -68,6 +71,33 @@ def write_facts(folder: Path, kind: str, table: pa.Table) -> str:
     with writing(folder):
         write_table(folder / name, table)
     return name
+
+
+def send_facts(folder: Path, remote: Remote, address: str, name: str) -> None:
+    """Send a file to the same folder of the shared store, unless another process has merged it a moment ago."""
+    try:
+        remote.send(folder / name, f"{address}/{name}")
+    except RegraftError:
+        if (folder / name).exists():
+            raise
+
+
+def note_use(folder: Path, remote: Remote | None, address: str) -> None:
+    """Say once a day, here and in the shared store, that the facts of a folder are used, so that nobody collects them.
+
+    Args:
+        folder: with the files.
+        remote: the shared store, or None.
+        address: of the same folder in it.
+    """
+    with suppress(OSError):  # who may not write here can read all the same
+        (folder / FACTS_USED).touch()
+    if remote:
+        used = None
+        with suppress(RegraftError):  # some kinds of store know no times
+            used = remote.modified(f"{address}/{FACTS_USED}")
+        if used is None or time.time() - used > _DAY:
+            remote.write(f"{address}/{FACTS_USED}", b"")
 
 
 def keys_of(tables: Iterable[pa.Table]) -> np.ndarray:
@@ -132,7 +162,7 @@ def _merge(folder: Path, remote: Remote | None, address: str, names: list[str]) 
     _, rows = np.unique(keys_of([table]), return_index=True)
     merged = write_facts(folder, kind_of(names[0]), table.take(rows))
     if remote:
-        remote.send(folder / merged, f"{address}/{merged}")
+        send_facts(folder, remote, address, merged)
         # list: to use up what Threads yields.
         list(Threads(CONNECTIONS).map(lambda name: remote.remove(f"{address}/{name}"), list(tables)))
     for name in tables:

@@ -2,6 +2,7 @@
 
     <root>/facts/<fingerprint>/<random>.contents.parquet    what a decoder said, by the SHA-256 of the bytes
     <root>/facts/<fingerprint>/<random>.versions.parquet    the SHA-256 of what lay at an address under an ETag
+    <root>/facts/<fingerprint>/used                         empty, as old as the last use, so that `gc` sees it
 
 The fingerprint stands for everything that can change what a decoder says: its code, the libraries, the limit of
 pixels. Files are immutable and sealed, and have the same names in the shared store. So several machines need no lock:
@@ -35,8 +36,10 @@ from regraft.store.fact_files import (
     kind_of,
     merge,
     names_in,
+    note_use,
     part_of,
     read_facts,
+    send_facts,
     superfluous,
     write_facts,
 )
@@ -109,7 +112,10 @@ class Facts:
                 (self._folder / name).unlink(missing_ok=True)
                 del tables[name]
             # list: to use up what Threads yields.
-            list(Threads(CONNECTIONS).map(lambda name: self._send(remote, name), sorted(tables.keys() - there)))
+            absent = sorted(tables.keys() - there)
+            list(Threads(CONNECTIONS).map(lambda name: send_facts(self._folder, remote, self.name, name), absent))
+        if tables:
+            note_use(self._folder, remote, self.name)
         if self._merges:
             merge(self._folder, remote, self.name, many=MANY)
         by_kind = {kind: [tables[name] for name in tables if kind_of(name) == kind] for kind in SCHEMAS}
@@ -149,15 +155,12 @@ class Facts:
             part.unlink(missing_ok=True)
         return True
 
-    def _send(self, remote: Remote, name: str) -> None:
-        remote.send(self._folder / name, f"{self.name}/{name}")
-
     def _write(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:
         schema = SCHEMAS[kind]
         columns = [pa.array(column, field.type) for column, field in zip(zip(*rows, strict=True), schema, strict=True)]
         name = write_facts(self._folder, kind, pa.table(columns, schema=schema))
         if remote := self._reached():
-            self._send(remote, name)
+            send_facts(self._folder, remote, self.name, name)
 
     def _reached(self) -> Remote | None:
         with self._lock:

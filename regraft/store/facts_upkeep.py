@@ -1,7 +1,7 @@
 """Looking after facts of contents: what there is, what goes, and few files instead of many.
 
 Single rows do not go: a photo takes some hundred bytes, and which photos a project still has is not known here. What
-goes is the folder of a fingerprint: a decoder, or a limit of pixels, that no run uses any more.
+goes is the folder of a fingerprint: a decoder, or a limit of pixels, that no run of any project uses any more.
 """
 
 import time
@@ -12,7 +12,7 @@ from pathlib import Path
 from regraft.files import readable_bytes
 from regraft.store.fact_files import FOLDER, merge, names_in
 from regraft.store.leases import StoreUse
-from regraft.store.names import is_facts, is_facts_folder, is_half_sent, is_part_of_facts, writer_of
+from regraft.store.names import FACTS_USED, is_facts, is_facts_folder, is_half_sent, is_part_of_facts, writer_of
 from regraft.store.remote import Remote
 
 _DAY = 86_400
@@ -30,21 +30,21 @@ def list_facts(root: Path, remote: Remote | None) -> None:
 
 
 def collect_facts(use: StoreUse, in_use: Collection[str], stale_days: float, *, really: bool) -> int:
-    """Remove what other decoders said and nobody has added to for many days, and say so; return the bytes.
+    """Remove what other decoders said and nobody has used for many days, and say so; return the bytes.
 
     Args:
         use: of the store, alone.
         in_use: the folders whose facts stay, as `Facts.name`.
-        stale_days: after so many days without a new file nobody uses the rest.
+        stale_days: after so many days without use nobody needs the rest.
         really: False only says what would be removed.
     """
     freed = 0
     for name in _folders(use.root, use.remote):
         here, there = names_in(use.root / name), use.remote.sizes(name) if use.remote else {}
-        files = {*here, *filter(is_facts, there)}
-        if name not in in_use and all(_age(use, f"{name}/{file}") > stale_days * _DAY for file in files):
-            size = sum(there.get(file) or (use.root / name / file).stat().st_size for file in files)
-            print(f"{name}: all of it, {readable_bytes(size)}: no run here uses this decoder.")
+        files = {*here, *filter(is_facts, there), FACTS_USED}
+        if name not in in_use and _idle_seconds(use, name, files) > stale_days * _DAY:
+            size = sum(there[file] if file in there else _size(use.root / name / file) for file in files)
+            print(f"{name}: all of it, {readable_bytes(size)}: no run uses this decoder any more.")
             freed += size
             if really:
                 _remove(use, name, files)
@@ -68,8 +68,17 @@ def _folders(root: Path, remote: Remote | None) -> list[str]:
     return [folder for name in sorted(names) if is_facts_folder(folder := f"{FOLDER}/{name}")]
 
 
-def _age(use: StoreUse, name: str) -> float:
-    return use.age(name) or 0.0
+def _idle_seconds(use: StoreUse, name: str, files: Collection[str]) -> float:
+    """Return for how long nobody has added to a folder or used it; a file that is gone again says nothing."""
+    ages = [age for file in files if (age := use.age(f"{name}/{file}")) is not None]
+    return min(ages, default=0.0)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:  # merged by a run just now
+        return 0
 
 
 def _remove(use: StoreUse, name: str, files: Collection[str]) -> None:

@@ -26,6 +26,7 @@ _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})\.tmp(?P<suffix>\.
 _SENT_HALF = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 _RANDOM = re.compile(r"[0-9a-f]{16}\.arrow")  # a shard's name while it is written
 DESCRIPTION = "namespace.json"
+FACTS_USED = "used"  # an empty file beside facts, as old as their last use
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def is_ours(folder: str, file: str) -> bool:
     if folder == "graphs":
         return _GRAPH.fullmatch(file) is not None
     if is_facts_folder(folder):
-        return is_facts(file)
+        return is_facts(file) or file == FACTS_USED
     return is_namespace(folder) and (
         file == DESCRIPTION or any(pattern.fullmatch(file) for pattern in (_SHARD_FILE, _KEYS, _DAMAGED, _RANDOM))
     )

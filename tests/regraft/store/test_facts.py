@@ -2,15 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from regraft.errors import RegraftError
 from regraft.photos.known import ContentFacts
 from regraft.provenance import take_snapshot
 from regraft.store import facts as store_facts
 from regraft.store.facts import Facts
+from regraft.store.remote import Remote
+from regraft.store.upkeep import collect
 
 PHOTO = ContentFacts(format="PNG", width=3, height=2, mode="RGB", brightness=0.1, phash="00" * 32, bytes=99)
 TEXT = ContentFacts(problem="no image", start=b"\x00words", bytes=6)
@@ -109,6 +113,41 @@ def test_many_small_files_become_one_here_and_in_the_shared_store(tmp_path, s3_s
     assert facts_in(three, shared).find(list(numbers)) == numbers
     assert facts_in(three, shared).digests_of(list(VERSIONS)) == VERSIONS
     assert len(files_of(three)) == 2
+
+
+def test_a_file_that_another_process_merged_before_it_was_sent_is_no_error(tmp_path, monkeypatch):
+    shared, send = f"memory://{tmp_path}/shared", Remote.send
+
+    def merged_before(remote: Remote, source: Path, name: str) -> None:
+        source.unlink()
+        send(remote, source, name)
+
+    monkeypatch.setattr(Remote, "send", merged_before)
+    facts_in(tmp_path / "one", shared).add(CONTENTS, VERSIONS)
+    assert files_of(tmp_path / "one") == []
+
+
+def test_facts_that_another_project_reads_every_night_and_never_adds_to_are_not_collected(tmp_path, capsys):
+    shared = f"memory://{tmp_path}/shared"
+    mine, theirs = facts_in(tmp_path / "mine", shared), facts_in(tmp_path / "theirs", shared, max_pixels=1)
+    for facts in (mine, theirs):
+        facts.add(CONTENTS, {})
+    Remote(shared).write(f"{theirs.name}/{'0' * 32}.contents.parquet", b"")  # and only there
+    make_old(shared)
+    assert facts_in(tmp_path / "theirs", shared, max_pixels=1).find(list(CONTENTS)) == CONTENTS
+    collect(tmp_path / "mine", shared, {}, in_use=[mine.name], really=True)
+    assert theirs.name not in capsys.readouterr().out
+    assert facts_in(tmp_path / "fresh", shared, max_pixels=1).find(list(CONTENTS)) == CONTENTS
+    make_old(shared)
+    collect(tmp_path / "mine", shared, {}, in_use=[mine.name], really=True)
+    assert f"{theirs.name}: all of it" in capsys.readouterr().out
+    assert Remote(shared).folders("facts") == [Path(mine.name).name]
+
+
+def make_old(shared: str) -> None:
+    for path, file in MemoryFileSystem.store.items():
+        if path.startswith(f"{shared.removeprefix('memory://')}/facts/"):
+            file.modified = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def test_a_machine_that_still_has_the_files_that_were_merged_lets_them_go(tmp_path, s3_server, monkeypatch):
