@@ -83,12 +83,13 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
+    reference = _reference(params)  # a verdict that is recorded is carried out
     record_verdict(params, verdict, tested, origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
-        _promote(params, paths.onnx, verdict.words, grounds, _reference(params))
+        _promote(params, paths.onnx, verdict.words, grounds, reference)
     else:
-        keep_as_candidate(params, verdict, challenger.digest, _reference(params))
+        keep_as_candidate(params, verdict, challenger.digest, reference)
     return verdict
 
 

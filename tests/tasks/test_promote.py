@@ -55,6 +55,17 @@ def test_a_model_is_promoted_although_what_it_was_trained_on_is_not_known_any_mo
     assert Production(small_params.paths.production).reference is None
 
 
+def test_a_verdict_that_cannot_be_carried_out_is_not_recorded(project, small_params, monkeypatch):
+    def lost(params: Params) -> None:
+        raise RegraftError("rows are missing")
+
+    monkeypatch.setattr(gate, "_reference", lost)
+    with pytest.raises(RegraftError, match="rows are missing"):
+        challenge(small_params, quiet)
+    assert not (small_params.paths.production / "verdicts.jsonl").exists()
+    assert not (project / "reports" / "gate.json").exists()
+
+
 def test_what_the_gate_said_is_written_for_the_report_with_the_model_that_it_is_about(project, small_params):
     challenge(small_params, quiet)
     verdict = read_json(project / "reports" / "gate.json")
