@@ -55,8 +55,8 @@ def problem_of(mode: int) -> str | None:
 
 
 def reason_of(error: OSError | ValueError) -> str:
-    """Return what the system said, in a few words."""
-    return str(getattr(error, "strerror", None) or error)
+    """Return what the system said, in a few words; each version of Python says its ValueError in other ones."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "a path cannot have a zero byte in it"
 
 
 def _read_list(stream: BinaryIO, end: bytes) -> Iterator[str]:

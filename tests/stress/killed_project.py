@@ -48,7 +48,8 @@ _SETTINGS += [
 _SETTINGS += ["promote.min_photos=1", "promote.when_undecided=promote"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _LINKED = ["regraft", "tasks", "flows"]  # the code of this project
-_RECEIPT = "reports/features.json"  # says how many rows the store had, which a kill may change
+# What a run found says how many rows the store had, and whether there was a record of the base: a kill may change it.
+_FOUND = ("reports/features.json", "reports/base.json")
 _PATIENCE_SECONDS = 600
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload([__name__, "tests.stress.imported"])
@@ -102,11 +103,11 @@ class KilledProject:
         """Return all that must be the same whatever was killed."""
         entries = _entries(self.lock)
         for entry in entries.values():
-            entry["outs"] = [out for out in entry["outs"] if out["path"] != _RECEIPT]
+            entry["outs"] = [out for out in entry["outs"] if out["path"] not in _FOUND]
         state: dict[str, object] = {f"dvc.lock: {stage}": entries.get(stage) for stage in ALL_STAGES}
         for path in self.outputs(ALL_STAGES):
             name = path.relative_to(self.root).as_posix()
-            state[name] = path.exists() if name == _RECEIPT else sha256_of(path) if path.exists() else "missing"
+            state[name] = path.exists() if name in _FOUND else sha256_of(path) if path.exists() else "missing"
         standing = self.production.standing()
         return state | {"production": standing.digest, "problem": standing.problem}
 

@@ -113,7 +113,9 @@ def test_a_header_of_a_tar_file_that_would_fill_the_memory_is_refused(tmp_path: 
     header = tarfile.TarInfo("x")
     header.type, header.size = tarfile.XHDTYPE, 10 * 2**30
     (tmp_path / "a.tar").write_bytes(header.tobuf(tarfile.GNU_FORMAT) + bytes(2**16))
-    with pytest.raises(InvalidData, match=r"a\.tar is no sound tar file: a header of 10,737,418,240 bytes"):
+    # Python 3.13 notices by itself that the file ends before.
+    noticed = "(a header of 10,737,418,240 bytes|empty header)"
+    with pytest.raises(InvalidData, match=rf"a\.tar is no sound tar file: {noticed}"):
         table_of(tmp_path / "a.tar", tmp_path)
 
 

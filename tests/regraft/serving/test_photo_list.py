@@ -52,7 +52,7 @@ def test_what_is_no_file_is_named_and_not_opened(tmp_path, monkeypatch):
         "it is a device",
         "No such file or directory",
         "the path is empty",
-        "embedded null byte",
+        "a path cannot have a zero byte in it",
         "File name too long",
     ]
 
