@@ -6,8 +6,10 @@ square.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from regraft.features.neighbours import (
     NEIGHBOUR,
@@ -19,7 +21,7 @@ from regraft.features.neighbours import (
 )
 
 _AMONG, _ROWS = 8192, 512  # photos that are compared at a time: of the splits before, and of val and test
-_MOST = 24  # pairs after which no more are looked for, of a photo
+_MOST = 24  # others that are looked at, of a photo: the most similar ones
 _ROUNDING = 1e-5  # of squared distances in float32
 
 
@@ -55,7 +57,7 @@ def find_leaks(
     """Return pairs of images in different splits that are nearly the same, and the limit that they are below.
 
     Images of val are compared with all of train, those of test with all of train and val. Only of images that are
-    looked at others are searched for.
+    looked at others are searched for, and of each at most the 24 that are most similar are named.
 
     Args:
         embeddings: of the data set.
@@ -75,28 +77,56 @@ def find_leaks(
     ]
     searched = [(rows, among) for rows, among in searched if len(rows)]
     limit = near_limit(distances, sum(len(rows) * len(among) for rows, among in searched), expected)
-    radius = limit * distances.fifth
+    pairs = _near_pairs(embeddings, searched, limit * distances.fifth)
     fifth = np.full(len(of_all), np.nan)
     fifth[embeddings.looked_at] = distances.fifth
-    leaks: list[tuple[int, int, float]] = []
-    counts = np.zeros(len(embeddings), int)
-    for rows, among in searched:
-        for start in range(0, len(among), _AMONG):
-            for ones, others, similarities in _near(embeddings, rows, among[start : start + _AMONG], radius, counts):
-                unknown = np.unique(others[np.isnan(fifth[others])])
-                if len(unknown):
-                    fifth[unknown] = distances_from(embeddings, groups, unknown).fifth
-                is_leak = distances_of(similarities) <= limit * np.minimum(distances.fifth[ones], fifth[others])
-                counts += np.bincount(ones[is_leak], minlength=len(counts))
-                pairs = (embeddings.looked_at[ones], others, similarities)
-                leaks += zip(*(each[is_leak].tolist() for each in pairs), strict=True)
+    unknown = np.unique(pairs.others[np.isnan(fifth[pairs.others])])
+    if len(unknown):
+        fifth[unknown] = distances_from(embeddings, groups, unknown).fifth
+    usual = np.minimum(distances.fifth[pairs.rows], fifth[pairs.others])
+    found = pairs.take(distances_of(pairs.similarities) <= limit * usual)
+    columns = embeddings.looked_at[found.rows], found.others, found.similarities
+    leaks = list(zip(*(column.tolist() for column in columns), strict=True))
     return sorted(leaks, key=lambda leak: (-round(leak[2], 4), leak)), limit
 
 
-def _near(
-    embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: np.ndarray, counts: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Yield rows, other images within their radius, and the similarity of each pair.
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    rows: np.ndarray  # int, (n,)
+    others: np.ndarray  # int, (n,): by their number among all
+    similarities: np.ndarray  # float32, (n,)
+
+    def take(self, chosen: np.ndarray) -> "_Pairs":
+        """Return some of them."""
+        return _Pairs(self.rows[chosen], self.others[chosen], self.similarities[chosen])
+
+    def most_similar(self) -> "_Pairs":
+        """Return so many of each row as are looked at, row by row, the most similar first."""
+        ordered = self.take(np.lexsort((self.others, -self.similarities, self.rows)))
+        ranks = np.arange(len(ordered.rows)) - np.searchsorted(ordered.rows, ordered.rows)
+        return ordered.take(ranks < _MOST)
+
+
+def _near_pairs(embeddings: Embeddings, searched: list[tuple[np.ndarray, np.ndarray]], radius: np.ndarray) -> _Pairs:
+    """Return rows and what is within their radius of those that they are compared with, the most similar ones."""
+    radius, nothing = radius.copy(), np.zeros(0, int)
+    pairs = _Pairs(nothing, nothing, np.zeros(0, np.float32))
+    with threadpool_limits(1, user_api="blas"):
+        for rows, among in searched:
+            for start in range(0, len(among), _AMONG):
+                new = [pairs, *_near(embeddings, rows, among[start : start + _AMONG], radius)]
+                if len(new) > 1:
+                    columns = ([getattr(each, name) for each in new] for name in ("rows", "others", "similarities"))
+                    pairs = _Pairs(*map(np.concatenate, columns)).most_similar()
+                    # Where there are enough, what is farther than the last one is looked for no more.
+                    last = np.flatnonzero(np.bincount(pairs.rows, minlength=len(radius))[pairs.rows] == _MOST)
+                    last = last[_MOST - 1 :: _MOST]
+                    radius[pairs.rows[last]] = distances_of(pairs.similarities[last])
+    return pairs
+
+
+def _near(embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: np.ndarray) -> Iterator[_Pairs]:
+    """Yield rows and other images within their radius; of each row at most those nearest to it along the axes.
 
     Along some of the axes two points are never farther from each other than along all: none is lost there.
     """
@@ -104,14 +134,23 @@ def _near(
     half = np.einsum("nd,nd->n", along, along) / 2
     for start in range(0, len(rows), _ROWS):
         block = rows[start : start + _ROWS]
-        block = block[counts[block] < _MOST]
         points = embeddings.reduced[block]
         # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is at most the squared radius.
         least = np.einsum("nd,nd->n", points, points) - (radius[block] + NO_DISTANCE) ** 2 - _ROUNDING
-        found, places = np.nonzero(points @ along.T - half >= least[:, None].astype(np.float32) / 2)
+        nearness = points @ along.T
+        nearness -= half
+        is_near = nearness >= least[:, None].astype(np.float32) / 2
+        crowded = np.flatnonzero(np.count_nonzero(is_near, axis=1) > _MOST)
+        if len(crowded):
+            nearest = np.argpartition(nearness[crowded], -_MOST, axis=1)[:, -_MOST:]
+            is_near[crowded] = False
+            is_near[crowded[:, None], nearest] = True
+        found, places = np.nonzero(is_near)
         for first in range(0, len(found), _ROWS):
-            ones, others = block[found[first : first + _ROWS]], among[places[first : first + _ROWS]]
-            similarities = np.einsum("nd,nd->n", embeddings.read(ones), embeddings.points_of(others))
-            is_near = distances_of(similarities) <= radius[ones]
-            if is_near.any():
-                yield ones[is_near], others[is_near], similarities[is_near]
+            each, of_pairs = np.unique(found[first : first + _ROWS], return_inverse=True)
+            ones, others = block[each][of_pairs], among[places[first : first + _ROWS]]
+            points_of = embeddings.read(block[each])[of_pairs]
+            similarities = np.einsum("nd,nd->n", points_of, embeddings.points_of(others))
+            within = distances_of(similarities) <= radius[ones]
+            if within.any():
+                yield _Pairs(ones, others, similarities).take(within)

@@ -201,8 +201,29 @@ def test_of_a_sample_every_leak_is_found_also_with_photos_that_are_not_looked_at
     assert find_leaks(embedded(points, splits, np.setdiff1d(looked_at, [10, 200]))) == []
 
 
-def test_a_photo_with_many_copies_is_named_with_some_of_them(embedded, monkeypatch):
+@pytest.mark.parametrize("among", [32, 1000])
+def test_a_photo_with_many_copies_is_named_with_the_most_similar_of_them(embedded, monkeypatch, among):
+    monkeypatch.setattr(leaks_module, "_AMONG", among)
     points = np.ones((400, 48), np.float32)
-    monkeypatch.setattr(leaks_module, "_AMONG", 32)
-    splits = np.array(["train"] * 390 + ["test"] * 10)
-    assert len(find_leaks(embedded(points, splits))) == 10 * 32
+    random = np.random.default_rng(0)
+    points[:, :2] += random.permutation(400)[:, None] * [0.02, -0.02]  # a scene: the camera moves on and on
+    points = np.concatenate([points, clouds(0)[0]])
+    splits, groups = np.array(["train"] * 390 + ["test"] * 10 + ["train"] * 300), np.r_[np.zeros(400, int), 1:301]
+    found = find_leaks(embedded(points, splits), groups)
+    assert len(found) == 10 * 24
+    others = {row: {other for one, other, _ in found if one == row} for row in range(390, 400)}
+    for row, named in others.items():
+        apart = np.abs(points[:390, 0] - points[row, 0])
+        assert apart[list(named)].max() <= np.sort(apart)[24]
+
+
+def test_photos_that_are_not_looked_at_are_compared_with_others_once(embedded, monkeypatch):
+    points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
+    points[[10, 13, 16]] = points[[90, 93, 96]] + 1e-5
+    made = embedded(points, splits, np.setdiff1d(np.arange(300), [90, 93, 96]))
+    monkeypatch.setattr(leaks_module, "_AMONG", 8)
+    asked = []
+    ask = leaks_module.distances_from
+    monkeypatch.setattr(leaks_module, "distances_from", lambda *given: asked.append(given) or ask(*given))
+    assert sorted(leak[:2] for leak in find_leaks(made)) == [(10, 90), (13, 93), (16, 96)]
+    assert len(asked) == 1
