@@ -63,6 +63,11 @@ def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_
         assert all((weights[path] == base[path]).all() for path in base)
 
 
+def test_a_folder_that_has_outgrown_the_sample_is_not_said_to_have_been_seen_whole(project, small_params):
+    fine_tune.function(changed(small_params, fine_tune={"max_photos": 40}), quiet)
+    assert "has seen every photo of the sample of train (fine_tune.max_photos)." in _report()["reason"]
+
+
 def test_a_base_that_says_why_there_is_none_leaves_the_head_alone(project, small_params, capsys):
     network = read_network(BASE)
     write_network(BASE, Network("head", network.head, {}))
@@ -112,7 +117,7 @@ def test_with_all_layers_trained_that_network_is_what_ships(project, small_param
 
 
 def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has_activations(project, small_params):
-    most = 40
+    most = 45
     params = changed(small_params, fine_tune={**WARM, "max_photos": most, "renew_after": 0.3})
     shutil.rmtree(project / "build" / "store")
     (project / "build" / "base_photos.parquet").unlink()
