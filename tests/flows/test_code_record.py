@@ -82,7 +82,7 @@ def test_the_flow_has_nothing_to_do_after_it_saw_a_library_that_was_installed_by
     assert (run.stdout.splitlines()[-2], set(run.outcomes.values())) == ("Up to date", {"Up to date"})
 
 
-def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_decides_under_dvc(
+def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_decides_under_dvc_and_what_to_do_helps(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
     finished_toy.set_param(PARAMS["second"], 0.21)
@@ -91,11 +91,6 @@ def test_a_library_that_was_installed_by_hand_stops_the_first_stage_that_it_deci
     assert "second stopped: build/provenance.json is older than what second runs: numpy" in run.output
     assert "-> 9.9 changed since. Run `dvc repro --force --single-item record_code`" in run.output
     assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
-
-
-def test_what_that_message_says_to_do_helps(finished_toy: Toy, another_numpy: dict[str, str]) -> None:
-    finished_toy.set_param(PARAMS["second"], 0.21)
-    finished_toy.run(*COMMANDS[DVC], **another_numpy)
     finished_toy.succeed("dvc", "repro", "--force", "--single-item", "record_code", **another_numpy)
     finished_toy.succeed(*COMMANDS[DVC], **another_numpy)
     assert finished_toy.runs == ["second", "third"]
@@ -118,12 +113,11 @@ def test_a_record_that_was_edited_by_hand_is_believed_by_nobody(finished_toy: To
     assert (finished_toy.read("build/provenance.json"), finished_toy.runs) == (record, [])
 
 
-@each_runner
-def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_toy: Toy, runner: str) -> None:
+def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_toy: Toy) -> None:
     finished_toy.set_param(PARAMS["second"], 0.21)
     text = finished_toy.read("tasks/second.py") + "\n# a comment\n"
     finished_toy.order("second", "edit", ["tasks/second.py", text])
-    run = finished_toy.bring_up_to_date(runner)
+    run = finished_toy.bring_up_to_date(DVC)
     assert (run.status, finished_toy.runs) == (0, ["second", "third"]), run.output
 
 

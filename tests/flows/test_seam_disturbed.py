@@ -42,16 +42,13 @@ def test_a_stage_whose_input_is_edited_while_it_runs_fails_and_leaves_dvc_lock_a
     assert (run.status != 0, finished_toy.read("dvc.lock")) == (True, lock)
 
 
-@each_runner
-def test_code_that_is_edited_before_its_stage_begins_is_used_by_the_next_run_at_the_latest(
-    finished_toy: Toy, runner: str
-) -> None:
+def test_code_that_is_edited_before_its_stage_begins_is_used_by_the_next_run_at_the_latest(finished_toy: Toy) -> None:
     """A flow imports every stage when it starts, and a stage may begin hours later."""
     finished_toy.write("data/raw/durian.txt", "one durian")
     finished_toy.order("first", "edit", ["tasks/second.py", finished_toy.edited_module("second")])
-    finished_toy.bring_up_to_date(runner)
+    finished_toy.bring_up_to_date(FLOW)
     finished_toy.withdraw("first", "edit")
-    finished_toy.bring_up_to_date(runner)
+    finished_toy.bring_up_to_date(FLOW)
     assert "version 2" in finished_toy.read("build/second.txt")
 
 
@@ -86,22 +83,20 @@ def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_
         assert run.status == 0, f"{table}: {run.output}"
 
 
-@each_runner
-def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(finished_toy: Toy, runner: str) -> None:
+def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(finished_toy: Toy) -> None:
     """As after a restart of the machine or the container."""
     _say_that_second_is_written(finished_toy, os.getpid())
     os.utime(finished_toy.root / ".dvc/tmp/rwlock", (1e9, 1e9))
-    run = finished_toy.bring_up_to_date(runner)
+    run = finished_toy.bring_up_to_date(FLOW)
     assert run.status == 0, run.output
 
 
-@each_runner
-def test_a_killed_command_blocks_nobody_though_its_parent_takes_no_note(finished_toy: Toy, runner: str) -> None:
+def test_a_killed_command_blocks_nobody_though_its_parent_takes_no_note(finished_toy: Toy) -> None:
     ended = subprocess.Popen(["true"])
     while psutil.Process(ended.pid).status() != psutil.STATUS_ZOMBIE:
         time.sleep(0.01)
     _say_that_second_is_written(finished_toy, ended.pid)
-    run = finished_toy.bring_up_to_date(runner)
+    run = finished_toy.bring_up_to_date(DVC)
     assert (run.status, ended.wait()) == (0, 0), run.output
 
 
@@ -195,17 +190,15 @@ def test_a_stage_that_is_started_by_hand_twice_is_refused_the_second_time(finish
     assert "second stopped: stage second is running in another process." in run.output
 
 
-@each_runner
-def test_a_stage_that_a_run_is_in_is_not_started_by_hand_beside_it(new_toy: Toy, runner: str) -> None:
-    new_toy.start_and_stop_in("second", *COMMANDS[runner])
+def test_a_stage_that_a_run_is_in_is_not_started_by_hand_beside_it(new_toy: Toy) -> None:
+    new_toy.start_and_stop_in("second", *COMMANDS[FLOW])
     assert new_toy.run(*BY_HAND).status == 1
 
 
-@each_runner
-def test_a_run_does_not_start_a_stage_that_is_running_by_hand(finished_toy: Toy, runner: str) -> None:
+def test_a_run_does_not_start_a_stage_that_is_running_by_hand(finished_toy: Toy) -> None:
     finished_toy.start_and_stop_in("second", *BY_HAND)
     finished_toy.set_param(PARAMS["second"], 0.21)
-    assert "stage second is running in another process" in finished_toy.bring_up_to_date(runner).output
+    assert "stage second is running in another process" in finished_toy.bring_up_to_date(DVC).output
 
 
 @pytest.fixture
