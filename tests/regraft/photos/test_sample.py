@@ -50,7 +50,7 @@ def test_at_least_so_many_photos_of_each_class_come_first_where_they_are_asked_f
 
 @pytest.mark.parametrize("least", [0, 1, 20])
 def test_a_smaller_sample_is_part_of_a_larger_one(photos, least):
-    samples = [members(*photos, size, least) for size in (0, 1, 10, 100, 1000, 2428, 9999)]
+    samples = [members(*photos, size=size, least=least) for size in (0, 1, 10, 100, 1000, 2428, 9999)]
     assert [len(sample) for sample in samples] == [0, 1, 10, 100, 1000, 2428, 2428]
     assert all(smaller <= larger for smaller, larger in itertools.pairwise(samples))
 
@@ -73,7 +73,7 @@ def test_it_does_not_depend_on_the_order_of_the_photos(photos):
 
 def test_all_views_of_a_photo_are_taken_or_none(photos):
     digests, classes = photos
-    once, twice = stable_sample(*photos, 500), stable_sample(digests * 2, np.tile(classes, 2), 500)
+    once, twice = stable_sample(digests, classes, 500), stable_sample(digests * 2, np.tile(classes, 2), 500)
     assert twice.tolist() == [*once, *(once + len(digests))]
 
 
