@@ -32,7 +32,7 @@ def ends(trainer) -> tuple[list[np.ndarray], list[np.ndarray]]:
 def test_what_was_chosen_is_in_the_network(trainer, ends):
     result = blend(trainer, ends, IMAGES, ACCURACY, usual=0.75)
     assert list(result.scores) == list(ALPHAS)
-    chosen = between(*ends, result.alpha)
+    chosen = between(ends[0], ends[1], result.alpha)
     assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), chosen, strict=True))
     assert score(CLASSES, trainer.predict(IMAGES)) == result.scores[result.alpha]
 
@@ -49,7 +49,7 @@ def test_the_ends_are_what_they_were_to_the_bit(trainer, ends, is_better):
 def test_without_val_photos_the_usual_network_is_used(trainer, ends, usual):
     result = blend(trainer, ends, Images(read_values, CLASSES[:0]), ACCURACY, usual=usual)
     assert (result.alpha, result.scores, result.images) == (usual, {}, 0)
-    assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), between(*ends, usual), strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(trainer.weights(), between(ends[0], ends[1], usual), strict=True))
 
 
 def test_with_few_photos_the_usual_network_is_nearer_to_the_head_alone():
@@ -94,7 +94,7 @@ def test_where_rare_classes_are_helped_the_balanced_log_loss_decides():
 
 
 def test_half_way_is_the_mean():
-    (half,) = between([np.float32([1, 2])], [np.float32([3, 6])], 0.5)
+    (half,) = between([np.array([1, 2], np.float32)], [np.array([3, 6], np.float32)], 0.5)
     assert half.dtype == np.float32
     assert half.tolist() == [2, 4]
     assert blending.ALPHAS[0] == 0

@@ -159,6 +159,7 @@ def test_without_val_photos_the_words_say_so():
 def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin):
     settings = fine_tune_settings(mode="auto", max_minutes=1e-6)
     words = why_not_to_train(begin(load_joined(backbone, head), settings), settings)
+    assert words
     assert re.match(r"Not fine-tuned: 2 epochs would take about .* minutes here, and fine_tune\.max_minutes is", words)
 
 

@@ -64,7 +64,7 @@ def test_where_the_right_class_seems_impossible_there_is_still_a_gradient():
     model = build_small()
     model.layers[-2].bias.assign([0.0, 0.0, 60.0])  # the others have a probability that float32 cannot tell from zero
     before = model.layers[-2].bias.numpy()
-    loss = trainer_of(model).step(VALUES, np.tile(np.float32([1, 0, 0]), (len(VALUES), 1)), 0.01)
+    loss = trainer_of(model).step(VALUES, np.tile(np.array([1, 0, 0], np.float32), (len(VALUES), 1)), 0.01)
     assert loss == pytest.approx(60, abs=5)
     assert model.layers[-2].bias.numpy()[0] > before[0]
 
