@@ -72,7 +72,7 @@ def test_a_good_file_after_it_is_judged_as_before(tmp_path):
     assert [fact.problem is None for fact in facts] == [False, True, False, True]
 
 
-@pytest.mark.parametrize(("bits", "colour"), [(16, 0), (16, 2), (16, 6)])
+@pytest.mark.parametrize(("bits", "colour"), [(16, 0), (16, 6)])
 def test_an_ordinary_png_of_the_largest_size_takes_no_more_than_its_weight(inspected, bits, colour):
     """Four such files of 230 to 920 kB ended a run at 4 GB when its own process drew their thumbnails."""
     contents = bombs.png(10_900, 10_900, bits=bits, colour=colour)
