@@ -7,7 +7,7 @@ answers for a part comes back as it is done, in any order.
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -67,7 +67,7 @@ class _Order:
 
 def work_on(
     cluster: Cluster, job: Job, items: Sequence[Any], *, store: Path, name: Callable[[Any], str]
-) -> Iterator[Any]:
+) -> Generator[Any, None, None]:
     """Have workers do a job, and yield what they answer for each part, in the order in which parts are done.
 
     Args:

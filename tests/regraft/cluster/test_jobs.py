@@ -87,7 +87,7 @@ def test_workers_forget_a_list_that_is_done_also_where_whoever_asked_stops(tmp_p
     answers = jobs.work_on(Connected(), Telling("mine"), [1, 2], store=tmp_path, name=str)  # type: ignore[arg-type]
     assert next(answers)[0] == "mine"
     assert len(prepared) == 2
-    answers.close()  # type: ignore[attr-defined]
+    answers.close()
     assert list(prepared) == ["another"]
 
 
