@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from io import BufferedReader
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -37,6 +38,7 @@ from regraft.provenance import provenance_of
 # A file may be written twice within one tick of the file system's clock (2 s on FAT, milliseconds elsewhere), and the
 # second time leaves its state as it was. So a state says nothing while it is as young as that, as in git's index.
 _SETTLED_NS = 2_000_000_000
+_OF_IMAGE = [each.name for each in fields(ImageFacts)]
 _PART = 20_000  # files at a time that become a table, or come from one: a million are in memory once
 
 
@@ -168,13 +170,12 @@ class Reading:
         # The state from before reading: whoever writes meanwhile changes it. A time in the future is none to go by
         # either: the clock was set back, or is another machine's.
         state = settled_state(status, moment)
-        facts = FileFacts(digest=digest, bytes=status.st_size, state=state, moment=moment)
         if isinstance(image, Undecoded):
+            facts = FileFacts(digest=digest, bytes=status.st_size, state=state, moment=moment)
             return _put_off(facts, image, before.attempts if before else 0, self.max_seconds)
-        if state:  # else the digest may be that of other bytes
+        if state and not known:  # without a state the digest may be that of other bytes
             self.learning.learn(digest, image)
-        meant, problem = image.judged(path)
-        return replace(facts, **asdict(replace(image.image(), problem=problem)), meant_as_image=meant)
+        return file_facts(path, digest, image, state=state, moment=moment)
 
     def _decoded(self, path: str, file: BufferedReader, size: int, *, was_slow: bool) -> ContentFacts | Undecoded:
         if path not in LABELS_FILES:
@@ -184,6 +185,15 @@ class Reading:
             return image
         file.seek(0)
         return ContentFacts(**asdict(image), bytes=size, start=b"" if image.format else file.read(START_BYTES))
+
+
+def file_facts(path: str, digest: str, contents: ContentFacts, *, state: str = "", moment: int = 0) -> FileFacts:
+    """Return what a file of this name holds, by what is known of its bytes."""
+    meant, problem = contents.judged(path)
+    image: dict[str, Any] = {name: getattr(contents, name) for name in _OF_IMAGE}  # `asdict` takes ten times as long
+    image["problem"] = problem
+    seen = {"digest": digest, "bytes": contents.bytes, "meant_as_image": meant, "state": state, "moment": moment}
+    return FileFacts(**image, **seen)
 
 
 def _put_off(facts: FileFacts, undecoded: Undecoded, attempts: int, max_seconds: float) -> FileFacts:

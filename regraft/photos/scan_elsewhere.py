@@ -6,22 +6,20 @@ server is asked for the ETag alone, one request per photo; where it has none, th
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any
 
-from regraft.photos.decoder import DecodeLimits, ImageFacts
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere, FetchedFile
 from regraft.photos.fetching import Refused
 from regraft.photos.images import Threads
 from regraft.photos.kinds import START_BYTES
 from regraft.photos.known import ContentFacts, Learning, Version
 from regraft.photos.labels_file import Found
-from regraft.photos.scan import FileFacts
+from regraft.photos.scan import FileFacts, file_facts
 from regraft.photos.slow_files import PatientInspectors, Undecoded
 
 _CONNECTIONS = 16  # photos that are fetched at a time, at least
-_OF_IMAGE = [each.name for each in fields(ImageFacts)]
 _PORTION = 10_000  # photos whose facts are looked up at a time
 
 
@@ -117,7 +115,7 @@ def _known(digests: Mapping[str, str], learning: Learning) -> dict[str, FileFact
     rows = iter(digests.items())
     while portion := list(islice(rows, _PORTION)):  # a million at a time would be in memory twice
         known = learning.find([digest for _, digest in portion])
-        found |= {path: _facts(path, digest, known[digest]) for path, digest in portion if digest in known}
+        found |= {path: file_facts(path, digest, known[digest]) for path, digest in portion if digest in known}
     return found
 
 
@@ -159,15 +157,8 @@ class _Fetch:
             self._learning.learn(file.digest, known[file.digest])
         if file.etag:  # that of these very bytes, whatever the server said before
             self._learning.name((photo.path, file.etag), file.digest)
-        return _facts(photo.path, file.digest, known[file.digest])
+        return file_facts(photo.path, file.digest, known[file.digest])
 
 
 def _version_of(photo: Found) -> Version | None:
     return (photo.path, photo.etag) if photo.etag else None
-
-
-def _facts(path: str, digest: str, known: ContentFacts) -> FileFacts:
-    meant, problem = known.judged(path)
-    image: dict[str, Any] = {name: getattr(known, name) for name in _OF_IMAGE}  # `asdict` takes ten times as long
-    image["problem"] = problem
-    return FileFacts(**image, digest=digest, bytes=known.bytes, meant_as_image=meant)

@@ -17,7 +17,9 @@ from regraft.files import sha256_of
 from regraft.photos import scan
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
+from regraft.photos.known import Learning
 from regraft.provenance import take_snapshot
+from regraft.store import Facts
 from tests.support.library import scan_folder
 from tests.support.odd_files import write_odd_files
 
@@ -91,6 +93,22 @@ def test_only_new_files_are_read(folder, cache, looked):
     shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
     manifest_of(folder, cache)
     assert looked == ["dog/new.png"]
+
+
+def test_photos_that_another_clone_decoded_are_neither_decoded_nor_written_down_again(folder, cache, looked, tmp_path):
+    def scan_of_a_clone() -> tuple[pd.DataFrame, list[Path]]:
+        learning = Learning(Facts(tmp_path / "facts", None, max_pixels=1000))
+        manifest = scan_folder(folder, max_pixels=1000, learning=learning)[1]
+        return manifest, sorted((tmp_path / "facts").rglob("*.parquet"))
+
+    first, written = scan_of_a_clone()
+    assert looked == PHOTOS
+    assert len(written) == 1
+    looked.clear()
+    second, known = scan_of_a_clone()
+    assert looked == []
+    assert known == written
+    pd.testing.assert_frame_equal(first, second)
 
 
 def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, cache, looked):
