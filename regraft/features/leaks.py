@@ -19,8 +19,9 @@ from regraft.features.neighbours import (
     distances_from,
     distances_of,
 )
+from regraft.photos.images import Threads
 
-_AMONG, _ROWS = 8192, 512  # photos that are compared at a time: of the splits before, and of val and test
+_AMONG, _ROWS = 8192, 256  # photos that are compared at a time: of the splits before, and of val and test
 _MOST = 24  # others that are looked at, of a photo: the most similar ones
 _ROUNDING = 1e-5  # of squared distances in float32
 
@@ -132,20 +133,11 @@ def _near(embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: n
     """
     along = embeddings.along_axes(among)
     half = np.einsum("nd,nd->n", along, along) / 2
-    for start in range(0, len(rows), _ROWS):
-        block = rows[start : start + _ROWS]
-        points = embeddings.reduced[block]
-        # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is at most the squared radius.
-        least = np.einsum("nd,nd->n", points, points) - (radius[block] + NO_DISTANCE) ** 2 - _ROUNDING
-        nearness = points @ along.T
-        nearness -= half
-        is_near = nearness >= least[:, None].astype(np.float32) / 2
-        crowded = np.flatnonzero(np.count_nonzero(is_near, axis=1) > _MOST)
-        if len(crowded):
-            nearest = np.argpartition(nearness[crowded], -_MOST, axis=1)[:, -_MOST:]
-            is_near[crowded] = False
-            is_near[crowded[:, None], nearest] = True
-        found, places = np.nonzero(is_near)
+    blocks = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
+    candidates = Threads(0).map(
+        lambda block: _candidates(embeddings.reduced[block], along, half, radius[block]), blocks
+    )
+    for block, (found, places) in zip(blocks, candidates, strict=True):
         for first in range(0, len(found), _ROWS):
             each, of_pairs = np.unique(found[first : first + _ROWS], return_inverse=True)
             ones, others = block[each][of_pairs], among[places[first : first + _ROWS]]
@@ -154,3 +146,21 @@ def _near(embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: n
             within = distances_of(similarities) <= radius[ones]
             if within.any():
                 yield _Pairs(ones, others, similarities).take(within)
+
+
+def _candidates(
+    points: np.ndarray, along: np.ndarray, half: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which points may have which others within their radius, as far as the axes tell: two of int, (n,)."""
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is at most the squared radius.
+    least = np.einsum("nd,nd->n", points, points) - (radius + NO_DISTANCE) ** 2 - _ROUNDING
+    nearness = points @ along.T
+    nearness -= half
+    is_near = nearness >= least[:, None].astype(np.float32) / 2
+    crowded = np.flatnonzero(np.count_nonzero(is_near, axis=1) > _MOST)
+    if len(crowded):
+        nearest = np.argpartition(nearness[crowded], -_MOST, axis=1)[:, -_MOST:]
+        is_near[crowded] = False
+        is_near[crowded[:, None], nearest] = True
+    found, places = np.nonzero(is_near)
+    return found, places
