@@ -4,11 +4,12 @@
 
 A RESULT is what `python -m benchmarks.scaling` printed. Of each part of a run
 
-    seconds = a + b * photos + c * new + d * min(photos, CAP)     a, b, c, d >= 0
+    seconds = a + b * photos + c * min(new, CAP) + d * min(photos, CAP)     a, b, c, d >= 0
 
 by least squares of relative errors: `photos` are those of the data set, `new` those that are decoded or run through the
 backbone, and CAP the number from which on a stage looks at no more of them. Memory is fitted in the same way without
-`new`.
+`new`. It is the model of a run that has something to do: one of photos with nothing new passes over its stages, and is
+left out.
 The largest size of each kind (or `--held-out`) is left out of the fit and compared with it; then all sizes are fitted,
 and what follows from them for 1, 10 and 100 million photos is printed. Of that only what is distributed is divided by
 the number of workers, each as fast as the machine of the measurements: decoding, forward passes, evaluation.
@@ -34,7 +35,8 @@ Entry = dict[str, Any]  # as in `scaling`
 CAPS = {"check_features": 71_000, "train_head": 143_000, "export_onnx": 133_000, "evaluate": 133_000}
 CAPS |= {"train_base": 59_000, "fine_tune": 59_000}
 _TERMS = ("each run", "per photo", "per new photo", "per photo of the sample")
-_SHARED_TERM = {"validate_data": 2, "cache_features": 2, "evaluate": 3}  # which term is divided among workers
+_NEW = 2  # the place of the third
+_SHARED = ("validate_data", "cache_features", "evaluate")  # parts whose work on new photos is divided among workers
 _SIZES, _WORKERS = (10**6, 10**7, 10**8), (1, 8, 64)
 _LEAST_SECONDS = 1.0  # below which an error is not looked at as a share: starting Python varies as much
 
@@ -47,11 +49,10 @@ class Part:
     memory_mb: np.ndarray  # the same, the third one 0
     cap: int | None  # photos of which it looks at a sample; None: it never does
 
-    def predict(self, photos: int, new: int, *, workers: int = 1, shared_term: int | None = None) -> float:
-        """Return its seconds, with one term divided among the workers."""
+    def predict(self, photos: int, new: int, *, workers: int = 1) -> float:
+        """Return its seconds, with the work on new photos divided among so many workers."""
         terms = self.seconds * _row(photos, new, self.cap)
-        if shared_term is not None:
-            terms[shared_term] /= workers
+        terms[_NEW] /= workers
         return float(terms.sum())
 
     def peak_mb(self, photos: int) -> float:
@@ -84,7 +85,7 @@ def _fit_part(name: str, entries: Sequence[Entry]) -> Part:
 
 
 def _row(photos: int, new: int, cap: int | None) -> np.ndarray:
-    return np.array([1, photos, new, min(photos, cap or 0)], float)
+    return np.array([1, photos, new if cap is None else min(new, cap), min(photos, cap or 0)], float)
 
 
 def _non_negative(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
@@ -135,7 +136,7 @@ def predictions(parts: dict[str, Part]) -> list[dict[str, Any]]:
             hours = {
                 run: round(
                     sum(
-                        part.predict(photos, new, workers=workers, shared_term=_SHARED_TERM.get(name))
+                        part.predict(photos, new, workers=workers if name in _SHARED else 1)
                         for name, part in parts.items()
                     )
                     / 3600,
@@ -161,6 +162,11 @@ def read_entries(paths: Iterable[Path]) -> list[Entry]:
     return [entry for path in paths for entry in json.loads(path.read_text().splitlines()[-1])]
 
 
+def with_something_to_do(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the measurements of runs that did not pass over their stages."""
+    return [entry for entry in entries if (entry["kind"], entry["run"]) != ("photos", "nothing_new")]
+
+
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling_model", description="Predict what runs cost.")
@@ -168,7 +174,8 @@ def main() -> None:
     parser.add_argument("--held-out", type=int, metavar="N", help="the size to compare with; the largest without it")
     parser.add_argument("--memory-gb", type=float, default=24.0, help="of the machine that coordinates")
     arguments = parser.parse_args()
-    entries = read_entries(arguments.results)
+    everything = read_entries(arguments.results)
+    entries = with_something_to_do(everything)
     fitted, compared = without(entries, arguments.held_out)
     if not compared:
         raise SystemExit(
@@ -186,7 +193,7 @@ def main() -> None:
         print(f"{row['photos']:>12,} photos on {row['workers']:>2} worker(s): {json.dumps(row['hours'])} hours")
     most = {name: part.most_photos(arguments.memory_gb) for name, part in parts.items()}
     memory = {name: round(photos) for name, photos in most.items() if math.isfinite(photos)}
-    print(json.dumps({"predictions": rows, "most_photos": memory, "bytes_per_photo": bytes_per_photo(entries)}))
+    print(json.dumps({"predictions": rows, "most_photos": memory, "bytes_per_photo": bytes_per_photo(everything)}))
 
 
 if __name__ == "__main__":
