@@ -27,7 +27,7 @@ from regraft.production.gate.verdict import WAITS, Verdict, of_sample, refuse_da
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.registry import Change, Grounds, Production
-from regraft.production.training_data import Reference, build_reference
+from regraft.production.training_data import Reference
 from regraft.production.verdict_log import FILE as VERDICTS
 from regraft.production.verdict_log import count_looks, read_looks, sketch_of
 from regraft.store.leases import store_in_use
@@ -37,7 +37,7 @@ from tasks.progress import Progress
 from tasks.promotion_records import candidates_of, keep_as_candidate, operator, record_verdict, remove_candidate
 from tasks.run_warnings import warnings_of_run
 from tasks.runs.origins import origin_of_candidate, origin_of_export
-from tasks.stored_features import open_features
+from tasks.trained_on import reference_of_model
 from tasks.up_to_date import about_of
 
 _CHANGED = (
@@ -83,7 +83,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     about = about_of(params, challenger.digest, champion)
     verdict = replace(verdict, figures={"about": about, **verdict.figures})
     origin = origin_of_export(params, verdict.name)
-    reference = _reference(params)  # a verdict that is recorded is carried out
+    reference = reference_of_model(params)  # a verdict that is recorded is carried out
     record_verdict(params, verdict, tested, origin, base.name if base else None)
     if verdict.is_accepted:
         grounds = Grounds(challenger.digest, champion, origin=origin)
@@ -116,7 +116,7 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     candidates = candidates_of(params)
     path = candidates.find(candidate) if candidate else params.paths.onnx
     digest = load_challenger(path).digest
-    reference = candidates.reference_of(digest) if candidate else _reference(params)
+    reference = candidates.reference_of(digest) if candidate else reference_of_model(params, may_lack=True)
     words = f"Promoted by hand{operator()}, without the gate: {reason.strip()}"
     origin = origin_of_candidate(params, digest) if candidate else origin_of_export(params)
     grounds = Grounds(digest, is_by_hand=True, approved_by=operator().removeprefix(" by "), origin=origin)
@@ -225,16 +225,3 @@ def _promote(params: Params, path: Path, words: str, grounds: Grounds, reference
     except RegraftError as error:  # what was done is done, and the run says so
         print(f"Warning: the model is in production, and still in the list of candidates: {error}", file=sys.stderr)
     return change
-
-
-def _reference(params: Params) -> Reference | None:
-    """Return what the new model was trained on.
-
-    What lies in build/ may have been removed since; then later photos are compared with nothing.
-    """
-    paths = params.paths
-    if not (paths.manifest.exists() and paths.features.exists()):
-        return None
-    manifest, base = read_manifest(paths.manifest)[1], base_of_model(params)
-    with open_features(params, only_some=True) as features:
-        return build_reference(manifest, features, base.saw() if base else ())

@@ -20,6 +20,10 @@ class Rows(Protocol):
         """Return the features at `positions`: float32, shape (len(positions), dim)."""
         ...
 
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of the features at `positions` that are there, and which these are: int, (their number,)."""
+        ...
+
 
 class OpenFile(FileIO):
     """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
@@ -51,6 +55,10 @@ class FileRows:
             if os.preadv(self.file.fileno(), [rows[start:end].data], int(offsets[start])) != (end - start) * size:
                 raise OSError(f"{self.file.name} is shorter than when it was opened. Run again.")
         return rows
+
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features at `positions`, which are all there, and which these are."""
+        return self.read(positions), np.arange(len(positions))
 
 
 class Digests(Sequence[str]):

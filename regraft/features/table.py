@@ -54,6 +54,12 @@ class Features:
             raise ValueError("The file names rows of the store: give `read_features` what finds them.")
         return self.rows.read(positions)
 
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of the features at `positions` that are there, none without a store, and which these are."""
+        if self.rows is None:
+            return np.empty((0, self.dim), np.float32), np.zeros(0, int)
+        return self.rows.read_present(positions)
+
     def of(self, split: str) -> tuple[np.ndarray, np.ndarray]:
         """Return features and class indices of one split."""
         chosen = self.positions(split)

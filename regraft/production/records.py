@@ -214,7 +214,7 @@ def _told_reference(path: Path, model: str) -> "tuple[Reference | None, str]":
         reference = read_reference(path)
     except InvalidData as error:
         return None, f"Warning: the photos are not compared with those of {model}, because {error}"
-    return reference, f"Compared with the {len(reference.rows)} photos of {model}."
+    return reference, f"Compared with the {len(reference.rows)} photos of {model}. {reference.lacking}".rstrip()
 
 
 _MISSING = "it is not there"

@@ -41,8 +41,17 @@ class Reference:
         """Return the digests of all photos that the model was trained on, or chosen."""
         return [*self.rows.digest[self.rows.split.isin(("train", "val"))].tolist(), *sorted(self.also_seen)]
 
+    @property
+    def lacking(self) -> str:
+        """A sentence on photos of the sample whose features were not there; empty if all were."""
+        wanted = min(_SAMPLE, len(self.rows))
+        missing = wanted - len(self.features)
+        return f"Of {missing:,} of {wanted:,} sampled photos the features were not in the store." if missing else ""
 
-def build_reference(manifest: pd.DataFrame, features: "Features", base_saw: Collection[str] = ()) -> Reference:
+
+def build_reference(
+    manifest: pd.DataFrame, features: "Features", base_saw: Collection[str] = (), *, may_lack: bool = False
+) -> Reference:
     """Return the used photos of a manifest with the features of a sample of them.
 
     Args:
@@ -50,6 +59,10 @@ def build_reference(manifest: pd.DataFrame, features: "Features", base_saw: Coll
         features: that the model was trained on. A photo that is not among them joined since, and is left out. Their
             splits are those that were used; the manifest has only those that the user gave.
         base_saw: digests of the photos that the base of the model was trained on, or chosen.
+        may_lack: whether features of the sample may be missing in the store: `Reference.lacking` says how many.
+
+    Raises:
+        RegraftError: the features lie in a store, and some that must be there are not.
     """
     position = {features.digests[row]: row for row in np.flatnonzero(features.views == 0).tolist()}
     used = manifest[manifest.verdict == "use"]
@@ -58,9 +71,10 @@ def build_reference(manifest: pd.DataFrame, features: "Features", base_saw: Coll
     rows = used[list(COLUMNS)].sort_values(["digest", "label"]).reset_index(drop=True)
     # Ordered by digest, evenly spaced rows are as good as drawn at random.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
-    rows["sampled"] = np.isin(np.arange(len(rows)), chosen)
-    kept = np.array([position[digest] for digest in rows.digest[rows.sampled]], int)
-    reference = Reference(rows, features.read(kept), features.namespace)
+    kept = np.array([position[digest] for digest in rows.digest.to_numpy()[chosen]], int)
+    values, present = features.read_present(kept) if may_lack else (features.read(kept), np.arange(len(kept)))
+    rows["sampled"] = np.isin(np.arange(len(rows)), chosen[present])
+    reference = Reference(rows, values, features.namespace)
     return replace(reference, also_seen=frozenset(base_saw) - set(reference.seen()))
 
 
@@ -87,7 +101,8 @@ def read_reference(path: Path) -> Reference:
     try:
         table = read_table(path, may_lack_seal=True)  # those of models from before files were sealed
         feature = table.column("feature").combine_chunks()
-        features = feature.flatten().to_numpy(zero_copy_only=False).reshape(len(feature) - feature.null_count, -1)
+        values, count = feature.flatten().to_numpy(zero_copy_only=False), len(feature) - feature.null_count
+        features = values.reshape(count, len(values) // max(1, count))
         rows = table.select(COLUMNS).to_pandas().assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
         metadata = table.schema.metadata
         also_seen = frozenset(map(str, json.loads(metadata.get(b"also_seen", b"[]"))))  # older files have none

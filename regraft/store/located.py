@@ -69,8 +69,18 @@ class LocatedRows:
             again = np.flatnonzero(~self._copy(positions, values))
             if len(again):
                 self._make_sure(positions[again])
-                values[again] = self._read_again(positions[again])
+                values[again], is_read = self._read_again(positions[again])
+                if not is_read.all():
+                    raise self._lost(0, int((~is_read).sum()))
         return values
+
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of the rows at `positions` that are there and sound, as `read` does, and which these are."""
+        with self._lock:
+            self._bring(positions)
+            found = np.flatnonzero(self._numbers[positions] >= 0)
+            values, is_read = self._read_again(positions[found])
+        return values[is_read], found[is_read]
 
     def close(self) -> None:
         """Close the files that are open."""
@@ -140,16 +150,19 @@ class LocatedRows:
 
     def _make_sure(self, positions: np.ndarray) -> None:
         """Let the namespace read rows and set aside what is damaged; RegraftError if they are not all there then."""
+        self._bring(positions)
+        self._expect(positions)
+
+    def _bring(self, positions: np.ndarray) -> None:
+        """Let the namespace read rows, fetch those that lie elsewhere and set aside what is damaged."""
         usual, others = positions[~self._is_other[positions]], positions[self._is_other[positions]]
-        if absent := self._namespace.missing(as_keys(self._keys[usual])):
-            raise self._lost(len(absent), 0)
+        self._namespace.missing(as_keys(self._keys[usual]))
         if len(others):
             self._namespace.refresh()
         if self._namespace.shards is not self._shards:
             self._find()
         if len(others):
             self._keep(others)
-        self._expect(positions)
 
     def _keep(self, others: np.ndarray) -> None:
         """Bring here what lies only in the shared root, and is not what `Namespace.missing` brings."""
@@ -164,15 +177,14 @@ class LocatedRows:
             self._namespace.refresh()
             self._find()
 
-    def _read_again(self, positions: np.ndarray) -> np.ndarray:
-        """Return rows of which `_make_sure` has just made sure."""
+    def _read_again(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows that `_bring` has found, and which could be read: of those that do not count, not all may."""
         values = np.empty((len(positions), *self._namespace.shape), self._namespace.dtype)
-        left = ~self._copy(positions, values)
-        if others := int((left & self._is_other[positions]).sum()):
-            raise self._lost(0, others)
+        is_read = self._copy(positions, values)
+        left = ~is_read & ~self._is_other[positions]
         if left.any():
             values[left] = self._namespace.read(as_keys(self._keys[positions[left]]))
-        return values
+        return values, is_read | left
 
     def _expect(self, positions: np.ndarray) -> None:
         """RegraftError if rows are not there."""

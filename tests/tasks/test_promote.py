@@ -59,7 +59,7 @@ def test_a_verdict_that_cannot_be_carried_out_is_not_recorded(project, small_par
     def lost(params: Params) -> None:
         raise RegraftError("rows are missing")
 
-    monkeypatch.setattr(gate, "_reference", lost)
+    monkeypatch.setattr(gate, "reference_of_model", lost)
     with pytest.raises(RegraftError, match="rows are missing"):
         challenge(small_params, quiet)
     assert not (small_params.paths.production / "verdicts.jsonl").exists()
@@ -342,7 +342,7 @@ def test_each_verdict_counts_as_a_look_at_the_test_photos(project, small_params)
 
 def test_photos_that_neither_model_was_trained_on_judge_them_and_count_once(project, small_params):
     production, other = Production(small_params.paths.production), make_other(project)
-    reference = gate._reference(small_params)
+    reference = gate.reference_of_model(small_params)
     assert reference is not None
     older = Reference(reference.rows.iloc[:-12], reference.features[:-12], reference.namespace)
     production.promote(other, "the first", keep=5, reference=older)

@@ -7,10 +7,15 @@ import pytest
 
 from regraft.errors import Busy, RegraftError
 from regraft.files import md5_of, sha256_of
+from regraft.production.registry import Production
+from regraft.store.folders import open_folder
 from regraft.store.leases import store_in_use
+from regraft.store.namespace import Namespace
+from regraft.store.shards import as_array, as_keys
 from regraft.store.upkeep import collect
 from tasks.cache_features import cache_features
 from tasks.history import features_versions
+from tasks.promote import challenge, force
 from tasks.stored_features import open_features
 from tasks.train_head import train_head
 from tests.support.small_project import changed, quiet
@@ -42,6 +47,35 @@ def test_rows_that_the_store_has_lost_are_computed_again_by_the_command_that_is_
     assert md5_of(params.paths.features) == before
     with open_features(params) as features:
         assert features.read(np.arange(72)).shape == (72, features.dim)
+
+
+def remove_a_row(namespace: Namespace) -> None:
+    keys = as_keys(np.concatenate([shard.keys for shard in namespace.shards]))[1:]
+    old, values = list(namespace.shards), namespace.read(keys)
+    namespace.write(as_array(keys), values, np.ones(len(keys), np.float32))
+    for shard in old:
+        namespace.remove(shard)
+
+
+@pytest.mark.parametrize("lost", ["a row", "the store", "the shared store"])
+def test_a_promotion_by_force_goes_on_without_features_that_are_lost_and_says_how_many(params, tmp_path, capsys, lost):
+    folder = next(params.paths.store.glob("features-*"))
+    if lost == "a row":
+        remove_a_row(open_folder(params.paths.store, None, folder.name))
+    elif lost == "the store":
+        shutil.rmtree(folder)
+    else:
+        (tmp_path / "no folder").touch()
+        params = changed(params, machine={"shared_store": f"{tmp_path}/no folder/store"})
+    with pytest.raises(RegraftError):
+        challenge(params, quiet)
+    force(params, "it is needed tonight")
+    missing = 1 if lost == "a row" else 72
+    words = f"Of {missing} of 72 sampled photos the features were not in the store."
+    assert f"Warning: {words}" in capsys.readouterr().err
+    reference, told = Production(params.paths.production).find_reference()
+    assert reference
+    assert (len(reference.rows), len(reference.features), told.endswith(words)) == (72, 72 - missing, True)
 
 
 def test_rows_that_are_read_are_not_collected_nor_those_that_the_file_names(params, project):

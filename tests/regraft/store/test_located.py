@@ -60,6 +60,14 @@ def test_rows_that_are_missing_or_others_are_counted_and_it_is_said_what_to_do(s
         locate_rows(tmp_path / "clone" / store.folder.name, None, as_array(KEYS), checksums, advice="")
 
 
+def test_where_some_rows_are_missing_others_or_damaged_the_rest_can_be_read(store):
+    named = store.checksums(KEYS) ^ (EVERY == 1)
+    damage(store.shards[-1].path, VALUES[5])
+    present = np.array([0, 2, 3])  # a damaged row takes its shard with it
+    values, which = LocatedRows(store, as_array(KEYS), named, advice="", only_some=True).read_present(EVERY)
+    assert (values.tolist(), which.tolist()) == (VALUES[present].tolist(), present.tolist())
+
+
 def test_a_row_that_is_damaged_is_never_returned(store):
     rows = rows_of(store)
     assert np.array_equal(rows.read(EVERY[:2]), VALUES[:2])
