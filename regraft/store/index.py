@@ -65,6 +65,24 @@ class _Run:
         return self.keys, self.checksums, self.shards, self.rows
 
 
+def distinct_rows(shards: Sequence[Shard]) -> list[np.ndarray]:
+    """Return, for each shard, its rows in order, without those that an earlier one has with the same checksum."""
+    ends = np.cumsum([len(shard) for shard in shards])
+    keys = np.concatenate([np.empty(0, f"S{KEY_BYTES}"), *(shard.keys for shard in shards)])
+    checksums = np.concatenate([np.empty(0, np.uint64), *(shard.checksums for shard in shards)])
+    _, first = np.unique(named(keys, checksums), return_index=True)
+    first.sort()
+    parts = np.split(first, np.searchsorted(first, ends))
+    return [part - end + len(shard) for part, end, shard in zip(parts, ends, shards, strict=False)]
+
+
+def named(keys: np.ndarray, checksums: np.ndarray) -> np.ndarray:
+    """Return rows by key and checksum, as an array that NumPy can sort and search: S42, (n,)."""
+    both = np.empty(len(keys), [("key", f"S{KEY_BYTES}"), ("checksum", ">u8")])
+    both["key"], both["checksum"] = keys, checksums
+    return both.view(f"S{both.itemsize}")
+
+
 class Index:
     """Where each key's row is: sorted arrays, because a dictionary of 500,000 keys takes 100 MB.
 

@@ -10,6 +10,7 @@ import xxhash
 
 from regraft.errors import RegraftError
 from regraft.store.folders import facts_of
+from regraft.store.index import named
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, as_keys, seeds_of
@@ -229,9 +230,10 @@ def _rows_with(shard: Shard, keys: np.ndarray, checksums: np.ndarray) -> tuple[n
     """Return which rows that are named by key and checksum a shard has, and where in it."""
     if not len(shard):
         return np.zeros(0, int), np.zeros(0, int)
-    order = np.argsort(shard.keys)
-    places = order[np.minimum(np.searchsorted(shard.keys, keys, sorter=order), len(shard) - 1)]
-    chosen = np.flatnonzero((shard.keys[places] == keys) & (shard.checksums[places] == checksums))
+    there, wanted = named(shard.keys, shard.checksums), named(keys, checksums)
+    order = np.argsort(there)
+    places = order[np.minimum(np.searchsorted(there, wanted, sorter=order), len(shard) - 1)]
+    chosen = np.flatnonzero(there[places] == wanted)
     return chosen, places[chosen]
 
 

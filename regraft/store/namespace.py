@@ -131,6 +131,21 @@ class Namespace(ShardFolder):
         """Return, for each of `shards`, the rows that count, in order: equal rows of other shards are left out."""
         return [self._index.rows_of(number) for number in range(len(self.shards))]
 
+    def all_sound(self, parts: Iterable[tuple[Shard, np.ndarray]]) -> bool:
+        """Whether rows of shards are what was written; if not, damaged shards are set aside, the rest listed anew."""
+        lost = False
+        for shard, rows in parts:
+            try:
+                if not len(rows) or shard.is_sound(rows.tolist()):
+                    continue
+                self._discard(shard.path)
+            except FileNotFoundError:
+                self._forget(shard)
+            lost = True
+        if lost:
+            self.refresh()
+        return not lost
+
     @property
     def stored_bytes(self) -> int:
         """Bytes of all shards, wherever they lie."""

@@ -16,16 +16,18 @@ from regraft.errors import RegraftError
 from regraft.files import readable_bytes
 from regraft.store.facts_upkeep import collect_facts, merge_facts
 from regraft.store.folders import candidates, facts_of, namespaces, open_folder, remove_namespace, size_of
+from regraft.store.index import distinct_rows
 from regraft.store.leases import StoreUse, store_in_use
 from regraft.store.machine import is_running
 from regraft.store.names import DESCRIPTION, KEPT, is_half_sent, is_set_aside, writer_of
 from regraft.store.namespace import Namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import Shard, as_keys, buffers_of, shard_paths
+from regraft.store.shards import Shard, buffers_of, shard_paths
 from regraft.store.uses import read_use
 from regraft.store.wanted import forget_others, wanted_records
 
 SHARD_BYTES = 256_000_000  # of a merged shard
+_NAMED = "features"  # the kind whose rows files name by key and checksum, also where others count by now
 _DAY = 86_400
 
 
@@ -76,8 +78,7 @@ def collect(
         remote = use.remote
         wanted = wanted_records(use, versions, stale_days)
         needed: dict[str, list[np.ndarray]] = {}
-        for record in wanted:
-            found = read_use(root, remote, record)
+        for found in [read_use(root, remote, record) for record in wanted]:
             for name in found.namespaces:
                 needed.setdefault(name, []).append(found.keys)
         freed = sum(
@@ -172,15 +173,15 @@ def _merge_plan(namespace: Namespace) -> _Plan:
 
 
 def _live(namespace: Namespace) -> list[tuple[Shard, np.ndarray]]:
-    return list(zip(namespace.shards, namespace.live_rows(), strict=True))
+    rows = distinct_rows(namespace.shards) if namespace.facts["kind"] == _NAMED else namespace.live_rows()
+    return list(zip(namespace.shards, rows, strict=True))
 
 
 def _verified(namespace: Namespace, make_plan: Callable[[Namespace], _Plan]) -> _Plan:
     """Return a plan that keeps sound rows only: what is damaged is set aside and the plan made again."""
     while True:
-        plan, planned_with = make_plan(namespace), namespace.shards
-        namespace.missing([key for shard, rows in plan.old for key in as_keys(shard.keys[rows])])
-        if namespace.shards is planned_with:  # else damage was found, and it has looked at its folder again
+        plan = make_plan(namespace)
+        if namespace.all_sound(plan.old):
             return plan
 
 

@@ -12,8 +12,11 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from regraft.errors import Busy, RegraftError
 from regraft.store import Namespace, key_of, open_namespace, overview, upkeep
+from regraft.store.folders import open_folder
 from regraft.store.leases import store_in_use
+from regraft.store.located import LocatedRows
 from regraft.store.remote import Remote
+from regraft.store.shards import as_array
 from regraft.store.upkeep import collect, compact
 from regraft.store.uses import read_use, record_use, records
 
@@ -228,6 +231,34 @@ def test_compact_drops_rows_that_are_there_twice(store, opened, root, shared, ca
     compact(root, shared)
     assert "6 rows were there twice" in capsys.readouterr().out
     assert sum(len(shard) for shard in opened().shards) == 12
+
+
+@pytest.mark.parametrize("command", ["gc", "compact"])
+def test_rows_that_a_file_names_stay_although_others_count_by_now(store, opened, root, shared, command):
+    named, others = store.checksums(KEYS), opened()
+    others.append(KEYS, VALUES + 1, seconds=0)
+    others.flush()
+    counted = others.read(KEYS)
+    assert 0 < (counted == VALUES).all(1).sum() < 12
+    use(store, root, shared, list(range(12)))
+    for _ in range(2):  # one shard has several rows of a key, the second time
+        collect(root, shared, {VERSION: "here"}, really=True) if command == "gc" else compact(root, shared)
+        assert np.array_equal(LocatedRows(opened(), as_array(KEYS), named, advice="").read(np.arange(12)), VALUES)
+    assert np.array_equal(opened().read(KEYS), counted)
+
+
+def test_damage_in_a_row_that_does_not_count_does_not_stop_a_merge(root, capsys):
+    store = open_namespace(root, "features", {}, shape=(4,), dtype="float32")
+    for values in (VALUES, VALUES + 1):
+        store.append(KEYS, values, seconds=1)
+        store.flush()
+    (shard,) = (shard for shard, rows in zip(store.shards, store.live_rows(), strict=True) if 0 not in rows)
+    contents = bytearray(shard.path.read_bytes())
+    contents[shard.start] ^= 1
+    shard.path.write_bytes(contents)
+    compact(root, None)
+    assert len(list(shard.path.parent.glob("*.damaged"))) == 1
+    assert sum(map(len, open_folder(root, None, store.folder.name).shards)) == 12
 
 
 def test_compacting_again_changes_nothing(store, root, shared):
