@@ -63,6 +63,24 @@ def _is_good(path: Path, copy: Path) -> bool:
     return True
 
 
+def check_whole(path: Path) -> None:
+    """Raise RegraftError if there is a dvc.lock that DVC cannot read, or that has no stage; DVC leaves none like that.
+
+    For who only reads it, and must not take what is damaged for what is not there.
+    """
+    if not path.exists():
+        return
+    check_is_file(path)
+    text = _read(path)
+    check_no_conflict(path, text)
+    if not (_is_whole(text) and _parsed(text).get("stages")):
+        found = "nothing that DVC can read" if text else "no text"
+        raise RegraftError(
+            f"{path} is damaged: expected what DVC recorded of each stage, found {found}. `git checkout {path}` "
+            f"brings back the one that was committed last; `git log {path}` lists earlier ones."
+        )
+
+
 def check_is_file(path: Path) -> None:
     """Raise RegraftError if a folder, a pipe or a device lies where DVC keeps a file."""
     if not path.is_file():

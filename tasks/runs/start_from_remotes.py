@@ -6,6 +6,7 @@ from pathlib import Path
 
 from regraft.config import Params
 from regraft.errors import some
+from tasks.dvc_lock import check_whole
 from tasks.locked import read_locked, read_stages
 from tasks.runs.dvc_remote import pull_data
 from tasks.runs.git import open_git
@@ -21,7 +22,7 @@ def pull(root: Path, params: Params) -> Iterator[str]:
     through the backbone for it.
 
     Raises:
-        RegraftError: something cannot be had. What is half there would place photos anew.
+        RegraftError: something cannot be had, or dvc.lock is damaged. What is half there would place photos anew.
     """
     yield fetch_records(open_git(root), params)
     wanted = _wanted(params)
@@ -55,6 +56,7 @@ class _Wanted:
 
 
 def _wanted(params: Params) -> _Wanted:
+    check_whole(Path("dvc.lock"))
     locked = read_locked()
     known = read_stages() if locked else set()
     stages, paths, gone = [], [], []

@@ -239,6 +239,20 @@ def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
         start_from_remotes._wanted(_params())
 
 
+DAMAGED = ["", "schema: '2.0'\n", "schema: '2.0'\nstages:\n  a:\n    cm", "- a list\n", "<<<<<<< ours\n", "\x00"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_dvc_lock_stops_a_pull_before_the_data_alone_is_fetched(clone, monkeypatch, text):
+    worker = clone("worker")
+    (worker / "data").mkdir()
+    (worker / "data" / "raw.dvc").write_text("outs:\n- path: raw\n")
+    (worker / "dvc.lock").write_text(text)
+    monkeypatch.setattr(start_from_remotes, "pull_data", lambda *_: pytest.fail("something was fetched"))
+    with pytest.raises(RegraftError, match=r"dvc\.lock.*`git checkout"):
+        list(pull(worker, _params()))
+
+
 def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
     clone("worker")
     with pytest.raises(RegraftError, match="DVC has no remote to pull from"):
