@@ -40,7 +40,7 @@ _COMPARED_SIDE = 640  # pixels of their shorter side, at most
 def measure_latency(params: Params, progress: Progress) -> str:
     """Write reports/latency.json, and return where it is."""
     settings, paths = params.measure, params.paths
-    test = _test_photos(params).head(_COMPARED)
+    test = _test_photos(params)[0].head(_COMPARED)
     threads = Threads(params.machine.workers, progress("processes"))
     compared = list(threads.map(lambda photo: _reduced(test, photo), test.photos()))
     photos = Photos(at_size(compared[0], *settings.photo), compared)
@@ -62,7 +62,8 @@ def measure_robustness(params: Params, progress: Progress, *, again: bool) -> st
         again: also files of which these very figures are there.
     """
     settings, paths = params.measure, params.paths
-    photos = _test_photos(params).head(settings.robustness_images)
+    test, of_images = _test_photos(params)
+    photos = test.head(settings.robustness_images)
     groups, side = groups_of(photos, read_manifest(paths.manifest)[1]), settings.robustness_side
     path, about = paths.reports / "robustness.json", robustness.about(photos, groups, side)
     before = {} if again else _measured_before(path, about)
@@ -74,13 +75,14 @@ def measure_robustness(params: Params, progress: Progress, *, again: bool) -> st
             threads = Threads(params.machine.workers, progress(f"photos through {file.name}"))
             found, same = robustness.measure(model, photos, groups, side=side, threads=threads)
             known = robustness.as_report(found, photos, groups, same_as_raw=same, side=side)
-        figures.append({**known, "name": file.name, "sha256": model.digest})
+        figures.append({**known, "of_images": of_images, "name": file.name, "sha256": model.digest})
         rows[file.name] = known["rows"]
-    if all(each["sha256"] in before for each in figures):
+    if all(before.get(each["sha256"]) == each for each in figures):
         return f"{path} is about these files and photos already; --again measures them once more"
     write_json(path, {"about": about, "files": finite(figures)})
     robustness.write_rows(paths.reports / "robustness.csv", rows)
-    return f"{path}: how accurate {paths.onnx} stays on {len(photos)} test photos with damage of six kinds"
+    count = f"{len(photos)} of {of_images:,}" if len(photos) < of_images else len(photos)
+    return f"{path}: how accurate {paths.onnx} stays on {count} test photos with damage of six kinds"
 
 
 def other_in_int8(params: Params) -> Path | None:
@@ -89,7 +91,8 @@ def other_in_int8(params: Params) -> Path | None:
     return path if path.exists() and sha256_of(path) != sha256_of(params.paths.onnx) else None
 
 
-def _test_photos(params: Params) -> Dataset:
+def _test_photos(params: Params) -> tuple[Dataset, int]:
+    """Return the test photos that `evaluate` asks about too, and how many the split has."""
     paths = params.paths
     everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test")
     test = unseen(sample_of(everything, params.evaluate.max_photos), paths.left_out)
@@ -97,7 +100,7 @@ def _test_photos(params: Params) -> Dataset:
         raise RegraftError(
             f"{paths.dataset} has no test photos to measure with. Give the split `test` some (preprocess.test_share)."
         )
-    return test
+    return test, len(everything)
 
 
 def _reduced(photos: Dataset, photo: Any) -> np.ndarray:

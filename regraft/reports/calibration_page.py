@@ -4,6 +4,7 @@ from regraft.export.reliability import read_reliability
 from regraft.files import read_json
 from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
+from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import table
 from regraft.reports.plots import reliability_chart
 from regraft.reports.sources import Sources
@@ -30,5 +31,6 @@ def calibration_texts(sources: Sources) -> list[str]:
     words = [chosen["words"], table(["test photos", "as trained", "as shipped"], rows)]
     if novel := report.get("novel"):
         share = Interval(**novel["share"])
-        words.append(f"Of {novel['images']} test photos {share} are called novel; 1 % were expected.")
+        test = read_json(sources.reports / "metrics.json")["test"]
+        words.append(f"Of {novel['images']} test photos{of_all(test)} {share} are called novel; 1 % were expected.")
     return words

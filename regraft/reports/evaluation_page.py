@@ -46,6 +46,7 @@ def confusion_page(sources: Sources) -> Page:
         "confusion-matrix",
         "Confusion matrix",
         [
+            *_counted_on(sources),
             Chart("confusion matrix", confusion_chart(confusion)),
             confused_table(sources),
             "## Most confident mistakes",
@@ -53,6 +54,12 @@ def confusion_page(sources: Sources) -> Page:
             Photos("most confident mistakes", [("", tiles)]),
         ],
     )
+
+
+def _counted_on(sources: Sources) -> list[str]:
+    """Return on how many photos was counted, where that is a sample."""
+    test = read_json(sources.reports / "metrics.json")["test"]
+    return [f"Counted on {test['images']} test photos{of_all(test)}."] if of_all(test) else []
 
 
 def confused_table(sources: Sources) -> str:

@@ -4,6 +4,7 @@ import pandas as pd
 
 from regraft.files import read_json
 from regraft.reports.blocks import Page
+from regraft.reports.evaluation_page import of_all
 from regraft.reports.expectations import NAMED
 from regraft.reports.markdown import Bold, table
 from regraft.reports.sources import Sources
@@ -15,8 +16,8 @@ def parts_page(sources: Sources) -> Page:
     test = read_json(sources.reports / "metrics.json")["test"]
     intervals = (
         f"In brackets the 95% interval. Near-duplicates and photos of one group count in it as far as they are "
-        f"independent evidence: {test['images']} test photos tell as much as {test['independent_images']}. The worst "
-        f"part is the one whose interval ends lowest."
+        f"independent evidence: {test['images']} test photos{of_all(test)} tell as much as "
+        f"{test['independent_images']}. The worst part is the one whose interval ends lowest."
     )
     return Page("parts", "Classes and slices of the test split", [intervals, *parts_tables(sources, NAMED)])
 

@@ -25,9 +25,11 @@ def robustness_page(sources: Sources) -> Page:
 def what_was_measured(found: dict[str, Any]) -> str:
     """Return which photos were asked about, and what the table says."""
     images, independent = found["images"], found["independent_images"]
+    of_all = found.get("of_images", images)  # a report of before does not say it
+    count = f"{images} of {of_all:,}" if images < of_all else images
     alike = f"as independent as {independent}" if independent < images else "all independent"
     return (
-        f"The same {images} test photos ({alike}), each damaged in {len(KINDS)} ways and {SEVERITIES} severities. "
+        f"The same {count} test photos ({alike}), each damaged in {len(KINDS)} ways and {SEVERITIES} severities. "
         f"Larger ones are first reduced to {found['shorter_side']} pixels at their shorter side; "
         f"{found['same_as_raw']:.1%} of all get the same class without damage as from their files. In bold: the loss "
         f"is more than chance (Tango's 95% interval of the difference on the same photos, for each severity by itself)."

@@ -85,15 +85,17 @@ def test_figures_of_speed_name_the_file_that_they_are_about(project, run):
 
 def test_robustness_is_measured_once_for_a_file_and_its_photos(project, run):
     path = project / "reports" / "robustness.json"
-    assert "4 test photos" in run("--only", "robustness")
+    total = len((project / "reports" / "predictions.csv").read_text().splitlines()) - 1
+    assert f"stays on 4 of {total} test photos" in run("--only", "robustness")
     first = path.stat().st_mtime_ns
+    assert read_json(path)["files"][0]["of_images"] == total
     assert "already; --again" in run("--only", "robustness")
     assert path.stat().st_mtime_ns == first
-    assert "4 test photos" in run("--only", "robustness", "--again")
-    assert "3 test photos" in run("--only", "robustness", robustness_images=3)
+    assert f"4 of {total} test photos" in run("--only", "robustness", "--again")
+    assert f"3 of {total} test photos" in run("--only", "robustness", robustness_images=3)
     (project / "models" / "model.int8.onnx").unlink()  # of the file before, and so a second one
     altered(project / "models" / "model.onnx")
-    assert "3 test photos" in run("--only", "robustness", robustness_images=3)
+    assert f"3 of {total} test photos" in run("--only", "robustness", robustness_images=3)
     (found,) = read_json(path)["files"]
     assert found["sha256"] == sha256_of(project / "models" / "model.onnx")
 

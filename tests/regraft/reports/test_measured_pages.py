@@ -112,6 +112,12 @@ def test_the_page_of_robustness_marks_what_is_more_than_chance(sources):
     )
 
 
+def test_the_page_of_robustness_says_of_how_many_test_photos_it_is_a_part(sources):
+    files = [robustness(MODEL) | {"of_images": 1500}]
+    write_json(sources.reports / "robustness.json", {"files": files})
+    assert "The same 40 of 1,500 test photos (as independent as 30)" in text_of(robustness_page(sources))
+
+
 def test_a_file_that_cannot_call_a_photo_novel_has_no_column_of_it(sources):
     write_json(sources.reports / "robustness.json", {"files": [robustness(MODEL, novel=None, precision=None)]})
     page = text_of(robustness_page(sources))

@@ -359,6 +359,16 @@ def test_the_page_of_parts_shows_the_worst_first_with_intervals_and_marks_what_i
     ]
 
 
+@pytest.mark.parametrize("page", ["parts", "calibration", "confusion-matrix"])
+def test_a_page_of_figures_of_a_sample_of_the_test_photos_says_of_how_many(reports, page):
+    sources = reports()
+    path = sources.reports / "metrics.json"
+    test = read_json(path)["test"]
+    assert "a sample of" not in pages_of("evaluate", sources)[page]
+    write_json(path, read_json(path) | {"test": test | {"of_images": 1500}})
+    assert re.search(r"test photos \(a sample of 1,500\)", pages_of("evaluate", sources)[page].replace("\\", ""))
+
+
 def test_without_slices_the_page_of_parts_has_classes_only(reports):
     sources = reports()
     write_parts(sources.reports / "slices.csv", slice_table(pd.DataFrame(), np.ones(0, bool), np.zeros(0, str)))
