@@ -78,7 +78,7 @@ class Stages:
         """Return the SHA-256 of the scores."""
         store, classifier, incoming = self._new_store(), OnnxClassifier(self.model), find_incoming(self.raw)
         learning = Learning(readers=_readers(cluster, store, know=False))
-        facts = scan(
+        found = scan(
             self.raw,
             incoming.paths,
             limits=_LIMITS,
@@ -86,6 +86,7 @@ class Stages:
             cache=store / "scan.parquet",
             learning=learning,
         )
+        facts = dict(found.items(incoming.paths))
         scored = score(incoming, facts, classifier, Threads(0), open_said(store, classifier), cluster)
         write_scores(store / "scores.parquet", merge(build_rows([], []), scored.rows, _NOON, 30))
         return sha256_of(store / "scores.parquet")

@@ -154,7 +154,7 @@ def check_room(folder: Path, size: int, what: str) -> None:
         )
 
 
-def write_bytes(path: Path, contents: bytes) -> None:
+def write_bytes(path: Path, contents: bytes | memoryview) -> None:
     """Write `contents` to `path`, replacing it whole."""
     with replacing(path) as temporary:
         temporary.write_bytes(contents)

@@ -8,7 +8,7 @@ from regraft.config import Params
 from regraft.files import write_json
 from regraft.photos.counts import check_left_out, check_splits, dataset_report
 from regraft.photos.dataset import write_dataset
-from regraft.photos.manifest import read_manifest
+from regraft.photos.manifest import FIGURES, read_manifest
 from regraft.photos.split_record import new_record, recall, write_record
 from regraft.photos.splitting import build_dataset
 from tasks.progress import Progress
@@ -20,7 +20,7 @@ def preprocess(params: Params, progress: Progress) -> None:
     """Write the data set; pixels are prepared when the backbone needs them, since keeping them costs more."""
     settings, paths = params.preprocess, params.paths
     shares = {"val_share": settings.val_share, "test_share": settings.test_share}
-    layout, manifest = read_manifest(paths.manifest)
+    layout, manifest = read_manifest(paths.manifest, leave_out=FIGURES)
     earlier = recall(paths.splits, paths.dataset, **shares)
     dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits)
     record = new_record(manifest, dataset, earlier.splits, **shares)

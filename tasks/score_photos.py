@@ -108,7 +108,7 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     classifier, incoming = _production(params), find_incoming(params.score.photos)
     former, workers = read_scores(params.score.output), params.machine.workers
     threads = Threads(workers, progress("files"))
-    facts = scan(
+    found = scan(
         incoming.folder,
         incoming.paths,
         limits=_limits(params),
@@ -119,6 +119,7 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     with store_in_use(params.paths.store, None):
         stored = open_said(params.paths.store, classifier)
         cluster = chosen_cluster(params.machine)
+        facts = dict(found.items(incoming.paths))
         scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored, cluster)
     scores = merge(former, scored.rows, at, params.score.keep_days)
     counts = count(scores, at, computed=scored.computed, skipped=scored.skipped)

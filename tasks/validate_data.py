@@ -20,7 +20,7 @@ from regraft.photos.manifest import build_manifest, photos_of, write_manifest
 from regraft.production.records import Records
 from regraft.reports.validation_page import write_validation_page
 from regraft.store.facts import open_facts
-from regraft.validation.checks import problems_that_stop, validate
+from regraft.validation.checks import named_files, problems_that_stop, validate
 from regraft.validation.great_expectations import begin_to_load_engine
 from regraft.validation.user_rules import read_expectations
 from tasks.chosen_readers import chosen_readers
@@ -62,6 +62,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     )
     report |= {"photos_decoded": learning.decoded, **elsewhere.fetches.as_report()}
     write_json(paths.reports / "validation.json", report)
+    manifest = named_files(report, manifest)  # beside processes that draw, of a million files the rest would be much
     write_validation_page(
         paths.reports / "validation.html",
         report,

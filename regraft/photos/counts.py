@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from regraft.errors import InvalidData, some
-from regraft.photos.dataset import SPLITS, Dataset
+from regraft.photos.dataset import SPLITS, Dataset, texts_of
 from regraft.photos.manifest import slices_of
 from regraft.photos.split_record import Earlier, SplitRecord
 
@@ -34,6 +34,7 @@ def dataset_report(
     counts = split_table(dataset)
     used = manifest[manifest.verdict == "use"]
     left_out = _left_out(used, dataset, earlier)
+    kept = {digest for digest in texts_of(dataset.rows.digest) if digest in record.splits}
     return {
         "layout": layout,
         "images": len(dataset),
@@ -45,8 +46,8 @@ def dataset_report(
         "groups": _groups(used),
         "slices": _slices(used, dataset),
         # Photos of groups that the folder alone would place otherwise, and photos that may come back.
-        "kept_splits": len(record.splits.keys() & set(dataset.rows.digest.tolist())),
-        "absent_splits": len(record.splits.keys() - set(dataset.rows.digest.tolist())),
+        "kept_splits": len(kept),
+        "absent_splits": len(record.splits) - len(kept),
         "note": earlier.note,
     }
 
@@ -97,14 +98,16 @@ def check_splits(dataset: Dataset, manifest: pd.DataFrame) -> None:
 def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[dict[str, Any]]:
     """The photos of which no copy is in the data set: their groups are in better protected splits."""
     # Sets and loops: pandas looks up a million texts ten times more slowly.
-    split_of = dict(zip(dataset.rows.digest.tolist(), dataset.rows.split.tolist(), strict=True))
-    digests = used.digest.tolist()
-    parted = used[[digest not in split_of for digest in digests]]
+    present = set(texts_of(dataset.rows.digest))
+    parted = used[[digest not in present for digest in texts_of(used.digest)]]
     if parted.empty:
         return []
     # A group is in one split.
+    split_of = dict(zip(texts_of(dataset.rows.digest), texts_of(dataset.rows.split), strict=True))
     of_group = {
-        group: split_of[digest] for digest, group in zip(digests, used.group, strict=True) if digest in split_of
+        group: split_of[digest]
+        for digest, group in zip(texts_of(used.digest), texts_of(used.group), strict=True)
+        if digest in split_of
     }
     entries = []
     for row in parted.itertuples():
@@ -131,6 +134,8 @@ def _groups(used: pd.DataFrame) -> dict[str, int]:
 
 def _slices(used: pd.DataFrame, dataset: Dataset) -> dict[str, dict[str, Any]]:
     """Images of the data set per value of each slice, the most frequent values first."""
+    if not slices_of(used):
+        return {}
     slices, paths = {}, set(dataset.rows.path.tolist())
     rows = used[[path in paths for path in used.path.tolist()]]
     for name in slices_of(used):

@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY, memory_of
 from regraft.photos.photo_urls import is_url
 from regraft.sealed import read_frame, write_table
 
+_PART = 20_000  # values at a time
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 COLUMNS = {
@@ -156,6 +157,12 @@ def _bytes_of(file: Path) -> int:
     with suppress(OSError):  # it is gone; to read it says so
         return file.stat().st_size
     return 0
+
+
+def texts_of(column: pd.Series) -> Iterator[Any]:
+    """Yield the values of a column of text, of which a list would take more memory than the column."""
+    for start in range(0, len(column), _PART):
+        yield from column.iloc[start : start + _PART].tolist()
 
 
 def source_of(digest: str, format_name: str) -> str:

@@ -13,10 +13,13 @@ import numpy as np
 import pandas as pd
 
 from regraft.errors import some
+from regraft.photos.dataset import texts_of
+from regraft.sealed import release_memory
 
 _WINDOW = 128  # photos with which one is compared, of those that look the same in one part of the hash
 _CROWD = 16  # photos that share a part by chance; where there are more, two parts have to be shared
 _KEY_BITS = 32  # of parts that are compared at once
+_PART = 20_000  # hashes that are texts at a time
 _LINKS = 4  # the groups are joined once for so many photos there is a new link
 
 
@@ -32,20 +35,22 @@ def mark_duplicates(
             which one is right. With "keep" and "error" they are used; stopping the run is up to the expectations.
     """
     manifest = manifest.copy()
-    used = manifest.verdict == "use"
-    labels = manifest[used].groupby("digest").label.transform("nunique")
+    # Copies are few: only they are compared.
+    several = manifest.loc[_may_be_copies(manifest.digest) & (manifest.verdict == "use"), ["digest", "label"]]
+    labels = several.groupby("digest").label.transform("nunique")
     manifest["conflict"] = (labels > 1).reindex(manifest.index, fill_value=False)
     if on_label_conflict == "drop":
         reasons = dict(_reasons_of(manifest[manifest.conflict]))
         # All at once: each time the whole column is copied.
         for column, values in (("verdict", "quarantine"), ("reason", list(reasons.values())), ("group", None)):
             manifest.loc[list(reasons), column] = values
-    rest = manifest[manifest.verdict == "use"]
-    near = rest.digest.map(_groups(rest, max_hash_distance))
-    manifest.loc[rest.index, "group"] = near
+    is_used = manifest.verdict == "use"
+    near = _near_groups(manifest.digest[is_used], manifest.phash[is_used], max_hash_distance)
+    manifest["group"] = near.reindex(manifest.index)
     if "given_group" in manifest:
         manifest["near_group"] = manifest.group
-        manifest.loc[rest.index, "group"] = joined_groups(near, rest.given_group)
+        manifest["group"] = joined_groups(near, manifest.given_group[is_used]).reindex(manifest.index)
+    release_memory()
     return manifest
 
 
@@ -81,30 +86,46 @@ def joined_groups(near: pd.Series, given: pd.Series) -> pd.Series:
     return pd.Series(joined, near.index, dtype="str")
 
 
-def _groups(used: pd.DataFrame, max_hash_distance: int | None) -> dict[str, str]:
-    """The name of each digest's group: one of its members' digests."""
-    photos = used.drop_duplicates("digest")
-    names = dict(zip(photos.digest, photos.digest, strict=True))
-    photos = photos[photos.phash.notna()]
-    if max_hash_distance is None or photos.empty:
-        return names
-    hashes = _bytes_of(photos.phash.tolist())
+def _near_groups(digests: pd.Series, hashes: pd.Series, max_hash_distance: int | None) -> pd.Series:
+    """The name of each photo's group: the digest of one of its members."""
+    groups, is_first, copies = digests.copy(), np.array(hashes.notna()), _may_be_copies(digests)
+    is_first[copies] &= ~digests[copies].duplicated().to_numpy()
+    places = np.flatnonzero(is_first)
+    if max_hash_distance is None or not len(places):
+        return groups
+    component = near_components(_bytes_of(hashes, places), max_hash_distance)
+    is_linked = (np.bincount(component) > 1)[component]
+    linked = list(zip(digests.iloc[places[is_linked]].tolist(), component[is_linked].tolist(), strict=True))
     # Not the smallest digest: the first digits of a digest choose the split, so most groups would be in test.
-    photos = photos.assign(component=near_components(hashes, max_hash_distance), turned=photos.digest.str[::-1])
-    photos = photos.sort_values("turned")
-    return names | dict(zip(photos.digest, photos.groupby("component").digest.transform("first"), strict=True))
+    first = {number: digest for digest, number in sorted(linked, key=lambda each: each[0][::-1], reverse=True)}
+    names = {digest: first[number] for digest, number in linked}
+    if not names:
+        return groups
+    is_named = groups.isin(list(names))
+    groups[is_named] = [names[digest] for digest in groups[is_named].tolist()]
+    return groups
+
+
+def _may_be_copies(digests: pd.Series) -> np.ndarray:
+    """Return which digests others have too, bool; one in billions has only the same hash as another."""
+    keys = np.fromiter(map(hash, texts_of(digests)), np.int64, len(digests))
+    _, key, counts = np.unique(keys, return_inverse=True, return_counts=True)
+    return (counts > 1)[key]
 
 
 def has_near(hashes: list[str], others: list[str], distance: int) -> list[bool]:
     """Return of each perceptual hash whether steps of at most `distance` bits lead from it to one of some others."""
     if not hashes or not others:
         return [False] * len(hashes)
-    component = near_components(_bytes_of([*hashes, *others]), distance)
+    both = pd.Series([*hashes, *others], dtype="str")
+    component = near_components(_bytes_of(both, np.arange(len(both))), distance)
     return np.isin(component[: len(hashes)], component[len(hashes) :]).tolist()
 
 
-def _bytes_of(hashes: list[str]) -> np.ndarray:
-    return np.frombuffer(bytes.fromhex("".join(hashes)), np.uint8).reshape(len(hashes), -1)
+def _bytes_of(hashes: pd.Series, places: np.ndarray) -> np.ndarray:
+    parts = (hashes.iloc[places[start : start + _PART]].tolist() for start in range(0, len(places), _PART))
+    contents = b"".join([bytes.fromhex("".join(part)) for part in parts])
+    return np.frombuffer(contents, np.uint8).reshape(len(places), -1)
 
 
 def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:

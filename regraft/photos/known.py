@@ -19,7 +19,7 @@ from regraft.photos.kinds import judge
 if TYPE_CHECKING:
     from regraft.photos.elsewhere import Elsewhere
     from regraft.photos.labels_file import Found
-    from regraft.photos.scan import FileFacts
+    from regraft.photos.scan_facts import FileFacts
 
 Version = tuple[str, str]  # an address and an ETag
 _PORTION = 2000  # photos of which the facts are written down together

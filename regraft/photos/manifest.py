@@ -9,6 +9,7 @@ A data folder has one of three layouts, and which one is found out by looking:
 
 import re
 import unicodedata
+from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
@@ -26,9 +27,10 @@ from regraft.photos.known import Learning
 from regraft.photos.label_rows import LABELS_FILES
 from regraft.photos.labels_file import SPLIT_NAMES, Found, Labels, read_labels
 from regraft.photos.photo_urls import is_url, shown_name
-from regraft.photos.scan import FileFacts, scan
+from regraft.photos.scan import scan
 from regraft.photos.scan_elsewhere import scan_elsewhere
-from regraft.sealed import read_frame, write_table
+from regraft.photos.scan_facts import FileFacts, ScanFacts
+from regraft.sealed import read_frame, release_memory, write_table
 
 COLUMNS = {
     "path": "str",  # relative to the data folder, with forward slashes; or the address of a photo elsewhere
@@ -59,6 +61,7 @@ _PART = 20_000  # rows that are made at a time
 _SLICE = "slice."  # before the name of a slice: a column of text each, missing where the cell is empty
 _CONTROLS = ("Cc", "Zl", "Zp")  # categories of letters that end a line or that a terminal obeys
 _FACTS = tuple(list(COLUMNS)[list(COLUMNS).index("digest") : list(COLUMNS).index("group")])
+FIGURES = tuple(name for name in _FACTS if name not in ("digest", "format"))  # which splits do not depend on
 
 
 def build_manifest(
@@ -92,16 +95,10 @@ def build_manifest(
     learning = learning or Learning()
     layout, files, labels = find_files(root, elsewhere.schemes if elsewhere else ())
     remote = [file for file in files if is_url(file.path)]
-    facts = scan(
-        root,
-        [file.path for file in files if not _is_hidden(file.path) and not is_url(file.path)],
-        limits=limits,
-        threads=threads,
-        cache=cache,
-        learning=learning,
-    )
+    here = [file.path for file in files if not _is_hidden(file.path) and not is_url(file.path)]
+    facts = scan(root, here, limits=limits, threads=threads, cache=cache, learning=learning)
     if elsewhere and remote:
-        facts |= scan_elsewhere(remote, elsewhere, limits=limits, threads=threads, learning=learning)
+        facts.add(scan_elsewhere(remote, elsewhere, limits=limits, threads=threads, learning=learning))
     manifest = _table(files, facts)
     if labels and labels.has_groups:
         manifest["given_group"] = pd.array([file.group for file in files], dtype="str")
@@ -118,8 +115,7 @@ def slices_of(manifest: pd.DataFrame) -> list[str]:
 
 def photos_of(manifest: pd.DataFrame, folder: Path, elsewhere: Elsewhere | None = None) -> Dataset:
     """Return all files of a manifest as a data set of which nobody knows the classes: for those who show them."""
-    of_all = {"class_name": "", "class_index": 0, "split": "test"}
-    rows = manifest.assign(**of_all)[list(DATASET_COLUMNS)]
+    rows = manifest.assign(class_name="", class_index=0, split="test")[list(DATASET_COLUMNS)]
     return Dataset(rows.fillna({"format": ""}).astype(DATASET_COLUMNS), [], folder, elsewhere)
 
 
@@ -129,14 +125,15 @@ def write_manifest(path: Path, layout: str, manifest: pd.DataFrame) -> None:
     write_table(path, manifest)
 
 
-def read_manifest(path: Path) -> tuple[str, pd.DataFrame]:
-    """Return what `write_manifest` wrote.
+def read_manifest(path: Path, *, leave_out: Collection[str] = ()) -> tuple[str, pd.DataFrame]:
+    """Return what `write_manifest` wrote, without some columns.
 
     Raises:
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    manifest = read_frame(path, COLUMNS, texts="|".join([*GROUP_COLUMNS, re.escape(_SLICE) + ".+"]))
+    texts = "|".join([*GROUP_COLUMNS, re.escape(_SLICE) + ".+"])
+    manifest = read_frame(path, COLUMNS, texts=texts, leave_out=leave_out)
     with reading(path, "the name of a layout"):
         return str(manifest.attrs["layout"]), manifest
 
@@ -209,13 +206,19 @@ def _from_labels(table: Path, paths: list[str], listed: dict[str, Found]) -> lis
     return [listed.get(path) or Found(path, reason=f"not listed in {table.name}") for path in [*paths, *remote]]
 
 
-def _table(files: list[Found], facts: dict[str, FileFacts]) -> pd.DataFrame:
+def _table(files: list[Found], facts: ScanFacts) -> pd.DataFrame:
     """Return a row per file, and forget what is known of it, which takes more memory than the row."""
-    parts = [
-        pd.DataFrame([_row(file, facts.pop(file.path, None)) for file in part], columns=list(COLUMNS)).astype(COLUMNS)
-        for part in (files[start : start + _PART] for start in range(0, len(files), _PART))
-    ]
+    parts = [_rows(files[start : start + _PART], facts) for start in range(0, len(files), _PART)]
+    release_memory()
     return pd.concat(parts, ignore_index=True)
+
+
+def _rows(files: list[Found], facts: ScanFacts) -> pd.DataFrame:
+    known = facts.take([file.path for file in files])
+    # As tuples: dictionaries of so many rows take a hundred megabytes.
+    rows = [tuple(map(_row(file, known.get(file.path)).get, COLUMNS)) for file in files]
+    columns = zip(COLUMNS.items(), zip(*rows, strict=True), strict=True)
+    return pd.DataFrame({name: pd.Series(values, dtype=kind) for (name, kind), values in columns})
 
 
 def _row(found: Found, facts: FileFacts | None) -> dict[str, object]:

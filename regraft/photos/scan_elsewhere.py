@@ -16,7 +16,8 @@ from regraft.photos.images import Threads
 from regraft.photos.kinds import START_BYTES
 from regraft.photos.known import ContentFacts, Learning, Version
 from regraft.photos.labels_file import Found
-from regraft.photos.scan import FileFacts, file_facts
+from regraft.photos.scan import file_facts
+from regraft.photos.scan_facts import FileFacts
 from regraft.photos.slow_files import PatientInspectors, Undecoded
 
 _CONNECTIONS = 16  # photos that are fetched at a time, at least

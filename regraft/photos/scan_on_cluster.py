@@ -26,8 +26,9 @@ from regraft.photos.images import Threads
 from regraft.photos.in_sight import Fetched, not_in_sight, place_of, share_memory, with_spool
 from regraft.photos.known import Findings, KnownFacts, Learning
 from regraft.photos.labels_file import Found
-from regraft.photos.scan import FileFacts, Reading, settled_state
+from regraft.photos.scan import Reading, settled_state
 from regraft.photos.scan_elsewhere import fetch_all
+from regraft.photos.scan_facts import FileFacts
 from regraft.photos.slow_files import PatientInspectors
 
 _FEW = 64  # photos that this process reads while a cluster would be starting

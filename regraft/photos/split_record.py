@@ -7,6 +7,7 @@ places every photo as the original did; what has neither places photos by the fo
 """
 
 import hashlib
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import pandas as pd
 
 from regraft.errors import Damaged, InvalidData, printable
 from regraft.files import reading, write_text
-from regraft.photos.dataset import SPLITS, Dataset
+from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, texts_of
 from regraft.photos.splitting import place
 from regraft.sealed import read_table
 
@@ -100,7 +101,8 @@ def recall(record_path: Path, dataset_path: Path, *, val_share: float, test_shar
             f"{dataset_path} was damaged: photos that came since then may have moved others of their group.",
         )
     # Of two branches the record is the one that was checked out; the data set may have stayed behind.
-    return Earlier(before | (record.splits if record else {}), note)
+    before.update(record.splits if record else {})
+    return Earlier(before, note)
 
 
 def new_record(
@@ -118,29 +120,30 @@ def new_record(
         val_share: that it was built with.
         test_share: that it was built with.
     """
-    now = dict(zip(dataset.rows.digest.tolist(), dataset.rows.split.tolist(), strict=True))
+    now = dict(zip(texts_of(dataset.rows.digest), map(sys.intern, texts_of(dataset.rows.split)), strict=True))
     splits = {digest: split for digest, split in earlier.items() if digest not in now}
     if earlier:
-        used = manifest[manifest.verdict == "use"]
+        used = manifest.loc[manifest.verdict == "use", ["digest", "group", "split"]]
         alone = place(used, val_share=val_share, test_share=test_share)
-        digests, groups = used.digest.tolist(), used.group.tolist()
-        by_itself = [split if stays else None for split, stays in zip(alone.split, alone.stays, strict=True)]
         # Sets and loops: pandas looks up a million texts ten times more slowly.
-        rows = zip(digests, groups, by_itself, strict=True)
-        odd = {group for digest, group, split in rows if now.get(digest) != split}
-        members = (digest for digest, group in zip(digests, groups, strict=True) if group in odd)
+        rows = zip(*map(texts_of, (used.digest, used.group, alone.split, alone.stays)), strict=True)
+        odd = {group for digest, group, split, stays in rows if now.get(digest) != (split if stays else None)}
+        members = (
+            digest for digest, group in zip(texts_of(used.digest), texts_of(used.group), strict=True) if group in odd
+        )
         splits |= {digest: now[digest] for digest in members if digest in now}
     return SplitRecord(val_share, test_share, splits)
 
 
 def _splits_in(dataset_path: Path) -> dict[str, str]:
     """The splits of a data set by digest."""
-    table = read_table(dataset_path)
+    table = read_table(dataset_path, leave_out=COLUMNS.keys() - {"digest", "split"})
     with reading(dataset_path, "digests and splits"):
         digests, splits = (table.column(name).to_pylist() for name in ("digest", "split"))
-        if not set(splits) <= set(SPLITS):
+        found = dict(zip(digests, map(sys.intern, splits), strict=True))  # of each split one text
+        if not set(found.values()) <= set(SPLITS):
             raise ValueError("other splits")
-        return dict(zip(digests, splits, strict=True))
+        return found
 
 
 def _unusable(path: Path, found: str) -> InvalidData:

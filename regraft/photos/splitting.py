@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.errors import InvalidData
-from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, Split
+from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, Split, texts_of
 
 _NOTHING: dict[str, str] = {}
 _PLACES = {split: place for place, split in enumerate(SPLITS)}  # the higher, the better protected
@@ -59,7 +59,8 @@ def place(
     missing = [number for number in (1, 2) if number not in given]
     # Wanted in train while val or test is missing: some of them are placed there.
     is_open = (user == 0) & bool(missing)
-    was = used.digest.map(earlier).map(_PLACES).to_numpy(float)
+    # A loop: pandas makes a table of `earlier` first, which takes more memory than everything else.
+    was = np.array([_PLACES.get(earlier.get(digest, ""), np.nan) for digest in texts_of(used.digest)], float)
     was = np.where(is_open & ~np.isin(was, [0, *missing]), np.nan, was)
     fixed = np.where(np.isnan(user) | is_open, was, user)
     group = pd.factorize(used.group)[0]
@@ -72,7 +73,8 @@ def place(
     ):
         rows = np.flatnonzero(np.isnan(places) & wanted)
         places[rows] = [
-            _PLACES[split_of(name, val_share=shares[0], test_share=shares[1])] for name in used.group.iloc[rows]
+            _PLACES[split_of(name, val_share=shares[0], test_share=shares[1])]
+            for name in texts_of(used.group.iloc[rows])
         ]
     stays = places == pd.Series(places).groupby(group).transform("max").to_numpy()
     return pd.DataFrame({"split": np.array(SPLITS)[places.astype(int)], "stays": stays}, used.index)
@@ -93,7 +95,7 @@ def build_dataset(
     Raises:
         InvalidData: fewer than two classes.
     """
-    used = manifest[manifest.verdict == "use"]
+    used = manifest.loc[manifest.verdict == "use", ["digest", "path", "label", "split", "format", "group"]]
     class_names = sorted(used.label.unique())
     if len(class_names) < 2:
         raise InvalidData(
@@ -111,6 +113,7 @@ def build_dataset(
             "format": used.format,
         }
     ).astype(COLUMNS)
-    rows = rows[placed.stays].sort_values(["digest", "class_index", "split", "path"])
-    rows = rows.drop_duplicates(["digest", "class_index", "split"])
-    return Dataset(rows.reset_index(drop=True), class_names, folder)
+    rows = rows[placed.stays]
+    rows = rows.sort_values(["digest", "class_index", "split", "path"], ignore_index=True)
+    rows = rows.drop_duplicates(["digest", "class_index", "split"], ignore_index=True)
+    return Dataset(rows, class_names, folder)

@@ -64,9 +64,10 @@ def write_validation_page(
         limits: of drawing one.
     """
     # What could not be decoded once must not be tried again here: it is named in the tables and has no picture.
-    readable = set(manifest.path[(manifest.verdict == "use") | manifest.conflict])
-    pages = [_validation(report), _class_balance(report), _image_statistics(report)]
     violated = [result for result in report["expectations"] if not result["success"]]
+    named = manifest.path.isin(list(set(chain.from_iterable(result["paths"] for result in violated))))
+    readable = set(manifest.path[named & ((manifest.verdict == "use") | manifest.conflict)])
+    pages = [_validation(report), _class_balance(report), _image_statistics(report)]
     shown = [[name for name in result["paths"] if name in readable][:_SHOWN] for result in violated]
     with Inspectors(limits) as inspectors:  # the same processes for all of them: each takes a while to start
         names = set(chain.from_iterable(shown))

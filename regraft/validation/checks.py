@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from regraft.config import ValidateData
 from regraft.photos.images import is_suffix_of
+from regraft.sealed import release_memory
 from regraft.validation.drift import drift_tables, with_shape
 from regraft.validation.great_expectations import check
 from regraft.validation.histograms import histograms
@@ -21,6 +23,7 @@ from regraft.validation.rule_table import Rule
 from regraft.validation.rules import build_rules, limits_of
 
 References = Mapping[str, pd.DataFrame]
+_FIGURES = ["brightness", "contrast", "sharpness", "entropy", "width", "height"]  # of which there are histograms
 
 
 def validate(
@@ -57,7 +60,8 @@ def validate(
     rules = build_rules(settings, former_classes, limits)
     results = check(tables, [*rules, *own])
     classes, verdicts = tables["classes"], manifest.verdict.value_counts()
-    used, unused = manifest[manifest.verdict == "use"], manifest[manifest.verdict != "use"]
+    used = manifest.loc[manifest.verdict == "use", _FIGURES]
+    unused = manifest.loc[manifest.verdict != "use", ["path", "verdict", "reason"]]
     former_shapes = None if former is None else with_shape(former)
     moved = [table.drop(columns="what") for name, table in tables.items() if name.startswith("drift_of_")]
     return {
@@ -69,7 +73,7 @@ def validate(
         "compared_with": compared_with,
         "statistics": histograms(with_shape(used), former_shapes, limits_of(settings)),
         "drift": [row for table in moved for row in table.to_dict("records")],
-        "not_used": unused[["path", "verdict", "reason"]].to_dict("records"),
+        "not_used": unused.to_dict("records"),
     }
 
 
@@ -82,6 +86,14 @@ def problems_that_stop(report: dict[str, Any]) -> list[str]:
             named = f" ({offenders})" if offenders else ""
             lines.append(f"  expected {result['expected']}. Found {result['found']}{named}. {result['advice']}")
     return lines
+
+
+def named_files(report: dict[str, Any], manifest: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of those offenders that a report names; Arrow keeps no memory of the others."""
+    names = {path for result in report["expectations"] for path in result["paths"]}
+    rows = manifest[manifest.path.isin(list(names))]
+    release_memory()
+    return rows
 
 
 def warnings_of(report: dict[str, Any]) -> list[str]:
@@ -158,13 +170,24 @@ def _images(manifest: pd.DataFrame) -> pd.DataFrame:
     images["copy_of"] = images.digest.mask((images.digest == "") | images.conflict)
     if "near_group" not in images:  # where nobody gave groups, they are those of near-duplicates
         images["near_group"] = images.group
-    near = images.groupby("near_group")
-    images["files_of_group"] = near.digest.transform("nunique")
+    near = pd.factorize(images.near_group)[0]
+    images["files_of_group"] = _different(images.digest, near)
     # The same file under two labels is a conflict, and no near-duplicate of itself.
-    images["labels_of_group"] = near.label.transform("nunique").where(images.files_of_group > 1)
-    images["splits_of_group"] = images.groupby("group").split.transform("nunique")
+    images["labels_of_group"] = _different(images.label, near).where(images.files_of_group > 1)
+    images["splits_of_group"] = _different(images.split, pd.factorize(images.group)[0])
     images["what"] = images.path + (": " + images.reason.fillna("")).where(images.reason.notna(), "")
     return images
+
+
+def _different(values: pd.Series, groups: np.ndarray) -> pd.Series:
+    """Return how many different values the group of each row has; missing where the group's number is -1.
+
+    Most groups have one row. Only the others are compared: of all rows that takes as much memory as the table.
+    """
+    is_several = (groups >= 0) & (np.bincount(groups + 1, minlength=1) > 1)[groups + 1]
+    found = values.notna().astype("int64").where(groups >= 0)
+    found[is_several] = values[is_several].groupby(groups[is_several]).transform("nunique")
+    return found
 
 
 def _with_counts(images: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from regraft.backbones import trunk
 from regraft.backbones.catalogue import Backbone
 from regraft.files import fingerprint
 from regraft.params_file import load_params
-from regraft.photos import scan
+from regraft.photos import scan_facts
 from regraft.photos.views import choose_views
 from regraft.provenance import ROOT, Provenance, installed_versions, provenance_of, take_snapshot
 from regraft.training import fine_tune
@@ -305,7 +305,7 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
         {"onnx", "onnxruntime", "numpy"},
     ),
     "the scan": (
-        lambda: scan._seal(b"", 1000),
+        lambda: scan_facts._seal("", 1000),
         {"photos.statistics", "photos.images", "photos.decoder", "photos.scan"},
         {"pillow", "libjpeg_turbo", "openjpeg", "zlib", "libtiff", "libwebp", "libavif", "imagehash", "scipy"},
     ),

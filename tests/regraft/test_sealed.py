@@ -233,6 +233,18 @@ def test_a_table_without_a_seal_is_damaged_unless_it_may_lack_it(tmp_path):
     assert sealed.read_table(tmp_path / "a.parquet", may_lack_seal=True).to_pydict() == {"a": [1]}
 
 
+def test_what_is_left_out_changes_nothing_of_the_rest_and_damage_to_it_is_found(tmp_path):
+    file, columns = tmp_path / "a.parquet", {"a": "str", "b": "int64", "c": "Int64"}
+    whole = pd.DataFrame({"a": HOSTILE, "b": range(4), "c": [None, 1, 2, 3]}).astype(columns)
+    sealed.write_table(file, whole)
+    pd.testing.assert_frame_equal(sealed.read_frame(file, columns, leave_out=["b"]), whole[["a", "c"]])
+    contents = file.read_bytes()
+    for place in range(len(contents)):
+        file.write_bytes(contents[:place] + bytes([contents[place] ^ 1]) + contents[place + 1 :])
+        with pytest.raises(Damaged):
+            sealed.read_frame(file, columns, leave_out=["b"])
+
+
 @pytest.mark.parametrize(
     ("rows", "names"),
     [

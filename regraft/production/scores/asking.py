@@ -13,7 +13,7 @@ from regraft.export.scoring_on_cluster import OF_PHOTO, answer_on_cluster
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.images import Threads
 from regraft.photos.incoming import Incoming
-from regraft.photos.scan import FileFacts
+from regraft.photos.scan_facts import FileFacts
 from regraft.production.scores.table import CLASS, build_rows
 from regraft.store.namespace import Namespace
 from regraft.store.shards import key_of

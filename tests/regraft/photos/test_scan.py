@@ -1,4 +1,5 @@
 import errno
+import gc
 import os
 import re
 import shutil
@@ -14,7 +15,8 @@ from PIL import Image
 
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
-from regraft.photos import scan
+from regraft.photos import scan, scan_facts
+from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning
@@ -24,6 +26,7 @@ from tests.support.library import scan_folder
 from tests.support.odd_files import write_odd_files
 
 PHOTOS = ["cat/a.png", "cat/b.png", "dog/c.png"]
+NEW = ["ant/first.png", "cat/between.png", "dog/last.png", "elk/after.png"]
 
 
 @pytest.fixture
@@ -208,6 +211,38 @@ def test_the_name_decides_again_whether_an_image_was_meant(folder, cache):
     assert manifest_of(folder, cache).verdict["cat/notes.png"] == "quarantine"
 
 
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scan_facts, "_PART", 2)
+
+
+def test_files_that_come_and_go_leave_the_facts_of_the_others_as_they_are(folder, small_parts, clock, looked):
+    cache = folder.parent / "scan.parquet"
+    for name in NEW:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "cat/b.png", folder / name)
+        pd.testing.assert_frame_equal(manifest_of(folder, cache), manifest_of(folder, None))
+    for path in (*PHOTOS[:2], NEW[1]):
+        (folder / path).unlink()
+        pd.testing.assert_frame_equal(manifest_of(folder, cache), manifest_of(folder, None))
+    looked.clear()
+    manifest_of(folder, cache)
+    assert looked == []
+
+
+def test_of_files_that_the_cache_knows_no_more_is_in_memory_than_one_part(folder, small_parts, cache):
+    for name in NEW:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "cat/b.png", folder / name)
+    paths = sorted([*PHOTOS, *NEW])
+    for _ in ("read", "known"):
+        limits = DecodeLimits(max_pixels=1000, max_seconds=20)
+        found = scan.scan(folder, paths, limits=limits, threads=Threads(1), cache=cache)
+        assert [facts.digest for _, facts in found.items(paths)] == [sha256_of(folder / path) for path in paths]
+        gc.collect()
+        assert sum(isinstance(each, scan_facts.FileFacts) for each in gc.get_objects()) <= 2
+
+
 # Times that say nothing.
 
 
@@ -310,7 +345,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypat
     def refuse(*_):
         raise OSError(errno.EROFS, "Read-only file system")
 
-    monkeypatch.setattr("regraft.photos.scan.write_bytes", refuse)
+    monkeypatch.setattr("regraft.photos.scan_facts.write_bytes", refuse)
     cache = tmp_path / "store" / "scan.parquet"
     message = rf"{re.escape(str(cache.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
     with pytest.raises(RegraftError, match=message):

@@ -17,8 +17,8 @@ from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning
 from regraft.photos.labels_file import Found
-from regraft.photos.scan import FileFacts
 from regraft.photos.scan_elsewhere import scan_elsewhere
+from regraft.photos.scan_facts import FileFacts
 from regraft.photos.scan_on_cluster import ClusterReaders, FetchJob, FileJob
 from regraft.store.facts import Facts
 from tests.support.photo_server import PhotoServer, elsewhere_in, png, serving
@@ -66,7 +66,7 @@ def scanned(folder: Path, learning: Learning) -> dict[str, list]:
     paths = list(wanted(folder))
     found = scan.scan(folder, paths, limits=LIMITS, threads=Threads(2), cache=None, learning=learning)
     names = ("digest", "bytes", "phash", "sharpness", "problem", "meant_as_image")
-    return {path: [getattr(found[path], name) for name in names] for path in paths}
+    return {path: [getattr(facts, name) for name in names] for path, facts in found.items(paths)}
 
 
 def test_workers_find_what_this_process_finds_and_no_bomb_ends_them(folder, tmp_path, monkeypatch, capsys):
@@ -138,7 +138,7 @@ def test_a_worker_on_whose_mount_inodes_differ_does_not_have_files_read_again_ev
     (folder / "1.png").write_bytes(png(1))
     monkeypatch.setattr(scan, "Reading", lambda *_: lambda path, _: FileFacts(problem=f"{path} is read again"))
     found = scan.scan(folder, paths, limits=LIMITS, threads=Threads(1), cache=cache)
-    assert [found[path].problem for path in paths] == [None, "1.png is read again"]
+    assert [facts.problem for _, facts in found.items(paths)] == [None, "1.png is read again"]
 
 
 def test_a_worker_that_does_not_see_the_data_folder_is_refused(folder, seat, tmp_path):

@@ -52,9 +52,10 @@ def ask(
 
     def run(meanwhile: Callable[[], object] = lambda: None, cluster: Cluster | None = None) -> Scored:
         incoming = find_incoming(folder)
-        facts = scan(folder, incoming.paths, limits=LIMITS, threads=Threads(2), cache=None)
+        found = scan(folder, incoming.paths, limits=LIMITS, threads=Threads(2), cache=None)
         meanwhile()
-        return score(incoming, facts, classifier, Threads(2), open_said(tmp_path / "store", classifier), cluster)
+        said = open_said(tmp_path / "store", classifier)
+        return score(incoming, dict(found.items(incoming.paths)), classifier, Threads(2), said, cluster)
 
     return run
 
