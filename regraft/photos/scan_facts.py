@@ -159,11 +159,14 @@ class ScanFacts:
                 writer.write_table(pa.table([[name for name, _ in part], *columns], schema=_SCHEMA))
                 self._rows.update((name, next(rows)) for name, _ in part)
         contents = sink.getvalue()
+        digest = hashlib.sha256(contents).hexdigest()
         with writing(path.parent, len(contents)):
             write_bytes(path, memoryview(contents))
             # Last: without it the other is not looked at.
-            write_text(path.with_suffix(".seal"), _seal(hashlib.sha256(contents).hexdigest(), max_pixels))
-        self._cache = ScanCache(pq.ParquetFile(pa.OSFile(str(path))))
+            write_text(path.with_suffix(".seal"), _seal(digest, max_pixels))
+        file = pa.OSFile(str(path))
+        # Clones share a store: another one may have written its own just now, whose rows are other files.
+        self._cache = ScanCache(pq.ParquetFile(file if _digest(file) == digest else pa.BufferReader(contents)))
         self._read = {path: facts for path, facts in self._read.items() if not facts.state}
 
 

@@ -114,6 +114,26 @@ def test_photos_that_another_clone_decoded_are_neither_decoded_nor_written_down_
     pd.testing.assert_frame_equal(first, second)
 
 
+def test_a_clone_that_writes_the_cache_of_a_shared_store_at_the_same_moment_changes_nothing(
+    folder, cache, monkeypatch, tmp_path
+):
+    other = tmp_path / "other" / "raw"
+    for path, source in zip(PHOTOS, reversed(PHOTOS), strict=True):
+        (other / path).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(folder / source, other / path)
+    write_text = scan_facts.write_text
+
+    def write_and_be_overtaken(path: Path, text: str) -> None:
+        write_text(path, text)
+        monkeypatch.setattr(scan_facts, "write_text", write_text)
+        manifest_of(other, cache)
+
+    expected = manifest_of(folder, None)
+    (folder / "cat/a.png").touch()
+    monkeypatch.setattr(scan_facts, "write_text", write_and_be_overtaken)
+    pd.testing.assert_frame_equal(manifest_of(folder, cache), expected)
+
+
 def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, cache, looked):
     before = manifest_of(folder, None)
     looked.clear()
