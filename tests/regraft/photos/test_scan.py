@@ -115,7 +115,7 @@ def test_photos_that_another_clone_decoded_are_neither_decoded_nor_written_down_
 
 
 def test_a_clone_that_writes_the_cache_of_a_shared_store_at_the_same_moment_changes_nothing(
-    folder, cache, monkeypatch, tmp_path
+    folder, clock, monkeypatch, tmp_path
 ):
     other = tmp_path / "other" / "raw"
     for path, source in zip(PHOTOS, reversed(PHOTOS), strict=True):
@@ -128,7 +128,8 @@ def test_a_clone_that_writes_the_cache_of_a_shared_store_at_the_same_moment_chan
         monkeypatch.setattr(scan_facts, "write_text", write_text)
         manifest_of(other, cache)
 
-    expected = manifest_of(folder, None)
+    cache, expected = tmp_path / "scan.parquet", manifest_of(folder, None)
+    manifest_of(folder, cache)
     (folder / "cat/a.png").touch()
     monkeypatch.setattr(scan_facts, "write_text", write_and_be_overtaken)
     pd.testing.assert_frame_equal(manifest_of(folder, cache), expected)
