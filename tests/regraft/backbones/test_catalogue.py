@@ -30,16 +30,26 @@ def choose(**changes: object) -> Backbone:
 
 
 @pytest.fixture(scope="module")
-def weights_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def built() -> Callable[[str], tuple[Backbone, "keras.Model"]]:
+    """A function that returns a backbone with random weights and its network, by name; each takes a second to build."""
+
+    @cache
+    def build(name: str) -> tuple[Backbone, "keras.Model"]:
+        backbone = choose(name=name)
+        return backbone, backbone.build()
+
+    return build
+
+
+@pytest.fixture(scope="module")
+def weights_of(tmp_path_factory: pytest.TempPathFactory, built) -> Callable[[str], Path]:
     """A function that returns weights of a backbone: those of its package if they are a dependency, or made up."""
 
     @cache
     def weights(name: str) -> Path:
-        recipe = CATALOGUE[name]
         if name == "efficientnet_lite0":
             return lite.weights_file(0)
-        network = recipe.build(32, recipe.preprocessing, None)
-        return write_weights(tmp_path_factory.mktemp("weights") / f"{name}.pth", network)
+        return write_weights(tmp_path_factory.mktemp("weights") / f"{name}.pth", built(name)[1])
 
     return weights
 
@@ -138,9 +148,9 @@ def test_the_two_halves_of_a_cut_network_compute_what_the_whole_does(lite0, cut)
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_the_default_cut_of_every_backbone_leaves_about_two_thirds_of_the_work(name):
-    backbone = choose(name=name)
-    (point,) = [point for point in cut_points(backbone.build()) if point.name == backbone.cut]
+def test_the_default_cut_of_every_backbone_leaves_about_two_thirds_of_the_work(name, built):
+    backbone, network = built(name)
+    (point,) = [point for point in cut_points(network) if point.name == backbone.cut]
     assert 0.59 < point.share_above < 0.7
 
 
@@ -229,28 +239,28 @@ def test_the_digest_is_that_of_the_weights_file(tmp_path):
 # Building and loading.
 
 
-def test_a_backbone_is_frozen():
-    assert choose().build().trainable_weights == []
+def test_a_backbone_is_frozen(built):
+    assert built("efficientnet_lite0")[1].trainable_weights == []
 
 
-def test_random_weights_are_the_same_whenever_the_backbone_is_built():
+def test_random_weights_are_the_same_whenever_the_backbone_is_built(built):
     # Its graph is kept in the store from one stage to the next; other weights in the next stage would not belong to it.
-    first, second = (choose().build().get_weights() for _ in range(2))
+    first, second = (network.get_weights() for network in (built("efficientnet_lite0")[1], choose().build()))
     assert all(np.array_equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_random_features_are_of_the_size_of_real_ones(name):
+def test_random_features_are_of_the_size_of_real_ones(name, built):
     # Vanishing ones would make every tolerance in tests meaningless, and be zero in the half precision of the store.
     images = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
-    assert 0.1 < np.std(choose(name=name).build()(images, training=False)) < 10
+    assert 0.1 < np.std(built(name)[1](images, training=False)) < 10
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_a_file_of_weights_fills_every_layer_and_leaves_only_the_classifier(name, weights_of):
+def test_a_file_of_weights_fills_every_layer_and_leaves_only_the_classifier(name, weights_of, built):
     path = weights_of(name)
     recipe = CATALOGUE[name]
-    before = recipe.build(64, recipe.preprocessing, None).get_weights()
+    before = built(name)[1].get_weights()
     after = recipe.build(64, recipe.preprocessing, path).get_weights()
     assert [index for index, value in enumerate(after) if np.array_equal(value, before[index])] == []
     used = {name for name in read_tensors(path) if not name.endswith("num_batches_tracked")}

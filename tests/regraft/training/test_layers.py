@@ -10,9 +10,15 @@ from regraft.training.network_file import read_head
 from tests.support.networks import load_joined
 
 
-def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features, dataset, preparation):
+@pytest.fixture(scope="module")
+def model(backbone, head):
+    """The joined network, built once: `choose_layers` decides of every layer anew whether it is trained."""
+    return load_joined(backbone, head)
+
+
+def test_the_joined_network_is_the_head_on_the_backbone(model, head, features, dataset, preparation):
     image = preparation(dataset.read_photo(dataset.photos()[0]))[None].astype(np.float32)
-    joined = load_joined(backbone, head)(image, training=False)
+    joined = model(image, training=False)
     # The features come from ONNX Runtime, in float32 summed in another order.
     assert np.asarray(joined) == pytest.approx(
         to_keras(read_head(head)).predict(features.read(np.array([0])), verbose=0), abs=1e-4
@@ -30,8 +36,7 @@ def test_the_joined_network_is_the_head_on_the_backbone(backbone, head, features
         ("all", "stem_conv"),
     ],
 )
-def test_what_comes_after_the_named_layer_is_trained_and_nothing_else(backbone, head, layers, first):
-    model = load_joined(backbone, head)
+def test_what_comes_after_the_named_layer_is_trained_and_nothing_else(backbone, model, layers, first):
     network = choose_layers(model, backbone.cut, layers)
     convolutions = [layer.name for layer in model.layers if layer.weights and not layer.name.endswith("_bn")]
     trained = [variable.path.split("/")[-2] for variable in network.trainable_variables]
@@ -42,17 +47,17 @@ def test_what_comes_after_the_named_layer_is_trained_and_nothing_else(backbone, 
 
 
 @pytest.mark.parametrize("layers", ["block99", "block13_project_bn", "stem_conv", "head_logits", "probabilities"])
-def test_a_layer_that_does_not_exist_or_lies_below_the_cut_is_refused_with_what_is_possible(backbone, head, layers):
+def test_a_layer_that_does_not_exist_or_lies_below_the_cut_is_refused_with_what_is_possible(backbone, model, layers):
     with pytest.raises(InvalidParams) as error:
-        choose_layers(load_joined(backbone, head), backbone.cut, layers)
+        choose_layers(model, backbone.cut, layers)
     assert re.match(
         r"fine_tune\.layers: expected all, top, or the name of a layer .*: block13_add, block14_exp", str(error.value)
     )
     assert str(error.value).endswith(f"Received: '{layers}'.")
 
 
-def test_the_learning_rate_falls_from_block_to_block(backbone, head):
-    network = choose_layers(load_joined(backbone, head), backbone.cut, "top")
+def test_the_learning_rate_falls_from_block_to_block(backbone, model):
+    network = choose_layers(model, backbone.cut, "top")
     rates = learning_rates(network, 0.5)
     assert len(rates) == len(network.trainable_variables)
     rates = {path.removeprefix("head/"): rate for path, rate in rates.items()}
@@ -63,8 +68,8 @@ def test_the_learning_rate_falls_from_block_to_block(backbone, head):
     assert min(rates.values()) == block14.pop()
 
 
-def test_logits_are_what_the_softmax_is_given(backbone, head):
-    network = choose_layers(load_joined(backbone, head), backbone.cut, "top")
+def test_logits_are_what_the_softmax_is_given(backbone, model):
+    network = choose_layers(model, backbone.cut, "top")
     inputs = np.random.default_rng(0).normal(size=(2, *network.input_shape[1:])).astype(np.float32)
     logits = np.asarray(logits_of(network)(inputs))
     expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
