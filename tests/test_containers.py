@@ -87,6 +87,17 @@ def test_every_service_says_whether_it_is_well_and_the_next_waits_for_that(compo
     assert set(waited) == {"service_healthy", "service_completed_successfully"}
 
 
+def test_dask_workers_read_the_clones_of_nights_at_their_path_and_write_elsewhere(compose):
+    services = compose["services"]
+    (of_night,), dask = services["worker"]["volumes"], services["dask-worker"]
+    assert dask["volumes"] == [f"{of_night}:ro"]
+    path = of_night.partition(":")[2]
+    written = [dask["environment"]["TMPDIR"], dask["command"][-1]]
+    assert [tmpfs.partition(":")[0] for tmpfs in dask["tmpfs"]] == [written[0]]
+    assert path not in written
+    assert written[0] == written[1]
+
+
 def test_every_image_has_a_version_and_ours_has_no_rights(compose):
     for service in compose["services"].values():
         if "build" in service:

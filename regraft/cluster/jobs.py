@@ -4,6 +4,7 @@ A worker that is like this process is told once what to do, by a job, and is the
 answers for a part comes back as it is done, in any order.
 """
 
+import os
 import tempfile
 import threading
 import uuid
@@ -33,7 +34,7 @@ class Seat:
 
     threads: int  # that it may use
     neighbours: int  # workers on its machine, which share its memory, this one among them
-    store: Path | None  # the store's folder, where this worker sees it too
+    store: Path | None  # the store's folder, where this worker sees it too and may write to it
 
     @property
     def folder(self) -> Path:
@@ -141,7 +142,8 @@ _turn = threading.Lock()  # one part at a time, with all threads of the worker
 
 def prepare(order: _Order, threads: int, neighbours: int) -> None:
     """Make this worker ready for the parts of a list; see `Seat` and `Job.begin`."""
-    store = order.store if (order.store / order.token).exists() else None
+    is_shared = (order.store / order.token).exists() and os.access(order.store, os.W_OK)
+    store = order.store if is_shared else None
     ready = order.job.begin(Seat(threads, neighbours, store))
     with _lists:
         while len(_prepared) >= _JOBS:  # of runs that share a scheduler, or were killed

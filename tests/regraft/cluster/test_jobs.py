@@ -1,3 +1,4 @@
+import os
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -45,6 +46,13 @@ def test_a_worker_sees_the_store_if_it_sees_the_file_that_was_put_there(tmp_path
     prepare(order("other", tmp_path, "token of another machine"), 3, 2)
     assert work("seen", [1, 2]) == ("seen", Seat(3, 2, tmp_path), [1, 2])
     assert work("other", []) == ("other", Seat(3, 2, None), [])
+
+
+def test_a_worker_that_may_not_write_to_the_store_works_as_one_that_does_not_see_it(tmp_path, monkeypatch):
+    (tmp_path / "token").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    prepare(order("read-only", tmp_path), 3, 2)
+    assert work("read-only", []) == ("read-only", Seat(3, 2, None), [])
 
 
 def test_a_process_that_was_not_prepared_says_so():
