@@ -3,7 +3,8 @@
 A stage is a process whose command line names its module, `-m tasks.<stage>`, with all that it started; `dvc repro` and
 a command of our own are watched alike. Memory is anonymous and shared pages of all processes together (`RssAnon` and
 `RssShmem`). Pages of files are left out: the kernel takes them back whenever it needs memory. It is looked at twenty
-times a second, so a peak that is shorter may be missed, and seconds of a stage are true to a tenth.
+times a second, so a peak that is shorter may be missed, and seconds of a stage are true to a tenth. The memory of a
+process counts from the second look at it: until it runs its own program, its parent's pages are shown as its own.
 """
 
 import os
@@ -44,6 +45,14 @@ class Watched:
     beside: Took  # the rest: what belongs to no stage
 
 
+@dataclass(frozen=True, slots=True)
+class _Process:
+    pid: int
+    stage: str | None  # that it belongs to
+    cpu_seconds: float
+    memory_mb: float
+
+
 def watched(
     command: list[str], folder: Path, environment: dict[str, str], *, log: Path, accepted: tuple[int, ...] = (0,)
 ) -> Watched:
@@ -56,7 +65,7 @@ def watched(
         log: takes what it prints.
         accepted: exit statuses that are no failure.
     """
-    whole, beside, stages, begun = Took(), Took(), {}, {}
+    whole, beside, stages, begun, seen = Took(), Took(), {}, {}, set[int]()
     with log.open("wb") as output:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -64,12 +73,13 @@ def watched(
         )
         while process.poll() is None:
             now = time.perf_counter() - start
-            of_all = list(_tree(process.pid, None))
+            of_all = list(_tree(process.pid, None, seen))
+            seen = {each.pid for each in of_all}
             _note(whole, now, of_all)
-            _note(beside, now, [each for each in of_all if each[0] is None])
-            for stage in {stage for stage, _, _ in of_all if stage}:
+            _note(beside, now, [each for each in of_all if each.stage is None])
+            for stage in {each.stage for each in of_all if each.stage}:
                 seconds = now - begun.setdefault(stage, now) + _PAUSE
-                _note(stages.setdefault(stage, Took()), seconds, [each for each in of_all if each[0] == stage])
+                _note(stages.setdefault(stage, Took()), seconds, [each for each in of_all if each.stage == stage])
             time.sleep(_PAUSE)
         whole.seconds = time.perf_counter() - start
     if process.returncode not in accepted:
@@ -87,21 +97,21 @@ def watched_stage(name: str, folder: Path, *, root: Path) -> Took:
     return watched([sys.executable, "-m", f"tasks.{name}"], folder, environment, log=folder / f"{name}.log").whole
 
 
-def _note(took: Took, seconds: float, processes: list[tuple[str | None, float, float]]) -> None:
+def _note(took: Took, seconds: float, processes: list[_Process]) -> None:
     took.seconds = seconds
-    took.cpu_seconds = max(took.cpu_seconds, sum(cpu for _, cpu, _ in processes))
-    took.peak_memory_mb = max(took.peak_memory_mb, sum(memory for _, _, memory in processes))
+    took.cpu_seconds = max(took.cpu_seconds, sum(each.cpu_seconds for each in processes))
+    took.peak_memory_mb = max(took.peak_memory_mb, sum(each.memory_mb for each in processes))
 
 
-def _tree(pid: int, stage: str | None) -> Iterator[tuple[str | None, float, float]]:
-    """A process and all that it started: the stage that each belongs to, its seconds of CPU, and its memory in MB."""
+def _tree(pid: int, stage: str | None, seen: set[int]) -> Iterator[_Process]:
+    """A process and all that it started; those that were not seen before have no memory yet."""
     with suppress(OSError):  # one that has ended meanwhile
         folder = Path("/proc", str(pid))
         if stage is None and (named := _STAGE.search((folder / "cmdline").read_bytes())):
             stage = named[1].decode()
-        memory = sum(int(size) for size in _MEMORY.findall((folder / "status").read_bytes())) * 1024 / 1e6
+        sizes = _MEMORY.findall((folder / "status").read_bytes()) if pid in seen else []
         times = (folder / "stat").read_bytes().rpartition(b")")[2].split()[11:15]  # its own, and of those that ended
-        yield stage, sum(map(int, times)) / _TICKS, memory
+        yield _Process(pid, stage, sum(map(int, times)) / _TICKS, sum(map(int, sizes)) * 1024 / 1e6)
         for thread in (folder / "task").iterdir():
             for child in (thread / "children").read_bytes().split():
-                yield from _tree(int(child), stage)
+                yield from _tree(int(child), stage, seen)
