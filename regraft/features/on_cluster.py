@@ -83,8 +83,8 @@ class Extraction:
         trunk, shared = replace(self.trunk, runner=OnnxRunner(contents)), self.machine.shared_store
         if not seat.store and not shared:
             raise RegraftError(
-                f"It does not see the store {self.root}, or may not write to it. Mount the same folder there, or set machine.shared_store in "
-                "params.yaml to an address that every worker reaches."
+                f"It does not see the store {self.root}, or may not write to it. Mount the same folder there, or set "
+                "machine.shared_store in params.yaml to an address that every worker reaches."
             )
         store = open_feature_store(seat.folder, trunk, shared=shared)
         if (names := (store.features.folder.name, store.activations.folder.name)) != self.namespaces:
