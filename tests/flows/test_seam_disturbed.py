@@ -7,10 +7,12 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import pytest
 
+from tasks import safe_dvc
 from tests.support.project import Command
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, STAGES, Toy
 
@@ -74,13 +76,15 @@ def test_after_kills_at_any_moment_the_next_run_gives_the_same_result(
     assert (run.status, new_toy.results) == (0, undisturbed), run.output
 
 
-def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_toy: Toy) -> None:
-    tables = ['{"write": {', "", "[]", '{"write": {"/a": 1}}', '{"read": {"/a": [{"pid": "1"}]}}']
-    for table, runner in zip(tables, [DVC, FLOW, FLOW, DVC, FLOW], strict=True):
-        finished_toy.write(".dvc/tmp/rwlock", table)
+def test_a_table_of_running_commands_that_cannot_be_read_is_begun_anew(finished_toy: Toy, tmp_path: Path) -> None:
+    for runner in (DVC, FLOW):
+        finished_toy.write(".dvc/tmp/rwlock", '{"write": {')
         (finished_toy.root / "build/third.txt").unlink()
         run = finished_toy.bring_up_to_date(runner)
-        assert run.status == 0, f"{table}: {run.output}"
+        assert run.status == 0, run.output
+    for table in ('{"write": {', "", "[]", '{"write": {"/a": 1}}', '{"read": {"/a": [{"pid": "1"}]}}'):
+        (tmp_path / "rwlock").write_text(table)
+        assert safe_dvc._running(tmp_path / "rwlock") == {}, table
 
 
 def test_a_killed_command_blocks_nobody_though_another_process_has_its_number(finished_toy: Toy) -> None:
