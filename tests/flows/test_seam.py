@@ -41,7 +41,6 @@ def test_after_either_runner_dvc_status_is_clean(make_toy: Callable[..., Toy], r
     assert toy.succeed("dvc", "status").output.strip() == "Data and pipelines are up to date."
 
 
-@both_kinds
 def test_both_runners_leave_the_same_files_behind(make_toy: Callable[..., Toy]) -> None:
     assert make_toy(DVC).results == make_toy(FLOW).results
 
