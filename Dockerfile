@@ -36,6 +36,8 @@ COPY --from=build /opt/venv /opt/venv
 COPY --from=build /project /project
 # Any user may run it (docker run --user), also one that has no name in the image.
 ENV PATH=/opt/venv/bin:$PATH HOME=/home/regraft USER=regraft PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Dask's workers load ONNX Runtime without tasks/__init__.py, which says the same.
+ENV ORT_DISABLE_TELEMETRY=1
 # A project that is mounted here is the one that `regraft` works in; else it is the source that the image was made from.
 WORKDIR /project
 USER 10001:10001

@@ -1,4 +1,7 @@
-"""Installs what changes DVC at the start of its command (tasks/safe_dvc.py); all else is in pyproject.toml."""
+"""Installs what changes DVC at the start of its command (tasks/safe_dvc.py), and what keeps ONNX Runtime silent.
+
+All else is in pyproject.toml.
+"""
 
 import os
 import sys

@@ -4,6 +4,9 @@ import os
 import sys
 from types import TracebackType
 
+# Else ONNX Runtime, from 1.29 on, tells its maker of every model that it loads. Read when it is loaded itself.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 def _say_stopped(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Print one line, and no traceback, for Ctrl-C; a library that is being imported makes an ImportError of it."""
