@@ -1,4 +1,3 @@
-# syntax=docker/dockerfile:1
 # One image for all roles: a Prefect server or worker, a Dask scheduler or worker, one run. docs/containers.md says how.
 #
 #     docker build --tag regraft .
@@ -19,10 +18,14 @@ COPY locks ./locks
 # environment. These are the steps of `make setup`.
 RUN pip install --no-build-isolation --require-hashes -r locks/build.lock \
     && pip install --no-build-isolation --require-hashes -r requirements.lock
-COPY . ./
+# The installation knows folders only: what is in them comes last, so that a new revision is a layer of three megabytes.
+COPY pyproject.toml setup.py ./
+COPY packaging ./packaging
 # The lock file has what developers need as well. It goes: half a gigabyte, and browsers' and compilers' attack surface.
-RUN pip install --no-build-isolation --no-deps -e . \
+RUN mkdir flows regraft tasks && touch README.md flows/__init__.py regraft/__init__.py tasks/__init__.py \
+    && pip install --no-build-isolation --no-deps -e . \
     && python packaging/only_runtime.py s3 cluster
+COPY . ./
 
 FROM ${PYTHON_IMAGE}
 # DVC and Prefect call git, and git calls ssh. tini reaps what a run leaves behind, and passes signals on.
@@ -34,6 +37,8 @@ RUN apt-get update \
     && chmod 1777 /home/regraft
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /project /project
+COPY packaging/git-credential-regraft /usr/local/bin/
+RUN git config --system credential.helper regraft
 # Any user may run it (docker run --user), also one that has no name in the image.
 ENV PATH=/opt/venv/bin:$PATH HOME=/home/regraft USER=regraft PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 # Dask's workers load ONNX Runtime without tasks/__init__.py, which says the same.

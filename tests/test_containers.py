@@ -2,7 +2,9 @@
 
 import importlib.util
 import inspect
+import os
 import re
+import subprocess
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -130,6 +132,31 @@ def test_nothing_gets_into_the_image_but_what_is_named():
     assert not named & {"data", "build", "models", ".env", ".git", ".dvc", ".dvc/config.local"}
 
 
+@pytest.mark.parametrize(
+    ("asks", "told"),
+    [
+        ("protocol=https\nhost=git.example.org\n", "username=x-token-auth password=SECRET"),
+        ("protocol=https\nhost=git.example.org\nusername=me\n", "username=me password=SECRET"),
+        ("protocol=http\nhost=git.example.org\n", ""),
+        ("protocol=https\nhost=git.example.org.elsewhere.org\n", ""),
+    ],
+)
+@pytest.mark.parametrize("user", ["", "me@"])
+def test_git_in_the_image_gets_the_token_for_the_projects_own_host_and_over_https_only(asks, told, user):
+    given = {"REGRAFT_GIT": f"https://{user}git.example.org/owner/name.git", "REGRAFT_GIT_TOKEN": "SECRET"}
+
+    def answer(helper_asks: str, **variables: str) -> str:
+        command = [Path("packaging/git-credential-regraft").resolve(), "get"]
+        ended = subprocess.run(
+            command, input=helper_asks, env=os.environ | variables, capture_output=True, text=True, check=True
+        )
+        return " ".join(ended.stdout.split())
+
+    assert answer(asks, **given) == told
+    assert not answer(asks, **given | {"REGRAFT_GIT_TOKEN": ""})
+    assert not answer(asks, **given | {"REGRAFT_GIT": "git@git.example.org:owner/name.git"})
+
+
 def test_the_image_runs_as_nobody_and_installs_only_what_a_lock_file_names():
     text = Path("Dockerfile").read_text()
     user = re.findall(r"^USER (\d+):\d+$", text, re.M)
@@ -138,6 +165,8 @@ def test_the_image_runs_as_nobody_and_installs_only_what_a_lock_file_names():
     installs = re.findall(r"pip install .*", text)
     assert len(installs) == 3
     assert all("--require-hashes" in each or "--no-deps -e ." in each for each in installs)
+    assert text.index("COPY . ./") > text.rindex("pip install")  # else every revision has two gigabytes of its own
+    assert "# syntax" not in text  # it would be fetched, and run, at every build
 
 
 @pytest.fixture(scope="module")
