@@ -1,5 +1,6 @@
 """What the tests of the stages share: small photos, and settings that make a stage take a second."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,13 @@ def changed(params: Params, **sections: dict) -> Params:
 def quiet(what: str):
     """A progress that nobody looks at."""
     return lambda done, total: None
+
+
+def empty_store(project: Path) -> None:
+    """Remove all that was computed of photos; the converted backbone stays, because to convert it takes seconds."""
+    for folder in (project / "build" / "store").iterdir():
+        if folder.name != "graphs":
+            shutil.rmtree(folder) if folder.is_dir() else folder.unlink()
 
 
 def write_photos(folder: Path, per_class: int = 24, seed: int = 1) -> None:

@@ -4,7 +4,7 @@ import pytest
 
 from regraft.files import read_json, sha256_of
 from tasks.cache_features import cache_features
-from tests.support.small_project import changed, quiet
+from tests.support.small_project import changed, empty_store, quiet
 
 KEYS = [
     "images",
@@ -62,6 +62,6 @@ def test_a_clone_takes_activations_from_a_shared_store(project, small_params, tm
 
 @pytest.mark.parametrize("settings", [{"mode": "off"}, {"layers": "all"}])
 def test_activations_are_kept_only_if_fine_tuning_reads_them(project, small_params, settings):
-    shutil.rmtree(project / "build" / "store")
+    empty_store(project)
     cache_features.function(changed(small_params, fine_tune=settings), quiet)
     assert list((project / "build" / "store").glob("activations-*/*.arrow")) == []

@@ -24,7 +24,7 @@ from tasks.training_inputs import open_extractor
 from tasks.validate_data import validate_data
 from tests.stress.training_kills import prove
 from tests.support.pipeline import ROOT
-from tests.support.small_project import changed, quiet, write_photos
+from tests.support.small_project import changed, empty_store, quiet, write_photos
 
 MODEL, BASE, HEAD = Path("models", "model.npz"), Path("models", "base.npz"), Path("models", "head.npz")
 WARM = {"replay": 2, "replay_per_class": 1, "warm_epochs": 2}
@@ -104,7 +104,7 @@ def test_a_head_of_another_shape_than_that_of_the_base_is_compared_with_it_whole
 
 def test_with_all_layers_trained_that_network_is_what_ships(project, small_params):
     params = changed(small_params, fine_tune={"layers": "all", "epochs": 1})
-    shutil.rmtree(project / "build" / "store")
+    empty_store(project)
     for stage in (choose_base, train_base, fine_tune):
         stage.function(params, quiet)
     base = read_network(BASE)
@@ -119,7 +119,7 @@ def test_with_all_layers_trained_that_network_is_what_ships(project, small_param
 def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has_activations(project, small_params):
     most = 45
     params = changed(small_params, fine_tune={**WARM, "max_photos": most, "renew_after": 0.3})
-    shutil.rmtree(project / "build" / "store")
+    empty_store(project)
     (project / "build" / "base_photos.parquet").unlink()
     nights = []
     first, second = (cache_features, choose_base, train_base), (validate_data, preprocess, cache_features, choose_base)

@@ -14,7 +14,7 @@ from regraft.training.network_file import read_network
 from tasks.train_base import train_base
 from tasks.training_inputs import open_extractor, still_there
 from tests.support.pipeline import ROOT
-from tests.support.small_project import changed, quiet
+from tests.support.small_project import changed, empty_store, quiet
 
 BASE, RECORD, RAW = Path("models", "base.npz"), Path("build", "base_photos.parquet"), Path("data", "raw")
 
@@ -30,7 +30,7 @@ def _reason() -> str:
 def test_it_is_a_function_of_its_record_even_where_photos_have_other_names_by_now(project, small_params):
     before, photo = sha256_of(BASE), _record().photos.photos()[0]
     (RAW / photo.path).rename(RAW / "renamed.png")
-    (project / "build" / "store").rename(project / "build" / "old")
+    empty_store(project)
     dataset = read_dataset(Path("build", "dataset.parquet"), RAW)
     rows = dataset.rows.assign(path=dataset.rows.path.replace(photo.path, "renamed.png"))
     write_dataset(Path("build", "dataset.parquet"), dataset.with_rows(rows))
