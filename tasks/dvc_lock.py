@@ -68,16 +68,20 @@ def check_whole(path: Path) -> None:
 
     For who only reads it, and must not take what is damaged for what is not there.
     """
-    if not path.exists():
+    if not (path.exists() or path.is_symlink()):
         return
     check_is_file(path)
     text = _read(path)
     check_no_conflict(path, text)
     if not (_is_whole(text) and _parsed(text).get("stages")):
-        found = "nothing that DVC can read" if text else "no text"
+        is_cut_off = text and not text.endswith("\n")
+        found = (
+            "no line break at its end" if is_cut_off else "nothing that DVC can read" if text else "no text in UTF-8"
+        )
         raise RegraftError(
             f"{path} is damaged: expected what DVC recorded of each stage, found {found}. `git checkout {path}` "
-            f"brings back the one that was committed last; `git log {path}` lists earlier ones."
+            f"brings back the one that was committed last, and `git log {path}` lists earlier ones. If it was never "
+            f"committed, remove it and run `regraft retrain`: what is known is not computed again."
         )
 
 

@@ -20,6 +20,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
+_PARSED = 16  # YAML texts, of as many files, that are remembered
 SITE_CACHE = ".dvc-site"  # as in .dvc/config, which is for a `dvc` of another environment
 
 
@@ -56,9 +57,12 @@ def make_safe() -> None:
     def parse_once(text: Any, path: Any, typ: str = "safe") -> Any:
         if typ != "safe":  # it keeps comments, and is asked for where they are to be written
             return parse(text, path, typ)
-        if parsed.get(path, (None,))[0] != text:
-            parsed[path] = text, parse(text, path)
-        return deepcopy(parsed[path][1])  # DVC changes what it is given
+        known = parsed.get(path)
+        if not known or known[0] != text:
+            if len(parsed) >= _PARSED:
+                parsed.clear()
+            known = parsed[path] = text, parse(text, path)
+        return deepcopy(known[1])  # DVC changes what it is given
 
     dump_data_at_once.is_safe = True  # type: ignore[attr-defined]
     _common._dump_data = _yaml._dump_data = dump_data_at_once

@@ -1,6 +1,9 @@
 """What the new model was trained on, from what the stages left in build/: later photos are compared with it."""
 
 import sys
+from collections.abc import Collection
+
+import pandas as pd
 
 from regraft.config import Params
 from regraft.errors import Busy, RegraftError
@@ -28,17 +31,31 @@ def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference |
     manifest, base = read_manifest(paths.manifest)[1], base_of_model(params)
     saw = base.saw() if base else ()
     try:
-        with open_features(params, only_some=True) as features:
-            reference = build_reference(manifest, features, saw, may_lack=may_lack)
+        reference = _built(params, manifest, saw, may_lack=may_lack)
     except Busy:
         raise
     except RegraftError as error:
         if not may_lack:
             raise
-        # No store is within reach: splits and digests are in the file itself.
-        reference, problem = build_reference(manifest, read_features(paths.features), saw, may_lack=True), f" {error}"
+        reference, problem = _built_from_what_is_here(params, manifest, saw), f" {error}"
     if reference.lacking:
         print(
             f"Warning: {reference.lacking} Drift of features is found from the others alone.{problem}", file=sys.stderr
         )
     return reference
+
+
+def _built(params: Params, manifest: pd.DataFrame, saw: Collection[str], *, may_lack: bool) -> Reference:
+    with open_features(params, only_some=True) as features:
+        return build_reference(manifest, features, saw, may_lack=may_lack)
+
+
+def _built_from_what_is_here(params: Params, manifest: pd.DataFrame, saw: Collection[str]) -> Reference:
+    """Build it without the shared store; and where this machine has no store either, from the file alone."""
+    here = params.model_copy(update={"machine": params.machine.model_copy(update={"shared_store": None})})
+    try:
+        return _built(here, manifest, saw, may_lack=True)
+    except Busy:
+        raise
+    except RegraftError:  # splits and digests are in the file itself
+        return build_reference(manifest, read_features(params.paths.features), saw, may_lack=True)

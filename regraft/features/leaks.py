@@ -23,6 +23,7 @@ from regraft.photos.images import Threads
 
 _AMONG, _ROWS = 8192, 256  # photos that are compared at a time: of the splits before, and of val and test
 _MOST = 24  # others that are looked at, of a photo: the most similar ones
+_CORES = 8  # at most: each holds some tens of megabytes
 _ROUNDING = 1e-5  # of squared distances in float32
 
 
@@ -134,7 +135,7 @@ def _near(embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: n
     along = embeddings.along_axes(among)
     half = np.einsum("nd,nd->n", along, along) / 2
     blocks = [rows[start : start + _ROWS] for start in range(0, len(rows), _ROWS)]
-    candidates = Threads(0).map(
+    candidates = Threads(min(_CORES, Threads(0).count)).map(
         lambda block: _candidates(embeddings.reduced[block], along, half, radius[block]), blocks
     )
     for block, (found, places) in zip(blocks, candidates, strict=True):

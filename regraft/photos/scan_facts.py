@@ -19,6 +19,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from regraft.errors import RegraftError
 from regraft.files import fingerprint, write_bytes, write_text, writing
 from regraft.photos.decoder import ImageFacts
 from regraft.photos.known import IMAGE_SCHEMA
@@ -72,9 +73,9 @@ class Seen:
 class ScanCache:
     """The cache as the last scan left it; it stays readable while another takes its place."""
 
-    def __init__(self, file: pq.ParquetFile | None) -> None:
-        """Hold an open file; None: nothing is remembered."""
-        self._file = file
+    def __init__(self, file: pq.ParquetFile | None, path: Path | None = None) -> None:
+        """Hold an open file, and where it lay; None: nothing is remembered."""
+        self._file, self._path = file, path
         self._number, self._part = -1, list[FileFacts]()  # what was read last
 
     @classmethod
@@ -83,7 +84,7 @@ class ScanCache:
         with suppress(OSError, ValueError):
             file = pa.OSFile(str(path)) if path else None
             if file and path and path.with_suffix(".seal").read_text() == _seal(_digest(file), max_pixels):
-                return cls(pq.ParquetFile(file))
+                return cls(pq.ParquetFile(file), path)
         return cls(None)
 
     def __len__(self) -> int:
@@ -106,7 +107,13 @@ class ScanCache:
 
     def _rows(self, number: int, columns: list[str]) -> Iterator[tuple[Any, ...]]:
         assert self._file
-        part = self._file.read_row_group(number, columns).select(columns)
+        try:
+            part = self._file.read_row_group(number, columns).select(columns)
+        except OSError as error:  # Arrow's, too: of a network drive, where another machine has replaced the file
+            raise RegraftError(
+                f"{self._path} was there when the scan began and cannot be read any more: {error}. Run "
+                f"again; if that is all the same, delete it: it only saves time."
+            ) from error
         return zip(*(column.to_pylist() for column in part.columns), strict=True)
 
 
@@ -166,7 +173,8 @@ class ScanFacts:
             write_text(path.with_suffix(".seal"), _seal(digest, max_pixels))
         file = pa.OSFile(str(path))
         # Clones share a store: another one may have written its own just now, whose rows are other files.
-        self._cache = ScanCache(pq.ParquetFile(file if _digest(file) == digest else pa.BufferReader(contents)))
+        mine = file if _digest(file) == digest else pa.BufferReader(contents)
+        self._cache = ScanCache(pq.ParquetFile(mine), path)
         self._read = {path: facts for path, facts in self._read.items() if not facts.state}
 
 

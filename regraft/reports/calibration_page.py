@@ -28,9 +28,9 @@ def calibration_texts(sources: Sources) -> list[str]:
     chosen = read_json(sources.reports / "export.json")["calibration"]
     report = read_json(sources.reports / "calibration.json")
     rows = [[name, *(f"{report[when][key]:.4f}" for when in ("before", "after"))] for key, name in _FIGURES.items()]
-    words = [chosen["words"], table(["test photos", "as trained", "as shipped"], rows)]
+    test = read_json(sources.reports / "metrics.json")["test"]
+    words = [chosen["words"], table([f"test photos{of_all(test)}", "as trained", "as shipped"], rows)]
     if novel := report.get("novel"):
         share = Interval(**novel["share"])
-        test = read_json(sources.reports / "metrics.json")["test"]
         words.append(f"Of {novel['images']} test photos{of_all(test)} {share} are called novel; 1 % were expected.")
     return words

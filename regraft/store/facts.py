@@ -47,6 +47,7 @@ from regraft.store.joining import open_shared
 from regraft.store.names import is_facts
 from regraft.store.remote import Remote
 
+_FEW = 16  # rows that are read value by value
 _LISTINGS = 5  # of a folder whose files are merged while they are read
 assert [each.name for each in fields(ContentFacts)] == SCHEMAS["contents"].names[1:]
 
@@ -190,9 +191,12 @@ class _Table:
             return []
         wanted = _as_array(keys)
         places = np.minimum(np.searchsorted(self._keys, wanted), len(self._keys) - 1)
-        rows = self._rows[places[self._keys[places] == wanted]].tolist()
-        # By value: a scan asks for one row at a time, and `pa.Table.take` costs twenty times as much for one.
-        return [[column[row].as_py() for column in self._columns] for row in rows]
+        rows = self._rows[places[self._keys[places] == wanted]]
+        if len(rows) > _FEW:
+            columns = (column.take(pa.array(rows)).to_pylist() for column in self._columns)
+            return list(map(list, zip(*columns, strict=True)))
+        # By value: a scan of files asks for one row at a time, and `take` costs ten times as much for one.
+        return [[column[row].as_py() for column in self._columns] for row in rows.tolist()]
 
 
 def _as_array(keys: list[bytes]) -> np.ndarray:

@@ -239,7 +239,15 @@ def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
         start_from_remotes._wanted(_params())
 
 
-DAMAGED = ["", "schema: '2.0'\n", "schema: '2.0'\nstages:\n  a:\n    cm", "- a list\n", "<<<<<<< ours\n", "\x00"]
+DAMAGED = [
+    "",
+    "schema: '2.0'\nstages:\n  a: {cmd: b}",
+    "schema: '2.0'\n",
+    "schema: '2.0'\nstages:\n  a:\n    cm",
+    "- a list\n",
+    "<<<<<<< ours\n",
+    "\x00",
+]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
@@ -250,6 +258,10 @@ def test_a_damaged_dvc_lock_stops_a_pull_before_the_data_alone_is_fetched(clone,
     (worker / "dvc.lock").write_text(text)
     monkeypatch.setattr(start_from_remotes, "pull_data", lambda *_: pytest.fail("something was fetched"))
     with pytest.raises(RegraftError, match=r"dvc\.lock.*`git checkout"):
+        list(pull(worker, _params()))
+    (worker / "dvc.lock").unlink()
+    (worker / "dvc.lock").symlink_to("nowhere")
+    with pytest.raises(RegraftError, match=r"dvc\.lock must be a file"):
         list(pull(worker, _params()))
 
 

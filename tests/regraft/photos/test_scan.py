@@ -105,7 +105,7 @@ def test_photos_that_another_clone_decoded_are_neither_decoded_nor_written_down_
         return manifest, sorted((tmp_path / "facts").rglob("*.parquet"))
 
     first, written = scan_of_a_clone()
-    assert looked == PHOTOS
+    assert sorted(looked) == PHOTOS
     assert len(written) == 1
     looked.clear()
     second, known = scan_of_a_clone()
@@ -133,6 +133,17 @@ def test_a_clone_that_writes_the_cache_of_a_shared_store_at_the_same_moment_chan
     (folder / "cat/a.png").touch()
     monkeypatch.setattr(scan_facts, "write_text", write_and_be_overtaken)
     pd.testing.assert_frame_equal(manifest_of(folder, cache), expected)
+
+
+def test_a_cache_that_cannot_be_read_to_its_end_is_named_with_what_to_do(folder, cache, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    monkeypatch.setattr(scan_facts.pq.ParquetFile, "read_row_group", fail)
+    with pytest.raises(
+        RegraftError, match=r"scan\.parquet .* cannot be read any more: .*Stale file handle.* Run again"
+    ):
+        manifest_of(folder, cache)
 
 
 def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, cache, looked):

@@ -366,7 +366,10 @@ def test_a_page_of_figures_of_a_sample_of_the_test_photos_says_of_how_many(repor
     test = read_json(path)["test"]
     assert "a sample of" not in pages_of("evaluate", sources)[page]
     write_json(path, read_json(path) | {"test": test | {"of_images": 1500}})
-    assert re.search(r"test photos \(a sample of 1,500\)", pages_of("evaluate", sources)[page].replace("\\", ""))
+    calibration = sources.reports / "calibration.json"
+    for report in (read_json(calibration), read_json(calibration) | {"novel": None}):
+        write_json(calibration, report)
+        assert re.search(r"test photos \(a sample of 1,500\)", pages_of("evaluate", sources)[page].replace("\\", ""))
 
 
 def test_without_slices_the_page_of_parts_has_classes_only(reports):
