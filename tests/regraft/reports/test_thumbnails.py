@@ -23,6 +23,7 @@ from tests.support.library import LIMITS, sources_in
 @pytest.fixture
 def sources(dataset, raw, tmp_path: Path) -> Sources:
     write_dataset(tmp_path / "dataset.parquet", dataset)
+    write_json(tmp_path / "reports" / "metrics.json", {"test": {"images": len(dataset.of("test"))}})
     return replace(sources_in(tmp_path), raw=raw, photos=3)
 
 
