@@ -6,7 +6,7 @@ group belongs to it. A group must be in one split, or the test split measures ho
 
 import hashlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -19,7 +19,6 @@ from regraft.sealed import release_memory
 _WINDOW = 128  # photos with which one is compared, of those that look the same in one part of the hash
 _CROWD = 16  # photos that share a part by chance; where there are more, two parts have to be shared
 _KEY_BITS = 32  # of parts that are compared at once
-_PART = 20_000  # hashes that are texts at a time
 _LINKS = 4  # the groups are joined once for so many photos there is a new link
 
 
@@ -93,7 +92,7 @@ def _near_groups(digests: pd.Series, hashes: pd.Series, max_hash_distance: int |
     places = np.flatnonzero(is_first)
     if max_hash_distance is None or not len(places):
         return groups
-    component = near_components(_bytes_of(hashes, places), max_hash_distance)
+    component = near_components(_bytes_of(texts_of(hashes.iloc[places])), max_hash_distance)
     is_linked = (np.bincount(component) > 1)[component]
     linked = list(zip(digests.iloc[places[is_linked]].tolist(), component[is_linked].tolist(), strict=True))
     # Not the smallest digest: the first digits of a digest choose the split, so most groups would be in test.
@@ -117,15 +116,13 @@ def has_near(hashes: list[str], others: list[str], distance: int) -> list[bool]:
     """Return of each perceptual hash whether steps of at most `distance` bits lead from it to one of some others."""
     if not hashes or not others:
         return [False] * len(hashes)
-    both = pd.Series([*hashes, *others], dtype="str")
-    component = near_components(_bytes_of(both, np.arange(len(both))), distance)
+    component = near_components(_bytes_of([*hashes, *others]), distance)
     return np.isin(component[: len(hashes)], component[len(hashes) :]).tolist()
 
 
-def _bytes_of(hashes: pd.Series, places: np.ndarray) -> np.ndarray:
-    parts = (hashes.iloc[places[start : start + _PART]].tolist() for start in range(0, len(places), _PART))
-    contents = b"".join([bytes.fromhex("".join(part)) for part in parts])
-    return np.frombuffer(contents, np.uint8).reshape(len(places), -1)
+def _bytes_of(hashes: Iterable[str]) -> np.ndarray:
+    rows = list(map(bytes.fromhex, hashes))
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)
 
 
 def near_components(hashes: np.ndarray, distance: int) -> np.ndarray:

@@ -58,16 +58,15 @@ def write_validation_page(
     Args:
         path: of the page.
         report: what reports/validation.json holds.
-        manifest: that was checked.
+        manifest: that was checked; rows of the files that the report names are enough.
         photos: of the manifest, from `photos_of`.
         threads: that wait for the thumbnails.
         limits: of drawing one.
     """
     # What could not be decoded once must not be tried again here: it is named in the tables and has no picture.
-    violated = [result for result in report["expectations"] if not result["success"]]
-    named = manifest.path.isin(list(set(chain.from_iterable(result["paths"] for result in violated))))
-    readable = set(manifest.path[named & ((manifest.verdict == "use") | manifest.conflict)])
+    readable = set(manifest.path[(manifest.verdict == "use") | manifest.conflict])
     pages = [_validation(report), _class_balance(report), _image_statistics(report)]
+    violated = [result for result in report["expectations"] if not result["success"]]
     shown = [[name for name in result["paths"] if name in readable][:_SHOWN] for result in violated]
     with Inspectors(limits) as inspectors:  # the same processes for all of them: each takes a while to start
         names = set(chain.from_iterable(shown))
