@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,38 @@ import pandas as pd
 from regraft.errors import printable, some
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
-from regraft.photos.left_out import Today, left_out_of
+from regraft.photos.duplicates import near_groups
+from regraft.photos.left_out import HASH, Today, left_out_of
+
+# A warm run visits a photo twice at a small learning rate: it adds to what a base knows and unlearns next to nothing.
+# So labels that were corrected, and classes that became others, count for more than `fine_tune.renew_after` says.
+_LABELS = 0.01  # largest share of all labels that may have changed
+_LABELS_OF_CLASS = 0.1  # the same of the labels of one class; a small class is less than 1 % of all labels
+_HALF = 0.5  # of a class: once so many photos are new, or gone, the base knows another class
+_FEWEST = 2  # photos; a single one renews nothing, be it a tenth of a class of ten or a third of a class of three
+
+
+@dataclass(frozen=True, slots=True)
+class OfClass:
+    """What changed of one class: photos of train and val."""
+
+    before: int  # that the base saw under it
+    now: int  # that a base would be trained on today
+    new: int
+    gone: int
+    relabelled: int  # they came from another class, or went to one
+    came: int  # of these
+
+    def words(self, name: str) -> str | None:
+        """Return why a base that knows this class is out of date; None where it is not."""
+        labels = self.before + self.came
+        if self.relabelled >= _FEWEST and self.relabelled > _LABELS_OF_CLASS * labels:
+            limit = f"{_LABELS_OF_CLASS:.0%}"
+            return f"{self.relabelled:,} of {labels:,} labels of class {name} have changed since, more than {limit}"
+        for what, count, photos in (("new", self.new, self.now), ("gone", self.gone, self.before)):
+            if count >= _FEWEST and count >= _HALF * photos:
+                return f"half of class {name} is {what}: {count:,} of {photos:,} photos"
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +50,11 @@ class Changes:
 
     new: set[str]  # the base has not seen them
     gone: set[str]  # they are not in the data set any more
-    relabelled: set[str]  # the base saw them under another label
+    relabelled: set[str]  # the base saw them, or other files of the same picture, under another label
     moved: set[str]  # the base saw them in another split
     photos: int  # of train and val today, or those of the base if these are more
     is_sample: bool = False  # whether they are a sample of what there is, or was
+    classes: dict[str, OfClass] = field(default_factory=dict)  # by name
 
     @property
     def share(self) -> float:
@@ -40,6 +72,14 @@ class Changes:
         share = f" ({self.share:.1%}: {counts})" if counts else ""
         sample = " of the sample" if self.is_sample else ""
         return f"{self._total:,} of {self.photos:,} photos{sample} have changed since{share}"
+
+    def unlearnt(self) -> list[str]:
+        """Return as reasons what the base learnt and a warm run would not unlearn."""
+        count, reasons = len(self.relabelled), []
+        if count >= _FEWEST and count > _LABELS * self.photos:
+            reasons.append(f"{count:,} of {self.photos:,} labels have changed since, more than {_LABELS:.0%}")
+        classes = [part.words(printable(name)) for name, part in sorted(self.classes.items())]
+        return reasons + ([some(classes)] if (classes := [words for words in classes if words]) else [])
 
     @property
     def _total(self) -> int:
@@ -75,7 +115,7 @@ def choose_record(
     if before is None:
         return _renewed(new, today, "there was none, or its record could not be read")
     left_out = left_out_of(before, today)
-    changes = changes_since(before, today.dataset, new.photos)
+    changes = changes_since(before, today, new.photos)
     reasons = _reasons(before, new, changes, _too_much_left_out(today, left_out, renew_after), renew_after)
     if before.name in asked:
         reasons.append(f"it was asked for: {printable(asked[before.name])}")
@@ -87,27 +127,87 @@ def choose_record(
     return Choice(before, False, words, changes, left_out)
 
 
-def changes_since(record: BaseRecord, dataset: Dataset, sample: Dataset | None = None) -> Changes:
+def changes_since(record: BaseRecord, today: Today, sample: Dataset | None = None) -> Changes:
     """Return in what a data set differs from the photos of a base.
 
     Args:
         record: of the base.
-        dataset: today's photos.
+        today: the photos.
         sample: those of train and val that a base would be trained on today; None: all. Only these can be new.
     """
-    now, then = dataset.of("train", "val").rows, record.photos.rows
-    sample = sample or dataset.of("train", "val")
+    trainable = today.dataset.of("train", "val")
+    now, then = trainable.rows, record.photos.rows
+    sample = sample or trainable
     may_be_new = set(sample.rows.digest[record.not_left_out(sample)])
-    labels, splits = (
-        ({"now": _by_digest(now, name), "then": _by_digest(then, name)}) for name in ("class_name", "split")
+    labels_now, labels_then = _by_digest(now, "class_name"), _by_digest(then, "class_name")
+    splits_now, splits_then = _by_digest(today.dataset.rows, "split"), _by_digest(then, "split")
+    known, here = labels_then.keys(), splits_now.keys()
+    new, gone = may_be_new - known, known - here
+    # By digest, its labels of then and of now.
+    pairs = {each: (labels_then[each], labels_now[each]) for each in known & labels_now.keys()}
+    pairs |= _saved_anew(
+        record, today, {each: labels_now[each] for each in new}, {each: labels_then[each] for each in gone}
     )
-    known, here = set(then.digest), set(dataset.rows.digest)
-    everywhere = _by_digest(dataset.rows, "split")
-    both = known & here
-    relabelled = {each for each in both & set(now.digest) if labels["now"][each] != labels["then"][each]}
-    moved = {each for each in both if everywhere[each] != splits["then"][each]} - relabelled
-    is_sample = record.is_sample or len(sample) < len(now)
-    return Changes(may_be_new - known, known - here, relabelled, moved, max(len(sample), len(then)), is_sample)
+    pairs = {each: (old, label) for each, (old, label) in pairs.items() if old != label}
+    moved = {each for each in known & here if splits_now[each] != splits_then[each]} - pairs.keys()
+    new -= pairs.keys()
+    return Changes(
+        new,
+        gone,
+        set(pairs),
+        moved,
+        photos=max(len(sample), len(then)),
+        is_sample=record.is_sample or len(sample) < len(now),
+        classes=_classes(record, sample, new, gone, pairs),
+    )
+
+
+def _saved_anew(
+    record: BaseRecord, today: Today, new: Mapping[str, set[str]], gone: Mapping[str, set[str]]
+) -> dict[str, tuple[set[str], set[str]]]:
+    """Return the labels of then and of now of new photos that are near-duplicates of photos that are gone.
+
+    Where one that is gone had the same label, this is none that was corrected.
+
+    Args:
+        record: of the base, with hashes.
+        today: the photos.
+        new: labels by digest.
+        gone: the same.
+    """
+    rows = record.photos.rows
+    if today.max_hash_distance is None or HASH not in rows:
+        return {}
+    then = dict(rows.loc[rows.digest.isin(list(gone)), ["digest", HASH]].dropna().itertuples(index=False))
+    now = {digest: today.hashes[digest] for digest in new if digest in today.hashes}
+    groups, labels = near_groups([*then.values(), *now.values()], today.max_hash_distance), dict[int, set[str]]()
+    for digest, group in zip(then, groups[: len(then)], strict=True):
+        labels.setdefault(group, set()).update(gone[digest])
+    pairs = {
+        digest: (labels.get(group, set()), new[digest]) for digest, group in zip(now, groups[len(then) :], strict=True)
+    }
+    return {digest: pair for digest, pair in pairs.items() if pair[0] and not pair[0] & pair[1]}
+
+
+def _classes(
+    record: BaseRecord,
+    sample: Dataset,
+    new: set[str],
+    gone: set[str],
+    relabelled: Mapping[str, tuple[set[str], set[str]]],
+) -> dict[str, OfClass]:
+    """Return what changed of each class; `relabelled` are labels of then and of now."""
+    now, then = sample.rows, record.photos.rows
+    went = Counter(name for old, label in relabelled.values() for name in old - label)
+    came = Counter(name for old, label in relabelled.values() for name in label - old)
+    counts = [
+        Counter(rows.class_name.tolist())
+        for rows in (then, now, now[now.digest.isin(new)], then[then.digest.isin(gone)])
+    ]
+    return {
+        name: OfClass(*(count[name] for count in counts), relabelled=went[name] + came[name], came=came[name])
+        for name in set(then.class_name) | set(now.class_name)
+    }
 
 
 def _reasons(
@@ -129,8 +229,8 @@ def _reasons(
     if reasons:
         return reasons
     if changes.share > renew_after:
-        return [f"{changes.words()}, and fine_tune.renew_after is {renew_after:.0%}"]
-    return left_out
+        reasons.append(f"{changes.words()}, and fine_tune.renew_after is {renew_after:.0%}")
+    return reasons + changes.unlearnt() or left_out
 
 
 def _too_much_left_out(today: Today, left_out: Mapping[str, set[str]], renew_after: float) -> list[str]:
@@ -145,7 +245,7 @@ def _too_much_left_out(today: Today, left_out: Mapping[str, set[str]], renew_aft
 
 
 def _renewed(new: BaseRecord, today: Today, why: str) -> Choice:
-    return Choice(new, True, f"The base is renewed: {why}.", changes_since(new, today.dataset, new.photos), {})
+    return Choice(new, True, f"The base is renewed: {why}.", changes_since(new, today, new.photos), {})
 
 
 def _by_digest(rows: pd.DataFrame, column: str) -> dict[str, set[str]]:

@@ -116,8 +116,13 @@ def has_near(hashes: list[str], others: list[str], distance: int) -> list[bool]:
     """Return of each perceptual hash whether steps of at most `distance` bits lead from it to one of some others."""
     if not hashes or not others:
         return [False] * len(hashes)
-    component = near_components(_bytes_of([*hashes, *others]), distance)
-    return np.isin(component[: len(hashes)], component[len(hashes) :]).tolist()
+    groups = near_groups([*hashes, *others], distance)
+    return np.isin(groups[: len(hashes)], groups[len(hashes) :]).tolist()
+
+
+def near_groups(hashes: list[str], distance: int) -> list[int]:
+    """Return for each perceptual hash the number of its group: steps of at most `distance` bits link its members."""
+    return near_components(_bytes_of(hashes), distance).tolist() if hashes else []
 
 
 def _bytes_of(hashes: Iterable[str]) -> np.ndarray:

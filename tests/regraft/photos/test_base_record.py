@@ -107,13 +107,13 @@ def test_with_few_new_photos_the_base_is_kept_and_says_how_many():
     ],
 )
 def test_what_counts_as_changed(today, kind):
-    counts = {what: len(digests) for what, digests in changes_since(BASE, today).by_kind().items()}
+    counts = {what: len(digests) for what, digests in changes_since(BASE, Today(today)).by_kind().items()}
     assert counts.pop(kind) == (3 if kind == "new" else 2)
     assert set(counts.values()) == {0}
 
 
 def test_nobody_counts_a_photo_of_test_that_comes_or_goes():
-    assert changes_since(BASE, dataset([*range(5), *range(6, 100), 105])).share == 0
+    assert changes_since(BASE, Today(dataset([*range(5), *range(6, 100), 105]))).share == 0
 
 
 @pytest.mark.parametrize(
@@ -135,6 +135,75 @@ def test_it_is_renewed_and_says_why(choice, why):
     assert choice.is_renewed
     assert choice.words.startswith(f"The base is renewed: {why}")
     assert (len(choice.changes.new), choice.left_out) == (0, {})
+
+
+EMUS = range(1, 200, 10)  # 20 of 2,400 photos, of which 2,160 are in train and val
+
+
+def with_emus(emus: Iterable[int] = EMUS, *, numbers: Iterable[int] = range(2400), **labels: Iterable[int]) -> Dataset:
+    """Photos of which some are emus; `labels` gives others another class: cat=[3]."""
+    changed = {number: name for name, some in labels.items() for number in some}
+    return dataset(numbers, class_name=dict.fromkeys(emus, "emu") | changed)
+
+
+OF_EMUS = record(with_emus())
+
+
+@pytest.mark.parametrize(
+    ("before", "today", "why"),
+    [
+        (OF_EMUS, with_emus([1]), "19 of 20 labels of class emu have changed since, more than 10%"),
+        (record(with_emus([1])), with_emus(), "19 of 20 labels of class emu have changed since, more than 10%"),
+        (OF_EMUS, with_emus(EMUS[3:]), "3 of 20 labels of class emu have changed since, more than 10%"),
+        (OF_EMUS, with_emus(dog=range(2, 240, 10)), "24 of 2,160 labels have changed since, more than 1%"),
+        (OF_EMUS, with_emus(range(1, 400, 10), numbers=[*range(2400)]), "20 of 40 labels of class emu have changed"),
+        (
+            OF_EMUS,
+            with_emus([*EMUS, *range(2401, 2600, 10)], numbers=[*range(2400), *range(2401, 2600, 10)]),
+            "half of class emu is new: 20 of 40 photos",
+        ),
+        (OF_EMUS, with_emus(EMUS[10:], numbers=set(range(2400)) - {*EMUS[:10]}), "half of class emu is gone: 10 of 20"),
+    ],
+)
+def test_what_a_warm_run_would_not_unlearn_renews_the_base_however_few_photos_it_is(before, today, why):
+    choice = choose(today, before=before)
+    assert choice.words.startswith(f"The base is renewed: {why}")
+    assert changes_since(before, Today(today)).share < 0.02
+
+
+@pytest.mark.parametrize(
+    "today",
+    [
+        with_emus(EMUS[2:]),  # a tenth of the labels of a class, and not more
+        with_emus(dog=range(2, 212, 10)),  # 21 of 2,160 labels
+        with_emus(EMUS[9:], numbers=set(range(2400)) - {*EMUS[:9]}),
+        with_emus([*EMUS, *range(2401, 2590, 10)], numbers=[*range(2400), *range(2401, 2590, 10)]),
+    ],
+)
+def test_a_few_labels_or_photos_less_keep_it(today):
+    assert not choose(today, before=OF_EMUS).is_renewed
+
+
+@pytest.mark.parametrize("emus", [EMUS[:2], EMUS[:9]])
+def test_one_photo_alone_renews_nothing_however_small_its_class(emus):
+    before = record(with_emus(emus))
+    assert not choose(with_emus(emus[1:]), before=before).is_renewed
+    assert not choose(with_emus(emus[1:], numbers=set(range(2400)) - {emus[0]}), before=before).is_renewed
+
+
+@pytest.mark.parametrize(("name", "counts"), [("dog", (0, 3, 3)), ("emu", (3, 3, 0))])
+def test_a_picture_that_was_saved_anew_under_another_label_is_relabelled(name, counts):
+    """The new files have other bytes and nearly the perceptual hashes of the former ones."""
+    former, saved = EMUS[:3], range(3001, 3031, 10)
+    hashes = {digest(number): hashlib.sha256(str(number).encode()).hexdigest() for number in range(2400)}
+    before = record_of(Today(with_emus(), hashes=hashes), SETTINGS, "code", is_off=False)
+    hashes |= {digest(new): f"{int(hashes[digest(old)], 16) ^ 7:064x}" for old, new in zip(former, saved, strict=True)}
+    photos = with_emus(EMUS[3:], numbers=set(range(2400)) - {*former} | {*saved}, **{name: saved})
+    today = Today(photos, hashes=hashes, max_hash_distance=3)
+    changes = changes_since(before, today)
+    assert (len(changes.new), len(changes.gone), len(changes.relabelled)) == counts
+    choice = choose_record(before, record(photos), today, asked={}, renew_after=0.1)
+    assert ("3 of 20 labels of class emu have changed since" in choice.words) is (name == "dog")
 
 
 def test_a_request_counts_once_because_the_next_base_has_another_name():
