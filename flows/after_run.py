@@ -14,7 +14,7 @@ from flows.dead_runs import ending_of, send_ending
 from flows.prefect_server.events import announce
 from regraft.config import Params
 from regraft.errors import RegraftError
-from tasks.base_renewal import ask_if_gate_said_no
+from tasks.base_renewal import ask_if_gate_refused
 from tasks.runs.current_run import current_run
 from tasks.runs.live_runs import save
 from tasks.runs.prefect_api import ServerAway
@@ -32,7 +32,7 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
     row = _write_down(params, record) if writes_history else None
     with _said("the request for a new base"):
         # After the snapshot, which has what this run was made from.
-        if sentence := ask_if_gate_said_no(params):
+        if sentence := ask_if_gate_refused(params):
             print(sentence, flush=True)
     if run.live.flow_run is None:
         return

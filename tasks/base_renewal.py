@@ -1,4 +1,4 @@
-"""Who asks for a new base: the gate, after it has said no twice of models that come from the present one, or a person.
+"""Who asks for a new base: the gate, after it has refused two models that come from the present one, or a person.
 
 What is asked for is a line of data/base_renewals.csv, which the next run finds (`tasks.choose_base`). The line names
 the base. So it is asked for once, and a process that is killed in between loses nothing: the next run asks.
@@ -10,12 +10,12 @@ from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
 from regraft.files import read_json, sha256_of
 from regraft.production.mirror import refreshed
-from regraft.production.verdict_log import FILE, Look, read_looks
+from regraft.production.verdict_log import FILE, read_looks
 
 if TYPE_CHECKING:
     from regraft.photos.base_record import BaseRecord
 
-_NOES = 2  # of the gate, in a row, of different models
+_REFUSALS = 2  # in a row, of different models
 
 
 def base_of(params: Params) -> "BaseRecord | None":
@@ -53,13 +53,19 @@ def _record(params: Params) -> "BaseRecord | None":
         return None
 
 
-def ask_if_gate_said_no(params: Params) -> str | None:
-    """Ask for a new base if the gate said no twice, once per promotion; return a sentence if that is new."""
+def ask_if_gate_refused(params: Params) -> str | None:
+    """Ask for a new base if the gate refused two models, once per promotion; return a sentence if that is new.
+
+    Undecided asks for none: where photos are too few to decide, they are as few for the next base.
+    """
     looks = [look for look in read_looks(refreshed(params.paths.production) / FILE) if look.base]
     # A model that is judged again, on other photos, is no other one: its last verdict counts.
     last = {look.challenger: look for look in looks if look.base == looks[-1].base}
-    noes = sorted(last.values(), key=lambda look: look.at)[-_NOES:]
-    if len(noes) < _NOES or not all(look.says_no for look in noes):
+    refused = sorted(last.values(), key=lambda look: look.at)[-_REFUSALS:]
+    # With fewer photos than that it compared nothing: a class or a former model is missing, and no base would help.
+    if len(refused) < _REFUSALS or any(
+        look.name != "Refused" or look.n < params.promote.min_photos for look in refused
+    ):
         return None
     base = base_of(params)
     if base is None or base.name != looks[-1].base:
@@ -72,7 +78,7 @@ def ask_if_gate_said_no(params: Params) -> str | None:
     since = {look.base for look in looks if not changes or look.at > changes[-1]}
     if read_requests(params.paths.renewals).keys() & since:
         return None
-    reason = f"the gate said no of two models from it: {', '.join(map(_told, noes))}"
+    reason = f"the gate refused two models from it, on {' and '.join(look.at[:10] for look in refused)}"
     if not add_request(params.paths.renewals, base.name, reason):
         return None
     return f"The next run renews the base, for {reason}."
@@ -95,7 +101,3 @@ def ask_by_hand(params: Params, reason: str) -> str:
     is_new = add_request(params.paths.renewals, base.name, reason.strip() or "a person wants it")
     words = "the next run renews the base, if any photo or setting has changed since: else it would be the same."
     return words.capitalize() if is_new else f"That was asked for already: {words}"
-
-
-def _told(look: Look) -> str:
-    return f"{look.name} on {look.at[:10]}"

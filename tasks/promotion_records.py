@@ -58,10 +58,8 @@ def record_verdict(params: Params, verdict: Verdict, test_digests: list[str], or
     said = {"at": at, "name": verdict.name, "is_accepted": verdict.is_accepted, "words": verdict.words}
     write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
     compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
-    says_no = verdict.name in ("Refused", "Undecided") and not verdict.is_accepted
-    says_no = says_no and compared["n"] >= params.promote.min_photos  # with fewer it says no of every model
     ids = (about["model"], about["champion"], compared["n"], compared["b"], compared["c"])
-    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base, says_no)
+    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base)
     _add_look(params, look)
 
 

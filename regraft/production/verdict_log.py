@@ -35,7 +35,6 @@ class Look:
     sketch: Annotated[list[str], Field(max_length=_SKETCH)]  # of the test photos
     origin: Origin | None = None  # of the challenger; None in lines of old
     base: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None  # name of the base that it comes from
-    says_no: bool = False  # whether production stayed because of how the two compare
 
 
 _ADAPTER = TypeAdapter(Look)

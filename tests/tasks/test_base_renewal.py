@@ -1,4 +1,4 @@
-"""Who asks for a new base, and when: the gate that said no twice, once per base; a person."""
+"""Who asks for a new base, and when: the gate that refused two models, once per base; a person."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from regraft.photos.base_record import read_base_record
 from regraft.photos.base_requests import add_request, read_requests
 from regraft.production.change_log import Change
 from regraft.production.verdict_log import FILE, Look, append_look
-from tasks.base_renewal import ask_by_hand, ask_if_gate_said_no
+from tasks.base_renewal import ask_by_hand, ask_if_gate_refused
 
 REQUESTS, RECORD = Path("data", "base_renewals.csv"), Path("build", "base_photos.parquet")
 
@@ -24,38 +24,39 @@ def name(project):
     return read_base_record(RECORD, Path("data", "raw")).name
 
 
-def look(day: int, model: str, base: str | None, *, says_no: bool = True) -> None:
-    verdict = "Refused" if says_no else "Promoted"
-    line = Look(f"2026-11-{day:02}T03:00:00+00:00", verdict, model * 64, None, 90, 9, 1, ["ab"], None, base, says_no)
+def look(day: int, model: str, base: str | None, *, name: str = "Refused", n: int = 90) -> None:
+    line = Look(f"2026-11-{day:02}T03:00:00+00:00", name, model * 64, None, n, 9, 1, ["ab"], None, base)
     append_look(Path("models", "production", FILE), line)
 
 
-def test_two_noes_of_models_from_one_base_ask_once(name, small_params):
-    assert ask_if_gate_said_no(small_params) is None
+def test_two_refusals_of_models_from_one_base_ask_once(name, small_params):
+    assert ask_if_gate_refused(small_params) is None
     look(1, "a", name)
-    assert ask_if_gate_said_no(small_params) is None
+    assert ask_if_gate_refused(small_params) is None
     look(2, "b", name)
-    said = "the gate said no of two models from it: Refused on 2026-11-01, Refused on 2026-11-02"
-    assert ask_if_gate_said_no(small_params) == f"The next run renews the base, for {said}."
+    said = "the gate refused two models from it, on 2026-11-01 and 2026-11-02"
+    assert ask_if_gate_refused(small_params) == f"The next run renews the base, for {said}."
     assert read_requests(REQUESTS) == {name: said}
     look(3, "c", name)
-    assert ask_if_gate_said_no(small_params) is None
+    assert ask_if_gate_refused(small_params) is None
     assert len(read_requests(REQUESTS)) == 1
 
 
 @pytest.mark.parametrize(
     "looks",
     [
-        [("a", True), ("a", True)],  # the same model, looked at again
-        [("a", True), ("b", False)],
-        [("a", True), ("b", False), ("c", True)],
-        [("a", True), ("b", True), ("b", False)],  # let in at the second look
+        [("a", "Refused"), ("a", "Refused")],  # the same model, looked at again
+        [("a", "Refused"), ("b", "Promoted")],
+        [("a", "Refused"), ("b", "Promoted"), ("c", "Refused")],
+        [("a", "Refused"), ("b", "Refused"), ("b", "Promoted")],  # let in at the second look
+        [("a", "Undecided"), ("b", "Undecided"), ("c", "Undecided")],
+        [("a", "Refused"), ("b", "Undecided")],
     ],
 )
-def test_fewer_noes_ask_for_nothing(name, small_params, looks):
-    for day, (model, says_no) in enumerate(looks, 1):
-        look(day, model, name, says_no=says_no)
-    assert ask_if_gate_said_no(small_params) is None
+def test_fewer_refusals_ask_for_nothing(name, small_params, looks):
+    for day, (model, verdict) in enumerate(looks, 1):
+        look(day, model, name, name=verdict)
+    assert ask_if_gate_refused(small_params) is None
     assert read_requests(REQUESTS) == {}
 
 
@@ -65,7 +66,7 @@ def test_a_base_that_was_renewed_in_vain_is_not_renewed_again_before_a_model_is_
 ):
     """Where the gate says no for reasons that no base can mend, every second night would pay for a full training."""
     former = "0" * 16
-    add_request(REQUESTS, former, "the gate said no of two models from it")
+    add_request(REQUESTS, former, "the gate refused two models from it")
     look(1, "a", former)
     look(2, "b", former)
     if is_promoted_since:  # by the gate, or by a person, after which no verdict says so
@@ -73,25 +74,31 @@ def test_a_base_that_was_renewed_in_vain_is_not_renewed_again_before_a_model_is_
         Path("models", "production", "log.jsonl").write_bytes(change.line() + b"\n")
     look(4, "d", name)
     look(5, "e", name)
-    assert (ask_if_gate_said_no(small_params) is not None) == is_promoted_since
+    assert (ask_if_gate_refused(small_params) is not None) == is_promoted_since
 
 
 def test_verdicts_on_models_from_other_bases_or_from_none_do_not_count(name, small_params):
     look(1, "a", "0" * 16)
     look(2, "b", None)
     look(3, "c", name)
-    assert ask_if_gate_said_no(small_params) is None
+    assert ask_if_gate_refused(small_params) is None
     look(4, "d", "0" * 16)  # two of it, and it is not there any more
-    assert ask_if_gate_said_no(small_params) is None
+    assert ask_if_gate_refused(small_params) is None
+
+
+def test_refusals_without_a_comparison_ask_for_nothing(name, small_params):
+    for day, model in enumerate("ab", 1):
+        look(day, model, name, n=0)
+    assert ask_if_gate_refused(small_params) is None
 
 
 def test_a_line_of_old_that_names_no_base_is_read(name, small_params):
     look(1, "a", name)
     path = Path("models", "production", FILE)
     facts = json.loads(path.read_text())
-    path.write_text(json.dumps({key: facts[key] for key in facts if key not in ("base", "says_no")}) + "\n")
+    path.write_text(json.dumps({key: facts[key] for key in facts if key != "base"} | {"says_no": True}) + "\n")
     look(2, "b", name)
-    assert ask_if_gate_said_no(small_params) is None
+    assert ask_if_gate_refused(small_params) is None
 
 
 def test_a_person_asks_in_words(name, small_params):
