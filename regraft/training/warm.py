@@ -27,6 +27,9 @@ from regraft.training.training_loop import Plan, Training
 _NO_HEAD = Head(HeadSettings(0, "relu", "adamw", 0.0, 1.0, 0.0, 0.0), [np.zeros((0, 0)), np.zeros(0)])
 _HALF_WAY = 0.5
 NO_BASE = Network("head", _NO_HEAD, {})
+# A run forgets by its steps, and few new photos make few. So what is replayed of every class is no more than a few
+# times what is replayed for the new ones; ten batches are seconds, and enough for 32 classes of 10 photos.
+_TIMES_REPLAY, _ALWAYS = 4, 320
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,14 @@ def warm_photos(dataset: Dataset, record: BaseRecord, settings: FineTune) -> War
     """Choose the photos of a warm night; a photo that is gone is not among them.
 
     The sample is a function of the photos and the settings: of those that the base was trained on, the ones with the
-    smallest digests, which are as good as drawn at random. Of each class there are enough that it is not forgotten.
+    smallest digests, which are as good as drawn at random. Of each class there are enough that it is not forgotten;
+    where that would be far more than the new photos call for, the first photo of each class comes before any second.
 
     Args:
         dataset: today's photos, or the sample of them that is fine-tuned on.
         record: of the base. What its sample left out is neither new nor known.
-        settings: `replay` photos per new one are replayed, and `replay_per_class` of each class at least.
+        settings: `replay` photos per new one are replayed, and `replay_per_class` of each class at least, but of all
+            classes together at most four times `replay` per new photo, or 320.
     """
     train = dataset.of("train").rows
     known = record.photos.of("train").rows
@@ -57,9 +62,11 @@ def warm_photos(dataset: Dataset, record: BaseRecord, settings: FineTune) -> War
     new, old = train[is_new & ~is_known], train[is_known]
     if not len(new):
         return WarmPhotos(dataset.with_rows(new.reset_index(drop=True)), 0, 0)
-    drawn = old.head(settings.replay * len(new)).index  # rows are ordered by digest
-    least = old.groupby("class_index").head(settings.replay_per_class).index
-    replayed = drawn.union(least)
+    count = settings.replay * len(new)
+    drawn = old.head(count).index  # rows are ordered by digest
+    rank = old.groupby("class_index").cumcount()
+    least = rank[rank < settings.replay_per_class].sort_values(kind="stable").head(max(_TIMES_REPLAY * count, _ALWAYS))
+    replayed = drawn.union(least.index)
     rows = train.loc[new.index.union(replayed).sort_values()].reset_index(drop=True)
     return WarmPhotos(dataset.with_rows(rows), len(new), len(replayed))
 

@@ -1,10 +1,11 @@
 import pytest
 
 from regraft.photos.base_record import record_of
+from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.left_out import Today
 from regraft.photos.sample import training_sample
 from regraft.training.warm import warm_photos, warm_settings
-from tests.regraft.photos.test_base_record import dataset, digest, many, shuffled
+from tests.regraft.photos.test_base_record import RAW, dataset, digest, many, shuffled
 from tests.support.library import fine_tune_settings
 
 BASE = record_of(Today(dataset()), {}, "", is_off=False)
@@ -31,6 +32,24 @@ def test_of_each_class_there_are_enough(replay, per_class, old):
     photos = chosen(dataset(range(104)), replay=replay, replay_per_class=per_class)
     assert photos.replayed == old
     assert set(photos.photos.rows.class_name) == {"cat", "dog"}
+
+
+def test_five_new_photos_do_not_bring_photos_of_a_thousand_classes_back():
+    names, photos = [f"class {number:04}" for number in range(1000)], many(range(5000))
+    indices = [int(each[:8], 16) % 1000 for each in photos.rows.digest]
+    rows = photos.rows.assign(split="train", class_index=indices, class_name=[names[index] for index in indices])
+    today = Dataset(rows.astype(COLUMNS), names, RAW)
+    record = record_of(Today(today.with_rows(today.rows[5:])), {}, "", is_off=False)
+    settings = fine_tune_settings(replay=8, replay_per_class=10)
+    found = warm_photos(today, record, settings)
+    assert found.new == 5
+    assert 320 <= found.replayed <= 360  # 4,995 without a limit
+    replayed = found.photos.rows[~found.photos.rows.digest.isin(today.rows.digest[:5])]
+    assert replayed.class_name.nunique() >= 320  # none is there ten times, and most not at all
+    assert warm_photos(today, record, settings.model_copy(update={"replay": 100})).replayed >= 2000
+    fewer = today.with_rows(today.rows.drop(index=range(10, 5000, 50)).reset_index(drop=True))
+    stayed = set(warm_photos(fewer, record, settings).photos.rows.digest)
+    assert len(set(found.photos.rows.digest) - stayed) <= 20  # of the 100 that went about 7 were visited
 
 
 def test_another_label_and_another_split_make_a_photo_new_and_one_that_is_gone_is_not_visited():
