@@ -62,7 +62,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         parities = prove(classifier, expected, dataset, material.threads, images=settings.parity_images)
         refuse_difference(parities, paths.onnx, tolerance=settings.tolerance)
         choice = _choose(material, said.probabilities, params.evaluate.target_precision)
-        write_graph(draft, graph, choice.promise.as_metadata() if choice.promise else None)
+        write_graph(draft, graph, choice.as_metadata())
     report = {
         "sha256": sha256_of(paths.onnx),
         "bytes": paths.onnx.stat().st_size,

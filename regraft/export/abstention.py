@@ -15,7 +15,7 @@ import pandas as pd
 
 from regraft.csv_files import read_csv, write_csv
 from regraft.intervals import Interval, least_share
-from regraft.serving.promise import Promise
+from regraft.serving.promise import NoPromise, Promise
 from regraft.training.parts import share_right
 
 CONFIDENCE = 0.95
@@ -36,6 +36,12 @@ class Choice:
     images: int  # of val, one per group of near-duplicates
     answered: int  # of these, by the threshold
     words: str  # what was decided and why
+    no_promise: NoPromise | None = None  # why there is no promise
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return what the file says of itself: its promise, or why it has none."""
+        said = self.promise or self.no_promise
+        return said.as_metadata() if said else {}
 
     def as_report(self) -> dict[str, Any]:
         """Return it for reports/export.json."""
@@ -45,20 +51,12 @@ class Choice:
 def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | None) -> Choice:
     """Return from which probability on a file answers: any, without a target. Arguments are those of `find_promise`."""
     count = len(right)
-    if target is None:
-        return Choice(None, count, count, "It answers every photo (evaluate.target_precision is null).")
-    if promise := find_promise(right, largest, target=target):
+    if target is not None and (promise := find_promise(right, largest, target=target)):
         answered = int((largest >= promise.abstain_below).sum())
         words = f"{promise}; {answered / count:.0%} of {count} val photos are answered."
         return Choice(promise, count, answered, words[0].upper() + words[1:])
-    fewest = fewest_photos(target)
-    reason = f"with {count} val photos none could be shown to be enough; that takes {fewest} at least"
-    if count >= fewest:
-        reason = (
-            f"{count} val photos show that of none, even of high ones: the model is too often wrong, or they are few"
-        )
-    words = f"It answers every photo. No probability ensures that {100 * target:g}% of answers are right: {reason}."
-    return Choice(None, count, count, words)
+    no_promise = NoPromise(target, count, 0 if target is None else fewest_photos(target))
+    return Choice(None, count, count, f"It answers every photo: {no_promise}.", no_promise)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from regraft.export.onnx_head import novel_from
 from regraft.export.parity import extreme_pictures
 from regraft.export.two_parts import as_bytes, with_facts
 from regraft.photos.dataset import Dataset
-from regraft.serving.promise import Promise
+from regraft.serving.promise import NO_THRESHOLD, Promise
 from regraft.serving.shipped_model import NOVEL_ABOVE
 from regraft.training.metrics import score
 
@@ -89,8 +89,7 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
     if source.metadata.get("frozen_part", "none") != "none":
         facts["frozen_part"] = "int8 weights and activations"
     kept = choose_threshold(said.argmax(axis=1) == labels, said.max(axis=1, initial=0), target_precision)
-    facts |= dict.fromkeys(Promise(0, 0, 0).as_metadata())
-    facts |= kept.promise.as_metadata() if kept.promise else {}
+    facts |= dict.fromkeys([*Promise(0, 0, 0).as_metadata(), NO_THRESHOLD]) | kept.as_metadata()
     report: dict[str, Any] = {"abstention": kept.words}
     if len(said):
         after = score(labels, said)

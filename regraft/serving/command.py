@@ -141,16 +141,16 @@ def _say_what_is_missing(predictor: "Predictor", *, has_threshold: bool) -> None
     model = predictor.model
     missing = []
     if model.promise is None and not has_threshold:
-        missing.append("no threshold, so it answers everything (--threshold sets one)")
+        if model.no_promise:
+            print(f"This model answers everything (--threshold sets a limit): {model.no_promise}.", file=sys.stderr)
+        else:
+            missing.append("no threshold, so it answers everything (--threshold sets one)")
     if not model.has_novelty:
         missing.append("no output novelty, so nothing is said of it")
     elif model.novel_above is None:
         missing.append("no limit of novelty, so no photo is called novel")
     if missing:
-        print(
-            f"This model was exported by an earlier version or with other settings: {'; '.join(missing)}.",
-            file=sys.stderr,
-        )
+        print(f"This model was exported by an earlier version: {'; '.join(missing)}.", file=sys.stderr)
 
 
 def _summary(counts: Counter[str]) -> str:

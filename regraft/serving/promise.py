@@ -1,7 +1,10 @@
 """What a file promises of its answers, in the metadata of the file itself."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
+
+NO_THRESHOLD = "no_threshold"  # in the metadata of a file that answers everything without a promise: `NoPromise`
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,48 @@ class Promise:
         where = f"at {self.abstain_below:.6g} and above" if self.abstain_below else "whatever the probability"
         precision, confidence = 100 * self.target_precision, 100 * self.confidence
         return f"{where}, at least {precision:g}% of answers are right ({confidence:g}% confidence)"
+
+
+@dataclass(frozen=True, slots=True)
+class NoPromise:
+    """Why a file promises nothing: nobody asked for it, val has too few photos, or the model is too often wrong."""
+
+    target_precision: float | None  # that was asked for; None: `evaluate.target_precision` is null
+    val_photos: int  # one per group of near-duplicates
+    photos_needed: int  # all of them answered rightly, to show that precision; 0 where none was asked for
+
+    def as_metadata(self) -> dict[str, str]:
+        """Return the entry of an ONNX file's metadata."""
+        return {NO_THRESHOLD: json.dumps(asdict(self))}
+
+    def __str__(self) -> str:
+        """The reason in words."""
+        if self.target_precision is None:
+            return "evaluate.target_precision was null when it was exported"
+        aim = f"that {100 * self.target_precision:g}% of answers are right"
+        if self.val_photos < self.photos_needed:
+            return f"to show {aim} takes {self.photos_needed} val photos, and there were {self.val_photos}"
+        return (
+            f"{self.val_photos} val photos show of no probability {aim}: the model is too often wrong, or they are few"
+        )
+
+
+def read_no_promise(metadata: Mapping[str, str]) -> NoPromise | None:
+    """Return what `NoPromise.as_metadata` wrote, or None if a file does not say, as those of earlier versions.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    if NO_THRESHOLD not in metadata:
+        return None
+    found = json.loads(metadata[NO_THRESHOLD])
+    if not isinstance(found, dict) or found.keys() != {field.name for field in fields(NoPromise)}:
+        raise ValueError(f"{NO_THRESHOLD} must have {', '.join(field.name for field in fields(NoPromise))}")
+    target, *counts = found.values()
+    is_share = target is None or (isinstance(target, float) and 0 <= target <= 1)
+    if not is_share or not all(isinstance(count, int) and count >= 0 for count in counts):
+        raise ValueError(f"{NO_THRESHOLD} must have a share from 0 to 1, or null, and two counts")
+    return NoPromise(**found)
 
 
 def read_promise(metadata: Mapping[str, str]) -> Promise | None:

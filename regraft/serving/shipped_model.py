@@ -11,7 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from regraft.errors import RegraftError
-from regraft.serving.promise import Promise, read_promise
+from regraft.serving.promise import NoPromise, Promise, read_no_promise, read_promise
 
 NOVEL_ABOVE = "novelty_above"  # in the metadata: more novel than this were 1 in 100 val photos
 # What ONNX Runtime makes of a file that is no model, or of one that it cannot run.
@@ -53,6 +53,7 @@ class ShippedModel:
             self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map
             self.class_names: list[str] = json.loads(self.metadata["class_names"])
             self.promise: Promise | None = read_promise(self.metadata)
+            self.no_promise: NoPromise | None = read_no_promise(self.metadata)
             self.novel_above = _number(self.metadata, NOVEL_ABOVE)
             self._outputs = [output.name for output in self.session.get_outputs()]
             self._check()

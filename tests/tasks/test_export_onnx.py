@@ -12,8 +12,9 @@ from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import with_head
 from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import read_dataset
+from regraft.serving.promise import NoPromise
 from tasks.export_onnx import export_onnx
-from tests.support.small_project import quiet
+from tests.support.small_project import changed, quiet
 
 module = importlib.import_module("tasks.export_onnx")
 
@@ -57,3 +58,9 @@ def test_a_threshold_on_val_that_keeps_its_promise_is_in_the_file_and_in_the_rep
     assert (report["promise"], promise.target_precision) == (asdict(promise), small_params.evaluate.target_precision)
     assert report["images"] == (read_dataset(project / "build" / "dataset.parquet", Path()).rows.split == "val").sum()
     assert "at least 30% of answers are right (95% confidence)" in report["words"]
+
+
+def test_a_file_of_too_few_val_photos_has_their_number_and_how_many_it_takes(project, small_params):
+    export_onnx.function(changed(small_params, evaluate={"target_precision": 0.98}), quiet)
+    count = read_json(project / "reports" / "export.json")["abstention"]["images"]
+    assert OnnxClassifier(project / "models" / "model.onnx").no_promise == NoPromise(0.98, count, 149)

@@ -11,7 +11,7 @@ from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
 from tests.support.small_project import changed, quiet
 
-FOUND_ANEW = {"frozen_part", "val", "novelty_above", "abstain_below", "target_precision", "confidence"}
+FOUND_ANEW = {"frozen_part", "val", "novelty_above", "abstain_below", "target_precision", "confidence", "no_threshold"}
 
 
 @pytest.fixture(scope="module")

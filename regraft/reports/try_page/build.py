@@ -76,7 +76,7 @@ def _facts(shipped: ShippedModel, model: Path, outputs: list[str]) -> dict[str, 
 
 def _about(shipped: ShippedModel, model: Path, *, has_maps: bool) -> dict[str, str]:
     facts = shipped.metadata
-    unsure = "never: the file says nothing of it"
+    unsure = f"never: {shipped.promise or shipped.no_promise or 'the file says nothing of it'}"
     if shipped.promise and shipped.promise.abstain_below:
         unsure = f"below {shipped.promise.abstain_below:.1%}. {str(shipped.promise).capitalize()}"
     novel = "the file has no output for it"

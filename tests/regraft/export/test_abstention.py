@@ -85,8 +85,8 @@ def test_so_many_photos_without_an_error_are_just_enough(target, fewest):
 @pytest.mark.parametrize(
     ("right", "target", "words"),
     [
-        (np.ones(30, bool), 0.98, "with 30 val photos none could be shown to be enough; that takes 149 at least"),
-        (np.zeros(300, bool), 0.98, "300 val photos show that of none"),
+        (np.ones(30, bool), 0.98, "to show that 98% of answers are right takes 149 val photos, and there were 30"),
+        (np.zeros(300, bool), 0.98, "300 val photos show of no probability that 98%"),
         (np.ones(300, bool), None, "It answers every photo"),
     ],
 )

@@ -13,6 +13,7 @@ from regraft.errors import RegraftError
 from regraft.reports.try_page import runtime as runtime_module
 from regraft.reports.try_page.build import write_try_page
 from regraft.reports.try_page.runtime import PACKAGE, WebRuntime, load_runtime, unpacked
+from regraft.serving.promise import NoPromise, Promise
 from tests.support.shipped_files import tiny_graph
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -66,6 +67,22 @@ def test_a_page_says_what_the_file_says_of_itself(page_of, tmp_path):
     assert about["SHA-256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
     assert about["Temperature"] == "1.25"
     assert about["Unsure"].startswith("below 80.0%. At 0.8 and above, at least 98% of answers are right")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        (
+            NoPromise(0.98, 38, 149),
+            "never: to show that 98% of answers are right takes 149 val photos, and there were 38",
+        ),
+        (Promise(0.0, 0.98, 0.95), "never: whatever the probability, at least 98% of answers are right"),
+        (None, "never: the file says nothing of it"),
+    ],
+)
+def test_a_page_of_a_model_that_is_never_unsure_says_why(page_of, said, words):
+    about = dict(facts_of(page_of(["a", "b"], **said.as_metadata() if said else {}))["about"])
+    assert about["Unsure"].startswith(words)
 
 
 def test_a_file_of_an_earlier_version_gets_a_page_that_says_what_it_lacks(colour_model, tmp_path):

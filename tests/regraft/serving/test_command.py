@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
+from regraft.export.abstention import choose_threshold
 from regraft.params_file import load_params
 from regraft.serving import command, output, photo_file
 from tests.support.odd_files import write_odd_files
@@ -49,6 +51,40 @@ def test_a_model_of_before_thresholds_and_novelty_answers_and_what_is_missing_is
     assert written.splitlines()[1] == f"{photos}/blue.png,blue,{PURE},false,,,blue,{PURE},"
     assert "no threshold, so it answers everything" in said
     assert "no output novelty" in said
+
+
+@pytest.mark.parametrize(
+    ("val_photos", "target", "words"),
+    [
+        (38, 0.98, "to show that 98% of answers are right takes 149 val photos, and there were 38."),
+        (200, 0.98, "200 val photos show of no probability that 98% of answers are right"),
+        (200, None, "evaluate.target_precision was null when it was exported."),
+    ],
+)
+def test_a_model_without_a_threshold_says_why_and_is_not_taken_for_an_older_one(
+    call, make_model, photos, val_photos, target, words
+):
+    right = np.arange(val_photos) % 2 == 0 if val_photos == 200 else np.ones(val_photos, bool)
+    metadata = choose_threshold(right, np.linspace(1, 0.5, val_photos), target).as_metadata()
+    model = make_model(**NOVELTY, **metadata)
+    said = call(model, photos)[2]
+    assert f"This model answers everything (--threshold sets a limit): {words}" in said
+    assert "earlier version" not in said
+    assert words not in call(model, photos, "--threshold", 0.5)[2]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("38", "[]", "{}", "[" * 100_000, '{"target_precision": 0.98, "val_photos": 38}'),
+        '{"target_precision": "\\u001b[2J", "val_photos": 38, "photos_needed": 149}',
+        '{"target_precision": NaN, "val_photos": 38, "photos_needed": 149}',
+        '{"target_precision": 0.98, "val_photos": "many", "photos_needed": 149}',
+    ],
+)
+def test_a_model_that_gives_no_reason_where_one_belongs_is_none_of_ours(call, make_model, photos, entry):
+    status, _, said = call(make_model(no_threshold=entry), photos)
+    assert (status, "is not a model exported by Regraft" in said) == (1, True)
 
 
 def test_bad_files_are_named_and_the_rest_is_done(call, make_model, photos):
