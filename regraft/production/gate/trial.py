@@ -13,12 +13,14 @@ import pandas as pd
 from regraft.config import Promote
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
+from regraft.photos.groups import groups_of_digests
 from regraft.photos.manifest import slices_of
 from regraft.production.gate.comparison import Answers, Contest, Selection, contest, select
 from regraft.production.gate.floors import below_floors
 from regraft.production.gate.rule import Decision, both_ways, decide
 from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
 from regraft.production.training_data import Reference
+from regraft.training.parts import share_right
 
 _TIMED = 20  # photos, for the floor of milliseconds
 
@@ -67,8 +69,9 @@ class Trial:
             self.settings.floors, labels, predicted, milliseconds=self._milliseconds(), model=self.path
         )
         if champion is None:
-            right = int((predicted == labels).sum())
-            return first_model(right, len(labels), self.settings, Around(warnings, floors, looks))
+            groups = groups_of_digests(self.test.rows.digest.tolist(), self.groups)
+            accuracy = share_right(predicted == labels, np.array(groups))
+            return first_model(accuracy, len(labels), self.settings, Around(warnings, floors, looks))
         if vanished := self._vanished(champion.classifier):
             return refuse_vanished(vanished)
         if champion.reference is None:

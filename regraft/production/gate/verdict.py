@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from regraft.config import Promote
-from regraft.intervals import wilson
+from regraft.intervals import Interval, wilson
 from regraft.production.gate.comparison import Contest, Selection
 from regraft.production.gate.rule import Decision, promotes_undecided
 from regraft.production.new_photos import Evidence
@@ -70,10 +70,13 @@ def refuse_vanished(classes: Sequence[str]) -> Verdict:
     )
 
 
-def first_model(right: int, images: int, settings: Promote, around: Around) -> Verdict:
-    """Judge a model where none is in production: only the floors can speak against it."""
-    accuracy = wilson(right, images)
-    figures = {"challenger": _accuracy(right, images), "champion": None, **_figures_around(around)}
+def first_model(accuracy: Interval, images: int, settings: Promote, around: Around) -> Verdict:
+    """Judge a model where none is in production: only the floors can speak against it.
+
+    Its accuracy has the interval of `share_right`, as in reports/metrics.json: with near-duplicates among the photos
+    it is wider than that of as many independent ones.
+    """
+    figures = {"challenger": _accuracy(accuracy, images), "champion": None, **_figures_around(around)}
     if around.below_floors:
         words = f"Refused: {'; '.join(around.below_floors)}. No model is in production."
         return Verdict("Refused", False, words, figures)
@@ -100,8 +103,8 @@ def conclude(
     champion, anchor = contests
     figures = {
         "reasons": list(decision.reasons),
-        "challenger": _accuracy(int(champion.newer.sum()), champion.n),
-        "champion": _accuracy(int(champion.older.sum()), champion.n),
+        "challenger": _accuracy(wilson(int(champion.newer.sum()), champion.n), champion.n),
+        "champion": _accuracy(wilson(int(champion.older.sum()), champion.n), champion.n),
         "anchor": anchor.figures() if anchor else None,
         "comparison": champion.figures() | {"p_not_worse": champion.p_not_worse(settings.margin)},
         "left_out": {
@@ -186,6 +189,5 @@ def _figures_around(around: Around) -> dict[str, Any]:
     }
 
 
-def _accuracy(right: int, images: int) -> dict[str, float]:
-    found = wilson(right, images)
+def _accuracy(found: Interval, images: int) -> dict[str, float]:
     return {"images": images, "accuracy": found.value, "accuracy_low": found.low, "accuracy_high": found.high}

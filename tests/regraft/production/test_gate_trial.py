@@ -7,6 +7,7 @@ import pytest
 
 from regraft.production.gate.comparison import Answers, contest, select
 from regraft.production.gate.verdict import Verdict
+from regraft.training.metrics import classification_report
 from tests.support.gate import (
     CLASSES,
     Answering,
@@ -216,6 +217,15 @@ def test_a_model_below_a_floor_is_refused_also_as_the_first_one(floors: dict[str
 def test_the_first_model_is_promoted() -> None:
     verdict = trial_of(Answering(RIGHT), PHOTOS).verdict(None, None, warnings=[], looks=0)
     assert verdict.words == "Promoted: first model in production: accuracy 100.0% (98.7% to 100.0%) on 300 test photos."
+
+
+def test_of_the_first_model_the_gate_says_the_same_interval_as_the_report_of_its_test_photos() -> None:
+    model, pairs = Answering(wrong_on(range(60))), {number: number - number % 2 for number in range(300)}
+    verdict = trial_of(model, PHOTOS, pairs).verdict(None, None, warnings=[], looks=0)
+    report = classification_report(
+        PHOTOS.rows.class_index.to_numpy(), model.says(PHOTOS), groups_of(pairs).group.to_numpy(), bins=5
+    )
+    assert {name: report[name] for name in verdict.figures["challenger"]} == verdict.figures["challenger"]
 
 
 @pytest.mark.parametrize("model", [Answering(RIGHT), UNDECIDED[0]])
