@@ -1,6 +1,7 @@
 """What the features alone say about a data set: is transfer worth it here, and would more photos help?
 
-All classifiers are compared on the same val photos, so a difference counts where its paired interval excludes zero.
+All classifiers are compared on the same val photos, so a difference is shown where its paired interval excludes zero.
+It is excluded only where the interval excludes every gain that is worth something; else the photos cannot tell.
 """
 
 import warnings
@@ -16,6 +17,8 @@ from regraft.training.metrics import Objective, in_words
 
 _NEIGHBOURS = 5
 _NORMAL_95 = 1.96
+_WORTH = 0.02  # a smaller gain is worth no other backbone and no more photos
+_EXCLUDED = f"a gain of {100 * _WORTH:g} points or more is excluded"
 _IMAGES = {"train": 8192, "val": 2048}  # at most; of more, a stable sample in which each class keeps its share
 
 
@@ -141,10 +144,11 @@ def conclusions(
     figures = f"on {len(head)} val photos the head has {figure} {yardstick.share(head)}, always naming the largest"
     largest = f"class {yardstick.share(probes.majority, asked).value:.1%}"
     if over_majority.low <= 0:
-        words = [
-            f"Transfer does not work here: {figures} {largest}; that is no difference that could be told from chance "
-            f"({_signed(over_majority)}). Look at the labels, or try another backbone."
-        ]
+        start, end = f"Whether transfer works here cannot be told from {_val_photos(asked)}", "More photos tell"
+        if over_majority.high < _WORTH:
+            start = "Transfer does not work here"
+            end = f"{_EXCLUDED.capitalize()}. Look at the labels, or try another backbone"
+        words = [f"{start}: {figures} {largest} (for the head {_signed(over_majority)}). {end}."]
     else:
         neighbours = yardstick.share(probes.nearest_neighbours, asked).value
         words = [
@@ -156,12 +160,20 @@ def conclusions(
     if curve:
         fewer, before = max(curve.items(), key=lambda point: point[0])
         gain = yardstick.gain(before, head)
-        verdict = "more photos of the same kind are likely to help" if gain.low > 0 else "more photos may change little"
+        verdict = f"{_val_photos(head)} cannot tell whether more photos would help"
+        if gain.low > 0:
+            verdict = "more photos of the same kind are likely to help"
+        elif gain.high < _WORTH:
+            verdict = f"{_EXCLUDED}, so more photos of the same kind may change little"
         words.append(
             f"With {fewer:,} of the {photos:,} training photos it has {yardstick.share(before).value:.1%}; all bring "
             f"{_signed(gain)}: {verdict}."
         )
     return words
+
+
+def _val_photos(photos: np.ndarray) -> str:
+    return f"{len(photos):,} val photos"
 
 
 def _signed(gain: Interval) -> str:

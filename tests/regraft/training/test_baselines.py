@@ -88,10 +88,13 @@ def probes_of(images: int) -> Probes:
     ("accuracy", "curve", "images", "said"),
     [
         (0.9, {}, 100, ["Transfer works"]),
-        (0.52, {}, 100, ["Transfer does not work here"]),  # two photos more than the largest class has
+        (0.52, {}, 100, ["Whether transfer works here cannot be told from 100 val photos"]),  # two more are right
+        (0.4999, {}, 100_000, ["Transfer does not work here"]),
         (0.52, {}, 100_000, ["Transfer works", "The neighbours beat the head"]),
         (0.9, {10: 0.6, 50: 0.8}, 400, ["Transfer works", "more photos of the same kind are likely to help"]),
-        (0.9, {50: 0.895}, 400, ["Transfer works", "more photos may change little"]),
+        (0.9, {50: 0.895}, 400, ["Transfer works", "more photos of the same kind may change little"]),
+        (0.9, {50: 0.91}, 400, ["Transfer works", "a gain of 2 points or more is excluded"]),
+        (35 / 38, {4: 28 / 38, 9: 30 / 38, 19: 34 / 38}, 38, ["Transfer works", "38 val photos cannot tell whether"]),
     ],
 )
 def test_the_words_follow_from_the_figures(accuracy, curve, images, said):
@@ -107,7 +110,7 @@ def test_differences_are_paired():
     nested = {50: right(348, images)}
     crossed = {50: np.roll(right(348, images), 40)}
     assert "likely to help" in conclusions(probes_of(images), whole, nested, 100, ACCURACY)[-1]
-    assert "may change little" in conclusions(probes_of(images), whole, crossed, 100, ACCURACY)[-1]
+    assert "400 val photos cannot tell" in conclusions(probes_of(images), whole, crossed, 100, ACCURACY)[-1]
 
 
 def test_the_sentences_have_intervals():
