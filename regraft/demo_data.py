@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from regraft.errors import InvalidData, RegraftError
-from regraft.files import replacing
+from regraft.files import folder_within, replacing
 
 _MARK = ".regraft-demo"  # says which data set filled a folder
 _PER_CLASS, _MORE_PER_CLASS = 100, 5
@@ -44,14 +44,15 @@ def write_digits(folder: Path, *, more: bool = False) -> int:
     written = 0
     for digit in range(10):
         images = table[table[:, -1] == digit][:, :-1].reshape(-1, 28, 28)
-        present = len(list((folder / str(digit)).glob("*.png")))
+        of_class = folder_within(folder, str(digit))
+        present = len(list(of_class.glob("*.png")))
         first, last = (present, present + _MORE_PER_CLASS) if more else (0, _PER_CLASS)
         if last > len(images):
             raise InvalidData(
                 f"{folder} holds all {len(images)} digits of each class already. Remove the folder to start anew."
             )
         for number in range(first, last):
-            path = folder / str(digit) / f"{number:04}.png"
+            path = of_class / f"{number:04}.png"
             if not path.exists():
                 with replacing(path) as temporary:
                     Image.fromarray(images[number]).save(temporary)
@@ -72,7 +73,7 @@ def write_solar_cells(folder: Path) -> int:
     _claim(folder, "solar-cells", {"functional", "defective"})
     written = 0
     for name, grade in _solar_labels(data / "labels.csv"):
-        path = folder / ("defective" if grade > 0.5 else "functional") / Path(name).name
+        path = folder_within(folder, "defective" if grade > 0.5 else "functional") / Path(name).name
         if not path.exists():
             with replacing(path) as temporary:
                 shutil.copyfile(data / name, temporary)

@@ -5,11 +5,14 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shutil
+import stat
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +20,24 @@ from regraft.errors import Damaged, RegraftError
 
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # numbers of an OSError: the disk, or a quota, is full
 _WRONG_KIND = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY, errno.ELOOP}
+NO_FILE = "it is no regular file"  # of a named pipe, a socket, a device or a folder
 NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}  # numbers of an OSError: who may not write can still read
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary name beside `path`; on success its contents reach the disk and take the place of `path` whole.
+    """Yield an empty file beside `path`; on success its contents reach the disk and take the place of `path` whole.
 
-    After an error, or a kill at any moment, `path` is what it was before.
+    After an error, or a kill at any moment, `path` is what it was before. A link at `path` is replaced, and its target
+    stays; folders above it may be links.
 
     Raises:
         RegraftError: the disk is full, or the file cannot be written for another reason that a person can change.
     """
-    # The suffix stays last because Keras and matplotlib choose the format by it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    temporary = _unguessable(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _make_empty(temporary)
         yield temporary
         put_in_place(temporary, path)
     except OSError as error:
@@ -44,6 +49,42 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def temporary_beside(path: Path) -> Path:
+    """Make an empty file beside `path`, under a name at which nobody can have put a link, and return it."""
+    temporary = _unguessable(path)
+    _make_empty(temporary)
+    return temporary
+
+
+def _unguessable(path: Path) -> Path:
+    # The number of the process tells `regraft.store.names` what a kill has left. The suffix stays last because Keras
+    # and matplotlib choose the format by it; they open the file by its name.
+    return path.with_name(f".{path.stem}.{os.getpid()}-{secrets.token_hex(8)}.tmp{path.suffix}")
+
+
+def _make_empty(file: Path) -> None:
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o666))
+
+
+def folder_within(folder: Path, name: str) -> Path:
+    """Return a folder within one that others fill, such as the data folder; it is made if it is not there.
+
+    A folder that a person names may be a link to another disk. One that came with data leads what is written out of it.
+
+    Raises:
+        RegraftError: a link, or something else, lies there.
+    """
+    path = folder / name
+    with suppress(FileExistsError):
+        path.mkdir(parents=True)
+    if path.is_symlink() or not path.is_dir():
+        found = f"a link to {path.readlink()}" if path.is_symlink() else "none"
+        raise RegraftError(
+            f"{path} must be a folder that is no link, and is {found}. Remove it, and run the same command again."
+        )
+    return path
 
 
 def _unwritable(path: Path, error: OSError) -> RegraftError:
@@ -88,9 +129,18 @@ def reading(path: Path, expected: str) -> Iterator[None]:
         raise Damaged.of(path, expected, f"{type(error).__name__} {reason}".strip()) from error
 
 
+def open_regular(path: Path, flags: int = 0) -> BufferedReader:
+    """Open a file to read it; OSError if it is none. A named pipe would wait for its other end: O_NONBLOCK."""
+    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
+    if stat.S_ISREG(os.fstat(file).st_mode):
+        return os.fdopen(file, "rb")
+    os.close(file)
+    raise OSError(errno.EINVAL, NO_FILE, str(path))
+
+
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Give a finished file its name, once its contents are on the disk."""
-    with temporary.open("rb") as file:
+    """Give a finished file its name, once its contents are on the disk; OSError if a link took its place meanwhile."""
+    with open_regular(temporary, os.O_NOFOLLOW) as file:
         os.fsync(file.fileno())
     temporary.replace(path)
     folder = os.open(path.parent, os.O_RDONLY)

@@ -120,11 +120,13 @@ def _runs(entry: dict[str, Any], changed: float) -> bool:
 
 @contextmanager
 def _replacing(path: Path, options: dict[str, Any]) -> Iterator[IO[str]]:
-    # One process writes at a time, DVC's locks see to that: what a killed one left is written over. The suffix is none
-    # that DVC knows, or it would take a leftover beside data/raw.dvc for one more data folder.
+    # One process writes at a time, DVC's locks see to that: what a killed one left is removed, and so is a link that
+    # somebody put there. The suffix is none that DVC knows, or it would take a leftover beside data/raw.dvc for one
+    # more data folder.
     temporary = path.with_name(f"{path.name}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("w", **options) as file:
+        with temporary.open("x", **options) as file:
             if path.exists():
                 temporary.chmod(path.stat().st_mode & 0o777)
             yield file

@@ -4,27 +4,32 @@ What a source names is not trusted: only what lies within the photos' folder is 
 does is copied. A copy is named after its content, so whatever a source calls its photos, nothing is overwritten.
 
 Copies wait in a hidden folder until the table stands: a folder of copies without a table would be taken for a class.
-Who stops a conversion (Ctrl-C, SIGTERM) finds no trace of it, or all of it. `kill -9` leaves what no retraining sees
-and the next conversion removes; while copies are moved, a table that names photos that are not there, which is said,
-and made good by the same conversion.
+Its name is drawn at random, and only what this conversion has copied is moved: the folder of the table may have come
+with somebody's data, and a link in it would lead to other files, or let copies be written elsewhere. Who stops a
+conversion (Ctrl-C, SIGTERM) finds no trace of it, or all of it. `kill -9` leaves what no retraining sees and the next
+conversion removes; while copies are moved, a table that names photos that are not there, which is said, and made good
+by the same conversion.
 """
 
 import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
 from regraft.errors import is_invisible
+from regraft.files import folder_within
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
 from regraft.photos.photo_urls import carries_secret, is_url, problem_of_url
 
 COPIES = "photos"  # the folder beside the table
-_WAITING = ".photos-of-a-conversion"  # where they lie until there is a table
+_WAITING = ".photos-of-a-conversion-"  # how the folder begins where they lie until there is a table
+_COPY = re.compile(r"[0-9a-f]{64}\.[a-z0-9]+")
 MOST_BYTES = 1024 * 2**20  # of one photo's file
 NO_IMAGE = "whose content is no image that is read"
 _BAD_NAME = "whose path a table cannot hold: it leaves the folder, or has letters that cannot be seen"
@@ -55,8 +60,8 @@ class PhotoFiles:
 
     def __init__(self, photos: Path | str, table_folder: Path) -> None:
         """Names are relative to `photos`, a folder or an address."""
-        self._photos = photos
-        self._folder, self._waiting = table_folder, table_folder / _WAITING
+        self._photos, self._folder = photos, table_folder
+        self._waiting: Path | None = None  # made with the first copy
         self._base = _base(photos, table_folder) if isinstance(photos, Path) else None
         self.copied: set[str] = set()  # paths of the files that were written
 
@@ -84,8 +89,9 @@ class PhotoFiles:
 
         A conversion that is told to stop ends after that: it takes a moment.
         """
-        shutil.rmtree(self._waiting, ignore_errors=True)  # of a killed conversion
         made = [folder for folder in (self._folder, *self._folder.parents) if not folder.exists()]
+        with suppress(OSError):
+            _remove_left(self._folder)
         before = _version_of(table)
         try:
             yield
@@ -95,23 +101,25 @@ class PhotoFiles:
 
     def _move(self) -> None:
         """Move the copies that still wait."""
-        names = [path.name for path in self._waiting.iterdir()] if self._waiting.is_dir() else []
-        if names:
-            (self._folder / COPIES).mkdir(exist_ok=True)
-        for name in sorted(names):
-            (self._waiting / name).replace(self._folder / COPIES / name)
+        if self._waiting is None:
+            return
+        target = folder_within(self._folder, COPIES)
+        for path in sorted(self.copied):
+            with suppress(FileNotFoundError):  # moved before this was begun again
+                (self._waiting / Path(path).name).replace(target / Path(path).name)
         shutil.rmtree(self._waiting, ignore_errors=True)
 
     def _discard(self, made: list[Path]) -> None:
         """Remove the copies, and the folders that this conversion has made."""
-        shutil.rmtree(self._waiting, ignore_errors=True)
+        if self._waiting:
+            shutil.rmtree(self._waiting, ignore_errors=True)
         for folder in made:
             with suppress(OSError):  # others have put something into it
                 folder.rmdir()
 
     def remove(self, path: str) -> None:
         """Remove a copy that this run has written and the table does not name."""
-        if path in self.copied:
+        if path in self.copied and self._waiting:
             (self._waiting / Path(path).name).unlink()
             self.copied.remove(path)
 
@@ -144,13 +152,31 @@ class PhotoFiles:
         digest = hashlib.sha256(content).hexdigest()
         path = f"{COPIES}/{digest}{suffix}"
         file = self._folder / path
-        if path not in self.copied and not (file.is_file() and _digest(file) == digest):
-            self._waiting.mkdir(parents=True, exist_ok=True)
-            (self._waiting / file.name).write_bytes(
-                content
-            )  # not forced to the disk one by one: the table has its SHA-256
+        if os.path.lexists(file.parent):
+            folder_within(self._folder, COPIES)  # a link is refused before anything is written
+        if path not in self.copied and not (_is_plain_file(file) and _digest(file) == digest):
+            if self._waiting is None:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                self._waiting = Path(tempfile.mkdtemp(prefix=_WAITING, dir=self._folder))  # for its owner alone
+            # Not forced to the disk one by one: the table has its SHA-256.
+            (self._waiting / file.name).write_bytes(content)
             self.copied.add(path)
         return path, digest
+
+
+def _remove_left(table_folder: Path) -> None:
+    """Remove copies that a killed conversion has left, and nothing else that lies in a folder of that name."""
+    for folder in table_folder.glob(f"{_WAITING}*"):
+        if folder.is_dir() and not folder.is_symlink():
+            for file in folder.iterdir():
+                if _COPY.fullmatch(file.name) and not file.is_dir():
+                    file.unlink()
+            with suppress(OSError):  # others have put something into it
+                folder.rmdir()
+
+
+def _is_plain_file(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
 
 
 def _address(url: str, where: str, left_out: LeftOut) -> tuple[str, None] | None:

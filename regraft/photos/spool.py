@@ -41,10 +41,12 @@ class Spool:
         return path
 
     def new_file(self) -> Path:
-        """Return the name of a file to fetch into."""
+        """Return an empty file to fetch into."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        return self.folder / f".{uuid.uuid4().hex}.part"
+        part = self.folder / f".{uuid.uuid4().hex}.part"
+        part.touch(exist_ok=False)
+        return part
 
     def keep(self, file: Path, digest: str) -> Path | None:
         """Give a fetched file the name of its photo and return its path; None where there is no room for it."""

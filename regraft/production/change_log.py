@@ -7,7 +7,6 @@ counted, a name in it that is no SHA-256 never becomes a path, and of a file of 
 import errno
 import os
 import stat
-from io import BufferedReader
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from regraft.addresses import shown_path
 from regraft.errors import RegraftError, safe_text
+from regraft.files import NO_FILE, open_regular
 
 _READ_BYTES = 4_000_000  # of the end of the file: ten thousand changes
 _LINE_BYTES = 20_000
@@ -143,17 +143,8 @@ class ChangeLog:
         file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o644)
         if not stat.S_ISREG(os.fstat(file).st_mode):
             os.close(file)
-            raise _no_file()
+            raise OSError(errno.EINVAL, NO_FILE, str(self.path))
         return file
-
-
-def open_regular(path: Path, flags: int = 0) -> BufferedReader:
-    """Open a file to read it; OSError if it is none. A named pipe would wait for its other end: O_NONBLOCK."""
-    file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | flags)
-    if stat.S_ISREG(os.fstat(file).st_mode):
-        return os.fdopen(file, "rb")
-    os.close(file)
-    raise _no_file()
 
 
 def end_of(path: Path, count: int) -> tuple[bytes, bool]:
@@ -162,7 +153,3 @@ def end_of(path: Path, count: int) -> tuple[bytes, bool]:
         start = max(0, os.fstat(file.fileno()).st_size - count)
         file.seek(start)
         return file.read(count), start == 0
-
-
-def _no_file() -> OSError:
-    return OSError(errno.EINVAL, "it is no regular file")

@@ -120,7 +120,7 @@ def _compare(place: Place, stored: Stored, name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="regraft-copy-") as temporary:
         fetched = Path(temporary, "object")
         try:
-            place.fetch_object(stored.object, fetched)
+            place.fetch_object(stored, fetched)
             is_same = sha256_of(fetched) == stored.sha256
         except FileNotFoundError:
             is_same = False

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from regraft.addresses import shown_path
 from regraft.errors import Busy, RegraftError
-from regraft.production.change_log import open_regular
+from regraft.files import open_regular
 
 PATIENCE_SECONDS = 30.0  # a change takes as long as two copies of a model
 FILE = "production.lock"

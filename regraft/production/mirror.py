@@ -9,6 +9,7 @@ until then an empty file stands for each.
 
 import math
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -117,6 +118,9 @@ class Mirror:
 
     def _bring(self, pointer: Pointer) -> Pointer:
         """Let the folder hold what the pointer says, or a newer one that took its place meanwhile; return that."""
+        before, _ = read_state(self.folder)
+        if before and pointer.serial < before.serial:
+            print(f"Warning: {self._back(before, pointer)}", file=sys.stderr, flush=True)
         missing = self._replace_all(pointer)
         for _ in range(_TRIES):
             newest = self.place.pointer() if missing else pointer
@@ -160,19 +164,13 @@ class Mirror:
 
     def _fetch(self, path: Path, stored: Stored) -> bool:
         """Fetch a file; False if its object is not there, or holds other bytes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        fetched = path.with_name(f".{path.name}.tmp-fetched")  # what a kill leaves goes with the next change
         try:
-            self.place.fetch_object(stored.object, fetched)
-            if fetched.stat().st_size != stored.size or sha256_of(fetched) != stored.sha256:
-                return False
             with replacing(path) as temporary:
-                fetched.replace(temporary)
-                temporary.chmod(0o644)
+                self.place.fetch_object(stored, temporary)
+                if temporary.stat().st_size != stored.size or sha256_of(temporary) != stored.sha256:
+                    raise FileNotFoundError("other bytes")
         except FileNotFoundError:
             return False
-        finally:
-            fetched.unlink(missing_ok=True)
         return True
 
     def _send(self, base: Pointer, tag: str) -> None:
@@ -216,6 +214,15 @@ class Mirror:
         return Overtaken(
             f"another machine changed production at {self.place.shown} at the same moment, and was first. Nothing of "
             f"this change was written. Run the same command again: it starts from what is there now."
+        )
+
+    def _back(self, before: Pointer, now: Pointer) -> str:
+        # A rollback is a change as well, with a number of its own.
+        return (
+            f"production at {self.place.shown} went back: this machine has seen change {before.serial} of {before.at}, "
+            f"and now there is change {now.serial} of {now.at}. Somebody brought an older production.json back, or "
+            f"founded production anew; promotions and rollbacks since then are lost. If nobody meant that, find out "
+            f"who may write there, and see `regraft promote --history`."
         )
 
     def _gone(self) -> RegraftError:

@@ -16,7 +16,7 @@ from typing import Any
 from regraft.addresses import named
 from regraft.errors import RegraftError
 from regraft.patience import PatientFiles, within_patience
-from regraft.production.pointer import MODEL, POINTER, Pointer, is_object_name, read_pointer
+from regraft.production.pointer import MODEL, POINTER, Pointer, Stored, is_object_name, read_pointer
 from regraft.store.remote import Remote
 
 _S3, _LOCAL = ("s3", "s3a"), ("file", "local")
@@ -95,9 +95,16 @@ class Place(Remote):
         self.advice = _IN_DOUBT
         return self._write_pointer(pointer, tag)
 
-    def fetch_object(self, name: str, target: Path) -> None:
-        """Copy an object to a local file; FileNotFoundError if it is not there."""
-        self.fetch(f"objects/{name}", target)
+    def fetch_object(self, stored: Stored, target: Path) -> None:
+        """Copy an object to a local file; FileNotFoundError if it is not there, or is larger than it should be.
+
+        Of a larger one at most one part too much is written: stores say how large it is, and the transfer is counted.
+        """
+        path = self._path(f"objects/{stored.object}")
+        with self._reaching(fetching=True):
+            if not self._is_object_store and self._files.info(path)["size"] > stored.size:
+                raise FileNotFoundError
+            self._files.get_file(path, str(target), callback=_until_larger(stored.size))
 
     def send_object(self, source: Path, name: str) -> None:
         """Copy a local file to an object."""
@@ -222,6 +229,18 @@ def _unless_away(what: str) -> Iterator[None]:
     except Exception as error:
         _away[what] = (time.monotonic(), error)
         raise
+
+
+def _until_larger(most: int) -> Any:
+    """Return a callback that ends a transfer which says that it has more bytes, or has brought more."""
+    from fsspec.callbacks import Callback
+
+    class UntilLarger(Callback):
+        def call(self, hook_name: str | None = None, **kwargs: Any) -> None:
+            if max(self.size or 0, self.value) > most:
+                raise FileNotFoundError
+
+    return UntilLarger()
 
 
 def _is_conflict(error: OSError) -> bool:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 from regraft.addresses import shown_path
 from regraft.errors import InvalidData
-from regraft.production.change_log import Change, ChangeLog, open_regular, read_change
+from regraft.files import open_regular
+from regraft.production.change_log import Change, ChangeLog, read_change
 from regraft.production.mirror import obtain, refreshed
 from regraft.production.mirrored import PENDING
 

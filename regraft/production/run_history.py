@@ -24,8 +24,7 @@ from pydantic.dataclasses import dataclass
 
 from regraft.addresses import shown_path
 from regraft.errors import Damaged
-from regraft.files import DAMAGE, finite, write_bytes
-from regraft.production.change_log import open_regular
+from regraft.files import DAMAGE, finite, open_regular, write_bytes
 from regraft.production.exclusive import exclusive, repeated
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import refreshed

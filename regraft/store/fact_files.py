@@ -41,11 +41,6 @@ def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if is_facts(path.name)) if folder.is_dir() else []
 
 
-def part_of(name: str) -> str:
-    """Return a name for a file while it is copied here."""
-    return f".{name}.{uuid.uuid4().hex}.part"
-
-
 def kind_of(name: str) -> str:
     """Return what a file of facts holds, a key of `SCHEMAS`."""
     return name.split(".")[1]

@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 
 from regraft.config import Params
-from regraft.files import fingerprint, put_in_place, writing
+from regraft.files import fingerprint, replacing, writing
 from regraft.photos.images import Threads
 from regraft.photos.known import ContentFacts, Version
 from regraft.provenance import provenance_of
@@ -37,7 +37,6 @@ from regraft.store.fact_files import (
     merge,
     names_in,
     note_use,
-    part_of,
     read_facts,
     send_facts,
     superfluous,
@@ -146,14 +145,11 @@ class Facts:
 
     def _fetch(self, remote: Remote, name: str) -> bool:
         """Copy a file; False if it is not there any more, since it was merged a moment ago."""
-        part = self._folder / part_of(name)
         try:
-            remote.fetch(f"{self.name}/{name}", part)
-            put_in_place(part, self._folder / name)
+            with replacing(self._folder / name) as part:
+                remote.fetch(f"{self.name}/{name}", part)
         except FileNotFoundError:
             return False
-        finally:
-            part.unlink(missing_ok=True)
         return True
 
     def _write(self, kind: str, rows: Sequence[tuple[Any, ...]]) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from regraft.files import readable_bytes
 from regraft.store.fact_files import FOLDER, merge, names_in
 from regraft.store.leases import StoreUse
-from regraft.store.names import FACTS_USED, is_facts, is_facts_folder, is_half_sent, is_part_of_facts, writer_of
+from regraft.store.names import FACTS_USED, is_facts, is_facts_folder, is_half_sent, writer_of
 from regraft.store.remote import Remote
 
 _DAY = 86_400
@@ -93,8 +93,7 @@ def _sweep(use: StoreUse, name: str) -> None:
     folder = use.root / name
     for path in folder.iterdir() if folder.is_dir() else ():
         with suppress(OSError):
-            is_temporary = is_part_of_facts(path.name) or writer_of(name, path.name) is not None
-            if is_temporary and time.time() - path.lstat().st_mtime > _DAY:
+            if writer_of(name, path.name) is not None and time.time() - path.lstat().st_mtime > _DAY:
                 path.unlink()
     with suppress(OSError):
         folder.rmdir()

@@ -20,9 +20,9 @@ _OWNER = re.compile(r"([0-9a-f]{16})\.owner")
 _GRAPH = re.compile(r"[\w.-]+-[0-9a-f]{16}(\.int8)?\.(onnx|json|sha256)")  # sha256: of former versions
 _FACTS_FOLDER = re.compile(r"facts/[0-9a-f]{16}")
 _FACTS = re.compile(r"[0-9a-f]{32}\.(contents|versions)\.parquet")
-_FACTS_PART = re.compile(rf"\.{_FACTS.pattern}\.[0-9a-f]{{32}}\.part")  # while one is copied here
 # What `regraft.files.replacing` and `write_shard` leave when they are killed, and what `Remote` does.
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})\.tmp(?P<suffix>\.[a-z0-9]+)")
+# Without random digits: by former versions.
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})(-[0-9a-f]{16})?\.tmp(?P<suffix>\.[a-z0-9]+)")
 _SENT_HALF = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")
 _RANDOM = re.compile(r"[0-9a-f]{16}\.arrow")  # a shard's name while it is written
 DESCRIPTION = "namespace.json"
@@ -62,11 +62,6 @@ def is_facts_folder(folder: str) -> bool:
 def is_facts(file: str) -> bool:
     """Whether a file of such a folder has facts."""
     return _FACTS.fullmatch(file) is not None
-
-
-def is_part_of_facts(file: str) -> bool:
-    """Whether a file of such a folder is being copied here, or was when its process was killed."""
-    return _FACTS_PART.fullmatch(file) is not None
 
 
 def is_lease(file: str) -> bool:

@@ -40,7 +40,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from regraft.files import NO_ACCESS, put_in_place, writing
+from regraft.files import NO_ACCESS, put_in_place, temporary_beside, writing
 from regraft.store.columns import KEY_BYTES, read_columns, schema_of
 from regraft.store.names import KEPT, is_shard
 
@@ -155,8 +155,8 @@ def write_shard(
     ]
     batch = pa.record_batch(columns, schema=schema_of(values.shape[1:], values.dtype))
     number = uuid.uuid4().hex[:16]
-    temporary = folder / f".{number}.{os.getpid()}.tmp.arrow"
     with writing(folder, flat.nbytes):
+        temporary = temporary_beside(folder / f"{number}.arrow")
         try:
             with temporary.open("wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
                 writer.write_batch(batch)

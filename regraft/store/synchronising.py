@@ -5,7 +5,6 @@ shared root no longer has can be told from one it does not have yet. Of a shard 
 (`distant.py`). Names are random and shards never change: two processes that send the same one write the same bytes.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from regraft.errors import RegraftError
-from regraft.files import replacing
+from regraft.files import replacing, temporary_beside
 from regraft.photos.images import Threads
 from regraft.store.distant import fetch_keys, keys_path, keys_paths, size_said
 from regraft.store.joining import join
-from regraft.store.names import DESCRIPTION, KEPT, KEYS, SENT, is_shard
+from regraft.store.names import DESCRIPTION, KEPT, SENT, is_shard
 from regraft.store.remote import Remote
 from regraft.store.shards import name_of, set_aside, shard_paths
 
@@ -142,7 +141,7 @@ def _shards_here(folder: Path) -> dict[str, Path]:
 def _fetch_keys(folder: Path, remote: Remote, sizes: dict[str, int], name: str) -> None:
     contents = fetch_keys(folder, name, sizes[name], remote)
     path = keys_path(folder, name)
-    temporary = path.with_name(f".{name}.{os.getpid()}.tmp{KEYS}")
+    temporary = temporary_beside(path)
     temporary.write_bytes(contents)  # it need not reach the disk: its seal tells, and it can be fetched again
     temporary.replace(path)
 

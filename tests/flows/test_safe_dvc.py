@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from tasks.safe_dvc import _replacing
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, Toy
 
 pytestmark = pytest.mark.flow
@@ -55,6 +56,15 @@ def without_site_cache(toy: Toy) -> dict[str, str]:
 
 def test_the_environment_has_what_changes_dvc() -> None:
     assert importlib.util.find_spec("regraft_dvc"), "run `make setup`, or `pip install --no-deps -e .`"
+
+
+def test_a_link_at_the_name_that_is_written_to_first_is_removed_and_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("mine")
+    (tmp_path / "dvc.lock.tmp").symlink_to(tmp_path / "outside")
+    with _replacing(tmp_path / "dvc.lock", {}) as file:
+        file.write("new")
+    assert [(tmp_path / name).read_text() for name in ("outside", "dvc.lock")] == ["mine", "new"]
+    assert not (tmp_path / "dvc.lock").is_symlink()
 
 
 @each_two_runners

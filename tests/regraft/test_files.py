@@ -2,6 +2,7 @@ import errno
 import math
 import os
 import resource
+import secrets
 import signal
 import subprocess
 import sys
@@ -86,6 +87,53 @@ def test_a_link_is_replaced_and_its_target_stays(path, link):
     link(path, linked)
     write_text(linked, "new")
     assert (path.read_text(), linked.read_text()) == ("old", "new")
+
+
+def test_links_at_names_that_can_be_guessed_lead_nothing_out_of_the_folder(path, tmp_path):
+    # A folder of exported photos may bring such links along.
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    for pid in range(os.getpid() - 5, os.getpid() + 5):
+        path.with_name(f".report.{pid}.tmp.txt").symlink_to(outside)
+    write_text(path, "new")
+    assert (path.read_text(), outside.read_text()) == ("new", "mine")
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link])
+def test_a_temporary_file_is_made_anew_or_nothing_is_written(path, tmp_path, plant, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0" * 16)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    plant(outside, path.with_name(f".report.{os.getpid()}-{'0' * 16}.tmp.txt"))
+    with pytest.raises(
+        RegraftError, match=r"folder cannot be written to \(File exists\), and report\.txt belongs there"
+    ):
+        write_text(path, "new")
+    assert (path.read_text(), outside.read_text()) == ("old", "mine")
+
+
+def test_a_link_that_takes_the_place_of_a_temporary_file_is_not_put_in_place(path, tmp_path):
+    (tmp_path / "outside.txt").write_text("mine")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "outside.txt")
+    with pytest.raises(RegraftError, match="symbolic links"), replacing(path) as temporary:
+        (tmp_path / "link.txt").replace(temporary)
+    assert (path.read_text(), path.is_symlink()) == ("old", False)
+
+
+def test_a_file_has_the_mode_that_the_user_gives_new_files(path):
+    before = os.umask(0o027)
+    try:
+        write_text(path, "new")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_a_person_has_linked_to_another_disk_is_written_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk")
+    write_text(tmp_path / "models" / "model.txt", "new")
+    assert (tmp_path / "disk" / "model.txt").read_text() == "new"
 
 
 def test_json_comes_back_as_it_was_written(path):

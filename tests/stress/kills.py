@@ -154,7 +154,7 @@ class Rounds:
     def _kill(self, victim: Worker) -> None:
         if victim.kill():
             self.tally.kills += 1
-            self.tally.kills_during_a_flush += bool(list(self.store.glob(f"*-*/.*.{victim.pid}.tmp*")))
+            self.tally.kills_during_a_flush += bool(list(self.store.glob(f"*-*/.*.{victim.pid}-*.tmp*")))
         elif victim.wait():
             self.tally.problems.append(f"a worker failed before its kill: {victim.message}")
 

@@ -121,7 +121,7 @@ def _kill(stage: str, project: Path, after_seconds: float, tally: Tally, *, chec
             return
     tally.kills += 1
     tally.kills_with_a_checkpoint += _checkpoint(stage, project) is not None
-    temporary = f".*.{process.pid}.tmp*"
+    temporary = f".*.{process.pid}-*.tmp*"
     tally.kills_while_one_was_written += bool(list((project / "build" / _CHECKPOINTS[stage]).glob(temporary)))
 
 

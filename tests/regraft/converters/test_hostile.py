@@ -20,7 +20,7 @@ import pytest
 from regraft.converters import conversion
 from regraft.converters.conversion import Converted, convert
 from regraft.converters.records import Wanted
-from regraft.errors import InvalidData
+from regraft.errors import InvalidData, RegraftError
 from regraft.photos.folder import walk
 from tests.regraft.converters.test_exports import PICTURES, rows
 
@@ -251,11 +251,54 @@ def test_a_conversion_that_is_killed_leaves_no_folder_that_would_be_a_class_and_
     assert (files, waiting[0]) == ([], ".")  # what a kill at this moment leaves
     assert not raw.exists()  # and an error leaves nothing
     (raw / waiting).mkdir(parents=True)
-    (raw / waiting / "half.jpg").write_bytes(PHOTO[:99])
+    (raw / waiting / f"{'0' * 64}.jpg").write_bytes(PHOTO[:99])
     monkeypatch.undo()
     _, listed = table_of(PICTURES, tmp_path)
     assert names_in(raw) == ["labels.csv", "photos"]
     assert all((raw / row["path"]).is_file() for row in listed)
+
+
+def private(tmp_path: Path) -> Path:
+    """Return a folder with a file of somebody who shares nothing."""
+    (tmp_path / "private").mkdir()
+    (tmp_path / "private" / "letter.txt").write_text("mine")
+    return tmp_path / "private"
+
+
+@pytest.mark.parametrize("name", [".photos-of-a-conversion", ".photos-of-a-conversion-x"])
+@pytest.mark.parametrize("is_link", [True, False])
+def test_nothing_is_moved_or_removed_but_what_the_conversion_has_copied(
+    name: str, is_link: bool, tmp_path: Path
+) -> None:
+    mine, waiting = private(tmp_path), tmp_path / "raw" / name
+    waiting.parent.mkdir()
+    if is_link:
+        waiting.symlink_to(mine)
+    else:
+        waiting.mkdir()
+        (waiting / "letter.txt").write_text("mine")
+    _, listed = table_of(PICTURES, tmp_path)
+    assert sorted(f"photos/{photo}" for photo in names_in(tmp_path / "raw" / "photos")) == [r["path"] for r in listed]
+    assert (names_in(mine), names_in(waiting)) == (["letter.txt"], ["letter.txt"])
+
+
+def test_a_link_in_the_place_of_the_copies_is_refused_and_nothing_is_written_through_it(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "photos").symlink_to(private(tmp_path))
+    with pytest.raises(RegraftError, match=r"raw/photos must be a folder that is no link, and is a link to .*private"):
+        table_of(PICTURES, tmp_path)
+    assert (names_in(tmp_path / "private"), names_in(tmp_path / "raw")) == (["letter.txt"], ["photos"])
+
+
+def test_a_link_in_the_place_of_one_copy_is_replaced_and_what_it_leads_to_stays(tmp_path: Path) -> None:
+    photos, outside = tmp_path / "raw" / "photos", tmp_path / "outside.jpg"
+    outside.write_bytes(PHOTO)
+    photos.mkdir(parents=True)
+    (photos / f"{hashlib.sha256(PHOTO).hexdigest()}.jpg").symlink_to(outside)
+    _, listed = table_of(PICTURES, tmp_path)
+    assert len(listed) == 12
+    assert not any(path.is_symlink() for path in photos.iterdir())
+    assert outside.read_bytes() == PHOTO
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import re
 import shutil
 import socket
 import time
@@ -20,8 +21,8 @@ from regraft.patience import set_patience
 from regraft.production import mirror
 from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive, found, publish
-from regraft.production.place import Place
-from regraft.production.pointer import read_pointer
+from regraft.production.place import Place, _until_larger
+from regraft.production.pointer import Stored, read_pointer
 from regraft.production.records import Records
 from regraft.production.registry import Grounds, Production
 from regraft.production.run_history import Row, add_rows, read_rows
@@ -227,6 +228,60 @@ def test_files_whose_object_is_lost_or_has_other_bytes_are_named(at, address):
         for _ in range(2):
             with pytest.raises(RegraftError, match=rf"names for log\.jsonl is not there.*{name}"):
                 Records(at("b"))
+
+
+@everywhere
+def test_an_object_that_is_larger_than_the_pointer_says_is_not_fetched(at, address, tmp_path, monkeypatch):
+    found_with(at("a"), "one")
+    stored, written = pointer_at(address).files["model.onnx"], []
+    Place(address).write(f"objects/{stored.object}", bytes(2**24))
+    fetch = Place.fetch_object
+
+    def watched(place: Place, stored: Any, target: Path) -> None:
+        try:
+            fetch(place, stored, target)
+        finally:
+            written.append(target.stat().st_size)
+
+    monkeypatch.setattr(Place, "fetch_object", watched)
+    assert "is damaged" in (Records(at("b")).standing().problem or "")
+    assert max(written) < 2**16
+
+
+def test_a_transfer_that_does_not_say_how_large_it_is_ends_where_the_object_should(tmp_path):
+    place, stored = Place(f"memory://{tmp_path}"), Stored.new("0" * 64, 10)
+    place.write(f"objects/{stored.object}", bytes(2**24))
+    with pytest.raises(FileNotFoundError):
+        place._files.get_file(
+            place._path(f"objects/{stored.object}"), str(tmp_path / "x"), callback=_without_size(stored.size)
+        )
+    assert (tmp_path / "x").stat().st_size < 2**23
+
+
+def _without_size(most: int) -> Any:
+    callback = _until_larger(most)
+    callback.set_size = lambda _: None
+    return callback
+
+
+def test_production_that_went_back_is_said_once_and_a_rollback_is_none(at, address, capsys):
+    found_with(at("a"), "one", "two")
+    place = Place(address)
+    Records(at("b"))
+    earlier = place.read("production.json")
+    assert earlier
+    Production(at("a")).rollback()
+    promote_by_hand(at("a"), "three")
+    Records(at("b"))
+    assert "Warning" not in capsys.readouterr().err
+    place.write("production.json", earlier)
+    Records(at("b"))
+    said = capsys.readouterr().err
+    assert re.match(
+        r"Warning: production at memory:// went back: .* seen change 4 of 20.*, and now .* change 2 of", said
+    )
+    Records(at("b"))
+    assert capsys.readouterr().err == ""
 
 
 def test_a_lost_model_is_damaged_production_and_a_rollback_goes_to_the_one_before(at, address):

@@ -11,6 +11,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from regraft.errors import Busy, RegraftError
+from regraft.files import temporary_beside
 from regraft.store import Namespace, key_of, open_namespace, overview, upkeep
 from regraft.store.folders import open_folder
 from regraft.store.leases import store_in_use
@@ -174,16 +175,16 @@ def test_gc_does_not_carry_damage_on(store, opened, root):
 @local
 def test_gc_removes_what_killed_writers_left_and_damaged_shards(store, root):
     use(store, root, None, list(range(12)))
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    left = [store.folder / f".{'0123' * 4}.{ended.pid}.tmp.arrow", store.folder / f"{'0' * 16}-1-2-{'0' * 16}.damaged"]
-    young = store.folder / f".{'0123' * 4}.{os.getpid()}.tmp.arrow"
-    old = store.folder / f".{'4567' * 4}.{os.getpid()}.tmp.arrow"
-    for path in (*left, young, old):
+    shard, damaged = store.folder / f"{'0123' * 4}.arrow", store.folder / f"{'0' * 16}-1-2-{'0' * 16}.damaged"
+    program = f"from pathlib import Path; from regraft.files import *; temporary_beside(Path({str(shard)!r}))"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    left = [*store.folder.glob(".*.tmp.arrow"), store.folder / f".{'0123' * 4}.{2**22 + 1}.tmp.arrow", damaged]
+    young, old = temporary_beside(shard), temporary_beside(shard)
+    for path in left:
         path.write_bytes(b"?")
     os.utime(old, (0, 0))
     collect(root, None, {VERSION: "here"}, really=True)
-    assert [path.exists() for path in (*left, old, young)] == [False, False, False, True]
+    assert [path.exists() for path in (*left, old, young)] == [False, False, False, False, True]
 
 
 # compact
