@@ -33,6 +33,7 @@ from regraft.config import Params
 from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
+from tasks.project import disk_in_words
 from tasks.runs.current_run import CurrentRun, current_run, enter_run, leave_run
 from tasks.runs.live_runs import alive, forget, new_live_run, only_run
 from tasks.runs.prefect_api import Api, named_api
@@ -147,7 +148,9 @@ def _work(
         params = load_params(Path("params.yaml"))
         _locks[:] = [(params, _work_alone(params))]
         tell_of_dead_runs(params, api)
-        outcome = function(**parameters) or Outcome("Completed", "every stage is up to date")
+        with disk_in_words():
+            outcome = function(**parameters)
+        outcome = outcome or Outcome("Completed", "every stage is up to date")
         return params, Ended(outcome, STATUS.get(outcome.name, 0))
     except RegraftError as error:
         return params, Ended(Outcome("Failed", str(error), "FAILED"), 1)

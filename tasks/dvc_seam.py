@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
-from tasks.project import enter_project, room_on_disk
+from tasks.project import disk_in_words, enter_project
 from tasks.pulled import saying_what_to_pull
 from tasks.safe_dvc import SITE_CACHE, make_safe
 
@@ -106,7 +106,7 @@ def raise_cause(error: Exception) -> NoReturn:
     if of_dvc and not isinstance(cause, RegraftError | OSError):
         details = "" if cause is of_dvc[-1] else f" ({' '.join(str(cause).split())})"
         raise RegraftError(f"DVC cannot go on: {of_dvc[-1]}{details}. Put that right, and run again.") from None
-    with room_on_disk():
+    with disk_in_words():
         raise cause from None
 
 

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from regraft.addresses import shown_path
-from regraft.errors import RegraftError, WrongFolder, safe_text
-from regraft.files import NO_ACCESS, NO_ROOM
+from regraft.errors import RegraftError, WrongFolder
+from regraft.files import NO_ACCESS, NO_FILE, NO_ROOM
 from tasks.startup import quieten_libraries
 from tasks.stopping import status_of, stopped_words, terminable
 
@@ -45,20 +45,10 @@ def readable_errors(name: str) -> Iterator[None]:
     # search was a third of its 2.6 s.
     gc.set_threshold(100_000, 20, 20)
     try:
-        with terminable(), room_on_disk():
+        with terminable(), disk_in_words():
             yield
     except RegraftError as error:
         print(f"\n{name} stopped: {error}", file=sys.stderr)
-        sys.exit(1)
-    except OSError as error:
-        if error.errno not in NO_ACCESS or not error.filename:
-            raise
-        path = safe_text(shown_path(Path(os.fsdecode(error.filename))))
-        print(
-            f"\n{name} stopped: {path} cannot be written or read ({error.strerror}). "
-            f"Make it accessible to you, and run the same command again.",
-            file=sys.stderr,
-        )
         sys.exit(1)
     except KeyboardInterrupt as stop:
         print(f"\n{stopped_words()}", file=sys.stderr, flush=True)
@@ -67,8 +57,11 @@ def readable_errors(name: str) -> Iterator[None]:
 
 
 @contextmanager
-def room_on_disk() -> Iterator[None]:
-    """Turn a full disk, whoever was writing, into an error that says what to do."""
+def disk_in_words() -> Iterator[None]:
+    """Turn a full disk, and a file or folder that one may not use, into an error that says what to do.
+
+    Whoever used it: DVC and other libraries say no more than a number.
+    """
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -76,9 +69,16 @@ def room_on_disk() -> Iterator[None]:
             raise
         raise _no_room(f"what DVC remembers in {Path.cwd()}", str(error)) from error
     except OSError as error:
-        if error.errno not in NO_ROOM:
+        if error.errno in NO_ROOM:
+            raise _no_room(error.filename or f"a file in {Path.cwd()}", str(error.strerror)) from error
+        if not error.filename or not (error.errno in NO_ACCESS or error.strerror == NO_FILE):
             raise
-        raise _no_room(error.filename or f"a file in {Path.cwd()}", str(error.strerror)) from error
+        path = Path(os.fsdecode(error.filename))
+        path = path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
+        raise RegraftError(
+            f"{shown_path(path)} cannot be written or read ({error.strerror}). Make it accessible to you, "
+            f"and the folder that it lies in, and run the same command again: what was finished before is kept."
+        ) from error
 
 
 def _no_room(what: str, why: str) -> RegraftError:

@@ -88,6 +88,14 @@ def test_a_defect_is_a_failure_with_its_traceback_and_leaves_its_line_of_history
     assert [name for name, _ in history(new_toy)] == ["Failed"]
 
 
+def test_a_file_that_may_not_be_written_is_a_failure_in_words(new_toy: Toy) -> None:
+    refused = "raise PermissionError(13, 'Permission denied', 'models/head.npz'); obey("
+    new_toy.write("tasks/second.py", new_toy.read("tasks/second.py").replace("obey(", refused))
+    run = new_toy.run(*CHAIN)
+    assert (run.status, "Traceback" in run.output) == (1, False), run.output
+    assert "Failed: models/head.npz cannot be written or read (Permission denied). Make it" in run.output
+
+
 def test_a_server_that_lets_nobody_in_keeps_no_run_from_its_work(new_toy: Toy) -> None:
     with answering({"GET health": (200, True)}) as server:  # all else it does not know
         run = new_toy.run(*CHAIN, PREFECT_API_URL=server.url, PREFECT_CLIENT_MAX_RETRIES="0")

@@ -36,3 +36,13 @@ def test_another_error_of_the_system_is_not_taken_for_a_full_disk() -> None:
         raise PermissionError(errno.EACCES, "Permission denied")
     with pytest.raises(sqlite3.OperationalError), readable_errors("retrain"):
         sqlite3.connect(":memory:").execute("SELECT nothing")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])
+def test_what_one_may_not_write_is_named_and_what_to_do(number: int, capsys: pytest.CaptureFixture) -> None:
+    path = Path.cwd() / "models" / "head.npz"
+    with pytest.raises(SystemExit, match="1"), readable_errors("keras"):
+        raise OSError(number, "it is refused", str(path))
+    assert (
+        "keras stopped: models/head.npz cannot be written or read (it is refused). Make it" in capsys.readouterr().err
+    )
