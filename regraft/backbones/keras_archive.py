@@ -110,7 +110,7 @@ def _checked_config(text: bytes) -> dict[str, Any]:
     """The config without what says how models were compiled, if it names nothing but what is let through."""
     depth = deepest = 0
     # Texts are skipped; they may hold brackets. A quote without an end is for the parser to refuse.
-    for token in re.finditer(rb'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', text, re.S):
+    for token in re.finditer(rb'"(?:[^"\\]++|\\.)*+"?|[\[{]|[\]}]', text, re.S):
         depth += {b"[": 1, b"{": 1, b"]": -1, b"}": -1}.get(token[0], 0)
         deepest = max(deepest, depth)
     if deepest > _DEEPEST:

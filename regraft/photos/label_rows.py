@@ -51,12 +51,12 @@ def rows_of(root: Path, name: str) -> Iterator[tuple[str, Row]]:
 def problem_of_cell(text: str) -> str | None:
     """What is wrong with the name or the value of a slice, or with a group, and what to do."""
     is_plain = text.isascii() and text.isprintable()  # of nearly all cells this is all there is to know
+    if len(text.encode(errors="replace")) > _MOST_CELL_BYTES:
+        return f"is longer than {_MOST_CELL_BYTES} bytes: {_start(text)}; shorten it"
     if carries_secret(text):
         return "is an address or a part of one, which may hold a secret, and is not shown; write a name in its place"
     if not is_plain and any(map(is_invisible, text)):
         return f"has a control character or another that cannot be seen: {_start(text)}; remove it"
-    if len(text.encode()) > _MOST_CELL_BYTES:
-        return f"is longer than {_MOST_CELL_BYTES} bytes: {_start(text)}; shorten it"
     return None
 
 
@@ -169,7 +169,9 @@ def _check_columns(columns: list[str], shown: str, must: str) -> None:
         )
     slices = [name for name in columns if name not in OWN]
     if problems := [
-        f"line 1: column {columns.index(name) + 1} {problem}" for name in slices if (problem := _wrong(name))
+        f"line 1: column {columns.index(name) + 1} {problem}"
+        for name in slices[: _MOST_SLICES + 1]
+        if (problem := _wrong(name))
     ]:
         raise InvalidData(f"{shown} has 1 line(s) to fix: {some(problems)}.")
     if len(slices) > _MOST_SLICES:

@@ -18,7 +18,7 @@ from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import Split
 from regraft.photos.fetching import plain_etag
 from regraft.photos.label_rows import OWN, Row, problem_of_cell, rows_of, short_name
-from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, is_url, problem_of_url, shown_name
+from regraft.photos.photo_urls import MOST_LETTERS, NOT_SHOWN, carries_secret, is_url, problem_of_url, shown_name
 
 SPLIT_NAMES: dict[str, Split] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _MARK = "'"  # around what is quoted
@@ -127,6 +127,12 @@ def _listed(row: Row, slices: list[str], schemes: tuple[str, ...]) -> Found:
     """Turn one row into a Found, or raise ValueError saying what is wrong with it."""
     if None in row:
         raise ValueError("more fields than columns; put a field that holds a comma into double quotes")
+    for name, cell in row.items():
+        if cell and len(cell) > MOST_LETTERS:
+            raise ValueError(
+                f"column '{short_name(name or '')}' must have at most {MOST_LETTERS:,} letters. Received: "
+                f"{len(cell):,}; shorten it"
+            )
     text, label, split = ((row.get(column) or "").strip() for column in ("path", "label", "split"))
     path = _place_of(text, schemes)
     if not label:

@@ -15,14 +15,16 @@ from regraft.setting_types import PhotoScheme
 SCHEMES: tuple[str, ...] = get_args(PhotoScheme)
 WEB = ("https", "http")
 NOT_SHOWN = "(not shown, since it may hold a password)"
-_LONGEST = 1000  # letters
+MOST_LETTERS = 4_096  # of a text that is looked at; no path of a file is longer
+_LONGEST = 1000  # letters of an address
 # A user or a query, and what is an address or was meant as one.
 _MAY_BE_SECRET = re.compile(r"[?@]|://|\A[a-z][a-z0-9+.-]+:[/\\]|\A[/\\]{2}", re.I)
 # What is made like an address and lacks its scheme, or names a secret: a query, a password before a host.
 _CARRIES = re.compile(
     r"\?[^\s/?=]*="  # photo?size=2
     r"|\.[a-z0-9]{2,5}\?[^\s/]"  # photo.jpg?2
-    r"|[^\s/:@]:[^\s/@]+@[^\s/@]"  # user:password@host
+    # user:password@host; from the first colon of a part alone, or a part of many colons would take its square
+    r"|(?<![^\s/@]):*+[^\s/:@]++:[^\s/@]++@[^\s/@]"
     r"|\A[a-z][a-z0-9+.-]+:[/\\]|\A[/\\]{2}"  # https:/host, //host
     r"|(?<![a-z0-9])(token|signature|sig|password|passwd|pwd|secret|api_?key|access_?key|credential|j?session_?id)="
     r"[^\s=]",
@@ -82,14 +84,17 @@ def _has_port(url: str) -> bool:
 
 def may_hold_secret(text: str) -> bool:
     """Whether a text from outside, if only by a slip, may hold a password or a token."""
-    return _MAY_BE_SECRET.search(text) is not None or carries_secret(text)
+    return len(text) > MOST_LETTERS or _MAY_BE_SECRET.search(text) is not None or carries_secret(text)
 
 
 def carries_secret(text: str) -> bool:
     """Whether a text is an address with or without its scheme, so that it must not be a name or a path.
 
-    A name may have a question mark in it, or an @. So less is refused here than is kept out of messages.
+    A name may have a question mark in it, or an @. So less is refused here than is kept out of messages. A text that is
+    too long to be looked at may be one.
     """
+    if len(text) > MOST_LETTERS:
+        return True
     if not _HAS_A_MARK.search(text):
         return False
     if "://" in text or _CARRIES.search(text):

@@ -86,7 +86,7 @@ def _asks_for_a_person(row: Row) -> bool:
 
 def reason_of(row: Row) -> str:
     """Return why a run ended as it did, without the verdict's name, which stands beside it."""
-    words = re.sub(rf"{re.escape(row.name)}( \([^)]*\))?[:.]\s", "", safe_text(row.reason).strip(), count=1)
+    words = re.sub(rf"{re.escape(row.name)}( \([^()]*\))?[:.]\s", "", safe_text(row.reason).strip(), count=1)
     return words[:1].upper() + words[1:]
 
 

@@ -127,4 +127,4 @@ def _not_pushed(remote: str, branch: str, why: str) -> str:
 
 def _shown(why: str) -> str:
     """Return what git says without addresses, which may hold a password, and without paths of repositories."""
-    return safe_text(re.sub(r"'[^']*[/:][^']*'", "'***'", without_addresses(why)))[:_LONGEST]
+    return safe_text(re.sub(r"'[^'/:]*[/:][^']*'", "'***'", without_addresses(why)))[:_LONGEST]

@@ -1,5 +1,6 @@
 import os
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from tasks.runs.commits import commit_run
 from tasks.runs.dvc_remote import pull_data
 from tasks.runs.git import open_git
 from tasks.runs.receipts import write_receipt
-from tasks.runs.shared_branch import fetch_records
+from tasks.runs.shared_branch import _shown, fetch_records
 from tasks.runs.start_from_remotes import pull
 from tests.support.run_receipts import git, record_of, versions, write_repository, write_results
 
@@ -54,6 +55,13 @@ def clone(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         return tmp_path / name
 
     return make
+
+
+def test_words_of_git_without_a_closing_quote_do_not_take_the_square_of_their_length() -> None:
+    began = time.process_time()
+    assert _shown("cannot open '/secret/repo.git': no") == "cannot open '***': no"
+    _shown("'" + ":" * 100_000)
+    assert time.process_time() - began < 2
 
 
 def _params() -> Params:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from regraft.backbones.keras_archive import CONFIG, METADATA, WEIGHTS, checked_copy
+from regraft.backbones.keras_archive import CONFIG, METADATA, WEIGHTS, _checked_config, checked_copy
 from regraft.backbones.keras_file import build_from_file, image_size_of
 from regraft.backbones.keras_weights import size_of_numbers
 from regraft.errors import InvalidWeights
@@ -250,6 +251,13 @@ def test_an_archive_holds_what_keras_writes_and_nothing_else(changed, others):
 
 def test_a_compressed_archive_is_refused_because_it_may_be_a_bomb(changed):
     refused(changed(zipfile.ZIP_DEFLATED), "members are compressed")
+
+
+def test_a_config_of_quotes_does_not_take_the_square_of_its_length():
+    began = time.process_time()
+    with pytest.raises(ValueError, match="Unterminated string"):
+        _checked_config(b'"' + b'\\"' * 500_000)
+    assert time.process_time() - began < 2
 
 
 def test_two_members_of_one_name_are_refused(changed):

@@ -1,6 +1,8 @@
 """Class names and labels.csv from people and programs that nobody trusts."""
 
+import csv
 import os
+import time
 import tracemalloc
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from regraft.photos import label_rows
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.labels_file import read_labels
 from regraft.photos.manifest import find_files
+from regraft.photos.photo_urls import carries_secret, may_hold_secret, problem_of_url, shown_url
 from regraft.photos.splitting import build_dataset
 from tests.support.library import scan_folder
 
@@ -190,7 +193,11 @@ def as_ten_gigabytes(path: Path) -> None:
         (lambda path: path.write_bytes("path,label\na.png,Äpfel\n".encode("latin-1")), "is not a CSV file in UTF-8"),
         (lambda path: path.write_text(f"path,label\na.png,{'x' * 10**6}\n"), "field larger than field limit"),
         (lambda path: path.write_text(f"{'x' * 100_000},label\na.png,cat\n"), "must start with the line path,label"),
-        (lambda path: path.write_text(f"path,label\n{'x' * 100_000},cat\n"), "names 1 file(s) that are not there: xxx"),
+        (lambda path: path.write_text(f"path,label\n{'x' * 4_096},cat\n"), "names 1 file(s) that are not there: xxx"),
+        (
+            lambda path: path.write_text(f"path,label\n{'x' * 4_097},cat\n"),
+            "line 2: column 'path' must have at most 4,096 letters. Received: 4,097; shorten it",
+        ),
         (lambda path: path.write_text("path,label,label\na.png,cat,dog\n"), "Received: 'path,label,label'"),
         (lambda path: path.write_text("path,label,split,split\na.png,a,test,val\n"), "must start with the line path"),
         (lambda path: path.write_text("path,label\n\x1b[2J.png,cat\n"), r"\x1b[2J.png"),
@@ -204,6 +211,40 @@ def test_a_hostile_labels_csv_is_a_message_and_no_traceback(tmp_path, make, mess
     add(tmp_path, "a.png")
     make(tmp_path / "labels.csv")
     assert message in refusal(tmp_path)
+
+
+LONG = ["a:", "':", "::a", "=", "?", "a?", "%25", "a.", "://", "/", "@", "a@", "e\u0301\u0315", "token=", "\\"]
+
+
+@pytest.mark.parametrize("part", LONG)
+@pytest.mark.parametrize("start", ["", "s3://bucket/", "https://host/", "x?"])
+def test_no_text_of_a_table_takes_the_square_of_its_length(tmp_path, part, start):
+    cell = (start + part * 65_000)[:130_000]
+    columns = ["path", "label", "split", "group", "sha256", "etag", "camera"]
+    rows = [{"path": f"{number}.png", "label": "cat"} | {column: cell} for number, column in enumerate(columns)]
+    with (tmp_path / "labels.csv").open("w", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    began = time.process_time()
+    assert "has 7 line(s) to fix" in refusal(tmp_path)
+    assert problem_of(normalised(cell))
+    assert may_hold_secret(cell)
+    # Of those that are as long as a path may be, too.
+    texts = [start + part * (4_000 // len(part)) + end for end in ("", "u:pw@h", "@h", "?a")]
+    for text in texts:
+        may_hold_secret(text), problem_of_url(text, ("s3", "https")), problem_of(normalised(text)), shown_url(text)
+    assert time.process_time() - began < 2  # a busy machine takes 0.1
+
+
+@pytest.mark.parametrize("text", ["a:b@h", "a::b@h", "x/:a:b@h", "a@b:c@d", "::a:b:c@h", " a:b@h", "a:b@h@i"])
+def test_a_password_before_a_host_is_found_among_colons(text):
+    assert carries_secret(text)
+
+
+@pytest.mark.parametrize("text", ["a:@h", ":b@h", "a:b@ h", "a:b@/h", "a:b/c@h", "a:b c@h", "::@h", "a@b:c"])
+def test_colons_alone_are_no_password(text):
+    assert not carries_secret(text)
 
 
 def test_what_is_too_large_is_not_read(tmp_path):

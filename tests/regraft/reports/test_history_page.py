@@ -2,6 +2,7 @@
 
 import base64
 import re
+import time
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ from markdown_it import MarkdownIt
 from regraft.production.run_history import Row
 from regraft.reports.history_chart import as_picture, chart
 from regraft.reports.history_page import Production, history_page, told
-from regraft.reports.history_words import summary_of_week, to_do, trend_page
+from regraft.reports.history_words import reason_of, summary_of_week, to_do, trend_page
 from tests.regraft.reports.test_hostile_names import NAMES, Elements
 
 NOW = datetime(2026, 11, 26, 8, tzinfo=UTC)
@@ -119,6 +120,12 @@ def test_odd_figures_are_drawn_inside_the_chart(odd: float) -> None:
     heights = [float(each.get("y") or 0) for each in drawn.iter() if (each.get("y") or "").replace(".", "").isdigit()]
     assert heights
     assert max(heights) < 600
+
+
+def test_a_reason_of_brackets_does_not_take_the_square_of_its_length() -> None:
+    began = time.process_time()
+    reason_of(night(1, reason="Promoted (" * 50_000))
+    assert time.process_time() - began < 2
 
 
 def test_hundreds_of_runs_stay_small() -> None:
