@@ -73,6 +73,15 @@ def read_record(root: Path) -> dict[str, Provenance]:
         return {}
 
 
+def recorded_sources(root: Path) -> list[Path]:
+    """Return where the sources of the recorded modules may lie, relative to the root; a package has two of them."""
+    modules = sorted({module for decides in read_record(root).values() for module in decides.code})
+    places = [Path(*module.split(".")) for module in modules]
+    return [
+        path for place in places for path in (place.with_suffix(".py"), place / "__init__.py", place / "__init__.pyi")
+    ]
+
+
 def write_record(root: Path, record: dict[str, Provenance]) -> None:
     """Write what decides each stage."""
     write_json(root / RECORD, {stage: asdict(decides) for stage, decides in record.items()})

@@ -14,7 +14,7 @@ from tasks.runs.git import Git, NoGit, open_git
 from tasks.runs.receipts import read_receipt, runs_with_receipt
 from tasks.runs.run_record import RunRecord
 from tasks.runs.shared_branch import push_branch
-from tasks.runs.snapshots import files_of_run, reference_of
+from tasks.runs.snapshots import files_of_run, let_leave, reference_of
 from tasks.runs.this_machine import without_machine
 
 _UNDER_WAY = {"MERGE_HEAD": "merge", "CHERRY_PICK_HEAD": "cherry-pick", "REVERT_HEAD": "revert"}
@@ -37,6 +37,7 @@ def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[st
     """
     try:
         git = open_git(Path.cwd())
+        let_leave(git, record.run)  # also where the commit has to wait for the next run
         told = _commit(git, params, record, branch)
     except NoGit as error:
         return [f"Nothing was committed: {error}", *push_data(params)]
@@ -50,7 +51,7 @@ def commit_run(params: Params, record: RunRecord, branch: str | None) -> list[st
         ]
     if not has_remote():
         told.append("Warning: DVC has no remote, so what the branch names is on this machine alone.")
-    return [*told, *push_branch(git, params.nights.push, branch)]
+    return [*told, *push_branch(git, params, params.nights.push, branch)]
 
 
 def _commit(git: Git, params: Params, record: RunRecord, branch: str | None) -> list[str]:

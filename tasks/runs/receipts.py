@@ -9,6 +9,7 @@ and no host is in it. A run that did nothing, after which everything is as the l
 import os
 import platform
 import re
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,7 +22,7 @@ from regraft.provenance import installed_versions
 from tasks.locked import data_version, read_locked
 from tasks.runs.git import NoGit, open_git
 from tasks.runs.run_record import RunRecord
-from tasks.runs.snapshots import keep_snapshot, take_snapshot
+from tasks.runs.snapshots import drop_snapshots, keep_snapshot, runs_with_snapshot, take_snapshot
 from tasks.runs.this_machine import instruction_set, without_machine
 
 LAST_RUN = Path(".dvc", "tmp", "regraft", "last_run.json")  # the record of the last run, with or without a receipt
@@ -99,6 +100,14 @@ def find_run(params: Params, wanted: str | None) -> str:
     shown = ", ".join(some[-5:])
     what = f"{count} runs begin with {wanted}" if found else f"no run is called {wanted}, of {count} with a receipt"
     raise RegraftError(f"{what}: {'... ' if count > 5 else ''}{shown}. Name one of them, or -1 for the last.")
+
+
+def runs_to_forget(params: Params, runs: Collection[str]) -> list[str]:
+    """Return those of some runs whose snapshots are too old, and did not make the model that is in production."""
+    old = [run for run in sorted(runs)[: -params.nights.keep_reports] if _RUN.fullmatch(run)]
+    production = _sha256(params.paths.production / "model.onnx") if old else None
+    receipts = {run: _read_or_none(params.paths.receipts / f"{run}.json") or {} for run in old}
+    return [run for run in old if production is None or receipts[run].get("model") != production]
 
 
 def last_run() -> dict[str, Any] | None:
@@ -179,6 +188,7 @@ def _write_with_snapshot(params: Params, record: RunRecord, path: Path, receipt:
         snapshot = take_snapshot(git, params, record.run, record.ended)
         _write(path, receipt, revision, snapshot, "")
         keep_snapshot(git, record.run, snapshot, path, record.ended)
+        drop_snapshots(git, runs_to_forget(params, runs_with_snapshot(git)))
     except NoGit as error:
         problem = without_machine(str(error))
     if problem:

@@ -12,14 +12,19 @@ from regraft.config import Params
 from regraft.errors import RegraftError, safe_text
 from regraft.photos.base_requests import read_requests, write_requests
 from tasks.runs.git import Git, NoGit
+from tasks.runs.receipts import runs_to_forget
+from tasks.runs.snapshots import COMMITTED, SNAPSHOTS, reference_of
 
-_SNAPSHOTS = "refs/regraft/*:refs/regraft/*"
+# What a person's settings of git would add to a push.
+_PUSH = ("push", "--quiet", "--no-follow-tags", "--recurse-submodules=no")
 _LONGEST = 500  # letters of what git says
 _BEHIND = ("fetch first", "non-fast-forward", "stale info")  # as git says that the remote has commits of its own
 
 
-def push_branch(git: Git, remote: str, branch: str | None) -> list[str]:
-    """Push a branch, and the snapshots of runs, to a git remote; nothing there is ever overwritten.
+def push_branch(git: Git, params: Params, remote: str, branch: str | None) -> list[str]:
+    """Push a branch, and the snapshots of runs that were to be committed, to a git remote.
+
+    Nothing there is ever overwritten. Of runs with a receipt on the branch, the snapshots that are too old go there.
 
     Returns:
         A sentence for a person; one that begins with `Warning` says that the remote does not have the commit.
@@ -27,12 +32,23 @@ def push_branch(git: Git, remote: str, branch: str | None) -> list[str]:
     name = f"refs/heads/{branch}" if branch else git.ask("symbolic-ref", "--quiet", "HEAD")
     if name is None:
         return [f"Warning: nothing was pushed to {remote}: no branch is checked out. Name one in nights.branch."]
-    snapshots = [_SNAPSHOTS] if git.ask("for-each-ref", "--count=1", "refs/regraft/") else []
+    shown = name.removeprefix("refs/heads/")
     try:
-        git("push", "--quiet", remote, f"{name}:{name}", *snapshots)
+        git(*_PUSH, remote, f"{name}:{name}", f"{COMMITTED}*:{SNAPSHOTS}*")
     except NoGit as error:
-        return [_not_pushed(remote, name.removeprefix("refs/heads/"), str(error))]
-    return [f"Pushed {name.removeprefix('refs/heads/')} to {remote}."]
+        return [_not_pushed(remote, shown, str(error))]
+    try:
+        _drop_old(git, params, remote, name)
+    except NoGit as error:
+        return [f"Old snapshots of runs stay at {remote}: {_shown(str(error))}", f"Pushed {shown} to {remote}."]
+    return [f"Pushed {shown} to {remote}."]
+
+
+def _drop_old(git: Git, params: Params, remote: str, name: str) -> None:
+    there = {line.rpartition("/")[2] for line in git("ls-remote", remote, f"{SNAPSHOTS}*").splitlines()}
+    receipts = git("ls-tree", "-z", "--name-only", name, "--", f"{params.paths.receipts}/").split("\0")
+    if old := runs_to_forget(params, there & {Path(receipt).stem for receipt in receipts}):
+        git(*_PUSH, remote, *(f":{reference_of(run)}" for run in old))
 
 
 def fetch_records(git: Git, params: Params) -> str:

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from regraft.files import md5_of
+from regraft.files import md5_of, write_json
 from regraft.provenance import installed_versions
+from tasks.code_record import RECORD
 from tasks.runs.run_record import RunRecord, StageRun
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +67,10 @@ def write_project(root: Path) -> None:
     shutil.copy(ROOT / "params.yaml", root)
     (root / "dvc.yaml").write_text("stages: {}\n")
     (root / "tasks" / "stage.py").write_text("code = 1\n")
-    (root / ".gitignore").write_text("/models/\n/.dvc/tmp\n")
+    (root / "tasks" / "validate_data.py").write_text("code = 1\n")
+    (root / "automations.yaml").write_text("automations: []\n")
+    (root / ".gitignore").write_text("/models/\n/build/\n/.dvc/tmp\n*.secret\nignored*\n")
+    write_json(root / RECORD, {"validate_data": {"code": {"tasks.validate_data": "1234"}, "libraries": {}}})
     write_results(root)
 
 
@@ -74,7 +78,7 @@ def write_repository(root: Path) -> None:
     """The same in a git repository, with one commit."""
     write_project(root)
     git(root, "init", "--quiet", "-b", "main")
-    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
+    git(root, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore", "automations.yaml")
     git(root, "commit", "--quiet", "-m", "begin")
 
 

@@ -115,7 +115,7 @@ def test_a_branch_without_a_commit_gets_its_first(repository):
     _commit()
     assert set(git(repository, "ls-tree", "-r", "--name-only", "main").splitlines()) == OURS | {_receipt()}
     staged = git(repository, "diff", "--cached", "--name-only").splitlines()
-    assert staged == ["dvc.yaml", "params.yaml", "tasks/stage.py"]
+    assert staged == ["dvc.yaml", "params.yaml", "tasks/stage.py", "tasks/validate_data.py"]
 
 
 def test_in_a_folder_of_a_bigger_repository_only_files_of_the_project_are_committed(begun, tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 import os
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
@@ -69,6 +70,12 @@ def _params() -> Params:
     return params.model_copy(update={"nights": params.nights.model_copy(update={"branch": BRANCH, "push": "origin"})})
 
 
+def _params_of_two() -> Params:
+    """The same, with two snapshots that are kept."""
+    params = _params()
+    return params.model_copy(update={"nights": params.nights.model_copy(update={"keep_reports": 2})})
+
+
 def _night(root: Path, number: int, data: str) -> list[str]:
     """What a night leaves: results, a receipt, a commit that is pushed."""
     (root / "models").mkdir(exist_ok=True)
@@ -100,9 +107,74 @@ def test_a_fresh_clone_goes_on_where_a_deleted_one_ended(origin, clone):
     assert git(origin, "rev-list", "--count", f"main..{BRANCH}") == "2"
 
 
-def test_the_snapshots_of_runs_are_pushed_with_the_branch(origin, clone):
-    _night(clone("worker"), 0, "a")
-    assert git(origin, "for-each-ref", "--format=%(refname)", "refs/regraft") == f"refs/regraft/runs/{record_of(0).run}"
+def _snapshots(root: Path) -> list[str]:
+    return git(root, "for-each-ref", "--format=%(refname)", "refs/regraft").split()
+
+
+def test_no_secret_of_a_person_leaves_with_the_branch_and_the_snapshots(origin, clone):
+    worker = clone("worker")
+    secrets = {
+        ".env.prod": "staged-secret",
+        "automations.yaml": "automations: []\n# edited-secret\n",
+        "keys.txt": "untracked-secret",
+        "tasks/mail.py": "new-secret",
+        "db.secret": "ignored-secret",
+    }
+    for name, text in secrets.items():
+        (worker / name).write_text(text)
+    git(worker, "add", ".env.prod")
+    git(worker, "tag", "-a", "private", "-m", "tagged-secret")
+    git(worker, "config", "push.followTags", "true")
+    git(worker, "stash", "create")
+    assert _night(worker, 0, "a")[-1] == f"Pushed {BRANCH} to origin."
+    assert _snapshots(origin) == [f"refs/regraft/runs/{record_of(0).run}"]
+    command = ["git", "cat-file", "--batch-all-objects", "--batch"]
+    kept = subprocess.run(command, cwd=origin, capture_output=True, check=True).stdout
+    assert b"automations: []" in kept
+    assert b"-secret" not in kept
+    assert b"keys.txt" not in kept
+
+
+def test_only_snapshots_of_runs_that_were_to_be_committed_are_pushed(origin, clone):
+    worker = clone("worker")
+    (worker / ".dvc/tmp/regraft").mkdir(parents=True)
+    write_receipt(_params(), record_of(0))
+    _night(worker, 1, "b")
+    assert _snapshots(origin) == [f"refs/regraft/runs/{record_of(1).run}"]
+    assert git(origin, "show", f"{BRANCH}:receipts/{record_of(0).run}.json")
+
+
+def test_old_snapshots_go_here_and_at_the_remote_but_those_of_other_branches_and_of_production_stay(
+    origin, clone, monkeypatch
+):
+    settings = _params_of_two()
+    monkeypatch.setattr(f"{__name__}._params", lambda: settings)
+    first = clone("first")
+    git(first, "push", "--quiet", "origin", "HEAD:refs/regraft/runs/20200101T000000-abcdef")
+    for number, data in enumerate("abcd"):
+        if number == 1:
+            (first / "models/production").mkdir()
+            shutil.copy(first / "models/model.onnx", first / "models/production/model.onnx")  # that of the first night
+        assert _night(first, number, data)[-1] == f"Pushed {BRANCH} to origin."
+    runs = [f"refs/regraft/runs/{record_of(number).run}" for number in (0, 2, 3)]
+    assert [name for name in _snapshots(first) if "/runs/" in name] == runs
+    assert _snapshots(origin) == ["refs/regraft/runs/20200101T000000-abcdef", *runs]
+    second = clone("second")
+    _fetch(second)
+    _night(second, 4, "e")
+    assert _snapshots(origin)[1:] == [f"refs/regraft/runs/{record_of(number).run}" for number in (3, 4)]
+
+
+def test_a_remote_that_lets_nothing_go_is_told_of_and_has_the_branch(origin, clone, monkeypatch):
+    settings = _params_of_two()
+    monkeypatch.setattr(f"{__name__}._params", lambda: settings)
+    (origin / "hooks").mkdir(exist_ok=True)
+    (origin / "hooks" / "update").write_text('#!/bin/sh\ncase "$3" in *[1-9a-f]*) ;; *) exit 1 ;; esac\n')
+    (origin / "hooks" / "update").chmod(0o755)
+    worker = clone("worker")
+    told = [_night(worker, number, data) for number, data in enumerate("abc")]
+    assert told[-1][-2].startswith("Old snapshots of runs stay at origin: `git push` failed")
+    assert told[-1][-1] == f"Pushed {BRANCH} to origin."
 
 
 def test_what_a_person_merged_and_went_on_from_counts_and_not_the_branch(origin, clone):

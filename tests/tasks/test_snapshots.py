@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from regraft.config import Params
+from regraft.files import write_json
 from regraft.params_file import load_params
+from tasks.code_record import RECORD
 from tasks.runs.git import NoGit, open_git
 from tasks.runs.snapshots import keep_snapshot, reference_of, take_snapshot
 from tests.support.run_receipts import STARTED, git, write_repository
@@ -57,20 +59,54 @@ def _held(root: Path, prefix: str = "") -> set[str]:
     }
 
 
-EXPECTED = {".gitignore", "params.yaml", "dvc.yaml", "tasks/stage.py", "data/raw.dvc", "data/.gitignore"}
-EXPECTED |= {"dvc.lock", "data/splits.csv", RECEIPT.as_posix()}
+EXPECTED = {".gitignore", "params.yaml", "dvc.yaml", "automations.yaml", "tasks/stage.py", "tasks/validate_data.py"}
+EXPECTED |= {"data/raw.dvc", "data/.gitignore", "dvc.lock", "data/splits.csv", RECEIPT.as_posix()}
 
 
-def test_a_snapshot_holds_what_git_tracks_and_what_the_run_wrote_for_git_and_nothing_else(repository):
+def _shown(root: Path, name: str) -> str:
+    return git(root, "show", f"{reference_of(RUN)}:{name}")
+
+
+def test_a_snapshot_holds_what_is_committed_and_what_the_run_read_and_wrote_and_nothing_else(repository):
     (repository / "secret.txt").write_text("untracked")
+    (repository / "tasks" / "tool.py").write_text("no stage imports it")
     _snapshot(repository)
     assert _held(repository) == EXPECTED
 
 
-def test_a_snapshot_holds_edits_that_nobody_committed(repository):
-    (repository / "tasks" / "stage.py").write_text("code = 2\n")
+def test_a_snapshot_holds_edits_of_what_the_run_read_and_of_nothing_else(repository):
+    with (repository / "params.yaml").open("a") as file:
+        file.write("# edited\n")
+    for name in ("tasks/validate_data.py", "automations.yaml"):
+        (repository / name).write_text("edited\n")
+    git(repository, "add", "automations.yaml")
     _snapshot(repository)
-    assert git(repository, "show", f"{reference_of(RUN)}:tasks/stage.py") == "code = 2"
+    assert _shown(repository, "params.yaml").endswith("# edited")
+    assert _shown(repository, "tasks/validate_data.py") == "edited"
+    assert _shown(repository, "automations.yaml") == "automations: []"
+
+
+def test_a_snapshot_holds_a_new_module_that_a_stage_imports_unless_git_is_to_ignore_it(repository):
+    names = ("tasks.new", "tasks.ignored", "tasks.room", "tasks.validate_data")
+    write_json(repository / RECORD, {"validate_data": {"code": dict.fromkeys(names, "1"), "libraries": {}}})
+    (repository / "tasks" / "room").mkdir()
+    for name in ("new.py", "ignored.py", "room/__init__.py", "room/__init__.pyi", "room/other.py"):
+        (repository / "tasks" / name).write_text("")
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED | {"tasks/new.py", "tasks/room/__init__.py", "tasks/room/__init__.pyi"}
+
+
+def test_a_snapshot_holds_the_expectations_that_the_run_read(repository):
+    folder = repository / "expectations"
+    folder.mkdir()
+    (folder / "gone.json").write_text("{}")
+    git(repository, "add", "expectations")
+    git(repository, "commit", "--quiet", "-m", "expectations")
+    (folder / "gone.json").unlink()
+    for name in ("new.json", "ignored.json", "notes.txt"):
+        (folder / name).write_text("{}")
+    _snapshot(repository)
+    assert _held(repository) == EXPECTED | {"expectations/new.json"}
 
 
 def test_a_snapshot_leaves_head_branches_the_index_and_files_as_they_were(repository):
@@ -122,12 +158,12 @@ def test_a_snapshot_is_made_on_a_detached_head(repository):
     assert _held(repository) == EXPECTED
 
 
-def test_a_snapshot_is_made_on_a_branch_without_a_commit(repository):
+def test_where_nothing_is_committed_there_is_no_snapshot_and_a_sentence_why(repository):
     shutil.rmtree(repository / ".git")
     git(repository, "init", "--quiet")
     git(repository, "add", "params.yaml", "dvc.yaml", "tasks", ".gitignore")
-    _snapshot(repository)
-    assert _held(repository) == EXPECTED
+    with pytest.raises(NoGit, match="nothing is committed yet"):
+        _snapshot(repository)
 
 
 def test_a_snapshot_is_made_in_a_folder_of_a_bigger_repository(committed, tmp_path, monkeypatch):
@@ -136,8 +172,9 @@ def test_a_snapshot_is_made_in_a_folder_of_a_bigger_repository(committed, tmp_pa
     _enter(root, monkeypatch)
     (tmp_path / "big" / "other.txt").write_text("of somebody else")
     git(tmp_path / "big", "init", "--quiet")
-    git(tmp_path / "big", "add", "other.txt", *(f"vision/project/{name}" for name in ("tasks", "params.yaml")))
-    git(root, "add", "dvc.yaml", ".gitignore")
+    git(root, "add", "tasks", "params.yaml", "dvc.yaml", ".gitignore", "automations.yaml")
+    git(tmp_path / "big", "add", "other.txt")
+    git(tmp_path / "big", "commit", "--quiet", "-m", "begin")
     _snapshot(root)
     assert _held(root, "vision/project/") == EXPECTED | {"other.txt"}
 
@@ -154,6 +191,7 @@ def test_a_snapshot_is_made_in_a_linked_worktree(repository, tmp_path, monkeypat
 
 def test_where_git_does_not_track_the_code_there_is_no_snapshot_and_a_sentence_why(repository):
     git(repository, "rm", "--quiet", "--cached", "-r", "tasks")
+    git(repository, "commit", "--quiet", "-m", "no code")
     with pytest.raises(NoGit, match=r"git does not track tasks/stage\.py\. `git add`"):
         _snapshot(repository)
 
