@@ -97,17 +97,15 @@ def made_to_fail(project: Path) -> dict[str, Any]:
     params = load_params(project / "params.yaml")
     dataset = read_dataset(project / params.paths.dataset, project / params.paths.raw)
     preparation = Preparation(64, params.preprocess.crop_fraction)
-    rows = dataset.of("val", "train").rows.sort_values("split", ascending=False, kind="stable").head(_MADE)
-    judged = dataset.with_rows(rows.reset_index(drop=True))
+    train, rows = _some(dataset), dataset.of("val", "train").rows
+    judged = dataset.with_rows(rows[~rows.digest.isin(train.rows.digest)].reset_index(drop=True)).head(_MADE)
     with tempfile.TemporaryDirectory() as folder:
         found: dict[str, Any] = {}
         for name, hard in {"usual channels": (), "made to fail": range(7)}.items():
             path = Path(folder, "made.onnx")
-            model = conv_file(_some(dataset), preparation, hard=hard)
+            model = conv_file(train, preparation, hard=hard)
             onnx.save(model, path)
-            with material_of(
-                OnnxClassifier(path), judged, Threads(0), calibrating=128, scratch=Path(folder)
-            ) as material:
+            with material_of(OnnxClassifier(path), judged, train, Threads(0), scratch=Path(folder)) as material:
                 choice = choose(model, material, params.quantise, lambda graph, rows: None)
             found[name] = {"ships": choice.rung, "why": choice.words, "steps": [asdict(step) for step in choice.steps]}
     return found

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import pandas as pd
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
@@ -22,7 +21,7 @@ from regraft.export.processor import this_processor
 from regraft.export.scoring import probabilities_of
 from regraft.files import readable_bytes, sha256_of, write_bytes, write_json
 from regraft.paired_tests import tango_interval
-from regraft.photos.dataset import Dataset, read_dataset
+from regraft.photos.dataset import Dataset, Split, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.images import Threads
@@ -48,7 +47,7 @@ def quantise(params: Params, progress: Progress) -> None:
     if params.quantise.mode == "off":
         made = _Made(paths.onnx.read_bytes(), FLOAT32, "quantise.mode is off")
     else:
-        made = _make(params, _independent(params), threads)
+        made = _make(params, threads)
     write_bytes(paths.onnx_int8, made.contents)
     size, before = paths.onnx_int8.stat().st_size, paths.onnx.stat().st_size
     smaller = "" if made.rung == FLOAT32 else f"; {readable_bytes(size)} instead of {readable_bytes(before)}"
@@ -60,22 +59,21 @@ def quantise(params: Params, progress: Progress) -> None:
         "processor": str(this_processor()),  # int8 is right on all, and much faster on those that multiply bytes
     }
     if made.rung != FLOAT32:
-        report["test"] = _on_test(params, _independent(params, test=True), threads)
+        report["test"] = _on_test(params, _independent(params, "test"), threads)
     write_json(paths.reports / "int8.json", report | dict(made.report))
 
 
-def _make(params: Params, dataset: Dataset, threads: Threads) -> _Made:
+def _make(params: Params, threads: Threads) -> _Made:
     """Return the file of the first rung that is good enough, or the float32 file."""
     settings, paths = params.quantise, params.paths
     contents = paths.onnx.read_bytes()
-    classifier = OnnxClassifier(paths.onnx)
+    classifier, judged = OnnxClassifier(paths.onnx), _independent(params, "val").head(settings.images)
+    calibrating = _independent(params, "train").head(settings.calibration_images)
 
     def refuse(graph: onnx.ModelProto, rows: np.ndarray) -> str | None:
-        return what_is_wrong(graph, classifier, dataset, rows, tolerance=params.export_onnx.tolerance)
+        return what_is_wrong(graph, classifier, judged, rows, tolerance=params.export_onnx.tolerance)
 
-    with material_of(
-        classifier, dataset, threads, calibrating=settings.calibration_images, scratch=paths.store
-    ) as material:
+    with material_of(classifier, judged, calibrating, threads, scratch=paths.store) as material:
         choice = choose(onnx.load_from_string(contents), material, settings, refuse)
         steps = {"steps": [asdict(step) for step in choice.steps]}
         if choice.graph is None:
@@ -84,14 +82,12 @@ def _make(params: Params, dataset: Dataset, threads: Threads) -> _Made:
         return _Made(file.contents, choice.rung, choice.words, steps | file.report)
 
 
-def _independent(params: Params, *, test: bool = False) -> Dataset:
-    """Return the photos of test, or the others that int8 is judged on, val first: one per group of near-duplicates."""
+def _independent(params: Params, split: Split) -> Dataset:
+    """Return the photos of a split, one per group of near-duplicates, and of val and test none that a base has seen."""
     paths, (_, manifest) = params.paths, read_manifest(params.paths.manifest)
     everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
-    dataset = unseen(with_sample(everything, "test", params.evaluate.max_photos), paths.left_out)
-    parts = [dataset.of(split) for split in (("test",) if test else ("val", "train"))]
-    rows = pd.concat([part.rows[first_of_each(groups_of(part, manifest))] for part in parts], ignore_index=True)
-    return dataset.with_rows(rows if test else rows.head(params.quantise.images))
+    part = unseen(with_sample(everything, "test", params.evaluate.max_photos), paths.left_out).of(split)
+    return part.with_rows(part.rows[first_of_each(groups_of(part, manifest))].reset_index(drop=True))
 
 
 def _on_test(params: Params, test: Dataset, threads: Threads) -> dict[str, Any]:

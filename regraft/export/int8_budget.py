@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 
 from regraft.config_shipping import Quantise
-from regraft.export.int8_agreement import Agreement, agreement_of, fewest_photos
+from regraft.export.int8_agreement import Agreement, agreement_of, fewest_photos, level_of, photos_that_would_do
 from regraft.export.int8_ladder import DEFECTS, Rung, rungs
 from regraft.export.int8_photos import Material
 from regraft.onnx_graphs.quantisable import Network, network_of
@@ -59,8 +59,8 @@ def choose(whole: onnx.ModelProto, material: Material, settings: Quantise, refus
     except DEFECTS as error:
         return Choice(FLOAT32, _in_a_line(error))
     steps: list[Step] = []
-    for rung in rungs(network, material):
-        step, graph, rows = _try(rung, network, material, exact, settings)
+    for number, rung in enumerate(rungs(network, material)):
+        step, graph, rows = _try(rung, network, material, exact, settings, level_of(number))
         if step.passed and graph is not None:
             quantised = network.completed(graph, with_preparation=True)
             if wrong := refuse(quantised, rows):
@@ -79,9 +79,9 @@ def verdict_of(agreement: Agreement, settings: Quantise) -> tuple[bool, str]:
         f"that costs {loss.value:.2%} of accuracy ({loss.low:.2%} to {loss.high:.2%})"
     )
     if not loss.high <= settings.budget:
-        return False, f"{said}: the upper bound is above {settings.budget:.2%}"
-    if agreement.loss_on_val > settings.budget:
-        return False, f"{said}, but on val alone {agreement.loss_on_val:.2%}, which is above {settings.budget:.2%}"
+        needed = photos_that_would_do(agreement, settings.budget)
+        more = f", which {needed} such val photos could change" if needed else ""
+        return False, f"{said}: the upper bound is above {settings.budget:.2%}{more}"
     if agreement.largest_gap > settings.max_gap:
         gap = f"{agreement.largest_gap:.2f} apart, more than {settings.max_gap:g}"
         return False, f"{said}, but of one of them the first two probabilities of float32 are {gap} (quantise.max_gap)"
@@ -90,17 +90,17 @@ def verdict_of(agreement: Agreement, settings: Quantise) -> tuple[bool, str]:
 
 def _missing(material: Material, settings: Quantise) -> str | None:
     """Return why nothing could be shown, whatever the rung."""
-    needed, count = fewest_photos(settings.budget), len(material.judged)
+    needed, count = fewest_photos(settings.budget, level=level_of(0)), len(material.judged)
     if count < needed:
         return (
-            f"{count} photos cannot show that int8 costs at most {settings.budget:.2%} of accuracy (quantise.budget): "
-            f"that takes {needed} that are not of test, one per group of near-duplicates"
+            f"{count} val photos cannot show that int8 costs at most {settings.budget:.2%} of accuracy "
+            f"(quantise.budget): that takes {needed} that training has not seen, one per group of near-duplicates"
         )
     return None if len(material.calibrating) else "there is no training photo that says how large activations get"
 
 
 def _try(
-    rung: Rung, network: Network, material: Material, exact: np.ndarray, settings: Quantise
+    rung: Rung, network: Network, material: Material, exact: np.ndarray, settings: Quantise, level: float
 ) -> tuple[Step, onnx.ModelProto | None, np.ndarray]:
     """Run a rung over the photos, no further than it can still pass."""
     count, found, agreement = len(material.judged), exact[:0], None
@@ -113,7 +113,7 @@ def _try(
             if not np.isfinite(found).all():
                 return Step(rung.name, False, "it makes numbers that are none", None), None, found
             before, ours = (material.probabilities(rows[: len(found)]) for rows in (exact, found))
-            agreement = agreement_of(before, ours, material.is_val[: len(found)], of=count)
+            agreement = agreement_of(before, ours, level=level, of=count)
             if agreement.loss.high > settings.budget and len(found) < count:
                 return Step(rung.name, False, _given_up(agreement, len(found), settings.budget), agreement), None, found
     except DEFECTS as error:

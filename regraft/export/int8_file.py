@@ -83,8 +83,8 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
     assert choice.graph is not None
     assert choice.rows is not None
     assert choice.exact is not None
-    source, is_val = material.classifier, material.is_val
-    said, labels = material.probabilities(choice.rows)[is_val], material.class_indices[is_val]
+    source, labels = material.classifier, material.class_indices
+    said = material.probabilities(choice.rows)
     facts: dict[str, str | None] = {PRECISION: choice.rung, "quantised_from": source.digest}
     if source.metadata.get("frozen_part", "none") != "none":
         facts["frozen_part"] = "int8 weights and activations"
@@ -95,7 +95,7 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
         after = score(labels, said)
         facts["val"] = json.dumps({"images": len(said), "accuracy": after.accuracy, "log_loss": after.log_loss})
     if len(said) and source.has_novelty and source.novel_above is not None:
-        before, now = choice.exact[is_val, -1], choice.rows[is_val, -1]
+        before, now = choice.exact[:, -1], choice.rows[:, -1]
         above = novel_from(now)
         facts[NOVEL_ABOVE] = repr(above)
         report["novelty"] = {

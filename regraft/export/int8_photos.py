@@ -47,9 +47,8 @@ class Material:
     """What an int8 file is made and judged on."""
 
     classifier: OnnxClassifier  # the float32 file
-    judged: Prepared  # photos that are not of test, one per group
+    judged: Prepared  # val photos that training has not seen, one per group
     calibrating: Prepared  # training photos
-    is_val: np.ndarray  # which of the judged ones are of val, bool, shape (n,)
     class_indices: np.ndarray  # of the judged ones
     threads: Threads  # that run
 
@@ -79,30 +78,26 @@ class Material:
 
 @contextmanager
 def material_of(
-    classifier: OnnxClassifier, dataset: Dataset, threads: Threads, *, calibrating: int, scratch: Path
+    classifier: OnnxClassifier, judged: Dataset, calibrating: Dataset, threads: Threads, *, scratch: Path
 ) -> Iterator[Material]:
     """Yield photos that are prepared, and what is needed to run them.
 
     Args:
         classifier: the float32 file.
-        dataset: the photos to judge on, none of them of test, val before train; the training photos among them also
-            say how large activations get.
+        judged: val photos that training has not seen, one per group of near-duplicates.
+        calibrating: training photos, which say how large activations get and judge nothing.
         threads: that decode and run.
-        calibrating: so many training photos do, the first ones by digest.
         scratch: a folder with room for the pixels.
     """
-    preparation, photos = classifier.preparation, dataset.photos()
-    size = len(photos) * preparation.image_size**2 * 3
-    with writing(scratch, size), TemporaryFile(dir=scratch) as file:
-        _write(file, dataset, preparation, threads)
-        every = Prepared(file, preparation.image_size, range(len(photos)))
-        train = sorted((photo.digest, row) for row, photo in enumerate(photos) if photo.split == "train")
+    preparation, count = classifier.preparation, len(judged) + len(calibrating)
+    with writing(scratch, count * preparation.image_size**2 * 3), TemporaryFile(dir=scratch) as file:
+        _write(file, judged, preparation, threads)
+        _write(file, calibrating, preparation, threads)
         yield Material(
             classifier,
-            judged=every,
-            calibrating=every.part([row for _, row in train[:calibrating]]),
-            is_val=(dataset.rows.split == "val").to_numpy(),
-            class_indices=dataset.rows.class_index.to_numpy(),
+            judged=Prepared(file, preparation.image_size, range(len(judged))),
+            calibrating=Prepared(file, preparation.image_size, range(len(judged), count)),
+            class_indices=judged.rows.class_index.to_numpy(),
             threads=threads,
         )
 

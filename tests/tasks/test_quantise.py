@@ -6,6 +6,7 @@ import pytest
 
 from regraft.config import Params
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.int8_agreement import fewest_photos
 from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
@@ -31,11 +32,17 @@ def test_switched_off_the_file_is_that_in_float32_byte_for_byte_and_the_report_s
     assert (report["rung"], report["words"]) == ("float32", "quantise.mode is off")
 
 
-def test_where_nothing_can_be_shown_the_file_is_that_in_float32_too(project, auto):
-    quantise.function(changed(auto, quantise={"budget": 0.005}), quiet)
+def test_where_val_photos_are_too_few_the_file_is_that_in_float32_however_many_training_photos_there_are(project, auto):
+    photos = read_dataset(project / "build" / "dataset.parquet", Path())
+    val, train = (len(photos.of(split)) for split in ("val", "train"))
+    budget = next(each / 100 for each in range(99, 0, -1) if fewest_photos(each / 100, level=0.95) > val)
+    needed = fewest_photos(budget, level=0.95)
+    assert val < needed < val + train  # with training photos there would be enough
+    quantise.function(changed(auto, quantise={"budget": budget}), quiet)
     report = read_json(project / "reports" / "int8.json")
     assert report["sha256"] == sha256_of(project / "models" / "model.onnx")
-    assert "that takes 765 that are not of test" in report["words"]
+    assert f"{val} val photos cannot show that int8 costs at most {budget:.2%}" in report["words"]
+    assert f"that takes {needed} that training has not seen" in report["words"]
     assert "test" not in report
 
 
