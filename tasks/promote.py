@@ -71,7 +71,8 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     with store_in_use(paths.store, params.machine.shared_store):
         ask = _ask(params, progress)
         evidence = ask_new_photos(params, dataset, used, ask)
-        trial = Trial(challenger, paths.onnx, judged, used, params.promote, ask) if challenger else None
+        distance = params.validate_data.max_hash_distance
+        trial = Trial(challenger, paths.onnx, judged, used, params.promote, ask, distance) if challenger else None
         verdict = _judge(params, production, trial, champion) if trial else _ALREADY
     tested = judged.of("test").rows.digest.tolist()
     verdict = of_sample(verdict, len(tested), len(dataset.of("test")))

@@ -1,7 +1,6 @@
 """What the new model was trained on, from what the stages left in build/: later photos are compared with it."""
 
 import sys
-from collections.abc import Collection
 
 import pandas as pd
 
@@ -29,7 +28,7 @@ def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference |
     if not (paths.manifest.exists() and paths.features.exists()):
         return None
     manifest, base = read_manifest(paths.manifest)[1], base_of_model(params)
-    saw = base.saw() if base else ()
+    saw = base.photos.rows if base else None
     try:
         reference = _built(params, manifest, saw, may_lack=may_lack)
     except Busy:
@@ -45,12 +44,12 @@ def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference |
     return reference
 
 
-def _built(params: Params, manifest: pd.DataFrame, saw: Collection[str], *, may_lack: bool) -> Reference:
+def _built(params: Params, manifest: pd.DataFrame, saw: pd.DataFrame | None, *, may_lack: bool) -> Reference:
     with open_features(params, only_some=True) as features:
         return build_reference(manifest, features, saw, may_lack=may_lack)
 
 
-def _built_from_what_is_here(params: Params, manifest: pd.DataFrame, saw: Collection[str]) -> Reference:
+def _built_from_what_is_here(params: Params, manifest: pd.DataFrame, saw: pd.DataFrame | None) -> Reference:
     """Build it without the shared store; and where this machine has no store either, from the file alone."""
     here = params.model_copy(update={"machine": params.machine.model_copy(update={"shared_store": None})})
     try:

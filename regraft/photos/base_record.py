@@ -5,6 +5,7 @@ night, until `regraft.photos.base_choice.choose_record` finds that too much has 
 """
 
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 from regraft.files import fingerprint, reading
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.elsewhere import Elsewhere
-from regraft.photos.left_out import HASH, Today
+from regraft.photos.left_out import GIVEN, HASH, Today
 from regraft.photos.sample import draws, training_sample
 from regraft.sealed import read_frame, write_table
 
@@ -23,7 +24,7 @@ from regraft.sealed import read_frame, write_table
 class BaseRecord:
     """What a base is made of."""
 
-    photos: Dataset  # train and val as they were, with their hashes; none where nothing is fine-tuned
+    photos: Dataset  # train and val as they were, with hashes and given groups; none where nothing is fine-tuned
     settings: dict[str, Any]  # that it is trained with: sections of params.yaml, as JSON
     code: str  # digest of the code and the libraries that train it
     of: int = 0  # photos of train and val that there were; more than `photos` has where it is a sample of them
@@ -54,6 +55,11 @@ class BaseRecord:
     def saw(self) -> set[str]:
         """Return the digests of these and of those that its settings were chosen on."""
         return set(self.photos.rows.digest)
+
+    def given_groups(self, digests: Collection[str]) -> set[str]:
+        """Return the SHA-256 of the groups that a person gave some of its photos; none of records from before."""
+        rows = self.photos.rows
+        return set(rows[GIVEN][rows.digest.isin(digests)].dropna()) if GIVEN in rows else set()
 
     def not_left_out(self, dataset: Dataset) -> pd.Series:
         """Return which photos of a data set its sample has, or would have if they had been there: bool, by row.
@@ -91,7 +97,7 @@ def read_base_record(path: Path, folder: Path, elsewhere: Elsewhere | None = Non
         FileNotFoundError: there is no such file.
         Damaged: it is damaged.
     """
-    rows = read_frame(path, COLUMNS, texts=HASH)  # those of old have no hashes
+    rows = read_frame(path, COLUMNS, texts=f"{HASH}|{GIVEN}")  # those of old have no hashes
     with reading(path, "what a base was trained with"):
         settings, code, names = (rows.attrs[fact] for fact in ("settings", "code", "class_names"))
         if [names[index] for index in rows.class_index] != rows.class_name.tolist() or not isinstance(settings, dict):
@@ -111,7 +117,10 @@ def record_of(
     everything = today.dataset.of() if is_off else today.dataset.of("train", "val")
     photos = everything if max_photos is None else training_sample(everything, max_photos)
     hashes = pd.array([today.hashes.get(digest) for digest in photos.rows.digest], dtype="str")
-    photos = photos.with_rows(photos.rows.assign(phash=hashes))
+    photos = photos.with_rows(photos.rows.assign(**{HASH: hashes}))
+    given = pd.array([today.given.get(digest) for digest in photos.rows.digest], dtype="str")
+    if today.given:
+        photos = photos.with_rows(photos.rows.assign(**{GIVEN: given}))
     names = [] if is_off else photos.class_names
     return BaseRecord(replace(photos, class_names=names), settings, code, len(everything), _parts(everything.rows))
 

@@ -125,6 +125,26 @@ def near_groups(hashes: list[str], distance: int) -> list[int]:
     return near_components(_bytes_of(hashes), distance).tolist() if hashes else []
 
 
+def nearest_of(hashes: list[str], others: list[str], distance: int) -> list[list[int]]:
+    """Return for each perceptual hash the positions of those of some others that differ from it in the fewest bits.
+
+    Unlike the members of a group, which steps may link, they differ from it in at most `distance` bits. Where there is
+    none, the list is empty.
+    """
+    if not hashes or not others:
+        return [[] for _ in hashes]
+    rows = _bytes_of([*hashes, *others])
+    words, component, count = rows.view(np.uint64), near_components(rows, distance), len(hashes)
+    order = np.argsort(component[count:], kind="stable")  # of the others, component by component
+    begins, ends = (np.searchsorted(component[count:][order], component[:count], side) for side in ("left", "right"))
+    found = []
+    for place, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
+        linked = order[begin:end]
+        bits = np.bitwise_count(words[place] ^ words[count + linked]).sum(axis=1, dtype=int)
+        found.append(linked[bits == bits.min(initial=distance)].tolist())
+    return found
+
+
 def _bytes_of(hashes: Iterable[str]) -> np.ndarray:
     rows = list(map(bytes.fromhex, hashes))
     return np.frombuffer(b"".join(rows), np.uint8).reshape(len(rows), -1)

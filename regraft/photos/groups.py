@@ -3,6 +3,7 @@
 Photos of a group are no independent evidence. The manifest has the groups; the data set has none.
 """
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,6 +28,18 @@ def groups_of_digests(digests: Sequence[str], used: pd.DataFrame) -> list[str]:
     names = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
     found = [names.get(digest) for digest in digests]
     return [name if isinstance(name, str) else digest for name, digest in zip(found, digests, strict=True)]
+
+
+def hashed_given_groups(manifest: pd.DataFrame) -> pd.Series:
+    """Return the SHA-256 of the group that labels.csv gives each photo; missing where it gives none.
+
+    Records keep this in place of the name, which may be that of a patient, for as long as there is a model.
+    """
+    if "given_group" not in manifest:
+        return pd.Series(None, manifest.index, dtype="str")
+    names = manifest.given_group.dropna().unique().tolist()
+    hashed = {name: hashlib.sha256(name.encode()).hexdigest() for name in names}
+    return manifest.given_group.map(hashed).astype("str")
 
 
 def slices_of_images(dataset: Dataset, manifest: pd.DataFrame) -> pd.DataFrame:

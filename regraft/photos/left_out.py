@@ -9,12 +9,14 @@ import pandas as pd
 
 from regraft.photos.dataset import Dataset
 from regraft.photos.duplicates import has_near
+from regraft.photos.groups import hashed_given_groups
 from regraft.sealed import read_frame, write_table
 
 if TYPE_CHECKING:
     from regraft.photos.base_record import BaseRecord
 
 HASH = "phash"  # as in the manifest: a photo may be gone one day, and a near-duplicate of it come
+GIVEN = "given_group"  # SHA-256 of the group that a person gave it: the same of another photo of a patient
 _LEFT_OUT = {"digest": "str", "split": "str"}
 
 
@@ -26,6 +28,7 @@ class Today:
     groups: dict[str, str] = field(default_factory=dict)  # names by digest, also of photos that the data set left out
     hashes: dict[str, str] = field(default_factory=dict)  # perceptual ones, of photos that have one
     max_hash_distance: int | None = None  # bits in which those of near-duplicates may differ
+    given: dict[str, str] = field(default_factory=dict)  # SHA-256 of the groups that a person gave, by digest
 
     @classmethod
     def of(cls, dataset: Dataset, manifest: pd.DataFrame, max_hash_distance: int | None) -> "Today":
@@ -34,21 +37,25 @@ class Today:
         hashed = used[used[HASH].notna()]
         groups = dict(zip(used.digest.tolist(), used.group.tolist(), strict=True))
         hashes = dict(zip(hashed.digest.tolist(), hashed[HASH].tolist(), strict=True))
-        return cls(dataset, groups, hashes, max_hash_distance)
+        given = hashed_given_groups(used)
+        of_person = dict(zip(used.digest[given.notna()].tolist(), given.dropna().tolist(), strict=True))
+        return cls(dataset, groups, hashes, max_hash_distance, of_person)
 
 
 def left_out_of(record: "BaseRecord", today: Today) -> dict[str, set[str]]:
     """Return the digests of the photos of val and test that may not judge what comes from a base, by split.
 
-    Of val those that it was trained on, of test also those that its settings were chosen on, and the near-duplicates of
-    these, whether they are there today or gone. Photos keep their splits, so there are hardly any unless a person moves
-    photos, gives splits of their own, or saves photos anew.
+    Of val those that it was trained on, of test also those that its settings were chosen on, the near-duplicates of
+    these and the photos of the groups that a person gave these, whether they are there today or gone. Photos keep their
+    splits, so there are hardly any unless a person moves photos, gives splits of their own, or saves photos anew.
     """
     rows, left_out = today.dataset.rows, {}
     for split, seen in (("val", record.trained_on()), ("test", record.saw())):
         digests = rows.digest[rows.split == split].tolist()
         groups = {today.groups[digest] for digest in seen & today.groups.keys()}
-        out = {digest for digest in digests if digest in seen or today.groups.get(digest) in groups}
+        given = record.given_groups(seen)
+        groups |= {today.groups.get(digest, digest) for digest, name in today.given.items() if name in given}
+        out = {digest for digest in digests if digest in seen or today.groups.get(digest, digest) in groups}
         out |= _near_to_gone(record, seen - today.groups.keys(), digests, today)
         if out:
             left_out[split] = out

@@ -3,12 +3,12 @@
     models/production/versions/<sha256 of the model>.parquet
 
 One row per used photo of the manifest, without its pixels; of an evenly spaced sample also the pooled features. Where
-the model comes from a base, that has seen photos which are gone by now: their digests stand in the file's metadata.
+the model comes from a base, that has seen photos which are gone by now: by what they are recognised stands in the
+file's metadata.
 """
 
 import json
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,27 +19,58 @@ import pyarrow as pa
 from regraft.addresses import shown_path
 from regraft.errors import Damaged, InvalidData
 from regraft.files import DAMAGE
+from regraft.photos.groups import hashed_given_groups
+from regraft.photos.left_out import GIVEN, HASH
 from regraft.sealed import read_table, write_table
 
 if TYPE_CHECKING:
     from regraft.features.table import Features
 
 COLUMNS = ("digest", "label", "split", "width", "height", "brightness", "contrast", "sharpness", "entropy")
+RECOGNISED_BY = (
+    HASH,
+    GIVEN,
+)  # also of a photo that is saved anew, or is another one of a patient; older files have none
 _SAMPLE = 2000  # photos whose features are kept; at 1,280 numbers each that is 10 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """By what photos are recognised that a model was trained on, or chosen."""
+
+    digests: frozenset[str] = frozenset()
+    hashes: frozenset[str] = frozenset()  # perceptual ones
+    given: frozenset[str] = frozenset()  # SHA-256 of the groups that a person gave them
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame) -> "Seen":
+        """Return it from rows with a column `digest`, and those of `RECOGNISED_BY` that are known."""
+        others = [frozenset(rows[name].dropna().tolist()) if name in rows else frozenset() for name in RECOGNISED_BY]
+        return cls(frozenset(rows.digest.tolist()), *others)
+
+    def __or__(self, other: "Seen") -> "Seen":
+        """Return both."""
+        return Seen(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(Seen)))
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
     """What a model was trained on."""
 
-    rows: pd.DataFrame  # COLUMNS, as in the manifest, and `sampled`: whether the features are kept; ordered by digest
+    # COLUMNS and those of RECOGNISED_BY that are known, and `sampled`: whether the features are kept; ordered by digest
+    rows: pd.DataFrame
     features: np.ndarray  # float32, shape (number of sampled rows, dim): those of view 0, in the order of the rows
     namespace: str  # of the store that the features come from; features of another one cannot be compared with them
-    also_seen: frozenset[str] = frozenset()  # digests of other photos that the model was trained on, or chosen
+    base_saw: Seen = field(default_factory=Seen)  # other photos that the model was trained on, or chosen
 
-    def seen(self) -> list[str]:
-        """Return the digests of all photos that the model was trained on, or chosen."""
-        return [*self.rows.digest[self.rows.split.isin(("train", "val"))].tolist(), *sorted(self.also_seen)]
+    def seen(self) -> Seen:
+        """Return all photos that the model was trained on, or chosen."""
+        return Seen.of(self.rows[self.rows.split.isin(("train", "val"))]) | self.base_saw
+
+    @property
+    def also_seen(self) -> frozenset[str]:
+        """Digests of the photos that its base saw, and that are not among its rows."""
+        return self.base_saw.digests
 
     @property
     def lacking(self) -> str:
@@ -50,7 +81,7 @@ class Reference:
 
 
 def build_reference(
-    manifest: pd.DataFrame, features: "Features", base_saw: Collection[str] = (), *, may_lack: bool = False
+    manifest: pd.DataFrame, features: "Features", base_saw: pd.DataFrame | None = None, *, may_lack: bool = False
 ) -> Reference:
     """Return the used photos of a manifest with the features of a sample of them.
 
@@ -58,7 +89,7 @@ def build_reference(
         manifest: from `build_manifest`.
         features: that the model was trained on. A photo that is not among them joined since, and is left out. Their
             splits are those that were used; the manifest has only those that the user gave.
-        base_saw: digests of the photos that the base of the model was trained on, or chosen.
+        base_saw: photos that the base of the model was trained on, or chosen, as its record has them.
         may_lack: whether features of the sample may be missing in the store: `Reference.lacking` says how many.
 
     Raises:
@@ -68,14 +99,23 @@ def build_reference(
     used = manifest[manifest.verdict == "use"]
     used = used[[digest in position for digest in used.digest.tolist()]]
     used = used.assign(split=[str(features.splits[position[digest]]) for digest in used.digest.tolist()])
-    rows = used[list(COLUMNS)].sort_values(["digest", "label"]).reset_index(drop=True)
+    named = hashed_given_groups(used)
+    used = used.assign(**{GIVEN: named}) if named.notna().any() else used.drop(columns=GIVEN, errors="ignore")
+    rows = used[_columns_of(used)].sort_values(["digest", "label"]).reset_index(drop=True)
     # Ordered by digest, evenly spaced rows are as good as drawn at random.
     chosen = np.unique(np.linspace(0, len(rows) - 1, min(_SAMPLE, len(rows))).round().astype(int))
     kept = np.array([position[digest] for digest in rows.digest.to_numpy()[chosen]], int)
     values, present = features.read_present(kept) if may_lack else (features.read(kept), np.arange(len(kept)))
     rows["sampled"] = np.isin(np.arange(len(rows)), chosen[present])
     reference = Reference(rows, values, features.namespace)
-    return replace(reference, also_seen=frozenset(base_saw) - set(reference.seen()))
+    if base_saw is None:
+        return reference
+    others = base_saw[~base_saw.digest.isin(reference.seen().digests)]
+    return replace(reference, base_saw=Seen.of(others))
+
+
+def _columns_of(rows: pd.DataFrame) -> list[str]:
+    return [*COLUMNS, *(name for name in RECOGNISED_BY if name in rows)]
 
 
 def write_reference(path: Path, reference: Reference) -> None:
@@ -86,8 +126,9 @@ def write_reference(path: Path, reference: Reference) -> None:
     feature = pa.ListArray.from_arrays(
         np.concatenate([[0], ends]).astype(np.int32), values, mask=pa.array(~rows.sampled.to_numpy())
     )
-    table = pa.Table.from_pandas(rows[list(COLUMNS)], preserve_index=False).append_column("feature", feature)
-    facts = {"namespace": reference.namespace, "also_seen": json.dumps(sorted(reference.also_seen))}
+    table = pa.Table.from_pandas(rows[_columns_of(rows)], preserve_index=False).append_column("feature", feature)
+    saw = {name: sorted(values) for name, values in asdict(reference.base_saw).items()}
+    facts = {"namespace": reference.namespace, "base_saw": json.dumps(saw)}
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **facts})
     write_table(path, table)
 
@@ -103,10 +144,13 @@ def read_reference(path: Path) -> Reference:
         feature = table.column("feature").combine_chunks()
         values, count = feature.flatten().to_numpy(zero_copy_only=False), len(feature) - feature.null_count
         features = values.reshape(count, len(values) // max(1, count))
-        rows = table.select(COLUMNS).to_pandas().assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
+        rows = table.select([*COLUMNS, *(name for name in RECOGNISED_BY if name in table.column_names)]).to_pandas()
+        rows = rows.assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
         metadata = table.schema.metadata
-        also_seen = frozenset(map(str, json.loads(metadata.get(b"also_seen", b"[]"))))  # older files have none
-        return Reference(rows, features, metadata[b"namespace"].decode(), also_seen)
+        older = {"digests": json.loads(metadata.get(b"also_seen", b"[]"))}  # files of before have digests, or nothing
+        saw = json.loads(metadata[b"base_saw"]) if b"base_saw" in metadata else older
+        base_saw = Seen(**{name: frozenset(map(str, values)) for name, values in saw.items()})
+        return Reference(rows, features, metadata[b"namespace"].decode(), base_saw)
     except (Damaged, *DAMAGE) as error:
         reason = " ".join(str(error).split())[:200]
         raise InvalidData(

@@ -94,11 +94,12 @@ def trial_of(challenger: Answering, dataset: Dataset, groups: dict[int, int] | N
         dataset,
         groups_of(groups or {}),
         settings(**changed),
-        _ask,
+        ask,
     )
 
 
-def _ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
+def ask(classifier: OnnxClassifier, photos: Dataset) -> np.ndarray:
+    """What a made-up model says of photos."""
     assert isinstance(classifier, Answering)
     return classifier.says(photos)
 

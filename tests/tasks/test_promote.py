@@ -354,6 +354,17 @@ def test_photos_that_neither_model_was_trained_on_judge_them_and_count_once(proj
         assert verdict.figures["new_photos"] == {"photos": 12, "b": 0, "c": 0, "e_value": 1.0, "is_alarm": False}
 
 
+def test_labels_are_compared_with_those_of_production_also_where_all_files_were_saved_anew(project, small_params):
+    production, reference = Production(small_params.paths.production), gate.reference_of_model(small_params)
+    assert reference is not None
+    swapped = reference.rows.label.replace({"red": "grün", "grün": "red"})
+    rows = reference.rows.assign(digest=reference.rows.digest.str[::-1], label=swapped)
+    production.promote(make_other(project), "the first", keep=5, reference=replace(reference, rows=rows))
+    verdict = challenge(small_params, quiet)
+    assert (verdict.name, verdict.is_accepted) == ("Undecided", False)
+    assert verdict.figures["relabelled"] > 0.3 * verdict.figures["comparison"]["n"] > 0
+
+
 # Killed.
 
 

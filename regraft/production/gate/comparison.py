@@ -18,6 +18,7 @@ from regraft.errors import InputsChanged
 from regraft.intervals import Interval
 from regraft.paired_tests import exact_mcnemar, holm, mean_interval, not_worse, smallest_loss_shown, tango_interval
 from regraft.photos.groups import groups_of_digests
+from regraft.production.gate.record_match import match_record
 from regraft.production.training_data import Reference
 
 _SMALLEST = 1e-7  # probability whose logarithm is taken, as in `regraft.training.metrics`
@@ -32,25 +33,27 @@ class Selection:
     near_duplicates: int  # of a group of which another photo is compared
     other_classes: dict[str, int]  # photos by class, of classes that not both know
     old_labels: dict[int, str]  # by position: the label that the older model's record has, where it is another one
+    replaced: str = ""  # a sentence where so many photos of that record were replaced that a person has to look
 
 
 def select(
-    test: pd.DataFrame, groups: pd.DataFrame, reference: Reference | None, known: tuple[Sequence[str], Sequence[str]]
+    test: pd.DataFrame,
+    groups: pd.DataFrame,
+    reference: Reference | None,
+    known: tuple[Sequence[str], Sequence[str]],
+    *,
+    max_hash_distance: int | None = None,
 ) -> Selection:
     """Choose the photos for a fair comparison.
 
     Args:
         test: rows of the test split, with the columns of `regraft.photos.dataset.COLUMNS`.
-        groups: of today's photos the columns digest and group, from the manifest.
+        groups: of today's photos the columns digest and group, and phash and given_group, from the manifest.
         reference: what the older model was trained on; None: not known, and then no photo counts as seen.
         known: the classes of the older model, and of the newer one.
+        max_hash_distance: bits in which perceptual hashes of near-duplicates may differ; None: copies only.
     """
-    seen: set[str] = set()
-    labels: dict[str, set[str]] = {}
-    if reference is not None:
-        seen = set(groups_of_digests(reference.seen(), groups))
-        for digest, label in zip(reference.rows.digest.tolist(), reference.rows.label.tolist(), strict=True):
-            labels.setdefault(digest, set()).add(label)
+    record = match_record(test, groups, reference, max_hash_distance)
     both = set(known[0]) & set(known[1])
     rows: list[int] = []
     taken: set[str] = set()
@@ -60,7 +63,7 @@ def select(
     for row, (group, name) in enumerate(zip(of_test, test.class_name.tolist(), strict=True)):
         if name not in both:
             others[name] += 1
-        elif group in seen:
+        elif group in record.seen:
             counts["seen"] += 1
         elif group in taken:
             counts["near"] += 1
@@ -68,10 +71,9 @@ def select(
             taken.add(group)
             rows.append(row)
     names = test.class_name.tolist()
-    old_labels = {
-        row: min(before) for row in rows if names[row] not in (before := labels.get(test.digest.iat[row], {names[row]}))
-    }
-    return Selection(np.array(rows, int), counts["seen"], counts["near"], dict(others), old_labels)
+    digests = test.digest.tolist()
+    old_labels = {row: before for row in rows if (before := record.other_label(digests[row], names[row])) is not None}
+    return Selection(np.array(rows, int), counts["seen"], counts["near"], dict(others), old_labels, record.replaced)
 
 
 @dataclass(frozen=True, slots=True)

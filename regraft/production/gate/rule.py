@@ -123,6 +123,18 @@ def both_ways(by_new: Decision, by_old: Decision, changed: int, n: int, settings
     return by_old if by_old.name == "Undecided" else by_new
 
 
+def ask_if_replaced(decision: Decision, replaced: str) -> Decision:
+    """Leave it to a person where so many photos were replaced that nobody knows which labels changed.
+
+    Args:
+        decision: of the rule.
+        replaced: what happened, as a sentence; empty where nothing did.
+    """
+    if not replaced or decision.name == "Refused":
+        return decision
+    return Decision("Undecided", (replaced, *decision.reasons), asks_for_a_person=True)
+
+
 def promotes_undecided(decision: Decision, n: int, settings: Promote) -> bool:
     """Whether an undecided model is promoted all the same, after n photos were compared."""
     is_trusted = settings.when_undecided == "auto" and n >= settings.trusted_photos

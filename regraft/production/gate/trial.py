@@ -17,7 +17,7 @@ from regraft.photos.groups import groups_of_digests
 from regraft.photos.manifest import slices_of
 from regraft.production.gate.comparison import Answers, Contest, Selection, contest, select
 from regraft.production.gate.floors import below_floors
-from regraft.production.gate.rule import Decision, both_ways, decide
+from regraft.production.gate.rule import Decision, ask_if_replaced, both_ways, decide
 from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
 from regraft.production.training_data import Reference
 from regraft.training.parts import share_right
@@ -43,9 +43,10 @@ class Trial:
     challenger: OnnxClassifier
     path: Path  # of its file
     dataset: Dataset  # today's photos
-    groups: pd.DataFrame  # of today's photos the columns digest, group, and of slices, from the manifest
+    groups: pd.DataFrame  # of today's photos digest, group, phash, given_group and slices, from the manifest
     settings: Promote
     ask: Ask
+    max_hash_distance: int | None = None  # bits in which perceptual hashes of near-duplicates may differ
 
     @property
     def test(self) -> Dataset:
@@ -90,9 +91,10 @@ class Trial:
         """Apply the rule, with the labels of today and, where some changed, those of production's record."""
         decision = decide(now, anchor, self.settings, was_chosen=champion.was_chosen)
         if not selection.old_labels:
-            return decision
+            return ask_if_replaced(decision, selection.replaced)
         old = decide(self._by_old_labels(champion, selection), anchor, self.settings, was_chosen=champion.was_chosen)
-        return both_ways(decision, old, len(selection.old_labels), now.n, self.settings)
+        decision = both_ways(decision, old, len(selection.old_labels), now.n, self.settings)
+        return ask_if_replaced(decision, selection.replaced)
 
     def _by_old_labels(self, champion: Former, selection: Selection) -> Contest:
         """The contest by the labels that production's record has.
@@ -119,7 +121,8 @@ class Trial:
 
     def _against(self, former: Former) -> tuple[Selection, Contest]:
         known = (former.classifier.class_names, self.challenger.class_names)
-        selection = select(self.test.rows, self.groups, former.reference, known)
+        distance = self.max_hash_distance
+        selection = select(self.test.rows, self.groups, former.reference, known, max_hash_distance=distance)
         labels = self.test.rows.class_name.to_numpy(str)[selection.rows]
         return selection, self._contest(former, selection.rows, labels)
 

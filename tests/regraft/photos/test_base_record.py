@@ -256,6 +256,17 @@ def test_a_near_duplicate_of_what_the_base_was_trained_on_judges_nothing_whether
         assert left_out_of(BASE, Today(today, groups, hashes, distance)) == expected
 
 
+def test_a_photo_of_a_patient_whom_the_base_saw_judges_nothing_when_the_older_photos_are_gone(tmp_path):
+    given = {digest(2): "a" * 64, digest(7): "b" * 64}  # of photos of train; a record has no names
+    write_base_record(tmp_path / "a.parquet", record_of(Today(dataset(), given=given), SETTINGS, "code", is_off=False))
+    saw = read_base_record(tmp_path / "a.parquet", RAW)
+    today = dataset([*(number for number in range(100) if number not in (2, 7)), 105])
+    groups = {digest(105): digest(105), digest(95): digest(95)}
+    known = {digest(105): "a" * 64, digest(95): "c" * 64}
+    assert left_out_of(saw, Today(today, groups, given=known)) == {"test": {digest(105)}}
+    assert left_out_of(BASE, Today(today, groups, given=known)) == {}
+
+
 def test_a_photo_that_was_renamed_is_found_and_one_that_is_gone_keeps_its_name():
     today = dataset([number for number in range(100) if number != 9], path={3: "new/name.jpg"})
     paths = located(BASE, today).rows.set_index("digest").path

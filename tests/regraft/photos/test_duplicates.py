@@ -9,7 +9,7 @@ from PIL import Image
 
 from regraft.photos import duplicates
 from regraft.photos.counts import dataset_report
-from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components
+from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components, nearest_of
 from regraft.photos.split_record import Earlier, SplitRecord
 from regraft.photos.splitting import build_dataset
 from tests.support.library import scan_folder
@@ -233,3 +233,12 @@ def test_near_duplicates_that_are_left_out_are_named_in_the_report():
         {"path": "a/0.png", "why": "it is in your train, and its group is in test", "was_elsewhere": False}
     ]
     assert report["copies_left_out"] == 1
+
+
+def test_the_most_similar_hashes_are_found_and_none_that_only_steps_lead_to():
+    start = digest(0)
+    others = [flipped(start, *range(8)), flipped(start, 1, 2), flipped(start, *range(16)), flipped(start, 7, 9)]
+    assert nearest_of([start, digest(1)], others, 8) == [[1, 3], []]
+    assert nearest_of([start, others[2]], [others[0]], 8) == [[0], [0]]
+    assert nearest_of([start], others[2:3], 8) == [[]]
+    assert nearest_of([start], [], 8) == [[]]

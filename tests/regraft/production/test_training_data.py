@@ -1,7 +1,10 @@
+import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from regraft.errors import InvalidData
@@ -10,7 +13,8 @@ from regraft.files import sha256_of
 from regraft.photos.manifest import COLUMNS
 from regraft.production import training_data as module
 from regraft.production.registry import Production
-from regraft.production.training_data import Reference, build_reference, read_reference, write_reference
+from regraft.production.training_data import Reference, Seen, build_reference, read_reference, write_reference
+from regraft.sealed import write_table
 
 
 @pytest.fixture
@@ -59,9 +63,32 @@ def test_a_reference_comes_back_as_it_was_written(manifest, features, tmp_path, 
     assert back.namespace == reference.namespace
 
 
+def test_by_what_photos_are_recognised_comes_back_without_the_names_that_a_person_gave(manifest, features, tmp_path):
+    base = pd.DataFrame({"digest": ["e" * 64, "f" * 64], "phash": [None, "1" * 64], "given_group": [None, "2" * 64]})
+    manifest = manifest.assign(phash="3" * 64, given_group="Ada")
+    write_reference(tmp_path / "a.parquet", build_reference(manifest, features, base))
+    back = read_reference(tmp_path / "a.parquet")
+    ada = hashlib.sha256(b"Ada").hexdigest()
+    assert (set(back.rows.phash), set(back.rows.given_group)) == ({"3" * 64}, {ada})
+    assert back.base_saw == Seen(frozenset(base.digest), frozenset(["1" * 64]), frozenset(["2" * 64]))
+    assert b"Ada" not in (tmp_path / "a.parquet").read_bytes()
+
+
+def test_a_file_from_before_photos_had_hashes_there_is_read(manifest, features, tmp_path):
+    path = tmp_path / "a.parquet"
+    write_reference(path, build_reference(manifest, features))
+    table = pq.read_table(path).drop_columns(["phash"])
+    metadata = {name: value for name, value in table.schema.metadata.items() if b"seal" not in name + value}
+    del metadata[b"base_saw"]
+    write_table(path, table.replace_schema_metadata({**metadata, "also_seen": json.dumps(["e" * 64])}))
+    back = read_reference(path)
+    assert back.base_saw == Seen(frozenset(["e" * 64]))
+    assert "phash" not in back.rows
+
+
 def test_the_file_is_a_table_that_others_can_read(manifest, features, tmp_path):
     write_reference(tmp_path / "a.parquet", build_reference(manifest, features))
-    assert list(pd.read_parquet(tmp_path / "a.parquet")) == [*module.COLUMNS, "feature"]
+    assert list(pd.read_parquet(tmp_path / "a.parquet")) == [*module.COLUMNS, "phash", "feature"]
 
 
 def damaged_files(whole: bytes) -> dict[str, bytes]:
