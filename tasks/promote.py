@@ -23,7 +23,15 @@ from regraft.photos.sample import with_sample
 from regraft.production.exclusive import found
 from regraft.production.gate.contestants import load_challenger, load_champion
 from regraft.production.gate.trial import Former, Trial
-from regraft.production.gate.verdict import WAITS, Verdict, of_sample, refuse_damaged, refuse_rolled_back, with_evidence
+from regraft.production.gate.verdict import (
+    WAITS,
+    Verdict,
+    of_sample,
+    refuse_damaged,
+    refuse_rolled_back,
+    wait_after_rollback,
+    with_evidence,
+)
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.registry import Change, Grounds, Production
@@ -195,7 +203,10 @@ def _judge(params: Params, production: Production, trial: Trial, expected: str |
         warnings = [*said, *warnings]
     looks = read_looks(production.folder / VERDICTS)
     sketch = sketch_of(trial.test.rows.digest.tolist())
-    return trial.verdict(champion, anchor, warnings=warnings, looks=count_looks(looks, sketch, trial.challenger.digest))
+    digest = trial.challenger.digest
+    verdict = trial.verdict(champion, anchor, warnings=warnings, looks=count_looks(looks, sketch, digest))
+    since = production.waits_since()
+    return wait_after_rollback(verdict, since, digest) if since else verdict
 
 
 def _anchor(production: Production) -> tuple[Former | None, list[str]]:

@@ -126,6 +126,24 @@ class Records:
             return f"It was rolled back from; {shown_path(mark)} does not say any more when, or by whom."
         return f"It was rolled back from at {minute(found.at)}: {found.words}"
 
+    def waits_since(self) -> str | None:
+        """Return a sentence on the last rollback if no person has promoted a model since, or None.
+
+        A rollback blocks one file, and the same photos with one more give another one. So it is also a decision
+        against what the gate would do by itself: until a person lets a model in, it promotes none. The log says it;
+        where its lines are lost, the marks do.
+        """
+        for change in reversed(self.history()):
+            if change.action == "promoted" and change.approved_by:
+                return None
+            if change.action == "rolled back":
+                return f"At {minute(change.at)} a person decided against what was in production: {change.words}"
+        if any(self.mark_of("").parent.glob("*.json")):
+            return (
+                f"A model was rolled back from, and {shown_path(self.log.path)} does not say any more when, or by whom."
+            )
+        return None
+
     @property
     def reference(self) -> Path | None:
         """The file that says what the model in production was trained on; None if that was not kept."""

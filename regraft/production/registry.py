@@ -84,7 +84,8 @@ class Production(Records):
         """Put the model that was in production before the current one back; again, and the one before that follows.
 
         In place of a damaged one its own sound copy is put back first, if there is one. The model that is left is
-        marked: the gate refuses it until a person promotes it by hand.
+        marked: the gate refuses it until a person promotes it by hand. And until a person promotes any model, the gate
+        promotes none by itself.
 
         Args:
             by: who wants it, as " by ...".
@@ -150,6 +151,8 @@ class Production(Records):
             raise InputsChanged(f"production changed while the new model was compared with it: {there} {again}")
         if rolled_back := self.rolled_back(digest):
             raise InputsChanged(f"the new model was rolled back from while it was looked at. {rolled_back} {again}")
+        if not grounds.approved_by and (since := self.waits_since()):
+            raise InputsChanged(f"only a person may promote a model now. {since} {again}")
 
     def _earlier(self, standing: Standing) -> list[str]:
         """The models that a rollback may go to, the best first."""

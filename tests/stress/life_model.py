@@ -53,6 +53,7 @@ class Model(RuleBasedStateMachine):
         self.there: str | None = None  # in production
         self.line: list[str] = []  # the models that led to it, oldest first
         self.left: set[str] = set()  # what was rolled back from, and not promoted by hand since
+        self.waits = False  # for a person, since a rollback
         self.is_done = False  # nothing was edited or killed since a complete run
 
     @invariant()
@@ -134,12 +135,13 @@ class Model(RuleBasedStateMachine):
         assert to == self.production.digest
         self.line = self.line[: self.line.index(to) + 1]
         self.left.add(before)
-        self.there = to
+        self.there, self.waits = to, True
 
     def promoted(self, *, by_hand: bool) -> None:
         new = sha256_of(self.exported)
         assert self.production.digest == new
-        assert by_hand or new not in self.left
+        assert by_hand or not (new in self.left or self.waits)
+        self.waits = False
         self.models.setdefault(("by hand", new), new)
         self.left.discard(new)
         self.line = [*(digest for digest in self.line if digest != new), new]

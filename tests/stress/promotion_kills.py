@@ -77,7 +77,7 @@ def night(folder: Path, number: int, is_promoted: bool) -> None:
     with exclusive(folder, "writing down a verdict", patience=30):
         look = Look("2026-11-26T03:00:00+00:00", "Undecided", digest, production.digest, 300, 5, 4, ["0123456789"])
         append_look(folder / "verdicts.jsonl", look)
-    if is_promoted and not production.rolled_back(digest):
+    if is_promoted and not production.rolled_back(digest) and not production.waits_since():
         promote_by_gate(folder, contents_of(number))
     else:
         with exclusive(folder, "keeping a candidate", patience=30):

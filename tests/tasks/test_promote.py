@@ -153,6 +153,54 @@ def test_the_next_run_does_not_promote_what_was_rolled_back_from_and_says_why(ro
     assert not read_json(small_params.paths.reports / "gate.json")["is_accepted"]
 
 
+def exported_with_one_more_photo(project: Path, number: int) -> str:
+    """Put another model, as good as before, in the place of models/model.onnx, and return its SHA-256."""
+    path = project / "models" / "model.onnx"
+    model = onnx.load(path)
+    model.doc_string = f"{number} more photos"
+    path.unlink()
+    onnx.save(model, path)
+    return sha256_of(path)
+
+
+@pytest.mark.parametrize("mode", ["auto", "approve"])
+def test_after_a_rollback_the_next_model_waits_for_a_person_and_those_after_it_do_not(
+    rolled_back, small_params, project, mode
+):
+    params, there = with_promote(small_params, mode=mode), rolled_back.digest
+    for number in (1, 2):
+        digest = exported_with_one_more_photo(project, number)
+        verdict = challenge(params, quiet)
+        assert (verdict.name, verdict.is_accepted) == (
+            "Undecided" if mode == "auto" else "Waiting for approval",
+            False,
+        )
+        assert re.match(
+            r"(Undecided: |Waiting for approval \(promote\.mode: approve\)\. )At 2\S+ \S+ UTC a person decided against "
+            r"what was in production: Rolled back from \w{12} by \S+ on \S+\. No person has promoted a model since, so "
+            r"the next one waits for a person: `regraft promote --force REASON --candidate "
+            rf"{digest[:12]}` lets this one "
+            r"in, and from then on the gate decides again\. The gate says (Promoted|Undecided): ",
+            verdict.words,
+        ), verdict.words
+        assert rolled_back.digest == there
+        assert not read_looks(rolled_back.folder / "verdicts.jsonl")[-1].says_no  # so no new base is asked for
+    if mode == "approve":
+        gate.approve(params, verdict, "it is good")
+    else:
+        force(params, "it is good", digest[:12])
+    assert rolled_back.digest == digest
+    after = exported_with_one_more_photo(project, 3)
+    assert challenge(small_params, quiet).is_accepted
+    assert rolled_back.digest == after
+
+
+def test_a_model_that_is_worse_is_refused_after_a_rollback_too(rolled_back, small_params, project):
+    exported_with_one_more_photo(project, 1)
+    verdict = challenge(with_promote(small_params, floors=NO_FLOORS | {"megabytes": 0.001}), quiet)
+    assert verdict.words.startswith("Refused: models/model.onnx has")
+
+
 def test_where_everything_is_up_to_date_a_model_that_was_rolled_back_from_is_not_in_production(
     rolled_back, small_params, project, monkeypatch
 ):

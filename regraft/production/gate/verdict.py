@@ -60,6 +60,27 @@ def refuse_rolled_back(rolled_back: str) -> Verdict:
     )
 
 
+def wait_after_rollback(verdict: Verdict, since: str, challenger: str) -> Verdict:
+    """Leave to a person what the gate would do by itself, after a rollback.
+
+    Args:
+        verdict: of the gate; a refusal stays one.
+        since: what happened, as a sentence.
+        challenger: SHA-256 of the new model.
+    """
+    if verdict.name == "Refused":
+        return verdict
+    waits = (
+        f"{since} No person has promoted a model since, so the next one waits for a person: `regraft promote --force "
+        f"REASON --candidate {challenger[:12]}` lets this one in, and from then on the gate decides again."
+    )
+    figures = {**verdict.figures, "reasons": [waits, *verdict.figures.get("reasons", ())], "after_rollback": True}
+    said = verdict.words.removeprefix(WAITS)
+    name, before = ("Waiting for approval", WAITS) if said != verdict.words else ("Undecided", "Undecided: ")
+    gate = "" if said.startswith("The gate says ") else "The gate says "
+    return Verdict(name, False, f"{before}{waits} {gate}{said}", figures)
+
+
 def refuse_vanished(classes: Sequence[str]) -> Verdict:
     """Refuse a challenger that was trained without classes that services are used to."""
     names = ", ".join(f"'{name}'" for name in classes[:10])

@@ -27,7 +27,7 @@ from regraft.production.records import Records
 from regraft.production.registry import Grounds, Production
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, promote_by_hand, worker
-from tests.support.production import write_candidate
+from tests.support.production import promote_by_gate, write_candidate
 
 
 @pytest.fixture(autouse=True)
@@ -98,6 +98,20 @@ def test_another_worker_rolls_back_and_the_first_one_knows(at):
     assert text_of(at("a")) == "one"
     left = sha256_of(write_candidate(at("a"), "two"))
     assert "by somebody" in (Records(at("c")).rolled_back(left) or "")
+
+
+def test_after_a_rollback_by_another_worker_the_gate_of_no_worker_promotes_until_a_person_does(at):
+    found_with(at("a"), "one", "two")
+    Production(at("b")).rollback(by=" by somebody")
+    for name in ("a", "c"):
+        assert "by somebody" in (Records(at(name)).waits_since() or "")
+        with pytest.raises(InputsChanged, match="only a person may promote a model now"):
+            promote_by_gate(at(name), "three")
+    path, production = write_candidate(at("b"), "three"), Production(at("b"))
+    grounds = Grounds(sha256_of(path), is_by_hand=True, approved_by="somebody")
+    production.promote(path, "by hand", keep=2, grounds=grounds)
+    promote_by_gate(at("a"), "four")
+    assert text_of(at("c")) == "four"
 
 
 @everywhere

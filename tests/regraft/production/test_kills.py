@@ -7,7 +7,7 @@ import pytest
 
 from regraft.errors import Busy, InputsChanged
 from regraft.files import sha256_of
-from regraft.production.registry import Production
+from regraft.production.registry import Grounds, Production
 from tests.support.production import change_for_ever, promote, promote_by_gate, roll_back, write_candidate
 from tests.support.steps import SIGSTOP, Stepping
 
@@ -89,12 +89,37 @@ def test_a_killed_rollback_leaves_one_of_both_models_and_the_one_that_was_left_s
 
 def test_after_a_killed_rollback_the_next_change_is_made_and_remembers_it(folder):
     for step, project in kills(folder, "zero", "one", function=roll_back):
-        there = text_in(project)
-        promote_by_gate(project, "two")
+        there, production = text_in(project), Production(project)
+        assert (production.waits_since() is not None) == (there == "zero"), step
+        if there == "zero":
+            with pytest.raises(InputsChanged, match=r"only a person may promote a model now\. At 2.* Rolled back from"):
+                promote_by_gate(project, "two")
+        promote(project, "two")
         assert text_in(project) == "two", step
-        production = Production(project)
         (production.folder / "log.jsonl").unlink()  # the marks alone have to know it
         assert (production.rolled_back(sha256_of(write_candidate(project, "one"))) is not None) == (there == "zero")
+
+
+def test_a_killed_promotion_by_a_person_lets_the_gate_promote_again_once_the_model_is_there(folder):
+    seen = []
+    for step, project in kills(folder, "zero", "one", function=back_and_approved):
+        seen.append(text_in(project))
+        production = Production(project)
+        changes = [(change.action, change.sha256) for change in production.history()]
+        is_back = changes[-1][0] == "rolled back"
+        assert (production.waits_since() is not None) == is_back, step
+        if seen[-1] == "two":
+            promote_by_gate(project, "three")
+            assert text_in(project) == "three"
+    assert set(seen) == {"one", "zero", "two"}
+
+
+def back_and_approved(folder: Path) -> None:
+    """Roll back, and promote another model as a person does."""
+    roll_back(folder)
+    path = write_candidate(folder, "two")
+    grounds = Grounds(sha256_of(path), is_by_hand=True, approved_by="alice")
+    Production(folder).promote(path, "by hand", keep=5, grounds=grounds)
 
 
 def test_a_model_that_a_person_promotes_again_is_no_longer_kept_out_whenever_that_is_killed(folder):
