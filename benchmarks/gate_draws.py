@@ -10,7 +10,7 @@ two equal models is right, the scale s from calibration: the mean confidence of 
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,11 +19,10 @@ from scipy.special import expit, ndtri, owens_t
 
 from regraft.config import Promote
 from regraft.production.gate.comparison import Contest
-from regraft.production.gate.rule import Decision, Name, both_ways, decide
+from regraft.production.gate.rule import Decision, Name, both_ways, decide, promotes_undecided
 
-# The gate, and what it is compared with: the rule before it, another that teams use, and a literal form of its own, red
-# instead of amber where a large loss was counted that may be chance.
-RULES = ("now", "before", "not_less", "literal")
+# The gate, and two rules that teams use: accuracy may fall by 0.01, or not at all.
+RULES = ("now", "before", "not_less")
 _MARGIN_BEFORE = 0.01
 
 
@@ -106,7 +105,8 @@ def draw(world: World, scenario: Scenario, photos: int, random: np.random.Genera
     change_on_all = float(np.mean(rights[1].astype(int) - (rights[0] & is_old)))
     if scenario.relabelled:
         return _relabelled(world, scenario, labels, logits, random)
-    contest = Contest(labels[is_old], rights[0][is_old], rights[1][is_old], (losses[1] - losses[0])[is_old])
+    older_loss = float(losses[0][is_old].mean())
+    contest = Contest(labels[is_old], rights[0][is_old], rights[1][is_old], (losses[1] - losses[0])[is_old], older_loss)
     return Draw(contest, None, 0.0, change_on_all)
 
 
@@ -120,19 +120,26 @@ def _relabelled(
     own = [np.logaddexp(0, -each) for each in logits]
     # Of the label that it does not believe in a model has an equal part of what the believed one leaves.
     doubted = np.logaddexp(0, logits[0]) + np.log(world.classes - 1)
-    today = Contest(names, rights[0] & ~moved, rights[1], own[1] - np.where(moved, doubted, own[0]))
-    before = Contest(labels, rights[0], rights[1] & ~moved, (own[1] - own[0])[~moved])
+    of_labels = np.where(moved, doubted, own[0])
+    today = Contest(names, rights[0] & ~moved, rights[1], own[1] - of_labels, float(of_labels.mean()))
+    before = Contest(labels, rights[0], rights[1] & ~moved, (own[1] - own[0])[~moved], float(own[0].mean()))
     return Draw(today, before, float(moved.mean()), today.d)
 
 
-def judge(drawn: Draw, settings: Promote, *, was_chosen: bool) -> Decision:
-    """Return what the gate decides, of a model in production that it chose itself or that a person approved."""
-    decision = decide(drawn.contest, None, settings, was_chosen=was_chosen)
+def judge(drawn: Draw, settings: Promote) -> Decision:
+    """Return what the gate decides on the first night: the model in production is the first one, and so the anchor."""
+    first = replace(drawn.contest, recent=())
+    decision = decide(first, (), settings)
     if drawn.before_relabelling is None:
         return decision
-    by_old_labels = decide(drawn.before_relabelling, None, settings, was_chosen=was_chosen)
-    n = drawn.contest.n
-    return both_ways(decision, by_old_labels, round(drawn.relabelled * n), n, settings)
+    by_old_labels = decide(replace(drawn.before_relabelling, recent=()), (), settings)
+    return both_ways(decision, by_old_labels, round(drawn.relabelled * first.n), first.n, settings)
+
+
+def goes_in(decision: Decision, settings: Promote) -> bool:
+    """Whether a night ends with the new model in production."""
+    is_followed = decision.name == "Undecided" and promotes_undecided(decision, settings)
+    return decision.name == "Promoted" or is_followed
 
 
 def older_answer(rule: str, change: float) -> Name:
@@ -140,33 +147,23 @@ def older_answer(rule: str, change: float) -> Name:
     return "Promoted" if round(change + (_MARGIN_BEFORE if rule == "before" else 0), 9) >= 0 else "Refused"
 
 
-def is_refused_literally(decision: Decision, change: float, settings: Promote) -> bool:
-    """Whether the literal rule refuses: as the gate does, and where it leaves a large loss to a person."""
-    is_large_loss = round(change + settings.max_loss, 9) <= 0
-    return decision.name == "Refused" or (decision.name == "Undecided" and is_large_loss)
-
-
 def rates(
-    world: World, scenario: Scenario, photos: int, settings: Promote, *, draws: int, was_chosen: bool = False
+    world: World, scenario: Scenario, photos: int, settings: Promote, *, draws: int
 ) -> dict[str, dict[str, float]]:
     """Return by rule the shares of draws that are promoted, refused and undecided.
 
-    Of the gate also: the refused ones for which log loss is the only reason, and the undecided ones in which a person
-    is asked whatever `promote.when_undecided` says.
+    Of the gate also: those that go in, the undecided ones in which a person is asked, and the refused ones for which
+    log loss is the only reason.
     """
     counts = {rule: Counter[str](promoted=0, refused=0, undecided=0) for rule in RULES}
-    log_loss_alone = asks = 0
     random = np.random.default_rng([0, photos])
     for _ in range(draws):
         drawn = draw(world, scenario, photos, random)
-        decision = judge(drawn, settings, was_chosen=was_chosen)
-        is_literal = is_refused_literally(decision, drawn.contest.d, settings)
-        counts["now"][decision.name.lower()] += 1
-        counts["literal"]["refused" if is_literal else decision.name.lower()] += 1
+        decision, of_gate = judge(drawn, settings), counts["now"]
+        of_gate[decision.name.lower()] += 1
+        of_gate["goes_in"] += goes_in(decision, settings)
+        of_gate["asks"] += decision.asks_for_a_person
+        of_gate["log_loss_alone"] += decision.name == "Refused" and all("log loss" in each for each in decision.reasons)
         for rule in ("before", "not_less"):
             counts[rule][older_answer(rule, drawn.change_on_all).lower()] += 1
-        log_loss_alone += decision.name == "Refused" and all("log loss" in reason for reason in decision.reasons)
-        asks += decision.asks_for_a_person
-    shares = {rule: {name: round(count / draws, 4) for name, count in of.items()} for rule, of in counts.items()}
-    shares["now"] |= {"log_loss_alone": round(log_loss_alone / draws, 4), "asks": round(asks / draws, 4)}
-    return shares
+    return {rule: {name: round(count / draws, 4) for name, count in of.items()} for rule, of in counts.items()}

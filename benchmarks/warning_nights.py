@@ -130,7 +130,7 @@ def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[s
     Args:
         params: the project's own.
         night: what is compared.
-        anchor: what the last model that a person approved was trained on, if it is another one.
+        anchor: what the anchor was trained on, if it is another one.
     """
     settings, now = params.validate_data, pd.concat([night.before.rows, night.new.rows])
     references = {"production": night.before} | ({"anchor": anchor} if anchor else {})

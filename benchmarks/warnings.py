@@ -5,7 +5,7 @@
 Each DIR is a folder of labelled photos that are taken for healthy: clothing10, trashnet5, digits and solar cells, which
 `regraft demo-data --folder DIR` writes. In a draw a quarter, half or all of them are there. Of these, groups of
 near-duplicates together, 5 in 75 are new since the model in production. Nothing has changed, so every warning of drift
-is a false alarm. In each fourth draw the photos are compared as well with the last model that a person approved, which
+is a false alarm. In each fourth draw the photos are compared as well with the anchor, which
 knew two thirds of the others; and by the rules before, `old`, without classes, groups and sizes of effects.
 
 Power is the share of draws in which as many new photos are found that are darkened to half, blurred by 1 % of the

@@ -23,14 +23,14 @@ from tasks.step import Outcome
 _POLL_SECONDS = 5
 _LONGER_SECONDS = 3600  # after its own deadline Prefect ends a run as Failed, whatever the run says
 _NOBODY = "nobody answered in time"
-_LATER = "`regraft promote --candidates` lists it, and `regraft promote --force REASON --candidate SHA` promotes it."
+_LATER = "`regraft promote --candidates` lists it, and `regraft promote --candidate SHA` accepts it."
 
 
 class Approval(RunInput):
     """The form of the Resume button in the Prefect UI."""
 
     approve: bool = Field(default=False, description="put the new model into production")
-    reason: str = Field(default="", description="why, for the log")
+    reason: str = Field(default="", description="why, for the log; may be empty")
 
 
 def wait_for_a_person(verdict: Verdict) -> Outcome:
@@ -57,7 +57,7 @@ def wait_for_a_person(verdict: Verdict) -> Outcome:
         return Outcome("Waiting for approval", f"{said} {_LATER} {verdict.words}")
     if not answer.approve:
         return Outcome("Not approved", f"Not approved: {answer.reason or 'no reason given'}. {_LATER}")
-    words = gate.approve(params, verdict, answer.reason).words
+    words = gate.approve(params, verdict.figures["about"]["model"], answer.reason).words
     warnings = after_promotion(params)
     return Outcome("Promoted with warnings" if warnings else "Promoted", " ".join([words, *warnings]))
 

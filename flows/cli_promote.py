@@ -7,15 +7,23 @@ import typer
 
 if TYPE_CHECKING:
     from regraft.config import Params
+    from regraft.production.change_log import Change
 
 
 def promote(
-    rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous model back.")] = False,
-    force: Annotated[
-        str | None, typer.Option(metavar="REASON", help="Put the new model in, whatever the gate says of it.")
-    ] = None,
     candidate: Annotated[
-        str | None, typer.Option(metavar="SHA", help="With --force: a candidate, by the beginning of its SHA-256.")
+        str | None, typer.Option(metavar="SHA", help="Accept a candidate that the gate left to a person.")
+    ] = None,
+    reason: Annotated[str, typer.Option(help="With --candidate: why, for the log.")] = "",
+    rollback: Annotated[bool, typer.Option("--rollback", help="Put the previous model back.")] = False,
+    to: Annotated[str | None, typer.Option(metavar="SHA", help="With --rollback: back to this model.")] = None,
+    force: Annotated[
+        str | None,
+        typer.Option(metavar="REASON", help="Put the new model, or --candidate, in, whatever the gate says of it."),
+    ] = None,
+    anchor: Annotated[
+        str | None,
+        typer.Option(metavar="SHA", help="Hold all later models against this one; `production`: the one there now."),
     ] = None,
     candidates: Annotated[bool, typer.Option("--candidates", help="List the models that were not promoted.")] = False,
     first: Annotated[
@@ -25,17 +33,21 @@ def promote(
 ) -> None:
     """Put the new model into production, or the one before.
 
-    A model that was rolled back from stays out until --force puts it back. The reason goes into the log. --first founds
-    production at an address, once; then the gate lets the first model in.
+    Models are named by the beginning of their SHA-256. One that was rolled back from stays out until --force puts it
+    back. Reasons go into the log. --first founds production at an address, once; then the gate lets the first model in.
     """
     from regraft.params_file import load_params
     from tasks import promote as gate
     from tasks.project import enter_project, readable_errors
 
-    if rollback + (force is not None) + candidates + history + first > 1:
-        raise typer.BadParameter("--first, --rollback, --force, --candidates and --history exclude each other.")
-    if candidate is not None and force is None:
-        raise typer.BadParameter("--candidate goes with --force REASON.")
+    accept = candidate is not None and force is None
+    if sum([rollback, force is not None, accept, anchor is not None, candidates, history, first]) > 1:
+        raise typer.BadParameter(
+            "--candidate, --rollback, --force, --anchor, --first, --candidates and --history exclude each other, but "
+            "--force takes a --candidate."
+        )
+    if (to is not None and not rollback) or (reason and not accept):
+        raise typer.BadParameter("--to goes with --rollback, --reason with --candidate.")
     with readable_errors("promote"):
         params = load_params(enter_project() / "params.yaml")
         if candidates:
@@ -47,8 +59,17 @@ def promote(
                 print(gate.told(change))
             print(wrong, end="\n" if wrong else "", file=sys.stderr)
             return
-        if rollback or force is not None:
-            _change_by_hand(params, force, candidate)
+        if rollback:
+            _tell(params, gate.rollback(params, to))
+            return
+        if anchor is not None:
+            _tell(params, gate.set_anchor(params, anchor))
+            return
+        if force is not None:
+            _tell(params, gate.force(params, force, candidate))
+            return
+        if candidate is not None:
+            _tell(params, gate.approve(params, candidate, reason))
             return
         if first:
             gate.found_production(params)
@@ -58,14 +79,13 @@ def promote(
         start(flow)
 
 
-def _change_by_hand(params: "Params", reason: str | None, candidate: str | None) -> None:
-    """Promote for a reason, or roll back where there is none, and say what was done."""
+def _tell(params: "Params", change: "Change") -> None:
+    """Say what was done by hand, and do what follows a promotion."""
     from regraft.errors import RegraftError
     from tasks import promote as gate
     from tasks.after_promotion import after_promotion, tag_commit
     from tasks.report import refresh_report
 
-    change = gate.rollback(params) if reason is None else gate.force(params, reason, candidate)
     print(gate.told(change), flush=True)
     for sentence in [*after_promotion(params), *tag_commit(params)]:
         print(sentence, file=sys.stderr if sentence.startswith("Warning") else sys.stdout, flush=True)

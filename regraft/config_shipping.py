@@ -60,7 +60,6 @@ class Promote(Section):
     min_photos: int = Field(ge=1)
     max_relabelled: ShareOrAll
     when_undecided: Literal["promote", "keep", "auto"]
-    trusted_photos: int = Field(ge=1)
     given_up: AnyClassNames
     floors: Floors
     keep: int = Field(ge=1)

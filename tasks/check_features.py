@@ -1,7 +1,7 @@
 """Stage 4 of 11: look at the photos through the frozen features: leaks, wrong labels, outliers, drift.
 
 Reads build/features.arrow, and rows of the store where it names them, build/dataset.parquet and the groups of
-build/manifest.parquet, and what the model in production and the last one that a person approved were trained on, which
+build/manifest.parquet, and what the model in production and the anchor were trained on, which
 are no deps here either (see `tasks.validate_data`); writes reports/embeddings.json, reports/label_errors.csv, and
 reports/features_verdict.json, without which no head is trained.
 """

@@ -50,7 +50,7 @@ def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, 
 
 
 def models_in_use(paths: Paths) -> set[str]:
-    """Return the SHA-256 of the models that the gate asks: the exported one, production, the one before, the anchor.
+    """Return the SHA-256 of the models that the gate asks: the exported one, production, the one before, the anchors.
 
     And of their frozen parts, which answer for those that come in two.
     """
@@ -60,7 +60,7 @@ def models_in_use(paths: Paths) -> set[str]:
     production = Production(paths.production)
     standing = production.standing()
     exported = sha256_of(paths.onnx) if paths.onnx.is_file() else None
-    former = {standing.digest, standing.named, production.predecessor(), production.anchor()}
+    former = {standing.digest, standing.named, production.predecessor(), *production.anchors()}
     kept = [production.version_of(digest) for digest in former if digest and production.is_kept(digest)]
     files = [paths.onnx, production.model, *kept]
     frozen = {frozen_digest(path) for path in files if path.is_file()}

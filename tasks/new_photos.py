@@ -1,4 +1,4 @@
-"""Before the gate: labelled photos that arrived since the last promotion judge the models of before."""
+"""Before the gate: labelled photos that arrived judge the model in production against the anchor."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ from regraft.production.new_photos import (
     Evidence,
     answered,
     evidence_of,
-    of_pair,
+    of_anchor,
     read_answers,
     select_new,
     write_answers,
@@ -28,23 +28,23 @@ def ask_new_photos(
     groups: pd.DataFrame,
     ask: Callable[[OnnxClassifier, Dataset], np.ndarray],
 ) -> Evidence | None:
-    """Show new photos to the model in production and to the one before it; return what all of them say so far.
+    """Show new photos to the model in production and to the anchor; return what all since it is one say.
 
     Returns:
-        None where there are no two such models, or where it is not known what they were trained on.
+        None where these are one model, or where it is not known what they were trained on.
     """
     production = Production(params.paths.production)
-    champion, predecessor = production.digest, production.predecessor()
-    if champion is None or predecessor is None:
+    champion, (anchor, _) = production.digest, production.anchored()
+    if champion is None or anchor is None or anchor == champion or not production.is_kept(anchor):
         return None
-    pair = (champion, predecessor)
+    pair = (champion, anchor)
     seen = [reference for digest in pair if (reference := production.reference_of(digest))]
     if len(seen) < len(pair):
         return None
-    scored = of_pair(read_answers(production.folder), *pair)
+    scored = _scored(production)
     if not len(select_new(dataset, groups, seen, scored)):  # before models are loaded: most nights bring none
-        return evidence_of(scored)
-    models = [load_champion(path)[0] for path in (production.model, production.version_of(predecessor))]
+        return evidence_of(scored, anchor)
+    models = [load_champion(path)[0] for path in (production.model, production.version_of(anchor))]
     classifiers = [model for model in models if model]
     if len(classifiers) < len(models):
         return None
@@ -52,22 +52,26 @@ def ask_new_photos(
     known = dataset.with_rows(dataset.rows[dataset.rows.class_name.isin(both)].reset_index(drop=True))
     new = select_new(known, groups, seen, scored)
     if not len(new):
-        return evidence_of(scored)
+        return evidence_of(scored, anchor)
     labels = new.rows.class_name.to_numpy(str)
     right = [
         np.array(classifier.class_names, str)[ask(classifier, new).argmax(axis=1)] == labels
         for classifier in classifiers
     ]
-    return _note(production, pair, answered(new, groups, pair, (right[0], right[1])))
+    return _note(production, anchor, answered(new, groups, pair, (right[0], right[1])))
+
+
+def _scored(production: Production) -> pd.DataFrame:
+    """Return the rows since the anchor is one; whoever was its anchor before, the count began anew."""
+    anchor, since = production.anchored()
+    return of_anchor(read_answers(production.folder), str(anchor), [change.sha256 for change in since])
 
 
 @repeated
-def _note(production: Production, pair: tuple[str, str], rows: pd.DataFrame) -> Evidence:
-    """Add rows to those of the pair, and return what all of them say."""
+def _note(production: Production, anchor: str, rows: pd.DataFrame) -> Evidence:
+    """Add rows to those of the anchor, and return what all of them say."""
     with exclusive(production.folder, "noting new photos", patience=production.patience):
-        before = read_answers(production.folder)  # read again: another process may have added the same photos
-        fresh = rows[~rows.digest.isin(of_pair(before, *pair).digest)]
-        line = production.line()
-        kept = before[before.champion.isin(line) & before.predecessor.isin(line)]
-        write_answers(production.folder, pd.concat([kept, fresh], ignore_index=True))
-        return evidence_of(of_pair(read_answers(production.folder), *pair))
+        before = _scored(production)  # read again: another process may have added the same photos
+        fresh = rows[~rows.digest.isin(before.digest)]
+        write_answers(production.folder, pd.concat([before, fresh], ignore_index=True))
+        return evidence_of(_scored(production), anchor)

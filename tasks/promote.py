@@ -1,6 +1,7 @@
 """After the stages, outside of DVC: which model services use. Production is state and not a result."""
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,14 +38,14 @@ from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.registry import Change, Grounds, Production
 from regraft.production.training_data import Reference
 from regraft.production.verdict_log import FILE as VERDICTS
-from regraft.production.verdict_log import count_looks, read_looks, sketch_of
+from regraft.production.verdict_log import count_looks, read_looks, recent_changes, sketch_of
 from regraft.store.leases import store_in_use
 from tasks.base_renewal import base_of_model
 from tasks.new_photos import ask_new_photos
 from tasks.progress import Progress
 from tasks.promotion_records import candidates_of, keep_as_candidate, operator, record_verdict, remove_candidate
 from tasks.run_warnings import warnings_of_run
-from tasks.runs.origins import origin_of_candidate, origin_of_export
+from tasks.runs.origins import look_of_candidate, origin_of_export
 from tasks.trained_on import reference_of_model
 from tasks.up_to_date import about_of
 
@@ -102,18 +103,44 @@ def challenge(params: Params, progress: Progress) -> Verdict:
     return verdict
 
 
-def approve(params: Params, verdict: Verdict, reason: str) -> Change:
-    """Let in what waited for a person, if production is still the model that it was compared with."""
-    about, candidates = verdict.figures["about"], candidates_of(params)
-    path = candidates.find(about["model"])
-    words = f"Approved{operator()}: {reason or 'no reason given'}. {verdict.words.removeprefix(WAITS)}"
-    origin = origin_of_candidate(params, about["model"])
-    grounds = Grounds(about["model"], about["champion"], approved_by=operator().removeprefix(" by "), origin=origin)
-    return _promote(params, path, words, grounds, candidates.reference_of(about["model"]))
+def approve(params: Params, candidate: str, reason: str) -> Change:
+    """Let in a candidate that the gate did not refuse, if production is still the model that it was compared with.
+
+    The anchor stays where it is: whoever follows the gate chooses by the same test photos as the gate does.
+
+    Args:
+        params: all settings.
+        candidate: the beginning of its SHA-256.
+        reason: why, for the log; may be empty.
+    """
+    candidates = candidates_of(params)
+    path = candidates.find(candidate)
+    digest, by_force = (
+        path.stem,
+        f"`regraft promote --force REASON --candidate {path.stem[:12]}` promotes it all the same",
+    )
+    look = look_of_candidate(params, digest)
+    if look is None or look.name == "Refused":
+        said = candidates.words_of(digest) or "What the gate said of it is lost."
+        raise RegraftError(f"the gate did not leave {digest[:12]} to a person: {said} {by_force}.")
+    now = Production(params.paths.production).digest
+    if now != look.champion:
+        was, there = (each[:12] if each else "no model" for each in (look.champion, now))
+        raise InputsChanged(f"{digest[:12]} was compared with {was}, and {there} is in production now. {by_force}.")
+    said = candidates.words_of(digest).removeprefix(WAITS)
+    words = f"Approved{operator()}: {reason.strip() or 'no reason given'}. {said}"
+    grounds = Grounds(digest, now, approved_by=operator().removeprefix(" by "), origin=look.origin)
+    return _promote(params, path, words, grounds, candidates.reference_of(digest))
+
+
+def set_anchor(params: Params, named: str) -> Change:
+    """Make the model in production the anchor, or an earlier one by the beginning of its SHA-256."""
+    beginning = None if named == "production" else named
+    return Production(params.paths.production).set_anchor(beginning, by=operator())
 
 
 def force(params: Params, reason: str, candidate: str | None = None) -> Change:
-    """Put a model into production without asking the gate; it must name classes, no more.
+    """Put a model into production without asking the gate; it must name classes, no more. It is the anchor then.
 
     Args:
         params: all settings.
@@ -127,7 +154,8 @@ def force(params: Params, reason: str, candidate: str | None = None) -> Change:
     digest = load_challenger(path).digest
     reference = candidates.reference_of(digest) if candidate else reference_of_model(params, may_lack=True)
     words = f"Promoted by hand{operator()}, without the gate: {reason.strip()}"
-    origin = origin_of_candidate(params, digest) if candidate else origin_of_export(params)
+    look = look_of_candidate(params, digest) if candidate else None
+    origin = look.origin if look else None if candidate else origin_of_export(params)
     grounds = Grounds(digest, is_by_hand=True, approved_by=operator().removeprefix(" by "), origin=origin)
     return _promote(params, path, words, grounds, reference)
 
@@ -137,9 +165,9 @@ def found_production(params: Params) -> None:
     found(params.paths.production, patience=PATIENCE_SECONDS)
 
 
-def rollback(params: Params) -> Change:
-    """Put the previous model back into production, or a sound copy in place of a damaged one."""
-    return Production(params.paths.production).rollback(by=operator())
+def rollback(params: Params, to: str | None = None) -> Change:
+    """Put the previous model back into production, or a named one, or a sound copy in place of a damaged one."""
+    return Production(params.paths.production).rollback(by=operator(), to=to)
 
 
 def history(params: Params) -> tuple[list[Change], str]:
@@ -189,35 +217,41 @@ def _judge(params: Params, production: Production, trial: Trial, expected: str |
         raise InputsChanged(_CHANGED)
     if rolled_back := production.rolled_back(trial.challenger.digest):
         return refuse_rolled_back(rolled_back)
-    champion = anchor = None
-    warnings = warnings_of_run(params)
+    champion, anchors, warnings = None, [], warnings_of_run(params)
+    looks = read_looks(production.folder / VERDICTS)
+    sketch = sketch_of(trial.test.rows.digest.tolist())
+    recent = {digest: recent_changes(looks, sketch, digest, trial.challenger.digest) for digest in production.anchors()}
     if standing.digest:
         classifier, problem = load_champion(production.model)
         if classifier is None:
             return refuse_damaged(str(problem))
         if classifier.digest != expected:
             raise InputsChanged(_CHANGED)
-        was_chosen = production.anchor() != standing.digest
-        champion = Former(classifier, production.find_reference()[0], was_chosen)
-        anchor, said = _anchor(production)
+        was_chosen = production.was_chosen(classifier.digest)
+        champion = Former(classifier, production.find_reference()[0], was_chosen, recent.get(classifier.digest))
+        anchors, said = _anchors(production, recent)
         warnings = [*said, *warnings]
-    looks = read_looks(production.folder / VERDICTS)
-    sketch = sketch_of(trial.test.rows.digest.tolist())
-    digest = trial.challenger.digest
-    verdict = trial.verdict(champion, anchor, warnings=warnings, looks=count_looks(looks, sketch, digest))
+    before = count_looks(looks, sketch, trial.challenger.digest)
+    verdict = trial.verdict(champion, anchors, warnings=warnings, looks=before)
     since = production.waits_since()
-    return wait_after_rollback(verdict, since, digest) if since else verdict
+    return wait_after_rollback(verdict, since, trial.challenger.digest) if since else verdict
 
 
-def _anchor(production: Production) -> tuple[Former | None, list[str]]:
-    """Return the last model that a person approved, if it is another one, or why it is of no use."""
-    digest = production.anchor()
-    if digest is None or digest == production.digest:
-        return None, []
-    classifier = load_champion(production.version_of(digest))[0] if production.is_kept(digest) else None
-    if classifier is None:
-        return None, [f"The last model that a person approved ({digest[:12]}) is not kept any more."]
-    return Former(classifier, production.anchor_reference()[0]), []
+def _anchors(production: Production, recent: Mapping[str, tuple[float, ...]]) -> tuple[list[Former], list[str]]:
+    """Return the anchor and the first model of all, without the model in production; and why there is none to ask.
+
+    Args:
+        production: the records.
+        recent: by SHA-256 what the newest models were better than it, as of `Contest`.
+    """
+    others = [digest for digest in recent if digest != production.digest]
+    found = []
+    for digest in others:
+        if production.is_kept(digest) and (classifier := load_champion(production.version_of(digest))[0]):
+            reference, was_chosen = production.reference_of(digest), production.was_chosen(digest)
+            found.append(Former(classifier, reference, was_chosen, recent[digest]))
+    lost = len(others) == len(recent) and not found
+    return found, [f"No anchor is kept any more ({', '.join(each[:12] for each in others)})."] if lost else []
 
 
 def _used(params: Params) -> pd.DataFrame:

@@ -59,7 +59,9 @@ def record_verdict(params: Params, verdict: Verdict, test_digests: list[str], or
     write_json(params.paths.reports / FILE, finite({**said, **verdict.figures}))
     compared = verdict.figures.get("comparison") or {"n": 0, "b": 0, "c": 0}
     ids = (about["model"], about["champion"], compared["n"], compared["b"], compared["c"])
-    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base)
+    against = {about["champion"]: compared, **verdict.figures.get("anchors", {})}
+    changes = {digest: found["d"] for digest, found in against.items() if found["n"]}
+    look = Look(at, verdict.name, *ids, sketch_of(test_digests), origin, base, changes)
     _add_look(params, look)
 
 

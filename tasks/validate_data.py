@@ -3,7 +3,7 @@
 Reads data/raw, but of unchanged files their times only, and expectations/; writes build/manifest.parquet,
 reports/validation.json and reports/validation.html, which is there too where the stage stops the run.
 
-It also compares the photos with what the model in production, and the last one that a person approved, were trained on
+It also compares the photos with what the model in production, and the anchor, were trained on
 (models/production), although that is no dep in dvc.yaml: production is state, and as a dep it would redo this stage
 after every promotion. The report says with which models it compared.
 """

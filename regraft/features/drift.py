@@ -85,7 +85,7 @@ class Drift:
 class Comparison:
     """What the photos are compared with."""
 
-    against: Literal["production", "anchor"]  # the model that services use; the last one that a person approved
+    against: Literal["production", "anchor"]  # the model that services use; the one that a person set
     words: str  # which model that is, or why there is nothing to compare with
     samples: tuple[Sample, Sample] | None  # what it was trained on, and what is new since; None: not comparable
 

@@ -92,7 +92,7 @@ def expect_no_outliers(
 def expect_no_drift(settings: CheckFeatures, comparison: Comparison, drift: Drift) -> dict[str, Any]:
     """Return whether photos that are new are like those that a model was trained on."""
     is_slow = comparison.against == "anchor"
-    model = "the last model that a person approved" if is_slow else "the model in production"
+    model = "the anchor" if is_slow else "the model in production"
     return _Finding(
         "no_slow_drift" if is_slow else "no_drift",
         settings.drift.severity,

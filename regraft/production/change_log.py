@@ -46,13 +46,15 @@ class Change:
     """One line of the log."""
 
     at: _Time  # ISO 8601, UTC
-    # restored: a sound copy of the same model replaced a damaged one; found: put there by hand, or its line was lost
-    action: Literal["promoted", "rolled back", "restored", "found"]
+    # restored: a sound copy of the same model replaced a damaged one; found: put there by hand, or its line was lost;
+    # anchored: a person moved the anchor, and production stayed
+    action: Literal["promoted", "rolled back", "restored", "found", "anchored"]
     sha256: Sha256  # of the model in production from then on
     words: Annotated[str, AfterValidator(_one_line)]  # why
     left: Sha256 | None = None  # the model that was in production before a rollback
     approved_by: Annotated[str, AfterValidator(_one_line)] | None = None  # the person who decided, where one did
     origin: Origin | None = None  # of the model; None in lines of old, and where nothing is known
+    anchor: Sha256 | None = None  # the anchor from then on; None: the one before, but after a rollback the model itself
 
     def line(self) -> bytes:
         """Return the change as it stands in the log, without the end of the line."""

@@ -1,15 +1,22 @@
-"""New photos judge the old models: an honest test, since nobody tuned anything on them.
+"""New photos judge production: an honest test, since nobody tuned anything on them.
 
-Labelled photos that arrived since the last promotion are shown to the model in production and to the one before it,
-before they enter any split. Only those count on which one of the two is right. They accumulate into an e-value
-(`regraft.paired_tests.evidence_of_harm`), which may be looked at every night: if the model in production is at least as
-good as the one before it, the chance that it ever reaches 20 is at most 1 in 20.
+Labelled photos that arrive are shown to the model in production and to the anchor before they enter any split, each
+photo once. Only those count on which one of the two is right. They accumulate into one e-value
+(`regraft.paired_tests.evidence_of_harm`), whichever models are in production meanwhile; it begins anew when the anchor
+moves.
+
+Why models may change under it: for a share p > 1/2 of photos that only the anchor names rightly, photo after photo is
+worth 2 p if that is so, and 2 (1 - p) if only production is right. Which model that is was settled before the photo
+came. If it is at least as good as the anchor, the photo's worth is 1 or less on average, given all before; so the
+product is a nonnegative supermartingale, and so is its mean over p in (1/2, 1), which is the e-value. As long as every
+model in production is at least as good as the anchor, it ever reaches 20 with a chance of at most 1 in 20 (Ville's
+inequality; Ramdas et al., "Game-theoretic statistics and safe anytime-valid inference", Statistical Science 38, 2023).
 
     models/production/new_photos.parquet    one row per photo and pair of models
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,10 +34,10 @@ from regraft.production.training_data import Reference
 from regraft.sealed import read_frame, write_table
 
 FILE = "new_photos.parquet"
-ALARM = 20.0  # e-value from which on the verdict proposes a rollback: by chance in at most 5 % of promotions
+ALARM = 20.0  # e-value from which on nothing is promoted by itself: by chance with at most 5 % of anchors
 COLUMNS = {
-    "champion": "str",  # SHA-256 of the model in production
-    "predecessor": "str",  # that of the one before it
+    "champion": "str",  # SHA-256 of the model that was in production
+    "predecessor": "str",  # that of the anchor; in older rows that of any model before
     "digest": "str",  # SHA-256 of the photo's file
     "group": "str",  # of its near-duplicates: one photo of each counts
     "label": "str",  # as it was when the photo came
@@ -44,20 +51,21 @@ _WORDS = 1e6  # above it the e-value is not spelled out
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the new photos say of two models so far."""
+    """What the new photos say of production and the anchor so far."""
 
     photos: int
-    b: int  # that only the predecessor names rightly
+    b: int  # that only the anchor names rightly
     c: int  # that only the model in production names rightly
+    anchor: str  # its SHA-256
 
     @property
     def e_value(self) -> float:
-        """The evidence that the model in production is worse than the one before it."""
+        """The evidence that what is in production is worse than the anchor."""
         return float(evidence_of_harm(self.b, self.c))
 
     @property
     def is_alarm(self) -> bool:
-        """Whether a person should think about a rollback."""
+        """Whether nothing may be promoted by itself."""
         return self.e_value >= ALARM
 
     @property
@@ -65,10 +73,10 @@ class Evidence:
         """The evidence as a sentence."""
         e = f"{self.e_value:.3g}" if self.e_value < _WORDS else "over 1,000,000"
         said = (
-            f"Of {self.photos} photos that arrived since it was promoted {self.b} are named rightly only by the model "
-            f"before the one in production, {self.c} only by that one (e-value {e}; {ALARM:g} is an alarm)."
+            f"Of {self.photos} new photos since {self.anchor[:12]} is the anchor {self.b} are named rightly only by "
+            f"it, {self.c} only by what was in production (e-value {e}; {ALARM:g} is an alarm)."
         )
-        return f"{said} `regraft promote --rollback` is advised." if self.is_alarm else said
+        return f"{said} `regraft promote --rollback --to {self.anchor[:12]}` is advised." if self.is_alarm else said
 
     def figures(self) -> dict[str, Any]:
         """Return the figures for gate.json."""
@@ -79,13 +87,13 @@ class Evidence:
 def select_new(
     dataset: Dataset, groups: pd.DataFrame, references: Sequence[Reference], scored: pd.DataFrame
 ) -> Dataset:
-    """Return the photos that neither of two models was trained on, one per group, without those that were scored.
+    """Return the photos that neither of two models' records has, one per group, without those that were scored.
 
     Args:
         dataset: today's photos of all splits.
         groups: of today's photos the columns digest and group, from the manifest.
         references: what each of the two models was trained on.
-        scored: rows of `COLUMNS` of this pair of models.
+        scored: rows of `COLUMNS` since the anchor is the anchor.
     """
     known = [each for reference in references for each in (*reference.rows.digest.tolist(), *reference.also_seen)]
     taken = set(groups_of_digests([*known, *scored.digest.tolist()], groups)) | set(scored.group.tolist())
@@ -105,7 +113,7 @@ def answered(
     Args:
         photos: that were shown to both models.
         groups: as for `select_new`.
-        models: SHA-256 of the model in production and of the one before it.
+        models: SHA-256 of the model in production and of the anchor.
         right: whether each of the two is right, bool, shape (n,).
     """
     digests = photos.rows.digest.tolist()
@@ -124,11 +132,11 @@ def answered(
     ).astype(COLUMNS)
 
 
-def evidence_of(rows: pd.DataFrame) -> Evidence:
-    """Return what rows of one pair of models say together."""
+def evidence_of(rows: pd.DataFrame, anchor: str) -> Evidence:
+    """Return what rows of one anchor say together."""
     only_before = rows.predecessor_right & ~rows.champion_right
     only_now = rows.champion_right & ~rows.predecessor_right
-    return Evidence(len(rows), int(only_before.sum()), int(only_now.sum()))
+    return Evidence(len(rows), int(only_before.sum()), int(only_now.sum()), anchor)
 
 
 def read_answers(folder: Path) -> pd.DataFrame:
@@ -152,6 +160,6 @@ def write_answers(folder: Path, rows: pd.DataFrame) -> None:
     write_table(folder / FILE, rows.reset_index(drop=True))
 
 
-def of_pair(rows: pd.DataFrame, champion: str, predecessor: str) -> pd.DataFrame:
-    """Return the rows of one pair of models."""
-    return rows[(rows.champion == champion) & (rows.predecessor == predecessor)]
+def of_anchor(rows: pd.DataFrame, anchor: str, since: Iterable[str]) -> pd.DataFrame:
+    """Return the rows about an anchor and the models that were in production since it is one."""
+    return rows[(rows.predecessor == anchor) & rows.champion.isin(list(since))]

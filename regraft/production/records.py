@@ -178,22 +178,41 @@ class Records:
             )
         return _told_reference(path, model)
 
-    def anchor(self) -> str | None:
-        """Return the last model that a person approved, or else the first one of all; None where there never was any.
+    def anchored(self) -> tuple[str | None, list[Change]]:
+        """Return the anchor, and the changes from the one that made it the anchor on; None before any model.
 
-        Small losses night after night add up, and a comparison with the one before never sees them. A rollback is an
-        approval of the model that it went back to.
+        Small losses night after night add up, and a comparison with the one before never sees them. The anchor is the
+        model that a person named last, forced in or rolled back to; before any of these it is the first model. To
+        approve what the gate compared moves nothing, or the anchor would follow the losses that it should see.
         """
         history = self.history()
-        approved = [change.sha256 for change in history if change.approved_by or change.action == "rolled back"]
-        return approved[-1] if approved else history[0].sha256 if history else None
+        for position in reversed(range(len(history))):
+            change = history[position]
+            if anchor := change.anchor or (change.sha256 if change.action == "rolled back" else None):
+                return anchor, history[position:]
+        return history[0].sha256 if history else None, history
+
+    def anchors(self) -> list[str]:
+        """Return the anchor and, beside it, the first model of all."""
+        anchor, _ = self.anchored()
+        first = self.history()[0].sha256 if anchor else None
+        return list(dict.fromkeys(digest for digest in (anchor, first) if digest))
+
+    def was_chosen(self, digest: str) -> bool:
+        """Whether a model came in because of how it did on the test photos, by the gate or by a person who followed it.
+
+        The first model, one that was forced in and one that was put there by hand were not.
+        """
+        history = self.history()
+        came = [n for n, change in enumerate(history) if change.sha256 == digest and change.action == "promoted"]
+        return bool(came) and came[-1] > 0 and history[came[-1]].anchor is None
 
     def anchor_reference(self) -> "tuple[Reference | None, str]":
         """Return what the anchor was trained on, if it is another model than that in production, and a sentence."""
-        standing, anchor = self.standing(), self.anchor()
+        standing, (anchor, _) = self.standing(), self.anchored()
         if anchor is None or anchor == (standing.digest or standing.named):
-            return None, "The model in production is the last one that a person approved."
-        model = f"the last model that a person approved ({anchor[:12]})"
+            return None, "The model in production is the anchor."
+        model = f"the anchor ({anchor[:12]})"
         path = self.data_of(anchor)
         if not path.is_file():
             return None, f"Of {model} it is not known what it was trained on."

@@ -39,7 +39,8 @@ class Grounds:
 
     challenger: str  # SHA-256 of the model that was looked at
     champion: str | None = None  # that of the model in production that it was compared with
-    is_by_hand: bool = False  # a person wants it whatever is in production, even if it was rolled back from
+    # A person wants it whatever is in production, even if it was rolled back from; it is the anchor then.
+    is_by_hand: bool = False
     approved_by: str | None = None  # the person who decided, where one did
     origin: Origin | None = None  # of the new model, for the log
 
@@ -76,11 +77,12 @@ class Production(Records):
                 # Before the model: a kill between the two leaves data of a model that is not there, which does no harm.
                 write_reference(self.data_of(digest), reference)
             approved_by, origin = (grounds.approved_by, grounds.origin) if grounds else (None, None)
-            change = Change(_now(), "promoted", digest, words, approved_by=approved_by, origin=origin)
+            anchor = digest if grounds and grounds.is_by_hand else None
+            change = Change(_now(), "promoted", digest, words, approved_by=approved_by, origin=origin, anchor=anchor)
             self._use(path, change, standing)
             self._prune(keep)
 
-    def rollback(self, *, by: str = "") -> Change:
+    def rollback(self, *, by: str = "", to: str | None = None) -> Change:
         """Put the model that was in production before the current one back; again, and the one before that follows.
 
         In place of a damaged one its own sound copy is put back first, if there is one. The model that is left is
@@ -89,13 +91,14 @@ class Production(Records):
 
         Args:
             by: who wants it, as " by ...".
+            to: the beginning of the SHA-256 of the model to go back to, such as the anchor.
 
         Raises:
             RegraftError: there is none.
             Busy: another process is changing production.
         """
         with self.changing("rolling back") as standing:
-            for digest in self._earlier(standing):
+            for digest in self._earlier(standing) if to is None else [self._kept(to)]:
                 if self.is_kept(digest):  # a damaged one is passed over: at night any sound model is better than none
                     change = _change_back(digest, standing, by)
                     self._use(self.version_of(digest), change, standing)
@@ -104,6 +107,37 @@ class Production(Records):
             f"there is no earlier model in {shown_path(self.versions)} to go back to. model.onnx stays as it is. "
             f"Promote another one with `regraft promote`, or without the gate with `regraft promote --force REASON`."
         )
+
+    @repeated
+    def set_anchor(self, beginning: str | None, *, by: str = "") -> Change:
+        """Make a model the anchor: the one in production, or the kept one whose SHA-256 begins so.
+
+        Raises:
+            RegraftError: there is no such model.
+            Busy: another process is changing production.
+        """
+        with self.changing("moving the anchor") as standing:
+            if standing.digest is None:
+                raise RegraftError(f"no sound model is in production. {standing.problem or ''}".rstrip())
+            digest = self._kept(beginning) if beginning else standing.digest
+            words = f"The anchor is {digest[:12]} from now on{by}."
+            change = Change(
+                _now(), "anchored", standing.digest, words, approved_by=by.removeprefix(" by ") or None, anchor=digest
+            )
+            self.log.append(change)
+            return change
+
+    def _kept(self, beginning: str) -> str:
+        """The model of which a copy is kept and whose SHA-256 begins so."""
+        digests = self.other_versions([])
+        found = [digest for digest in digests if digest.startswith(beginning.lower())]
+        if len(found) != 1 or not self.is_kept(found[0]):
+            raise RegraftError(
+                f"the beginning of the SHA-256 of one model in {shown_path(self.versions)} was expected. Received: "
+                f"'{beginning}', which fits {len(found)} sound ones. There are: "
+                f"{', '.join(digest[:12] for digest in digests) or 'none'}."
+            )
+        return found[0]
 
     @contextmanager
     def changing(self, doing: str) -> Iterator[Standing]:
@@ -193,7 +227,7 @@ class Production(Records):
 
     def _prune(self, keep: int) -> None:
         line = self.line()
-        kept = {*line[-keep - 1 :], self.anchor()}
+        kept = {*line[-keep - 1 :], *self.anchors()}
         for version in self.versions.iterdir():
             if version.suffix in (".onnx", ".parquet") and is_sha256(version.stem) and version.stem not in kept:
                 with suppress(IsADirectoryError, PermissionError):  # nothing that Regraft put there

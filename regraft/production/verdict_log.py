@@ -6,6 +6,7 @@ good. Lines are appended, never rewritten; one that is none of ours is passed ov
 
 import os
 from collections.abc import Sequence
+from dataclasses import field
 from pathlib import Path
 from typing import Annotated
 
@@ -35,6 +36,8 @@ class Look:
     sketch: Annotated[list[str], Field(max_length=_SKETCH)]  # of the test photos
     origin: Origin | None = None  # of the challenger; None in lines of old
     base: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None  # name of the base that it comes from
+    # By SHA-256 of an older model that the challenger was compared with: its accuracy less that one's.
+    changes: dict[Sha256, Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]] = field(default_factory=dict)
 
 
 _ADAPTER = TypeAdapter(Look)
@@ -66,6 +69,17 @@ def read_looks(path: Path) -> list[Look]:
 def count_looks(looks: Sequence[Look], sketch: Sequence[str], challenger: str) -> int:
     """Return how many other models were judged on a test set that is largely this one."""
     return len({look.challenger for look in looks if _share(look.sketch, sketch) >= _SAME} - {challenger})
+
+
+def recent_changes(looks: Sequence[Look], sketch: Sequence[str], anchor: str, challenger: str) -> tuple[float, ...]:
+    """Return what other models were better than an anchor on a test set that is largely this one, the newest last."""
+    found: dict[str, float] = {}
+    for look in looks:
+        if anchor in look.changes and _share(look.sketch, sketch) >= _SAME:
+            found.pop(look.challenger, None)
+            found[look.challenger] = look.changes[anchor]
+    found.pop(challenger, None)
+    return tuple(found.values())
 
 
 def append_look(path: Path, look: Look) -> None:

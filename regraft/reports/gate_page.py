@@ -36,7 +36,10 @@ def gate_page(sources: Sources) -> Page:
 
 def _blocks(gate: dict[str, Any]) -> list[Block]:
     blocks: list[Block] = [cell(gate["words"])]
-    contests = [("the model in production", gate.get("comparison")), ("the anchor", gate.get("anchor"))]
+    if outlook := gate.get("outlook"):
+        blocks.append(cell(outlook))
+    contests = [("the model in production", gate.get("comparison"))]
+    contests += [(f"the anchor {digest[:12]}", found) for digest, found in (gate.get("anchors") or {}).items()]
     rows = [_contest(which, found) for which, found in contests if found and found["n"]]
     if rows:
         header = [
@@ -65,7 +68,7 @@ def _blocks(gate: dict[str, Any]) -> list[Block]:
     if new := gate.get("new_photos"):
         e = "over any number" if new["e_value"] is None else f"{new['e_value']:.3g}"
         rows = [[new["photos"], new["b"], new["c"], e]]
-        header = ["new photos", "only the model before is right", "only the one in production is", "e-value, 20 alarms"]
+        header = ["new photos", "only the anchor is right", "only what was in production is", "e-value, 20 alarms"]
         blocks += ["## New photos judge the model in production", table(header, rows)]
     return blocks
 

@@ -28,7 +28,7 @@ class ToDo:
     words: str
 
 
-_CANDIDATES = "`regraft promote --candidates` lists it, `regraft promote --force REASON --candidate SHA` promotes it."
+_CANDIDATES = "`regraft promote --candidates` lists it, `regraft promote --candidate SHA` accepts it."
 _RERUN = "`regraft retrain` goes on where it stopped."
 _TO_DO = {
     "Promoted with warnings": (

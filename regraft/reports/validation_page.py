@@ -123,7 +123,7 @@ def _image_statistics(report: dict[str, Any]) -> Page:
 def _drift(rows: list[dict[str, Any]]) -> str:
     """What moved since the model in production, and whether by more than chance and params.yaml allow."""
     whose = {"all": "all", "joined": "only those that joined"}
-    models = {"production": "the model in production", "anchor": "the last model that a person approved"}
+    models = {"production": "the model in production", "anchor": "the anchor"}
     cells = [
         [
             row["quantity"].replace("_", " "),

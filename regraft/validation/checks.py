@@ -43,7 +43,7 @@ def validate(
         settings: limits and severities.
         own: the user's own expectations, from `read_expectations`.
         references: the photos that models were trained on, from `regraft.production.training_data`: of the one in
-            `production`, and of the `anchor`, the last one that a person approved, if it is another one, because what
+            `production`, and of the `anchor`, if it is another one, because what
             moves a little every night shows only there. Without any, nothing is compared.
         compared_with: a sentence that says which models these are, or why there is nothing.
 
@@ -155,7 +155,7 @@ def build_tables(
 
 
 _WHOSE = {"all": "all photos", "joined": "the photos that joined"}
-_SINCE = {"production": "", "anchor": " since the last model that a person approved"}
+_SINCE = {"production": "", "anchor": " since the anchor"}
 
 
 def _images(manifest: pd.DataFrame) -> pd.DataFrame:

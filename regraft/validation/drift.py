@@ -29,7 +29,7 @@ MUCH = 0.25  # a population stability index from which on much has moved (Siddiq
 COLUMNS = {
     "quantity": "str",  # class shares, or one of STATISTICS
     "photos": "str",  # all, or joined: those that the model was not trained on
-    "against": "str",  # which model: production, or anchor, the last one that a person approved
+    "against": "str",  # which model: production, or the anchor
     "then": "int64",  # photos that were compared; of those with weights, how many equal ones say as much
     "now": "int64",
     "psi": "float64",

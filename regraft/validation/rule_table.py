@@ -295,7 +295,7 @@ _PRODUCTION = [
         _AT_LEAST,
         (
             "a population stability index of at most {limit:g}, or of chance, of the classes' shares in all photos "
-            "against the data of the model in production, and of the last one that a person approved",
+            "against the data of the model in production, and of the anchor",
             _MEANT,
         ),
         column_A="limit",
@@ -320,7 +320,7 @@ _PRODUCTION = [
         _AT_LEAST,
         (
             "a population stability index of at most {limit:g}, or of chance, of each figure of the photos, class by "
-            "class, against the data of the model in production, and of the last one that a person approved",
+            "class, against the data of the model in production, and of the anchor",
             _MEANT,
         ),
         column_A="limit",

@@ -5,7 +5,7 @@ from pathlib import Path
 from regraft.config import Params
 from regraft.production.change_log import Origin
 from regraft.production.mirror import refreshed
-from regraft.production.verdict_log import FILE, read_looks
+from regraft.production.verdict_log import FILE, Look, read_looks
 from tasks.locked import read_locked
 from tasks.runs.git import NoGit, open_git
 
@@ -20,7 +20,7 @@ def origin_of_export(params: Params, verdict: str | None = None) -> Origin:
     return Origin((read.get("md5") or "").removesuffix(".dir") or None, revision, verdict)
 
 
-def origin_of_candidate(params: Params, digest: str) -> Origin | None:
-    """Return where a candidate comes from, as it was written down when the gate looked at it."""
+def look_of_candidate(params: Params, digest: str) -> Look | None:
+    """Return what was written down of a candidate when the gate looked at it last."""
     looks = read_looks(refreshed(params.paths.production) / FILE)
-    return next((look.origin for look in reversed(looks) if look.challenger == digest), None)
+    return next((look for look in reversed(looks) if look.challenger == digest), None)

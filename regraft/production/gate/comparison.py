@@ -114,6 +114,10 @@ class Contest:
     older: np.ndarray  # whether the older model is right, bool, shape (n,)
     newer: np.ndarray  # whether the newer one is
     losses: np.ndarray  # log loss of the newer one less that of the older one, shape (at most n,)
+    older_loss: float = 0.0  # mean log loss of the older one
+    was_chosen: bool = False  # the older one was let in because of how it did on these photos
+    # Where the older one is an anchor: d of the newest other models against it on these photos, oldest first.
+    recent: tuple[float, ...] | None = None
 
     @property
     def n(self) -> int:
@@ -220,4 +224,5 @@ def contest(labels: np.ndarray, older: Answers, newer: Answers) -> Contest:
         own = answers.probabilities[np.arange(len(labels)), [place[name] for name in labels.tolist()]]
         share = own / np.maximum(shared.sum(axis=1), _SMALLEST)
         losses.append(-np.log(np.clip(share, _SMALLEST, 1)))
-    return Contest(labels, rights[0], rights[1], losses[1] - losses[0])
+    mean = float(losses[0].mean()) if len(labels) else 0.0
+    return Contest(labels, rights[0], rights[1], losses[1] - losses[0], mean)

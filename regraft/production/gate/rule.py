@@ -1,21 +1,30 @@
 """The rule: three answers to what the test photos say of a new model.
 
-    Refused     harm is shown: by an exact test of accuracy, against the model in production or the anchor; of a class;
+    Refused     harm is shown: by an exact test of accuracy, against the model in production or an anchor; of a class;
                 of log loss
     Promoted    no harm is shown, and a loss of `promote.margin` is excluded
-    Undecided   neither
+    Undecided   neither; unless a person is asked, `promote.when_undecided` says what becomes of the model
 
 A rule of two answers, "not worse by more than a margin", refuses half of all nights by chance and keeps the luckiest
 model. How often this one errs: `python -m benchmarks.gate`, docs/gate.md.
 """
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from regraft.config import Promote
+from regraft.paired_tests import exact_mcnemar
 from regraft.production.gate.comparison import Contest
+
+# The least harm to log loss that counts, in nats, and as a share of the older model's: below it a test set that is
+# large enough would show differences that nobody feels.
+_LEAST_NATS, _LEAST_SHARE = 0.01, 0.03
+_FEW = 2  # photos: so many may be lost by chance in a small test set, whatever share of it they are
+_RECENT = 7  # new models, today's among them, whose mean is held against an anchor
 
 Name = Literal["Promoted", "Undecided", "Refused"]
 
@@ -27,6 +36,7 @@ class Decision:
     name: Name
     reasons: tuple[str, ...]  # sentences, the weightiest first
     asks_for_a_person: bool = False  # an undecided model is not promoted, whatever `promote.when_undecided` says
+    may_follow: bool = True  # an undecided model is promoted where `promote.when_undecided` is auto
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,21 +49,23 @@ class _Side:
     alpha_margin: float
 
 
-def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_chosen: bool = False) -> Decision:
+def decide(champion: Contest, anchors: Sequence[Contest], settings: Promote) -> Decision:
     """Judge a new model.
 
-    A model that the gate itself let in was chosen on these very photos: it is luckier on them than it is good, and its
-    equals look worse than it is. So against it harm takes stronger evidence (`promote.alpha_harm_chosen`; what is shown
-    at `promote.alpha` only keeps production and asks for a person), and a loss of the margin less evidence to be
-    excluded (`promote.alpha_margin_chosen`). In return both tests are also made against the anchor, which was not
-    chosen on these photos, at `promote.alpha`.
+    A model that was let in because of how it did on these very photos is luckier on them than it is good, and its
+    equals look worse than it is (`Contest.was_chosen`). So against it harm takes stronger evidence
+    (`promote.alpha_harm_chosen`; what is shown at `promote.alpha` only keeps production and asks for a person), and,
+    where there is an anchor besides, a loss of the margin less evidence to be excluded (`promote.alpha_margin_chosen`).
+    In return both tests are also made against the anchors, since small losses night after night add up.
+
+    An undecided model may be followed unless the newest models, this one among them, are on average worse than an
+    anchor by the margin: whichever of them goes in, the mean of all was not chosen.
 
     Args:
         champion: the model in production against the new one.
-        anchor: the last model that a person approved against the new one, since small losses night after night add up;
-            None where that is the one in production, or where the two cannot be compared.
+        anchors: the anchor and the first model of all against the new one, as far as they are other models than that
+            in production and can be compared.
         settings: margin, levels and limits.
-        was_chosen: whether no person approved the model in production, but the gate let it in.
     """
     if champion.n < settings.min_photos:
         return Decision(
@@ -61,13 +73,16 @@ def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_
             (f"{champion.n} photos can be compared, and promote.min_photos asks for {settings.min_photos}",),
             asks_for_a_person=True,
         )
-    sides = _sides(champion, anchor, settings, was_chosen=was_chosen)
+    sides = _sides(champion, anchors, settings)
     in_production = sides[0]
     harms = [harm for side in sides for harm in _loss_shown(side, side.alpha_harm)]
-    harms += _other_harms(in_production, settings, in_production.alpha_harm)
+    harms += _classes_lost(champion, settings, in_production.alpha_harm)
+    is_better = float(exact_mcnemar(champion.b, champion.c)) <= settings.alpha
+    harms += [] if is_better else _log_loss_worse(champion, in_production.alpha_harm)
     if harms:
         return Decision("Refused", tuple(harms))
-    doubts = _loss_shown(in_production, settings.alpha) + _other_harms(in_production, settings, settings.alpha)
+    doubts = _loss_shown(in_production, settings.alpha) + _classes_lost(champion, settings, settings.alpha)
+    doubts += _log_loss_worse(champion, settings.alpha)
     doubts += [loss for side in sides for loss in _loss_seen(side, settings)]
     if doubts:
         return Decision("Undecided", tuple(doubts), asks_for_a_person=True)
@@ -75,25 +90,33 @@ def decide(champion: Contest, anchor: Contest | None, settings: Promote, *, was_
     figures = ", ".join(f"p = {p:.2g} against {side.which}" for side, p in tests)
     if all(p <= side.alpha_margin for side, p in tests):
         return Decision("Promoted", (f"a loss of {_points(settings.margin)} or more is excluded (Tango: {figures})",))
-    return Decision(
-        "Undecided", (f"a loss of {_points(settings.margin)} is neither shown nor excluded (Tango: {figures})",)
-    )
+    said = f"a loss of {_points(settings.margin)} is neither shown nor excluded (Tango: {figures})"
+    behind = [loss for side in sides for loss in _recent_loss(side, settings)]
+    return Decision("Undecided", (*behind, said), may_follow=not behind)
 
 
-def _sides(champion: Contest, anchor: Contest | None, settings: Promote, *, was_chosen: bool) -> list[_Side]:
-    if anchor is None or anchor.n < settings.min_photos:
-        alpha_harm = settings.alpha_harm_chosen if was_chosen else settings.alpha
-        return [_Side(champion, "the model in production", alpha_harm, settings.alpha)]
-    alphas = (settings.alpha_harm_chosen, settings.alpha_margin_chosen) if was_chosen else (settings.alpha,) * 2
+def photos_needed(settings: Promote) -> int:
+    """Return from how many compared photos on a model that answers all of them as production does is Promoted.
+
+    Of b = c = 0 Tango's z is sqrt(n margin / (1 - margin)).
+    """
+    from scipy.special import ndtri
+
+    return max(settings.min_photos, math.ceil(ndtri(settings.alpha) ** 2 * (1 - settings.margin) / settings.margin))
+
+
+def _sides(champion: Contest, anchors: Sequence[Contest], settings: Promote) -> list[_Side]:
+    heard = [anchor for anchor in anchors if anchor.n >= settings.min_photos]
+    alpha_margin = settings.alpha_margin_chosen if champion.was_chosen and heard else settings.alpha
+    which = "the anchor (the model that a person named last, or the first one)"
     return [
-        _Side(champion, "the model in production", *alphas),
-        _Side(
-            anchor,
-            "the anchor (the last model that a person approved, or the first one)",
-            settings.alpha,
-            settings.alpha,
-        ),
+        _Side(champion, "the model in production", _alpha_harm(champion, settings), alpha_margin),
+        *(_Side(anchor, which, _alpha_harm(anchor, settings), settings.alpha) for anchor in heard),
     ]
+
+
+def _alpha_harm(contest: Contest, settings: Promote) -> float:
+    return settings.alpha_harm_chosen if contest.was_chosen else settings.alpha
 
 
 def both_ways(by_new: Decision, by_old: Decision, changed: int, n: int, settings: Promote) -> Decision:
@@ -135,10 +158,10 @@ def ask_if_replaced(decision: Decision, replaced: str) -> Decision:
     return Decision("Undecided", (replaced, *decision.reasons), asks_for_a_person=True)
 
 
-def promotes_undecided(decision: Decision, n: int, settings: Promote) -> bool:
-    """Whether an undecided model is promoted all the same, after n photos were compared."""
-    is_trusted = settings.when_undecided == "auto" and n >= settings.trusted_photos
-    return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_trusted)
+def promotes_undecided(decision: Decision, settings: Promote) -> bool:
+    """Whether an undecided model is promoted all the same."""
+    is_followed = settings.when_undecided == "auto" and decision.may_follow
+    return not decision.asks_for_a_person and (settings.when_undecided == "promote" or is_followed)
 
 
 def _loss_shown(side: _Side, level: float) -> list[str]:
@@ -154,7 +177,7 @@ def _loss_shown(side: _Side, level: float) -> list[str]:
 def _loss_seen(side: _Side, settings: Promote) -> list[str]:
     """A large loss of accuracy that may be chance: nobody should find it in production in the morning."""
     # Rounded: a loss of exactly the limit, as counted, counts.
-    if round(side.contest.d + settings.max_loss, 9) > 0:
+    if round(side.contest.d + settings.max_loss, 9) > 0 or side.contest.b - side.contest.c <= _FEW:
         return []
     return [
         f"it lost {_points(-side.contest.d)} against {side.which}, which may be chance (exact McNemar: p = "
@@ -162,9 +185,20 @@ def _loss_seen(side: _Side, settings: Promote) -> list[str]:
     ]
 
 
-def _other_harms(side: _Side, settings: Promote, level: float) -> list[str]:
-    """What is shown at this level of a class, or of log loss."""
-    return _classes_lost(side.contest, settings, level) + _log_loss_worse(side.contest, level)
+def _recent_loss(side: _Side, settings: Promote) -> list[str]:
+    """What the newest models lost on average against an anchor: the one that goes in is lucky, their mean is not."""
+    if side.contest.recent is None:
+        return []
+    changes = (*side.contest.recent, side.contest.d)[-_RECENT:]
+    mean = sum(changes) / len(changes)
+    if round(mean + settings.margin, 9) > 0:
+        return []
+    which = (
+        f"the {len(changes)} newest models lost {_points(-mean)} on average"
+        if len(changes) > 1
+        else (f"it lost {_points(-mean)}")
+    )
+    return [f"{which} against {side.which}, the margin is {_points(settings.margin)}"]
 
 
 def _classes_lost(contest: Contest, settings: Promote, level: float) -> list[str]:
@@ -180,7 +214,7 @@ def _classes_lost(contest: Contest, settings: Promote, level: float) -> list[str
 
 def _log_loss_worse(contest: Contest, level: float) -> list[str]:
     change = contest.log_loss(1 - level)
-    if change.low <= 0:
+    if change.low <= 0 or change.value < max(_LEAST_NATS, _LEAST_SHARE * contest.older_loss):
         return []
     interval = f"{1 - level:.4g} interval {change.low:.3f} to {change.high:.3f}"
     return [f"its log loss is higher by {change.value:.3f} ({interval})"]

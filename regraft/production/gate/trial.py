@@ -33,7 +33,8 @@ class Former:
 
     classifier: OnnxClassifier
     reference: Reference | None  # None where that is not known
-    was_chosen: bool = False  # the gate let it in, and no person approved it
+    was_chosen: bool = False  # it was let in because of how it did on the test photos
+    recent: tuple[float, ...] | None = None  # as of `Contest`
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,13 @@ class Trial:
         return self.dataset.of("test")
 
     def verdict(
-        self, champion: Former | None, anchor: Former | None, *, warnings: Sequence[str], looks: int
+        self, champion: Former | None, anchors: Sequence[Former], *, warnings: Sequence[str], looks: int
     ) -> Verdict:
         """Judge the new model.
 
         Args:
             champion: the model in production; None where there is none.
-            anchor: the last model that a person approved, where it is another one.
+            anchors: the anchor and the first model of all, where they are other models.
             warnings: of this run, as sentences.
             looks: other models that were judged on these test photos before.
         """
@@ -72,7 +73,7 @@ class Trial:
         if champion is None:
             groups = groups_of_digests(self.test.rows.digest.tolist(), self.groups)
             accuracy = share_right(predicted == labels, np.array(groups))
-            return first_model(accuracy, len(labels), self.settings, Around(warnings, floors, looks))
+            return first_model(accuracy, len(labels), self.settings, Around(warnings, floors, looks, self.test_share))
         if vanished := self._vanished(champion.classifier):
             return refuse_vanished(vanished)
         if champion.reference is None:
@@ -82,17 +83,27 @@ class Trial:
             )
             warnings = [unknown, *warnings]
         selection, now = self._against(champion)
-        before = self._against(anchor)[1] if anchor and not self._vanished(anchor.classifier) else None
-        decision = self._decide(champion, selection, now, before)
+        before = {
+            anchor.classifier.digest: self._against(anchor)[1]
+            for anchor in anchors
+            if not self._vanished(anchor.classifier)
+        }
+        decision = self._decide(champion, selection, now, [*before.values()])
         parts = {"class": now.by_class().figures(), **self._slices(selection, now)}
-        return conclude(decision, (now, before), selection, self.settings, Around(warnings, floors, looks, parts))
+        around = Around(warnings, floors, looks, self.test_share, parts)
+        return conclude(decision, now, before, selection, self.settings, around)
 
-    def _decide(self, champion: Former, selection: Selection, now: Contest, anchor: Contest | None) -> Decision:
+    @property
+    def test_share(self) -> float:
+        """The share of today's photos that are in test."""
+        return len(self.test) / max(1, len(self.dataset))
+
+    def _decide(self, champion: Former, selection: Selection, now: Contest, anchors: Sequence[Contest]) -> Decision:
         """Apply the rule, with the labels of today and, where some changed, those of production's record."""
-        decision = decide(now, anchor, self.settings, was_chosen=champion.was_chosen)
+        decision = decide(now, anchors, self.settings)
         if not selection.old_labels:
             return ask_if_replaced(decision, selection.replaced)
-        old = decide(self._by_old_labels(champion, selection), anchor, self.settings, was_chosen=champion.was_chosen)
+        old = decide(self._by_old_labels(champion, selection), anchors, self.settings)
         decision = both_ways(decision, old, len(selection.old_labels), now.n, self.settings)
         return ask_if_replaced(decision, selection.replaced)
 
@@ -128,7 +139,8 @@ class Trial:
 
     def _contest(self, former: Former, rows: np.ndarray, labels: np.ndarray) -> Contest:
         photos = self.dataset.with_rows(self.test.rows.iloc[rows].reset_index(drop=True))
-        return contest(labels, self._answers(former.classifier, photos), self._answers(self.challenger, photos))
+        found = contest(labels, self._answers(former.classifier, photos), self._answers(self.challenger, photos))
+        return replace(found, was_chosen=former.was_chosen, recent=former.recent)
 
     def _answers(self, classifier: OnnxClassifier, photos: Dataset) -> Answers:
         if not len(photos):

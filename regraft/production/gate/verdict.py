@@ -1,19 +1,20 @@
 """What the gate says: the sentence that a person reads first, and the figures under it, as they stand in gate.json."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from regraft.config import Promote
 from regraft.intervals import Interval, wilson
 from regraft.production.gate.comparison import Contest, Selection
-from regraft.production.gate.rule import Decision, promotes_undecided
+from regraft.production.gate.rule import Decision, photos_needed, promotes_undecided
 from regraft.production.new_photos import Evidence
 
 FILE = "gate.json"  # in the folder of the reports
 Name = Literal[
     "Promoted", "Promoted with warnings", "Undecided", "Waiting for approval", "Refused", "Already in production"
 ]
+ACCEPT = "`regraft promote --candidate SHA` accepts it."
 WAITS = "Waiting for approval (promote.mode: approve). "  # before what the gate says
 _WARNINGS = 3  # that the sentence names; the figures have all
 
@@ -35,6 +36,7 @@ class Around:
     warnings: Sequence[str]  # of this run, as sentences
     below_floors: Sequence[str]  # what of `promote.floors` was not reached, as sentences
     looks: int  # models that were judged on these test photos before
+    test_share: float  # of today's photos
     parts: dict[str, Any] = field(default_factory=dict)  # the contest class by class, and by the values of each slice
 
 
@@ -97,17 +99,45 @@ def first_model(accuracy: Interval, images: int, settings: Promote, around: Arou
     Its accuracy has the interval of `share_right`, as in reports/metrics.json: with near-duplicates among the photos
     it is wider than that of as many independent ones.
     """
-    figures = {"challenger": _accuracy(accuracy, images), "champion": None, **_figures_around(around)}
+    outlook = outlook_of(images, settings, around.test_share)
+    figures = {"challenger": _accuracy(accuracy, images), "champion": None, "outlook": outlook}
+    figures |= _figures_around(around)
     if around.below_floors:
         words = f"Refused: {'; '.join(around.below_floors)}. No model is in production."
         return Verdict("Refused", False, words, figures)
     said = f"first model in production: accuracy {accuracy} on {images} test photos"
-    return _accepted(Decision("Promoted", (said,)), "", settings, around, figures)
+    return _accepted(Decision("Promoted", (said,)), outlook, settings, around, figures)
+
+
+def outlook_of(n: int, settings: Promote, test_share: float) -> str:
+    """Return as sentences from how many photos on models can be shown to be harmless, and what happens below.
+
+    Args:
+        n: photos that are compared.
+        settings: section `promote` of params.yaml.
+        test_share: share of today's photos that are in test.
+    """
+    needed = photos_needed(settings)
+    if n >= needed:
+        return f"{n:,} test photos are enough to show that an equal model is harmless; that takes {needed:,}."
+    total = f" (some {round(needed / test_share, -1):,.0f} photos in all)" if test_share else ""
+    said = f"From {needed:,} compared test photos on{total} the gate can show that an equal model is harmless."
+    if n < settings.min_photos:
+        return f"{said} Below promote.min_photos ({settings.min_photos}) a person decides. {ACCEPT}"
+    if settings.mode == "approve":
+        return f"{said} Whatever it says, a person approves (promote.mode: approve)."
+    below = {
+        "auto": "a new model goes in unless it looks worse (docs/gate.md says how often that errs)",
+        "promote": "a new model goes in unless harm is shown or a large loss is seen",
+        "keep": "production stays unless a new model is clearly better",
+    }
+    return f"{said} Below that {below[settings.when_undecided]}: promote.when_undecided is {settings.when_undecided}."
 
 
 def conclude(
     decision: Decision,
-    contests: tuple[Contest, Contest | None],
+    champion: Contest,
+    anchors: Mapping[str, Contest],
     selection: Selection,
     settings: Promote,
     around: Around,
@@ -116,17 +146,18 @@ def conclude(
 
     Args:
         decision: of the rule.
-        contests: with the model in production, and with the anchor where there is one.
+        champion: the contest with the model in production.
+        anchors: those with the anchor and the first model of all, by their SHA-256.
         selection: the photos that were compared.
         settings: section `promote` of params.yaml.
         around: the other circumstances.
     """
-    champion, anchor = contests
     figures = {
         "reasons": list(decision.reasons),
         "challenger": _accuracy(wilson(int(champion.newer.sum()), champion.n), champion.n),
         "champion": _accuracy(wilson(int(champion.older.sum()), champion.n), champion.n),
-        "anchor": anchor.figures() if anchor else None,
+        "anchors": {digest: anchor.figures() for digest, anchor in anchors.items()},
+        "outlook": outlook_of(champion.n, settings, around.test_share),
         "comparison": champion.figures() | {"p_not_worse": champion.p_not_worse(settings.margin)},
         "left_out": {
             "seen_by_production": selection.seen,
@@ -142,7 +173,7 @@ def conclude(
     reasons = "; ".join(decision.reasons)
     if decision.name == "Refused":
         return Verdict("Refused", False, f"Refused: {reasons}. {compared} Production stays.{_listed(around)}", figures)
-    if decision.name == "Promoted" or promotes_undecided(decision, champion.n, settings):
+    if decision.name == "Promoted" or promotes_undecided(decision, settings):
         return _accepted(decision, compared, settings, around, figures)
     if settings.mode == "approve":
         return _waiting(decision, compared, around, figures)
@@ -152,9 +183,14 @@ def conclude(
 
 
 def with_evidence(verdict: Verdict, evidence: Evidence) -> Verdict:
-    """Add what new photos say of the models before; an alarm stands in the sentence that a person reads."""
-    words = f"{verdict.words} {evidence.words}" if evidence.is_alarm else verdict.words
-    return replace(verdict, words=words, figures={**verdict.figures, "new_photos": evidence.figures()})
+    """Add what new photos say of production; after an alarm nothing is promoted by itself."""
+    verdict = replace(verdict, figures={**verdict.figures, "new_photos": evidence.figures()})
+    if not evidence.is_alarm:
+        return verdict
+    if verdict.is_accepted and verdict.name != "Already in production":
+        words = f"Undecided: {evidence.words} So a person decides. {ACCEPT} Without that alarm: {verdict.words}"
+        return replace(verdict, name="Undecided", is_accepted=False, words=words)
+    return replace(verdict, words=f"{verdict.words} {evidence.words}")
 
 
 def of_sample(verdict: Verdict, photos: int, of_images: int) -> Verdict:

@@ -484,8 +484,8 @@ def test_what_has_moved_since_the_anchor_is_named_as_that():
     report = validate("classes", now, SETTINGS, references={"production": now, "anchor": anchor})
     offenders = result(report, "statistics_as_before")["offenders"]
     assert {offender.split(":")[0] for offender in offenders} == {
-        "brightness of all photos since the last model that a person approved",
-        "brightness of the photos that joined since the last model that a person approved",
+        "brightness of all photos since the anchor",
+        "brightness of the photos that joined since the anchor",
     }
     assert {row["against"] for row in report["drift"]} == {"production", "anchor"}
 
