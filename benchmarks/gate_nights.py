@@ -18,9 +18,9 @@ from regraft.production.gate.rule import Decision, decide
 from regraft.production.new_photos import ALARM
 
 NIGHTS, MONTH = 60, 30
-# What lets a model in: the gate, with its default, without following what is undecided, or held back by an alarm of ten
-# new photos a night; a person who approves what is Promoted, or all that is not red; and two rules that teams use.
-RULES = ("auto", "new_photos", "keep", "approves_promoted", "approves_all", "before", "not_less")
+# What lets a model in: the gate; the gate with ten new photos a night, held back by their alarm; a person who approves
+# what is Promoted, or all that is not red; and two rules that teams use.
+RULES = ("auto", "new_photos", "approves_promoted", "approves_all", "before", "not_less")
 _NEW_PHOTOS = 10
 
 # By the number of the night: the true accuracy of the model that is trained in it, less that of the first one.
@@ -32,7 +32,6 @@ WORLDS: dict[str, Callable[[int], float]] = {
     "2 points better from the first night on": lambda night: 0.02,
     "2 points worse from the first night on": lambda night: -0.02,
     "4 points worse from the first night on": lambda night: -0.04,
-    "4 points worse from night 31 on": lambda night: -0.04 if night > MONTH else 0.0,
 }
 TEMPERATURE = 0.2  # standard deviation of the logarithm of a model's temperature in a world of other ones
 

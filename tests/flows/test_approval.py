@@ -19,7 +19,8 @@ from tasks.runs.live_runs import is_anybody_working, new_live_run, only_run
 from tasks.runs.prefect_api import Api
 from tests.support.pipeline import ROOT
 
-WAITING = Verdict("Waiting for approval", False, "Waiting for approval. The gate says Promoted: so.", {"about": {}})
+ABOUT = {"about": {"model": "a" * 64}}
+WAITING = Verdict("Waiting for approval", False, "Waiting for approval. The gate says Promoted: so.", ABOUT)
 
 
 class Away(Api):
@@ -51,10 +52,8 @@ def answers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, others: list[bool])
             raise answer
         return answer
 
-    def approve(params: Any, verdict: Verdict, reason: str) -> Change:
-        return Change(
-            "2026-11-26T03:00:00+00:00", "promoted", "a" * 64, f"Approved by alice: {reason}. {verdict.words}"
-        )
+    def approve(params: Any, candidate: str, reason: str) -> Change:
+        return Change("2026-11-26T03:00:00+00:00", "promoted", candidate, f"Approved by alice: {reason}.")
 
     monkeypatch.setattr(approval, "pause_flow_run", pause)
     monkeypatch.setattr(approval.gate, "approve", approve)
@@ -99,7 +98,7 @@ def test_where_nobody_answers_in_time_the_model_stays_a_candidate(answers: list[
 
 def test_without_a_server_nobody_is_waited_for(answers: list[Any]) -> None:
     name, message = outcome_after(answers, AssertionError("nobody is asked"), followed=False)
-    assert (name, "promotes it" in message) == ("Waiting for approval", True)
+    assert (name, "accepts it" in message) == ("Waiting for approval", True)
 
 
 def test_another_run_may_work_while_one_waits_for_a_person(answers: list[Any], others: list[bool]) -> None:

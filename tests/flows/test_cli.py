@@ -73,9 +73,10 @@ def test_a_command_of_another_checkout_is_refused(call: Call, in_project: Path) 
     ("arguments", "message"),
     [
         (["retrain", "--nopromote"], "No such option: --nopromote"),
-        (["promote", "--rollback", "--history"], "--rollback, --force, --candidates and --history exclude each other"),
+        (["promote", "--rollback", "--history"], "--candidates and --history exclude each other"),
         (["promote", "--rollback", "--force", "so"], "--candidates and --history exclude each other"),
-        (["promote", "--candidate", "0123"], "--candidate goes with --force REASON"),
+        (["promote", "--candidate", "0123", "--rollback"], "--force takes a --candidate"),
+        (["promote", "--to", "0123"], "--to goes with --rollback, --reason with --candidate"),
         (["demo-data", "--dataset", "cats"], "Invalid value for '--dataset'"),
         (["demo-data", "--dataset", "solar-cells", "--more"], "--more goes with the digits only"),
         (["keras", "model.h5"], "expected a name that ends in .keras"),

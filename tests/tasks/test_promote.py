@@ -20,7 +20,7 @@ from regraft.production.change_log import Origin
 from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, read_reference
-from regraft.production.verdict_log import read_looks
+from regraft.production.verdict_log import read_looks, recent_changes
 from tasks import promote as gate
 from tasks import up_to_date
 from tasks.evaluate import evaluate
@@ -364,8 +364,8 @@ def test_a_model_that_waits_for_a_person_is_promoted_once_one_approves(project, 
     verdict = challenge(waits, quiet)
     production = Production(small_params.paths.production)
     assert (verdict.name, production.digest) == ("Waiting for approval", None)
-    change = gate.approve(waits, verdict, "it looks right")
-    assert production.digest == production.anchor() == sha256_of(small_params.paths.onnx)
+    change = gate.approve(waits, verdict.figures["about"]["model"], "it looks right")
+    assert production.digest == sha256_of(small_params.paths.onnx)
     assert re.match(r"Approved by \S+ on \S+: it looks right\. The gate says Promoted: first model", change.words)
 
 
@@ -373,8 +373,43 @@ def test_an_approval_of_what_was_compared_with_another_model_is_refused(project,
     waits = with_promote(small_params, mode="approve")
     verdict = challenge(waits, quiet)
     Production(small_params.paths.production).promote(make_other(project), "meanwhile", keep=5)
-    with pytest.raises(InputsChanged, match="production changed while the new model was compared with it"):
-        gate.approve(waits, verdict, "late")
+    with pytest.raises(InputsChanged, match=r"was compared with no model, and \w+ is in production now"):
+        gate.approve(waits, verdict.figures["about"]["model"], "late")
+
+
+def test_a_candidate_is_accepted_without_force_and_without_a_reason_and_the_anchor_stays(project, small_params):
+    production = Production(small_params.paths.production)
+    first = sha256_of(make_other(project))
+    production.promote(make_other(project), "the first", keep=5)
+    challenge(with_promote(small_params, when_undecided="keep"), quiet)
+    digest = sha256_of(small_params.paths.onnx)
+    change = gate.approve(small_params, digest[:8], "")
+    assert (production.digest, production.anchors(), production.was_chosen(digest)) == (digest, [first], True)
+    assert re.match(r"Approved by \S+ on \S+: no reason given\. Undecided: ", change.words)
+
+
+def test_what_the_gate_refused_is_promoted_by_force_alone_and_is_the_anchor_then(project, small_params):
+    production = Production(small_params.paths.production)
+    production.promote(make_other(project), "the first", keep=5)
+    challenge(with_promote(small_params, floors=NO_FLOORS | {"megabytes": 0.001}), quiet)
+    digest = sha256_of(small_params.paths.onnx)
+    with pytest.raises(RegraftError, match=r"did not leave \w+ to a person: Refused.* --force REASON --candidate"):
+        gate.approve(small_params, digest, "I want it")
+    force(small_params, "the floors were wrong", digest)
+    assert production.anchors()[0] == digest
+    assert gate.set_anchor(small_params, "production").anchor == digest
+
+
+def test_the_newest_models_are_remembered_by_what_they_were_compared_with(project, small_params):
+    production, other = Production(small_params.paths.production), make_other(project)
+    first = sha256_of(other)
+    production.promote(other, "the first", keep=5)
+    challenge(small_params, quiet)
+    (look,) = read_looks(production.folder / "verdicts.jsonl")
+    assert list(look.changes) == [first]
+    assert recent_changes([look], look.sketch, first, "f" * 64) == (look.changes[first],)
+    assert recent_changes([look], look.sketch, first, look.challenger) == ()  # the model itself, judged again
+    assert recent_changes([look], ["0" * 10], first, "f" * 64) == ()  # on other photos
 
 
 def test_each_verdict_counts_as_a_look_at_the_test_photos(project, small_params):

@@ -73,8 +73,8 @@ def wait_after_rollback(verdict: Verdict, since: str, challenger: str) -> Verdic
     if verdict.name == "Refused":
         return verdict
     waits = (
-        f"{since} No person has promoted a model since, so the next one waits for a person: `regraft promote --force "
-        f"REASON --candidate {challenger[:12]}` lets this one in, and from then on the gate decides again."
+        f"{since} No person has promoted a model since, so the next one waits for a person: `regraft promote "
+        f"--candidate {challenger[:12]}` lets this one in, and from then on the gate decides again."
     )
     figures = {**verdict.figures, "reasons": [waits, *verdict.figures.get("reasons", ())], "after_rollback": True}
     said = verdict.words.removeprefix(WAITS)

@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 
 from regraft.production.gate.comparison import Answers, contest, select
-from regraft.production.gate.verdict import Verdict
+from regraft.production.gate.verdict import Verdict, with_evidence
+from regraft.production.new_photos import Evidence
 from regraft.training.metrics import classification_report
 from tests.support.gate import (
     CLASSES,
@@ -34,14 +35,14 @@ def verdict_of(
     champion: Answering,
     rows: Any = (),
     *,
-    anchor: Any = None,
+    anchors: Any = (),
     photos: Any = PHOTOS,
     **changed: Any,
 ) -> Verdict:
     warnings = changed.pop("warnings", [])
     groups = changed.pop("groups", None)
     return trial_of(challenger, photos, groups, **changed).verdict(
-        former_of(champion, rows), anchor, warnings=warnings, looks=changed.pop("looks", 0)
+        former_of(champion, rows), anchors, warnings=warnings, looks=changed.pop("looks", 0)
     )
 
 
@@ -127,8 +128,7 @@ UNDECIDED = (Answering(wrong_on(range(15))), Answering(wrong_on(range(15, 30))))
     [
         ({"when_undecided": "keep"}, False),
         ({"when_undecided": "promote"}, True),
-        ({"when_undecided": "auto"}, False),
-        ({"when_undecided": "auto", "trusted_photos": 300}, True),
+        ({"when_undecided": "auto"}, True),
     ],
 )
 def test_what_cannot_be_decided_is_promoted_or_not_as_the_user_says(changed: dict[str, Any], accepted: bool) -> None:
@@ -193,9 +193,9 @@ def test_a_few_relabelled_photos_are_judged_both_ways() -> None:
 def test_the_anchor_sees_what_the_night_does_not() -> None:
     challenger, champion = Answering(wrong_on(range(16))), Answering(wrong_on(range(15)))
     assert verdict_of(challenger, champion).name == "Promoted"
-    verdict = verdict_of(challenger, champion, anchor=former_of(Answering(RIGHT)))
+    verdict = verdict_of(challenger, champion, anchors=[former_of(Answering(RIGHT))])
     assert verdict.name == "Refused"
-    assert verdict.figures["anchor"]["b"] == 16
+    assert verdict.figures["anchors"]["a" * 64]["b"] == 16
 
 
 @pytest.mark.parametrize(
@@ -209,19 +209,50 @@ def test_the_anchor_sees_what_the_night_does_not() -> None:
 def test_a_model_below_a_floor_is_refused_also_as_the_first_one(floors: dict[str, float], said: str) -> None:
     all_floors = {"accuracy": None, "recall": None, "milliseconds": None, "megabytes": None, **floors}
     model = Answering(RIGHT | dict.fromkeys(list(RIGHT)[:45], "cup"))
-    verdict = trial_of(model, PHOTOS, floors=all_floors).verdict(None, None, warnings=[], looks=0)
+    verdict = trial_of(model, PHOTOS, floors=all_floors).verdict(None, (), warnings=[], looks=0)
     assert (verdict.name, said in verdict.words) == ("Refused", True), verdict.words
     assert said in verdict_of(model, model, floors=all_floors).words
 
 
 def test_the_first_model_is_promoted() -> None:
-    verdict = trial_of(Answering(RIGHT), PHOTOS).verdict(None, None, warnings=[], looks=0)
-    assert verdict.words == "Promoted: first model in production: accuracy 100.0% (98.7% to 100.0%) on 300 test photos."
+    verdict = trial_of(Answering(RIGHT), PHOTOS).verdict(None, (), warnings=[], looks=0)
+    assert verdict.words == (
+        "Promoted: first model in production: accuracy 100.0% (98.7% to 100.0%) on 300 test photos. 300 test photos "
+        "are enough to show that an equal model is harmless; that takes 133."
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, "Below that a new model goes in unless it looks worse"),
+        ({"when_undecided": "keep"}, "Below that production stays unless a new model is clearly better"),
+        ({"min_photos": 55}, "Below promote.min_photos (55) a person decides. `regraft promote --candidate SHA`"),
+        ({"margin": 0.04}, "From 65 compared test photos on (some 360 photos in all)"),
+    ],
+)
+def test_the_first_verdict_says_from_how_many_photos_on_models_go_in_and_what_happens_below(
+    changed: dict[str, Any], said: str
+) -> None:
+    photos = dataset_of(LABELS, ["test"] * 54 + ["train"] * 246)
+    verdict = trial_of(Answering(RIGHT), photos, **changed).verdict(None, (), warnings=[], looks=0)
+    assert said in verdict.words
+    assert verdict.figures["outlook"] in verdict.words
+    if not changed:
+        assert "From 133 compared test photos on (some 740 photos in all)" in verdict.words
+
+
+def test_after_an_alarm_of_new_photos_nothing_is_promoted_by_itself() -> None:
+    accepted = verdict_of(Answering(RIGHT), Answering(RIGHT))
+    alarm = with_evidence(accepted, Evidence(40, 8, 0, "c" * 64))
+    assert (accepted.is_accepted, alarm.name, alarm.is_accepted) == (True, "Undecided", False)
+    assert "`regraft promote --rollback --to cccccccccccc` is advised. So a person decides." in alarm.words
+    assert with_evidence(accepted, Evidence(40, 4, 4, "c" * 64)).name == "Promoted"
 
 
 def test_of_the_first_model_the_gate_says_the_same_interval_as_the_report_of_its_test_photos() -> None:
     model, pairs = Answering(wrong_on(range(60))), {number: number - number % 2 for number in range(300)}
-    verdict = trial_of(model, PHOTOS, pairs).verdict(None, None, warnings=[], looks=0)
+    verdict = trial_of(model, PHOTOS, pairs).verdict(None, (), warnings=[], looks=0)
     report = classification_report(
         PHOTOS.rows.class_index.to_numpy(), model.says(PHOTOS), groups_of(pairs).group.to_numpy(), bins=5
     )
@@ -242,7 +273,7 @@ def test_slices_of_labels_csv_are_shown_with_the_largest_loss_first() -> None:
     trial = trial_of(Answering(wrong_on(range(4))), PHOTOS, {number: number for number in range(300)})
     cameras = ["old" if number < 20 else "new" for number in range(299)]
     trial.groups["slice.camera"] = pd.array([*cameras, None], dtype="str")
-    verdict = trial.verdict(former_of(Answering(RIGHT)), None, warnings=[], looks=0)
+    verdict = trial.verdict(former_of(Answering(RIGHT)), (), warnings=[], looks=0)
     assert [(each["part"], each["n"], each["b"]) for each in verdict.figures["parts"]["camera"]] == [
         ("old", 20, 4),
         ("(none)", 1, 0),

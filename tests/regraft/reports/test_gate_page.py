@@ -22,7 +22,7 @@ def sources(tmp_path: Path) -> Sources:
     (tmp_path / "dataset.parquet").write_bytes(b"photos")
     lost = RIGHT | {digest_of(number): CLASSES[(number + 1) % 3] for number in range(20)}
     trial = trial_of(Answering(lost), dataset_of(LABELS))
-    verdict = trial.verdict(former_of(Answering(RIGHT)), None, warnings=["A <b>warning</b>."], looks=3)
+    verdict = trial.verdict(former_of(Answering(RIGHT)), (), warnings=["A <b>warning</b>."], looks=3)
     sources = sources_in(tmp_path)
     about = {"model": sha256_of(sources.onnx), "dataset": sha256_of(sources.dataset_file)}
     said = {"about": about, "name": verdict.name, "is_accepted": verdict.is_accepted, "words": verdict.words}
@@ -37,6 +37,7 @@ def test_the_page_has_the_sentence_the_counts_and_the_parts(sources: Sources) ->
     assert "## By class" in page
     assert "models that these test photos judged before | 3 |" in page
     assert "<b>" not in page
+    assert "From 133 compared test photos on " in page
 
 
 @pytest.mark.parametrize("changed", ["model.onnx", "dataset.parquet"])
