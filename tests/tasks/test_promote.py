@@ -178,7 +178,7 @@ def test_after_a_rollback_the_next_model_waits_for_a_person_and_those_after_it_d
         assert re.match(
             r"(Undecided: |Waiting for approval \(promote\.mode: approve\)\. )At 2\S+ \S+ UTC a person decided against "
             r"what was in production: Rolled back from \w{12} by \S+ on \S+\. No person has promoted a model since, so "
-            r"the next one waits for a person: `regraft promote --force REASON --candidate "
+            r"the next one waits for a person: `regraft promote --candidate "
             rf"{digest[:12]}` lets this one "
             r"in, and from then on the gate decides again\. The gate says (Promoted|Undecided): ",
             verdict.words,
