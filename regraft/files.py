@@ -115,7 +115,10 @@ def reading(path: Path, expected: str) -> Iterator[None]:
 
     Raises:
         Damaged: it holds something else, or cannot be read.
+        RegraftError: it is no file, or one may not read it.
     """
+    if not path.is_dir():
+        refuse_special(path)
     try:
         yield
     except FileNotFoundError:
@@ -136,6 +139,26 @@ def open_regular(path: Path, flags: int = 0) -> BufferedReader:
         return os.fdopen(file, "rb")
     os.close(file)
     raise OSError(errno.EINVAL, NO_FILE, str(path))
+
+
+def refuse_special(*places: Path) -> None:
+    """Raise RegraftError if a named pipe, a socket or a device lies at, or somewhere below, places of ours.
+
+    Libraries open files by their names, and would wait for the other end. Links to folders within are not followed.
+    """
+    for place in places:
+        try:
+            mode = place.stat().st_mode
+            entries = list(os.scandir(place)) if stat.S_ISDIR(mode) else []
+        except OSError:  # it is not there, or may not be read: who needs it says so
+            continue
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise RegraftError(
+                f"{place} must be a file, and is a named pipe, a socket or a device, which would be waited for. Remove "
+                f"it, and run the same command again."
+            )
+        others = [entry for entry in entries if not entry.is_file(follow_symlinks=False)]
+        refuse_special(*(Path(entry.path) for entry in others if not (entry.is_symlink() and entry.is_dir())))
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -255,13 +278,13 @@ def _refuse_constant(name: str) -> None:
 
 def sha256_of(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, as 64 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def md5_of(path: Path) -> str:
     """Return the MD5 of a file's bytes, by which DVC names a file, as 32 hexadecimal digits."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 

@@ -12,6 +12,7 @@ from regraft.addresses import without_addresses
 from regraft.budgets import with_budget
 from regraft.config import Params
 from regraft.errors import InvalidParams
+from regraft.files import refuse_special
 from regraft.patience import set_patience
 
 
@@ -19,12 +20,15 @@ def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
     It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False. From then on this process
-    waits for addresses as machine.remote_timeout says.
+    waits for addresses as machine.remote_timeout says. What lies at its paths is looked at, since libraries and DVC
+    would wait for a pipe; photos and the store are opened in a way that does not.
 
     Raises:
         InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
             type or range. The message names every such key, what was expected and what was found.
+        RegraftError: a named pipe, a socket or a device lies where a file of ours belongs.
     """
+    refuse_special(path)
     try:
         contents = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -42,6 +46,8 @@ def load_params(path: Path) -> Params:
         )
         raise InvalidParams(_message(path, [line]))
     set_patience(params.machine.remote_timeout)
+    own = params.paths.model_dump(exclude={"raw", "store"}).values()
+    refuse_special(*(path.parent / place for place in own))
     return params
 
 

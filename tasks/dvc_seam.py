@@ -82,8 +82,10 @@ def is_up_to_date(root: Path, folder: Path) -> bool:
     """
     from dvc.exceptions import DvcException
 
-    if not (root / f"{folder}.dvc").exists():
+    pointer = root / f"{folder}.dvc"
+    if not pointer.exists():
         return False
+    dvc_lock.check_is_file(pointer)
     try:
         with open_repo(root) as repo:
             return not has_other_libraries(root) and not repo.status()

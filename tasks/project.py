@@ -10,16 +10,20 @@ from pathlib import Path
 
 from regraft.addresses import shown_path
 from regraft.errors import RegraftError, WrongFolder
-from regraft.files import NO_ACCESS, NO_FILE, NO_ROOM
+from regraft.files import NO_ACCESS, NO_FILE, NO_ROOM, refuse_special
 from tasks.startup import quieten_libraries
 from tasks.stopping import status_of, stopped_words, terminable
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
+# What DVC, Prefect and the runs read; the places that params.yaml names are looked at when it is read.
+_OWN = (*ROOT_FILES, "dvc.lock", "prefect.yaml", "automations.yaml", ".dvcignore", ".dvc/tmp/regraft")
 
 
 def enter_project() -> Path:
     """Make sure that this process is in the project's root and return it."""
     root = Path.cwd()
+    dvc = [path for folder in (".dvc", ".dvc/tmp") for path in (root / folder).glob("*") if not path.is_dir()]
+    refuse_special(*(root / name for name in _OWN), *dvc)
     missing = [name for name in ROOT_FILES if not (root / name).is_file()]
     if missing:
         raise WrongFolder(

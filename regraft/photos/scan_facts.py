@@ -82,8 +82,9 @@ class ScanCache:
     def opened(cls, path: Path | None, max_pixels: int) -> "ScanCache":
         """Open what the last scan wrote; it holds nothing if it is damaged or of another version."""
         with suppress(OSError, ValueError):
-            file = pa.OSFile(str(path)) if path else None
-            if file and path and path.with_suffix(".seal").read_text() == _seal(_digest(file), max_pixels):
+            seal = path.with_suffix(".seal") if path else None
+            file = pa.OSFile(str(path)) if path and path.is_file() else None  # a pipe would be waited for
+            if file and seal and seal.is_file() and seal.read_text() == _seal(_digest(file), max_pixels):
                 return cls(pq.ParquetFile(file), path)
         return cls(None)
 

@@ -11,6 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from regraft.errors import RegraftError
+from regraft.files import open_regular
 from regraft.serving.promise import NoPromise, Promise, read_no_promise, read_promise
 
 NOVEL_ABOVE = "novelty_above"  # in the metadata: more novel than this were 1 in 100 val photos
@@ -47,7 +48,8 @@ class ShippedModel:
             RegraftError: there is no such file, or it is not a model that Regraft exported.
         """
         try:
-            contents = path.read_bytes()
+            with open_regular(path) as file:
+                contents = file.read()
             self.digest = hashlib.sha256(contents).hexdigest()
             self.session = start_session(contents)
             self.metadata: dict[str, str] = self.session.get_modelmeta().custom_metadata_map

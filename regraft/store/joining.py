@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from regraft.errors import RegraftError
-from regraft.files import write_json, writing
+from regraft.files import open_regular, write_json, writing
 from regraft.store.names import KEPT, SENT, is_namespace, is_shard
 from regraft.store.remote import Remote
 from regraft.store.shards import name_of
@@ -116,7 +116,8 @@ def _write_marker(remote: Remote, known: str, *, is_new: bool) -> str:
 
 def _read_note(root: Path) -> _Note | None:
     try:
-        facts = _facts((root / _NOTE).read_bytes())
+        with open_regular(root / _NOTE) as file:
+            facts = _facts(file.read())
     except FileNotFoundError:
         return None
     except OSError:

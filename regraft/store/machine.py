@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.files import write_text
+from regraft.files import open_regular, write_text
 
 _OWNER = "regraft-owner"  # file in the store's folder
 
@@ -76,7 +76,8 @@ def owner_of(root: Path, *, may_create: bool = True) -> str | None:
 
 def _read_owner(path: Path) -> str | None:
     try:
-        number = path.read_bytes()[:100].decode("ascii").strip()
+        with open_regular(path) as file:
+            number = file.read(100).decode("ascii").strip()
     except (OSError, UnicodeDecodeError):
         return None
     return number if re.fullmatch("[0-9a-f]{32}", number) else None

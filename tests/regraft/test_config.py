@@ -1,4 +1,6 @@
+import os
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from regraft.errors import InvalidParams
+from regraft.errors import InvalidParams, RegraftError
 from regraft.params_file import load_params
 
 Change = Callable[[dict[str, Any]], None]
@@ -255,3 +257,42 @@ def test_text_that_is_not_utf_8_is_refused_by_name(tmp_path):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InvalidParams, match=r"params\.yaml does not exist\. Run this in the project's root"):
         load_params(tmp_path / "params.yaml")
+
+
+OWN = ["build/dataset.parquet", "models/head.npz", "models/production/log.jsonl", "models/production/versions/x.onnx"]
+OWN += ["data/splits.csv", "reports/gate.json", "receipts/x.json", "expectations/x.json", "params.yaml"]
+
+
+def bind(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(os.path.relpath(path))  # the name of a socket is short
+
+
+KINDS = [(name, os.mkfifo) for name in OWN] + [(OWN[0], bind), (OWN[0], lambda path: path.symlink_to("/dev/zero"))]
+
+
+@pytest.mark.parametrize(("name", "place"), KINDS)
+def test_what_would_be_waited_for_in_the_place_of_an_own_file_is_named(
+    changed: Callable[[Change], Path], name: str, place: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    params = changed(lambda _: None)
+    path = params.parent / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    monkeypatch.chdir(path.parent)
+    place(path)
+    with pytest.raises(RegraftError, match=rf"{name} must be a file, and is a named pipe, a socket or a device"):
+        load_params(params)
+
+
+def test_folders_that_a_person_has_linked_to_another_disk_are_as_if_they_were_here(
+    changed: Callable[[Change], Path], tmp_path: Path
+) -> None:
+    params = changed(lambda _: None)
+    for name in ("models", "reports", "build"):
+        (tmp_path / "disk" / name).mkdir(parents=True)
+        (tmp_path / name).symlink_to(tmp_path / "disk" / name)
+    assert load_params(params)
+    os.mkfifo(tmp_path / "disk" / "reports" / "gate.json")
+    with pytest.raises(RegraftError, match=r"reports/gate\.json must be a file"):
+        load_params(params)

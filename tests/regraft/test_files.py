@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.csv_files import write_csv
+from regraft.csv_files import read_csv, write_csv
 from regraft.errors import RegraftError
 from regraft.files import fingerprint, read_json, readable_bytes, replacing, sha256_of, write_json, write_text
-from regraft.sealed import write_arrays, write_table
+from regraft.sealed import read_arrays, read_table, write_arrays, write_table
 
 
 @pytest.fixture
@@ -134,6 +134,27 @@ def test_a_folder_that_a_person_has_linked_to_another_disk_is_written_to(tmp_pat
     (tmp_path / "models").symlink_to(tmp_path / "disk")
     write_text(tmp_path / "models" / "model.txt", "new")
     assert (tmp_path / "disk" / "model.txt").read_text() == "new"
+
+
+READERS = [read_json, sha256_of, read_table, read_arrays, lambda path: read_csv(path, {"a": str})]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "report")
+    with pytest.raises((RegraftError, OSError), match=r"named pipe|no regular file"):
+        within(2, lambda: read(tmp_path / "report"))
+
+
+def within(seconds, act):
+    """Do something; TimeoutError if it takes longer."""
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("it was waited for")))
+    signal.alarm(seconds)
+    try:
+        return act()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def test_json_comes_back_as_it_was_written(path):

@@ -1,12 +1,14 @@
 """How a command ends where something outside of the code has to change."""
 
 import errno
+import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tasks.project import readable_errors
+from regraft.errors import RegraftError
+from tasks.project import enter_project, readable_errors
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
@@ -46,3 +48,19 @@ def test_what_one_may_not_write_is_named_and_what_to_do(number: int, capsys: pyt
     assert (
         "keras stopped: models/head.npz cannot be written or read (it is refused). Make it" in capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize(
+    "name", ["params.yaml", "dvc.lock", ".dvc/config", ".dvc/tmp/lock", ".dvc/tmp/regraft/a/b.json"]
+)
+def test_a_pipe_in_the_place_of_a_file_of_dvc_or_of_runs_is_named(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for each in ("params.yaml", "dvc.yaml"):
+        (tmp_path / each).touch()
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).unlink(missing_ok=True)
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo(name)
+    with pytest.raises(RegraftError, match=rf"{name} must be a file, and is a named pipe"):
+        enter_project()
