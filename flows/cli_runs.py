@@ -29,17 +29,26 @@ def reproduce(
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Also with other libraries, or another processor, than the run had.")
     ] = False,
+    trust: Annotated[
+        str | None, typer.Option(help="Branch or commit whose code may run; without it what is checked out.")
+    ] = None,
 ) -> None:
     """Make the model of an earlier run again.
 
-    From its photos, params and code; the bytes are compared. It works in a folder of its own and changes nothing here.
+    From its photos, params and code; the bytes are compared. Code that is not in a commit of yours is shown and asked
+    about. It works in a folder of its own and changes nothing here.
     Exit status: 0 the same bytes, 1 cannot be done, 2 others.
     """
+    from regraft.errors import safe_text
     from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors
     from tasks.runs.reproduce import reproduce as again
 
+    def tell(line: str) -> None:
+        print(safe_text(line), flush=True)  # a receipt may come from elsewhere
+
     with readable_errors("reproduce"):
         params = load_params(enter_project() / "params.yaml")
-        is_same = again(params, run, anyway=anyway, tell=lambda line: print(line, flush=True))
+        confirm = typer.confirm if sys.stdin.isatty() else None
+        is_same = again(params, run, anyway=anyway, tell=tell, trusted=trust, confirm=confirm)
     sys.exit(0 if is_same else 2)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from regraft.errors import RegraftError
 
-_MD5 = re.compile(r"\w{1,64}(\.dir)?")
+MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
 
 
 def cache_of(root: Path) -> Path:
@@ -26,13 +26,13 @@ def cache_of(root: Path) -> Path:
 def photos_of(root: Path, md5: str) -> dict[str, str] | None:
     """Return the MD5 of every file of a data version by its name in the folder; None where the list is not there."""
     try:
-        if not _MD5.fullmatch(md5):  # what receipts and lists from elsewhere say becomes a path
+        if not MD5.fullmatch(md5):  # what receipts and lists from elsewhere say becomes a path
             return None
         entries = json.loads(_object(cache_of(root), md5).read_text(encoding="utf-8"))
         photos = {str(entry["relpath"]): str(entry["md5"]) for entry in entries}
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return photos if all(map(_MD5.fullmatch, photos.values())) else None
+    return photos if all(map(MD5.fullmatch, photos.values())) else None
 
 
 def missing_photos(root: Path, md5: str, total: int) -> list[str]:
@@ -44,6 +44,8 @@ def missing_photos(root: Path, md5: str, total: int) -> list[str]:
         total: how many files it has.
     """
     photos, cache = photos_of(root, md5), cache_of(root)
+    if MD5.fullmatch(md5) and not md5.endswith(".dir"):  # a table of photos is a file
+        return [] if _object(cache, md5).is_file() else [""]
     if photos is None:
         return [""] * total
     return sorted(name for name, each in photos.items() if not _object(cache, each).is_file())

@@ -114,10 +114,8 @@ def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> 
             ["git", *_QUIET, *arguments],  # noqa: S607
             cwd=root,
             env=kept | fixed | variables,
-            input=stdin,
+            input=stdin.encode("utf-8", "surrogateescape"),
             capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
             timeout=_SECONDS,
             check=True,
         )
@@ -125,6 +123,8 @@ def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> 
         command = next(argument for argument in arguments if not argument.startswith("-"))
         said = str(error)
         if isinstance(error, subprocess.CalledProcessError):
-            said = " ".join(error.stderr.split()) or f"exit status {error.returncode}"
+            said = " ".join(error.stderr.decode("utf-8", "replace").split()) or f"exit status {error.returncode}"
         raise NoGit(f"`git {command}` failed: {said}") from None
-    return ended.stdout.rstrip("\n")
+    return ended.stdout.decode("utf-8", "surrogateescape").rstrip(
+        "\n"
+    )  # as they are: a name may hold a carriage return

@@ -4,8 +4,8 @@ The stages run as commands, with this environment's Python, in a worktree of the
 DVC's run cache or from a store, so that every number is computed anew.
 """
 
-import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -15,35 +15,47 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from regraft.addresses import without_addresses
 from regraft.config import Params
 from regraft.errors import RegraftError, some
 from regraft.files import md5_of, reading, sha256_of
 from regraft.provenance import installed_versions
 from tasks.dvc_cache import missing_photos
+from tasks.runs.dvc_remote import has_remote
 from tasks.runs.git import Git, open_git
 from tasks.runs.receipts import find_run, read_receipt
 from tasks.runs.snapshots import reference_of
 from tasks.runs.this_machine import instruction_set
-from tasks.runs.worktree import share_dvc, worktree_of
+from tasks.runs.trusted_code import check_code
+from tasks.runs.worktree import bring, environment, worktree_of
 
 _CHOOSE_BASE, _TRAIN_BASE = "choose_base", "train_base"
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _ANYWAY = "With --anyway it is tried all the same."
 
 Tell = Callable[[str], None]
 
 
-def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
+def reproduce(
+    params: Params,
+    wanted: str,
+    *,
+    anyway: bool,
+    tell: Tell,
+    trusted: str | None = None,
+    confirm: Callable[[str], bool] | None = None,
+) -> bool:
     """Make the model of a run anew, and return whether it has the same bytes.
 
     Args:
-        params: all settings, as they are now; only `paths.receipts` is used.
+        params: all settings, as they are now.
         wanted: the run, as in `tasks.runs.receipts.find_run`.
         anyway: try it with other libraries, or another processor, than the run had.
         tell: called with a line for a person.
+        trusted: a branch or commit whose code may run, as in `tasks.runs.trusted_code.check_code`.
+        confirm: asks a person whether other code may run, as there.
 
     Raises:
-        RegraftError: something is missing; the message says what. Nothing has been computed then.
+        RegraftError: something is missing, or the code is not trusted; the message says what. Nothing has run then.
     """
     root, run = Path.cwd(), find_run(params, wanted)
     try:
@@ -52,16 +64,16 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
         raise RegraftError(f"the receipt of run {run} was removed just now. Restore it, and run again.") from None
     git = open_git(root)
     with reading(params.paths.receipts / f"{run}.json", "a receipt"):
-        model, stages, snapshot = _model_of(receipt), stages_to_model(receipt), _snapshot_of(git, receipt)
+        model, stages, snapshot = _model_of(receipt), stages_to_model(receipt), _snapshot_of(git, run, receipt)
         if not anyway:
             _check_machine(receipt, stages)
     tell(f"Run {run}, {receipt['started'][:16].replace('T', ' ')} UTC: {receipt['name']}")
     if (python := receipt["versions"].get("python")) != platform.python_version():
         tell(f"Python was {python}, and is {platform.python_version()}: no result should depend on it.")
+    check_code(git, params, snapshot, trusted, confirm)
     with worktree_of(git, snapshot) as project:
-        share_dvc(root, project)
-        bring_settings(root, project, tell)
-        bring_photos(root, project, receipt, tell)
+        paths = bring_settings(root, project, tell)
+        bring_photos(root, project, paths["raw"], receipt, tell)
         differing: list[str] = []
         trained = {step["name"] for step in receipt["stages"] if step["outcome"] == "Ran"}
         is_kept = False
@@ -71,9 +83,9 @@ def reproduce(params: Params, wanted: str, *, anyway: bool, tell: Tell) -> bool:
             others = _run_stage(project, stage, receipt, stages, tell)
             if stage == _CHOOSE_BASE and others and _TRAIN_BASE not in trained:
                 is_kept, others = True, []
-                bring_base(project, tell)
+                bring_base(root, project, paths, receipt, tell)
             differing += others
-        made = sha256_of(project / receipt["params"]["paths"]["onnx"])
+        made = sha256_of(project / paths["onnx"])
     tell(f"then  {model}\nnow   {made}")
     if made == model:
         tell("The same bytes.")
@@ -87,10 +99,14 @@ def stages_to_model(receipt: dict[str, Any]) -> list[str]:
     locked = receipt["locked"]
     makers = {path: stage for stage, facts in locked.items() for path in facts["writes"]}
     order: list[str] = []
+    seen: set[str] = set()
 
     def add(stage: str) -> None:
+        if not stage.isidentifier():  # a receipt from elsewhere may name anything, and this is started
+            raise ValueError(f"no stage: {stage}")
+        seen.add(stage)
         for path in locked[stage]["reads"]:
-            if path in makers and makers[path] not in order:
+            if path in makers and makers[path] not in seen:
                 add(makers[path])
         order.append(stage)
 
@@ -98,8 +114,11 @@ def stages_to_model(receipt: dict[str, Any]) -> list[str]:
     return order
 
 
-def bring_settings(root: Path, project: Path, tell: Tell) -> None:
+def bring_settings(root: Path, project: Path, tell: Tell) -> dict[str, str]:
     """Take a shared store out of the settings, and bring own weights, which git does not hold, from this project.
+
+    Returns:
+        The paths of the settings.
 
     Raises:
         RegraftError: they are not there.
@@ -119,87 +138,74 @@ def bring_settings(root: Path, project: Path, tell: Tell) -> None:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).symlink_to((root / name).resolve())
         tell(f"{name} is not in git: the file that is here now is used.")
+    return settings["paths"]
 
 
-def bring_photos(root: Path, project: Path, receipt: dict[str, Any], tell: Tell) -> None:
+def bring_photos(root: Path, project: Path, raw: str, receipt: dict[str, Any], tell: Tell) -> None:
     """Let DVC put the photos of a run into its copy of the project, from its cache, or from a remote.
 
     Raises:
         RegraftError: some are in neither.
     """
-    data = receipt["data"]
-    pointer = f"{data['path']}.dvc"
-    if not (project / pointer).is_file():
-        raise RegraftError(f"the snapshot has no {pointer}: it lay behind a link, or DVC had not recorded the photos.")
-    total = data.get("files", 1)
-    missing = missing_photos(root, data["md5"], total)
-    said = ""
-    if missing and _has_remote(project):
+    md5, total = receipt["data"]["md5"], receipt["data"].get("files", 1)
+    missing, fetches, said = missing_photos(root, md5, total), has_remote(), ""
+    if missing and fetches:
         tell(f"{len(missing)} of {total} photos are not in DVC's cache. Fetching ...")
-        said = _dvc(project, "fetch", pointer)
-        missing = missing_photos(root, data["md5"], total)
+    if fetches or not missing:
+        said = bring(root, project, raw, md5, fetches=bool(missing))
+        missing = missing_photos(root, md5, total) if said else []
     if missing:
-        remote = f"or in its remote ({said or 'it has not all'})" if _has_remote(project) else "and there is no remote"
+        remote = f"or in its remote ({said})" if fetches else "and there is no remote"
         names = some(missing) if missing[0] else "their names are lost too"
         raise RegraftError(
             f"{len(missing)} of {total} photos are not in DVC's cache {remote}: {names}. Where they still are, "
             f"`dvc push` them; here `dvc remote add --default NAME ADDRESS`, and run this again, which does what "
             f"`dvc pull` does for the photos of today. `dvc gc --all-branches` keeps those of runs with --commit."
         )
-    if said := _dvc(project, "checkout", pointer):
+    if said:
         raise RegraftError(f"DVC cannot bring the photos back: {said}")
     tell(f"photos: {total} files, as they were then")
 
 
-def bring_base(project: Path, tell: Tell) -> None:
+def bring_base(root: Path, project: Path, paths: dict[str, str], receipt: dict[str, Any], tell: Tell) -> None:
     """Let DVC bring the base of a run that kept that of an earlier one, whose photos may not be there any more.
+
+    Only to where the settings have it: at another path that a receipt names it could take the place of code.
 
     Raises:
         RegraftError: DVC has it neither in its cache nor in a remote.
     """
-    wanted = [_CHOOSE_BASE, _TRAIN_BASE]
-    said = _dvc(project, "checkout", "--force", *wanted)
-    if said and _has_remote(project) and not (said := _dvc(project, "fetch", *wanted)):
-        said = _dvc(project, "checkout", "--force", *wanted)
-    if said:
-        raise RegraftError(
-            f"the run started from the base of an earlier run, and DVC cannot bring that back: {said} Where it still "
-            f"is, `dvc push` it; or reproduce the run that trained it."
-        )
+    fetches, written = has_remote(), {}
+    for stage in (_CHOOSE_BASE, _TRAIN_BASE):
+        written |= receipt["locked"][stage]["writes"]
+    for name in ("base_photos", "left_out", "base", "reports"):
+        for path in [each for each in written if paths[name] in (each, Path(each).parent.as_posix())]:
+            if said := bring(root, project, path, written[path]["md5"], fetches=fetches):
+                raise RegraftError(
+                    f"the run started from the base of an earlier run, and DVC cannot bring {path} back: {said} Where "
+                    f"it still is, `dvc push` it; or reproduce the run that trained it."
+                )
     tell("base: that of an earlier run, as DVC has it; to reproduce that run makes it anew")
-
-
-def _has_remote(project: Path) -> bool:
-    from dvc.config import Config
-
-    return bool(Config(str(project / ".dvc"))["remote"])
-
-
-def _dvc(project: Path, *arguments: str) -> str:
-    """Run DVC in the copy of the project, and return what it complains of; empty if it succeeded."""
-    command = [sys.executable, "-m", "dvc", *arguments]
-    ended = subprocess.run(command, cwd=project, env=_environment(), capture_output=True, text=True, check=False)
-    errors = [line.removeprefix("ERROR: ") for line in ended.stderr.splitlines() if line.startswith("ERROR: ")]
-    return without_addresses(" ".join(errors) or f"status {ended.returncode}") if ended.returncode else ""
 
 
 def _run_stage(project: Path, stage: str, receipt: dict[str, Any], stages: list[str], tell: Tell) -> list[str]:
     """Run a stage as a command, and return which of the files that lead to the model are not as they were then."""
     begun = time.monotonic()
-    ended = subprocess.run([sys.executable, "-m", f"tasks.{stage}"], cwd=project, env=_environment(), check=False)
+    ended = subprocess.run([sys.executable, "-m", f"tasks.{stage}"], cwd=project, env=environment(), check=False)
     if ended.returncode:
         raise RegraftError(f"{stage} did not end well (status {ended.returncode}), as it did in that run. See above.")
     read = {path for each in stages for path in receipt["locked"][each]["reads"]}
     written = receipt["locked"][stage]["writes"]
-    others = [path for path, file in written.items() if path in read and md5_of(project / path) != file["md5"]]
+    now = {path: _md5_in(project, path) for path in written if path in read}
+    others = [path for path, md5 in now.items() if md5 != written[path]["md5"]]
     how = f"other bytes than then: {', '.join(others)}" if others else "as then"
     tell(f"{stage:15} {time.monotonic() - begun:8.1f} s   {how}")
     return [f"{path}, which {stage} writes" for path in others]
 
 
-def _environment() -> dict[str, str]:
-    """The variables of commands in the copy, where Python takes the code of the current folder."""
-    return {name: value for name, value in os.environ.items() if name not in ("DVC_STAGE", "PYTHONSAFEPATH")}
+def _md5_in(project: Path, path: str) -> str | None:
+    file = (project / path).resolve()  # a receipt may name any path
+    return md5_of(file) if file.is_relative_to(project.resolve()) and file.is_file() else None
 
 
 def _model_of(receipt: dict[str, Any]) -> str:
@@ -211,15 +217,17 @@ def _model_of(receipt: dict[str, Any]) -> str:
     )
 
 
-def _snapshot_of(git: Git, receipt: dict[str, Any]) -> str:
-    run, facts = receipt["run"], receipt.get("git", {})
+def _snapshot_of(git: Git, run: str, receipt: dict[str, Any]) -> str:
+    facts = receipt.get("git", {})
     if problem := facts.get("problem"):
         raise RegraftError(f"run {run} has no snapshot of its code and params: {problem}")
-    if snapshot := git.revision(reference_of(run)) or git.revision(str(facts.get("snapshot"))):
+    named = str(facts.get("snapshot"))
+    if snapshot := git.revision(reference_of(run)) or (_COMMIT.fullmatch(named) and git.revision(named)):
         return snapshot
     raise RegraftError(
         f"{reference_of(run)} is not in this repository. Fetch it from the one that the run was in: "
-        f"`git fetch ADDRESS 'refs/regraft/*:refs/regraft/*'`."
+        f"`git fetch ADDRESS 'refs/regraft/*:refs/regraft/*'`. Old ones are gone (nights.keep_reports), and those of "
+        f"runs without --commit are where these runs were."
     )
 
 

@@ -1,16 +1,19 @@
 """A run made again, in a toy project of two stages: the real git and the real DVC, and stages that take no time."""
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from regraft.errors import Busy, RegraftError
-from regraft.files import md5_of
+from regraft.files import md5_of, write_json
 from regraft.params_file import load_params
 from regraft.provenance import installed_versions
+from tasks.code_record import RECORD
 from tasks.runs.receipts import write_receipt
 from tasks.runs.reproduce import reproduce
 from tasks.runs.worktree import FOLDER
@@ -45,6 +48,7 @@ def finished(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
     project = Project(root, environment)
     for fruit in ("apple", "banana"):
         project.write(f"data/raw/{fruit}.txt", f"one {fruit}")
+    write_json(root / RECORD, {stage: {"code": {f"tasks.{stage}": "1"}, "libraries": {}} for stage in _STAGES})
     git(root.parent, "init", "--quiet")
     project.write(".dvc/config", "")
     project.write(".dvc/.gitignore", "/tmp\n/cache\n/config.local\n")
@@ -91,9 +95,9 @@ def project(finished: Path, environment: dict[str, str], tmp_path: Path, monkeyp
     return copy
 
 
-def _reproduce(run: str, *, anyway: bool = False) -> tuple[bool, str]:
+def _reproduce(run: str, **options: Any) -> tuple[bool, str]:
     told: list[str] = []
-    is_same = reproduce(load_params(Path("params.yaml")), run, anyway=anyway, tell=told.append)
+    is_same = reproduce(load_params(Path("params.yaml")), run, anyway=False, tell=told.append, **options)
     return is_same, "\n".join(told)
 
 
@@ -123,9 +127,61 @@ def test_an_earlier_run_ends_in_the_same_bytes_and_leaves_no_trace(project):
 
 def test_other_bytes_are_told_with_the_first_stage_that_wrote_them(project, monkeypatch):
     monkeypatch.setenv("TOY_validate_data", "something")
-    is_same, told = _reproduce(SECOND)
+    is_same, told = _reproduce(FIRST)
     assert not is_same
     assert told.endswith("The first that differ: build/manifest.parquet, which validate_data writes.")
+
+
+def _forge(project: Project, run: str, name: str, text: str) -> str:
+    """Push a commit into the place of a run's snapshot, as whoever may write to the branch of nights can."""
+    commit = git(project.root, "rev-parse", f"refs/regraft/runs/{run}^")
+    git(project.root, "worktree", "add", "--quiet", "--detach", "../forged", commit)
+    (project.root / "../forged/vision" / name).write_text(text)
+    git(project.root / "../forged", "add", "--all")
+    git(project.root / "../forged", "commit", "--quiet", "-m", f"What run {run} was made from")
+    forged = git(project.root / "../forged", "rev-parse", "HEAD")
+    git(project.root, "worktree", "remove", "--force", "../forged")
+    git(project.root, "update-ref", f"refs/regraft/runs/{run}", forged)
+    return forged
+
+
+@pytest.mark.parametrize("name", ["tasks/export_onnx.py", "numpy.py", "../conftest.py"])
+def test_code_that_somebody_wrote_to_the_branch_of_nights_does_not_run(project, name):
+    _forge(project, FIRST, name, f"open({str(project.root / 'attacked')!r}, 'w')\n")
+    with pytest.raises(RegraftError, match=rf"had code that is none .*{Path(name).name}.*--trust BRANCH"):
+        _reproduce(FIRST)
+    assert not (project.root / "attacked").exists()
+    assert (_trees(project.root), FOLDER.exists()) == (1, False)
+
+
+def test_edits_of_code_run_once_a_person_has_seen_them_and_said_yes_or_named_their_commit(project):
+    asked: list[str] = []
+    assert _reproduce(SECOND, confirm=lambda text: not asked.append(text))[0]
+    assert '+text = "VERSION 2 "' in asked[0]
+    with pytest.raises(RegraftError, match="nothing was run"):
+        _reproduce(SECOND, confirm=lambda text: False)
+    assert _reproduce(SECOND, trusted=git(project.root, "rev-parse", f"refs/regraft/runs/{SECOND}"))[0]
+
+
+def test_what_a_snapshot_says_to_dvc_does_not_count(project):
+    """What it names could be anybody's: a path outside of the project, a remote, a repository to be cloned."""
+    (project.root / "thesis.txt").write_text("of a person")
+    text = f"outs:\n- md5: {'a' * 32}\n  path: {project.root / 'thesis.txt'}\n"
+    _forge(project, FIRST, "data/raw.dvc", text)
+    assert _reproduce(FIRST)[0]
+    assert (project.root / "thesis.txt").read_text() == "of a person"
+
+
+def test_a_receipt_from_elsewhere_starts_stages_alone_and_names_no_path_to_dvc(project):
+    receipt = Path("receipts", f"{FIRST}.json").read_text()
+    _edit_receipt(FIRST, '"validate_data": {', '"runs.git": {')
+    with pytest.raises(RegraftError, match=r"no stage: runs\.git"):
+        _reproduce(FIRST)
+    Path("receipts", f"{FIRST}.json").write_text(receipt)
+    md5 = json.loads(receipt)["data"]["md5"]
+    _edit_receipt(FIRST, f'"md5": "{md5}"', f'"md5": "{md5[:2]}/../../../../../thesis.txt"')
+    with pytest.raises(RegraftError, match="photos are not in DVC's cache"):
+        _reproduce(FIRST)
 
 
 def _lose(root: Path, name: str) -> None:
