@@ -9,6 +9,7 @@ import numpy as np
 
 from regraft.backbones.trunk import Trunk
 from regraft.config import Machine
+from regraft.errors import RegraftError, printable
 from regraft.features.feature_store import FeatureStore
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
@@ -99,7 +100,29 @@ class ForwardPasses:
             stop = start + len(work.views)
             keys = self.views.keys(work.photo.source, work.views)
             positions = [work.views.index(view) for view in work.cut_views]
-            values = activations[start:stop][positions].astype(np.float16) if activations is not None else np.empty(0)
+            values = _as_stored(activations[start:stop][positions]) if activations is not None else np.empty(0)
+            _check_finite(work.photo, features[start:stop], values)
             results.append(_Result(keys, features[start:stop], [keys[position] for position in positions], values))
             start = stop
         return results
+
+
+def _as_stored(activations: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):  # `_check_finite` says it in words
+        return activations.astype(np.float16)
+
+
+def _check_finite(photo: Photo, features: np.ndarray, activations: np.ndarray) -> None:
+    """Refuse what would stay in the store and make every later training of it come to nothing."""
+    name = f"{printable(photo.path)} (SHA-256 {photo.digest[:12]})"
+    if not np.isfinite(features).all():
+        raise RegraftError(
+            f"The backbone's features of {name} are not finite numbers, so nothing of this photo is stored. The "
+            "backbone's weights or its preprocessing are at fault: choose others under backbone in params.yaml."
+        )
+    if not np.isfinite(activations).all():
+        raise RegraftError(
+            f"The activations of {name} at the layer backbone.cut are larger than float16 holds (65,504), which the "
+            "store keeps them in, so nothing of this photo is stored. Choose another layer as backbone.cut in "
+            "params.yaml, or set fine_tune.layers to all, which trains from pixels and stores none."
+        )

@@ -16,6 +16,7 @@ import pandas as pd
 
 from regraft.config import TrainHead
 from regraft.csv_files import read_csv, write_csv
+from regraft.errors import RegraftError
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.class_weights import objective_of
@@ -67,18 +68,32 @@ def find_head(
 
     The winner is not trained on val afterwards: fine-tuning is judged there next. `watch` is given what is trained and
     returns what is called with the number of each epoch.
+
+    Raises:
+        RegraftError: no setting has led to a head of finite numbers.
     """
     sweep, whole = settings_of(config), Rows.of(features)
     rows = whole.sample(config.max_photos)
     everyone = train_heads(rows, sweep, config, seed=seed, on_epoch=watch("sweep"))
     objective = objective_of(config.class_weight)
-    ranked = sorted(everyone, key=lambda trained: objective.loss_of(trained.best.val))
+    ranked = sorted(everyone, key=lambda trained: (not trained.is_finite, objective.loss_of(trained.best.val)))
     comparison = Comparison(ranked, rows, whole.photos)
     if not comparison.is_sampled and (len(sweep) == 1 or not ranked[0].settings.hidden_units):
-        return ranked[0], comparison
+        return _checked(ranked[0]), comparison
     judged = replace(rows, train=whole.train)
     (winner,) = train_heads(judged, [ranked[0].settings], config, seed=seed, on_epoch=watch("winner"))
-    return winner, comparison
+    return _checked(winner), comparison
+
+
+def _checked(head: TrainedHead) -> TrainedHead:
+    if head.is_finite:
+        return head
+    kind = f"hidden layer of {head.settings.hidden_units}" if head.settings.hidden_units else "linear"
+    raise RegraftError(
+        f"The head's training ended in weights or losses that are not finite numbers (the best one tried: {kind}, "
+        f"learning rate {head.settings.learning_rate:g}), so no head is written. With a hidden layer lower "
+        "train_head.learning_rate in params.yaml; of a linear head the features are at fault: choose another backbone."
+    )
 
 
 def learning_curve(

@@ -35,6 +35,12 @@ class TrainedHead(Head):
     best: Epoch
     right: np.ndarray  # whether it names each val image rightly, bool, shape (images of val,)
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether its weights and the losses of its training are finite numbers."""
+        losses = [epoch.train_loss for epoch in self.curve if epoch.train_loss is not None]
+        return all(bool(np.isfinite(values).all()) for values in (losses, *self.weights))
+
 
 def train_heads(
     rows: Rows, sweep: Sequence[HeadSettings], config: TrainHead, *, seed: int, on_epoch: Callable[[int], None]

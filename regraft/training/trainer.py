@@ -46,7 +46,7 @@ class Trainer:
         self._logits = folded(logits_of(network), compute_dtype=compute_dtype())
         self._log_prior = 0.0 if prior is None else np.log(prior)
         trained, weights = network.trainable_variables, {id(weight) for weight in network.weights}
-        self._variables = [variable.value for variable in trained]
+        self._variables, self._paths = [variable.value for variable in trained], [each.path for each in trained]
         self._plan = [(rates[variable.path], weight_decay if len(variable.shape) > 1 else 0.0) for variable in trained]
         self._moments = [[tf.Variable(tf.zeros_like(value)) for _ in range(2)] for value in self._variables]
         seeds = [variable.value for variable in network.variables if id(variable) not in weights]  # of dropout
@@ -127,6 +127,11 @@ class Trainer:
     def weights(self) -> list[np.ndarray]:
         """Return what is trained, as it is now."""
         return [variable.numpy() for variable in self._variables]
+
+    def not_finite(self) -> list[str]:
+        """Return the paths of the Keras variables that were trained and hold a NaN or an infinity."""
+        weights = zip(self._paths, self.weights(), strict=True)
+        return [path for path, weight in weights if not np.isfinite(weight).all()]
 
     def set_weights(self, weights: Sequence[np.ndarray]) -> None:
         """Give what is trained other values, in the order of `weights`; the state of AdamW stays."""

@@ -8,6 +8,7 @@ from math import cos, pi
 import numpy as np
 
 from regraft.config import ClassWeight, FineTune
+from regraft.errors import RegraftError, some
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import weights_of
 from regraft.training.inputs import Images, TrainingImages
@@ -98,7 +99,19 @@ class Training:
         return [np.sort(batch) for batch in np.split(order, range(size, len(order), size))]
 
     def _score(self, number: int, train_loss: float | None) -> Epoch:
-        return Epoch(number, train_loss, score(self._val.class_indices, self._trainer.predict(self._val)))
+        """Score the network on val; where something is no number, val could choose nothing, and nothing may be kept."""
+        epoch = Epoch(number, train_loss, score(self._val.class_indices, self._trainer.predict(self._val)))
+        losses = [train_loss or 0.0, epoch.val.log_loss if len(self._val) else 0.0]
+        wrong = self._trainer.not_finite()
+        if wrong or not np.isfinite(losses).all():
+            layers = f"the weights {some(wrong, 3)}" if wrong else "the loss, though no weight"
+            raise RegraftError(
+                f"Fine-tuning came to numbers that are not finite in epoch {number}: {layers}. Nothing of it is kept. "
+                f"Lower fine_tune.learning_rate in params.yaml (it is {self._settings.learning_rate:g} here). If it is "
+                "epoch 0, or the rate is as small as the default, the backbone's weights or what the store has of "
+                "photos are at fault: choose another backbone, or remove the folder paths.store, and run again."
+            )
+        return epoch
 
     def _arrays(self) -> dict[str, np.ndarray]:
         """What `_resume` needs."""

@@ -87,6 +87,46 @@ def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, prepa
     assert np.array_equal(store.features.read([views.key(photo.digest, 0)]), alone)
 
 
+class Spoilt:
+    """The runner of a trunk, with one value of a pass replaced."""
+
+    is_parallel = True
+
+    def __init__(self, trunk: Trunk, output: int, value: float) -> None:
+        self.name, self._run, self._output, self._value = trunk.engine, trunk.runner.run, output, value
+
+    def run(self, images: np.ndarray, *, with_activations: bool):
+        outputs = self._run(images, with_activations=with_activations)
+        if (values := outputs[self._output]) is not None:
+            values.flat[7] = self._value
+        return outputs
+
+
+@pytest.mark.parametrize(
+    ("output", "value", "expected"),
+    [
+        (0, np.nan, "features of .+ are not finite numbers"),
+        (0, np.inf, "features of .+ are not finite numbers"),
+        (1, 65_520.0, r"activations of .+ at the layer backbone\.cut are larger than float16 holds \(65,504\)"),
+        (1, np.nan, "activations of .+ at the layer backbone"),
+    ],
+)
+def test_what_the_store_cannot_hold_is_an_error_that_names_the_photo_and_no_row(
+    extract, opened, few, trunk, keys, output, value, expected
+):
+    (photo,) = (one := few.of("train").head(1)).photos()
+    with pytest.raises(RegraftError, match=expected) as caught:
+        extract(one, trunk=replace(trunk, runner=Spoilt(trunk, output, value)))
+    assert f"{photo.path} (SHA-256 {photo.digest[:12]})" in str(caught.value)
+    assert opened().features.missing(keys(one)) == opened().activations.missing(keys(one)) == keys(one)
+
+
+def test_the_largest_float16_is_stored(extract, opened, few, trunk, keys):
+    one = few.of("train").head(1)
+    extract(one, trunk=replace(trunk, runner=Spoilt(trunk, 1, 65_504.0)))
+    assert opened().activations.read(keys(one)).max() == 65_504
+
+
 def test_a_second_run_computes_nothing(extract, few, monkeypatch):
     first = extract(few)
     monkeypatch.setattr(Trunk, "run", lambda *_, **__: pytest.fail("a forward pass"))

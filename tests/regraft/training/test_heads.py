@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regraft.errors import RegraftError
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.compared import Rows
@@ -46,6 +47,15 @@ def test_the_winner_has_the_lowest_log_loss(features, sweep):
     losses = [trained.best.val.log_loss for trained in comparison.ranked]
     assert losses == sorted(losses)
     assert winner.settings == comparison.ranked[0].settings
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, as numbers leave float32
+def test_a_head_that_left_the_finite_numbers_never_wins_and_alone_it_is_an_error(features):
+    winner, comparison = find_head(features, config(kind="mlp", learning_rate=[1e38, 0.01]), seed=0, watch=unwatched)
+    assert winner.settings.learning_rate == 0.01
+    assert [trained.is_finite for trained in comparison.ranked] == [True, False]
+    with pytest.raises(RegraftError, match=r"not finite numbers .+learning rate 1e\+38.+lower train_head"):
+        find_head(features, config(kind="mlp", learning_rate=1e38), seed=0, watch=unwatched)
 
 
 def test_a_winner_with_a_hidden_layer_is_what_it_is_without_the_sweep(features):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from regraft.config import ClassWeight, FineTune
+from regraft.errors import RegraftError
 from regraft.training import training_loop
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import prior_of
@@ -95,6 +96,22 @@ def test_every_image_is_visited_once_per_epoch_in_a_new_order(tmp_path):
 
 
 # What is left in the network.
+
+
+def test_a_training_that_leaves_the_finite_numbers_is_an_error_that_names_the_layer_and_leaves_no_checkpoint(tmp_path):
+    with pytest.raises(
+        RegraftError, match=r"not finite in epoch 1: the weights dense\S*/\w+.*Lower fine_tune.learning"
+    ):
+        train(tmp_path, changed(learning_rate=1e38))
+    assert not (tmp_path / "checkpoint.npz").exists()
+
+
+def test_activations_that_are_no_numbers_are_an_error_before_the_first_step(tmp_path):
+    spoilt = Images(lambda batches, epoch: (np.full_like(VALUES[chosen], np.nan) for chosen in batches), CLASSES)
+    start_keras(0)
+    plan, checkpoint = Plan(SETTINGS, "none", 0), Checkpoint(tmp_path / "checkpoint.npz")
+    with pytest.raises(RegraftError, match="not finite in epoch 0: the loss, though no weight"):
+        Training(trainer_of(build_small()), TrainingImages(IMAGES, spoilt, 3), plan, checkpoint)
 
 
 def test_every_epoch_is_run_and_the_weights_of_the_last_one_stay(tmp_path):
