@@ -100,13 +100,12 @@ def _probabilities(head: TrainedHead, rows: np.ndarray) -> np.ndarray:
 
 def _verdict(params: Params, labels: np.ndarray, older: Answers, newer: Answers) -> dict[str, Any]:
     compared = contest(labels, older, newer)
-    decision, figures = decide(compared, None, params.promote), compared.figures()
+    decision, figures = decide(compared, (), params.promote), compared.figures()
     shown = ("b", "c", "n", "d", "p_worse", "log_loss_change", "log_loss_change_low")
     return {
         "verdict": decision.name,
-        "if_chosen": decide(compared, None, params.promote, was_chosen=True).name,
+        "if_chosen": decide(replace(compared, was_chosen=True), (), params.promote).name,
         **{name: round(figures[name], 4) for name in shown},
-        "literal_red": decision.name != "Promoted" and round(compared.d + params.promote.max_loss, 9) <= 0,
         **{
             f"by_{name}": decision.name == "Refused" and any(word in each for each in decision.reasons)
             for name, word in _REASONS.items()
@@ -121,7 +120,6 @@ def _shares(verdicts: pd.DataFrame) -> dict[str, float]:
     names = {f"{name.lower()}": (verdicts.verdict == name).mean() for name in ("Promoted", "Refused", "Undecided")}
     others = {
         **{name: verdicts[name].mean() for name in verdicts if str(name).startswith("by_")},
-        "loss_of_3_points": verdicts.literal_red.mean(),
         "discordance": ((verdicts.b + verdicts.c) / verdicts.n).mean(),
         "mean_change": verdicts.d.mean(),
     }

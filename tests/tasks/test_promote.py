@@ -423,7 +423,7 @@ def test_each_verdict_counts_as_a_look_at_the_test_photos(project, small_params)
     assert [look.name for look in read_looks(production.folder / "verdicts.jsonl")] == ["Promoted", verdict.name]
 
 
-def test_photos_that_neither_model_was_trained_on_judge_them_and_count_once(project, small_params):
+def test_photos_that_neither_model_was_trained_on_judge_them_once_until_the_anchor_moves(project, small_params):
     production, other = Production(small_params.paths.production), make_other(project)
     reference = gate.reference_of_model(small_params)
     assert reference is not None
@@ -435,6 +435,8 @@ def test_photos_that_neither_model_was_trained_on_judge_them_and_count_once(proj
         assert verdict.name == "Already in production"
         # Both say the same of every photo, so no photo tells them apart.
         assert verdict.figures["new_photos"] == {"photos": 12, "b": 0, "c": 0, "e_value": 1.0, "is_alarm": False}
+    gate.set_anchor(small_params, "production")
+    assert "new_photos" not in challenge(small_params, quiet).figures  # the count begins anew
 
 
 def test_labels_are_compared_with_those_of_production_also_where_all_files_were_saved_anew(project, small_params):

@@ -161,8 +161,9 @@ class Contest:
         """The difference of log losses with its interval; positive where the newer model is worse."""
         return mean_interval(self.losses, level)
 
+    @cached_property
     def by_class(self) -> Parts:
-        """Return the same counts class by class."""
+        """The same counts class by class."""
         return self.by(self.labels)
 
     def by(self, values: np.ndarray) -> Parts:

@@ -202,7 +202,7 @@ def _recent_loss(side: _Side, settings: Promote) -> list[str]:
 
 
 def _classes_lost(contest: Contest, settings: Promote, level: float) -> list[str]:
-    classes = contest.by_class()
+    classes = contest.by_class
     is_lost = (classes.p_worse <= level) & (np.round(classes.change + settings.max_class_loss, 9) <= 0)
     lost = np.flatnonzero(is_lost)
     return [

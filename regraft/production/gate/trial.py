@@ -89,7 +89,7 @@ class Trial:
             if not self._vanished(anchor.classifier)
         }
         decision = self._decide(champion, selection, now, [*before.values()])
-        parts = {"class": now.by_class().figures(), **self._slices(selection, now)}
+        parts = {"class": now.by_class.figures(), **self._slices(selection, now)}
         around = Around(warnings, floors, looks, self.test_share, parts)
         return conclude(decision, now, before, selection, self.settings, around)
 

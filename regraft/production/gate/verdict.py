@@ -188,7 +188,8 @@ def with_evidence(verdict: Verdict, evidence: Evidence) -> Verdict:
     if not evidence.is_alarm:
         return verdict
     if verdict.is_accepted and verdict.name != "Already in production":
-        words = f"Undecided: {evidence.words} So a person decides. {ACCEPT} Without that alarm: {verdict.words}"
+        reasons = "; ".join(verdict.figures.get("reasons", ()))
+        words = f"Undecided: {evidence.words} So a person decides. {ACCEPT} Else it would be in production: {reasons}."
         return replace(verdict, name="Undecided", is_accepted=False, words=words)
     return replace(verdict, words=f"{verdict.words} {evidence.words}")
 
