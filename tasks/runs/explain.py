@@ -13,6 +13,7 @@ from tasks.dvc_cache import photos_of
 from tasks.runs.receipts import DONE, find_run, is_of_stage, last_run, read_receipt, runs_with_receipt
 
 _NAMED = 5  # of many names in a sentence
+_LINES, _LETTERS = 400, 2000  # that are told of a run, and of each line
 _CODE = "record_code"
 
 
@@ -38,7 +39,14 @@ def explain(params: Params, wanted: str | None = None) -> str:
     before = _before(params, now)
     with reading(params.paths.receipts / f"{run}.json", "a receipt, and one before it"):
         lines = [_head(now), "", *_since(now, before), "", *_stages(now, before)]
-    return safe_text("\n".join(lines))
+    return _limited(safe_text("\n".join(lines)))
+
+
+def _limited(text: str) -> str:
+    """Return a text as long as that of any run: a receipt may come from a pushed branch."""
+    lines = [line if len(line) <= _LETTERS else f"{line[:_LETTERS]} ..." for line in text.split("\n")]
+    more = [f"... and {len(lines) - _LINES} more lines"] if len(lines) > _LINES else []
+    return "\n".join([*lines[:_LINES], *more])
 
 
 def changes(now: dict[str, Any], before: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ and no host is in it. A run that did nothing, after which everything is as the l
 import os
 import platform
 import re
+import stat
 from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config import Params
-from regraft.errors import Damaged, RegraftError
-from regraft.files import finite, md5_of, read_json, readable_bytes, sha256_of, write_json
+from regraft.errors import Damaged, RegraftError, printable, safe_text
+from regraft.files import finite, md5_of, read_json, readable_bytes, reading, sha256_of, write_json
 from regraft.provenance import installed_versions
 from tasks.locked import data_version, read_locked
 from tasks.runs.git import NoGit, open_git
@@ -32,7 +33,8 @@ _BROKEN = ("Failed", "Cancelled", "Crashed")  # names of runs that did not come 
 _AROUND = ("promote_model", "write_report")  # steps that are no stages
 _EXPORT = "export_onnx"  # the stage that writes the model
 _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")
-_LONGEST = 10_000_000  # bytes; the usual one has 50,000
+MOST_BYTES = 10_000_000  # of a receipt; the usual one has 100,000
+_LONGEST, _DEEPEST = 10_000, 12  # letters of a text, and values within values
 _KEYS = ("run", "name", "stages", "locked", "marks")
 
 
@@ -72,8 +74,13 @@ def runs_with_receipt(folder: Path) -> list[str]:
     """Return the names of the runs that have a receipt, oldest first; nothing else in the folder counts."""
     if not folder.is_dir():
         return []
-    found = (path for path in folder.iterdir() if path.suffix == ".json" and _RUN.fullmatch(path.stem))
-    return sorted(path.stem for path in found if path.is_file())  # a pipe would be waited for
+    found = (path for path in folder.iterdir() if is_receipt(path.name))
+    return sorted(path.stem for path in found if path.is_file() and not path.is_symlink())
+
+
+def is_receipt(name: str) -> bool:
+    """Whether a file may have that name as a receipt."""
+    return name.endswith(".json") and _RUN.fullmatch(name.removesuffix(".json")) is not None
 
 
 def find_run(params: Params, wanted: str | None) -> str:
@@ -160,7 +167,7 @@ def _facts(params: Params, record: RunRecord) -> dict[str, Any]:
     return {
         "run": record.run,
         "name": record.name,
-        "words": without_machine(record.words),
+        "words": safe_text(without_machine(record.words))[:_LONGEST],
         "started": _time(record.started),
         "ended": _time(record.ended),
         "started_by": without_machine(record.started_by),
@@ -235,9 +242,32 @@ def _sha256(path: Path) -> str | None:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    if (size := path.stat().st_size) > _LONGEST:
-        raise Damaged.of(path, "a receipt", readable_bytes(size))
-    return read_json(path, *_KEYS)
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+        raise Damaged.of(path, "a receipt", f"no plain file, or a large one ({readable_bytes(found.st_size)})")
+    receipt = read_json(path, *_KEYS)
+    with reading(path, "a receipt as runs write it"):
+        if receipt["run"] != path.stem:
+            raise ValueError("that of another run")
+        _check_form({name: value for name, value in receipt.items() if name != "words"})
+        _check_text(str(receipt.get("words", "")).replace("\n", ""))
+    return receipt
+
+
+def _check_form(value: Any, depth: int = 0) -> None:
+    """Raise ValueError if a text is long or of several lines: a receipt may come from a pushed branch."""
+    if depth > _DEEPEST:
+        raise ValueError("values within values")
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, dict | list):
+        for each in [*value, *value.values()] if isinstance(value, dict) else value:
+            _check_form(each, depth + 1)
+
+
+def _check_text(text: str) -> None:
+    if len(text) > _LONGEST or safe_text(text) != text or "\n" in text:
+        raise ValueError(f"a text that no run writes: {printable(text)}")
 
 
 def _read_or_none(path: Path) -> dict[str, Any] | None:

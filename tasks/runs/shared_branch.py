@@ -9,10 +9,10 @@ from pathlib import Path
 
 from regraft.addresses import without_addresses
 from regraft.config import Params
-from regraft.errors import RegraftError, safe_text
+from regraft.errors import RegraftError, safe_text, some
 from regraft.photos.base_requests import read_requests, write_requests
 from tasks.runs.git import Git, NoGit
-from tasks.runs.receipts import runs_to_forget
+from tasks.runs.receipts import MOST_BYTES, is_receipt, runs_to_forget
 from tasks.runs.snapshots import COMMITTED, SNAPSHOTS, reference_of
 
 # What a person's settings of git would add to a push.
@@ -84,8 +84,9 @@ def _fetch(git: Git, params: Params, remote: str, branch: str) -> str:
     _move(git, name, tip, here)
     if _is_in(git, tip, git.revision()):
         return f"What is checked out has all of {branch}."
-    _take(git, params, tip, here)
-    return f"The records are those of {branch} at {remote} ({tip[:12]})."
+    left_out = _take(git, params, tip, here)
+    words = f" Left out, as no receipts of runs: {some(left_out)}." if left_out else ""
+    return f"The records are those of {branch} at {remote} ({tip[:12]}).{words}"
 
 
 def _move(git: Git, name: str, tip: str, here: str | None) -> None:
@@ -104,7 +105,8 @@ def _move(git: Git, name: str, tip: str, here: str | None) -> None:
         git("update-ref", "-m", "regraft pull", name, tip, here or "0" * len(tip))
 
 
-def _take(git: Git, params: Params, tip: str, here: str | None) -> None:
+def _take(git: Git, params: Params, tip: str, here: str | None) -> list[str]:
+    """Take the records of a commit, and return what lies beside them in the folder of receipts."""
     paths = [Path("dvc.lock"), params.paths.splits, params.paths.renewals]
     for path in paths:
         if path.is_file() and not _is_known(git, path, ["HEAD", tip, *([here] if here else [])]):
@@ -113,12 +115,38 @@ def _take(git: Git, params: Params, tip: str, here: str | None) -> None:
                 f"back by `git restore {path}`."
             )
     asked = read_requests(params.paths.renewals)
-    listed = git("ls-tree", "-r", "-z", "--name-only", tip, "--", *map(str, paths), f"{params.paths.receipts}/")
-    if found := [each for each in listed.split("\0") if each]:
+    found, left_out = _records_in(git, tip, paths, params.paths.receipts)
+    if found:
         git("--literal-pathspecs", "restore", "--overlay", "--source", tip, "--worktree", "--", *found)
     theirs = read_requests(params.paths.renewals)
     if asked.keys() - theirs.keys():
         write_requests(params.paths.renewals, theirs | asked)
+    return left_out
+
+
+def _records_in(git: Git, tip: str, paths: list[Path], receipts: Path) -> tuple[list[str], list[str]]:
+    """Return the records that a commit has, and what else is in its folder of receipts.
+
+    Whoever may push could put anything there: links, other repositories, files of any size and name.
+
+    Raises:
+        RegraftError: one of the paths is no file there.
+    """
+    found: list[str] = []
+    left_out: list[str] = []
+    for entry in git("ls-tree", "-r", "-z", "--long", tip, "--", *map(str, paths), f"{receipts}/").split("\0"):
+        facts, _, name = entry.partition("\t")
+        mode, *_, size = facts.split() or ["", ""]
+        path = Path(name)
+        if path in paths and not mode.startswith("100"):
+            raise RegraftError(
+                f"{name} on the branch is a link, or another repository, and no file. Find out who may push to it, and "
+                f"put the file back there."
+            )
+        is_one = path.parent == receipts and is_receipt(path.name) and mode == "100644" and int(size) <= MOST_BYTES
+        if name:
+            (found if path in paths or is_one else left_out).append(name)
+    return found, left_out
 
 
 def _is_known(git: Git, path: Path, commits: list[str]) -> bool:

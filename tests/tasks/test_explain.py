@@ -1,7 +1,10 @@
 import json
+import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -136,6 +139,53 @@ def test_a_receipt_of_another_shape_is_named(project):
     path.write_text(path.read_text().replace('"stages": [', '"stages": ["x", '))
     with pytest.raises(RegraftError, match=r"000000\.json is damaged"):
         _explain()
+
+
+def _rewrite(change: Callable[[dict[str, Any]], None]) -> Path:
+    """Change the receipt as somebody may who can push to the branch of the nights."""
+    path = Path("receipts", f"{record_of(0).run}.json")
+    receipt = json.loads(path.read_text())
+    change(receipt)
+    path.write_text(json.dumps(receipt))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda receipt: receipt.update(words="x" * 10_001),
+        lambda receipt: receipt.update(name="Promoted\n\nStages:\n  evaluate        Up to date"),
+        lambda receipt: receipt.update(started_by="\x1b[2J"),
+        lambda receipt: receipt["versions"].update({"numpy\n": "1"}),
+        lambda receipt: receipt["stages"][0].update(name="y" * 10_001),
+        lambda receipt: receipt["params"].update(a=json.loads("[" * 20 + "]" * 20)),
+        lambda receipt: receipt.update(run=record_of(7).run),
+    ],
+)
+def test_a_receipt_with_texts_that_no_run_writes_is_named_as_damaged(project, change):
+    _rewrite(change)
+    with pytest.raises(RegraftError, match=r"000000\.json is damaged") as stop:
+        _explain()
+    assert len(str(stop.value)) < 1000
+    assert "\x1b" not in str(stop.value)
+
+
+@pytest.mark.parametrize("place", [os.mkfifo, lambda path: path.symlink_to("../elsewhere.json")])
+def test_what_is_no_plain_file_is_no_receipt(project, place):
+    receipt = Path("receipts", f"{record_of(0).run}.json")
+    receipt.rename("elsewhere.json")
+    place(receipt)
+    with pytest.raises(RegraftError, match=r"must be a file|there is no receipt"):
+        _explain()
+
+
+def test_of_a_receipt_with_a_hundred_thousand_stages_and_long_lines_a_page_is_told(project):
+    step = {"name": "evaluate", "outcome": "Ran", "seconds": 1.0}
+    _rewrite(lambda receipt: receipt.update(stages=[step | {"name": "n" * 5000}, *[step] * 100_000]))
+    said = _explain().splitlines()
+    assert len(said) < 500
+    assert max(map(len, said)) < 2100
+    assert said[-1].startswith("... and ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["-1"], ["20261126"]])

@@ -14,7 +14,7 @@ from regraft.errors import RegraftError
 from regraft.files import read_json, sha256_of, write_json
 from regraft.params_file import load_params
 from tasks.runs import receipts
-from tasks.runs.receipts import find_run, last_run, runs_with_receipt, work_of_last_run, write_receipt
+from tasks.runs.receipts import find_run, last_run, read_receipt, runs_with_receipt, work_of_last_run, write_receipt
 from tests.support.run_receipts import STAGES, git, record_of, versions, write_project, write_results
 
 QUIET = ["Up to date"] * 4
@@ -141,6 +141,12 @@ def test_a_run_that_was_killed_has_a_receipt_and_no_snapshot(project):
 def test_without_the_program_git_a_receipt_is_written(project, monkeypatch):
     monkeypatch.setenv("PATH", "")
     assert _receipt()["git"]["problem"] == "git is not installed."
+
+
+def test_what_a_run_says_at_length_or_in_letters_of_a_terminal_can_be_read_again(project):
+    path = write_receipt(_params(), record_of(0, "Failed", "first\n\x1b[2J" + "x" * 20_000))
+    words = read_receipt(_params(), path.stem)["words"]
+    assert words.startswith("first\n\\x1b[2Jxxx")
 
 
 def test_a_damaged_receipt_does_not_keep_the_next_run_from_having_one(project):

@@ -11,7 +11,7 @@ from regraft.errors import RegraftError
 from regraft.params_file import load_params
 from regraft.photos.base_requests import add_request, read_requests
 from tasks.dvc_seam import open_repo
-from tasks.runs import commits, receipts, start_from_remotes
+from tasks.runs import commits, receipts, shared_branch, start_from_remotes
 from tasks.runs.commits import commit_run
 from tasks.runs.dvc_remote import pull_data
 from tasks.runs.git import open_git
@@ -175,6 +175,45 @@ def test_a_remote_that_lets_nothing_go_is_told_of_and_has_the_branch(origin, clo
     told = [_night(worker, number, data) for number, data in enumerate("abc")]
     assert told[-1][-2].startswith("Old snapshots of runs stay at origin: `git push` failed")
     assert told[-1][-1] == f"Pushed {BRANCH} to origin."
+
+
+def _push_odd(root: Path, path: str, target: str | None = None, content: str = "{}") -> None:
+    """Add to the branch what no run writes, as whoever may push to it can do: a link, or a file."""
+    git(root, "checkout", "--quiet", "-B", BRANCH, f"origin/{BRANCH}")
+    (root / path).unlink(missing_ok=True)
+    (root / path).symlink_to(target) if target else (root / path).write_text(content)
+    git(root, "add", "--force", path)
+    git(root, "commit", "--quiet", "-m", "odd")
+    git(root, "push", "--quiet", "origin", BRANCH)
+    git(root, "checkout", "--quiet", "main")
+
+
+def test_of_the_folder_of_receipts_only_plain_files_of_their_form_are_taken(origin, clone, monkeypatch):
+    _night(clone("worker"), 0, "a")
+    attacker = clone("attacker")
+    odd = [f"receipts/{record_of(number).run}.json" for number in (1, 2)]
+    _push_odd(attacker, odd[0], target="/etc/passwd")
+    _push_odd(attacker, odd[1], content=" " * 30_000)
+    _push_odd(attacker, "receipts/.dvcignore", content="*")
+    monkeypatch.setattr(shared_branch, "MOST_BYTES", 29_999)
+    worker = clone("another")
+    said = _fetch(worker)
+    assert [path.stem for path in (worker / "receipts").iterdir()] == [record_of(0).run]
+    assert all(name in said for name in (*odd, "receipts/.dvcignore"))
+
+
+def test_a_link_in_the_place_of_a_record_is_refused(origin, clone):
+    _night(clone("worker"), 0, "a")
+    _push_odd(clone("attacker"), "data/splits.csv", target="/etc/passwd")
+    worker = clone("another")
+    with pytest.raises(RegraftError, match=r"data/splits\.csv on the branch is a link"):
+        _fetch(worker)
+    assert not (worker / "data" / "splits.csv").exists()
+
+
+def test_the_snapshots_of_runs_are_pushed_with_the_branch(origin, clone):
+    _night(clone("worker"), 0, "a")
+    assert git(origin, "for-each-ref", "--format=%(refname)", "refs/regraft") == f"refs/regraft/runs/{record_of(0).run}"
 
 
 def test_what_a_person_merged_and_went_on_from_counts_and_not_the_branch(origin, clone):
