@@ -6,6 +6,7 @@ and data/raw; writes models/model.onnx and reports/export.json.
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 
@@ -83,17 +84,25 @@ def _origin(params: Params) -> dict[str, str]:
     No date and no commit, since the same inputs have to give the same bytes; the receipt of a run names both beside the
     file's SHA-256.
     """
-    own = {
-        "backbone": params.backbone.model_dump(mode="json"),
-        "export_onnx": params.export_onnx.model_dump(mode="json"),
-    }
     code = what_decides("export_onnx")
     return {
         "data_sha256": sha256_of(params.paths.dataset),
         "network_sha256": sha256_of(params.paths.model),
-        "params_sha256": fingerprint(own),
+        "params_sha256": fingerprint(_settings(params)),
         "code_sha256": code.digest,
         "versions": json.dumps(dict(sorted(code.libraries.items()))),
+    }
+
+
+def _settings(params: Params) -> dict[str, Any]:
+    """Return the settings of this stage; those of the stages before it have decided on the network."""
+    return {
+        "backbone": params.backbone.model_dump(mode="json"),
+        "class_weight": params.train_head.class_weight,
+        "crop_fraction": params.preprocess.crop_fraction,
+        "export_onnx": params.export_onnx.model_dump(mode="json"),
+        "max_photos": params.evaluate.max_photos,
+        "target_precision": params.evaluate.target_precision,
     }
 
 

@@ -6,14 +6,24 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ruamel.yaml import YAML
 
+from regraft.backbones.catalogue import choose_backbone
+from regraft.config import Params
+from regraft.files import fingerprint
+from regraft.params_file import load_params
+from regraft.photos.views import choose_views
 from regraft.provenance import LIBRARIES
+from regraft.training.fine_tune import facts_of
+from regraft.training.training_loop import Plan
+from tasks import choose_base, export_onnx
 from tasks.code_record import RECORD, RECORDER, SEAM, what_decides, what_decides_each
+from tests.support.small_project import changed
 
 ROOT = Path(__file__).parents[1]
 DVC_YAML = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
@@ -33,6 +43,23 @@ NO_BYTES = {
     "distributed": "hands out work, whose results do not depend on who does it; workers of other sources are refused",
     "xxhash": "computes checksums, which are fixed by their definition",
     "threadpoolctl": "sets the number of threads, as the code says",
+}
+# A valid value of settings of which neither the double nor the contrary is one.
+OTHER_VALUES: dict[str, Any] = {
+    "backbone.cut": "block13_add",
+    "backbone.engine": "tensorflow",
+    "backbone.image_size": 96,
+    "backbone.name": "MobileNetV2",
+    "backbone.preprocessing": "tf",
+    "backbone.weights": None,
+    "export_onnx.class_shares": {"cat": 1.0},
+    "fine_tune.budget": "quick",
+    "fine_tune.layers": "all",
+    "fine_tune.mode": "auto",
+    "preprocess.augment_max_stretch": 2.0,
+    "train_head.activation": "tanh",
+    "train_head.class_weight": "balanced",
+    "train_head.kind": "mlp",
 }
 
 
@@ -160,6 +187,70 @@ def test_the_params_of_a_stage_are_exactly_the_sections_it_uses(stage):
     if BUDGETED & expected and "fine_tune" not in expected:
         expected.add("fine_tune.budget")  # what `auto` stands for
     assert {name for name in STAGES[stage]["params"] if isinstance(name, str)} == expected
+
+
+def _settings_of(stage: str) -> dict[str, Any]:
+    """The settings that a stage declares, by name: a section is all of its settings."""
+    sections = load_params(ROOT / "params.yaml").model_dump(mode="json")
+    found = {}
+    for name in STAGES[stage]["params"]:
+        if isinstance(name, str):
+            section, _, key = name.partition(".")
+            values = sections[section] if isinstance(sections[section], dict) else {"": sections[section]}
+            found |= {f"{section}.{each}".rstrip("."): values[each] for each in ([key] if key else values)}
+    return found
+
+
+def _with_other(name: str, value: Any) -> Params:
+    """Valid params in which one setting has another value."""
+    if name in OTHER_VALUES:
+        value = OTHER_VALUES[name]
+    elif isinstance(value, bool):
+        value = not value
+    elif isinstance(value, list):
+        value = value[:1] if len(value) > 1 else [0.5]
+    else:
+        value = value + 1 if isinstance(value, int) else value / 2 if value else 0.5
+    params, (section, _, key) = load_params(ROOT / "params.yaml"), name.partition(".")
+    return changed(params, **{section: {key: value}}) if key else params.model_copy(update={section: value})
+
+
+def _without_effect(stage: str, digest_of: Callable[[Params], Any]) -> set[str]:
+    """The settings of a stage that a digest does not cover."""
+    before, settings = fingerprint(digest_of(load_params(ROOT / "params.yaml"))), _settings_of(stage).items()
+    return {name for name, value in settings if fingerprint(digest_of(_with_other(name, value))) == before}
+
+
+def test_the_record_of_a_base_has_every_setting_but_those_that_are_named_as_deciding_no_byte_of_it():
+    named = {f"{section}.{key}" for section, keys in choose_base._ASIDE.items() for key in keys}
+    # Of these two one counts in mode `auto` alone, and one where it is less than the photos of the base.
+    named |= {"fine_tune.max_minutes", "train_head.max_photos"}
+    named.add("validate_data.max_hash_distance")  # says which photos judge it
+    assert _without_effect("choose_base", choose_base._settings) == named
+
+
+def test_a_base_is_trained_with_settings_of_its_record_alone():
+    text = "".join((ROOT / "tasks" / name).read_text() for name in ("train_base.py", "training_inputs.py"))
+    read = set(re.findall(r"\b(?:recorded|params)\.([a-z_]+(?:\.[a-z_]+)?)\b(?!\()", text))
+    read = {name for name in read if name.split(".")[0] in Params.model_fields.keys() - NOT_RESULTS}
+    declared = {name for name in STAGES["choose_base"]["params"] if isinstance(name, str)}
+    assert {name for name in read if not {name, name.split(".")[0]} & declared} == set()
+
+
+def test_what_the_shipped_file_says_of_its_settings_covers_all_that_decide_its_bytes():
+    assert _without_effect("export_onnx", export_onnx._settings) == set()
+
+
+def test_a_checkpoint_is_of_all_settings_that_decide_a_training():
+    def facts(params: Params) -> dict[str, Any]:
+        backbone = choose_backbone(params.backbone)
+        views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
+        return facts_of(backbone, views, Plan(params.fine_tune, params.train_head.class_weight, params.seed), files=[])
+
+    elsewhere = {"backbone.engine"}  # in the name of the folder that activations are in: `facts_of_inputs`
+    # In the data set's file.
+    elsewhere |= {f"preprocess.{name}" for name in ("val_share", "test_share", "max_left_out")}
+    assert _without_effect("fine_tune", facts) == elsewhere
 
 
 @pytest.mark.parametrize("stage", STAGES)

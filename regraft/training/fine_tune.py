@@ -116,7 +116,13 @@ def facts_of(backbone: Backbone, views: Views, plan: Plan, *, files: list[Path])
         files: that it starts from: head and data set.
     """
     return {
-        "backbone": [backbone.name, backbone.weights_digest, backbone.image_size, backbone.cut],
+        "backbone": [
+            backbone.name,
+            backbone.weights_digest,
+            backbone.preprocessing,
+            backbone.image_size,
+            backbone.cut,
+        ],
         "views": asdict(views),
         "settings": [plan.settings.model_dump(), plan.class_weight],
         "files": [sha256_of(file) for file in files],
