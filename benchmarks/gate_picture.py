@@ -12,6 +12,7 @@ _SHOWN = {
     "equal": "equal",
     "better_0.02": "2 points better",
 }
+_PHOTOS = (200, 346, 1000, 5000)
 _RULES = {"now": "three answers", "before": "before: margin 0.01"}
 
 
@@ -46,8 +47,8 @@ def draw_picture(path: Path, found: dict[str, Any]) -> None:
 
 def _draw(axes: Any, by_photos: dict[str, dict[str, float]]) -> None:
     """Stack the shares of the answers over the number of photos."""
-    photos = [int(each) for each in by_photos]
-    shares = [[100 * of[answer] for of in by_photos.values()] for answer in _ANSWERS]
+    photos = list(_PHOTOS)
+    shares = [[100 * by_photos[str(each)][answer] for each in photos] for answer in _ANSWERS]
     axes.stackplot(photos, shares, labels=list(_ANSWERS), colors=list(_ANSWERS.values()), alpha=0.85)
     axes.set(xscale="log", xlim=(photos[0], photos[-1]), ylim=(0, 100))
     axes.set_xticks(photos, [f"{each:,}" for each in photos])
