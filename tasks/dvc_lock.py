@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import RegraftError
+from regraft.errors import RegraftError, printable
 from regraft.files import write_bytes
+from tasks.dvc_cache import MD5
 
 if TYPE_CHECKING:
     from dvc.repo import Repo
@@ -73,16 +74,30 @@ def check_whole(path: Path) -> None:
     check_is_file(path)
     text = _read(path)
     check_no_conflict(path, text)
-    if not (_is_whole(text) and _parsed(text).get("stages")):
+    outside = _outside(_parsed(text))
+    if outside or not (_is_whole(text) and _parsed(text).get("stages")):
         is_cut_off = text and not text.endswith("\n")
         found = (
             "no line break at its end" if is_cut_off else "nothing that DVC can read" if text else "no text in UTF-8"
         )
+        found = f"a path that leads outside, {printable(outside[0])}" if outside else found
         raise RegraftError(
             f"{path} is damaged: expected what DVC recorded of each stage, found {found}. `git checkout {path}` "
             f"brings back the one that was committed last, and `git log {path}` lists earlier ones. If it was never "
             f"committed, remove it and run `regraft retrain`: what is known is not computed again."
         )
+
+
+def _outside(value: Any) -> list[str]:
+    """Return what DVC would read outside of its cache, by what stands for an MD5, or write outside of the project."""
+    if isinstance(value, list):
+        return [found for each in value for found in _outside(each)]
+    if not isinstance(value, dict):
+        return []
+    own = [str(value["md5"])] if not MD5.fullmatch(str(value.get("md5", "0" * 32))) else []
+    inside = Path(str(value.get("relpath", "")))
+    own += [str(inside)] if inside.is_absolute() or ".." in inside.parts else []
+    return own + [found for each in value.values() for found in _outside(each)]
 
 
 def check_is_file(path: Path) -> None:

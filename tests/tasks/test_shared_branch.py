@@ -358,12 +358,17 @@ def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
         start_from_remotes._wanted(_params())
 
 
+_OUT = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n    outs:\n    - {path: c, hash: md5,"
 DAMAGED = [
     "",
     "schema: '2.0'\nstages:\n  a: {cmd: b}",
     "schema: '2.0'\n",
     "schema: '2.0'\nstages:\n  a:\n    cm",
     "- a list\n",
+    # DVC would copy that file into the project, from where the next push takes it to the remote.
+    f"{_OUT} md5: aa/../../../../../../secret}}\n",
+    # DVC would write that file.
+    f"{_OUT} files: [{{relpath: ../../planted, md5: {'a' * 32}, size: 1}}]}}\n",
     "<<<<<<< ours\n",
     "\x00",
 ]
