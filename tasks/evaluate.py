@@ -16,6 +16,7 @@ import numpy as np
 
 from regraft.config import Params
 from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
+from regraft.export.class_shares import shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.reliability import Novel, calibration_report, reliability, write_reliability
 from regraft.export.scoring import Answers, answers_of, open_said
@@ -53,9 +54,11 @@ def evaluate(params: Params, progress: Progress) -> None:
     _, manifest = read_manifest(paths.manifest)
     class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)
     right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1)
-    answers = outcome_of(classifier.promise, right, largest, groups)
+    weights = weights_for_use(class_indices, classifier.class_names, shares_of(classifier.metadata))
+    answers = outcome_of(classifier.promise, right, largest, groups, weights)
+    bins = settings.calibration_bins
     metrics = {
-        "test": classification_report(class_indices, probabilities, groups, bins=settings.calibration_bins),
+        "test": classification_report(class_indices, probabilities, groups, bins=bins, weights=weights),
         "answered": _answered(classifier.promise, answers),
         "head": _on_val(read_json(paths.reports / "head.json")),
         "fine_tune": _on_val(read_json(paths.reports / "fine_tune.json")),
@@ -67,19 +70,25 @@ def evaluate(params: Params, progress: Progress) -> None:
     write_confusion(paths.reports / "confusion.csv", test, probabilities)
     write_parts(paths.reports / "classes.csv", class_table(test.class_names, class_indices, right, groups))
     write_parts(paths.reports / "slices.csv", slice_table(slices_of_images(test, manifest), right, groups))
-    _write_calibration(params, classifier, class_indices, said)
+    _write_calibration(params, classifier, class_indices, said, weights)
     write_json(paths.reports / "abstention.json", asdict(answers))
-    write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest))
+    write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest, weights))
 
 
-def _write_calibration(params: Params, classifier: OnnxClassifier, class_indices: np.ndarray, said: Answers) -> None:
+def _write_calibration(
+    params: Params,
+    classifier: OnnxClassifier,
+    class_indices: np.ndarray,
+    said: Answers,
+    weights: np.ndarray | None,
+) -> None:
     """Write what the temperature did, and how often a photo of a known class is called novel."""
     facts, bins = classifier.metadata, params.evaluate.calibration_bins
-    report = calibration_report(class_indices, said.probabilities, facts, bins=bins)
+    report = calibration_report(class_indices, said.probabilities, facts, bins=bins, weights=weights)
     if said.novelty is not None and classifier.novel_above is not None:
         report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above))
     write_json(params.paths.reports / "calibration.json", report)
-    table = reliability(class_indices, said.probabilities, facts, bins=bins)
+    table = reliability(class_indices, said.probabilities, facts, bins=bins, weights=weights)
     write_reliability(params.paths.reports / "reliability.csv", table)
 
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.config import Params
-from regraft.export.abstention import Choice, choose_threshold
+from regraft.export.abstention import Choice, choose_threshold_in_use
+from regraft.export.class_shares import rows_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import build_classifier, with_head, write_graph
 from regraft.export.finishing import Material, examine, finish, look
@@ -62,7 +63,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         classifier, expected = OnnxClassifier(draft), part.expected(ending.head)
         parities = prove(classifier, expected, dataset, material.threads, images=settings.parity_images)
         refuse_difference(parities, paths.onnx, tolerance=settings.tolerance)
-        choice = _choose(material, said.probabilities, params.evaluate.target_precision)
+        choice = _choose(material, said.probabilities, params)
         write_graph(draft, graph, choice.as_metadata())
     report = {
         "sha256": sha256_of(paths.onnx),
@@ -106,10 +107,11 @@ def _settings(params: Params) -> dict[str, Any]:
     }
 
 
-def _choose(material: Material, said: np.ndarray, target: float | None) -> Choice:
+def _choose(material: Material, said: np.ndarray, params: Params) -> Choice:
     """Return from which probability on the file answers; of near-duplicates one photo counts."""
-    right = said.argmax(axis=1) == material.val.rows.class_index.to_numpy()
-    return choose_threshold(right[material.counted], said.max(axis=1)[material.counted], target)
+    labels = material.val.rows.class_index.to_numpy()[material.counted]
+    in_use = rows_for_use(labels, material.dataset.class_names, params.export_onnx.class_shares)
+    return choose_threshold_in_use(labels, said[material.counted], params.evaluate.target_precision, in_use)
 
 
 if __name__ == "__main__":

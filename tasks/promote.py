@@ -12,6 +12,7 @@ import pandas as pd
 from regraft.addresses import shown_path
 from regraft.config import Params
 from regraft.errors import InputsChanged, RegraftError
+from regraft.export.class_shares import as_learnt
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.files import sha256_of
@@ -79,7 +80,7 @@ def challenge(params: Params, progress: Progress) -> Verdict:
         dataset, judged = without(dataset, left_out), without(judged, left_out)
     with store_in_use(paths.store, params.machine.shared_store):
         ask = _ask(params, progress)
-        evidence = ask_new_photos(params, dataset, used, ask)
+        evidence = ask_new_photos(params, dataset, used, lambda model, new: as_learnt(ask(model, new), model.metadata))
         distance = params.validate_data.max_hash_distance
         trial = Trial(challenger, paths.onnx, judged, used, params.promote, ask, distance) if challenger else None
         verdict = _judge(params, production, trial, champion) if trial else _ALREADY

@@ -5,7 +5,7 @@ and it has to hold for photos that nobody has seen, although many thresholds are
 are tried in a fixed order, from the strictest on, and the first one that fails ends it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import ceil, log
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,25 @@ def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | Non
     return Choice(None, count, count, f"It answers every photo: {no_promise}.", no_promise)
 
 
+def choose_threshold_in_use(
+    class_indices: np.ndarray, probabilities: np.ndarray, target: float | None, in_use: np.ndarray
+) -> Choice:
+    """Return the same of photos that are as frequent as in use, since the promise is about these.
+
+    Args:
+        class_indices: the true classes of val photos, one per group, shape (n,).
+        probabilities: what the file says of them, shape (n, num_classes).
+        target: the precision, or None.
+        in_use: positions of the photos that count, from `regraft.export.class_shares.rows_for_use`.
+    """
+    right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1, initial=0)
+    choice = choose_threshold(right[in_use], largest[in_use], target)
+    if len(in_use) == len(right) or target is None:
+        return choice
+    taken = f" Of {len(right)} val photos {len(in_use)} count, so that classes are as frequent as in use"
+    return replace(choice, words=f"{choice.words}{taken} (export_onnx.class_shares).")
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a promise on photos that nothing was chosen on."""
@@ -70,7 +89,13 @@ class Outcome:
     words: str
 
 
-def outcome_of(promise: Promise | None, right: np.ndarray, largest: np.ndarray, groups: np.ndarray) -> Outcome:
+def outcome_of(
+    promise: Promise | None,
+    right: np.ndarray,
+    largest: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Outcome:
     """Say how many photos are answered, and how many of them rightly.
 
     Args:
@@ -78,13 +103,16 @@ def outcome_of(promise: Promise | None, right: np.ndarray, largest: np.ndarray, 
         right: whether each answer is right, bool, shape (n,).
         largest: the largest probability of each photo, shape (n,).
         groups: from `regraft.photos.groups.groups_of`, shape (n,).
+        weights: from `regraft.export.class_shares.weights_for_use`: the promise is about photos in use.
     """
     answered = largest >= (promise.abstain_below if promise else 0)
-    count, coverage = int(answered.sum()), share_right(answered, groups)
+    count, coverage = int(answered.sum()), share_right(answered, groups, weights)
     if count == 0:
         return Outcome(len(right), 0, coverage, None, f"None of {len(right)} test photos is answered.")
-    precision = share_right(right[answered], groups[answered])
+    precision = share_right(right[answered], groups[answered], None if weights is None else weights[answered])
     words = f"Of {len(right)} test photos {coverage} are answered, and {precision} of these rightly."
+    if weights is not None:
+        words += " Each counts as much as its class is more frequent in use (export_onnx.class_shares)."
     if promise and precision.high < promise.target_precision:
         words += " That is less than was promised: test photos differ from those of val, on which it was fixed."
     return Outcome(len(right), count, coverage, precision, words)
@@ -153,23 +181,30 @@ def _plan(count: int, target: float, confidence: float) -> list[tuple[int, float
     return [(number, share if number in starts else 0.0) for number in sorted(numbers) if starts[-1] <= number <= count]
 
 
-def risk_coverage(right: np.ndarray, largest: np.ndarray, *, points: int = 200) -> pd.DataFrame:
+def risk_coverage(
+    right: np.ndarray, largest: np.ndarray, weights: np.ndarray | None = None, *, points: int = 200
+) -> pd.DataFrame:
     """Return what a model's answers come to at each threshold: threshold, coverage, precision; the strictest first.
 
     Args:
         right: whether each answer is right, bool, shape (n,).
         largest: the largest probability of each photo, shape (n,).
+        weights: as of `outcome_of`.
         points: rows, at most.
 
     Source: El-Yaniv and Wiener, "On the foundations of noise-free selective classification", JMLR 11, 2010.
     """
     order = np.argsort(-largest, kind="stable")
-    ordered, right_of = largest[order], np.cumsum(right[order])
+    weight = np.ones(len(right)) if weights is None else weights[order]
+    ordered, right_of, answered = largest[order], np.cumsum(right[order] * weight), np.cumsum(weight)
     last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))  # of equal ones all are answered
     last = last[np.unique(np.linspace(0, len(last) - 1, points).astype(int))]
-    answered = last + 1
     return pd.DataFrame(
-        {"threshold": ordered[last], "coverage": answered / len(right), "precision": right_of[last] / answered}
+        {
+            "threshold": ordered[last],
+            "coverage": answered[last] / answered[-1],
+            "precision": right_of[last] / answered[last],
+        }
     )
 
 

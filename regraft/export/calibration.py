@@ -81,7 +81,12 @@ def logits_of(probabilities: np.ndarray) -> np.ndarray:
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Return what probabilities become whose logits are divided by a temperature: float64, shape (n, num_classes)."""
-    return np.exp(_log_softmax(logits_of(probabilities) / temperature))
+    return softmax(logits_of(probabilities) / temperature)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Return the probabilities of logits: float64, shape (n, num_classes)."""
+    return np.exp(_log_softmax(logits))
 
 
 def shift_for_use(

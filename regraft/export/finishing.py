@@ -14,6 +14,7 @@ import onnx
 
 from regraft.config import ClassWeight, ExportOnnx
 from regraft.export.calibration import Calibration, choose_temperature, logits_of, shift_for_use
+from regraft.export.class_shares import SHARES, SHIFT
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
 from regraft.export.onnx_head import class_prototypes, novel_from, novelty_of
@@ -26,7 +27,7 @@ from regraft.training.class_weights import objective_of
 from regraft.training.metrics import score
 from regraft.training.network_file import Head
 
-TEMPERATURE, SHIFT = "temperature", "logit_shift"  # in the metadata: what was done to the head that was trained
+TEMPERATURE = "temperature"  # in the metadata, as `SHIFT`: what was done to the head that was trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +115,9 @@ def finish(
         NOVEL_ABOVE: repr(novel_above),
         "val": json.dumps({"images": len(novelty), "accuracy": after.accuracy, "log_loss": after.log_loss}),
     }
-    facts |= {} if shift is None else {SHIFT: json.dumps([float(each) for each in shift])}
+    if settings.class_shares and shift is not None:
+        facts[SHIFT] = json.dumps([float(each) for each in shift])
+        facts[SHARES] = json.dumps({name: settings.class_shares[name] for name in names})
     return Ending(ready, prototypes, calibration, temperature, novel_above, facts)
 
 

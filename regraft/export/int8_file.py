@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from regraft.export.abstention import choose_threshold
+from regraft.export.abstention import choose_threshold_in_use
+from regraft.export.class_shares import rows_for_use, shares_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
 from regraft.export.int8_budget import Choice
@@ -88,7 +89,8 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
     facts: dict[str, str | None] = {PRECISION: choice.rung, "quantised_from": source.digest}
     if source.metadata.get("frozen_part", "none") != "none":
         facts["frozen_part"] = "int8 weights and activations"
-    kept = choose_threshold(said.argmax(axis=1) == labels, said.max(axis=1, initial=0), target_precision)
+    in_use = rows_for_use(labels, source.class_names, shares_of(source.metadata))
+    kept = choose_threshold_in_use(labels, said, target_precision, in_use)
     facts |= dict.fromkeys([*Promise(0, 0, 0).as_metadata(), NO_THRESHOLD]) | kept.as_metadata()
     report: dict[str, Any] = {"abstention": kept.words}
     if len(said):

@@ -1,6 +1,5 @@
 """What calibration did: how often a file is right where it says so many percent, before and after, on test."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from regraft.csv_files import read_csv, write_csv
-from regraft.export.calibration import logits_of
-from regraft.export.finishing import SHIFT, TEMPERATURE
+from regraft.export.calibration import with_temperature
+from regraft.export.class_shares import as_learnt
+from regraft.export.finishing import TEMPERATURE
 from regraft.intervals import Interval, wilson
-from regraft.training.metrics import bins_of, brier_score, ece_by_chance, expected_calibration_error, score
+from regraft.training.metrics import bins_of, brier_score, ece_by_chance, expected_calibration_error, log_losses
+from regraft.training.parts import share_right
 
 _COLUMNS = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
 
@@ -28,13 +29,15 @@ class Calibrated:
     ece_by_chance: float  # what a calibrated model has on so few photos
 
     @classmethod
-    def of(cls, class_indices: np.ndarray, probabilities: np.ndarray, bins: int) -> "Calibrated":
-        """Return the figures of some photos: true classes, shape (n,), and probabilities, shape (n, num_classes)."""
+    def of(
+        cls, class_indices: np.ndarray, probabilities: np.ndarray, bins: int, weights: np.ndarray | None = None
+    ) -> "Calibrated":
+        """Return the figures of some photos: true classes, probabilities (n, num_classes), what each counts for."""
         return cls(
-            score(class_indices, probabilities).log_loss,
-            brier_score(class_indices, probabilities),
-            expected_calibration_error(class_indices, probabilities, bins=bins),
-            ece_by_chance(probabilities, bins=bins),
+            float(np.average(log_losses(class_indices, probabilities), weights=weights)),
+            brier_score(class_indices, probabilities, weights),
+            expected_calibration_error(class_indices, probabilities, bins=bins, weights=weights),
+            ece_by_chance(probabilities, bins=bins, weights=weights),
         )
 
 
@@ -58,36 +61,50 @@ def as_trained(probabilities: np.ndarray, metadata: Mapping[str, str]) -> np.nda
         probabilities: of the file, shape (n, num_classes).
         metadata: of the file.
     """
-    shift = np.array(json.loads(metadata[SHIFT])) if SHIFT in metadata else 0.0
-    logits = (logits_of(probabilities) - shift) * float(metadata.get(TEMPERATURE, "1"))
-    shares = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shares / shares.sum(axis=1, keepdims=True)
+    return with_temperature(as_learnt(probabilities, metadata), 1 / float(metadata.get(TEMPERATURE, "1")))
 
 
 def calibration_report(
-    class_indices: np.ndarray, probabilities: np.ndarray, metadata: Mapping[str, str], *, bins: int
+    class_indices: np.ndarray,
+    probabilities: np.ndarray,
+    metadata: Mapping[str, str],
+    *,
+    bins: int,
+    weights: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Return the figures before and after as a report."""
+    """Return the figures before and after as a report; `weights` are those of the photos in use, for after."""
     before = Calibrated.of(class_indices, as_trained(probabilities, metadata), bins)
-    return {"before": asdict(before), "after": asdict(Calibrated.of(class_indices, probabilities, bins))}
+    return {"before": asdict(before), "after": asdict(Calibrated.of(class_indices, probabilities, bins, weights))}
 
 
 def reliability(
-    class_indices: np.ndarray, probabilities: np.ndarray, metadata: Mapping[str, str], *, bins: int
+    class_indices: np.ndarray,
+    probabilities: np.ndarray,
+    metadata: Mapping[str, str],
+    *,
+    bins: int,
+    weights: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Return a row per bin that has photos, before and after: mean confidence and accuracy with its interval.
+
+    Arguments are those of `calibration_report`.
 
     Source: the reliability diagram of Niculescu-Mizil and Caruana, "Predicting good probabilities with supervised
     learning", 2005.
     """
     rows = []
-    for when, each in (("before", as_trained(probabilities, metadata)), ("after", probabilities)):
+    even, alone = np.ones(len(class_indices)), np.arange(len(class_indices))
+    for when, each, weight in (
+        ("before", as_trained(probabilities, metadata), even),
+        ("after", probabilities, even if weights is None else weights),
+    ):
         confidence, right = each.max(axis=1).astype(np.float64), each.argmax(axis=1) == class_indices
         bin_of = bins_of(confidence, bins)
         for number in np.unique(bin_of):
             inside = bin_of == number
-            share = wilson(int(right[inside].sum()), int(inside.sum()))
-            rows.append((when, int(inside.sum()), float(confidence[inside].mean()), share.value, share.low, share.high))
+            share = share_right(right[inside], alone[inside], weight[inside])
+            mean = float(np.average(confidence[inside], weights=weight[inside]))
+            rows.append((when, int(inside.sum()), mean, share.value, share.low, share.high))
     return pd.DataFrame(rows, columns=list(_COLUMNS))
 
 

@@ -58,11 +58,15 @@ def first_of_each(groups: np.ndarray) -> np.ndarray:
     return ~pd.Series(groups).duplicated().to_numpy()
 
 
-def independent_images(groups: np.ndarray) -> int:
+def independent_images(groups: np.ndarray, weights: np.ndarray | None = None) -> int:
     """Return how many independent images tell as much of a share, if images of one group are all right or all wrong.
 
-    That is n_eff = (sum of m)^2 / sum of m^2 over the sizes m of groups, rounded down: n where nothing is grouped.
+    That is n_eff = (sum of m)^2 / sum of m^2 over the sizes m of groups, or the sums of what their images count for,
+    rounded down: n where nothing is grouped and all count the same.
     Source: Kish, "Survey sampling", 1965, section 8.2: the variance of a mean under unequal weights.
     """
+    if weights is not None:
+        sizes = np.bincount(np.unique(groups, return_inverse=True)[1], weights)
+        return int(round(sizes.sum() ** 2 / (sizes**2).sum(), 6)) if len(sizes) else 0
     sizes = np.unique(groups, return_counts=True)[1].astype(np.int64)
     return int(sizes.sum() ** 2 // (sizes**2).sum()) if len(sizes) else 0

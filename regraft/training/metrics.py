@@ -80,25 +80,31 @@ def mean_over_classes(class_indices: np.ndarray, values: np.ndarray) -> float:
     return float((np.bincount(class_indices, values)[counts > 0] / counts[counts > 0]).mean())
 
 
-def brier_score(class_indices: np.ndarray, probabilities: np.ndarray) -> float:
+def brier_score(class_indices: np.ndarray, probabilities: np.ndarray, weights: np.ndarray | None = None) -> float:
     """Return the mean squared distance of the probabilities from the truth, summed over classes: 0 to 2.
+
+    `weights` are what each image counts for, shape (n,), here and below; None: all the same.
 
     Source: Brier, "Verification of forecasts expressed in terms of probability", 1950.
     """
     from sklearn.metrics import brier_score_loss
 
     labels = np.arange(probabilities.shape[1])
-    return float(brier_score_loss(class_indices, probabilities, labels=labels, scale_by_half=False))
+    return float(
+        brier_score_loss(class_indices, probabilities, sample_weight=weights, labels=labels, scale_by_half=False)
+    )
 
 
-def expected_calibration_error(class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int) -> float:
+def expected_calibration_error(
+    class_indices: np.ndarray, probabilities: np.ndarray, *, bins: int, weights: np.ndarray | None = None
+) -> float:
     """Return how far confidence and accuracy lie apart: 0 is calibrated, 1 is as wrong as can be.
 
     ECE = sum over bins b of (n_b / n) * |accuracy(b) - confidence(b)|, with bins of equal width over the largest
     probability. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017, equation 3.
     """
     confidence = probabilities.max(axis=1).astype(np.float64)
-    return _gap(confidence, probabilities.argmax(axis=1) == class_indices, bins)
+    return _gap(confidence, probabilities.argmax(axis=1) == class_indices, bins, weights)
 
 
 def bins_of(confidence: np.ndarray, bins: int) -> np.ndarray:
@@ -106,12 +112,13 @@ def bins_of(confidence: np.ndarray, bins: int) -> np.ndarray:
     return np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
 
 
-def _gap(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
-    gap = np.bincount(bins_of(confidence, bins), right - confidence, minlength=bins)
-    return float(np.abs(gap).sum() / len(confidence))
+def _gap(confidence: np.ndarray, right: np.ndarray, bins: int, weights: np.ndarray | None) -> float:
+    weights = np.ones(len(confidence)) if weights is None else weights
+    gap = np.bincount(bins_of(confidence, bins), (right - confidence) * weights, minlength=bins)
+    return float(np.abs(gap).sum() / weights.sum())
 
 
-def ece_by_chance(probabilities: np.ndarray, *, bins: int) -> float:
+def ece_by_chance(probabilities: np.ndarray, *, bins: int, weights: np.ndarray | None = None) -> float:
     """Return the expected calibration error that calibrated probabilities have on so few photos, on average.
 
     It is not 0, because the accuracy of few photos in a bin scatters. Each draw lets every photo be right with its own
@@ -120,12 +127,17 @@ def ece_by_chance(probabilities: np.ndarray, *, bins: int) -> float:
     Source: Roelofs et al., "Mitigating bias in calibration error estimation", 2022, on the size of that bias.
     """
     random, confidence = np.random.default_rng(0), probabilities.max(axis=1).astype(np.float64)
-    gaps = [_gap(confidence, random.random(len(confidence)) < confidence, bins) for _ in range(_DRAWS)]
+    gaps = [_gap(confidence, random.random(len(confidence)) < confidence, bins, weights) for _ in range(_DRAWS)]
     return float(np.mean(gaps))
 
 
 def classification_report(
-    class_indices: np.ndarray, probabilities: np.ndarray, groups: np.ndarray, *, bins: int
+    class_indices: np.ndarray,
+    probabilities: np.ndarray,
+    groups: np.ndarray,
+    *,
+    bins: int,
+    weights: np.ndarray | None = None,
 ) -> dict[str, float | int]:
     """Return the figures of one split; top5_accuracy only where there are more than five classes.
 
@@ -137,23 +149,33 @@ def classification_report(
         probabilities: shape (n, num_classes), rows sum to 1.
         groups: from `regraft.photos.groups.groups_of`, shape (n,).
         bins: of the expected calibration error.
+        weights: what each image counts for, shape (n,), where classes are more or less frequent in use; None: the same.
     """
     from sklearn.metrics import f1_score, top_k_accuracy_score
 
     num_classes = probabilities.shape[1]
     labels = np.arange(num_classes)
-    accuracy = share_right(probabilities.argmax(axis=1) == class_indices, groups)
-    report: dict[str, float | int] = {"images": len(class_indices), "independent_images": independent_images(groups)}
+    accuracy = share_right(probabilities.argmax(axis=1) == class_indices, groups, weights)
+    independent = independent_images(groups, weights)
+    report: dict[str, float | int] = {"images": len(class_indices), "independent_images": independent}
     report |= {"accuracy": accuracy.value, "accuracy_low": accuracy.low, "accuracy_high": accuracy.high}
     if num_classes > 5:  # else the right one is always among five
-        report["top5_accuracy"] = float(top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels))
+        top5 = top_k_accuracy_score(class_indices, probabilities, k=5, labels=labels, sample_weight=weights)
+        report["top5_accuracy"] = float(top5)
     # A small class may have no image in this split; it cannot be measured and must not count as 0.
     present = np.unique(class_indices)
-    macro_f1 = f1_score(class_indices, probabilities.argmax(axis=1), labels=present, average="macro", zero_division=0.0)
+    macro_f1 = f1_score(
+        class_indices,
+        probabilities.argmax(axis=1),
+        labels=present,
+        average="macro",
+        sample_weight=weights,
+        zero_division=0.0,
+    )
     return report | {
         "macro_f1": float(macro_f1),
-        "log_loss": score(class_indices, probabilities).log_loss,
-        "brier": brier_score(class_indices, probabilities),
-        "ece": expected_calibration_error(class_indices, probabilities, bins=bins),
-        "ece_by_chance": ece_by_chance(probabilities, bins=bins),
+        "log_loss": float(np.average(log_losses(class_indices, probabilities), weights=weights)),
+        "brier": brier_score(class_indices, probabilities, weights),
+        "ece": expected_calibration_error(class_indices, probabilities, bins=bins, weights=weights),
+        "ece_by_chance": ece_by_chance(probabilities, bins=bins, weights=weights),
     }

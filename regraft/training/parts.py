@@ -24,16 +24,17 @@ _SLICES = {"slice": str, "value": str, "images": int, "accuracy": float, "low": 
 _SLICES |= {"p": float, "note": str}
 
 
-def share_right(right: np.ndarray, groups: np.ndarray) -> Interval:
+def share_right(right: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Interval:
     """Return the share of right answers with its 95 % interval (Wilson's), of as many photos as are independent.
 
     Args:
         right: whether each answer is right, bool, shape (n,).
         groups: from `groups_of`, shape (n,).
+        weights: what each photo counts for, shape (n,); None: all the same.
     """
     if not len(right):
         return wilson(0, 0)
-    share, count = float(np.mean(right)), independent_images(groups)
+    share, count = float(np.average(right, weights=weights)), max(1, independent_images(groups, weights))
     interval = wilson(round(share * count), count)
     return Interval(share, min(share, interval.low), max(share, interval.high))
 

@@ -48,6 +48,7 @@ class Answering(OnnxClassifier):
     class_names: list[str] = field(default_factory=lambda: list(CLASSES))
     digest: str = "a" * 64
     sure: float = 0.9
+    metadata: dict[str, str] = field(default_factory=dict)
 
     def says(self, photos: Dataset) -> np.ndarray:
         """Return how sure it is for the class that it names, and the rest for the others."""

@@ -21,9 +21,11 @@ from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, read_reference
 from regraft.production.verdict_log import read_looks, recent_changes
+from regraft.training.parts import read_classes
 from tasks import promote as gate
 from tasks import up_to_date
 from tasks.evaluate import evaluate
+from tasks.export_onnx import export_onnx
 from tasks.promote import challenge, force, history, rollback
 from tests.support.small_project import changed, quiet
 from tests.support.steps import Stepping
@@ -448,6 +450,24 @@ def test_labels_are_compared_with_those_of_production_also_where_all_files_were_
     verdict = challenge(small_params, quiet)
     assert (verdict.name, verdict.is_accepted) == ("Undecided", False)
     assert verdict.figures["relabelled"] > 0.3 * verdict.figures["comparison"]["n"] > 0
+
+
+def test_shares_of_classes_in_use_that_are_set_alone_are_no_harm_and_figures_are_about_them(project, small_params):
+    assert challenge(small_params, quiet).is_accepted
+    shares = {"red": 0.9, "grün": 0.05, "deep blue": 0.05}
+    params = changed(small_params, export_onnx={"class_shares": shares})
+    export_onnx.function(params, quiet)
+    evaluate.function(params, quiet)
+    verdict = challenge(params, quiet)
+    found = verdict.figures["comparison"]
+    assert (verdict.is_accepted, found["b"], found["c"]) == (True, 0, 0), verdict.words
+    classes = read_classes(project / "reports" / "classes.csv").set_index("class_name").recall
+    accuracy = read_json(project / "reports" / "metrics.json")["test"]["accuracy"]
+    assert accuracy == pytest.approx(sum(share * classes[name] for name, share in shares.items()), abs=1e-3)
+    assert (
+        "count, so that classes are as frequent as in use"
+        in read_json(project / "reports" / "export.json")["abstention"]["words"]
+    )
 
 
 # Killed.

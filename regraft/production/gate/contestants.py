@@ -7,6 +7,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, N
 
 from regraft.addresses import shown_path
 from regraft.errors import RegraftError
+from regraft.export.class_shares import as_learnt
 from regraft.export.classifier import OnnxClassifier
 
 
@@ -39,6 +40,7 @@ def _flaw_of(classifier: OnnxClassifier) -> str:
     names = classifier.class_names
     try:
         said = classifier.probabilities(np.zeros((64, 64, 3), np.uint8))
+        as_learnt(said[None], classifier.metadata)
     except (ValueError, Fail, InvalidArgument, NotImplemented, RuntimeException) as error:
         return " ".join(str(error).split())[:200]
     if said.shape != (len(names),):

@@ -8,7 +8,13 @@ from regraft.setting_types import Floors
 
 
 def below_floors(
-    floors: Floors, labels: np.ndarray, predicted: np.ndarray, *, milliseconds: float | None, model: Path
+    floors: Floors,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    *,
+    milliseconds: float | None,
+    model: Path,
+    weights: np.ndarray | None = None,
 ) -> list[str]:
     """Return as sentences what a model does not reach.
 
@@ -18,10 +24,11 @@ def below_floors(
         predicted: names of the classes that the model gave them.
         milliseconds: median time for one photo, on one core; None if it was not measured.
         model: the file.
+        weights: what each photo counts for in accuracy, where classes are more or less frequent in use.
     """
     said = []
     right = predicted == labels
-    accuracy = float(right.mean()) if len(labels) else 0.0
+    accuracy = float(np.average(right, weights=weights)) if len(labels) else 0.0
     if floors.accuracy is not None and accuracy < floors.accuracy:
         said.append(
             f"its accuracy on {len(labels)} test photos is {accuracy:.4f}, below promote.floors.accuracy, "

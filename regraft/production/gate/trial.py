@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.config import Promote
+from regraft.export.class_shares import as_learnt, shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import groups_of_digests
@@ -66,13 +67,10 @@ class Trial:
             looks: other models that were judged on these test photos before.
         """
         labels = self.test.rows.class_name.to_numpy(str)
-        predicted = _named(self._answers(self.challenger, self.test))
-        floors = below_floors(
-            self.settings.floors, labels, predicted, milliseconds=self._milliseconds(), model=self.path
-        )
+        floors = self._below_floors(labels)
         if champion is None:
             groups = groups_of_digests(self.test.rows.digest.tolist(), self.groups)
-            accuracy = share_right(predicted == labels, np.array(groups))
+            accuracy = share_right(_named(self._answers(self.challenger, self.test)) == labels, np.array(groups))
             return first_model(accuracy, len(labels), self.settings, Around(warnings, floors, looks, self.test_share))
         if vanished := self._vanished(champion.classifier):
             return refuse_vanished(vanished)
@@ -142,10 +140,31 @@ class Trial:
         found = contest(labels, self._answers(former.classifier, photos), self._answers(self.challenger, photos))
         return replace(found, was_chosen=former.was_chosen, recent=former.recent)
 
+    def _below_floors(self, labels: np.ndarray) -> list[str]:
+        """What the new model does not reach as it ships, with its classes as frequent as in use."""
+        names, test = self.challenger.class_names, self.test
+        said = self.ask(self.challenger, test) if len(test) else np.zeros((0, len(names)), np.float32)
+        predicted = _named(Answers(names, said))
+        weights = weights_for_use(
+            test.rows.class_index.to_numpy(), test.class_names, shares_of(self.challenger.metadata)
+        )
+        return below_floors(
+            self.settings.floors,
+            labels,
+            predicted,
+            milliseconds=self._milliseconds(),
+            model=self.path,
+            weights=weights,
+        )
+
     def _answers(self, classifier: OnnxClassifier, photos: Dataset) -> Answers:
+        """What a model says without `export_onnx.class_shares`: a setting that changed makes no model better or worse.
+
+        Test photos have the mix of classes that models are trained on, so with another one equal models would differ.
+        """
         if not len(photos):
             return Answers(classifier.class_names, np.zeros((0, len(classifier.class_names)), np.float32))
-        return Answers(classifier.class_names, self.ask(classifier, photos))
+        return Answers(classifier.class_names, as_learnt(self.ask(classifier, photos), classifier.metadata))
 
     def _vanished(self, former: OnnxClassifier) -> list[str]:
         """The classes that a former model knows, and today's photos lack although nobody gave them up."""

@@ -1,7 +1,10 @@
 """A trial: which photos are compared, and what becomes of the new model."""
 
+import json
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -267,6 +270,50 @@ def test_where_a_person_approves_nothing_is_promoted_by_itself(model: Answering)
 
 def test_where_a_person_approves_harm_is_refused_all_the_same() -> None:
     assert verdict_of(Answering(wrong_on(range(30))), Answering(RIGHT), mode="approve").name == "Refused"
+
+
+@dataclass
+class Shifted(Answering):
+    """A model that says of 300 photos what it learnt, or that for classes of other shares in use."""
+
+    def says(self, photos: Any) -> np.ndarray:
+        random = np.random.default_rng(0)
+        learnt = {
+            digest: random.dirichlet([9 if name == label else 1 for name in CLASSES]) for digest, label in RIGHT.items()
+        }
+        logits = np.log([learnt[digest] for digest in photos.rows.digest])
+        logits += json.loads(self.metadata.get("logit_shift", "0"))
+        return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+RARE_CUPS = {
+    "logit_shift": json.dumps([-4.0, 1.0, 1.0]),
+    "class_shares": json.dumps({"cup": 0.02, "hat": 0.49, "shoe": 0.49}),
+}
+
+
+@pytest.mark.parametrize(("before", "now"), [({}, RARE_CUPS), (RARE_CUPS, {}), (RARE_CUPS, RARE_CUPS)])
+def test_shares_of_classes_in_use_that_are_set_or_changed_alone_are_no_harm(
+    before: dict[str, str], now: dict[str, str]
+) -> None:
+    verdict = verdict_of(
+        Shifted(RIGHT, metadata=now), Shifted(RIGHT, metadata=before), anchor=former_of(Shifted(RIGHT))
+    )
+    found = verdict.figures["comparison"]
+    assert (verdict.name, found["b"], found["c"]) == ("Promoted", 0, 0), verdict.words
+
+
+def test_a_worse_model_is_refused_also_with_the_shares_of_use() -> None:
+    worse = Answering(wrong_on(range(30)), metadata={"logit_shift": "[0, 0, 0.5]"})
+    assert verdict_of(worse, Answering(RIGHT)).name == "Refused"
+
+
+def test_a_floor_of_accuracy_is_about_the_shares_in_use() -> None:
+    floors = {"accuracy": 0.7, "recall": None, "milliseconds": None, "megabytes": None}
+    shares = {"logit_shift": "[0, 0, 0]", "class_shares": json.dumps({"cup": 8, "hat": 1, "shoe": 1})}
+    no_cups = dict.fromkeys([digest for digest, label in RIGHT.items() if label == "cup"], "hat")
+    verdict = verdict_of(Answering(RIGHT | no_cups, metadata=shares), Answering(RIGHT | no_cups), floors=floors)
+    assert "its accuracy on 300 test photos is 0.2000, below promote.floors.accuracy, 0.7" in verdict.words
 
 
 def test_slices_of_labels_csv_are_shown_with_the_largest_loss_first() -> None:
