@@ -5,8 +5,8 @@
 All stages run on KNOWN; its test photos are known, up to as many photos of OTHER are not. AUROC is the chance that a
 photo of OTHER is called more novel than one of KNOWN, with a 95 % interval by bootstrap; `unsure` is the baseline of
 Hendrycks and Gimpel (2017), 1 - the largest probability. `caught` is the share of OTHER above the file's threshold,
-`alarms` that of KNOWN, of which 1 % are expected. The milliseconds are medians on one thread, one photo of 640 x 480,
-with and without the two outputs in turn. The last line is one JSON object.
+`alarms` that of KNOWN, and `expected` what the file says of that. The milliseconds are medians on one thread, one photo
+of 640 x 480, with and without the two outputs in turn. The last line is one JSON object.
 """
 
 import argparse
@@ -81,6 +81,7 @@ def measure(known: Path, other: Path, settings: list[str]) -> dict[str, Any]:
         "auroc_unsure": vars_of(auroc(1 - inside.probabilities.max(axis=1), unsure)),
         "caught": vars_of(wilson(caught, len(answers))),
         "alarms": vars_of(wilson(alarms, len(test))),
+        "expected": model.novel_share,
         "milliseconds": milliseconds(model),
     }
 

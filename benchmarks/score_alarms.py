@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image
+from scipy.stats import binom
 
 from benchmarks.warning_nights import FAULTS
 from regraft.config import Params
@@ -31,8 +32,9 @@ from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.images import load_rgb
 from regraft.production.records import Records
-from regraft.production.scores.seen_drift import NOVEL_SHARE, Trained, latest_photos, measure_seen, most_novel
+from regraft.production.scores.seen_drift import Trained, latest_photos, measure_seen, most_novel
 from regraft.production.scores.table import read_scores
+from regraft.serving.novelty import rank_of, share_of
 from tests.support.machine import describe_machine
 from tests.support.pipeline import HEAD_ONLY, REGRAFT, Project, run, temporary_project
 
@@ -77,9 +79,9 @@ def simulate_novelty(chance: float, draws: int) -> Iterator[dict[str, Any]]:
         for count in _DAYS:
             # Novelties are ranks: uniform, whatever their distribution. The share above the k-th largest is Beta.
             small = np.sort(random.random((min(draws, 20_000_000 // val), val)), axis=1)
-            above = 1 - np.quantile(small, 1 - NOVEL_SHARE, method="higher", axis=1)
+            above = 1 - small[:, -rank_of(val)]
             novel = random.binomial(count, np.resize(above, draws))
-            exact, naive = (most_novel(count, known, chance) for known in (val, 0))
+            exact, naive = most_novel(count, val, chance), binom(count, share_of(val)).isf(chance)
             shares = {"limit": float((novel > exact).mean()), "binomial": float((novel > naive).mean())}
             yield {"val": val, "came in": count, **shares}
 

@@ -56,6 +56,10 @@ class ExportMismatch(RegraftError):
     """The exported ONNX file does not compute what the Keras model computes; it must not be used."""
 
 
+class InvalidModel(RegraftError):
+    """A model file gives answers that are none; no photo is to blame, and no other photo will do better."""
+
+
 class InputsChanged(RegraftError):
     """An input of a stage changed while the stage ran, so no record could say what its outputs were made from."""
 

@@ -86,7 +86,7 @@ def _write_calibration(
     facts, bins = classifier.metadata, params.evaluate.calibration_bins
     report = calibration_report(class_indices, said.probabilities, facts, bins=bins, weights=weights)
     if said.novelty is not None and classifier.novel_above is not None:
-        report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above))
+        report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above, classifier.novel_share))
     write_json(params.paths.reports / "calibration.json", report)
     table = reliability(class_indices, said.probabilities, facts, bins=bins, weights=weights)
     write_reliability(params.paths.reports / "reliability.csv", table)

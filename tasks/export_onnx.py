@@ -74,6 +74,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         "frozen_graph": trunk.agreement and asdict(trunk.agreement),
         "calibration": asdict(ending.calibration) | {"used": ending.temperature},
         "novel_above": ending.novel_above,
+        "novel_share": ending.novel_share,
         "abstention": choice.as_report(),
     }
     write_json(paths.reports / "export.json", report)

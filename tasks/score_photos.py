@@ -148,12 +148,13 @@ def _production(params: Params) -> "OnnxClassifier":
     return classifier
 
 
-def _trained(params: Params, model: str) -> "Trained":
+def _trained(params: Params, model: "OnnxClassifier") -> "Trained":
     from regraft.production.records import Records
     from regraft.production.scores.seen_drift import Trained
 
     reference, words = Records(params.paths.production).find_reference()
-    return Trained(reference, words, _unsure_on_test(params, model))
+    photos = None if model.novel_photos is None else int(model.novel_photos)
+    return Trained(reference, words, _unsure_on_test(params, model.digest), photos)
 
 
 def _unsure_on_test(params: Params, model: str) -> tuple[int, int] | None:
@@ -181,7 +182,7 @@ def _report(
     from regraft.reports.scores_page import tiles_of, write_scores_pages
     from regraft.validation.rules import limits_of
 
-    since, trained = at - timedelta(days=params.score.drift_days), _trained(params, classifier.digest)
+    since, trained = at - timedelta(days=params.score.drift_days), _trained(params, classifier)
     distance, at_least = params.validate_data.max_hash_distance, params.score.drift_photos
     recent = latest_photos(scores, classifier.digest, since, at_least, distance)
     drift = measure_seen(recent, trained, params.score)

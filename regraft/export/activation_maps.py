@@ -18,6 +18,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.errors import RegraftError
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 
 MAPS = "maps"
@@ -38,7 +39,7 @@ class ActivationMaps:
         """
         shipped = ShippedModel(path)
         self.class_names = shipped.class_names
-        model = with_maps(onnx.load(path))
+        model = with_maps(parse_graph(shipped.contents))
         if model is None:
             raise RegraftError(
                 f"{path} has no exact activation maps: that takes one linear layer on features that are means over "

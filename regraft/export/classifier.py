@@ -5,29 +5,33 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 
-from regraft.errors import RegraftError
-from regraft.export.two_parts import BORDER, TwoParts, in_two_parts
+from regraft.errors import InvalidModel, RegraftError
+from regraft.export.two_parts import BORDER, TwoParts, facts_of, in_two_parts
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.photos.preparation import Preparation
-from regraft.serving.shipped_model import ShippedModel, run_session, start_session
+from regraft.serving.shipped_model import PHOTO_SECONDS, ShippedModel, limited_run, run_session, start_session
+
+_ROWS_PER_SECOND = 100  # that a head makes of features at least: it mostly makes thousands
 
 
 class OnnxClassifier(ShippedModel):
     """A model.onnx that Regraft exported."""
 
-    contents: bytes  # of the file
     frozen_parts: TwoParts | None  # of a file whose backbone is frozen, which says so in its metadata
 
-    def _read_more(self, contents: bytes) -> None:
-        self.contents = contents
+    def __init__(self, path: Path, *, is_own: bool = True) -> None:
+        """Load a file, as `ShippedModel` does; mostly it is one that this project made."""
+        super().__init__(path, is_own=is_own)
+
+    def _read_more(self) -> None:
         self.frozen_parts = self.parts if BORDER in self.metadata else None
 
     @cached_property
     def parts(self) -> TwoParts:
         """The file in two; ValueError of one that has no output `features`, as those of earlier versions."""
-        return in_two_parts(onnx.load_from_string(self.contents))
+        return in_two_parts(parse_graph(self.contents))
 
     @cached_property
     def preparation(self) -> Preparation:
@@ -64,7 +68,9 @@ class OnnxClassifier(ShippedModel):
         """Return what the second of two parts makes of features: float32, shape (n, row_length)."""
         # One by one: a product of one row is added up in another order than one of many.
         names = ["probabilities", "novelty"] if self.has_novelty else ["probabilities"]
-        rows = [np.hstack(list(map(np.ravel, self._head.run(names, {"features": row[None]})))) for row in features]
+        with limited_run(PHOTO_SECONDS + len(features) / _ROWS_PER_SECOND) as options:
+            said = [self._head.run(names, {"features": row[None]}, options) for row in features]
+        rows = [np.hstack(list(map(np.ravel, each))) for each in said]
         return np.stack(rows) if rows else np.empty((0, self.row_length), np.float32)
 
     @cached_property
@@ -77,9 +83,9 @@ class OnnxClassifier(ShippedModel):
 
 
 def frozen_digest(path: Path) -> str | None:
-    """Return the SHA-256 of the frozen part of a file; None of one that has none, or cannot be loaded."""
+    """Return the SHA-256 of the frozen part of a file; None of one that has none, or cannot be read."""
     try:
-        parts = OnnxClassifier(path).frozen_parts
-    except RegraftError:
+        graph = parse_graph(path.read_bytes())
+        return in_two_parts(graph).digest if BORDER in facts_of(graph) else None
+    except (InvalidModel, OSError, ValueError):
         return None
-    return parts and parts.digest

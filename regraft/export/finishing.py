@@ -22,7 +22,7 @@ from regraft.export.scoring import Answers, answers_of, features_of, open_said
 from regraft.export.two_parts import BORDER, with_facts
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
-from regraft.serving.shipped_model import NOVEL_ABOVE
+from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, share_of
 from regraft.training.class_weights import objective_of
 from regraft.training.metrics import score
 from regraft.training.network_file import Head
@@ -66,6 +66,7 @@ class Ending:
     calibration: Calibration
     temperature: float  # of the calibration, or 1 where `export_onnx.calibrate` is off
     novel_above: float
+    novel_share: float  # of ordinary photos, which are above it by chance
     facts: dict[str, str]  # for the metadata
 
 
@@ -107,18 +108,20 @@ def finish(
     shift = shift_for_use(settings.class_shares, names, mix, class_weight)
     ready = head.rescaled(temperature, shift)
     prototypes = class_prototypes(some.features, some.class_indices, head.num_classes)
-    novelty = novelty_of(val.features, prototypes)
-    novel_above = novel_from(novelty)
+    novelty = novelty_of(val.features[counted], prototypes)
+    novel_above, novel_share = novel_from(novelty), share_of(len(novelty))
     after = score(val.class_indices, ready.probabilities(val.features))
     facts = {
         TEMPERATURE: repr(temperature),
-        NOVEL_ABOVE: repr(novel_above),
-        "val": json.dumps({"images": len(novelty), "accuracy": after.accuracy, "log_loss": after.log_loss}),
+        ABOVE: repr(novel_above),
+        SHARE: repr(novel_share),
+        PHOTOS: str(len(novelty)),
+        "val": json.dumps({"images": len(val.features), "accuracy": after.accuracy, "log_loss": after.log_loss}),
     }
     if settings.class_shares and shift is not None:
         facts[SHIFT] = json.dumps([float(each) for each in shift])
         facts[SHARES] = json.dumps({name: settings.class_shares[name] for name in names})
-    return Ending(ready, prototypes, calibration, temperature, novel_above, facts)
+    return Ending(ready, prototypes, calibration, temperature, novel_above, novel_share, facts)
 
 
 def as_shipped(head: Head, metadata: Mapping[str, str]) -> Head:

@@ -19,8 +19,8 @@ from regraft.export.onnx_head import novel_from
 from regraft.export.parity import extreme_pictures
 from regraft.export.two_parts import as_bytes, with_facts
 from regraft.photos.dataset import Dataset
+from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, share_of
 from regraft.serving.promise import NO_THRESHOLD, Promise
-from regraft.serving.shipped_model import NOVEL_ABOVE
 from regraft.training.metrics import score
 
 PRECISION = "precision"  # in the metadata: the rung; a float32 file has no such entry
@@ -99,7 +99,7 @@ def finished(choice: Choice, material: Material, target_precision: float | None)
     if len(said) and source.has_novelty and source.novel_above is not None:
         before, now = choice.exact[:, -1], choice.rows[:, -1]
         above = novel_from(now)
-        facts[NOVEL_ABOVE] = repr(above)
+        facts |= {ABOVE: repr(above), SHARE: repr(share_of(len(now))), PHOTOS: str(len(now))}
         report["novelty"] = {
             "mean_shift": float((now - before).mean()),
             "largest_shift": float(np.abs(now - before).max()),

@@ -12,9 +12,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from regraft.backbones.runners import FEATURES
 from regraft.photos.preparation import IR_VERSION, OPSET
+from regraft.serving.novelty import rank_of
 from regraft.training.network_file import Head
 
-_NOVEL = 0.01  # share of val photos that are more novel than the threshold
 _SMALLEST = 1e-12  # length of features below which they have no direction
 
 
@@ -75,8 +75,8 @@ def novelty_of(features: np.ndarray, prototypes: np.ndarray) -> np.ndarray:
 
 
 def novel_from(novelty: np.ndarray) -> float:
-    """Return the novelty of val photos, shape (n,), that 1 in 100 of them exceeds; of fewer than 100 the largest."""
-    return float(np.quantile(novelty, 1 - _NOVEL, method="higher"))
+    """Return the threshold from the novelties of independent val photos, shape (n,): see `regraft.serving.novelty`."""
+    return float(np.sort(novelty)[-rank_of(len(novelty))])
 
 
 def _directions(vectors: np.ndarray) -> np.ndarray:

@@ -43,15 +43,16 @@ class Calibrated:
 
 @dataclass(frozen=True, slots=True)
 class Novel:
-    """How many photos of known classes a file calls novel: false alarms, of which 1 % are expected."""
+    """How many photos of known classes a file calls novel: false alarms."""
 
     images: int
     share: Interval
+    expected: float | None  # as the file says
 
     @classmethod
-    def of(cls, novelty: np.ndarray, above: float) -> "Novel":
+    def of(cls, novelty: np.ndarray, above: float, expected: float | None) -> "Novel":
         """Return it from the novelty of each photo, shape (n,), and the threshold of the file."""
-        return cls(len(novelty), wilson(int((novelty > above).sum()), len(novelty)))
+        return cls(len(novelty), wilson(int((novelty > above).sum()), len(novelty)), expected)
 
 
 def as_trained(probabilities: np.ndarray, metadata: Mapping[str, str]) -> np.ndarray:

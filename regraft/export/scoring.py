@@ -19,6 +19,7 @@ from regraft.export.scoring_on_cluster import answer_on_cluster
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.processor import instruction_set
+from regraft.serving.shipped_model import check_answers
 from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Key, key_of
 
@@ -34,9 +35,11 @@ class Answers:
 
     @classmethod
     def of(cls, rows: np.ndarray, classifier: OnnxClassifier) -> "Answers":
-        """Return them from rows, as `OnnxClassifier.row` returns one."""
+        """Return them from rows, as `OnnxClassifier.row` returns one; InvalidModel if they are no answers."""
         count = len(classifier.class_names)
-        return cls(rows[:, :count], rows[:, count] if classifier.has_novelty else None)
+        answers = cls(rows[:, :count], rows[:, count] if classifier.has_novelty else None)
+        check_answers(answers.probabilities, answers.novelty, count)
+        return answers
 
 
 def open_said(store: Path, classifier: OnnxClassifier, *, shared: str | None = None) -> Namespace:

@@ -17,7 +17,6 @@ import shutil
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from regraft.errors import InputsChanged, RegraftError
 from regraft.files import write_bytes, write_text
@@ -26,7 +25,7 @@ from regraft.production.records import read_digest
 from regraft.production.registry import Production, copy_sound
 from regraft.serving.golden import Golden, draw, read_golden, write_golden
 from regraft.serving.model_folder import CHECKSUM
-from regraft.serving.shipped_model import ShippedModel
+from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 from regraft.serving.triton import CONFIG, LABELS, MODEL, NAME, config_of, labels_of, versions_in
 
 CARD = "model_card.md"
@@ -83,13 +82,6 @@ def bring_up_to_date(production: Production, card: Path | None = None, *, pictur
 class _Model(ShippedModel):
     """A model, and its answers in another order of arithmetic."""
 
-    def _read_more(self, contents: bytes) -> None:
-        super()._read_more(contents)
-        options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        options.intra_op_num_threads = 1
-        self._contents, self._options = contents, options
-
     def config(self) -> str:
         """Return config.pbtxt."""
         return config_of(self.session.get_inputs(), self.session.get_outputs())
@@ -104,8 +96,7 @@ class _Model(ShippedModel):
         answers = [self.ask(photo) for photo in photos]
         chosen = int(np.argmin([answer.probabilities.max() for answer in answers]))
         photo, answer = photos[chosen], answers[chosen]
-        plain = onnxruntime.InferenceSession(self._contents, self._options, providers=["CPUExecutionProvider"])
-        other = np.asarray(plain.run(["probabilities"], {"image": photo[None]})[0])[0]
+        (other,) = run_session(start_session(self.contents, is_optimised=False), photo, ["probabilities"])
         tolerance = 10 * float(np.abs(other - answer.probabilities).max())
         tolerance = float(f"{min(_MOST, max(_LEAST, tolerance)):.1g}")
         return Golden(self.digest, photo, self.class_names, answer.probabilities, answer.novelty, tolerance)

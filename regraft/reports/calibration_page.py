@@ -32,5 +32,6 @@ def calibration_texts(sources: Sources) -> list[str]:
     words = [chosen["words"], table([f"test photos{of_all(test)}", "as trained", "as shipped"], rows)]
     if novel := report.get("novel"):
         share = Interval(**novel["share"])
-        words.append(f"Of {novel['images']} test photos{of_all(test)} {share} are called novel; 1 % were expected.")
+        expected = f"; {novel['expected']:.1%} were expected" if novel.get("expected") else ""
+        words.append(f"Of {novel['images']} test photos{of_all(test)} {share} are called novel{expected}.")
     return words

@@ -8,11 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
 from regraft.config import CardWords
+from regraft.export.two_parts import facts_of as facts_of_graph
 from regraft.files import read_json, readable_bytes, reading, write_text
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.markdown import cell, table
 from regraft.reports.measured import digests
@@ -82,11 +81,7 @@ def model_card(sources: Sources, circumstances: Circumstances, words: CardWords)
 def facts_of(path: Path) -> dict[str, str]:
     """Return what an exported file says of itself."""
     with reading(path, "a model that Regraft exported"):
-        try:
-            model = onnx.load(path, load_external_data=False)
-        except DecodeError as error:
-            raise ValueError(f"no ONNX ({error})") from error
-        return {entry.key: entry.value for entry in model.metadata_props}
+        return dict(facts_of_graph(parse_graph(path.read_bytes())))
 
 
 def _details(

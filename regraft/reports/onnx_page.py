@@ -4,15 +4,15 @@ import json
 from collections import defaultdict
 from typing import Any
 
-import onnx
-from google.protobuf.message import DecodeError
-
+from regraft.export.two_parts import facts_of
 from regraft.files import read_json, readable_bytes, reading
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.photos.preparation import Preparation
 from regraft.reports.blocks import Page, Photos, Tile
 from regraft.reports.markdown import table
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import prepared_photos
+from regraft.serving.novelty import one_in
 
 _TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
 _COMPARED = {"head": "the head in NumPy behind the frozen graph", "top": "Keras", "all": "Keras"}
@@ -30,7 +30,7 @@ def onnx_page(sources: Sources) -> Page:
         ["trained", _TRAINED[report["trained"]]],
         *_of_frozen_graph(report.get("frozen_graph")),
         ["temperature", report["calibration"]["words"]],
-        ["novel", f"above {report['novel_above']:.3f}: 1 in 100 val photos is farther from all classes"],
+        ["novel", f"above {report['novel_above']:.3f}, as {one_in(report['novel_share'])} ordinary photos by chance"],
         ["when it is unsure", report["abstention"]["words"]],
     ]
     seen = (
@@ -62,11 +62,7 @@ def _of_frozen_graph(agreement: dict[str, Any] | None) -> list[list[str]]:
 def _preparation(sources: Sources) -> Preparation:
     """Return the preparation that is in the file."""
     with reading(sources.onnx, "a model that Regraft exported"):
-        try:
-            model = onnx.load(sources.onnx, load_external_data=False)
-        except DecodeError as error:
-            raise ValueError(f"no ONNX ({error})") from error
-        facts = json.loads({entry.key: entry.value for entry in model.metadata_props}["preprocessing"])
+        facts = json.loads(facts_of(parse_graph(sources.onnx.read_bytes()))["preprocessing"])
         return Preparation(facts["image_size"], facts["crop_fraction"])
 
 

@@ -11,12 +11,12 @@ import onnxruntime
 from regraft.errors import RegraftError, printable
 from regraft.serving.golden import read_golden
 from regraft.serving.model_folder import ModelFolder, named_digests
-from regraft.serving.shipped_model import ShippedModel, start_session
+from regraft.serving.model_probe import probe
+from regraft.serving.shipped_model import PHOTO_SECONDS, ShippedModel, check_answers, limited_run, start_session
 from regraft.serving.triton import CONFIG, LABELS, MODEL, config_of, labels_of
 
 _LARGEST = 2**31 - 1  # bytes: no ONNX file is longer, by the format that it is written in
 _SAME = 1e-4  # of a probability, alone and in a batch: the same arithmetic, perhaps in another order
-_SUM = 1e-3  # how far the sum of probabilities may be from 1, with hundreds of classes in float32
 _INPUT = ("image", "tensor(uint8)", 4, [3])  # name, type, number of dimensions, the last one
 _OUTPUTS = {"probabilities": 2, "features": 2, "novelty": 1}  # number of dimensions
 _FACTS = ("novelty_above", "temperature", "preprocessing")  # what a file of today says of itself
@@ -33,7 +33,9 @@ class _Loaded(ShippedModel):
     def run(self, photos: np.ndarray) -> dict[str, np.ndarray]:
         """Return every output that Regraft knows, for photos of one size, uint8, shape (n, height, width, 3)."""
         names = [name for name in _OUTPUTS if name in self._outputs]
-        return dict(zip(names, map(np.asarray, self.session.run(names, {"image": photos})), strict=True))
+        with limited_run(PHOTO_SECONDS) as options:
+            found = self.session.run(names, {"image": photos}, options)
+        return dict(zip(names, map(np.asarray, found), strict=True))
 
 
 class Look:
@@ -59,6 +61,7 @@ class Look:
 
     def loads(self) -> str:
         """Can ONNX Runtime read it?"""
+        probe(self.contents)
         began = time.perf_counter()
         self.session = start_session(self.contents)
         seconds = time.perf_counter() - began
@@ -84,18 +87,12 @@ class Look:
 
     def metadata(self) -> str:
         """Does it say what its answers mean?"""
-        model = self.model = _Loaded(self.found.model)
-        names: Any = model.class_names
-        if not (isinstance(names, list) and len(names) > 1 and all(isinstance(name, str) and name for name in names)):
-            raise RegraftError(f"class_names should be a list of two names or more, and is {printable(str(names))}.")
-        if len(set(names)) < len(names):
-            raise RegraftError(f"class_names should be different names, and is {printable(str(names))}.")
-        given = next(node.shape[1] for node in self.session.get_outputs() if node.name == "probabilities")
-        if isinstance(given, int) and given != len(names):
-            raise RegraftError(f"it gives {given} probabilities, and names {len(names)} classes.")
+        model = self.model = _Loaded(self.found.model, is_own=True)  # `loads` has tried it, and `answers` asks it
+        if len(model.class_names) < 2:
+            raise RegraftError(f"class_names should be two names or more, and is {printable(str(model.class_names))}.")
         made_by = printable(model.metadata.get("regraft_version", "of an unknown version"))
         promise = f"{model.promise}" if model.promise else "it answers every photo"
-        words = f"{len(names)} classes, Regraft {made_by}; {promise}"
+        words = f"{len(model.class_names)} classes, Regraft {made_by}; {promise}"
         if missing := [fact for fact in _FACTS if fact not in model.metadata]:
             raise Missing(f"{words}; it does not say {', '.join(missing)}")
         return words
@@ -108,12 +105,11 @@ class Look:
             both = self.model.run(photos.astype(np.uint8))
             alone = self.model.run(photos[1:].astype(np.uint8))
             found = both["probabilities"]
-            if found.shape != (2, len(self.model.class_names)):
+            if len(found) != 2:
                 raise RegraftError(f"of two photos it gives probabilities of shape {found.shape}.")
             if not all(np.isfinite(output).all() for output in both.values()):
                 raise RegraftError(f"of a picture of {width} x {height} pixels it gives what is no number.")
-            if found.min() < 0 or np.abs(found.sum(axis=1) - 1).max() > _SUM:
-                raise RegraftError("its probabilities are below 0, or their sum is not 1.")
+            check_answers(found, both.get("novelty"), len(self.model.class_names))
             largest = max(largest, float(np.abs(found[1:] - alone["probabilities"]).max()))
         if largest > _SAME:
             raise RegraftError(f"a photo in a batch of two differs by {largest:.1e} from the same photo alone.")

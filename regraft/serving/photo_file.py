@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from regraft.errors import InvalidModel
 from regraft.photos.heif import is_heif
 from regraft.photos.images import open_image, start_of, to_rgb
 from regraft.photos.kinds import judge
@@ -47,6 +48,7 @@ def with_pixels(path: str, function: Callable[[np.ndarray], Result], *, max_pixe
 
     Raises:
         Unreadable: the file is no photo that can be read, or `function` failed on it.
+        InvalidModel: `function` found that the model is to blame.
     """
     try:
         file = _open(path)
@@ -77,6 +79,8 @@ def _with_pixels(file: BufferedReader, path: str, function: Callable[[np.ndarray
             _check(image, path, file, size, max_pixels)
             with PHOTO_MEMORY.take(bytes_needed(image, size)):
                 return function(to_rgb(image))
+    except InvalidModel:
+        raise
     except UnidentifiedImageError:
         problem = "not an image that can be read" if size else "the file is empty"
     except Exception as error:  # decoders raise anything on hostile bytes, and the file is named

@@ -21,7 +21,7 @@ class Row:
     top: tuple[tuple[str, float], ...] = ()  # the most probable classes, each with its probability, first the largest
     is_unsure: bool | None = None  # whether the largest probability is below the threshold
     novelty: float | None = None  # None also of a file without that output
-    is_novel: bool | None = None  # whether that is above what 99 of 100 val photos have
+    is_novel: bool | None = None  # whether that is above `novelty_above` of the file
     error: str | None = None
 
     @property

@@ -16,9 +16,11 @@ from typing import Any
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError
 from regraft.files import read_json, sha256_of
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.params_file import load_params
 from regraft.production.change_log import Change
 from regraft.production.records import Records
+from regraft.serving.shipped_model import ShippedModel
 from regraft.serving.triton import NAME, versions_in
 
 _TYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
@@ -64,9 +66,7 @@ def _known_version(client: Any, name: str, digest: str) -> int | None:
 
 def _log(params: Params, mlflow: Any, records: Records, change: Change) -> int:
     """Log the file with what is known of it, and return its version in the registry."""
-    import onnx
-
-    settings = params.promote.mlflow
+    settings, model = params.promote.mlflow, ShippedModel(records.model)
     assert settings
     if settings.experiment:
         mlflow.set_experiment(settings.experiment)
@@ -74,9 +74,9 @@ def _log(params: Params, mlflow: Any, records: Records, change: Change) -> int:
     with mlflow.start_run(run_name=f"{settings.name} {change.sha256[:12]}", tags=tags):
         mlflow.log_metrics(_figures(params, change.sha256))
         logged = mlflow.onnx.log_model(
-            onnx.load(records.model),
+            parse_graph(model.contents),
             name="model",
-            signature=_signature(mlflow, records.model),
+            signature=_signature(mlflow, model),
             onnx_execution_providers=["CPUExecutionProvider"],
             save_as_external_data=False,  # the file stays one file, with the bytes that the gate saw
             pip_requirements=_requirements(),
@@ -119,11 +119,8 @@ def _figures(params: Params, digest: str) -> dict[str, float]:
     return {f"test_{name}": float(value) for name, value in test.items() if isinstance(value, int | float)}
 
 
-def _signature(mlflow: Any, path: Path) -> Any:
+def _signature(mlflow: Any, model: ShippedModel) -> Any:
     import numpy as np
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def schema(nodes: list[Any]) -> Any:
         types = mlflow.types
@@ -131,7 +128,7 @@ def _signature(mlflow: Any, path: Path) -> Any:
             [types.TensorSpec(np.dtype(_TYPES[node.type]), _shape(node.shape), node.name) for node in nodes]
         )
 
-    return mlflow.models.ModelSignature(schema(session.get_inputs()), schema(session.get_outputs()))
+    return mlflow.models.ModelSignature(schema(model.session.get_inputs()), schema(model.session.get_outputs()))
 
 
 def _shape(shape: list[Any]) -> tuple[int, ...]:

@@ -12,7 +12,17 @@ from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
 from tests.support.small_project import changed, quiet
 
-FOUND_ANEW = {"frozen_part", "val", "novelty_above", "abstain_below", "target_precision", "confidence", "no_threshold"}
+FOUND_ANEW = {
+    "frozen_part",
+    "val",
+    "novelty_above",
+    "novelty_share",
+    "novelty_photos",
+    "abstain_below",
+    "target_precision",
+    "confidence",
+    "no_threshold",
+}
 
 
 @pytest.fixture(scope="module")

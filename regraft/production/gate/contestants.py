@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
 from regraft.addresses import shown_path
 from regraft.errors import RegraftError
@@ -17,32 +16,18 @@ def load_challenger(path: Path) -> OnnxClassifier:
     Raises:
         RegraftError: there is none, or it cannot name the class of a photo.
     """
-    classifier = OnnxClassifier(path)
-    if flaw := _flaw_of(classifier):
-        raise RegraftError(f"{shown_path(path)} is no model that names the class of a photo ({flaw}). Export it again.")
-    return classifier
+    return OnnxClassifier(path, is_own=False)
 
 
 def load_champion(path: Path) -> tuple[OnnxClassifier | None, str | None]:
     """Return the model in production, or None and a sentence on why it is of no use."""
     try:
-        classifier = OnnxClassifier(path)
+        classifier = OnnxClassifier(path, is_own=False)
+        as_learnt(np.zeros((0, len(classifier.class_names)), np.float32), classifier.metadata)
+        return classifier, None
+    except ValueError as error:
+        return None, f"{shown_path(path)} cannot be compared ({error})."
     except RegraftError as error:
         return None, str(error).removesuffix(" Export it again.")
     except OSError as error:
         return None, f"{shown_path(path)} cannot be read: {error.strerror}."
-    flaw = _flaw_of(classifier)
-    return (None, f"{shown_path(path)} cannot name the class of a photo ({flaw}).") if flaw else (classifier, None)
-
-
-def _flaw_of(classifier: OnnxClassifier) -> str:
-    """Why a model does not name one of its classes when it is shown a black photo; empty if it does."""
-    names = classifier.class_names
-    try:
-        said = classifier.probabilities(np.zeros((64, 64, 3), np.uint8))
-        as_learnt(said[None], classifier.metadata)
-    except (ValueError, Fail, InvalidArgument, NotImplemented, RuntimeException) as error:
-        return " ".join(str(error).split())[:200]
-    if said.shape != (len(names),):
-        return f"its probabilities are of shape {said.shape}, and its classes {str(names)[:100]}"
-    return "" if np.isfinite(said).all() else "its probabilities are no numbers"

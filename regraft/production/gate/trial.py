@@ -67,10 +67,18 @@ class Trial:
             looks: other models that were judged on these test photos before.
         """
         labels = self.test.rows.class_name.to_numpy(str)
-        floors = self._below_floors(labels)
+        predicted, weights = self._as_shipped()
+        floors = below_floors(
+            self.settings.floors,
+            labels,
+            predicted,
+            milliseconds=self._milliseconds(),
+            model=self.path,
+            weights=weights,
+        )
         if champion is None:
             groups = groups_of_digests(self.test.rows.digest.tolist(), self.groups)
-            accuracy = share_right(_named(self._answers(self.challenger, self.test)) == labels, np.array(groups))
+            accuracy = share_right(predicted == labels, np.array(groups), weights)
             return first_model(accuracy, len(labels), self.settings, Around(warnings, floors, looks, self.test_share))
         if vanished := self._vanished(champion.classifier):
             return refuse_vanished(vanished)
@@ -140,22 +148,12 @@ class Trial:
         found = contest(labels, self._answers(former.classifier, photos), self._answers(self.challenger, photos))
         return replace(found, was_chosen=former.was_chosen, recent=former.recent)
 
-    def _below_floors(self, labels: np.ndarray) -> list[str]:
-        """What the new model does not reach as it ships, with its classes as frequent as in use."""
+    def _as_shipped(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the classes that the new model names, and the weight of each photo with classes as in use."""
         names, test = self.challenger.class_names, self.test
         said = self.ask(self.challenger, test) if len(test) else np.zeros((0, len(names)), np.float32)
-        predicted = _named(Answers(names, said))
-        weights = weights_for_use(
-            test.rows.class_index.to_numpy(), test.class_names, shares_of(self.challenger.metadata)
-        )
-        return below_floors(
-            self.settings.floors,
-            labels,
-            predicted,
-            milliseconds=self._milliseconds(),
-            model=self.path,
-            weights=weights,
-        )
+        shares = shares_of(self.challenger.metadata)
+        return _named(Answers(names, said)), weights_for_use(test.rows.class_index.to_numpy(), test.class_names, shares)
 
     def _answers(self, classifier: OnnxClassifier, photos: Dataset) -> Answers:
         """What a model says without `export_onnx.class_shares`: a setting that changed makes no model better or worse.

@@ -4,8 +4,8 @@ Four kinds of figures, each with a limit that is large and that chance seldom ex
 photos' statistics by the population stability index (`regraft.validation.drift`, where a photo's label is the class
 that the model finds most probable), and the shares of photos that are novel, and of which the model is unsure.
 
-`novel` means above the 99th percentile on val. Of n val photos that is the k-th largest value, k about n / 100, and the
-share of other photos that exceed it is a Beta(k, n - k + 1) variable, whatever the distribution. So of m photos a
+`novel` means above the k-th largest value of n val photos (`regraft.serving.novelty`). The share of other photos that
+exceed it is a Beta(k, n - k + 1) variable, k / (n + 1) on average, whatever the distribution. So of m photos a
 beta-binomial number is novel without any drift. Where k of n test photos left the model unsure, at most a
 Beta(k + 1, n - k) share of others does, as for the bound of Clopper and Pearson.
 
@@ -14,7 +14,6 @@ Near-duplicates count once, and photos that production was trained on do not cou
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from math import ceil
 from typing import Any
 
 import pandas as pd
@@ -25,6 +24,7 @@ from regraft.intervals import wilson
 from regraft.photos.duplicates import mark_duplicates
 from regraft.production.scores.table import CLASS, class_columns
 from regraft.production.training_data import Reference
+from regraft.serving.novelty import rank_of, share_of
 from regraft.setting_types import AtMost
 from regraft.validation.drift import (
     FEWEST_JOINED,
@@ -36,7 +36,6 @@ from regraft.validation.drift import (
 )
 from regraft.validation.histograms import Limits, histograms
 
-NOVEL_SHARE = 0.01  # of val photos are above `novelty_above` (regraft/serving/shipped_model.py)
 _TESTS = 3  # novel, unsure and class shares have equal parts of the chance of a false alarm (Bonferroni)
 _MOVES = 3  # classes that the words name
 
@@ -48,6 +47,7 @@ class Trained:
     reference: Reference | None  # the photos that it was trained on
     words: str  # which they are, or why they are not known
     unsure: tuple[int, int] | None = None  # of how many test photos it was unsure, and how many there were
+    novel_photos: int | None = None  # on which what is novel was found; None: the val photos of `reference`
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,8 @@ def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score) -> See
     new = recent[~recent.sha256.isin(list(known))]
     one_each, figures, chance = new.drop_duplicates("group"), [], settings.significance / _TESTS
     if len(one_each) >= FEWEST_JOINED:
-        if one_each.novel.notna().all():
-            figures.append(_novel(one_each, reference, settings.novel, chance))
+        if one_each.novel.notna().all() and (val := _val_photos(trained)):
+            figures.append(_novel(one_each, val, settings.novel, chance))
         if trained.unsure:
             figures.append(_unsure(one_each, trained.unsure, settings.unsure, chance))
         if reference:
@@ -184,10 +184,14 @@ def _index(quantity: str, photos: int, psi: float, limit: float, severity: str, 
     return Figure(quantity, photos, psi, limit, 0.0, severity, words)
 
 
-def _novel(photos: pd.DataFrame, reference: Reference | None, setting: AtMost[float], chance: float) -> Figure:
-    val = int((reference.rows.split == "val").sum()) if reference else 0
+def _val_photos(trained: Trained) -> int:
+    reference = trained.reference
+    return trained.novel_photos or (int((reference.rows.split == "val").sum()) if reference else 0)
+
+
+def _novel(photos: pd.DataFrame, val: int, setting: AtMost[float], chance: float) -> Figure:
     most = max(setting.max, most_novel(len(photos), val, chance) / len(photos))
-    return _share("novel", photos.novel, NOVEL_SHARE, most, setting.severity)
+    return _share("novel", photos.novel, share_of(val), most, setting.severity)
 
 
 def most_novel(photos: int, val: int, chance: float) -> float:
@@ -195,14 +199,12 @@ def most_novel(photos: int, val: int, chance: float) -> float:
 
     Args:
         photos: that are compared.
-        val: photos on which the threshold was found; 0 where that is not known, and then it is taken for exact.
+        val: photos on which the threshold was found.
         chance: of more.
     """
-    from scipy.stats import betabinom, binom
+    from scipy.stats import betabinom
 
-    if not val:
-        return float(binom(photos, NOVEL_SHARE).isf(chance))
-    rank = val - ceil((1 - NOVEL_SHARE) * (val - 1))  # from above: np.quantile by its method `higher`
+    rank = rank_of(val)
     return float(betabinom(photos, rank, val - rank + 1).isf(chance))
 
 

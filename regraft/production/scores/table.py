@@ -26,7 +26,7 @@ SCHEMA = pa.schema(
         "probability": pa.float32(),  # the largest one, also where the class is missing
         "unsure": pa.bool_(),  # whether it is below the threshold that is in the model's metadata
         "novelty": pa.float32(),  # 1 - cosine to the nearest class prototype; missing of a model without that output
-        "novel": pa.bool_(),  # whether that is above what 99 of 100 val photos have
+        "novel": pa.bool_(),  # whether that is above `novelty_above` of the file
         "error": pa.string(),  # why the photo is not scored; missing of one that is
         "model": pa.string(),  # SHA-256 of the model.onnx that was asked
         "first_seen": _TIME,  # by the run that first found this content

@@ -8,12 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from regraft.errors import RegraftError, safe_text
 from regraft.export.activation_maps import MAPS, crop_fraction_of, with_maps
 from regraft.files import readable_bytes, write_text
+from regraft.onnx_graphs.parsing import parse_graph
 from regraft.reports.try_page.runtime import LICENCE, PACKAGE, WebRuntime
+from regraft.serving.novelty import one_in
 from regraft.serving.shipped_model import ShippedModel
 
 _HERE = Path(__file__).parent
@@ -33,7 +33,7 @@ def write_try_page(path: Path, model: Path, runtime: WebRuntime) -> None:
         RegraftError: the model is none that Regraft exported, or the file cannot be written.
     """
     shipped = ShippedModel(model)
-    graph = onnx.load(model)
+    graph = parse_graph(shipped.contents)
     more = with_maps(graph)
     contents = (more or graph).SerializeToString(deterministic=True)
     outputs = ["probabilities", *(["novelty"] if shipped.has_novelty else []), *([MAPS] if more else [])]
@@ -81,12 +81,13 @@ def _about(shipped: ShippedModel, model: Path, *, has_maps: bool) -> dict[str, s
         unsure = f"below {shipped.promise.abstain_below:.1%}. {str(shipped.promise).capitalize()}"
     novel = "the file has no output for it"
     if shipped.has_novelty and shipped.novel_above is not None:
-        novel = f"above a novelty of {shipped.novel_above:.3f}, as 1 in 100 photos that it was tuned on"
+        novel = f"above a novelty of {shipped.novel_above:.3f}"
+        novel += f", as {one_in(shipped.novel_share)} ordinary photos by chance" if shipped.novel_share else ""
     looked = "not known: its head has a hidden layer, or no pooling comes before it"
     if has_maps:
         looked = "class activation maps: the mean of one is the logit of its class, but for the bias"
     return {
-        "File": f"{model.name}, {readable_bytes(model.stat().st_size)}",
+        "File": f"{model.name}, {readable_bytes(len(shipped.contents))}",
         "SHA-256": shipped.digest,
         "Classes": ", ".join(shipped.class_names),
         "Backbone": facts.get("backbone", "not said"),

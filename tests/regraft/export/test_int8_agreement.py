@@ -77,7 +77,7 @@ def test_a_ladder_of_rungs_above_the_budget_seldom_ships_one_of_them(loss, most,
     that it was trained on.
     """
     random, budget, draws = np.random.default_rng(1), 0.005, 1000
-    for count in (765, 1300):
+    for count in (765, 4000):
         shares = random.binomial(count, loss / (pair[0] - pair[1]), (draws, 7))
         ships = np.zeros(draws, bool)
         for rung in range(7):

@@ -187,6 +187,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "parity": {"val photos": asdict(Parity(4, 0.1, 0.1, 1.0, 0.0))},
                 "calibration": asdict(Calibration(1.0, 0.9, 40, 0.5, 0.0, "Probabilities are as they were trained.")),
                 "novel_above": 0.4,
+                "novel_share": 1 / 21,
                 "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
             },
             "int8": INT8,
@@ -198,7 +199,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         written["abstention"] = asdict(outcome_of(None, right, np.ones(40), groups))
         said, facts = np.eye(2)[[0, 0, 1]] * 0.6 + 0.2, {"temperature": "0.5"}
         written["calibration"] = calibration_report(np.array([0, 1, 1]), said, facts, bins=5)
-        written["calibration"]["novel"] = asdict(Novel.of(np.array([0.1, 0.5, 0.2]), 0.4))
+        written["calibration"]["novel"] = asdict(Novel.of(np.array([0.1, 0.5, 0.2]), 0.4, 1 / 21))
         write_reliability(folder / "reliability.csv", reliability(np.array([0, 1, 1]), said, facts, bins=5))
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
@@ -387,7 +388,7 @@ def test_the_page_has_the_figures_of_the_probabilities_before_and_after(reports)
     # Two of three are right, with 0.8; undone, the temperature of 0.5 makes that 0.8 / (1 + sqrt(0.2 / 0.8)) = 2 / 3.
     assert float(after) == pytest.approx((-2 * np.log(0.8) - np.log(0.2)) / 3, abs=1e-4)
     assert float(before) == pytest.approx((-2 * np.log(2 / 3) - np.log(1 / 3)) / 3, abs=1e-4)
-    assert "Of 3 test photos 33.3% (6.1% to 79.2%) are called novel; 1 % were expected." in page
+    assert "Of 3 test photos 33.3% (6.1% to 79.2%) are called novel; 4.8% were expected." in page
 
 
 def test_the_page_says_when_the_file_is_unsure_and_what_became_of_its_promise(reports):

@@ -60,12 +60,15 @@ def test_a_name_cannot_end_the_script_that_it_is_in(page_of):
 
 def test_a_page_says_what_the_file_says_of_itself(page_of, tmp_path):
     promise = {"abstain_below": "0.8", "target_precision": "0.98", "confidence": "0.95"}
-    facts = facts_of(page_of(["a", "b"], novelty_above="0.5", temperature="1.25", **promise))
+    facts = facts_of(
+        page_of(["a", "b"], novelty_above="0.5", novelty_share=repr(1 / 151), temperature="1.25", **promise)
+    )
     assert (facts["abstainBelow"], facts["novelAbove"], facts["cropFraction"]) == (0.8, 0.5, 0.875)
     assert facts["outputs"] == ["probabilities", "novelty", "maps"]
     about = dict(facts["about"])
     assert about["SHA-256"] == hashlib.sha256((tmp_path / "model.onnx").read_bytes()).hexdigest()
     assert about["Temperature"] == "1.25"
+    assert about["Unlike its photos"] == "above a novelty of 0.500, as 1 in 151 ordinary photos by chance"
     assert about["Unsure"].startswith("below 80.0%. At 0.8 and above, at least 98% of answers are right")
 
 
