@@ -268,7 +268,11 @@ def bind(path: Path) -> None:
         server.bind(os.path.relpath(path))  # the name of a socket is short
 
 
-KINDS = [(name, os.mkfifo) for name in OWN] + [(OWN[0], bind), (OWN[0], lambda path: path.symlink_to("/dev/zero"))]
+def lead_to_a_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+KINDS = [*((name, os.mkfifo) for name in OWN), (OWN[0], bind), (OWN[0], lead_to_a_device)]
 
 
 @pytest.mark.parametrize(("name", "place"), KINDS)
