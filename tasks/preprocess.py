@@ -22,7 +22,7 @@ def preprocess(params: Params, progress: Progress) -> None:
     shares = {"val_share": settings.val_share, "test_share": settings.test_share}
     layout, manifest = read_manifest(paths.manifest, leave_out=FIGURES)
     earlier = recall(paths.splits, paths.dataset, **shares)
-    dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits)
+    dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits, by_name=not earlier.is_complete)
     record = new_record(manifest, dataset, earlier.splits, **shares)
     report = dataset_report(layout, manifest, dataset, earlier, record)
     check_left_out(report, settings.max_left_out, [paths.splits, paths.dataset])

@@ -45,7 +45,8 @@ def dataset_report(
         "not_in_test": [str(name) for name, row in counts.iterrows() if row["test"] == 0],
         "groups": _groups(used),
         "slices": _slices(used, dataset),
-        # Photos of groups that the folder alone would place otherwise, and photos that may come back.
+        "given_splits": _given(used, dataset),
+        # Photos of groups that their name would place otherwise, and photos that may come back.
         "kept_splits": len(kept),
         "absent_splits": len(record.splits) - len(kept),
         "note": earlier.note,
@@ -120,6 +121,14 @@ def _left_out(used: pd.DataFrame, dataset: Dataset, earlier: Earlier) -> list[di
             {"path": row.path, "why": why, "was_elsewhere": was is not None and not isinstance(row.split, str)}
         )
     return entries
+
+
+def _given(used: pd.DataFrame, dataset: Dataset) -> int:
+    """Return how many images have the split that the user gave them."""
+    given = used[used.split.notna()]
+    wanted = set(zip(texts_of(given.digest), texts_of(given.label), texts_of(given.split), strict=True))
+    rows = dataset.rows
+    return sum(row in wanted for row in zip(*map(texts_of, (rows.digest, rows.class_name, rows.split)), strict=True))
 
 
 def _groups(used: pd.DataFrame) -> dict[str, int]:

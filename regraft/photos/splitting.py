@@ -1,9 +1,12 @@
 """Which split an image belongs to.
 
-The split of a group follows from its name, which is a digest, and a photo that once had a split keeps it: a test image
-of last month never becomes a training image, whatever else comes, goes or is renamed.
+A photo that once had a split keeps it: a test image of last month never becomes a training image, whatever else comes,
+goes or is renamed. A new group of a class with few photos gets the split that its class lacks, in the order of names,
+which are digests; so each class has its share of test. Of a class with many photos the name alone decides.
 """
 
+import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from regraft.errors import InvalidData
 from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, Split, texts_of
 
 _NOTHING: dict[str, str] = {}
+FEW = 200  # photos of a class; of more, the shares that names give are off by less than a fifth, mostly
 _PLACES = {split: place for place, split in enumerate(SPLITS)}  # the higher, the better protected
 
 
@@ -36,20 +40,27 @@ def split_of(digest: str, *, val_share: float, test_share: float) -> Split:
 
 
 def place(
-    used: pd.DataFrame, *, val_share: float, test_share: float, earlier: Mapping[str, str] = _NOTHING
+    used: pd.DataFrame,
+    *,
+    val_share: float,
+    test_share: float,
+    earlier: Mapping[str, str] = _NOTHING,
+    by_name: bool = False,
 ) -> pd.DataFrame:
     """Give every photo a split, and say which are left out so that no group is in two.
 
     In this order: what the user gave; what the photo had earlier; the best protected of these among the photos of its
-    group; `split_of` of the group's name. A photo that the user wants in train may get another split where val or test
+    group; what `_drawn` gives the group. A photo that the user wants in train may get another split where val or test
     is missing altogether. In a group the photos of the best protected split stay, and the others are left out: nothing
     is trained on that is tested.
 
     Args:
-        used: digest, group and split (as the user gave it) of the photos.
+        used: digest, group, label and split (as the user gave it) of the photos.
         val_share: as for `split_of`.
         test_share: as for `split_of`.
         earlier: splits by digest.
+        by_name: whether the name of a group decides in every class. So it has to be where photos may have been placed
+            that `earlier` does not have: counting would then place them once more.
 
     Returns:
         `split` and `stays`, with the index of `used`.
@@ -64,20 +75,82 @@ def place(
     was = np.where(is_open & ~np.isin(was, [0, *missing]), np.nan, was)
     fixed = np.where(np.isnan(user) | is_open, was, user)
     group = pd.factorize(used.group)[0]
-    best = pd.Series(fixed).groupby(group).transform("max").to_numpy()
-    best = np.where(is_open & ~np.isin(best, [0, *missing]), np.nan, best)
-    places = np.where(np.isnan(fixed), best, fixed)
+    places = fixed
     for wanted, shares in (
-        (~is_open, (val_share, test_share)),
+        (np.isnan(user), (val_share, test_share)),
         (is_open, (val_share * (1 in missing), test_share * (2 in missing))),
     ):
-        rows = np.flatnonzero(np.isnan(places) & wanted)
-        places[rows] = [
-            _PLACES[split_of(name, val_share=shares[0], test_share=shares[1])]
-            for name in texts_of(used.group.iloc[rows])
-        ]
+        best = pd.Series(places).groupby(group).transform("max").to_numpy()
+        best = np.where(is_open & ~np.isin(best, [0, *missing]), np.nan, best)
+        places = np.where(np.isnan(places), best, places)
+        rows = np.flatnonzero(wanted)
+        places[rows] = _drawn(used.iloc[rows], places[rows], shares, by_name=by_name)
     stays = places == pd.Series(places).groupby(group).transform("max").to_numpy()
     return pd.DataFrame({"split": np.array(SPLITS)[places.astype(int)], "stays": stays}, used.index)
+
+
+def _drawn(photos: pd.DataFrame, places: np.ndarray, shares: tuple[float, float], *, by_name: bool) -> np.ndarray:
+    """Return the places of photos that the user gave none, with one for each group that has none yet.
+
+    A group with photos of classes that have few counts for the one of these of which it has most.
+
+    Args:
+        photos: digest, group and label of all of them.
+        places: theirs, NaN where there is none, shape (n,).
+        shares: of val and test.
+        by_name: as for `place`.
+    """
+    codes, labels = pd.factorize(photos.label)
+    counts_once = ~photos.duplicated(["digest", "label"]).to_numpy()  # of copies one
+    totals = np.bincount(codes[counts_once], minlength=len(labels))
+    is_free, is_few = np.isnan(places), totals[codes] < (0 if by_name else FEW)
+    is_counted = is_free & pd.Series(is_few).groupby(pd.factorize(photos.group)[0]).transform("any").to_numpy()
+    places, rows = places.copy(), np.flatnonzero(is_free & ~is_counted)
+    places[rows] = [
+        _PLACES[split_of(name, val_share=shares[0], test_share=shares[1])] for name in texts_of(photos.group.iloc[rows])
+    ]
+    placed = counts_once & ~np.isnan(places)
+    held = np.zeros((len(labels), len(SPLITS)), int)
+    np.add.at(held, (codes[placed], places[placed].astype(int)), 1)
+    classes = [_Class(*each) for each in zip(labels, totals.tolist(), held.tolist(), strict=True)]
+    members: dict[str, list[int]] = {}
+    rows = np.flatnonzero(is_counted)
+    for name, row in zip(texts_of(photos.group.iloc[rows]), rows.tolist(), strict=True):
+        members.setdefault(name, []).append(row)
+    for name in sorted(members):
+        own = Counter(int(codes[row]) for row in members[name] if counts_once[row])
+        small = (each for each in own if classes[each].total < FEW)
+        code = max(small, key=lambda each: (own[each], classes[each].label))
+        place = _lacking(classes[code], own[code], shares)
+        places[members[name]] = place
+        for each, count in own.items():
+            classes[each].held[place] += count
+    return places
+
+
+class _Class:
+    """A class: its photos, and those that it has in each place so far."""
+
+    def __init__(self, label: str, total: int, held: list[int]) -> None:
+        self.label, self.total, self.held = label, total, held
+        # A number in (0, 1) that the class has drawn.
+        self.fraction = (int(hashlib.sha256(label.encode()).hexdigest()[:12], 16) + 0.5) / 16**12
+
+
+def _lacking(photos: _Class, size: int, shares: tuple[float, float]) -> int:
+    """Return the place that a group of so many photos of a class gets: test, then val, as far as its class lacks them.
+
+    Of single photos, floor(share * total + 1 - fraction) go to test, and with the other end of the fraction to val: so
+    a class that is due half a photo of each gets one of them, and over many classes the shares are met. A larger group
+    is taken with the chance that its size leaves. Some photos stay to train on.
+    """
+    _, val, test = photos.held
+    if val + test + size < photos.total:
+        if test + photos.fraction * size <= shares[1] * photos.total:
+            return 2
+        if val + (1 - photos.fraction) * size <= shares[0] * photos.total:
+            return 1
+    return 0
 
 
 def build_dataset(
@@ -87,6 +160,7 @@ def build_dataset(
     val_share: float,
     test_share: float,
     earlier: Mapping[str, str] = _NOTHING,
+    by_name: bool = False,
 ) -> Dataset:
     """Give every usable image a class index and a split, as `place` does it.
 
@@ -102,7 +176,7 @@ def build_dataset(
             f"at least two classes are needed to train a classifier. Found {len(class_names)}: "
             f"{', '.join(class_names) or 'no usable image at all'}. Add a folder of photos for each further class."
         )
-    placed = place(used, val_share=val_share, test_share=test_share, earlier=earlier)
+    placed = place(used, val_share=val_share, test_share=test_share, earlier=earlier, by_name=by_name)
     rows = pd.DataFrame(
         {
             "digest": used.digest,

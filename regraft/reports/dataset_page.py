@@ -37,7 +37,10 @@ def _totals(report: dict[str, Any]) -> str:
     if groups["given"]:
         text += f" labels.csv gives {groups['given']} groups."
     if kept := report["kept_splits"]:
-        text += f" {kept} images have the split that their group had before others joined it."
+        text += (
+            f" {kept} images have another split than the name of their group gives: their class lacked it, or the "
+            f"group had it before others joined."
+        )
     if report["note"]:
         text += f" {cell(report['note'])}"
     if absent:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from regraft.files import read_json
+from regraft.photos.splitting import FEW
 from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import Bold, cell, table
 from regraft.reports.sources import Sources
@@ -45,9 +46,16 @@ def training_data(sources: Sources, facts: dict[str, str]) -> list[str]:
 
 
 def _how_split(dataset: dict[str, Any]) -> str:
-    if dataset["layout"] == "splits":
-        return "The data folder gives the splits."
-    return "They were drawn at random, class by class, unless labels.csv gives the splits."
+    images = dataset["images"]
+    given = dataset.get("given_splits", images if dataset["layout"] == "splits" else 0)  # reports of old do not count
+    if given == images:
+        return "The data folder gives the split of every photo."
+    others = f"The data folder gives the split of {given} of {images} photos. Of the others each" if given else "Each"
+    return (
+        f"{others} keeps the split that it once had. New ones of a class with fewer than {FEW} photos go where the "
+        f"class has less than its share, whole groups at a time and in the order of SHA-256; in larger classes the "
+        f"SHA-256 alone decides, so that shares are met on average."
+    )
 
 
 def _absent(dataset: dict[str, Any]) -> list[str]:

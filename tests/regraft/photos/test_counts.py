@@ -62,6 +62,11 @@ def test_what_was_left_out_is_named_with_the_reason():
     assert (report["kept_splits"], report["absent_splits"], report["images"]) == (1, 1, 2)
 
 
+def test_images_with_the_split_that_the_user_gave_are_counted():
+    manifest = manifest_of(split=["train", "val", None, "test", "train"], group=[*map(name_of, range(4)), name_of(3)])
+    assert report_of(pd.concat([manifest, manifest.head(1)]))["given_splits"] == 3  # the last is left out
+
+
 @pytest.mark.parametrize(("share", "is_refused"), [(0.33, True), (0.34, False)])
 def test_only_so_many_images_are_left_out_because_they_were_elsewhere(share, is_refused):
     report = report_of(manifest_of(group=[GROUP, GROUP, name_of(2)]), "test", "val")

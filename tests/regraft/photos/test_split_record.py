@@ -1,5 +1,7 @@
 """Splits that never move: arrivals, departures and returns in any order, clones, kills, and the record as a file."""
 
+import hashlib
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +12,7 @@ from hypothesis import strategies as st
 from regraft.errors import InvalidData
 from regraft.photos.dataset import Dataset, write_dataset
 from regraft.photos.duplicates import joined_groups
-from regraft.photos.split_record import SplitRecord, new_record, read_record, recall, write_record
+from regraft.photos.split_record import SplitRecord, digest_of, new_record, read_record, recall, write_record
 from regraft.photos.splitting import place
 
 SHARES = {"val_share": 0.25, "test_share": 0.25}
@@ -22,21 +24,27 @@ def digest(start: str, number: int, end: str = "0") -> str:
 
 
 def manifest_of(photos: dict[str, str | None], links: list[set[str]], groups: dict[str, str]) -> pd.DataFrame:
-    """Used photos with the splits that the user gave, the near-duplicates among them, and their given groups."""
+    """Used photos with the splits that the user gave, the near-duplicates among them, and their given groups.
+
+    A photo's number says its class, one of three.
+    """
     digests = list(photos)
     near = {name: {name} for name in digests}
     for first, second in (link for link in links if link <= photos.keys()):
         joined = near[first] | near[second]
         near |= dict.fromkeys(joined, joined)
     table = pd.DataFrame({"digest": digests, "split": photos.values(), "verdict": "use"}, dtype="str")
+    table["label"] = pd.Series([["red", "green", "blue"][int(name[1:63], 16) % 3] for name in digests], dtype="str")
     named = pd.Series([min(near[name], key=lambda each: each[::-1]) for name in digests], dtype="str")
     table["group"] = joined_groups(named, pd.Series([groups.get(name) for name in digests], dtype="str"))
     return table
 
 
-def run(manifest: pd.DataFrame, earlier: dict[str, str]) -> tuple[Dataset, dict[str, str], SplitRecord]:
+def run(
+    manifest: pd.DataFrame, earlier: dict[str, str], *, by_name: bool = False
+) -> tuple[Dataset, dict[str, str], SplitRecord]:
     """Place the photos; return the data set, as far as the record asks for it, its splits and the record."""
-    placed = place(manifest, **SHARES, earlier=earlier)
+    placed = place(manifest, **SHARES, earlier=earlier, by_name=by_name)
     rows = manifest.assign(split=placed.split)[placed.stays]
     dataset = Dataset(rows, [], Path("raw"))
     splits = dict(zip(dataset.rows.digest, dataset.rows.split, strict=True))
@@ -46,10 +54,10 @@ def run(manifest: pd.DataFrame, earlier: dict[str, str]) -> tuple[Dataset, dict[
 @st.composite
 def lives(draw: st.DrawFn) -> tuple[list[dict[str, str | None]], list[set[str]], dict[str, str]]:
     """What is in the folder in each of several runs, which photos are near-duplicates, and which have a group."""
-    ends = draw(st.permutations("0123456"))  # they decide which photo of a group names it
+    ends = draw(st.permutations("0123456789ab"))  # they decide which photo of a group names it
     photos = [digest(draw(st.sampled_from("048")), number, end) for number, end in enumerate(ends)]
     some = st.sets(st.sampled_from(photos))
-    links = draw(st.lists(st.sets(st.sampled_from(photos), min_size=2, max_size=2), max_size=7))
+    links = draw(st.lists(st.sets(st.sampled_from(photos), min_size=2, max_size=2), max_size=5))
     groups = draw(st.dictionaries(st.sampled_from(photos), st.sampled_from("PQ"), max_size=4))
     user = st.sampled_from([None, None, None, "train", "val", "test"])
     given_splits = draw(st.one_of(st.just({}), st.dictionaries(st.sampled_from(photos), user)))
@@ -62,25 +70,49 @@ def lives(draw: st.DrawFn) -> tuple[list[dict[str, str | None]], list[set[str]],
 def test_no_photo_ever_changes_its_split_and_no_group_is_in_two(life):
     runs, links, groups = life
     history: dict[str, str] = {}
-    dataset_before: dict[str, str] = {}
+    datasets: list[dict[str, str]] = [{}]
     record = SplitRecord(**SHARES, splits={})
     for photos in runs:
         manifest = manifest_of(photos, links, groups)
-        earlier = dataset_before | record.splits
-        _, splits, record = run(manifest, earlier)
+        _, splits, record = run(manifest, datasets[-1] | record.splits)
         for name, split in splits.items():
             wanted = photos.get(name)
             if wanted is None:
                 assert history.setdefault(name, split) == split
             assert wanted in (None, "train", split)
         assert (manifest.digest.map(splits).dropna().groupby(manifest.group).nunique() == 1).all()
-        # A clone has the folder and the record; a run that was killed has the new record and the old data set.
-        assert run(manifest, record.splits)[1:] == (splits, record)
-        assert run(manifest, dataset_before | record.splits)[1] == splits
-        dataset_before = splits
+        # A clone has the folder and the record; a run that was killed, or a machine that was behind, has the new record
+        # and an old data set. The next run of nobody moves anything.
+        assert run(manifest, record.splits, by_name=True)[1:] == (splits, record)
+        for dataset in datasets[-2:]:
+            is_behind = digest_of(dataset) != record.data_set
+            assert run(manifest, dataset | record.splits, by_name=is_behind)[1] == splits
+        assert run(manifest, splits | record.splits)[1:] == (splits, record)
+        datasets.append(splits)
 
 
-# Single stories.
+@given(st.lists(st.tuples(st.lists(st.integers(0, 12), min_size=3, max_size=3), st.integers(0, 9)), max_size=6))
+@settings(max_examples=25, deadline=None, derandomize=True)
+def test_each_class_has_its_share_of_val_and_test_as_photos_come_and_go(nights):
+    record, before, present, came = SplitRecord(**SHARES, splits={}), {}, set(), 0
+    for arrivals, every in nights:
+        present -= {name for number, name in enumerate(sorted(present)) if every and number % every == 0}
+        stayed = {name: split for name, split in before.items() if name in present}
+        for number in (3 * (came + each) + name for name, count in enumerate(arrivals) for each in range(count)):
+            present.add(hashlib.sha256(f"{number}".encode()).hexdigest()[:1] + f"{number:062x}0")
+        came += max(arrivals)
+        manifest = manifest_of(dict.fromkeys(sorted(present)), [], {})
+        _, before, record = run(manifest, before | record.splits)
+        for _, photos in manifest.groupby("label"):
+            now, old = (photos.digest.map(splits).value_counts() for splits in (before, stayed))
+            due, new = 0.25 * len(photos), len(photos) - old.sum()
+            assert min(due - 1, old.get("test", 0) + new) <= now.get("test", 0) <= max(due + 1, old.get("test", 0))
+            assert now.get("val", 0) <= max(due + 1, old.get("val", 0))
+            if new >= 2 * due + 2:  # enough to make up for whatever left
+                assert now.get("val", 0) >= due - 1
+
+
+# Single stories of classes with many photos, where names decide.
 
 A, B, C = digest("0", 1, "5"), digest("8", 2, "3"), digest("8", 3, "9")  # alone: test, train, train; B names any group
 
@@ -91,7 +123,7 @@ def later(*runs: tuple[str, ...], links: tuple[str, ...] = (A + B, B + C)) -> li
     record, before, splits = SplitRecord(**SHARES, splits={}), {}, []
     for present in runs:
         manifest = manifest_of(dict.fromkeys(present), near, {})
-        _, before, record = run(manifest, before | record.splits)
+        _, before, record = run(manifest, before | record.splits, by_name=True)
         splits.append(before)
     return splits
 
@@ -123,9 +155,30 @@ def test_a_photo_keeps_its_split_under_another_label():
     assert run(manifest.assign(label="dog"), {A: "test"})[1][A] == "test"
 
 
-def test_the_record_is_empty_where_the_folder_alone_says_it_all():
+def test_the_record_is_empty_where_names_say_it_all():
     manifest = manifest_of({A: None, C: None}, [], {})
-    assert run(manifest, run(manifest, {})[1])[2] == SplitRecord(**SHARES, splits={})
+    assert run(manifest, run(manifest, {}, by_name=True)[1])[2].splits == {}
+
+
+def test_photos_of_an_earlier_version_stay_where_names_put_them_and_only_new_ones_are_counted(tmp_path):
+    # Of 60 photos 30 are tested by name, and an old record says nothing of them. A clone without the data set knows no
+    # more; where it is, the first new record belongs to it, and then new photos make up for what is too many.
+    photos = {digest("08"[number % 2], number): None for number in range(60)}
+    manifest = manifest_of(photos, [], {})
+    old, splits, _ = run(manifest, {}, by_name=True)
+    write_record(tmp_path / "splits.csv", SplitRecord(**SHARES, splits={}))
+    for name in ("none.parquet", "dataset.parquet"):
+        earlier = recall(tmp_path / "splits.csv", tmp_path / name, **SHARES)
+        assert not earlier.is_complete
+        assert run(manifest, earlier.splits, by_name=True)[1] == splits
+        write_dataset(tmp_path / "dataset.parquet", old)
+    write_record(tmp_path / "splits.csv", run(manifest, earlier.splits, by_name=True)[2])
+    earlier = recall(tmp_path / "splits.csv", tmp_path / "dataset.parquet", **SHARES)
+    assert earlier.is_complete
+    more = manifest_of(photos | {digest("0", number): None for number in range(60, 120)}, [], {})
+    _, now, _ = run(more, earlier.splits)
+    assert {name: now[name] for name in splits} == splits
+    assert Counter(split for name, split in now.items() if name not in splits) == {"val": 30, "train": 30}
 
 
 def test_a_split_that_the_user_gives_wins_over_an_earlier_one():
@@ -135,7 +188,7 @@ def test_a_split_that_the_user_gives_wins_over_an_earlier_one():
 
 # The record as a file.
 
-RECORD = SplitRecord(0.25, 0.125, {C: "train", A: "test"})
+RECORD = SplitRecord(0.25, 0.125, {C: "train", A: "test"}, "5" * 64)
 
 
 @pytest.fixture
@@ -148,7 +201,7 @@ def file(tmp_path: Path) -> Path:
 def test_the_record_comes_back_and_is_ordered_for_git(file):
     assert read_record(file) == RECORD
     assert file.read_text().splitlines()[1:] == [
-        "photo,split", "val_share,0.25", "test_share,0.125", f"{A},test", f"{C},train",
+        "photo,split", "val_share,0.25", "test_share,0.125", f"data_set,{'5' * 64}", f"{A},test", f"{C},train",
     ]  # fmt: skip
 
 

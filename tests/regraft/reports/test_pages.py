@@ -150,6 +150,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "not_in_test": [name],
                 "groups": {"groups": 15, "photos_in_larger": 8, "given": 2},
                 "slices": {name: {"values": 40, "images": {name: 18}, "without": 1}},
+                "given_splits": 0,
                 "kept_splits": 3,
                 "absent_splits": 1,
                 "note": f"{name} was damaged.",
@@ -456,6 +457,22 @@ def test_the_model_card_has_the_sections_of_a_model_card_and_the_digest_of_its_f
     assert "Too few test photos to tell: dog." in card
     assert "Worse than on the rest, by more than chance: light = day." in card
     assert card.count("Not measured yet. `regraft measure` measures it") == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (20, ["The data folder gives the split of every photo. Near-duplicates"]),
+        (5, ["The data folder gives the split of 5 of 20 photos. Of the others each keeps", "fewer than 200 photos"]),
+        (0, ["ones. Each keeps the split that it once had.", "fewer than 200 photos", "shares are met on average"]),
+    ],
+)
+def test_the_model_card_says_how_photos_were_split(reports, given, words):
+    sources = reports()
+    write_json(sources.reports / "dataset.json", read_json(sources.reports / "dataset.json") | {"given_splits": given})
+    card = model_card(sources, NOW, UNSAID)
+    assert [part for part in words if part not in card] == []
+    assert "drawn at random" not in card
 
 
 def test_what_people_say_of_the_model_stands_in_its_card_as_text(reports):
