@@ -293,6 +293,11 @@ def fingerprint(facts: Any) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
+def most_unpacked(size: int) -> int:
+    """Return how many bytes a packed file, or a part of one, may unpack to: photos and tables stay far below."""
+    return 64 * 2**20 + 100 * size
+
+
 def readable_bytes(count: float) -> str:
     """Return a size as a person reads it, in decimal units: 1234567 -> '1.2 MB'."""
     for unit in ("B", "kB", "MB", "GB"):

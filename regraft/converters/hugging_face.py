@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from regraft.converters.records import (
     NO_LABEL,
@@ -25,12 +24,10 @@ from regraft.converters.records import (
     text_of,
 )
 from regraft.errors import InvalidData, printable
-from regraft.files import readable_bytes
 from regraft.photos.folder import open_inside
+from regraft.photos.foreign_parquet import ForeignParquet
 
 SUFFIX = ".parquet"
-_ROWS = 16  # that are in memory at once
-_MOST_GROUP_BYTES = 8 * 2**30  # of the images in a row group, decompressed
 
 
 def read_hugging_face(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
@@ -40,7 +37,7 @@ def read_hugging_face(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterat
         shown = printable(str(root / name))
         try:
             with open_inside(root, name) as file:
-                yield from _read_file(pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False), name, wanted, left_out)
+                yield from _read_file(ForeignParquet(file, shown), name, wanted, left_out)
         except OSError as error:
             reason = error.strerror or printable(str(error))
             raise InvalidData(f"{shown} cannot be read: {reason}. Write or download it again.") from None
@@ -49,24 +46,19 @@ def read_hugging_face(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterat
             raise InvalidData(f"{shown} is no sound Parquet file: {reason}. Write or download it again.") from None
 
 
-def _read_file(file: pq.ParquetFile, name: str, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
-    schema = file.schema_arrow
+def _read_file(file: ForeignParquet, name: str, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
+    schema = file.schema
     features = _features(schema)
     image = _image_column(schema, features, name)
     label = _label_column(schema, features, wanted, name)
     class_names = features.get(label, {}).get("names")
     _check_fields(schema, wanted, name)
-    for number in range(file.metadata.num_row_groups):
-        if (size := file.metadata.row_group(number).total_byte_size) > _MOST_GROUP_BYTES:
-            raise InvalidData(
-                f"{name}: a row group must have at most {readable_bytes(_MOST_GROUP_BYTES)}. Received: "
-                f"{readable_bytes(size)}. Write it with smaller ones."
-            )
     others = [column for column in dict.fromkeys((*wanted.fields, "split")) if column in schema.names]
     others = [column for column in others if column not in (image, label)]
     split, row = split_in(name), 0
-    for batch in file.iter_batches(batch_size=_ROWS, columns=[image, label, *others]):
-        for cells in batch.to_pylist():
+    for batch in file.batches([image, label, *others]):
+        for place in range(len(batch)):  # one by one: many rows may share the bytes of one photo
+            (cells,) = batch.slice(place, 1).to_pylist()
             where, row = f"{name}: row {row}", row + 1
             fields = {column: text for column in others if (text := _name(cells[column], features.get(column, {})))}
             class_name = _class_name(cells[label], class_names, where)

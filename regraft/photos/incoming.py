@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from regraft.errors import InvalidData, printable
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import walk_around
+from regraft.photos.foreign_parquet import ForeignParquet, is_text, texts_of
 from regraft.photos.labels_file import path_inside
 from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, may_hold_secret
 
@@ -95,10 +95,11 @@ def _of_csv(table: Path) -> list[str]:
 
 
 def _of_parquet(table: Path) -> list[str]:
-    file = pq.ParquetFile(table)
-    if COLUMN not in file.schema_arrow.names:
-        raise LookupError(f"the columns {', '.join(file.schema_arrow.names) or '(none)'}")
-    column = file.read(columns=[COLUMN]).column(COLUMN)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
-        raise LookupError(f"a column `{COLUMN}` of {column.type}")
-    return [text or "" for text in column.to_pylist()]
+    with table.open("rb") as file:
+        parquet = ForeignParquet(file, printable(str(table)))
+        if parquet.schema.names.count(COLUMN) != 1:
+            raise LookupError(f"the columns {', '.join(parquet.schema.names) or '(none)'}")
+        kind = parquet.schema.field(COLUMN).type
+        if not is_text(kind):
+            raise LookupError(f"a column `{COLUMN}` of {kind}")
+        return [text or "" for batch in parquet.batches([COLUMN]) for text in texts_of(batch.column(COLUMN))]

@@ -8,23 +8,18 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from regraft.errors import InvalidData, is_invisible, printable, some
 from regraft.files import readable_bytes
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import open_inside
+from regraft.photos.foreign_parquet import ForeignParquet, is_text, texts_of
 from regraft.photos.photo_urls import NOT_SHOWN, carries_secret, may_hold_secret
 
 LABELS_FILES = ("labels.csv", "labels.parquet")
 OWN = ("path", "label", "split", "group", "sha256", "etag")  # columns with a meaning
 Row = dict[str | None, Any]
 _MOST_BYTES = 512 * 2**20  # several million photos; all lines are held in memory
-_MOST_ROWS = 20_000_000
-_MOST_UNPACKED = 4 * 2**30  # bytes of a Parquet file's columns, as it says
-_MOST_LETTERS = 5_000  # of one cell of a Parquet file, in bytes
-_BATCH = 4_096  # rows of a Parquet file that are unpacked at a time
 _MOST_SLICES = 20
 _MOST_CELL_BYTES = 255  # of a group or a slice, and of a slice's name; as of a class
 _SHOWN = 60  # letters of a faulty one
@@ -104,44 +99,17 @@ def _first_undecodable(file: BinaryIO) -> int:
 
 
 def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
-    schema = pq.read_schema(file)
-    names = schema.names
+    table = ForeignParquet(file, shown)
+    names = table.schema.names
     columns = [normalised(name) for name in names]
     _check_columns(columns, shown, "have the columns path and label, and may have more")
-    _check_kinds(schema, columns, shown)
-    # A dictionary of one long text would unpack to any size.
-    texts = [name for name in names if _is_text(schema.field(name).type)]
-    table = pq.ParquetFile(file, read_dictionary=texts)
-    facts = table.metadata
-    unpacked = sum(facts.row_group(number).total_byte_size for number in range(facts.num_row_groups))
-    if facts.num_rows > _MOST_ROWS or unpacked > _MOST_UNPACKED:
-        raise InvalidData(
-            f"{shown} must have at most {_MOST_ROWS:,} rows and {readable_bytes(_MOST_UNPACKED)} unpacked. Received: "
-            f"{facts.num_rows:,} rows, {readable_bytes(unpacked)}."
-        )
+    _check_kinds(table.schema, columns, shown)
     yield "row 1", dict(zip(columns, columns, strict=True))
     number = 0
-    for batch in table.iter_batches(batch_size=_BATCH):
-        cells = [_texts(batch.column(place), shown, name) for place, name in enumerate(columns)]
-        for row in zip(*cells, strict=True):
+    for batch in table.batches(names):
+        for row in zip(*map(texts_of, batch.columns), strict=True):
             number += 1
             yield f"row {number}", dict(zip(columns, row, strict=True))
-
-
-def _texts(column: pa.Array, shown: str, name: str) -> list[str | None]:
-    """The cells of a column as texts, of which equal ones are one; numbers and truth values are written out."""
-    if not pa.types.is_dictionary(column.type):
-        _check_lengths(column, shown, name)
-        return column.cast(pa.string()).to_pylist()
-    _check_lengths(column.dictionary, shown, name)
-    used = pc.unique(column.indices).drop_null()
-    texts = dict(zip(used.to_pylist(), column.dictionary.take(used).cast(pa.string()).to_pylist(), strict=True))
-    return [texts.get(place) for place in column.indices.to_pylist()]
-
-
-def _check_lengths(values: pa.Array, shown: str, name: str) -> None:
-    if _is_text(values.type) and (pc.max(pc.binary_length(values)).as_py() or 0) > _MOST_LETTERS:
-        raise InvalidData(f"{shown} has a cell of more than {_MOST_LETTERS:,} letters in '{short_name(name)}'.")
 
 
 def _check_kinds(schema: pa.Schema, columns: list[str], shown: str) -> None:
@@ -149,14 +117,10 @@ def _check_kinds(schema: pa.Schema, columns: list[str], shown: str) -> None:
     for kind, name in zip(schema.types, columns, strict=True):
         held = kind.value_type if pa.types.is_dictionary(kind) else kind
         is_number = pa.types.is_integer(held) or pa.types.is_boolean(held) or pa.types.is_floating(held)
-        if not (is_number or _is_text(held) or pa.types.is_null(held)):
+        if not (is_number or is_text(held) or pa.types.is_null(held)):
             raise InvalidData(
                 f"{shown}: column '{short_name(name)}' must hold texts, numbers or truth values. Received: {held}."
             )
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _check_columns(columns: list[str], shown: str, must: str) -> None:

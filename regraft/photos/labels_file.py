@@ -79,7 +79,7 @@ def read_labels(root: Path, name: str = "labels.csv", schemes: tuple[str, ...] =
                 problems.append(f"{place}: {error}")
                 if len(problems) == _MOST_PROBLEMS:
                     break
-    except (csv.Error, pa.ArrowException) as error:
+    except (csv.Error, pa.ArrowException, UnicodeDecodeError) as error:
         reason = printable(" ".join(str(error).split()))
         raise InvalidData(f"{shown} is not a {kind}: {reason}. Save it as such.") from None
     except OSError as error:

@@ -362,8 +362,8 @@ def test_after_a_thousand_lines_to_fix_the_rest_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
 def test_a_text_that_many_rows_of_a_parquet_file_share_is_held_once(tmp_path, kind):
-    column = pa.array(["x" * 4_900] * 20_000, pa.string()).cast(kind)
-    columns = {"path": [f"{n}.png" for n in range(20_000)], "label": ["cat"] * 20_000, "camera": column}
+    column = pa.array(["x" * 4_000] * 10_000, pa.string()).cast(kind)
+    columns = {"path": [f"{n}.png" for n in range(10_000)], "label": ["cat"] * 10_000, "camera": column}
     pq.write_table(pa.table(columns), tmp_path / "labels.parquet")
     tracemalloc.start()
     texts = {id(row["camera"]) for _, row in label_rows.rows_of(tmp_path, "labels.parquet")}
@@ -374,5 +374,5 @@ def test_a_text_that_many_rows_of_a_parquet_file_share_is_held_once(tmp_path, ki
 
 
 def test_a_long_text_in_a_parquet_file_is_refused(tmp_path):
-    pq.write_table(pa.table({"path": ["a.png"], "label": ["x" * 5001]}), tmp_path / "labels.parquet")
-    assert "has a cell of more than 5,000 letters in 'label'" in refusal(tmp_path)
+    pq.write_table(pa.table({"path": ["a.png"], "label": ["x" * 4097]}), tmp_path / "labels.parquet")
+    assert "must have texts of at most 4,096 bytes in 'label'. Received: 4,097." in refusal(tmp_path)
