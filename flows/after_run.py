@@ -106,16 +106,16 @@ def _drift(row: "Row") -> str:
 
 
 def _label(record: RunRecord, row: "Row | None") -> tuple[str, list[str]]:
-    """The name and the tags of a run, as they stand in the list of runs: when, what, how good, how much came."""
+    """The name and the tags of a run, as they stand in the list of runs: when, what, how good, what came and went."""
     words = [f"{record.started:%Y-%m-%d}", record.name.lower()]
     if row is None:
         return " ".join(words), []
     if record.name in ("Failed", "Cancelled") and record.stages:
         words.append(f"in {record.stages[-1].name}")
     elif row.accuracy is not None:
-        words.append(f"{row.accuracy:.3f}")
-    if row.new:
-        words.append(f"(+{row.new} photos)")
+        words.append(f"{'' if row.is_in_production else 'candidate '}{row.accuracy:.3f}")
+    if moved := [f"{sign}{count}" for sign, count in (("+", row.new), ("-", row.gone)) if count]:
+        words.append(f"({' '.join(moved)} photo{'' if moved in (['+1'], ['-1']) else 's'})")
     tags = [f"data:{row.data_version[:8]}"] if row.data_version else []
     return " ".join(words), [*tags, *([f"git:{row.revision}"] if row.revision else [])]
 

@@ -78,17 +78,21 @@ class Row:
         return self.name not in UNFINISHED
 
     @property
+    def is_in_production(self) -> bool:
+        """Whether the new model is the one in production afterwards; else its accuracy is that of a candidate."""
+        return self.model is not None and self.model == self.champion
+
+    @property
     def is_promoted(self) -> bool:
         """Whether the new model is in production afterwards, and was not before."""
-        is_in = self.model is not None and self.model == self.champion
-        return is_in and self.is_finished and self.name not in NOTHING_NEW
+        return self.is_in_production and self.is_finished and self.name not in NOTHING_NEW
 
     @property
     def production(self) -> tuple[float, float, float] | None:
         """The accuracy of the model that is in production afterwards, with its interval, as far as it is known."""
         own = self.accuracy, self.accuracy_low, self.accuracy_high
         former = self.champion_accuracy, self.champion_low, self.champion_high
-        value, low, high = own if self.model is not None and self.model == self.champion else former
+        value, low, high = own if self.is_in_production else former
         if value is None:
             return None
         return value, value if low is None else low, value if high is None else high

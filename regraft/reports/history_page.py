@@ -100,7 +100,9 @@ def _last(rows: Sequence[Row], links: Mapping[str, str]) -> str:
         return _box("wait", "Last run", "No run yet", "")
     row = rows[-1]
     figures = [
-        f"{percent(row.accuracy)} accuracy" if row.accuracy is not None else "",
+        f"{percent(row.accuracy)} accuracy{'' if row.is_in_production else ' of the candidate'}"
+        if row.accuracy is not None
+        else "",
         photos_of(row) and "photos " + photos_of(row),
     ]
     figures += [f"{row.computed:,} computed" if row.computed else "", duration_of(row)]
@@ -188,7 +190,7 @@ def _table(rows: Sequence[Row], links: Mapping[str, str]) -> str:
 
 
 def _lines(rows: Sequence[Row], links: Mapping[str, str]) -> str:
-    heads = ("When", "Verdict", "Why", "Accuracy", "Photos", "Computed", "Took")
+    heads = ("When", "Verdict", "Why", "New model's accuracy", "Photos", "Computed", "Took")
     lines = "\n".join(_line(row, links) for row in rows)
     head = "".join(f"<th>{head}</th>" for head in heads)
     return f'<div class="wide runs"><table><thead><tr>{head}</tr></thead><tbody>\n{lines}</tbody></table></div>'

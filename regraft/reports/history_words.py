@@ -140,7 +140,7 @@ def duration_of(row: Row) -> str:
 def trend_page(rows: Sequence[Row]) -> str:
     """Return the history in short as Markdown: the chart as a picture, and the last runs."""
     picture = base64.b64encode(as_picture(rows[-_CHART_RUNS:]).encode()).decode()
-    header = ["when", "verdict", "accuracy", "photos", "computed", "took", "why"]
+    header = ["when", "verdict", "new model's accuracy", "photos", "computed", "took", "why"]
     lines = [
         [
             f"{row.started:%d %b %H:%M}",

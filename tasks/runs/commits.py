@@ -147,4 +147,4 @@ def _message(git: Git, params: Params, record: RunRecord) -> str:
 
 def _figures(receipt: dict[str, Any]) -> str:
     test = receipt.get("test")
-    return f", accuracy {test['accuracy']:.4f} on {test['images']} test photos" if test else ""
+    return f", accuracy of the new model {test['accuracy']:.4f} on {test['images']} test photos" if test else ""
