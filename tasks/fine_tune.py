@@ -103,7 +103,7 @@ def _kind(chosen: WarmPhotos, record: BaseRecord, is_sample: bool) -> str:
     train = "the sample of train (fine_tune.max_photos)" if is_sample else "train"
     base = f"the base, trained on {len(record.photos.of('train')):,} photos,"
     if not chosen.new:
-        return f"Nothing was trained: {base} has seen every photo of {train}."
+        return f"{base.capitalize()} has seen every photo of {train}, so it is not trained further."
     return (
         f"A warm run: from {base} to the {chosen.new:,} of {train} that are new, with {chosen.replayed:,} "
         f"that it knows."

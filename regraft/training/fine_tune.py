@@ -75,19 +75,19 @@ def fine_tuned(blend: Blend, curve: list[Epoch], settings: FineTune, objective: 
 
 
 def _words(blend: Blend, objective: Objective) -> str:
-    between = f"A network {blend.alpha:.0%} of the way from the head alone to the fine-tuned one"
-    used = {0.0: "The head alone", 1.0: "The fine-tuned network"}.get(blend.alpha, between)
+    mixed = f"{100 * blend.alpha:.0f} % fine-tuned, {100 * (1 - blend.alpha):.0f} % head-only"
+    shipped = f"Shipped weights: {({0.0: 'head-only', 1.0: 'fine-tuned'}).get(blend.alpha, mixed)}"
     if not blend.scores:
-        return f"{used} is used: there is no val photo to choose with."
+        return f"{shipped}, as is usual: there is no val photo to choose with."
     words = {alpha: objective.words(figures) for alpha, figures in blend.scores.items()}
     loss = min(objective.loss_of(figures) for figures in blend.scores.values())
     is_lowest = objective.loss_of(blend.scores[blend.alpha]) == loss
-    why = (
-        "it has the lowest log loss" if is_lowest else "it is usual with so many photos, and none is shown to be better"
-    )
+    why = "has the lowest log loss"
+    if not is_lowest:
+        why = "is usual with so many photos, and no other is shown to be better"
     return (
-        f"{used} is used: on {blend.images:,} val photos it has {words[blend.alpha]}, the head alone {words[0.0]}, the "
-        f"fine-tuned network {words[1.0]}. Of {len(words)} networks on that way {why}."
+        f"{shipped}. On {blend.images:,} val photos they have {words[blend.alpha]}, the head alone {words[0.0]}, the "
+        f"fine-tuned network {words[1.0]}. Of {len(words)} mixtures this one {why}."
     )
 
 

@@ -54,7 +54,8 @@ def test_layers_below_the_cut_stay_as_they_were(project, small_params):
 
 def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_head(project):
     report = _report()
-    assert re.match(r"Nothing was trained: the base, trained on \d\d photos, has seen every", report["reason"])
+    known = r"The base, trained on \d\d photos, has seen every photo of train, so it is not trained further\. Shipped"
+    assert re.match(known, report["reason"])
     losses = {tried["alpha"]: tried["log_loss"] for tried in report["tried"]}
     assert (report["val"]["log_loss"], report["head_alone"]["log_loss"]) == (losses[report["alpha"]], losses[0.0])
     assert pd.read_csv(Path("reports", "fine_tune_curve.csv")).empty
@@ -65,7 +66,7 @@ def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_
 
 def test_a_folder_that_has_outgrown_the_sample_is_not_said_to_have_been_seen_whole(project, small_params):
     fine_tune.function(changed(small_params, fine_tune={"max_photos": 40}), quiet)
-    assert "has seen every photo of the sample of train (fine_tune.max_photos)." in _report()["reason"]
+    assert "has seen every photo of the sample of train (fine_tune.max_photos), so it" in _report()["reason"]
 
 
 def test_a_base_that_says_why_there_is_none_leaves_the_head_alone(project, small_params, capsys):

@@ -29,7 +29,7 @@ def sources(tmp_path: Path) -> Sources:
         "dataset": {"images": 1000, "classes": {"a": {}, "b": {}}, "splits": {"train": 600, "val": 200, "test": 200}},
         "features": {"computed": 40, "from_store": 960, "rows": 1000, "seconds": 1.25, "seconds_saved": 30.0},
         "embeddings": {"expectations": [met]},
-        "fine_tune": {"reason": "The fine-tuned network is used: it is better; 6 photos <say> so."},
+        "fine_tune": {"reason": "Shipped weights: fine-tuned. It is better; 6 photos <say> so."},
     }
     for name, contents in written.items():
         write_json(reports / f"{name}.json", contents)
@@ -124,7 +124,7 @@ def test_the_first_screen_says_what_the_run_was_made_of(sources):
     for words in [
         "1,000 in 2 classes (600 train, 200 val, 200 test); 3 quarantined",
         "2 of 3 met; not met: photos that are False",
-        "The fine-tuned network is used: it is better.",
+        "Shipped weights: fine-tuned. It is better.",
         "40 forward passes of the backbone, 960 of 1000 views from the store; 1.2 s spent, 30.0 s saved",
         "model.onnx, 12.3 MB, sha256",
         "data/raw, MD5 0123",

@@ -116,30 +116,31 @@ SCORES = {0.0: Score(0.8, 0.5, 0.25, 1.5), 0.75: Score(0.9, 0.4, 0.5, 1.0), 1.0:
     [
         (
             0.0,
-            "The head alone is used",
-            "it is usual with so many photos, and none is shown",
+            "Shipped weights: head-only.",
+            "is usual with so many photos, and no other is shown",
             "head",
         ),
         (
             0.75,
-            "A network 75% of the way from the head alone to the fine-tuned one is used",
-            "it has the lowest",
+            "Shipped weights: 75 % fine-tuned, 25 % head-only.",
+            "has the lowest",
             "top",
         ),
         (
             1.0,
-            "The fine-tuned network is used",
-            "it is usual with so many photos, and none is shown",
+            "Shipped weights: fine-tuned.",
+            "is usual with so many photos, and no other is shown",
             "top",
         ),
     ],
 )
 def test_what_is_used_is_said_with_the_figures_of_both_ends(alpha, used, why, trained):
     result = fine_tuned(Blend(alpha, SCORES, 60), [], fine_tune_settings(), ACCURACY)
-    assert result.reason.startswith(f"{used}: on 60 val photos it has {ACCURACY.words(SCORES[alpha])}, the head alone ")
+    figures = ACCURACY.words(SCORES[alpha])
+    assert result.reason.startswith(f"{used} On 60 val photos they have {figures}, the head alone ")
     assert (
-        f"accuracy 0.800 (log loss 0.500), the fine-tuned network accuracy 0.850 (log loss 0.600). Of 3 networks on "
-        f"that way {why}" in result.reason
+        f"accuracy 0.800 (log loss 0.500), the fine-tuned network accuracy 0.850 (log loss 0.600). Of 3 mixtures "
+        f"this one {why}" in result.reason
     )
     assert (result.is_used, result.trained) == (alpha > 0, trained)
 
@@ -153,7 +154,7 @@ def test_where_rare_classes_are_helped_the_words_name_the_figures_that_decide():
 
 def test_without_val_photos_the_words_say_so():
     words = fine_tuned(Blend(1.0, {}, 0), [], fine_tune_settings(), ACCURACY).reason
-    assert words == "The fine-tuned network is used: there is no val photo to choose with."
+    assert words == "Shipped weights: fine-tuned, as is usual: there is no val photo to choose with."
 
 
 def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin):
