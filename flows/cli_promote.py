@@ -54,22 +54,19 @@ def promote(
             print("\n".join(gate.candidates_told(params)) or "There are none.")
             return
         if history:
-            changes, wrong = gate.history(params)
-            for change in changes:
-                print(gate.told(change))
-            print(wrong, end="\n" if wrong else "", file=sys.stderr)
+            _print_history(params)
             return
+        change = None
         if rollback:
-            _tell(params, gate.rollback(params, to))
-            return
-        if anchor is not None:
-            _tell(params, gate.set_anchor(params, anchor))
-            return
-        if force is not None:
-            _tell(params, gate.force(params, force, candidate))
-            return
-        if candidate is not None:
-            _tell(params, gate.approve(params, candidate, reason))
+            change = gate.rollback(params, to)
+        elif anchor is not None:
+            change = gate.set_anchor(params, anchor)
+        elif force is not None:
+            change = gate.force(params, force, candidate)
+        elif candidate is not None:
+            change = gate.approve(params, candidate, reason)
+        if change:
+            _tell(params, change)
             return
         if first:
             gate.found_production(params)
@@ -77,6 +74,15 @@ def promote(
         from flows.run import start
 
         start(flow)
+
+
+def _print_history(params: "Params") -> None:
+    from tasks import promote as gate
+
+    changes, wrong = gate.history(params)
+    for change in changes:
+        print(gate.told(change))
+    print(wrong, end="\n" if wrong else "", file=sys.stderr)
 
 
 def _tell(params: "Params", change: "Change") -> None:
