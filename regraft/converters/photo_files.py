@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 
 from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
 from regraft.errors import is_invisible
-from regraft.files import folder_within
+from regraft.files import check_room, folder_within
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
 from regraft.photos.photo_urls import carries_secret, is_url, problem_of_url
@@ -31,6 +31,7 @@ COPIES = "photos"  # the folder beside the table
 _WAITING = ".photos-of-a-conversion-"  # how the folder begins where they lie until there is a table
 _COPY = re.compile(r"[0-9a-f]{64}\.[a-z0-9]+")
 MOST_BYTES = 1024 * 2**20  # of one photo's file
+_STAYS_FREE = 256 * 2**20  # bytes of the disk that copies leave to others
 NO_IMAGE = "whose content is no image that is read"
 _BAD_NAME = "whose path a table cannot hold: it leaves the folder, or has letters that cannot be seen"
 _BAD_URL = "whose address a table must not hold: a user, a password, a query, `..` or an unknown scheme"
@@ -155,6 +156,7 @@ class PhotoFiles:
         if os.path.lexists(file.parent):
             folder_within(self._folder, COPIES)  # a link is refused before anything is written
         if path not in self.copied and not (_is_plain_file(file) and _digest(file) == digest):
+            check_room(self._folder, len(content) + _STAYS_FREE, "a photo of the source and what must stay free")
             if self._waiting is None:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._waiting = Path(tempfile.mkdtemp(prefix=_WAITING, dir=self._folder))  # for its owner alone

@@ -4,9 +4,12 @@ The key is the path up to the first dot of the name. Nothing is unpacked by its 
 links, devices, files with holes and whatever is no regular file are passed over.
 """
 
+import gzip
 import json
+import os
 import re
 import tarfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Self, cast
@@ -25,6 +28,7 @@ from regraft.converters.records import (
     texts_in,
 )
 from regraft.errors import InvalidData, printable
+from regraft.files import most_unpacked, readable_bytes
 from regraft.photos.folder import open_inside
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz")
@@ -32,7 +36,8 @@ _PHOTOS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "h
 _LABELS = ("cls", "txt", "text", "label")  # kinds of files that hold the label alone, the most telling first
 _KEYS = ("label", "class", "class_name", "cls")  # of a JSON file
 _MOST_TEXT = 2**20  # bytes of a label or of a JSON file
-_MOST_HEADER = 2**20  # bytes of a member's name and attributes
+_MOST_HEADER = 5_000  # bytes of a member's name and attributes; no path of a file is longer than 4,096
+_MOST_PARSED = 10**9  # sum of the squares of these: some versions of Python take so long to parse them
 _MOST_READS = 100  # behind the end of a file, before it counts as cut off
 _SPLIT = re.compile(r"((?:.*/)?[^/.]*)\.([^/]+)")
 _LONG_HEADERS = (
@@ -44,6 +49,8 @@ _LONG_HEADERS = (
 class _Member(tarfile.TarInfo):
     """A member whose header is read into memory only if it is as small as headers are."""
 
+    parsed = 0  # of the tar file that it is of; less for a large one
+
     @classmethod
     def frombuf(cls, buf: bytes, encoding: str, errors: str) -> Self:
         member = super().frombuf(buf, encoding, errors)
@@ -51,22 +58,40 @@ class _Member(tarfile.TarInfo):
             raise tarfile.ReadError("a member of less than no bytes")
         if member.type in _LONG_HEADERS and member.size > _MOST_HEADER:
             raise tarfile.ReadError(f"a header of {member.size:,} bytes; at most {_MOST_HEADER:,} are read")
+        cls.parsed += member.size**2 if member.type in _LONG_HEADERS else 0
+        if cls.parsed > _MOST_PARSED:
+            raise tarfile.ReadError("more long headers than any tar file of photos has")
         return member
 
 
-class _Ending:
-    """A file that is not read for ever behind its end, as the size in a header may ask."""
+class _Unpacked:
+    """What a file holds, unpacked where it is packed: up to a total, and not for ever behind its end."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._left = _MOST_READS
+    def __init__(self, file: BinaryIO, shown: str) -> None:
+        self._shown, self._size = shown, os.fstat(file.fileno()).st_size
+        is_packed = file.read(2) == b"\x1f\x8b"
+        file.seek(0)
+        self._file = gzip.GzipFile(fileobj=file) if is_packed else file
+        self._left, self._bytes_left = _MOST_READS, most_unpacked(self._size)
 
     def read(self, size: int) -> bytes:
-        """Return at most `size` bytes; EOFError if nothing has been left for long."""
+        """Return at most `size` bytes.
+
+        Raises:
+            EOFError: nothing has been left for long.
+            InvalidData: the file unpacks to more than photos do.
+        """
         content = self._file.read(size)
         self._left -= not content
         if not self._left:
             raise EOFError("it ends within a file that should be longer")
+        self._bytes_left -= len(content)
+        if self._bytes_left < 0:
+            raise InvalidData(
+                f"{self._shown} has {readable_bytes(self._size)} and must unpack to at most "
+                f"{readable_bytes(most_unpacked(self._size))}, since photos hardly shrink. Received: more. If it is "
+                f"what it should be, unpack it (gunzip), and name the .tar file."
+            )
         return content
 
 
@@ -76,17 +101,19 @@ def read_webdataset(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator
     for name in names:
         shown = printable(str(root / name))
         try:
-            with open_inside(root, name) as file, _opened(file) as tar:
+            with open_inside(root, name) as file, _opened(file, shown) as tar:
                 for key, members in _samples(tar, name, left_out):
                     if record := _record(f"{name}: {key}", members, wanted, left_out, split_in(name)):
                         yield record
-        except (OSError, tarfile.TarError, EOFError, ValueError, IndexError, RecursionError) as error:
+        except (OSError, tarfile.TarError, EOFError, ValueError, IndexError, RecursionError, zlib.error) as error:
             reason = printable(getattr(error, "strerror", None) or str(error))
             raise InvalidData(f"{shown} is no sound tar file: {reason}. Write or download it again.") from None
 
 
-def _opened(file: BinaryIO) -> tarfile.TarFile:
-    return tarfile.open(fileobj=cast(BinaryIO, _Ending(file)), mode="r|*", tarinfo=_Member)
+def _opened(file: BinaryIO, shown: str) -> tarfile.TarFile:
+    member = type("_Member", (_Member,), {"parsed": -100 * os.fstat(file.fileno()).st_size})  # for this file alone
+    # tarfile would unpack each piece that it reads whole, to gigabytes of one of bzip2.
+    return tarfile.open(fileobj=cast(BinaryIO, _Unpacked(file, shown)), mode="r|", tarinfo=member)
 
 
 def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tuple[str, dict[str, bytes]]]:
@@ -94,6 +121,7 @@ def _samples(tar: tarfile.TarFile, name: str, left_out: LeftOut) -> Iterator[tup
     key, members = None, {}
     for member in tar:
         tar.members = []  # type: ignore[attr-defined] - or it keeps all headers that it has read
+        tar.pax_headers = {}  # those for all members, which it copies for each
         match = _SPLIT.fullmatch(member.name)
         if not match or not member.isreg() or member.issparse() or _is_hidden(member.name):
             continue

@@ -1,13 +1,16 @@
 """What exports from people and programs that nobody trusts cannot do, and how they are refused."""
 
+import bz2
 import gzip
 import hashlib
 import io
 import itertools
 import json
+import lzma
 import os
 import shutil
 import tarfile
+import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -384,6 +387,54 @@ def test_a_tar_file_whose_headers_ask_for_the_impossible_is_refused_at_once(
     (tmp_path / "a.tar").write_bytes(pack(content))
     with pytest.raises(InvalidData, match=r"a\.tar"):
         table_of(tmp_path / "a.tar", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a.tar.gz", "a.tgz", "a.tar"])
+def test_a_packed_tar_file_that_would_fill_the_disk_is_refused(name: str, tmp_path: Path) -> None:
+    members = []
+    for number in range(150):
+        members += [(f"{number}.jpg", PHOTO + bytes(2**20) + bytes([number])), (f"{number}.cls", b"cat")]
+    (tmp_path / name).write_bytes(gzip.compress(tar(tmp_path / "source", members).read_bytes(), 9))
+    (tmp_path / "source").unlink()
+    assert (tmp_path / name).stat().st_size < 2**19
+    with pytest.raises(InvalidData, match=r"must unpack to at most \d+\.\d MB, .* Received: more\. .*unpack it"):
+        table_of(tmp_path / name, tmp_path)
+    assert names_in(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, lzma.compress])
+def test_a_tar_file_that_is_packed_in_another_way_is_not_unpacked(
+    pack: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
+    (tmp_path / "a.tar").write_bytes(pack(tar(tmp_path / "source", [("a.jpg", bytes(10**8))]).read_bytes()))
+    tracemalloc.start()
+    with pytest.raises(InvalidData, match=r"a\.tar is no sound tar file"):
+        table_of(tmp_path / "a.tar", tmp_path)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("content", [b"1" * 4_900, b"10 a=1234\n" * 490, b"10 aaaaaa\n" * 489 + b"10 aaa=aa\n"])
+def test_long_headers_do_not_take_the_square_of_their_length(kind: bytes, content: bytes, tmp_path: Path) -> None:
+    members = []
+    for number in range(200):
+        header = tarfile.TarInfo("x")
+        header.type = kind
+        members += [(header, content), (f"{number}.txt", b"cat")]
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(tar(tmp_path / "source", members).read_bytes()))
+    began = time.process_time()
+    with pytest.raises(InvalidData, match=r"a\.tar\.gz"):
+        table_of(tmp_path / "a.tar.gz", tmp_path)
+    assert time.process_time() - began < 30
+
+
+def test_copies_leave_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tar(tmp_path / "a.tar", [("a.jpg", PHOTO), ("a.cls", b"cat")])
+    monkeypatch.setattr("regraft.files.free_bytes", lambda _: 256 * 2**20)
+    with pytest.raises(RegraftError, match=r"There is no room in .*raw: a photo of the source .* 268\.4 MB are free"):
+        table_of(source, tmp_path)
+    assert names_in(tmp_path) == ["a.tar"]
 
 
 def test_of_a_sample_with_many_photos_one_is_held_at_most(tmp_path: Path) -> None:
