@@ -38,6 +38,7 @@ NO_BYTES = {
     "pydantic": "checks params.yaml and changes no value",
     "fsspec": "copies files",
     "filelock": "lets one process at a time change production",
+    "google": "protobuf, whose bytes are fixed by their definition; the graphs are onnx's",
     "httpcore": "fetches photos, which are known by their SHA-256",
     "dask": "settings of distributed",
     "distributed": "hands out work, whose results do not depend on who does it; workers of other sources are refused",

@@ -62,7 +62,7 @@ class ForeignParquet:
         self._file, self._shown = file, shown
         self._size = os.fstat(file.fileno()).st_size
         file.seek(max(0, self._size - 8))
-        if (footer := int.from_bytes(file.read(4), "little")) > _MOST_FOOTER and file.read(4) == b"PAR1":
+        if _MOST_FOOTER < (footer := int.from_bytes(file.read(4), "little")) < self._size:
             raise self._refused(f"a footer of at most {readable_bytes(_MOST_FOOTER)}", readable_bytes(footer))
         file.seek(0)
         plain = pq.ParquetFile(file)

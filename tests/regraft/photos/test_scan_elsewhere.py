@@ -202,7 +202,7 @@ def test_a_parquet_table_says_the_same_as_a_csv_file(tmp_path):
         ({"path": ["a.png"], "label": [["cat"]]}, "column 'label' must hold texts, numbers or truth values"),
         ({"path": ["a.png", "a.png"], "label": ["cat", "cat"]}, r"row 2: a\.png is listed twice"),
         ({"path": ["https://host/a"], "label": ["cat"], "sha256": ["12"]}, "must be 64 hexadecimal digits"),
-        ({"path": ["a.png"] * 3, "label": ["x" * 200_000] * 3}, "has a cell of more than 5,000 letters in 'label'"),
+        ({"path": ["a.png"] * 3, "label": ["x" * 200_000] * 3}, "must have texts of at most 4,096 bytes in 'label'"),
     ],
 )
 def test_a_wrong_parquet_table_is_refused_in_words(tmp_path, columns, message):

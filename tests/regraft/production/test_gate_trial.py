@@ -297,7 +297,7 @@ def test_shares_of_classes_in_use_that_are_set_or_changed_alone_are_no_harm(
     before: dict[str, str], now: dict[str, str]
 ) -> None:
     verdict = verdict_of(
-        Shifted(RIGHT, metadata=now), Shifted(RIGHT, metadata=before), anchor=former_of(Shifted(RIGHT))
+        Shifted(RIGHT, metadata=now), Shifted(RIGHT, metadata=before), anchors=[former_of(Shifted(RIGHT))]
     )
     found = verdict.figures["comparison"]
     assert (verdict.name, found["b"], found["c"]) == ("Promoted", 0, 0), verdict.words

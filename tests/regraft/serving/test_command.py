@@ -126,7 +126,7 @@ def test_a_list_on_standard_input_is_taken_and_an_empty_one_is_no_error(call, ma
         ("nameless", "'class_names'"),
         ("other", "expected 3 class_names, found 2"),
         ("text", "class_names must be a list of names"),
-        ("folder", "cannot be read (Is a directory)"),
+        ("folder", "cannot be read (it is no regular file)"),
     ],
 )
 def test_a_model_that_is_none_of_ours_is_an_error_that_says_so(call, make_model, photos, tmp_path, contents, words):
