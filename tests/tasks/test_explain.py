@@ -53,7 +53,7 @@ def _photos(data: str, **files: str) -> None:
     """Put the list of the files of a data version into DVC's cache."""
     path = Path(".dvc", "cache", "files", "md5", data * 2, f"{data * 30}.dir")
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps([{"md5": md5, "relpath": f"{name}.png"} for name, md5 in files.items()]))
+    path.write_text(json.dumps([{"md5": each * 32, "relpath": f"{name}.png"} for name, each in files.items()]))
 
 
 def test_the_first_run_has_nothing_to_be_compared_with(project):

@@ -107,7 +107,7 @@ def verdict_of(
     labels = today.label if learnt is None else learnt
     new = Answering(dict(zip(today.digest, labels, strict=True)), names, sure=0.95)
     trial = Trial(new, Path(__file__), photos, today, settings(when_undecided="promote", **more), ask, distance)
-    return trial.verdict(Former(Answering(right, DIGITS), record), None, warnings=[], looks=0)
+    return trial.verdict(Former(Answering(right, DIGITS), record), (), warnings=[], looks=0)
 
 
 def right_labels(today: pd.DataFrame) -> dict[str, str]:
