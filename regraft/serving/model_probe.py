@@ -31,9 +31,12 @@ def probe(contents: bytes) -> None:
         return
     root = str(Path(__file__).parents[2])
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([root, *filter(None, sys.path)])}
-    with tempfile.TemporaryDirectory(prefix="regraft-") as empty:
-        command = [sys.executable, "-m", _CHILD, str(SECONDS)]
-        ended = subprocess.run(command, input=contents, capture_output=True, cwd=empty, env=environment, check=False)
+    command = [sys.executable, "-m", _CHILD, str(SECONDS)]
+    # A file without a name, since Python would write to a pipe in pieces of 512 bytes.
+    with tempfile.TemporaryDirectory(prefix="regraft-") as empty, tempfile.TemporaryFile() as model:
+        model.write(contents)
+        model.seek(0)
+        ended = subprocess.run(command, stdin=model, capture_output=True, cwd=empty, env=environment, check=False)
     if ended.returncode:
         raise ValueError(_reason(ended))
     _sound.add(digest)
