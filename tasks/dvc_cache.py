@@ -6,7 +6,7 @@ from pathlib import Path
 
 from regraft.errors import RegraftError
 
-MD5 = re.compile(r"[0-9a-f]{32}(\.dir)?")
+MD5 = re.compile(r"\w{1,64}(\.dir)?")  # nothing that leads to another folder
 
 
 def cache_of(root: Path) -> Path:

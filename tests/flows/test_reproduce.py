@@ -15,7 +15,7 @@ from regraft.params_file import load_params
 from regraft.provenance import installed_versions
 from tasks.code_record import RECORD
 from tasks.runs.receipts import write_receipt
-from tasks.runs.reproduce import reproduce
+from tasks.runs.reproduce import bring_base, reproduce
 from tasks.runs.worktree import FOLDER
 from tests.support.project import Project
 from tests.support.run_receipts import git, record_of, write_project
@@ -182,6 +182,27 @@ def test_a_receipt_from_elsewhere_starts_stages_alone_and_names_no_path_to_dvc(p
     _edit_receipt(FIRST, f'"md5": "{md5}"', f'"md5": "{md5[:2]}/../../../../../thesis.txt"')
     with pytest.raises(RegraftError, match="photos are not in DVC's cache"):
         _reproduce(FIRST)
+
+
+def test_a_kept_base_is_brought_to_where_the_settings_have_it_and_nowhere_else(project, tmp_path):
+    """A receipt from elsewhere could name a module as what a stage wrote, and a photo that is one as its content."""
+    version = {"md5": md5_of(project.root / "data/raw/banana.txt")}
+    paths = {
+        "base_photos": "build/base_photos.parquet",
+        "left_out": "build/left_out",
+        "base": "b",
+        "reports": "reports",
+    }
+    wanted = ("build/base_photos.parquet", "reports/base.json")
+    copy = tmp_path / "copy"
+    for path in wanted:
+        (copy / path).parent.mkdir(parents=True)
+        (copy / path).write_text("of today")
+    outs = dict.fromkeys([*wanted, "tasks/stage.py", "reports/../numpy.py", "data/base_renewals.csv"], version)
+    locked = {"choose_base": {"writes": outs}, "train_base": {"writes": {}}}
+    bring_base(project.root, copy, paths, {"locked": locked}, lambda line: None)
+    found = {str(path.relative_to(copy)): path.read_text() for path in copy.rglob("*") if path.is_file()}
+    assert found == dict.fromkeys(wanted, "one banana")
 
 
 def _lose(root: Path, name: str) -> None:
