@@ -113,14 +113,14 @@ def choose_record(
         nothing = Changes(set(), set(), set(), set(), photos=0)
         return Choice(new, False, "Fine-tuning is off, so there is no base.", nothing, {})
     if before is None:
-        return _renewed(new, today, "there was none, or its record could not be read")
+        return _of_today(new, today, "A base is trained on today's photos: there is no record of an earlier one.")
     left_out = left_out_of(before, today)
     changes = changes_since(before, today, new.photos)
     reasons = _reasons(before, new, changes, _too_much_left_out(today, left_out, renew_after), renew_after)
     if before.name in asked:
         reasons.append(f"it was asked for: {printable(asked[before.name])}")
     if reasons and before.name != new.name:
-        return _renewed(new, today, "; ".join(reasons))
+        return _of_today(new, today, f"The base is renewed: {'; '.join(reasons)}.")
     words = f"The base is kept: {changes.words()}; fine_tune.renew_after is {renew_after:.0%}."
     if reasons:
         words = "The base is of today's photos, settings and code: there is nothing to renew."
@@ -244,8 +244,8 @@ def _too_much_left_out(today: Today, left_out: Mapping[str, set[str]], renew_aft
     ]
 
 
-def _renewed(new: BaseRecord, today: Today, why: str) -> Choice:
-    return Choice(new, True, f"The base is renewed: {why}.", changes_since(new, today, new.photos), {})
+def _of_today(new: BaseRecord, today: Today, words: str) -> Choice:
+    return Choice(new, True, words, changes_since(new, today, new.photos), {})
 
 
 def _by_digest(rows: pd.DataFrame, column: str) -> dict[str, set[str]]:

@@ -5,6 +5,7 @@ import pytest
 from regraft.errors import InvalidData
 from regraft.files import read_json
 from regraft.photos.manifest import read_manifest, write_manifest
+from regraft.photos.split_record import read_record
 from tasks.preprocess import preprocess
 from tasks.validate_data import validate_data
 from tests.support.library import dataset_in
@@ -37,7 +38,10 @@ def test_an_image_keeps_its_split_when_its_group_is_renamed_and_a_clone_gives_it
     regroup(project, test="f" * 64)  # which alone is a group of train
     preprocess.function(small_params, quiet)
     assert (project / "build" / "dataset.parquet").read_bytes() == before
-    assert read_json(project / "reports" / "dataset.json")["kept_splits"] == len(dataset_in(project).of("test"))
+    record = read_record(project / "data" / "splits.csv")
+    assert record
+    assert set(dataset_in(project).of("test").rows.digest) <= record.splits.keys()
+    assert read_json(project / "reports" / "dataset.json")["kept_splits"] == len(record.splits)
     (project / "build" / "dataset.parquet").unlink()
     preprocess.function(small_params, quiet)
     assert (project / "build" / "dataset.parquet").read_bytes() == before

@@ -119,7 +119,6 @@ def test_nobody_counts_a_photo_of_test_that_comes_or_goes():
 @pytest.mark.parametrize(
     ("choice", "why"),
     [
-        (choose(dataset(), before=None), "there was none, or its record could not be read"),
         (choose(dataset(range(120))), "18 of 108 photos have changed since (16.7%: 18 new), and fine_tune.renew_after"),
         (choose(dataset(range(101)), after=0.0), "1 of 91 photos have changed since"),
         (choose(dataset(class_name={3: "em\x1bu"})), "class em\\x1bu came"),
@@ -135,6 +134,12 @@ def test_it_is_renewed_and_says_why(choice, why):
     assert choice.is_renewed
     assert choice.words.startswith(f"The base is renewed: {why}")
     assert (len(choice.changes.new), choice.left_out) == (0, {})
+
+
+def test_without_a_base_one_is_trained_and_not_called_renewed():
+    first = choose(dataset(), before=None)
+    words = "A base is trained on today's photos: there is no record of an earlier one."
+    assert (first.is_renewed, first.words) == (True, words)
 
 
 EMUS = range(1, 200, 10)  # 20 of 2,400 photos, of which 2,160 are in train and val
