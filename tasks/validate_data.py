@@ -8,8 +8,10 @@ It also compares the photos with what the model in production, and the anchor, w
 after every promotion. The report says with which models it compared.
 """
 
+from typing import Any
+
 from regraft.config import Params
-from regraft.errors import InvalidData
+from regraft.errors import InvalidData, some
 from regraft.files import write_json
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.duplicates import mark_duplicates
@@ -26,6 +28,8 @@ from regraft.validation.user_rules import read_expectations
 from tasks.chosen_readers import chosen_readers
 from tasks.progress import Progress
 from tasks.stage import stage
+
+_NAMED = 10  # quarantined files, on the terminal
 
 
 @stage
@@ -62,6 +66,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     )
     report |= {"photos_decoded": learning.decoded, **elsewhere.fetches.as_report()}
     write_json(paths.reports / "validation.json", report)
+    _name_quarantined(report, params)
     manifest = named_files(report, manifest)  # beside processes that draw, of a million files the rest would be much
     write_validation_page(
         paths.reports / "validation.html",
@@ -74,6 +79,14 @@ def validate_data(params: Params, progress: Progress) -> None:
     stops = problems_that_stop(report)
     if stops:
         raise InvalidData("\n".join([f"the images in {paths.raw} cannot be trained on:", *stops]))
+
+
+def _name_quarantined(report: dict[str, Any], params: Params) -> None:
+    files = [f"{file['path']}: {file['reason']}" for file in report["not_used"] if file["verdict"] == "quarantine"]
+    if files:
+        are = "1 file is" if len(files) == 1 else f"{len(files):,} files are"
+        page = params.paths.reports / "validation.json"
+        print(f"validate_data: {are} quarantined: {some(files, _NAMED)}. {page} has all of them.", flush=True)
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ def _reasons_of(conflicting: pd.DataFrame) -> Iterator[tuple[int, str]]:
     """Yield index and reason of every file of which a copy stands under another label."""
     for _, copies in conflicting.groupby("digest"):
         for index, label in copies.label.items():
-            others = copies.path[copies.label != label].tolist()
+            of_others = copies[copies.label != label]
+            others = [f"{path} ({other})" for path, other in zip(of_others.path, of_others.label, strict=True)]
             yield index, f"the same file stands under another label: {some(others)}; remove the wrong one"
 
 

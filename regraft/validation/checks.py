@@ -113,8 +113,9 @@ def warnings_of(report: dict[str, Any]) -> list[str]:
 
 
 # The test figures, then the labels, then what is photographed; what a user wrote comes last.
-_WORST = ["no_vanished_classes", "no_leaks", "no_copies_across_splits", "right_labels", "no_drift", "no_slow_drift"]
-_WORST += ["statistics_as_before", "class_shares_as_before", "no_new_classes", "few_odd_images", "no_outliers"]
+_WORST = ["no_vanished_classes", "no_leaks", "no_copies_across_splits", "one_label_per_image", "right_labels"]
+_WORST += ["no_drift", "no_slow_drift", "statistics_as_before", "class_shares_as_before", "no_new_classes"]
+_WORST += ["few_odd_images", "no_outliers"]
 
 
 def build_tables(

@@ -18,6 +18,7 @@ from regraft.validation.rule_table import Rule
 _NAMED = 50  # offenders that a report names; their number is always whole
 _POSITION = "position"  # of a rule among those about one table
 _PARTNERS = 6  # of those that belong together, named in one line
+_OF_LABELS = {"one_label_per_image", "one_label_per_group"}  # rules whose offenders are named with their labels
 _LOADING = Lock()  # held by the thread that imports; what it hides of other modules is back when it is free
 
 
@@ -156,17 +157,18 @@ def _entry(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
         "expected": rule.expected,
         "found": found,
         "count": len(rows),
-        "offenders": _together(rows, rule.together) if rule.together else rows.what.head(_NAMED).tolist(),
+        "offenders": _together(rows, rule) if rule.together else rows.what.head(_NAMED).tolist(),
         "paths": rows.path.head(_NAMED).tolist() if "path" in rows else [],
         "advice": rule.advice,
         "note": rule.note,
     }
 
 
-def _together(rows: pd.DataFrame, key: str) -> list[str]:
-    """The paths of each group of offenders as one line: a.jpg = b.jpg."""
+def _together(rows: pd.DataFrame, rule: Rule) -> list[str]:
+    """The paths of each group of offenders as one line: a.jpg = b.jpg, with their labels where these are the matter."""
     lines = []
-    for _, paths in rows.path.groupby(rows[key], sort=False):
+    names = rows.path + (" (" + rows.label.fillna("no label") + ")" if rule.name in _OF_LABELS else "")
+    for _, paths in names.groupby(rows[rule.together], sort=False):
         more = f" and {len(paths) - _PARTNERS} more" if len(paths) > _PARTNERS else ""
         lines.append(" = ".join(paths.head(_PARTNERS)) + more)
         if len(lines) == _NAMED:

@@ -8,6 +8,9 @@ from regraft.setting_types import AtLeast, AtMost
 from regraft.validation.limits import Limit
 from regraft.validation.rule_table import OF_NAMED_CLASSES, OF_PRODUCTION, ON_LABEL_CONFLICT, RULES, Given, Rule
 
+# A photo that is dropped, although one of its labels is right, is news; who keeps it has decided so.
+_SEVERITIES = {"drop": "warn", "keep": "note", "error": "error"}
+
 
 def build_rules(
     settings: ValidateData,
@@ -49,7 +52,7 @@ def limits_of(settings: ValidateData) -> dict[str, tuple[float | None, float | N
 
 def _for_conflicts(rule: Rule, settings: ValidateData) -> Rule:
     choice = settings.on_label_conflict
-    return replace(rule, severity="error" if choice == "error" else "note", advice=ON_LABEL_CONFLICT[choice])
+    return replace(rule, severity=_SEVERITIES[choice], advice=ON_LABEL_CONFLICT[choice])
 
 
 def _filled(rule: Rule, setting: object, classes: Mapping[Given, list[str]], calibrated: Limit | None) -> Rule:

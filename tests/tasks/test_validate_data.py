@@ -41,6 +41,23 @@ def test_the_report_is_written_even_if_the_run_stops(project, small_params):
     assert read_json(project / "reports" / "validation.json")["files"] == {"use": 48, "quarantine": 24, "ignore": 0}
 
 
+def test_files_that_cannot_be_used_are_named_on_the_terminal(project, small_params, capsys):
+    folder = project / "data" / "raw" / "red"
+    (folder / "evil\x1b[2J\n.png").write_bytes(b"\x89PNG broken")
+    lenient = changed(small_params, validate_data={"readable_images": {"max": 1, "severity": "warn"}})
+    validate_data.function(lenient, quiet)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(r"validate_data: 1 file is quarantined: red/evil\x1b[2J\n.png: ")
+    for number in range(11):
+        (folder / f"broken-{number:02}.png").write_bytes(b"\x89PNG broken")
+    (project / "data" / "raw" / "deep blue" / "copy.png").write_bytes(next(folder.glob("[0-9]*")).read_bytes())
+    with pytest.raises(InvalidData):
+        validate_data.function(small_params, quiet)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("validate_data: 14 files are quarantined: deep blue/copy.png: the same file stands under ")
+    assert line.endswith(" and 4 more. reports/validation.json has all of them.")
+
+
 def test_a_folder_of_broken_images_stops_with_what_to_do(project, small_params):
     for photo in (project / "data" / "raw").rglob("*.png"):
         photo.write_bytes(b"\x89PNG broken")

@@ -173,7 +173,7 @@ def test_thousands_of_pictures_of_one_scene_are_one_group(crowd, monkeypatch):
 def test_dropped_conflicts_are_quarantined_with_the_other_paths():
     table = marked(row(1, "a"), row(2, "b", of=1), row(3, "b"))
     assert table.verdict.to_dict() == {"a/1.png": "quarantine", "b/2.png": "quarantine", "b/3.png": "use"}
-    assert table.reason["a/1.png"] == ("the same file stands under another label: b/2.png; remove the wrong one")
+    assert table.reason["a/1.png"] == ("the same file stands under another label: b/2.png (b); remove the wrong one")
 
 
 @pytest.mark.parametrize("choice", ["keep", "error"])

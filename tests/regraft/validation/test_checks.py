@@ -336,7 +336,7 @@ def conflict(verdict: str) -> list[dict[str, object]]:
 @pytest.mark.parametrize(
     ("choice", "verdict", "severity", "advice"),
     [
-        ("drop", "quarantine", "note", "None of these files is used"),
+        ("drop", "quarantine", "warn", "None of these files is used"),
         ("keep", "use", "note", "All of these files are used"),
         ("error", "use", "error", "Decide which label is right"),
     ],
@@ -344,11 +344,13 @@ def conflict(verdict: str) -> list[dict[str, object]]:
 def test_one_file_under_two_labels_is_named_with_its_other_path(choice, verdict, severity, advice):
     report = checked(images("cat", 3), images("dog", 3), conflict(verdict), changes={"on_label_conflict": choice})
     entry = result(report, "one_label_per_image")
-    assert (entry["severity"], report["success"]) == (severity, severity == "note")
-    assert (entry["count"], entry["offenders"]) == (2, ["cat/same.jpg = dog/same.jpg"])
+    assert (entry["severity"], report["success"]) == (severity, severity != "error")
+    assert (entry["count"], entry["offenders"]) == (2, ["cat/same.jpg (cat) = dog/same.jpg (dog)"])
     assert entry["paths"] == ["cat/same.jpg", "dog/same.jpg"]
     assert entry["advice"].startswith(advice)
     assert violated(report) == {"one_label_per_image"}
+    sentence = "one_label_per_image is violated: 2 of 8, such as cat/same.jpg (cat) = dog/same.jpg (dog)."
+    assert warnings_of(report) == ([sentence] if severity == "warn" else [])
 
 
 def near(*labels: str, splits: tuple[str | None, ...] = (None,) * 9) -> list[dict[str, object]]:
@@ -374,7 +376,7 @@ def test_of_many_near_duplicates_six_are_named():
 def test_near_duplicates_under_different_labels_are_named_together():
     report = checked(images("cat", 3), images("dog", 3), near("cat", "dog"))
     assert violated(report) == {"no_near_copies", "one_label_per_group"}
-    assert result(report, "one_label_per_group")["offenders"] == ["cat/near0.jpg = dog/near1.jpg"]
+    assert result(report, "one_label_per_group")["offenders"] == ["cat/near0.jpg (cat) = dog/near1.jpg (dog)"]
 
 
 def test_photos_of_a_given_group_are_no_near_duplicates_and_are_named_where_splits_part_them():
