@@ -168,7 +168,7 @@ class Records:
         standing, path = self.standing(), self.reference
         digest = standing.digest or standing.named
         if digest is None:
-            nothing = "No model is in production yet, so there is nothing to compare the photos with."
+            nothing = "No model was in production when this was checked, so the photos were compared with nothing."
             return None, f"Warning: {standing.problem}" if standing.problem else nothing
         promoted = [change.at[:10] for change in self.history() if change.sha256 == digest]
         model = f"the model in production ({digest[:12]}{f', since {promoted[-1]}' if promoted else ''})"

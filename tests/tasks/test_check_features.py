@@ -50,7 +50,7 @@ def test_the_report_says_that_nothing_is_in_production_yet(project):
     report = read_json(project / "reports" / "embeddings.json")
     (drift,) = report["drift"]
     assert (report["images"], drift["against"], drift["figures"]) == (72, "production", None)
-    assert drift["compared_with"].startswith("No model is in production yet")
+    assert drift["compared_with"].startswith("No model was in production when this was checked")
     assert report["namespace"].startswith("features-")
 
 

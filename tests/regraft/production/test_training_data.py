@@ -144,7 +144,7 @@ def test_it_is_said_with_which_model_the_photos_are_compared(production, model, 
 def test_before_the_first_promotion_it_is_said_that_there_is_none(production):
     assert production.find_reference() == (
         None,
-        "No model is in production yet, so there is nothing to compare the photos with.",
+        "No model was in production when this was checked, so the photos were compared with nothing.",
     )
 
 
