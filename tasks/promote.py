@@ -116,10 +116,8 @@ def approve(params: Params, candidate: str, reason: str) -> Change:
     """
     candidates = candidates_of(params)
     path = candidates.find(candidate)
-    digest, by_force = (
-        path.stem,
-        f"`regraft promote --force REASON --candidate {path.stem[:12]}` promotes it all the same",
-    )
+    digest = path.stem
+    by_force = f"`regraft promote --force REASON --candidate {digest[:12]}` promotes it all the same"
     look = look_of_candidate(params, digest)
     if look is None or look.name == "Refused":
         said = candidates.words_of(digest) or "What the gate said of it is lost."

@@ -24,9 +24,8 @@ from regraft.intervals import Interval
 from regraft.paired_tests import tango_interval
 
 _ERROR = 0.05  # chance that what ships costs more than the budget, whichever rung it is
-_NEAR = (
-    0.9  # of the budget: to show that a loss above this is within it takes a hundred times as many photos as without
-)
+# Of the budget: to show that a loss above this is within it takes a hundred times as many photos as without any loss.
+_NEAR = 0.9
 
 
 @dataclass(frozen=True, slots=True)

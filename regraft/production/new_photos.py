@@ -29,8 +29,8 @@ import pandas as pd
 from regraft.errors import Damaged
 from regraft.paired_tests import evidence_of_harm
 from regraft.photos.dataset import Dataset
-from regraft.photos.groups import groups_of_digests
-from regraft.production.training_data import Reference
+from regraft.photos.groups import groups_of_digests, hashed_given_groups
+from regraft.production.training_data import Reference, Seen
 from regraft.sealed import read_frame, write_table
 
 FILE = "new_photos.parquet"
@@ -91,11 +91,15 @@ def select_new(
 
     Args:
         dataset: today's photos of all splits.
-        groups: of today's photos the columns digest and group, from the manifest.
+        groups: of today's photos the columns digest and group, and given_group where it is known, from the manifest.
         references: what each of the two models was trained on.
         scored: rows of `COLUMNS` since the anchor is the anchor.
     """
-    known = [each for reference in references for each in (*reference.rows.digest.tolist(), *reference.also_seen)]
+    saw = [Seen.of(reference.rows) | reference.base_saw for reference in references]
+    known = [digest for each in saw for digest in each.digests]
+    # A new photo of a patient whom a model knows judges nothing, even if the older photos have left the folder.
+    of_known = hashed_given_groups(groups).isin([name for each in saw for name in each.given])
+    known += groups.digest[of_known].tolist()
     taken = set(groups_of_digests([*known, *scored.digest.tolist()], groups)) | set(scored.group.tolist())
     rows = []
     for row, group in enumerate(groups_of_digests(dataset.rows.digest.tolist(), groups)):

@@ -27,10 +27,8 @@ if TYPE_CHECKING:
     from regraft.features.table import Features
 
 COLUMNS = ("digest", "label", "split", "width", "height", "brightness", "contrast", "sharpness", "entropy")
-RECOGNISED_BY = (
-    HASH,
-    GIVEN,
-)  # also of a photo that is saved anew, or is another one of a patient; older files have none
+# A photo that was saved anew, or another one of the same patient, is recognised by these; older files have none.
+RECOGNISED_BY = (HASH, GIVEN)
 _SAMPLE = 2000  # photos whose features are kept; at 1,280 numbers each that is 10 MB
 
 
@@ -66,11 +64,6 @@ class Reference:
     def seen(self) -> Seen:
         """Return all photos that the model was trained on, or chosen."""
         return Seen.of(self.rows[self.rows.split.isin(("train", "val"))]) | self.base_saw
-
-    @property
-    def also_seen(self) -> frozenset[str]:
-        """Digests of the photos that its base saw, and that are not among its rows."""
-        return self.base_saw.digests
 
     @property
     def lacking(self) -> str:

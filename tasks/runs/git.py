@@ -125,6 +125,5 @@ def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> 
         if isinstance(error, subprocess.CalledProcessError):
             said = " ".join(error.stderr.decode("utf-8", "replace").split()) or f"exit status {error.returncode}"
         raise NoGit(f"`git {command}` failed: {said}") from None
-    return ended.stdout.decode("utf-8", "surrogateescape").rstrip(
-        "\n"
-    )  # as they are: a name may hold a carriage return
+    # Decoded here, since text mode would turn a carriage return in a name into a line break.
+    return ended.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

@@ -193,11 +193,9 @@ def _recent_loss(side: _Side, settings: Promote) -> list[str]:
     mean = sum(changes) / len(changes)
     if round(mean + settings.margin, 9) > 0:
         return []
-    which = (
-        f"the {len(changes)} newest models lost {_points(-mean)} on average"
-        if len(changes) > 1
-        else (f"it lost {_points(-mean)}")
-    )
+    which = f"it lost {_points(-mean)}"
+    if len(changes) > 1:
+        which = f"the {len(changes)} newest models lost {_points(-mean)} on average"
     return [f"{which} against {side.which}, the margin is {_points(settings.margin)}"]
 
 

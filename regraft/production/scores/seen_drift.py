@@ -130,7 +130,7 @@ def measure_seen(recent: pd.DataFrame, trained: Trained, settings: Score) -> See
         settings: limits and severities.
     """
     reference = trained.reference
-    known = set(reference.rows.digest) | reference.also_seen if reference else set()
+    known = set(reference.rows.digest) | reference.base_saw.digests if reference else set()
     new = recent[~recent.sha256.isin(list(known))]
     one_each, figures, chance = new.drop_duplicates("group"), [], settings.significance / _TESTS
     if len(one_each) >= FEWEST_JOINED:

@@ -1,5 +1,7 @@
 """New photos judge the models before."""
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ from regraft.production.new_photos import (
     select_new,
     write_answers,
 )
+from regraft.production.training_data import Seen
 from tests.support.gate import dataset_of, groups_of, reference_of
 
 PHOTOS = dataset_of(["cup", "hat", "shoe", "cup", "hat", "shoe"], ["train", "val", "test"] * 2)
@@ -45,6 +48,18 @@ def test_near_duplicates_of_known_photos_are_not_new_and_of_new_ones_one_counts(
 def test_a_photo_counts_once_and_so_does_its_group() -> None:
     scored = rows_of([True], [False])
     assert numbers(select_new(PHOTOS, groups_of({0: 0, 3: 0}), [], scored)) == [1, 2, 4, 5]
+
+
+def test_a_photo_of_a_patient_whom_a_model_knows_is_not_new_though_the_older_photos_are_gone() -> None:
+    known = hashlib.sha256(b"patient 7").hexdigest()
+    rows = reference_of([(90, "cup", "train")]).rows.assign(given_group=known)
+    of_rows = replace(reference_of([(90, "cup", "train")]), rows=rows)
+    of_base = replace(reference_of([(91, "hat", "train")]), base_saw=Seen(given=frozenset({known})))
+    given = groups_of({number: number for number in range(6)}).assign(
+        given_group=[None, "patient 7", "8", None, "7", "8"]
+    )
+    for reference in (of_rows, of_base):
+        assert numbers(select_new(PHOTOS, given, [reference], NOTHING)) == [0, 2, 3, 4, 5]
 
 
 def test_photos_accumulate_into_evidence_that_may_advise_a_rollback(tmp_path: Path) -> None:
