@@ -8,6 +8,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def _keras(job: dict[str, Any]) -> "Answer":
     from regraft.photos.preparation import Preparation
     from regraft.training.keras_models import load_model
 
-    model = load_model(job["file"])
+    model = load_model(Path(job["file"]))
     preparation, threads = Preparation(job["image_size"], job["crop_fraction"]), Threads(job["threads"])
 
     def answer(photos: "np.ndarray") -> "np.ndarray":

@@ -275,7 +275,7 @@ def test_tensorflow_counts_under_either_name(found, monkeypatch, distribution):
 
 
 def checkpoint_name() -> str:
-    backbone = SimpleNamespace(name="small", weights_digest="random", image_size=64, cut="block")
+    backbone = SimpleNamespace(name="small", weights_digest="random", preprocessing="tf", image_size=64, cut="block")
     views = choose_views(PARAMS.preprocess, image_size=64, count=1)
     return fingerprint(fine_tune.facts_of(cast(Backbone, backbone), views, Plan(PARAMS.fine_tune, "none", 0), files=[]))
 
