@@ -48,14 +48,17 @@ def inspectors_running() -> list[psutil.Process]:
     return found
 
 
-def kill_inspector(with_signal: signal.Signals) -> threading.Thread:
-    """Kill the process that inspects, once there is one."""
+def kill_inspector(pipe: Path, with_signal: signal.Signals) -> threading.Thread:
+    """Kill the process that inspects a pipe, once it has opened it."""
 
     def wait_and_kill() -> None:
-        while not (found := inspectors_running()):
+        while True:
+            with suppress(OSError):  # ENXIO: nobody has opened it to read
+                writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+                break
             time.sleep(0.05)
-        time.sleep(1.0)
-        found[0].send_signal(with_signal)
+        inspectors_running()[0].send_signal(with_signal)
+        os.close(writer)
 
     thread = threading.Thread(target=wait_and_kill)
     thread.start()
@@ -89,7 +92,7 @@ def test_a_slow_file_is_quarantined_with_the_limit(large, tmp_path):
 
 def test_a_crash_of_the_decoder_is_told_and_the_next_file_is_inspected(pipe, small):
     with Inspectors(DecodeLimits(10**6, 60)) as inspectors:
-        killer = kill_inspector(signal.SIGSEGV)
+        killer = kill_inspector(pipe, signal.SIGSEGV)
         with pytest.raises(OSError, match=r"crashed on it \(SIGSEGV\)"):
             inspectors.inspect(pipe)
         killer.join()
