@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import threading
@@ -48,19 +49,23 @@ def inspectors_running() -> list[psutil.Process]:
     return found
 
 
-def kill_inspector(pipe: Path, with_signal: signal.Signals) -> threading.Thread:
-    """Kill the process that inspects a pipe, once it has opened it."""
+def crash_inspector(pipe: Path) -> threading.Thread:
+    """Send SIGSEGV to the inspector as soon as it has opened the pipe."""
 
-    def wait_and_kill() -> None:
+    def wait_and_crash() -> None:
         while True:
-            with suppress(OSError):  # ENXIO: nobody has opened it to read
+            try:
                 writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
                 break
+            except OSError as error:
+                if error.errno != errno.ENXIO:  # which means that no process has the pipe open for reading yet
+                    raise
             time.sleep(0.05)
-        inspectors_running()[0].send_signal(with_signal)
+        inspectors_running()[0].send_signal(signal.SIGSEGV)
         os.close(writer)
 
-    thread = threading.Thread(target=wait_and_kill)
+    # A daemon: if the inspector never opens the pipe, the test fails and pytest still ends.
+    thread = threading.Thread(target=wait_and_crash, daemon=True)
     thread.start()
     return thread
 
@@ -92,10 +97,10 @@ def test_a_slow_file_is_quarantined_with_the_limit(large, tmp_path):
 
 def test_a_crash_of_the_decoder_is_told_and_the_next_file_is_inspected(pipe, small):
     with Inspectors(DecodeLimits(10**6, 60)) as inspectors:
-        killer = kill_inspector(pipe, signal.SIGSEGV)
+        crasher = crash_inspector(pipe)
         with pytest.raises(OSError, match=r"crashed on it \(SIGSEGV\)"):
             inspectors.inspect(pipe)
-        killer.join()
+        crasher.join()
         assert inspectors.inspect(small).width == 30
 
 
