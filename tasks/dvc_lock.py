@@ -14,6 +14,8 @@ from tasks.dvc_cache import MD5
 if TYPE_CHECKING:
     from dvc.repo import Repo
 
+# By these DVC finds files that are not in its cache: of other stores, and of versions there. No stage here has any.
+_NOT_OURS = {"etag", "checksum", "version_id", "cloud", "dataset"}
 COPY = Path(".dvc", "tmp", "regraft", "dvc.lock")
 _seen: dict[Path, tuple[int, int, int]] = {}  # by path, how the file was when it was last found to be whole
 
@@ -89,15 +91,20 @@ def check_whole(path: Path) -> None:
 
 
 def _outside(value: Any) -> list[str]:
-    """Return what DVC would read outside of its cache, by what stands for an MD5, or write outside of the project."""
+    """Return what DVC would read outside of its cache, by what stands for an MD5, or write outside of the project.
+
+    DVC finds a file in its cache by the field that `hash` names, whatever that is. Here it is always an MD5.
+    """
     if isinstance(value, list):
         return [found for each in value for found in _outside(each)]
     if not isinstance(value, dict):
         return []
     own = [str(value["md5"])] if not MD5.fullmatch(str(value.get("md5", "0" * 32))) else []
+    own += [f"hash: {value['hash']}"] if value.get("hash", "md5") not in ("md5", "md5-dos2unix") else []
+    own += [f"{name}: {value[name]}" for name in _NOT_OURS & value.keys()]
     inside = Path(str(value.get("relpath", "")))
     own += [str(inside)] if inside.is_absolute() or ".." in inside.parts else []
-    return own + [found for each in value.values() for found in _outside(each)]
+    return own + [found for name, each in value.items() if name != "params" for found in _outside(each)]
 
 
 def check_is_file(path: Path) -> None:

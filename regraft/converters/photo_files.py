@@ -21,7 +21,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 
 from regraft.converters.records import NO_PHOTO, SCHEMES, LeftOut, Record
-from regraft.errors import is_invisible
+from regraft.errors import RegraftError, is_invisible
 from regraft.files import check_room, folder_within
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
@@ -106,8 +106,15 @@ class PhotoFiles:
             return
         target = folder_within(self._folder, COPIES)
         for path in sorted(self.copied):
-            with suppress(FileNotFoundError):  # moved before this was begun again
-                (self._waiting / Path(path).name).replace(target / Path(path).name)
+            copy, place = self._waiting / Path(path).name, target / Path(path).name
+            try:
+                copy.replace(place)
+            except FileNotFoundError:
+                if not _is_plain_file(place):  # else moved before this was begun again
+                    raise RegraftError(
+                        f"the copy {path} is gone: another conversion into {self._folder} ran at the same time. Run "
+                        f"this one again."
+                    ) from None
         shutil.rmtree(self._waiting, ignore_errors=True)
 
     def _discard(self, made: list[Path]) -> None:
@@ -155,6 +162,8 @@ class PhotoFiles:
         file = self._folder / path
         if os.path.lexists(file.parent):
             folder_within(self._folder, COPIES)  # a link is refused before anything is written
+        if file.is_dir():
+            raise RegraftError(f"{file} is a folder. Expected a photo, or nothing. Move it away, and run again.")
         if path not in self.copied and not (_is_plain_file(file) and _digest(file) == digest):
             check_room(self._folder, len(content) + _STAYS_FREE, "a photo of the source and what must stay free")
             if self._waiting is None:

@@ -236,6 +236,8 @@ class Production(Records):
 
 def _change_back(digest: str, standing: Standing, by: str) -> Change:
     left = standing.digest or standing.named
+    if left == digest and not standing.problem:
+        raise RegraftError(f"{digest[:12]} is in production already, and sound. Name another one with --to.")
     if left is None or left == digest:
         return Change(_now(), "restored", digest, f"A sound copy was put back{by}. {standing.problem}")
     reason = f" {standing.problem}" if standing.problem else ""

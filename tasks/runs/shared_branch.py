@@ -14,6 +14,7 @@ from regraft.photos.base_requests import read_requests, write_requests
 from tasks.runs.git import Git, NoGit
 from tasks.runs.receipts import MOST_BYTES, is_receipt, runs_to_forget
 from tasks.runs.snapshots import COMMITTED, SNAPSHOTS, reference_of
+from tasks.runs.trusted_code import foreign_paths
 
 # What a person's settings of git would add to a push.
 _PUSH = ("push", "--quiet", "--no-follow-tags", "--recurse-submodules=no")
@@ -81,7 +82,7 @@ def _fetch(git: Git, params: Params, remote: str, branch: str) -> str:
     git("fetch", "--quiet", "--no-tags", *whole, remote, f"+{name}:{there}")
     tip, here = git.revision(there), git.revision(name)
     assert tip
-    _move(git, name, tip, here)
+    _move(git, params, name, tip, here)
     if _is_in(git, tip, git.revision()):
         return f"What is checked out has all of {branch}."
     left_out = _take(git, params, tip, here)
@@ -89,7 +90,7 @@ def _fetch(git: Git, params: Params, remote: str, branch: str) -> str:
     return f"The records are those of {branch} at {remote} ({tip[:12]}).{words}"
 
 
-def _move(git: Git, name: str, tip: str, here: str | None) -> None:
+def _move(git: Git, params: Params, name: str, tip: str, here: str | None) -> None:
     """Let the branch here be the one there, where that loses no commit."""
     branch = name.removeprefix("refs/heads/")
     if here == tip or (here and _is_in(git, tip, here)):
@@ -100,6 +101,13 @@ def _move(git: Git, name: str, tip: str, here: str | None) -> None:
             f"a branch for each in nights.branch. `git branch --force {branch} {tip[:12]}` takes what is there."
         )
     if git.ask("symbolic-ref", "--quiet", "HEAD") == name:
+        # Else the next run would execute it, and `regraft reproduce` would take it for code that a person trusts.
+        if here and (foreign := foreign_paths(git, params, here, tip)):
+            raise RegraftError(
+                f"{branch} is checked out, and its new commits at the remote change more than records: "
+                f"{some(foreign, 20)}. Look at `git diff {here[:12]} {tip[:12]}`. If that may run here, take it by "
+                f"`git merge --ff-only {tip[:12]}`. Or name a branch for records alone in nights.branch."
+            )
         git("merge", "--ff-only", "--quiet", tip)
     else:
         git("update-ref", "-m", "regraft pull", name, tip, here or "0" * len(tip))

@@ -41,7 +41,7 @@ def check_code(
     """
     tip = _trusted_commit(git, trusted)
     base = git.ask("merge-base", tip, snapshot) or tip
-    foreign = _foreign(git, params, base, snapshot)
+    foreign = foreign_paths(git, params, base, snapshot)
     if not foreign:
         return
     whose = f"of the commits that {trusted} has" if trusted else "of the commits that are checked out"
@@ -66,7 +66,7 @@ def _trusted_commit(git: Git, name: str | None) -> str:
     raise RegraftError(f"git knows no branch or commit {name or 'that is checked out'}. Fetch it, or name another one.")
 
 
-def _foreign(git: Git, params: Params, base: str, snapshot: str) -> list[str]:
+def foreign_paths(git: Git, params: Params, base: str, snapshot: str) -> list[str]:
     """Return the paths, from the top of the repository, in which a snapshot has other code than a commit."""
     parts = git("diff-tree", "-r", "-z", "--no-renames", base, snapshot).split("\0")
     changes = zip(parts[1::2], [facts.split()[1] for facts in parts[:-1:2]], strict=True)

@@ -211,6 +211,23 @@ def test_a_link_in_the_place_of_a_record_is_refused(origin, clone):
     assert not (worker / "data" / "splits.csv").exists()
 
 
+@pytest.mark.parametrize(("path", "is_taken"), [("tasks/stage.py", False), ("data/splits.csv", True)])
+def test_no_code_comes_from_the_branch_of_nights_where_that_is_checked_out(origin, clone, path, is_taken):
+    _night(clone("worker"), 0, "a")
+    worker = clone("another", "--branch", BRANCH)
+    attacker = clone("attacker")
+    (attacker / path).parent.mkdir(exist_ok=True)
+    _push_odd(attacker, path, content="another\n")
+    os.chdir(worker)
+    if is_taken:
+        assert _fetch(worker) == f"What is checked out has all of {BRANCH}."
+    else:
+        with pytest.raises(RegraftError, match=r"change more than records: tasks/stage\.py\..*`git merge --ff-only"):
+            _fetch(worker)
+    found = (worker / path).read_text() if (worker / path).exists() else ""
+    assert (found == "another\n") == is_taken
+
+
 def test_the_snapshots_of_runs_are_pushed_with_the_branch(origin, clone):
     _night(clone("worker"), 0, "a")
     assert git(origin, "for-each-ref", "--format=%(refname)", "refs/regraft") == f"refs/regraft/runs/{record_of(0).run}"
@@ -367,6 +384,9 @@ DAMAGED = [
     "- a list\n",
     # DVC would copy that file into the project, from where the next push takes it to the remote.
     f"{_OUT} md5: aa/../../../../../../secret}}\n",
+    f"{_OUT[:-5]} etag, etag: aa/../../../../../../secret}}\n",
+    f"{_OUT[:-5]} checksum, checksum: aa/../../../../../../secret}}\n",
+    f"{_OUT} md5: {'a' * 32}, cloud: {{store: {{etag: aa/../../secret, version_id: b}}}}}}\n",
     # DVC would write that file.
     f"{_OUT} files: [{{relpath: ../../planted, md5: {'a' * 32}, size: 1}}]}}\n",
     "<<<<<<< ours\n",

@@ -49,15 +49,15 @@ def match_record(
     if reference is None:
         return RecordMatch()
     then, hashes = reference.rows, _hashes_of(used) if distance is not None else {}
-    known, here = set(then.digest), set(used.digest)
+    known = set(then.digest)
     strangers = [digest for digest in test.digest.tolist() if digest not in known]
     labels: dict[str, set[str]] = {}
     for digest, label in zip(then.digest.tolist(), then.label.tolist(), strict=True):
         labels.setdefault(digest, set()).add(label)
     hashed = {digest: hashes[digest] for digest in strangers if digest in hashes}
     labels |= _labels_of_near(hashed, then, used, distance)
-    new = [each for digest, each in hashes.items() if digest not in known]
-    replaced = _replaced(_went(then, here, new, distance), test, ~test.digest.isin(labels))
+    # A test photo that moved to another split judges nothing any more: it is gone, as one that left the folder.
+    replaced = _replaced(_went(then, set(test.digest), [*hashed.values()], distance), test, ~test.digest.isin(labels))
     return RecordMatch(frozenset(_groups_seen(reference, used, hashed, distance)), labels, replaced)
 
 

@@ -22,12 +22,13 @@ import pytest
 
 from regraft.converters import conversion
 from regraft.converters.conversion import Converted, convert
-from regraft.converters.records import Wanted
+from regraft.converters.photo_files import PhotoFiles
+from regraft.converters.records import LeftOut, Record, Wanted
 from regraft.errors import InvalidData, RegraftError
 from regraft.photos.folder import walk
 from tests.regraft.converters.test_exports import PICTURES, rows
 
-PHOTO = (PICTURES / "train" / "apple" / "apple-0.jpg").read_bytes()
+PHOTO, OTHER = ((PICTURES / "train" / "apple" / f"apple-{number}.jpg").read_bytes() for number in (0, 1))
 OTHER = (PICTURES / "train" / "pear" / "pear-0.jpg").read_bytes()
 
 
@@ -463,3 +464,24 @@ def test_a_path_that_may_hold_a_secret_is_left_out_and_not_shown(name: str, tmp_
     converted, _ = table_of(coco(tmp_path / "a.json", **{name: ["cat"], "https://host/good.jpg": ["cat"]}), tmp_path)
     (line,) = converted.left_out.lines()
     assert line.endswith(": a.json: (not shown, since it may hold a password)")
+
+
+def test_two_conversions_at_once_never_leave_a_table_without_its_photos_in_silence(tmp_path):
+    one, other, left_out = PhotoFiles(Path(), tmp_path), PhotoFiles(Path(), tmp_path), LeftOut()
+    listing = one.kept_if_listed(tmp_path / "a.csv")
+    listing.__enter__()
+    one.place(Record("a", "x", content=PHOTO), left_out)
+    with other.kept_if_listed(tmp_path / "b.csv"):
+        placed = other.place(Record("b", "x", content=OTHER), left_out)
+        (tmp_path / "b.csv").write_text("b")
+    (tmp_path / "a.csv").write_text("a")
+    with pytest.raises(RegraftError, match="another conversion into"):
+        listing.__exit__(None, None, None)
+    assert placed
+    assert (tmp_path / placed[0]).is_file()
+
+
+def test_a_folder_at_the_name_of_a_copy_is_refused_before_there_is_a_table(tmp_path):
+    (tmp_path / "photos" / f"{hashlib.sha256(PHOTO).hexdigest()}.jpg").mkdir(parents=True)
+    with pytest.raises(RegraftError, match=r"is a folder\. Expected a photo"):
+        PhotoFiles(Path(), tmp_path).place(Record("a", "x", content=PHOTO), LeftOut())

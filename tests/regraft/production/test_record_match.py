@@ -159,6 +159,15 @@ def test_photos_that_nobody_recognises_in_the_place_of_others_ask_for_a_person(
     assert "cannot be told from one photo under another label" in verdict.words
 
 
+def test_test_photos_that_moved_to_train_while_copies_under_other_labels_came_ask_for_a_person(raw, before, tmp_path):
+    today = after(raw, before, tmp_path, ImageOps.mirror, SWAP, only=everything)
+    old = before[before.label.isin(SWAP)].assign(split="train")
+    old["label"] = old.label.map(SWAP)
+    verdict = verdict_of(record_of(before), pd.concat([today, old]).reset_index(drop=True), right_labels(today))
+    assert (verdict.name, verdict.is_accepted) == ("Undecided", False)
+    assert "cannot be told from one photo under another label" in verdict.words
+
+
 def test_a_class_of_many_that_was_replaced_asks_for_a_person(before):
     """4 of 360 photos are far below the share of all, and not below that of their class."""
     few = before[(before.label != "3") | (before.path.map(lambda path: number_of(path) < 11))]

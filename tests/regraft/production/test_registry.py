@@ -115,6 +115,14 @@ def test_a_second_rollback_goes_one_model_further_back(production, promote):
     assert production.model.read_text() == "one"
 
 
+def test_a_rollback_to_the_model_in_production_is_refused_and_logs_nothing(production, promote):
+    promote("one")
+    log = (production.folder / "log.jsonl").read_bytes()
+    with pytest.raises(RegraftError, match="is in production already, and sound"):
+        production.rollback(to=production.standing().digest[:12])
+    assert (production.folder / "log.jsonl").read_bytes() == log
+
+
 def test_the_model_before_a_rollback_is_kept_and_can_be_promoted_again(production, promote):
     promote("one", "two")
     production.rollback()
