@@ -77,11 +77,6 @@ def commit_run(params: Params, record: RunRecord, outcome: Outcome) -> Outcome:
         for sentence in commits.commit_run(params, record, params.nights.branch):
             print(sentence, flush=True)
             warnings += [sentence] if sentence.startswith(("Warning", "Nothing was committed")) else []
-    from tasks.after_promotion import tag_commit
-
-    with _said("the tags of GTO"):
-        for sentence in tag_commit(params):
-            print(sentence, flush=True)
     if not warnings:
         return outcome
     name = "Promoted with warnings" if outcome.name == "Promoted" else outcome.name

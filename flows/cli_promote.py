@@ -89,12 +89,12 @@ def _tell(params: "Params", change: "Change") -> None:
     """Say what was done by hand, and do what follows a promotion."""
     from regraft.errors import RegraftError
     from tasks import promote as gate
-    from tasks.after_promotion import after_promotion, tag_commit
+    from tasks.after_promotion import after_promotion
     from tasks.report import refresh_report
 
     print(gate.told(change), flush=True)
-    for sentence in [*after_promotion(params), *tag_commit(params)]:
-        print(sentence, file=sys.stderr if sentence.startswith("Warning") else sys.stdout, flush=True)
+    for sentence in after_promotion(params):
+        print(sentence, file=sys.stderr, flush=True)
     try:
         refresh_report()
     except (RegraftError, OSError) as error:  # production has changed, and that is what was asked for

@@ -1,7 +1,6 @@
 """The steps of a run that are not stages: recording the data before them, and production after them."""
 
 import sys
-from dataclasses import replace
 
 from flows.approval import wait_for_a_person
 from flows.run import run
@@ -15,7 +14,7 @@ from regraft.reports.pages import pages_of
 from regraft.reports.sources import sources_of
 from tasks import dvc_seam, step
 from tasks import promote as gate
-from tasks.after_promotion import after_promotion, tag_commit
+from tasks.after_promotion import after_promotion
 from tasks.disk_space import DATA, check_room
 from tasks.found_store import load_project
 from tasks.progress import run_progress
@@ -104,5 +103,4 @@ def promote() -> Outcome:
     """Let models/model.onnx into production if the gate accepts it, without bringing any stage up to date first."""
     verdict = promote_model(is_asked=True)
     write_report()
-    told = tag_commit(load_params(enter_project() / "params.yaml"))
-    return replace(verdict, message=" ".join([verdict.message, *told]))
+    return verdict

@@ -9,7 +9,6 @@ from regraft.setting_types import (
     AnyPath,
     AtMost,
     Floors,
-    Gto,
     Mlflow,
     Positive,
     ProjectPath,
@@ -64,7 +63,6 @@ class Promote(Section):
     floors: Floors
     keep: int = Field(ge=1)
     mlflow: Mlflow | None
-    gto: Gto | None
 
 
 class CardWords(Section):

@@ -94,7 +94,6 @@ def _without_password(uri: str | None) -> str | None:
 
 _REGISTRY = re.compile(r"https?://[\w.-]+(:[0-9]{1,5})?(/[\w./-]*)?|sqlite:///[\w./ -]+|databricks(://[\w-]+)?")
 _CLUSTER = re.compile(r"local:[1-9][0-9]{0,2}|(tcp|tls)://([\w.-]+|\[[0-9a-f:]+\]):[0-9]{1,5}", re.ASCII)
-GitName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9_-]{0,98}[a-z0-9])?$")]  # as GTO and git take it in a tag
 ProjectPath = Annotated[Path, BeforeValidator(_text_to_path), AfterValidator(_inside_project)]
 Place = Annotated[Path, BeforeValidator(_place_to_path), AfterValidator(_inside_project)]
 AnyPath = Annotated[Path, BeforeValidator(_text_to_any_path)]
@@ -177,11 +176,3 @@ class Mlflow(Section):
     # Not {1,200}: to compile a count of \w, which is any letter of any script, takes every command a tenth of a second.
     name: Annotated[str, Field(pattern=r"^[\w .-]+$", max_length=200)]
     alias: Annotated[str, Field(pattern=r"^[A-Za-z_-][\w-]*$", max_length=201)]
-
-
-class Gto(Section):
-    """The git tags that say which commit the model in production comes from."""
-
-    name: GitName
-    stage: GitName
-    push: bool

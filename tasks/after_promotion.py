@@ -1,45 +1,47 @@
-"""After a change of production: what services find beside the model, and the registries that are told of it.
+"""What follows a change of production: the files beside the model, and MLflow's registry.
 
-Neither undoes a promotion nor hinders one: what goes wrong is a warning of the run, and what is missing the next run
-makes, whatever the gate says then.
+Nothing here undoes or blocks a promotion: a failure is a warning of the run, and the next run makes what is missing,
+whatever the gate decides then.
 """
 
+import shutil
 from contextlib import suppress
 
-from regraft.addresses import shown_path
 from regraft.config import Params
 from regraft.errors import RegraftError
+from regraft.files import replacing
 from regraft.production.exclusive import publish
 from regraft.production.lock import PATIENCE_SECONDS
-from regraft.production.registry import Production
-from regraft.production.served import CARD, bring_up_to_date
-from tasks.registries.tell import tell
+from regraft.production.records import Records
+from regraft.reports.model_card import FILE as CARD
+from regraft.serving.golden import write_golden
+from tasks.mlflow_registry import register
 from tasks.report import write_card
 
 
 def after_promotion(params: Params) -> list[str]:
-    """Bring the Triton repository and MLflow's registry up to production; return a sentence on each that failed."""
-    return [*_serve(params), *(sentence for sentence in tell(params, "mlflow") if sentence.startswith("Warning"))]
-
-
-def tag_commit(params: Params) -> list[str]:
-    """Let GTO tag the commit of the model in production, which has to be there: after the commit of a run."""
-    return tell(params, "gto")
-
-
-def _serve(params: Params) -> list[str]:
+    """Bring golden photo, model card and MLflow up to the model in production; return a warning for each failure."""
     folder = params.paths.production
     if not folder.is_dir():
         return []
-    with suppress(RegraftError, OSError):  # without a whole run there is none
-        write_card(params)
     warnings = []
     try:
         publish(folder, patience=PATIENCE_SECONDS)
     except (RegraftError, OSError) as error:
         warnings.append(f"Warning: the file model.onnx beside production.json is as it was before: {error}")
+    records = Records(folder)
+    digest = records.standing().digest
+    if digest is None:
+        return warnings
     try:
-        bring_up_to_date(Production(folder), params.paths.reports / CARD)
+        write_golden(records.model)
     except (RegraftError, OSError) as error:
-        warnings.append(f"Warning: the Triton repository in {shown_path(folder)} is as it was before: {error}")
-    return warnings
+        warnings.append(f"Warning: the golden photo beside the model in production was not written: {error}")
+    with suppress(RegraftError, OSError):  # no card without a whole run
+        write_card(params)
+    with suppress(RegraftError, OSError):
+        card = params.paths.reports / CARD
+        if digest in card.read_text(encoding="utf-8"):
+            with replacing(folder / CARD) as temporary:
+                shutil.copyfile(card, temporary)
+    return [*warnings, *register(params)]

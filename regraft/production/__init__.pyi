@@ -9,4 +9,3 @@ from .gate.verdict import Verdict as Verdict
 from .records import Records as Records
 from .registry import Production as Production
 from .run_history import Row as Row
-from .served import bring_up_to_date as bring_up_to_date

@@ -3,7 +3,7 @@
     regraft check-model PATH
     python -m regraft.serving.check_model PATH      with ONNX Runtime, NumPy and Pillow alone
 
-PATH is a model.onnx, a folder models/production, or a Triton repository. Exit status: 0 if every check passed, 1 if one
+PATH is a model.onnx or a folder with one, such as models/production. Exit status: 0 if every check passed, 1 if one
 failed or there is no model. What a file of an earlier version lacks is said, and fails nothing.
 """
 
@@ -45,7 +45,6 @@ def look_over(path: Path) -> list[Check]:
         ("metadata", look.metadata),
         ("answers", look.answers),
         ("golden photo", look.golden),
-        ("Triton", look.triton),
     ]
     for name, step in steps:
         checks.append(_passed(name, step))

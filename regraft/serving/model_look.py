@@ -13,7 +13,6 @@ from regraft.serving.golden import read_golden
 from regraft.serving.model_folder import ModelFolder, named_digests
 from regraft.serving.model_probe import probe
 from regraft.serving.shipped_model import PHOTO_SECONDS, ShippedModel, check_answers, limited_run, start_session
-from regraft.serving.triton import CONFIG, LABELS, MODEL, config_of, labels_of
 
 _LARGEST = 2**31 - 1  # bytes: no ONNX file is longer, by the format that it is written in
 _SAME = 1e-4  # of a probability, alone and in a batch: the same arithmetic, perhaps in another order
@@ -119,11 +118,11 @@ class Look:
         """Does it answer on this machine as it did where it was made?"""
         golden = read_golden(self.found.golden) if self.found.golden else None
         if golden is None:
-            raise Missing("there is none beside the file. `regraft promote` writes one into models/production.")
+            raise Missing("there is no golden.json beside the file. `regraft promote` writes one.")
         if golden.model != self.digest:
             raise RegraftError(
-                f"it is of another model ({printable(golden.model)[:12]}). `regraft promote` writes that of the model "
-                f"in production; elsewhere, copy the whole folder of a version."
+                f"golden.json is of another model ({printable(golden.model)[:12]}). In models/production, "
+                f"`regraft promote` writes it again; elsewhere, copy model.onnx and golden.json together."
             )
         if golden.class_names != self.model.class_names:
             raise RegraftError("it names other classes than the file.")
@@ -136,27 +135,6 @@ class Look:
         if not max(differences) <= golden.tolerance:
             raise RegraftError(f"{words}; {golden.tolerance:.0e} is allowed. Its answers here are not to be trusted.")
         return f"{words}; {golden.tolerance:.0e} is allowed"
-
-    def triton(self) -> str:
-        """Does Triton serve this very model, with the right labels?"""
-        served, version = self.found.served, self.found.version
-        if served is None or version is None:
-            raise Missing("there is no Triton repository. `regraft promote` writes one into models/production.")
-        path = served / str(version) / MODEL
-        digest = self.digest if path == self.found.model else hashlib.sha256(_read(path)).hexdigest()
-        if digest != self.digest:
-            raise RegraftError(
-                f"version {version} is another model ({digest[:12]}) than {MODEL}. `regraft promote` puts that right."
-            )
-        if _text(served / LABELS) != labels_of(self.model.class_names):
-            raise RegraftError(f"{LABELS} does not list the classes of the file in their order.")
-        if _text(served / CONFIG) != config_of(self.session.get_inputs(), self.session.get_outputs()):
-            raise Missing(f"version {version} is this model; {CONFIG} is not the one that Regraft writes for it.")
-        return f"version {version} is this model; {CONFIG} and {LABELS} fit"
-
-
-def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
 
 
 def _shown(nodes: list[Any]) -> str:

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.production.registry import Production
-from regraft.production.served import bring_up_to_date
+from regraft.serving.golden import write_golden
 
 CLASSES = ("apple", "green pear", "piña")
 _METADATA = {"novelty_above": "0.9", "temperature": "1.0", "preprocessing": "{}", "regraft_version": "0.1.0"}
@@ -57,19 +57,7 @@ def write_colour_model(folder: Path, class_names: tuple[str, ...] = CLASSES, *, 
 
 
 def promote_and_serve(folder: Path, gain: float, class_names: tuple[str, ...] = CLASSES) -> None:
-    """Promote a model, and write the Triton repository, as `regraft promote` does."""
+    """Promote a model, and write its golden photo, as `regraft promote` does."""
     production = Production(folder)
     production.promote(write_colour_model(folder, class_names, gain=gain), "a test", keep=5)
-    bring_up_to_date(production, pictures=1)
-
-
-def roll_back_and_serve(folder: Path) -> None:
-    """Go back to the model before, and serve it."""
-    production = Production(folder)
-    production.rollback(by=" by a test")
-    bring_up_to_date(production, pictures=1)
-
-
-def serve(folder: Path) -> None:
-    """Do what the next command does."""
-    bring_up_to_date(Production(folder), pictures=1)
+    write_golden(production.model, pictures=1)

@@ -43,13 +43,13 @@ def test_what_a_killed_run_left_out_the_next_one_makes_whatever_the_gate_says(pa
     assert {check.status for check in look_over(params.paths.production)} == {"ok"}
 
 
-def test_the_model_card_of_this_very_file_is_served_with_it(params):
+def test_the_model_card_of_this_very_file_lies_beside_it(params):
     promote_without_serving(params)
     params.paths.reports.mkdir()
     card = params.paths.reports / "model_card.md"
     card.write_text(f"# Model card\n\n{sha256_of(params.paths.production / 'model.onnx')}\n")
     assert after_promotion(params) == []
-    assert (params.paths.production / "regraft" / "1" / "model_card.md").read_text() == card.read_text()
+    assert (params.paths.production / "model_card.md").read_text() == card.read_text()
 
 
 def test_what_cannot_be_served_is_a_warning_of_a_run_that_promoted(params, monkeypatch):
@@ -59,7 +59,7 @@ def test_what_cannot_be_served_is_a_warning_of_a_run_that_promoted(params, monke
     monkeypatch.setattr(flow, "pages_of", lambda *_: {})
     outcome = flow.promote_model()
     assert (outcome.name, outcome.type) == ("Promoted with warnings", "COMPLETED")
-    assert outcome.message.startswith("Promoted: it is better. Warning: the Triton repository in models/production is")
+    assert outcome.message.startswith("Promoted: it is better. Warning: the golden photo beside the model in")
     assert Production(params.paths.production).standing().problem is None
 
 
