@@ -4,9 +4,9 @@ There are no defaults here. A default that DVC cannot see would change results w
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field
 
 from regraft.addresses import address_of
 from regraft.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
@@ -37,33 +37,37 @@ from regraft.setting_types import (
 
 
 class Paths(Section):
-    """Where things lie, relative to the project's root."""
+    """Where things lie, relative to the project's root: three are settings, the others stand in dvc.yaml too."""
 
     raw: ProjectPath
-    manifest: ProjectPath
-    dataset: ProjectPath
-    splits: ProjectPath
-    renewals: ProjectPath
-    features: ProjectPath
     store: ProjectPath
-    base_photos: ProjectPath
-    left_out: ProjectPath
-    head: ProjectPath
-    base: ProjectPath
-    model: ProjectPath
-    onnx: ProjectPath
-    onnx_int8: ProjectPath
-    production: Place  # of an address the folder that mirrors it, which candidates lie in then
-    candidates: ProjectPath
-    reports: ProjectPath
-    receipts: ProjectPath
-    expectations: ProjectPath
+    production: Place  # of an address the folder that mirrors it
 
-    @field_validator("candidates")
-    @classmethod
-    def _beside_production(cls, value: Path, info: ValidationInfo) -> Path:
-        production = info.data.get("production")
-        return production / "candidates" if production and address_of(production) else value
+    manifest: ClassVar = Path("build/manifest.parquet")
+    dataset: ClassVar = Path("build/dataset.parquet")
+    splits: ClassVar = Path("data/splits.csv")
+    renewals: ClassVar = Path("data/base_renewals.csv")
+    features: ClassVar = Path("build/features.arrow")
+    base_photos: ClassVar = Path("build/base_photos.parquet")
+    left_out: ClassVar = Path("build/left_out.parquet")
+    base: ClassVar = Path("models/base.npz")
+    head: ClassVar = Path("models/head.npz")
+    model: ClassVar = Path("models/model.npz")
+    onnx: ClassVar = Path("models/model.onnx")
+    onnx_int8: ClassVar = Path("models/model.int8.onnx")
+    reports: ClassVar = Path("reports")
+    receipts: ClassVar = Path("receipts")
+    expectations: ClassVar = Path("expectations")
+
+    @property
+    def candidates(self) -> Path:
+        """The models that the gate did not promote; with production at an address they lie there."""
+        return self.production / "candidates" if address_of(self.production) else Path("models/candidates")
+
+    @property
+    def constants(self) -> dict[str, Path]:
+        """The paths that are no settings, by name."""
+        return {name: value for name, value in vars(type(self)).items() if isinstance(value, Path)}
 
 
 class Machine(Section):

@@ -14,6 +14,7 @@ from regraft.config import Params
 from regraft.errors import InvalidParams
 from regraft.files import refuse_special
 from regraft.patience import set_patience
+from regraft.retired_settings import without_retired
 
 
 def load_params(path: Path) -> Params:
@@ -36,7 +37,7 @@ def load_params(path: Path) -> Params:
     except (YAMLError, UnicodeDecodeError) as error:
         raise InvalidParams(f"{path} is not valid YAML: {_cause(error)}. Fix that line.") from None
     try:
-        params = Params.model_validate(with_budget(contents))
+        params = Params.model_validate(with_budget(without_retired(path, contents)))
     except ValidationError as error:
         raise InvalidParams(_message(path, _lines(error.errors()))) from None
     if params.preprocess.val_share + params.preprocess.test_share >= 1:
@@ -46,7 +47,7 @@ def load_params(path: Path) -> Params:
         )
         raise InvalidParams(_message(path, [line]))
     set_patience(params.machine.remote_timeout)
-    own = params.paths.model_dump(exclude={"raw", "store"}).values()
+    own = [params.paths.production, params.paths.candidates, *params.paths.constants.values()]
     refuse_special(*(path.parent / place for place in own))
     return params
 

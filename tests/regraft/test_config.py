@@ -300,3 +300,16 @@ def test_folders_that_a_person_has_linked_to_another_disk_are_as_if_they_were_he
     os.mkfifo(tmp_path / "disk" / "reports" / "gate.json")
     with pytest.raises(RegraftError, match=r"reports/gate\.json must be a file"):
         load_params(params)
+
+
+def test_settings_of_a_former_version_are_read_and_each_that_differed_is_told_once(root, tmp_path, capsys):
+    path = tmp_path / "params.yaml"
+    contents = YAML(typ="safe").load((root / "params.yaml").read_text())
+    contents["paths"] |= {"manifest": "build/manifest.parquet", "reports": "pages"}
+    YAML().dump(contents, path)
+    assert load_params(path) == load_params(root / "params.yaml")
+    told = capsys.readouterr().err
+    assert "paths.reports: reports holds, and no longer yours: it has one place now" in told
+    assert "remove them: paths.manifest." in told
+    load_params(path)
+    assert capsys.readouterr().err == ""
