@@ -52,6 +52,7 @@ test: setup  ## run all tests
 	$(PYTEST)
 
 stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: hours; PHOTOS=DIR for photos of your own
+	$(PYTEST) tests/stress
 	python -m tests.stress.faults $(PHOTOS)
 	python -m tests.stress.training_kills $(PHOTOS)
 	python -m tests.stress.state_machine
