@@ -64,10 +64,10 @@ class Paths(Section):
         """The models that the gate did not promote; with production at an address they lie there."""
         return self.production / "candidates" if address_of(self.production) else Path("models/candidates")
 
-    @property
-    def constants(self) -> dict[str, Path]:
-        """The paths that are no settings, by name."""
-        return {name: value for name, value in vars(type(self)).items() if isinstance(value, Path)}
+    @classmethod
+    def constants(cls) -> dict[str, Path]:
+        """Return the paths that are no settings, by name."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Path)}
 
 
 class Machine(Section):

@@ -47,7 +47,7 @@ def load_params(path: Path) -> Params:
         )
         raise InvalidParams(_message(path, [line]))
     set_patience(params.machine.remote_timeout)
-    own = [params.paths.production, params.paths.candidates, *params.paths.constants.values()]
+    own = [params.paths.production, params.paths.candidates, *params.paths.constants().values()]
     refuse_special(*(path.parent / place for place in own))
     return params
 

@@ -14,7 +14,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import Params
+from regraft.config import Params, Paths
 from regraft.files import fingerprint
 from regraft.params_file import load_params
 from regraft.photos.views import choose_views
@@ -284,7 +284,7 @@ def test_every_output_is_made_by_one_stage_and_stands_in_params_or_below_the_rep
     outputs = [out for stage in STAGES.values() for out in _outputs(stage)]
     assert len(outputs) == len(set(outputs))
     outputs.remove(RECORD.as_posix())  # DVC's alone: no person looks for it
-    places = {place.as_posix() for place in load_params(ROOT / "params.yaml").paths.constants.values()}
+    places = {place.as_posix() for place in Paths.constants().values()}
     assert {out for out in outputs if not out.startswith("reports/")} <= places
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from regraft.config import Params
+from regraft.config import Params, Paths
 from regraft.errors import RegraftError, some
 from regraft.files import md5_of, reading, sha256_of
 from regraft.provenance import installed_versions
@@ -110,7 +110,7 @@ def stages_to_model(receipt: dict[str, Any]) -> list[str]:
                 add(makers[path])
         order.append(stage)
 
-    add(makers[receipt["params"]["paths"]["onnx"]])
+    add(makers[_paths_in(receipt["params"])["onnx"]])
     return order
 
 
@@ -138,7 +138,12 @@ def bring_settings(root: Path, project: Path, tell: Tell) -> dict[str, str]:
         (project / name).parent.mkdir(parents=True, exist_ok=True)
         (project / name).symlink_to((root / name).resolve())
         tell(f"{name} is not in git: the file that is here now is used.")
-    return settings["paths"]
+    return _paths_in(settings)
+
+
+def _paths_in(settings: dict[str, Any]) -> dict[str, str]:
+    """Return all paths of a run; the settings of one by a former version have them all."""
+    return {name: path.as_posix() for name, path in Paths.constants().items()} | settings["paths"]
 
 
 def bring_photos(root: Path, project: Path, raw: str, receipt: dict[str, Any], tell: Tell) -> None:
