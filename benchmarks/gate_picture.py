@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-# As in regraft.reports.plots: greys that can be read on a light page and on a dark one, and no background.
+# As in regraft.reports.charts: greys that can be read on a light page and on a dark one, and no background.
 _GREY = "#7c828b"
 _ANSWERS = {"promoted": "#3b82f6", "undecided": "#e0b05a", "refused": "#c8452f"}
 _SHOWN = {

@@ -3,7 +3,7 @@
 from regraft.export.abstention import read_curve_of_risk
 from regraft.files import read_json
 from regraft.reports.blocks import Chart, Page
-from regraft.reports.plots import risk_coverage_chart
+from regraft.reports.charts import risk_coverage_chart
 from regraft.reports.sources import Sources
 
 

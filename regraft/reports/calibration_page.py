@@ -6,7 +6,7 @@ from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
 from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import table
-from regraft.reports.plots import reliability_chart
+from regraft.reports.charts import reliability_chart
 from regraft.reports.sources import Sources
 
 _FIGURES = {

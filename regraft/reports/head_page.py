@@ -9,7 +9,7 @@ from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
 from regraft.reports.expectations import NAMED
 from regraft.reports.markdown import Bold, table
-from regraft.reports.plots import curve_chart
+from regraft.reports.charts import curve_chart
 from regraft.reports.sources import Sources
 from regraft.training.heads import read_leaderboard
 from regraft.training.metrics import Objective, Score

@@ -1,39 +1,68 @@
-"""history.html, the morning page: what happened last night and why, whether production is fine, and what to do.
+"""What is told of runs: history.html, the artifact `trend` of a run, and the message of the week.
 
-Whatever stands in the history is data: it is shown as text, and a link leads to a kept report and nowhere else.
+The first screen of the page says what happened last and why, whether production is fine, and what a person has to do.
 """
 
-import html
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from regraft.errors import safe_text
-from regraft.production.run_history import Row
-from regraft.reports.document import document
-from regraft.reports.history_chart import KINDS, chart
-from regraft.reports.history_marks import NAMES, colour_of, icon
-from regraft.reports.history_style import PAGE
-from regraft.reports.history_words import (
-    duration_of,
-    in_short,
-    interval,
-    minute,
-    percent,
-    photos_of,
-    reason_of,
-    summary_of_week,
-    to_do,
-    why,
-)
+from regraft.production.run_history import NOTHING_NEW, Row
+from regraft.reports.page import Block, Chart, Page, Table, render
 
-_CHART_RUNS = 400
+CHART_RUNS = 120  # that the chart has a column of
 _TABLE_RUNS, _OLDER_RUNS = 30, 270
+_LISTED = 10  # runs of the artifact, and of the message
 _SHORT = 240  # letters of a reason on the first screen
-_OTHERS = 4  # runs of the same night that are named
-_NIGHT = timedelta(hours=24)
-_ICON = '<svg class="icon history" viewBox="0 0 16 16" aria-hidden="true">'
+_MANY_UNDECIDED = 3
+_DAY = timedelta(days=1)
+
+
+class Verdict(NamedTuple):
+    """How the name of a run's final state is shown."""
+
+    colour: str  # a class of the style sheet: good | wait | bad | refused | quiet
+    sign: str
+    marker: str  # of matplotlib
+    is_filled: bool = True
+
+
+VERDICTS = {
+    "Promoted": Verdict("good", "●", "o"),
+    "Promoted with warnings": Verdict("good", "◉", "o", False),
+    "Undecided": Verdict("wait", "◆", "D"),
+    "Waiting for approval": Verdict("wait", "□", "s", False),
+    "Not approved": Verdict("quiet", "◇", "D", False),
+    "Refused": Verdict("refused", "▼", "v"),
+    "Failed": Verdict("bad", "✕", "X"),
+    "Crashed": Verdict("bad", "✶", "*"),
+    "Cancelled": Verdict("quiet", "□", "s", False),
+}  # in the order of a legend
+OTHER = Verdict("quiet", "·", ".")
+
+_CANDIDATES = "`regraft promote --candidates` lists it, `regraft promote --candidate SHA` accepts it."
+_RERUN = "`regraft retrain` goes on where it stopped."
+_TO_DO = {
+    "Promoted with warnings": (
+        "wait",
+        "Read the warnings",
+        "The new model is in production. If a warning matters, `regraft promote --rollback` goes back.",
+    ),
+    "Undecided": ("good", "Nothing", "The gate could not tell which model is better; the next photos may decide it."),
+    "Waiting for approval": ("wait", "Approve it, or not", f"Answer in the Prefect UI, or later: {_CANDIDATES}"),
+    "Refused": ("wait", "Read why", "Production stays, so nothing is urgent. The report compares both models."),
+    "Failed": ("bad", "Put right what failed", f"The sentence of the run says what to do. Then {_RERUN}"),
+    "Crashed": (
+        "wait",
+        "Watch the next run",
+        f"The process ended without a word. {_RERUN} If that crashes too, look at memory and at the log.",
+    ),
+    "Cancelled": ("wait", "Run it again", _RERUN),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,188 +74,260 @@ class Production:
     problem: str | None  # why there is no sound model although there was one
 
 
-def history_page(rows: Sequence[Row], production: Production, links: Mapping[str, str], now: datetime) -> str:
-    """Return the page.
+@dataclass(frozen=True, slots=True)
+class Box:
+    """One of the three boxes of the first screen."""
+
+    colour: str
+    heading: str
+    title: str
+    words: str
+    below: str = ""
+    link: str | None = None
+
+    @property
+    def short(self) -> str:
+        """The words, or of many the first sentence."""
+        return self.words if len(self.words) <= _SHORT else in_short(self.words, _SHORT)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A run in a table."""
+
+    when: str
+    name: str
+    colour: str
+    sign: str
+    link: str | None
+    reason: str
+    why: str
+    accuracy: str
+    photos: str
+    computed: str
+    took: str
+
+    @classmethod
+    def of(cls, row: Row, links: Mapping[str, str], when: str = "%Y-%m-%d %H:%M") -> "Line":
+        """Return the line of a run; `links` are addresses of reports by run."""
+        verdict, computed = VERDICTS.get(row.name, OTHER), "" if row.computed is None else f"{row.computed:,}"
+        shown = (f"{row.started:{when}}", row.name, verdict.colour, verdict.sign, links.get(row.run), reason_of(row))
+        return cls(*shown, why(row), percent(row.accuracy), photos_of(row), computed, duration_of(row))
+
+
+def history_page(
+    rows: Sequence[Row], production: Production, links: Mapping[str, str], now: datetime, chart: bytes | None
+) -> str:
+    """Return history.html.
 
     Args:
         rows: the runs, oldest first.
         production: as it is now.
         links: addresses of kept reports by run, relative to the page.
         now: UTC.
+        chart: from `history_chart`; None where there is nothing to draw.
     """
-    shown = rows[-_CHART_RUNS:]
-    body = [
-        f'<div class="screen">{_last(rows, links)}{_production(rows, production)}{_to_do(rows, production)}</div>',
-        _others(rows, links),
-        _week(rows, now),
-    ]
-    if rows:
-        title = "The first run" if len(rows) == 1 else f"The last {len(shown)} runs"
-        body += [
-            f'<section><h2>{title}</h2><div class="scroll">{chart(shown, links, told)}</div>',
-            f"{_legend(shown)}</section>",
-            f"<section><h2>Run by run</h2>{_table(rows, links)}</section>",
-        ]
-    body.append(f'<p class="muted">Written {minute(now)}. Times are UTC.</p>')
-    return document("Regraft: history of runs", "\n".join(body), PAGE)
+    newest = [Line.of(row, links) for row in reversed(rows[-_TABLE_RUNS - _OLDER_RUNS :])]
+    same_night = [row for row in rows[:-1] if row.started > rows[-1].started - _DAY]
+    return render(
+        "history.html",
+        title="Regraft: history of runs",
+        boxes=[_last(rows, links), _production(rows, production), to_do(rows, production.problem)],
+        # A last run without news must not hide what came before it.
+        same_night=[Line.of(row, links, "%H:%M") for row in reversed(same_night)],
+        week=[line for line in summary_of_week(rows, now).split("\n") if not line.startswith("- ")],
+        chart=chart,
+        chart_title="The first run" if len(rows) == 1 else f"The last {len(drawn_rows(rows))} runs that had work",
+        lines=newest[:_TABLE_RUNS],
+        older=newest[_TABLE_RUNS:],
+        written=minute(now),
+    )
 
 
-def told(row: Row) -> str:
-    """Return all that is said of a run under the pointer, as text."""
-    lines = [f"{minute(row.started)}  {row.name}", reason_of(row)]
-    if row.accuracy is not None:
-        photos = f" on {row.test_photos:,} test photos" if row.test_photos else ""
-        lines.append(f"New model: {interval(row.accuracy, row.accuracy_low, row.accuracy_high)}{photos}")
-    if row.champion_accuracy is not None:
-        lines.append(f"In production before: {interval(row.champion_accuracy, row.champion_low, row.champion_high)}")
-    if row.photos is not None:
-        lines.append(f"Photos: {photos_of(row)} in {row.classes or '?'} classes; {row.quarantined or 0} quarantined")
-    if row.computed is not None:
-        lines.append(f"Backbone: {row.computed:,} computed, {row.from_store or 0:,} from the store")
-    if row.drift is not None:
-        warned = "warned of" if row.drift_warned else "within its limit" if row.drift <= 1 else "noted"
-        lines.append(f"Drift: {row.drift:.2f} of its limit, {warned} ({row.drift_of})")
-    if row.warnings:
-        lines.append(f"{row.warnings} warning(s)")
-    if took := duration_of(row):
-        slow = sorted(row.seconds.items(), key=lambda item: -item[1])[:3]
-        named = ", ".join(f"{stage} {seconds:.0f} s" for stage, seconds in slow if seconds >= 1)
-        lines.append(f"Took {took}" + (f" ({named})" if named else ""))
-    return "\n".join(line for line in lines if line)
+def drawn_rows(rows: Sequence[Row]) -> list[Row]:
+    """Return the runs of the chart: a run that had nothing to do found out nothing, and needs no new chart."""
+    return [row for row in rows if row.seconds or row.name not in NOTHING_NEW][-CHART_RUNS:]
 
 
-def _last(rows: Sequence[Row], links: Mapping[str, str]) -> str:
+def trend_page(rows: Sequence[Row], chart: bytes | None) -> Page:
+    """Return the history in short: the chart, and the last runs."""
+    lines = [Line.of(row, {}, "%d %b %H:%M") for row in reversed(rows[-_LISTED:])]
+    header = ["when", "verdict", "new model's accuracy", "photos", "computed", "took", "why"]
+    cells = [[each.when, each.name, each.accuracy, each.photos, each.computed, each.took, each.why] for each in lines]
+    drawing: list[Block] = [Chart("accuracy, photos, time and drift of the last runs", chart)] if chart else []
+    return Page("trend", "Trend", [*drawing, "Times are UTC.", Table(header, cells)])
+
+
+def to_do(rows: Sequence[Row], problem: str | None) -> Box:
+    """Return what a person has to do, from the rows, oldest first, and what is wrong with production."""
+    found = Box(*_what_to_do(rows, problem))
+    last = _last_with_news(rows)
+    if last and last.name == "Failed" and last.reason and not problem:
+        # An error says what was expected, what was found, and at its end what to do.
+        return replace(found, words=f"{in_short(last.reason.strip().rpartition('. ')[2], 300)} Then {_RERUN}")
+    return found
+
+
+def _what_to_do(rows: Sequence[Row], problem: str | None) -> tuple[str, str, str, str]:
+    """Colour, heading, title and words."""
+    heading, last = "Does a person have to do something?", _last_with_news(rows)
+    if problem:
+        words = f"{problem} `regraft promote --rollback` puts the last sound model back."
+        return "bad", heading, "Repair production", words
+    if last is None:
+        return "wait", heading, "Start a first run", "`regraft retrain`"
+    if last.name == "Undecided":
+        if "promote.when_undecided" not in last.reason:  # the gate names the setting where it decided
+            return "wait", heading, "Decide between two models", f"The gate leaves this one to a person. {_CANDIDATES}"
+        names = [row.name for row in reversed(rows) if row.name not in NOTHING_NEW]
+        count = next((place for place, name in enumerate(names) if name != "Undecided"), len(names))
+        if count >= _MANY_UNDECIDED:
+            words = "More test photos let the gate see smaller differences; or see promote.when_undecided."
+            return "wait", heading, f"{count} runs in a row are undecided", words
+    colour, title, words = _TO_DO.get(last.name, ("good", "Nothing", ""))
+    return colour, heading, title, words
+
+
+def _last_with_news(rows: Sequence[Row]) -> Row | None:
+    """Return the last run: one that found nothing new leaves open what the one before it left open."""
+    return next((row for row in reversed(rows) if row.name != "Nothing new"), rows[-1] if rows else None)
+
+
+def _last(rows: Sequence[Row], links: Mapping[str, str]) -> Box:
     if not rows:
-        return _box("wait", "Last run", "No run yet", "")
+        return Box("wait", "Last run", "No run yet", "")
     row = rows[-1]
+    verdict, of = VERDICTS.get(row.name, OTHER), "" if row.is_in_production else " of the candidate"
     figures = [
-        f"{percent(row.accuracy)} accuracy{'' if row.is_in_production else ' of the candidate'}"
-        if row.accuracy is not None
-        else "",
-        photos_of(row) and "photos " + photos_of(row),
+        f"{percent(row.accuracy)} accuracy{of}" if row.accuracy is not None else "",
+        f"photos {photos_of(row)}" if row.photos is not None else "",
+        f"{row.computed:,} computed" if row.computed else "",
+        duration_of(row),
     ]
-    figures += [f"{row.computed:,} computed" if row.computed else "", duration_of(row)]
-    facts = html.escape(" · ".join(figure for figure in figures if figure))
-    report = f' <a href="{html.escape(links[row.run])}">Report</a>' if row.run in links else ""
-    when = f"Last run, {minute(row.started)}, by {row.started_by or 'hand'}"
-    return _box(
-        _box_colour(row.name), when, row.name, reason_of(row), f'<p class="muted">{facts}{report}</p>', icon(row.name)
+    heading, below = (
+        f"Last run, {minute(row.started)}, by {row.started_by or 'hand'}",
+        " · ".join(filter(None, figures)),
     )
+    colour = "good" if row.name in NOTHING_NEW else verdict.colour
+    return Box(colour, heading, f"{verdict.sign} {row.name}", reason_of(row), below, links.get(row.run))
 
 
-def _production(rows: Sequence[Row], production: Production) -> str:
+def _production(rows: Sequence[Row], production: Production) -> Box:
     if production.problem:
-        return _box("bad", "Production", "Damaged", production.problem)
+        return Box("bad", "Production", "Damaged", production.problem)
     if production.digest is None:
-        return _box("wait", "Production", "No model", "Services have nothing to read yet.")
-    figures = None
-    for row in reversed(rows):
-        if row.champion == production.digest and row.production:
-            figures = row.production
-            break
-        if row.champion not in (None, production.digest):
-            break
-    since = f", since {_time(production.since)}" if production.since else ""
+        return Box("wait", "Production", "No model", "Services have nothing to read yet.")
+    figures, _ = _of_champion(rows, production.digest)
+    since = f", since {production.since[:16].replace('T', ' ')} UTC" if production.since else ""
     words = f"Accuracy {interval(*figures)} on test photos. " if figures else "Not measured lately. "
-    return _box("good", "Production", "Fine", f"{words}Model {production.digest[:12]}{since}.")
+    return Box("good", "Production", "Fine", f"{words}Model {production.digest[:12]}{since}.")
 
 
-def _to_do(rows: Sequence[Row], production: Production) -> str:
-    found = to_do(rows, production.problem)
-    return _box(found.colour, "Does a person have to do something?", found.title, found.words)
+def _of_champion(rows: Sequence[Row], digest: str) -> tuple[tuple[float, float, float] | None, datetime | None]:
+    """Return what was measured last of a model in production, and since when the runs know it there."""
+    figures, since = None, None
+    for row in reversed([row for row in rows if row.champion]):
+        if row.champion != digest:
+            break
+        figures, since = figures or row.production, row.started
+    return figures, since
 
 
-def _box(colour: str, heading: str, title: str, words: str, below: str = "", picture: str = "") -> str:
-    text = f"<p>{_text(words)}</p>" if words else ""
-    if len(words) > _SHORT:
-        short = in_short(words, _SHORT)
-        text = f"<p>{_text(short)}</p><details><summary>All of it</summary><p>{_text(words)}</p></details>"
-    return (
-        f'<div class="verdict {colour}"><h2>{_text(heading)}</h2><strong>{picture}{_text(title)}</strong>{text}{below}'
-        "</div>"
-    )
+def reason_of(row: Row) -> str:
+    """Return why a run ended as it did, without the verdict's name, which stands beside it."""
+    words = re.sub(rf"{re.escape(row.name)}( \([^()]*\))?[:.]\s", "", safe_text(row.reason).strip(), count=1)
+    return words[:1].upper() + words[1:]
 
 
-def _others(rows: Sequence[Row], links: Mapping[str, str]) -> str:
-    """The other runs of the night: a last one without news must not hide what came before it."""
-    if not rows:
+def why(row: Row) -> str:
+    """Return the reason in short; a run that found nothing new repeats that of another one after a colon."""
+    words = reason_of(row)
+    return in_short(words.partition(":")[0] if row.name in NOTHING_NEW else words)
+
+
+def in_short(words: str, longest: int = 150) -> str:
+    """Return the first sentence of a text, cut where it is too long."""
+    first, _, rest = words.partition("\n")
+    if first.endswith(":"):
+        first = f"{first} {rest.strip()}"
+    first = " ".join(first.partition(". ")[0].split())
+    return first if len(first) <= longest else f"{first[:longest].rpartition(' ')[0] or first[:longest]} ..."
+
+
+def minute(at: datetime) -> str:
+    """Return a time as a person reads it."""
+    return f"{at:%Y-%m-%d %H:%M} UTC"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a person reads it, and nothing for none."""
+    return "" if value is None else f"{value:.1%}"
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """Return a share with its interval."""
+    return f"{value:.1%} ({low:.1%} to {high:.1%})"
+
+
+def photos_of(row: Row) -> str:
+    """Return the photos of a run and how many joined and left."""
+    if row.photos is None:
         return ""
-    others = [row for row in rows[:-1] if row.started > rows[-1].started - _NIGHT]
-    lines = []
-    for row in reversed(others[-_OTHERS:]):
-        name = _linked(row, links, f"{icon(row.name)}{_text(row.name)}")
-        lines.append(f"<li>{row.started:%H:%M} {name}: {_text(why(row))}</li>")
-    more = f"<li>and {len(others) - _OTHERS} more</li>" if len(others) > _OTHERS else ""
-    return f'<h3>In the 24 hours before it</h3><ul class="other">{"".join(lines)}{more}</ul>' if lines else ""
+    moved = [f"{sign}{count:,}" for sign, count in (("+", row.new), ("-", row.gone)) if count]
+    moved += [f"{row.relabelled:,} relabelled"] if row.relabelled else []
+    return f"{row.photos:,}" + (f" ({', '.join(moved)})" if moved else "")
 
 
-def _week(rows: Sequence[Row], now: datetime) -> str:
-    if not rows:
+def duration_of(row: Row) -> str:
+    """Return how long a run took."""
+    if row.ended is None:
         return ""
-    told = [line for line in summary_of_week(rows, now).split("\n") if not line.startswith("- ")]  # the table has them
-    lines = "<br>".join(_text(line) for line in told)
-    return f'<h3>The week</h3><p class="muted">{lines}</p>'
+    seconds = (row.ended - row.started).total_seconds()
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
-def _legend(rows: Sequence[Row]) -> str:
-    counts = Counter(row.name for row in rows)
-    names = [*(name for name in NAMES if counts[name]), *sorted(name for name in counts if name not in NAMES)]
-    verdicts = "".join(f"<span>{icon(name)}{_text(name)} {counts[name]}</span>" for name in names)
-    kinds = "".join(
-        f"<span>{_ICON}<rect class='k{number}' x='2' y='2' width='12' height='12'/></svg>{name}</span>"
-        for number, name in enumerate(KINDS)
-    )
-    verdicts += f"<span>{_ICON}<path class='champion' d='M0 8h16'/></svg>model in production</span>"
-    return f'<div class="legend">{verdicts}</div><div class="legend">Time: {kinds}</div>'
+def summary_of_week(rows: Sequence[Row], now: datetime) -> str:
+    """Return what a person should know of the seven days before `now`: plain text, a line per thought.
+
+    Args:
+        rows: oldest first, and older ones too, which tell how old the model in production is.
+        now: UTC.
+    """
+    week = [row for row in rows if now - 7 * _DAY <= row.started <= now]
+    counts = Counter(row.name for row in week)
+    names = [*(name for name in VERDICTS if name in counts), *sorted(counts.keys() - VERDICTS.keys())]
+    told = ", ".join(f"{counts[name]} {safe_text(name).lower()}" for name in names) or "none"
+    undecided = [f"- {minute(row.started)} undecided: {why(row)}" for row in week if row.name == "Undecided"]
+    more = [f"- and {len(undecided) - _LISTED} more, undecided before."] if len(undecided) > _LISTED else []
+    runs = f"{_count(len(week), 'run')} in the last seven days: {told}."
+    return "\n".join([runs, *undecided[-_LISTED:], *more, _champion_in_words(rows, now), _idle_days(rows, now)])
 
 
-def _table(rows: Sequence[Row], links: Mapping[str, str]) -> str:
-    newest = list(reversed(rows[-_TABLE_RUNS - _OLDER_RUNS :]))
-    first, older = newest[:_TABLE_RUNS], newest[_TABLE_RUNS:]
-    more = (
-        f"<details><summary>{len(older)} runs before these</summary>{_lines(older, links)}</details>" if older else ""
-    )
-    return _lines(first, links) + more
+def _champion_in_words(rows: Sequence[Row], now: datetime) -> str:
+    champion = next((row.champion for row in reversed(rows) if row.champion), None)
+    if champion is None:
+        return "No model is in production, as far as the history tells."
+    figures, since = _of_champion(rows, champion)
+    days = (now - since) // _DAY if since else 0
+    age = f"for {_count(days, 'day')}" if days else "since today"
+    how = f"accuracy {interval(*figures)} when it was measured last" if figures else "its accuracy was not measured"
+    return f"In production {age}: {champion[:12]}, {how}."
 
 
-def _lines(rows: Sequence[Row], links: Mapping[str, str]) -> str:
-    heads = ("When", "Verdict", "Why", "New model's accuracy", "Photos", "Computed", "Took")
-    lines = "\n".join(_line(row, links) for row in rows)
-    head = "".join(f"<th>{head}</th>" for head in heads)
-    return f'<div class="wide runs"><table><thead><tr>{head}</tr></thead><tbody>\n{lines}</tbody></table></div>'
+def _idle_days(rows: Sequence[Row], now: datetime) -> str:
+    """Say on which of the seven days before today (UTC) no run did its work; before the first run there is none."""
+    if not rows:
+        return "No run is known."
+    today, first = now.date(), min(row.started for row in rows).date()
+    days = [day for number in range(7, 0, -1) if (day := today - number * _DAY) >= first]
+    done = {row.started.date() for row in rows if row.is_finished}
+    idle = [f"{day:%d %b}" for day in days if day not in done]
+    if not days:
+        return "The first run was today."
+    if not idle:
+        return "Every day had a run that did its work."
+    return f"{_count(len(idle), 'day')} without a run that did its work: {', '.join(idle)}."
 
 
-def _line(row: Row, links: Mapping[str, str]) -> str:
-    name = _linked(row, links, f"{icon(row.name)}{_text(row.name)}")
-    computed = "" if row.computed is None else f"{row.computed:,}"
-    reason = reason_of(row)
-    figures = (("accuracy", percent(row.accuracy)), ("photos", photos_of(row)), ("computed", computed))
-    cells = "".join(
-        f'<td class="number"{f" data-of={of!r}" if text else ""}>{_text(text)}</td>' for of, text in figures
-    )
-    return (
-        f'<tr><td class="when">{row.started:%Y-%m-%d %H:%M}</td><td class="of">{name}</td>'
-        f'<td class="why" title="{html.escape(safe_text(reason))}">{_text(why(row))}</td>{cells}'
-        f'<td class="number">{_text(duration_of(row))}</td></tr>'
-    )
-
-
-def _linked(row: Row, links: Mapping[str, str], text: str) -> str:
-    return f'<a href="{html.escape(links[row.run])}">{text}</a>' if row.run in links else text
-
-
-def _box_colour(name: str) -> str:
-    colour = colour_of(name).split()[-1]
-    return {"warned": "wait", "quiet": "good"}.get(colour, colour) if name != "Cancelled" else "quiet"
-
-
-def _time(at: str) -> str:
-    return at[:16].replace("T", " ") + " UTC"
-
-
-def _text(text: str) -> str:
-    """A text as HTML shows it: what stands between backticks as code, letters that a page would obey as numbers."""
-    parts = html.escape(safe_text(text)).split("`")
-    if len(parts) % 2 == 0:
-        return "`".join(parts)
-    return "".join(f"<code>{part}</code>" if place % 2 else part for place, part in enumerate(parts))
+def _count(number: int, of: str) -> str:
+    return f"{number} {of}{'' if number == 1 else 's'}"

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from regraft.photos.corruptions import KINDS
-from regraft.reports.plots import BLUE, GREY, ORANGE, canvas
+from regraft.reports.charts import BLUE, GREY, ORANGE, canvas
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,7 @@ into the history with the next run; whatever went wrong is said.
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,18 +16,19 @@ from pydantic import ValidationError
 
 from regraft.config import Params
 from regraft.errors import RegraftError
-from regraft.files import DAMAGE, write_bytes, write_text
+from regraft.files import DAMAGE, fingerprint, write_bytes, write_text
 from regraft.production.change_log import Change
 from regraft.production.records import Records, Standing
 from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_order, read_rows
 from regraft.production.run_photos import note_photos
-from regraft.reports.history_page import Production, history_page
-from regraft.reports.history_words import summary_of_week, trend_page
+from regraft.reports.history_page import Production, drawn_rows, history_page, summary_of_week, trend_page
+from regraft.reports.page import to_markdown
 from tasks.runs.run_facts import Facts, row_of
 from tasks.runs.run_record import RunRecord
 
 PAGE = "history.html"  # in the folder of the reports
 _WAITING = Path(".dvc", "tmp", "regraft", "history")
+_CHARTS = Path(".dvc", "tmp", "regraft", "history-chart")
 _PATIENCE_SECONDS = 10.0  # another process that changes production is waited for; then the row waits
 _READ = 1000  # of the newest rows: what pages show
 _RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")  # a run's name, before it becomes a file's
@@ -86,18 +87,34 @@ def write_history_page(params: Params, standing: Standing | None = None) -> Path
     kept = {path.stem for path in _pages(params)}
     links = {row.run: f"runs/{row.run}.html" for row in rows if row.run in kept}
     path = params.paths.reports / PAGE
-    write_text(path, history_page(rows, production, links, datetime.now(UTC)))
+    write_text(path, history_page(rows, production, links, datetime.now(UTC), _chart(rows)))
     return path
 
 
 def trend(params: Params) -> str:
     """Return the same in short as Markdown, for an artifact of the run."""
-    return trend_page(rows_of(params))
+    rows = rows_of(params)
+    return to_markdown(trend_page(rows, _chart(rows)))
 
 
 def week(params: Params) -> str:
     """Return what a person should know of the last seven days."""
     return summary_of_week(rows_of(params), datetime.now(UTC))
+
+
+def _chart(rows: Sequence[Row]) -> bytes | None:
+    """Return the chart, the one drawn last if it is of the same runs: a run with nothing to do imports no matplotlib."""
+    drawn = drawn_rows(rows)
+    if not drawn:
+        return None
+    path = _CHARTS / f"{fingerprint([str(row) for row in drawn])}.png"
+    if not path.exists():
+        from regraft.reports.history_chart import history_chart
+
+        for old in _CHARTS.glob("*.png"):
+            old.unlink(missing_ok=True)
+        write_bytes(path, history_chart(drawn))
+    return path.read_bytes()
 
 
 def _production(params: Params, standing: Standing | None = None) -> tuple[Standing, list[Change]]:

@@ -1,5 +1,6 @@
 """Class names that are made to do something: in DVC's plots, in a browser, in Markdown, in a picture."""
 
+import html
 import re
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ from regraft.photos.dataset import Dataset
 from regraft.reports.blocks import Page, Photos, Tile
 from regraft.reports.html import write_page
 from regraft.reports.markdown import cell, table
-from regraft.reports.plots import class_balance_chart, confusion_chart
+from regraft.reports.charts import class_balance_chart, confusion_chart
 from regraft.training.tables import write_predictions
 
 NAMES = [
@@ -58,6 +59,12 @@ class Elements(HTMLParser):
 
     def tags(self) -> list[str]:
         return [tag for tag, _ in self.found]
+
+
+def words_of(page: str) -> str:
+    """The words of a page as a person reads them."""
+    text = html.unescape(re.sub("<[^>]*>", " ", page.partition("<body>")[2]))
+    return re.sub(r" (?=[:;.])", "", " ".join(text.split()))
 
 
 def page_of_plots(folder: Path, names: list[str]) -> Elements:

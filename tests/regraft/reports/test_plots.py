@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.reports.plots import (
+from regraft.reports.charts import (
     class_balance_chart,
     confusion_chart,
     curve_chart,

@@ -35,7 +35,7 @@ def class_balance_chart(images_per_class: dict[str, int]) -> bytes:
     with canvas(7, 1.0 + 0.28 * max(1, len(names))) as (figure, png):
         axes = figure.subplots()
         bars = axes.barh(range(len(names)), [images_per_class[name] for name in names], color=BLUE)
-        axes.set_yticks(range(len(names)), [_label(name) for name in names])  # two long names may be cut alike
+        axes.set_yticks(range(len(names)), [label(name) for name in names])  # two long names may be cut alike
         axes.bar_label(bars, padding=3)
         axes.invert_yaxis()
         axes.margins(x=0.12, y=0.01)
@@ -58,7 +58,7 @@ def shares_chart(shares: dict[str, tuple[float, float | None]]) -> bytes:
             marks = {"marker": "|", "s": 160, "color": ORANGE, "linewidths": 2.5}
             axes.scatter([100 * share for share in then], places, label="in production's data", zorder=3, **marks)
             axes.legend(frameon=False, fontsize=8, loc="lower right")
-        axes.set_yticks(range(len(names)), [_label(name) for name in names])
+        axes.set_yticks(range(len(names)), [label(name) for name in names])
         axes.invert_yaxis()
         axes.margins(y=0.01)
         axes.set_xlabel("% of the photos")
@@ -130,7 +130,7 @@ def confusion_chart(confusion: pd.DataFrame) -> bytes:
         axes.imshow(shares, cmap=colours, vmin=0, vmax=1)
         axes.set(xlabel="predicted", ylabel="actual")
         if is_named:
-            names = [_label(str(name)) for name in confusion.index]
+            names = [label(str(name)) for name in confusion.index]
             axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
             axes.set_yticks(range(len(names)), names)
         if len(matrix) <= _MOST_COUNTED:
@@ -208,6 +208,6 @@ def canvas(width: float, height: float) -> Iterator[tuple["Figure", BytesIO]]:
         figure.savefig(png, format="png")
 
 
-def _label(name: str) -> str:
+def label(name: str) -> str:
     """A class name as a label of matplotlib, where a dollar sign would start a formula."""
     return cut(printable(name), 24).replace("$", r"\$")
