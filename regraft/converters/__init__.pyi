@@ -1,3 +1,3 @@
+from .conversion import FORMATS as FORMATS
 from .conversion import convert as convert
-from .formats import FORMATS as FORMATS
 from .records import Wanted as Wanted

@@ -1,7 +1,7 @@
-"""One photo as a source has it, which of its fields are wanted, and what is left out and why."""
+"""One photo as a source has it, which of its fields are wanted, and which photos are left out and why."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -12,20 +12,18 @@ from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES
 from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret, shown_url
 
-_NAMED = 5  # photos that are named for each reason
-_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30})?://.*", re.DOTALL)  # to the end of the text
-
 # Of the addresses that a table may have; machine.photo_schemes says which of them a run may fetch.
 SCHEMES = ("https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss")
-
-NO_LABEL = "without a label"
-SEVERAL_LABELS = "with several labels"
-NO_PHOTO = "of which the source names no photo"
+NO_LABEL, SEVERAL_LABELS = "without a label", "with several labels"
+NO_PHOTO, NO_CLASS = "of which the source names no photo", "not inside a class folder"
+MOST_BYTES = 1024 * 2**20  # of one photo's file
+_NAMED = 5  # photos that are named for each reason
+_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30})?://.*", re.DOTALL)  # to the end of the text
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a person asks of a source whose fields have names of their own."""
+    """The fields that a person asks for, in a source whose fields have names of their own."""
 
     label: str | None = None  # the field with the label, where a source has several
     group: str | None = None  # the field with the group: photos that must not be parted
@@ -33,7 +31,7 @@ class Wanted:
 
     @classmethod
     def parsed(cls, texts: list[str]) -> "Wanted":
-        """Return what texts such as group=patient say; InvalidData if one says nothing that is known."""
+        """Return the fields that texts such as group=patient name; InvalidData for any other text."""
         named: dict[str, list[str]] = {"label": [], "group": [], "slice": []}
         for text in texts:
             what, _, field_name = text.partition("=")
@@ -60,9 +58,9 @@ class Record:
     label: str
     content: bytes | None = None  # the bytes of the photo's file, where the source holds them
     name: str = ""  # else an address, or a path relative to the photos' folder
-    folders: tuple[str, ...] = ("",)  # in which of these, within the photos' folder, it may lie: the first that has it
+    folders: tuple[str, ...] = ("",)  # within the photos' folder; the first that has the photo counts
     split: str | None = None  # train, val or test
-    fields: Mapping[str, str] = field(default_factory=dict)  # all that the source says of it, or those that are wanted
+    fields: Mapping[str, str] = field(default_factory=dict)
 
 
 class Row(NamedTuple):
@@ -78,7 +76,7 @@ class Row(NamedTuple):
 
 
 class LeftOut:
-    """Counts what is left out, by reason, and remembers the first few."""
+    """Counts the photos that are left out, by reason, and stores the first few of each."""
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
@@ -105,9 +103,9 @@ class LeftOut:
 
 
 def without_secrets(where: str) -> str:
-    """Return a text with what may be shown of an address in it: many sources name photos by nothing else.
+    """Return a text with each address in it as it may be shown: many sources name photos by nothing else.
 
-    Of what is no address and may hold a secret nothing is shown; of "a.json: u:password@host/a.jpg" what is before it.
+    A text that is no address and may hold a secret is not shown; of "a.json: u:password@host/a.jpg" the first part is.
     """
     address = _ADDRESS.search(where)
     text, rest = (where[: address.start()], shown_url(address[0])) if address else (where, "")
@@ -118,7 +116,7 @@ def without_secrets(where: str) -> str:
 
 
 def text_of(value: Any) -> str | None:
-    """Return a text or a number as text, without spaces around it; None for anything else, and for nothing."""
+    """Return a text or a number as text, without spaces around it; None for anything else, and for an empty one."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(value).strip() or None
@@ -130,12 +128,8 @@ def texts_in(fields: Mapping[Any, Any]) -> dict[str, str]:
 
 
 def split_in(path: str) -> str | None:
-    """Return the split that a file's name or the folders above it speak of: train-00000.parquet, val/0001.tar; or None.
-
-    The nearest one counts; a part that names two splits says nothing.
-    """
-    parts = PurePosixPath(path.lower()).parts
-    for part in reversed(parts):
+    """Return the split in a file's name or in those of the folders above it, the nearest one: train-00000.parquet."""
+    for part in reversed(PurePosixPath(path.lower()).parts):
         named = {SPLIT_NAMES[word] for word in re.findall(r"[a-z]+", part) if word in SPLIT_NAMES}
         if len(named) == 1:
             return named.pop()
@@ -143,19 +137,16 @@ def split_in(path: str) -> str | None:
 
 
 def split_named(text: str | None) -> str | None:
-    """Return the split that a field or a tag names as a whole; or None."""
+    """Return the split that a field names as a whole; or None."""
     return SPLIT_NAMES.get(text.strip().lower()) if text else None
 
 
-def one_label(labels: list[str], where: str, left_out: LeftOut) -> str | None:
+def one_label(labels: Iterable[str], where: str, left_out: LeftOut) -> str | None:
     """Return the label of a photo; where there is none, or more than one, the photo is left out."""
     different = sorted(set(labels))
     if len(different) == 1:
         return different[0]
-    if different:
-        left_out.add(SEVERAL_LABELS, f"{where} ({', '.join(different)})")
-    else:
-        left_out.add(NO_LABEL, where)
+    left_out.add(*((SEVERAL_LABELS, f"{where} ({', '.join(different)})") if different else (NO_LABEL, where)))
     return None
 
 
@@ -165,22 +156,29 @@ def only_field(names: list[str], wanted: str | None, what: str, shown: str) -> s
     Raises:
         InvalidData: the wanted one is not among them, or there are none or several and none is wanted.
     """
+    if wanted in names or (wanted is None and len(names) == 1):
+        return wanted or names[0]
     listed = ", ".join(printable(name) for name in names[:20]) or "none"
-    if wanted is not None:
-        if wanted in names:
-            return wanted
-        raise InvalidData(
-            f"{shown} has no {what} '{printable(wanted)}'. There are: {listed}. Name one with --field label=NAME."
-        )
-    if len(names) != 1:
-        raise InvalidData(
-            f"{shown} must have one {what}. Received: {listed}. Name the one to use with --field label=NAME."
-        )
-    return names[0]
+    expected = f"one {what}" if wanted is None else f"a {what} '{printable(wanted)}'"
+    raise InvalidData(f"{shown} must have {expected}. Received: {listed}. Name the one to use with --field label=NAME.")
 
 
-def files_of(source: Path, suffixes: str | tuple[str, ...]) -> tuple[Path, list[str]]:
+def files_of(source: Path, suffix: str) -> tuple[Path, list[str]]:
     """Return a folder and the names of files below it: the source itself, or all files in it that end so, by name."""
     if source.is_file():
         return source.parent, [source.name]
-    return source, sorted(name for name in walk_around(source)[0] if name.lower().endswith(suffixes))
+    return source, sorted(name for name in walk_around(source)[0] if name.lower().endswith(suffix))
+
+
+def read_path(path: str, *, has_splits: bool) -> tuple[str, str | None] | None:
+    """Return class folder and split of a photo in <class>/... or in {train,val,test}/<class>/...; or None."""
+    top, *rest = path.split("/")
+    if not has_splits:
+        return (top, None) if rest else None
+    return (rest[0], SPLIT_NAMES[top.lower()]) if len(rest) > 1 else None
+
+
+def are_splits(tops: Iterable[str], *, are_nested: bool) -> bool:
+    """Whether folders at the top are splits; `are_nested` says whether any of them has folders of its own."""
+    names = {name.lower() for name in tops}
+    return "train" in names and names <= SPLIT_NAMES.keys() and are_nested

@@ -95,8 +95,7 @@ def _of_csv(table: Path) -> list[str]:
 
 
 def _of_parquet(table: Path) -> list[str]:
-    with table.open("rb") as file:
-        parquet = ForeignParquet(file, printable(str(table)))
+    with table.open("rb") as file, ForeignParquet(file, printable(str(table))) as parquet:
         if parquet.schema.names.count(COLUMN) != 1:
             raise LookupError(f"the columns {', '.join(parquet.schema.names) or '(none)'}")
         kind = parquet.schema.field(COLUMN).type

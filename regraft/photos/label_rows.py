@@ -99,17 +99,17 @@ def _first_undecodable(file: BinaryIO) -> int:
 
 
 def _of_parquet(file: BinaryIO, shown: str) -> Iterator[tuple[str, Row]]:
-    table = ForeignParquet(file, shown)
-    names = table.schema.names
-    columns = [normalised(name) for name in names]
-    _check_columns(columns, shown, "have the columns path and label, and may have more")
-    _check_kinds(table.schema, columns, shown)
-    yield "row 1", dict(zip(columns, columns, strict=True))
-    number = 0
-    for batch in table.batches(names):
-        for row in zip(*map(texts_of, batch.columns), strict=True):
-            number += 1
-            yield f"row {number}", dict(zip(columns, row, strict=True))
+    with ForeignParquet(file, shown) as table:
+        names = table.schema.names
+        columns = [normalised(name) for name in names]
+        _check_columns(columns, shown, "have the columns path and label, and may have more")
+        _check_kinds(table.schema, columns, shown)
+        yield "row 1", dict(zip(columns, columns, strict=True))
+        number = 0
+        for batch in table.batches(names):
+            for row in zip(*map(texts_of, batch.columns), strict=True):
+                number += 1
+                yield f"row {number}", dict(zip(columns, row, strict=True))
 
 
 def _check_kinds(schema: pa.Schema, columns: list[str], shown: str) -> None:

@@ -296,7 +296,7 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
     ),
     "the graph": (
         graph_key,
-        {"photos.preparation", "backbones.preprocessing", "backbones.mobilenet_v2", "onnx_graphs.convert"},
+        {"photos.preparation", "backbones.preprocessing", "backbones.torch_backbones", "onnx_graphs.convert"},
         TRAINING | {"tf2onnx", "onnx"},
     ),
     "the int8 graph": (

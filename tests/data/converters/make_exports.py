@@ -10,8 +10,7 @@ stored files were made with, with Python 3.11:
     pictures      numpy, Pillow
     huggingface   datasets 5.2.0
     webdataset    webdataset 1.0.2
-    cvat, coco, imagenet      datumaro 1.13.12
-    fiftyone      fiftyone 1.22.1, on mongomock 4.3.0 in place of MongoDB
+    coco, imagenet            datumaro 1.13.12
     labelstudio   label-studio 1.23.2: its own server, at LABEL_STUDIO_URL with the token LABEL_STUDIO_TOKEN; what it
                   calls the pictures begins with LABEL_STUDIO_PHOTOS, s3://fruit/ by default
 """
@@ -90,49 +89,6 @@ def _datumaro(folder: Path, form: str) -> None:
     dataset.export(str(folder), form, save_media=True)
 
 
-def fiftyone(folder: Path) -> None:
-    """Write both kinds of data sets."""
-    _without_mongodb()
-    import fiftyone
-    from fiftyone import types
-
-    dataset = fiftyone.Dataset("fruit")
-    for split in ("train", "test"):
-        for path in _paths(split):
-            sample = fiftyone.Sample(filepath=str(path.resolve()), tags=[split])
-            sample["ground_truth"] = fiftyone.Classification(label=path.parent.name)
-            sample["tree"] = path.stem[-1]
-            dataset.add_sample(sample)
-    for name, kind, classes in (
-        ("classification", types.FiftyOneImageClassificationDataset, {"classes": _names()}),
-        ("samples", types.FiftyOneDataset, {}),
-    ):
-        dataset.export(export_dir=str(folder / name), dataset_type=kind, label_field="ground_truth", **classes)
-
-
-def _without_mongodb() -> None:
-    """FiftyOne's data sets lie in MongoDB; its exporters do not care where."""
-    import mongomock
-    import mongomock.codec_options
-    import pymongo
-    from mongomock.store import ServerStore
-
-    store = ServerStore()
-
-    class Client(mongomock.MongoClient):
-        _closed = False
-
-        def __init__(self, *arguments: object, **named: object) -> None:
-            super().__init__(*arguments, _store=store, **named)
-
-        def server_info(self) -> dict[str, object]:
-            return {"version": "7.0.0", "versionArray": [7, 0, 0, 0]}
-
-    mongomock.codec_options.is_supported = lambda options: options
-    pymongo.MongoClient = Client
-    os.environ |= {"FIFTYONE_DATABASE_URI": "mongodb://localhost", "FIFTYONE_DO_NOT_TRACK": "1"}
-
-
 def labelstudio(folder: Path) -> None:
     """Label the pictures at a running server, as addresses in a bucket, and export them as JSON and as JSON-MIN."""
     choices = "".join(f'<Choice value="{name}"/>' for name in _names())
@@ -183,10 +139,8 @@ EXPORTS: dict[str, Callable[[Path], None]] = {
     "pictures": pictures,
     "huggingface": huggingface,
     "webdataset": webdataset,
-    "cvat": lambda folder: _datumaro(folder, "cvat"),
     "coco": lambda folder: _datumaro(folder, "coco_labels"),
     "imagenet": lambda folder: _datumaro(folder, "imagenet_with_subset_dirs"),
-    "fiftyone": fiftyone,
     "labelstudio": labelstudio,
 }
 

@@ -1,18 +1,15 @@
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from regraft.backbones import keras_applications
-from regraft.backbones.as_backbone import as_backbone
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import cut_points
+from regraft.backbones.keras_backbones import applications, as_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.config import BackboneChoice
 from regraft.errors import InvalidParams, InvalidWeights, RegraftError
@@ -61,7 +58,7 @@ def test_a_network_computes_what_keras_computes_and_so_do_its_two_halves(name, t
     theirs.save_weights("a.weights.h5")
     backbone = choose(name, weights="a.weights.h5")
     ours = backbone.build()
-    module = __import__(f"keras.applications.{keras_applications.applications()[name].family}", fromlist=["_"])
+    module = __import__(f"keras.applications.{applications()[name].family}", fromlist=["_"])
     expected = np.asarray(theirs(module.preprocess_input(images.copy()), training=False))
     features = np.asarray(ours(images, training=False))
     # float32; a Rescaling multiplies where `preprocess_input` divides.
@@ -88,9 +85,8 @@ def test_layers_have_the_same_names_whatever_was_built_before():
     assert second == first
 
 
-@pytest.mark.parametrize("name", ["EfficientNetB0", "ResNet50V2"])
-def test_random_weights_keep_numbers_in_the_range_of_float16(name):
-    backbone = choose(name, image_size=64)
+def test_random_weights_keep_numbers_in_the_range_of_float16():
+    backbone = choose("EfficientNetB0", image_size=64)
     model = backbone.build()
     outputs = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])(IMAGES, training=False)
     for values in outputs:
@@ -140,17 +136,6 @@ def test_a_network_with_values_outside_its_weights_is_refused_by_their_name():
         graphs.convert_keras(keras.Model(image, normalised, name="own"), input_name="image", output_names=["output"])
 
 
-@pytest.mark.parametrize("convertible", ["MobileNetV3Small"], indirect=True)
-def test_a_backbone_can_be_quantised(convertible, graph_folder):
-    images = IMAGES.astype(np.uint8)
-    expected, found = (
-        load_trunk(replace(convertible, engine=engine), graph_folder).run(images, with_activations=False)[0]
-        for engine in ("onnxruntime", "onnxruntime-int8")
-    )
-    for ours, theirs in zip(found, expected, strict=True):
-        assert 0.9 < np.dot(ours, theirs) / np.linalg.norm(ours) / np.linalg.norm(theirs) < 1 - 1e-6
-
-
 # Weights.
 
 
@@ -186,7 +171,7 @@ def test_a_file_of_another_model_is_refused_by_name():
         choose("MobileNetV3Small", image_size=64, weights="a.weights.h5").build()
 
 
-@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5", "a.pth"])
+@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5", "a.pth", "a.weights.json"])
 def test_a_file_that_is_none_of_keras_is_refused_by_name(file):
     Path(file).write_bytes(b"anything")
     with pytest.raises(InvalidWeights, match=rf"{re.escape(file)} does not hold the weights of MobileNetV3Small"):
@@ -233,18 +218,3 @@ def test_another_preprocessing_takes_the_place_of_the_backbones_own():
     backbone = choose("VGG16", image_size=64, preprocessing="tf")
     assert backbone.preprocessing == "tf"
     assert isinstance(backbone.build().get_layer("preprocessing"), layers.Rescaling)
-
-
-@pytest.mark.parametrize("file", ["a.weights.h5", "a.h5"])
-def test_a_file_of_weights_that_points_to_another_file_is_refused(file):
-    saved("MobileNetV3Small", file, include_top=False)
-    with h5py.File(file, "a") as weights:
-        weights["secret"] = h5py.ExternalLink("/etc/passwd", "/")
-    with pytest.raises(InvalidWeights, match=r"a\..*h5 does not hold the weights .*the file of weights holds a link"):
-        choose("MobileNetV3Small", image_size=64, weights=file).build()
-
-
-def test_a_list_of_files_of_weights_is_refused():
-    Path("a.weights.json").write_text("{}")
-    with pytest.raises(InvalidWeights, match=r"its name does not end in \.h5"):
-        choose("MobileNetV3Small", image_size=64, weights="a.weights.json").build()

@@ -1,7 +1,10 @@
+import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -106,15 +109,60 @@ def test_a_model_that_is_no_image_network_is_refused_with_the_reason(build, sett
         own(build, **settings).build()
 
 
-def test_a_file_with_code_of_its_own_is_refused_and_not_run(tmp_path):
-    image = keras.Input((32, 32, 3))
-    Path("ran").unlink(missing_ok=True)
-    code = layers.Lambda(lambda x: (Path("ran").touch(), x)[1], output_shape=(32, 32, 3))
-    keras.Model(image, maps(code(image))).save("mine.keras")
-    Path("ran").unlink(missing_ok=True)
-    with pytest.raises(InvalidWeights, match=r"mine\.keras cannot be loaded .*must not bring code"):
-        choose("mine.keras").build()
+LAMBDA = {"class_name": "__lambda__", "config": {"value": "x"}}
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "settings"),
+    [
+        ("keras.layers", "Lambda", {"function": LAMBDA}),
+        ("keras.layers", "__lambda__", {"value": "x"}),
+        ("keras.layers", "TFSMLayer", {"filepath": "somewhere"}),
+        ("keras.layers", "TorchModuleWrapper", {"module": "gASVAAAAAAAAAACMAm9zlIwGc3lzdGVtlJOULg=="}),
+        ("keras.layers", "StringLookup", {"vocabulary": "/etc/passwd"}),
+        ("keras.utils", "get_file", {"fname": "x", "origin": "file:///etc/passwd"}),
+        ("keras.saving", "load_model", {"filepath": "mine.keras"}),
+        ("keras.config", "enable_unsafe_deserialization", {}),
+        ("subprocess", "Popen", {"args": ["touch", "ran"]}),
+        ("os", "function", "system"),
+    ],
+)
+def test_safe_mode_of_the_locked_keras_lets_no_known_attack_through(module, name, settings):
+    own(maps)
+    with zipfile.ZipFile("mine.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    for is_nested in (False, True):
+        config = json.loads(members["config.json"])
+        layer = config["config"]["layers"][1]
+        attack = {"module": module, "class_name": name, "config": settings}
+        (layer["config"] if is_nested else layer).update({"kernel_regularizer": attack} if is_nested else attack)
+        with zipfile.ZipFile("mine.keras", "w") as archive:
+            for member, contents in {**members, "config.json": json.dumps(config)}.items():
+                archive.writestr(member, contents)
+        with pytest.raises(InvalidWeights, match=r"mine\.keras cannot be loaded .*must not bring code"):
+            choose("mine.keras").build()
     assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize("kind", ["link", "storage"])
+def test_weights_that_lie_in_another_file_are_refused(kind):
+    own(maps)
+    with zipfile.ZipFile("mine.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    Path("w.h5").write_bytes(members["model.weights.h5"])
+    Path("secret.bin").write_bytes(bytes(3 * 3 * 3 * 8 * 4))
+    kernel = "layers/conv2d/vars/0"
+    with h5py.File("w.h5", "a") as file:
+        del file[kernel]
+        if kind == "link":
+            file[kernel] = h5py.ExternalLink("secret.h5", "/numbers")
+        else:
+            file.create_dataset(kernel, (3, 3, 3, 8), np.float32, external=[("secret.bin", 0, h5py.h5f.UNLIMITED)])
+    with zipfile.ZipFile("mine.keras", "w") as archive:
+        for member, contents in {**members, "model.weights.h5": Path("w.h5").read_bytes()}.items():
+            archive.writestr(member, contents)
+    with pytest.raises(InvalidWeights, match=r"mine\.keras cannot be loaded"):
+        choose("mine.keras").build()
 
 
 @pytest.mark.parametrize(

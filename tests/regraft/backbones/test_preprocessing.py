@@ -3,7 +3,7 @@ import importlib
 import numpy as np
 import pytest
 
-from regraft.backbones.keras_applications import FAMILIES, applications
+from regraft.backbones.keras_backbones import FAMILIES, applications
 from regraft.backbones.preprocessing import MODES, preprocessed_input
 from regraft.training.keras_models import load_model, save_model
 

@@ -8,8 +8,8 @@ import pytest
 
 from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
-from regraft.backbones.agreement import agreement_of
 from regraft.backbones.catalogue import choose_backbone
+from regraft.backbones.graph_files import agreement_of
 from regraft.backbones.runners import choose_engine
 from regraft.backbones.trunk import load_trunk
 from regraft.errors import ExportMismatch, RegraftError

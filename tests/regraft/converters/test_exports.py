@@ -15,8 +15,7 @@ from regraft.photos.labels_file import read_labels
 
 EXPORTS = Path(__file__).parents[2] / "data" / "converters"
 PICTURES = EXPORTS / "pictures"
-WITH_PHOTOS = ["huggingface", "webdataset", "cvat", "coco", "imagenet", "fiftyone/classification", "fiftyone/samples"]
-WITHOUT_SPLITS = ["fiftyone/classification"]  # the format has none
+WITH_PHOTOS = ["huggingface", "webdataset", "coco", "imagenet"]
 
 
 def pictures() -> dict[str, tuple[str, str]]:
@@ -39,8 +38,6 @@ def rows(table: Path) -> list[dict[str, str]]:
 def test_every_photo_of_an_export_is_listed_with_its_label_and_split(name: str, tmp_path: Path) -> None:
     converted = convert(str(EXPORTS / name), tmp_path / "raw" / "labels.csv", Wanted())
     expected = pictures()
-    if name in WITHOUT_SPLITS:
-        expected = {digest: (label, "") for digest, (label, _) in expected.items()}
     listed = rows(tmp_path / "raw" / "labels.csv")
     assert {row["sha256"]: (row["label"], row.get("split", "")) for row in listed} == expected
     assert converted.left_out.count == 0
@@ -67,12 +64,11 @@ def test_the_same_export_gives_the_same_table_wherever_it_lies(name: str, tmp_pa
     assert tables[0].read_bytes() == tables[1].read_bytes()
 
 
-@pytest.mark.parametrize(("name", "field"), [("webdataset", "tree"), ("fiftyone/samples", "tree")])
-def test_fields_of_a_source_become_group_and_slices(name: str, field: str, tmp_path: Path) -> None:
-    convert(str(EXPORTS / name), tmp_path / "labels.parquet", Wanted(group=field, slices=(field,)))
+def test_fields_of_a_source_become_group_and_slices(tmp_path: Path) -> None:
+    convert(str(EXPORTS / "webdataset"), tmp_path / "labels.parquet", Wanted(group="tree", slices=("tree",)))
     listed = rows(tmp_path / "labels.parquet")
     assert sorted(row["group"] for row in listed) == sorted("0123" * 3)
-    assert all(row[field] == row["group"] for row in listed)
+    assert all(row["tree"] == row["group"] for row in listed)
 
 
 def test_photos_that_lie_below_the_table_stay_where_they_are(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regraft.converters.label_studio import read_label_studio
+from regraft.converters.annotations import read_label_studio
 from regraft.converters.records import LeftOut, Wanted
 from regraft.errors import InvalidData
 

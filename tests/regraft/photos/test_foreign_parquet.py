@@ -4,6 +4,7 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from regraft.errors import InvalidData
-from regraft.photos.foreign_parquet import ForeignParquet, _Header
+from regraft.photos.foreign_parquet import ForeignParquet
 from regraft.photos.labels_file import read_labels
 from tests.support import parquet_bombs
 from tests.support.parquet_bombs import Bomb
@@ -28,7 +29,7 @@ from regraft.converters.records import Wanted
 from regraft.errors import InvalidData
 from regraft.photos.incoming import find_incoming
 from regraft.photos.labels_file import read_labels
-from regraft.converters import hugging_face
+from regraft.converters import shards
 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 path = Path(sys.argv[2])
 read = {
@@ -57,8 +58,9 @@ def read_in_a_child(what: str, path: Path) -> tuple[str, int]:
     return "\n".join(words), int(kilobytes)
 
 
-@pytest.mark.parametrize("bomb", parquet_bombs.LABELS)
-@pytest.mark.parametrize("what", ["labels", "incoming"])
+@pytest.mark.parametrize(
+    ("what", "bomb"), [("incoming", parquet_bombs.pages_of_zeros), *(("labels", bomb) for bomb in parquet_bombs.LABELS)]
+)
 def test_a_table_that_unpacks_to_gigabytes_is_refused_in_little_memory(what: str, bomb: Bomb, tmp_path: Path) -> None:
     bomb(path := tmp_path / "labels.parquet")
     assert path.stat().st_size < 2**20
@@ -79,7 +81,7 @@ def test_photos_that_unpack_to_gigabytes_are_refused_in_little_memory(bomb: Bomb
     assert words.startswith(f"{path} must have ")
     assert "Write it anew" in words
     assert kilobytes < MOST
-    assert not (tmp_path / "out").exists()
+    assert not list(tmp_path.glob("out/*"))
 
 
 def ordinary(rows: int = 9_000) -> pa.Table:
@@ -94,43 +96,29 @@ def ordinary(rows: int = 9_000) -> pa.Table:
     )
 
 
-@pytest.mark.parametrize("version", ["1.0", "2.0"])
-@pytest.mark.parametrize("compression", ["none", "snappy", "zstd", "gzip"])
-@pytest.mark.parametrize("dictionary", [True, False])
-@pytest.mark.parametrize("page", [100, 2**20])
-def test_an_ordinary_file_is_read_as_it_is(
-    version: str, compression: str, dictionary: bool, page: int, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("options", [{}, {"compression": "zstd", "use_dictionary": False, "data_page_version": "2.0"}])
+def test_an_ordinary_file_is_read_as_it_is(options: dict[str, Any], tmp_path: Path) -> None:
     table = ordinary()
-    options = {"data_page_version": version, "compression": compression, "use_dictionary": dictionary}
-    options |= {"data_page_size": page, "write_batch_size": 50, "write_page_checksum": page == 100}
-    pq.write_table(table, tmp_path / "a.parquet", row_group_size=4_000, **options)
-    with (tmp_path / "a.parquet").open("rb") as file:
-        batches = list(ForeignParquet(file, "a.parquet").batches(table.schema.names))
+    pq.write_table(table, tmp_path / "a.parquet", row_group_size=4_000, data_page_size=100, **options)
+    with (tmp_path / "a.parquet").open("rb") as file, ForeignParquet(file, "a.parquet") as foreign:
+        batches = list(foreign.batches(table.schema.names))
     assert [row for batch in batches for row in batch.to_pylist()] == table.to_pylist()
 
 
 def test_columns_that_nobody_asks_for_are_not_looked_at(tmp_path: Path) -> None:
     pq.write_table(pa.table({"path": ["a"], "path.x": ["b"], "pathology": [[1]]}), tmp_path / "a.parquet")
-    with (tmp_path / "a.parquet").open("rb") as file:
-        assert next(ForeignParquet(file, "a.parquet").batches(["path"])).column("path").to_pylist() == ["a"]
+    with (tmp_path / "a.parquet").open("rb") as file, ForeignParquet(file, "a.parquet") as foreign:
+        assert next(foreign.batches(["path"])).column("path").to_pylist() == ["a"]
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_a_damaged_file_is_an_error_of_its_own_kind(seed: int, tmp_path: Path) -> None:
+def test_a_damaged_file_is_an_error_of_its_own_kind(tmp_path: Path) -> None:
     table = ordinary(200).select(["path", "label", "number"])
     pq.write_table(table, tmp_path / "good.parquet", data_page_size=100, write_batch_size=20)
-    good, random = (tmp_path / "good.parquet").read_bytes(), np.random.default_rng(seed)
-    for _ in range(150):
+    good, random = (tmp_path / "good.parquet").read_bytes(), np.random.default_rng(0)
+    for _ in range(20):
         damaged = bytearray(good)
         for place in random.integers(4, len(good), 3):
             damaged[place] = random.integers(256)
         (tmp_path / "labels.parquet").write_bytes(damaged)
         with suppress(InvalidData):
             read_labels(tmp_path, "labels.parquet")
-
-
-@pytest.mark.parametrize("contents", [b"\x1c" * 2**16, b"\x15" + b"\xff" * 2**16, b"\x18\xff\xff\xff\xff\x7f", b"\x19"])
-def test_a_header_that_is_none_is_refused_at_once(contents: bytes) -> None:
-    with pytest.raises((LookupError, ValueError)):
-        _Header(contents).struct()

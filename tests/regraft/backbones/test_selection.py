@@ -1,9 +1,11 @@
-import csv
+import re
 
 import numpy as np
 import pytest
 
-from regraft.backbones.ranking import Compared, rank, recommendation, write_ranking
+from regraft.backbones.catalogue import CATALOGUE, choose_backbone
+from regraft.backbones.selection import Compared, describe, list_backbones, rank, recommendation
+from regraft.config import BackboneChoice
 
 
 def compared(name: str, accuracy: float, milliseconds: float, images: int = 100, shift: int = 0) -> Compared:
@@ -55,7 +57,29 @@ def test_nothing_tried_is_said():
     assert words == "No backbone could be tried.\na could not be tried: no weights"
 
 
-def test_the_table_is_written(tmp_path):
-    write_ranking(tmp_path / "backbones.csv", rank([compared("b", 0.7, 1.0), compared("a", 0.9, 5.0)]))
-    with (tmp_path / "backbones.csv").open() as file:
-        assert [(row["name"], row["val_accuracy"]) for row in csv.DictReader(file)] == [("a", "0.9"), ("b", "0.7")]
+def test_every_backbone_is_listed_with_its_licence():
+    listed = list_backbones()
+    assert all(re.search(rf"^{name} +\d+ pixels", listed, re.M) for name in [*CATALOGUE, "VGG16", "ConvNeXtTiny"])
+    assert "CC BY (VGG, Oxford)" in listed
+
+
+@pytest.fixture
+def described(monkeypatch) -> str:
+    """Lite0 at 64 pixels with random weights."""
+    monkeypatch.setattr("regraft.backbones.selection._SECONDS", 1e-9)
+    choice = BackboneChoice(
+        name="efficientnet_lite0",
+        weights=None,
+        preprocessing="auto",
+        image_size=64,
+        cut="auto",
+        engine="onnxruntime",
+    )
+    return describe(choose_backbone(choice))
+
+
+def test_a_backbone_is_described_by_what_it_costs_and_where_it_can_be_cut(described):
+    assert re.search(r"^parameters +3,\d{3},\d{3} \(13\.7 MB\)$", described, re.M)
+    assert "49 layers, epsilon 0.001" in described
+    assert re.search(r"^speed here +[\d,.]+ images/s", described, re.M)
+    assert re.search(r"^block6_add +2,560 +63\.\d%  <- auto$", described, re.M)

@@ -1,5 +1,7 @@
-"""Which backbone suits these photos? A table of what each came to, and which to take."""
+"""Choosing a backbone: the names that params.yaml can have, what one costs here, and which suits these photos."""
 
+import os
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
@@ -9,13 +11,76 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.backbones.trunk import Trunk
-from regraft.csv_files import write_csv
+from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue
+from regraft.backbones.cut_points import cut_points, multiply_adds
+from regraft.backbones.preprocessing import MODES
+from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.intervals import Interval, wilson
 from regraft.paired_tests import tango_interval
+from regraft.photos.images import Threads
 
-_TIMED_IMAGES, _TIMED_ROUNDS = 8, 3
+_SECONDS = 2  # of measuring the speed of one backbone, at least
+_TIMED_IMAGES, _TIMED_ROUNDS = 8, 3  # of each that is compared
 _FIGURES = ("val_accuracy", "val_low", "val_high", "behind", "behind_low", "behind_high")
+
+
+def list_backbones() -> str:
+    """Return every name with the facts that are known before anything is loaded."""
+    lines = []
+    for name, recipe in catalogue().items():
+        source = recipe.weights_source if name in CATALOGUE else f"ImageNet weights {recipe.weights_source}"
+        lines.append(f"{name:22} {recipe.image_size} pixels, preprocessing {recipe.preprocessing}")
+        lines.append(f"{'':22} {recipe.title}, {source}, {recipe.weights_licence}")
+    return "\n".join([*lines, "Also the path of your own model.keras, with backbone.weights: own."])
+
+
+def describe(backbone: Backbone) -> str:
+    """Return what one backbone is, what it costs here, and where it can be cut; its speed is measured for seconds.
+
+    Raises:
+        InvalidWeights: they cannot be loaded.
+    """
+    import keras
+
+    model = backbone.build()
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    epsilons = ", ".join(sorted({f"{layer.epsilon:g}" for layer in norms}))
+    weights = model.count_params()
+    rows = {
+        "name": f"{backbone.name} ({backbone.recipe.title})",
+        "image size": f"{backbone.image_size} pixels (pretrained at {backbone.recipe.image_size})",
+        "preprocessing": f"{backbone.preprocessing}: {MODES[backbone.preprocessing]}",
+        "parameters": f"{weights:,} ({4 * weights / 1e6:.1f} MB)",
+        "multiply-adds": f"{multiply_adds(model) / 1e6:,.0f} million per image",
+        "features": f"{model.output_shape[1]:,} per image",
+        "BatchNorm": f"{len(norms)} layers, epsilon {epsilons}" if norms else "none",
+        "weights": f"{backbone.weights or 'random'} ({backbone.weights_digest})",
+        "pretrained weights": f"{backbone.recipe.weights_source}; {backbone.recipe.weights_licence}",
+        "speed here": f"{_images_per_second(backbone):,.1f} images/s, float32, ONNX Runtime, {os.cpu_count()} threads",
+    }
+    lines = [f"{what:20}{value}" for what, value in rows.items()]
+    lines += ["", f"{'cut point':40}{'bytes stored per view':>22}{'work above it':>15}"]
+    for point in cut_points(model):
+        mark = "  <- auto" if point.name == backbone.cut else ""
+        lines.append(f"{point.name:40}{point.activation_bytes:>22,}{point.share_above:>15.1%}{mark}")
+    return "\n".join(lines)
+
+
+def _images_per_second(backbone: Backbone) -> float:
+    """Run the frozen graph on noise, as the extraction runs it: one image at a time on each core."""
+    size = backbone.image_size
+    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
+    with tempfile.TemporaryDirectory(prefix="regraft-backbone-") as folder:
+        trunk = load_trunk(backbone, Path(folder))
+        trunk.run(images, with_activations=False)
+        count, seconds = 1, 0.0
+        while seconds < _SECONDS:
+            count *= 2
+            start = time.perf_counter()
+            for _ in Threads(0).map(lambda _: trunk.run(images, with_activations=False), range(count)):
+                pass
+            seconds = time.perf_counter() - start
+    return count / seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +121,6 @@ def _row(each: Compared, best: Compared) -> dict[str, Any]:
     only_best, only_each = int((best.right & ~each.right).sum()), int((each.right & ~best.right).sum())
     behind = tango_interval(only_each, only_best, len(each.right))
     return {"name": each.name, **dict(zip(_FIGURES, (*astuple(accuracy), *astuple(behind)), strict=True)), **rest}
-
-
-def write_ranking(path: Path, ranking: pd.DataFrame) -> None:
-    """Write the table as CSV."""
-    write_csv(path, ranking)
 
 
 def recommendation(ranking: pd.DataFrame, val_images: int) -> str:
