@@ -4,9 +4,9 @@ from regraft.export.reliability import read_reliability
 from regraft.files import read_json
 from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
+from regraft.reports.charts import reliability_chart
 from regraft.reports.evaluation_page import of_all
 from regraft.reports.markdown import table
-from regraft.reports.charts import reliability_chart
 from regraft.reports.sources import Sources
 
 _FIGURES = {

@@ -6,9 +6,9 @@ import pandas as pd
 
 from regraft.files import read_json
 from regraft.reports.blocks import Chart, Page, Photos
+from regraft.reports.charts import confusion_chart
 from regraft.reports.markdown import table
 from regraft.reports.mistakes import mistakes_of
-from regraft.reports.charts import confusion_chart
 from regraft.reports.sources import Sources
 from regraft.training.tables import read_confusion, read_predictions
 

@@ -2,8 +2,8 @@
 
 from regraft.files import read_json
 from regraft.reports.blocks import Block, Chart, Page
-from regraft.reports.markdown import cell
 from regraft.reports.charts import curve_chart
+from regraft.reports.markdown import cell
 from regraft.reports.sources import Sources
 from regraft.training.metrics import Objective
 from regraft.training.tables import read_curve

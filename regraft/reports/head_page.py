@@ -7,9 +7,9 @@ import pandas as pd
 from regraft.files import read_json
 from regraft.intervals import Interval
 from regraft.reports.blocks import Chart, Page
+from regraft.reports.charts import curve_chart
 from regraft.reports.expectations import NAMED
 from regraft.reports.markdown import Bold, table
-from regraft.reports.charts import curve_chart
 from regraft.reports.sources import Sources
 from regraft.training.heads import read_leaderboard
 from regraft.training.metrics import Objective, Score

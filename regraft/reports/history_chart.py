@@ -1,4 +1,4 @@
-"""The chart of the history: accuracy, photos, time and drift, a column per run whenever it was, the newest on the right."""
+"""The chart of the history: accuracy, photos, time and drift, one column a run, the newest on the right."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ def _draw_accuracy(axes: "Axes", rows: Sequence[Row]) -> None:
             for place, row in mine
             if row.accuracy is not None
         ]
-        for place, value, low, high in known:
+        for place, _, low, high in known:
             if low is not None and high is not None:
                 axes.plot([place, place], np.clip([low, high], 0, 1), color=colour, alpha=0.55, linewidth=1.2)
         axes.scatter([place for place, *_ in known], np.clip([value for _, value, *_ in known], 0, 1), **style)
@@ -129,9 +129,10 @@ def seconds_by_kind(row: Row) -> list[float]:
     return found
 
 
-def _held(values: Sequence[tuple[float, float, float] | None]) -> np.ndarray:
-    """Return figures of each run, those that were known last where it has none: float64, shape (runs, 3), NaN before."""
-    held, last = [], (math.nan,) * 3
+def _held(values: Sequence[tuple[float, ...] | None]) -> np.ndarray:
+    """Return the figures of each run, or else the last known ones: float64, shape (runs, 3), NaN before."""
+    held: list[tuple[float, ...]] = []
+    last: tuple[float, ...] = (math.nan,) * 3
     for value in values:
         last = value or last
         held.append(last)

@@ -9,10 +9,10 @@ from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
+from regraft.reports.charts import image_statistics_chart, shares_chart
 from regraft.reports.expectations import NAMED
 from regraft.reports.html import write_page
 from regraft.reports.markdown import Bold, cell, table, to_markdown
-from regraft.reports.charts import image_statistics_chart, shares_chart
 from regraft.reports.thumbnails import thumbnails
 
 _MOST_CLASSES = 60  # that the page has a line of

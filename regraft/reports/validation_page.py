@@ -19,10 +19,10 @@ from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.reports.blocks import Chart, Page, Photos, Tile
+from regraft.reports.charts import class_balance_chart, image_statistics_chart
 from regraft.reports.expectations import NAMED, expectations_table
 from regraft.reports.html import write_page
 from regraft.reports.markdown import Bold, cell, table
-from regraft.reports.charts import class_balance_chart, image_statistics_chart
 from regraft.reports.sources import Sources
 
 _SHOWN = 12  # photos of each violated expectation

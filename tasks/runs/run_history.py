@@ -103,7 +103,7 @@ def week(params: Params) -> str:
 
 
 def _chart(rows: Sequence[Row]) -> bytes | None:
-    """Return the chart, the one drawn last if it is of the same runs: a run with nothing to do imports no matplotlib."""
+    """Return the chart. One of the same runs is not drawn again: a run with nothing to do imports no matplotlib."""
     drawn = drawn_rows(rows)
     if not drawn:
         return None

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from markdown_it import MarkdownIt
@@ -25,7 +26,14 @@ def night(number: int, name: str = "Promoted", **facts: object) -> Row:
 
 
 def measured(number: int, **facts: object) -> Row:
-    known = {"accuracy": 0.93, "accuracy_low": 0.9, "accuracy_high": 0.95, "photos": 1200, "new": 12, "drift": 1.7}
+    known: dict[str, Any] = {
+        "accuracy": 0.93,
+        "accuracy_low": 0.9,
+        "accuracy_high": 0.95,
+        "photos": 1200,
+        "new": 12,
+        "drift": 1.7,
+    }
     known |= {"seconds": {"fine_tune": 100.0}, "model": "a" * 64, "champion": "a" * 64, "drift_warned": True}
     return night(number, **(known | facts))
 

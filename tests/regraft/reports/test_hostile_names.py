@@ -15,9 +15,9 @@ from markdown_it import MarkdownIt
 
 from regraft.photos.dataset import Dataset
 from regraft.reports.blocks import Page, Photos, Tile
+from regraft.reports.charts import class_balance_chart, confusion_chart
 from regraft.reports.html import write_page
 from regraft.reports.markdown import cell, table
-from regraft.reports.charts import class_balance_chart, confusion_chart
 from regraft.training.tables import write_predictions
 
 NAMES = [
