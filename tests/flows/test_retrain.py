@@ -1,4 +1,4 @@
-"""The real pipeline on 300 real digits, from an empty folder to a model in production: one story, told by both runners.
+"""The real pipeline on 300 real digits, as a Prefect server shows it: a first run, and one whose model is worse.
 
 Each fixture is the next event in the life of one project. Tests look at what was seen right after an event.
 """
@@ -19,17 +19,7 @@ from tests.support.prefect_server import FlowRun, Server, last_flow_run
 from tests.support.project import REGRAFT, Project
 
 pytestmark = pytest.mark.flow
-PER_CLASS, NEW_PER_CLASS, CLASSES = 30, 1, 10
-HEAVY = {"tensorflow", "keras", "great_expectations", "matplotlib", "sklearn", "prefect"}
-
-# Says at the very end which of the heavy packages a run has imported.
-RUN_AND_ITS_IMPORTS = f"""
-import atexit, json, sys
-import flows.cli
-atexit.register(lambda: print(json.dumps(sorted({HEAVY} & set(sys.modules)))))
-sys.argv = ["regraft", "retrain"]
-flows.cli.main()
-"""
+PER_CLASS, CLASSES = 30, 10
 
 
 @dataclass(frozen=True)
@@ -42,11 +32,6 @@ class Event:
     model: str  # SHA-256
     production: str
     flow_run: FlowRun | None  # where the run reported to a server
-
-    @property
-    def states(self) -> dict[str, str]:
-        """The outcome of every step, as a run without a server prints it."""
-        return dict(re.findall(r"^(\w+): ([A-Z][a-z ]+)$", self.output, re.M))
 
 
 def _see(project: Project, *command: str, server: Server | None = None) -> Event:
@@ -85,7 +70,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     project.succeed("git", "init", "--quiet")
     project.succeed("dvc", "init", "--quiet")
     _add_digits(project, keep=PER_CLASS)
-    project.set_param("backbone.image_size", 96)
+    project.set_param("backbone.image_size", 64)
     project.set_param("backbone.cut", "block13_add")  # TensorFlow takes seconds to trace each block above it
     project.set_param("cache_features.views", 0)
     project.set_param("fine_tune.epochs", 1)
@@ -159,140 +144,8 @@ def test_the_first_model_goes_into_production(trained: Event) -> None:
     assert trained.production == trained.model
 
 
-@dataclass(frozen=True)
-class Dvc:
-    """What dvc said after the first run."""
-
-    status: str
-    repro: str
-
-
 @pytest.fixture(scope="module")
-def asked_dvc(project: Project, trained: Event) -> Dvc:
-    """The other runner after the first run."""
-    return Dvc(project.succeed("dvc", "status").output, project.succeed("dvc", "repro").output)
-
-
-def test_after_the_flow_dvc_status_is_clean(asked_dvc: Dvc) -> None:
-    assert asked_dvc.status.strip() == "Data and pipelines are up to date."
-
-
-def test_after_the_flow_dvc_repro_runs_nothing(asked_dvc: Dvc) -> None:
-    assert [line for line in asked_dvc.repro.splitlines() if line.startswith("Running stage")] == []
-
-
-@pytest.fixture(scope="module")
-def repeated(project: Project, server: Server, asked_dvc: Dvc) -> Event:
-    """A run with nothing to do."""
-    return _see(project, "python", "-c", RUN_AND_ITS_IMPORTS, server=server)
-
-
-def test_a_run_with_nothing_to_do_says_so_and_imports_nothing_heavy(repeated: Event) -> None:
-    said, heavy = repeated.output.strip().splitlines()
-    assert repeated.status == 0
-    assert said == "every stage is up to date, and this very file is in production already."
-    assert json.loads(heavy) == []
-
-
-@pytest.fixture(scope="module")
-def restored(project: Project, repeated: Event) -> Event:
-    """A run after the model was deleted."""
-    (project.root / "models/model.onnx").unlink()
-    return _see(project, *REGRAFT, "retrain")
-
-
-def test_a_deleted_model_is_restored_as_it_was(restored: Event, trained: Event) -> None:
-    assert restored.model == trained.model
-
-
-def test_a_deleted_model_is_restored_without_computing(restored: Event) -> None:
-    states = {name: state for name, state in restored.states.items() if name in STAGES}
-    assert states == dict.fromkeys(STAGES, "Up to date") | {"export_onnx": "Restored"}
-
-
-@pytest.fixture(scope="module")
-def exported_again(project: Project, restored: Event) -> Event:
-    """A forced second export, in another process and by the other runner."""
-    return _see(project, "dvc", "repro", "--force", "--single-item", "export_onnx")
-
-
-def test_the_other_runner_exports_the_same_bytes(exported_again: Event, trained: Event) -> None:
-    assert "Running stage 'export_onnx'" in exported_again.output
-    assert exported_again.model == trained.model
-
-
-@pytest.fixture(scope="module")
-def rolled_back_too_early(project: Project, exported_again: Event) -> Event:
-    """A rollback when there was one model only."""
-    return _see(project, *REGRAFT, "promote", "--rollback")
-
-
-def test_a_rollback_without_an_earlier_model_says_why_not(rolled_back_too_early: Event) -> None:
-    assert rolled_back_too_early.status == 1
-    assert "promote stopped: there is no earlier model" in rolled_back_too_early.output
-
-
-def test_a_rollback_without_an_earlier_model_leaves_production_as_it_is(
-    rolled_back_too_early: Event, trained: Event
-) -> None:
-    assert rolled_back_too_early.production == trained.production
-
-
-@pytest.fixture(scope="module")
-def grown(project: Project, rolled_back_too_early: Event) -> Event:
-    """A run with ten more digits, whose model is promoted in any case."""
-    _add_digits(project, "--more", keep=PER_CLASS + NEW_PER_CLASS)
-    project.set_param("promote.max_loss", 1.0)
-    return _see(project, *REGRAFT, "retrain")
-
-
-def test_of_new_images_only_they_cost_a_forward_pass(grown: Event) -> None:
-    receipt = grown.reports["features"]
-    assert receipt["computed"] == NEW_PER_CLASS * CLASSES * receipt["views"]
-
-
-def test_images_seen_before_come_from_the_store(grown: Event) -> None:
-    receipt = grown.reports["features"]
-    assert receipt["from_store"] == PER_CLASS * CLASSES * receipt["views"]
-
-
-def test_with_few_new_images_the_base_stays_and_only_they_are_learnt_with_some_of_those_it_knows(grown: Event) -> None:
-    assert (grown.states["train_base"], grown.states["fine_tune"]) == ("Up to date", "Ran")
-    assert grown.reports["base"]["words"].startswith("The base is kept: ")
-    assert grown.reports["fine_tune"]["reason"].startswith("A warm run: ")
-
-
-def test_an_accepted_model_takes_the_place_of_the_one_in_production(grown: Event, trained: Event) -> None:
-    assert grown.production == grown.model != trained.model
-
-
-@pytest.fixture(scope="module")
-def rolled_back(project: Project, grown: Event) -> Event:
-    """A rollback to the first model."""
-    return _see(project, *REGRAFT, "promote", "--rollback")
-
-
-def test_a_rollback_puts_the_earlier_model_back_into_production(rolled_back: Event, trained: Event) -> None:
-    assert rolled_back.production == trained.model
-
-
-def test_a_rollback_leaves_the_new_model_where_it_is(rolled_back: Event, grown: Event) -> None:
-    assert rolled_back.model == grown.model
-
-
-@pytest.fixture(scope="module")
-def kept_out(project: Project, rolled_back: Event) -> Event:
-    """The next night's run, in which nothing is new."""
-    return _see(project, *REGRAFT, "retrain")
-
-
-def test_the_next_run_does_not_promote_what_was_rolled_back_from(kept_out: Event, trained: Event) -> None:
-    assert (kept_out.status, kept_out.production) == (2, trained.model)
-    assert "Refused: a person decided against this very model. It was rolled back from at 2" in kept_out.output
-
-
-@pytest.fixture(scope="module")
-def refused(project: Project, server: Server, kept_out: Event) -> Event:
+def refused(project: Project, server: Server, trained: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
     project.set_param("promote.max_loss", 0.03)
@@ -309,8 +162,8 @@ def test_a_run_whose_model_is_refused_has_exit_status_2(refused: Event) -> None:
     assert refused.status == 2, refused.output
 
 
-def test_a_refused_model_leaves_production_as_it_was(refused: Event, kept_out: Event) -> None:
-    assert refused.production == kept_out.production
+def test_a_refused_model_leaves_production_as_it_was(refused: Event, trained: Event) -> None:
+    assert refused.production == trained.production
 
 
 def _shift_labels(raw: Path, dataset: Path) -> None:
