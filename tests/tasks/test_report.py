@@ -58,7 +58,7 @@ def test_the_model_card_goes_into_production_with_the_first_model(folder, small_
     (folder / "reports" / "model_card.md").unlink(missing_ok=True)
     challenge(small_params, quiet)
     assert after_promotion(small_params) == []
-    served = folder / "models" / "production" / "regraft" / "1" / "model_card.md"
+    served = folder / "models" / "production" / "model_card.md"
     assert sha256_of(folder / "models" / "production" / "model.onnx") in served.read_text(encoding="utf-8")
 
 

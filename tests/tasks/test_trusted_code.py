@@ -91,7 +91,7 @@ def test_anything_else_is_code(repository, name):
 @pytest.mark.parametrize(
     ("before", "after"),
     [
-        ("splits: data/splits.csv", "splits: tasks/preprocess.py"),
+        ("store: build/store", "store: tasks"),
         ("cluster: null", "cluster: tcp://evil.example:8786"),
         ("photo_private_addresses: false", "photo_private_addresses: true"),
         ("weights: imagenet", "weights: ../weights.h5"),
