@@ -148,7 +148,6 @@ def test_the_first_model_goes_into_production(trained: Event) -> None:
 def refused(project: Project, server: Server, trained: Event) -> Event:
     """A run after every photo of train and val was put into the next class; those of test keep their labels."""
     _shift_labels(project.root / "data/raw", project.root / "build/dataset.parquet")
-    project.set_param("promote.max_loss", 0.03)
     project.set_param("fine_tune.mode", "off")  # a head is enough to be worse
     return _see(project, *REGRAFT, "retrain", server=server)
 
