@@ -30,7 +30,7 @@ SETTINGS = {
     "train_head.kind": "classic",
     "train_head.epochs": 10,
     "machine.cluster": "local:2",
-    "machine.shared_store": "s3://bucket/store",
+    "machine.shared_store": "s3://promised/store",
     "nights.branch": "regraft/nightly",
     "nights.push": "origin",
 }
@@ -66,8 +66,8 @@ def bucket(environment: dict[str, str]) -> Iterator[dict[str, str]]:
 
 def upload(project: Project, folder: Path) -> None:
     """Put a folder of photos into the bucket."""
-    code = "import fsspec, sys; s3 = fsspec.filesystem('s3'); s3.makedirs('bucket', exist_ok=True); "
-    project.succeed("python", "-c", code + "s3.put(sys.argv[1] + '/', 'bucket/photos/', recursive=True)", str(folder))
+    code = "import fsspec, sys; s3 = fsspec.filesystem('s3'); s3.makedirs('promised', exist_ok=True); "
+    project.succeed("python", "-c", code + "s3.put(sys.argv[1] + '/', 'promised/photos/', recursive=True)", str(folder))
 
 
 class Worker:
@@ -79,7 +79,7 @@ class Worker:
         self.photos = project.root.parent / "photos"
         take_digits(digits, self.photos, "01", 0, PHOTOS // 2)
         upload(project, self.photos)
-        self.table = project.regraft("table", "s3://bucket/photos")
+        self.table = project.regraft("table", "s3://promised/photos")
         self.listed = project.table("data/raw/labels.csv")
         self.killed = self._kill_in_training()
         self.checkpoints = [path.name for path in (project.root / "build/base").rglob("*") if path.is_file()]
@@ -122,7 +122,7 @@ def worker(projects: Callable[..., Project], bucket: dict[str, str], digits: Pat
 def test_a_table_of_a_bucket_has_an_address_and_an_etag_for_each_photo(worker: Worker) -> None:
     assert worker.table.status == 0, worker.table.output
     assert len(worker.listed) == PHOTOS
-    assert all(row["path"].startswith("s3://bucket/photos/") and row["etag"] for row in worker.listed)
+    assert all(row["path"].startswith("s3://promised/photos/") and row["etag"] for row in worker.listed)
     assert [path.name for path in worker.project.raw.rglob("*") if path.is_file()] == ["labels.csv"]
 
 
@@ -204,7 +204,7 @@ def test_pull_brings_a_fresh_worker_what_the_last_one_made(worker: Worker, fresh
 
 
 def test_a_fresh_worker_fetches_and_computes_only_what_is_new(fresh: Project) -> None:
-    fresh.succeed(*REGRAFT, "table", "s3://bucket/photos", "--replace")
+    fresh.succeed(*REGRAFT, "table", "s3://promised/photos", "--replace")
     fresh.succeed("dvc", "repro", "cache_features")
     validated, computed = fresh.report("validation"), fresh.report("features")
     assert (validated["photos_decoded"], validated["photos_fetched"] + computed["photos_fetched"]) == (1, 1)
@@ -245,7 +245,7 @@ def test_no_file_that_a_run_leaves_holds_a_secret_of_the_environment(worker: Wor
 
 def test_an_address_that_could_hold_a_secret_is_refused_and_not_quoted(worker: Worker) -> None:
     with (worker.project.raw / "labels.csv").open("w", newline="") as file:
-        csv.writer(file).writerows([["path", "label"], ["s3://bucket/a.jpg?token=hush-hush", "0"]])
+        csv.writer(file).writerows([["path", "label"], ["s3://promised/a.jpg?token=hush-hush", "0"]])
     ran = worker.project.regraft("retrain")
     assert (ran.status, "hush-hush" in ran.output, "labels.csv" in ran.output) == (1, False, True), ran.output
 
