@@ -21,7 +21,8 @@ from tasks.progress import Progress
 
 def as_recorded(params: Params, record: BaseRecord) -> Params:
     """Return today's paths and machine with the settings that a record has."""
-    contents = params.model_dump(mode="json")
+    # `paths` stays the checked object: the store that was found may lie outside the project, which no text may name.
+    contents = params.model_dump(mode="json", exclude={"paths"}) | {"paths": params.paths}
     for name, settings in record.settings.items():
         contents[name] = contents[name] | settings if isinstance(settings, dict) else settings
     with reading(params.paths.base_photos, "settings that params.yaml may have"):

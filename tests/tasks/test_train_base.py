@@ -41,6 +41,14 @@ def test_it_is_a_function_of_its_record_even_where_photos_have_other_names_by_no
     assert len(pd.read_csv(Path("reports", "base_curve.csv"))) == 3
 
 
+def test_it_trains_the_same_from_a_store_outside_the_project(project, small_params, tmp_path):
+    before, store = sha256_of(BASE), tmp_path / "store"
+    (project / "build" / "store").rename(store)
+    paths = small_params.paths.model_copy(update={"store": store})  # as `load_project` finds REGRAFT_STORE
+    train_base.function(small_params.model_copy(update={"paths": paths}), quiet)
+    assert sha256_of(BASE) == before
+
+
 def test_a_photo_that_is_nowhere_any_more_is_left_out(project, small_params):
     photos, gone = _record().photos, _record().photos.photos()[0]
     backbone = choose_backbone(small_params.backbone)
