@@ -38,7 +38,7 @@ def after_run(params: Params, record: RunRecord, outcome: Outcome, *, writes_his
         return
     run.end_progress()
     if not any(stage.name == "promote_model" and stage.outcome == record.name for stage in record.stages):
-        from regraft.reports.markdown import cell
+        from regraft.reports.page import cell
 
         page = "\n\n".join([f"# {record.name}", *map(cell, record.words.splitlines())])
         run.publish("verdict", page, record.words)  # else the gate's page says it

@@ -11,7 +11,7 @@ from flows.run import aside
 from regraft.backbones.selection import Compared, rank, recommendation
 from regraft.csv_files import write_csv
 from regraft.photos.dataset import read_dataset
-from regraft.reports.markdown import cell, table
+from regraft.reports.page import Page, Table, to_markdown
 from tasks import step
 from tasks.compare_backbones import compare
 from tasks.found_store import load_project
@@ -45,7 +45,7 @@ def compare_backbones(names: list[str]) -> Outcome:
     params = load_project(enter_project())
     write_csv(params.paths.reports / "backbones.csv", ranking)
     words = recommendation(ranking, len(read_dataset(params.paths.dataset, params.paths.raw).of("val")))
-    rows = [[cell(value) for value in row] for row in ranking.astype(str).to_numpy().tolist()]
-    step.publish("compare_backbones", {"backbones": f"{words}\n\n{table(list(ranking.columns), rows)}"})
+    table = Table(list(ranking.columns), ranking.astype(str).to_numpy().tolist())
+    step.publish("compare_backbones", {"backbones": to_markdown(Page("backbones", "Backbones", [words, table]))})
     text = ranking.drop(columns="problem").round(4).to_string(index=False, na_rep="-")
     return Outcome("Completed", f"{text}\n\n{words}")

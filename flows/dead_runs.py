@@ -117,7 +117,7 @@ def _tell_of(params: Params, api: Api | None, ended: list[LiveRun]) -> list[str]
 
 def _write_down(params: Params, run: LiveRun) -> tuple[LiveRun, str]:
     """Give a run that died its end: what its own row in the history says, or else that it crashed."""
-    from regraft.reports.markdown import cell
+    from regraft.reports.page import cell
     from tasks.runs.run_history import add_crashed
 
     started = datetime.fromisoformat(run.started)

@@ -52,7 +52,8 @@ LIBRARIES: dict[str, tuple[str, ...]] = {
     "pyarrow": ("pyarrow",),  # another one writes other bytes to Parquet and Arrow files
     "great_expectations": ("great-expectations",),  # which photos break an expectation
     "matplotlib": ("matplotlib", "pillow"),  # pictures only
-    "markdown_it": ("markdown-it-py",),  # pages only
+    "jinja2": ("jinja2",),  # pages only
+    "markupsafe": ("markupsafe",),  # pages only
 }
 _ALSO_CALLED = {"tensorflow": ("tensorflow", "tensorflow-cpu")}  # one of the two is installed
 
@@ -97,6 +98,9 @@ def take_snapshot(root: Path = ROOT) -> Snapshot:
                 modules[name] = path.read_bytes()
                 if parts[-1] == "__init__":
                     packages.add(name)
+                    # The templates of a package decide what its modules write, so they count as a part of it.
+                    texts = [template.read_bytes() for template in sorted(path.parent.glob("templates/[!.]*"))]
+                    modules[name] += f"\ntemplates = {texts}".encode() if texts else b""
             elif path.name == "__init__.pyi":
                 doors[name] = path.read_bytes()
     return Snapshot(modules, frozenset(packages), doors, installed_versions())

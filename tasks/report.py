@@ -123,7 +123,8 @@ def _changed_at(path: Path) -> float:
 
 
 def _code() -> list[Path]:
-    return sorted((Path(__file__).parents[1] / "regraft" / "reports").glob("*.py"))
+    reports = Path(__file__).parents[1] / "regraft" / "reports"
+    return sorted([*reports.glob("*.py"), *reports.glob("templates/*")])
 
 
 def _locked(stage_name: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from regraft.reports.thumbnails import cut, printable
+from regraft.reports.contact_sheet import cut, printable
 from regraft.training.metrics import Objective, in_words
 
 if TYPE_CHECKING:

@@ -1,38 +1,58 @@
-"""The photos through the frozen features: leaks, labels that are likely wrong, outliers, drift."""
+"""Frozen features: what they cost, and the leaks, likely label errors, outliers and drift that they show."""
 
 from typing import Any
 
-from regraft.files import read_json
-from regraft.reports.blocks import Block, Page, Photos
-from regraft.reports.expectations import NAMED, expectations_table, heading
-from regraft.reports.markdown import cell, table
+from regraft.files import read_json, readable_bytes
+from regraft.reports.page import Block, Bold, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails
+from regraft.reports.validation_page import NAMED, expectations_table, heading
+
+
+def receipt_page(sources: Sources) -> Page:
+    """Return the receipt: the cost of the frozen backbone, and the savings of the store."""
+    report = read_json(sources.reports / "features.json")
+    rate, taken, again = report["images_per_second"], report.get("from_features_file"), report.get("computed_again")
+    rows = [
+        ["different images", report["images"]],
+        ["views of a training image", report["views"]],
+        ["views of all images", report["rows"]],
+        ["from the store", report["from_store"]],
+        *([["of these from an earlier features file", taken]] if taken else []),
+        ["computed", report["computed"]],
+        *([["of these computed again", f"{again['rows']}: {again['why']}"]] if again else []),
+        ["seconds spent", f"{report['seconds']:.1f}" + (f" ({rate:.0f} images/s)" if rate else "")],
+        ["seconds saved", f"{report['seconds_saved']:.1f}"],
+        ["size of the store", readable_bytes(report["store_bytes"])],
+        ["engine", report["engine"]],
+    ]
+    return Page("receipt", "Receipt of the frozen backbone", [Table(["", ""], rows)])
 
 
 def features_page(sources: Sources) -> Page:
     """Return the page."""
     report = read_json(sources.reports / "embeddings.json")
-    verdict = "The photos can be trained on." if report["success"] else "**The photos should not be trained on.**"
+    can = "The photos can be trained on."
     blocks: list[Block] = [
-        f"{verdict} {_looked_at(report)}",
+        can if report["success"] else Bold("The photos should not be trained on."),
+        _looked_at(report),
         expectations_table(report),
         *_leaks(report["leaks"]),
         *_label_errors(report["label_errors"], sources),
         *_outliers(report["outliers"]),
-        "## Drift",
+        Heading("Drift"),
         *map(_drift, report["drift"]),
     ]
     return Page("photos-by-features", "Photos through the frozen backbone", blocks)
 
 
 def _looked_at(report: dict[str, Any]) -> str:
-    images, looked_at = report["images"], report.get("looked_at", report["images"])  # older reports looked at all
+    images, looked_at = report["images"], report["looked_at"]
     if looked_at == images:
         return f"{images} photos were compared with each other."
     return (
         f"{looked_at} of {images} photos were looked at, a sample of each split that has more than "
-        f"check\\_features.max\\_photos. Those of val and test among them were compared with all photos of the splits "
+        f"check_features.max\\_photos. Those of val and test among them were compared with all photos of the splits "
         f"before."
     )
 
@@ -47,7 +67,7 @@ def _leaks(leaks: list[dict[str, Any]]) -> list[Block]:
     return [
         heading("Nearly the same photo in two splits", leaks),
         "1 is the same photo. A pair is named where it is much nearer than photos of other things are around it.",
-        table(["photo", "split", "nearly the same as", "split", "similarity"], pairs),
+        Table(["photo", "split", "nearly the same as", "split", "similarity"], pairs),
     ]
 
 
@@ -59,7 +79,7 @@ def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]
     blocks: list[Block] = [
         heading("Labels that are likely wrong", errors),
         "The last column is how probable the label is from all photos that do not belong to the photo's group. "
-        "label\\_errors.csv ranks every photo that was looked at, with its split and group.",
+        "label_errors.csv ranks every photo that was looked at, with its split and group.",
     ]
     in_test = [error for error in errors if error["split"] == "test"]
     others = [error for error in errors if error["split"] != "test"]
@@ -67,7 +87,7 @@ def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]
         blocks.append(_labels(others))
     if in_test:
         blocks += [
-            "In the **test split** this list alone is no ground to relabel or remove a photo. It names photos on which "
+            "In the test split this list alone is no ground to relabel or remove a photo. It names photos on which "
             "a classifier is wrong: a test that is corrected only where the model errs is tuned to the model. Judge "
             "all test photos of these classes, or leave them as they are.",
             _labels(in_test),
@@ -75,12 +95,12 @@ def _label_errors(errors: list[dict[str, Any]], sources: Sources) -> list[Block]
     return [*blocks, Photos("labels that are likely wrong", [("", tiles)])]
 
 
-def _labels(errors: list[dict[str, Any]]) -> str:
+def _labels(errors: list[dict[str, Any]]) -> Table:
     rows = [
         [error["path"], error["split"], error["label"], error["suggested"], f"{error['score']:.4f}"]
         for error in errors[:NAMED]
     ]
-    return table(["photo", "split", "label", "likely", "probability of the label"], rows)
+    return Table(["photo", "split", "label", "likely", "probability of the label"], rows)
 
 
 def _outliers(outliers: list[dict[str, Any]]) -> list[Block]:
@@ -90,12 +110,12 @@ def _outliers(outliers: list[dict[str, Any]]) -> list[Block]:
     return [
         heading("Photos unlike all others", outliers),
         "In robust standard deviations of the logarithm of the distance to the fifth most similar photo.",
-        table(["photo", "label", "distance"], rows),
+        Table(["photo", "label", "distance"], rows),
     ]
 
 
 def _drift(drift: dict[str, Any]) -> str:
-    figures, compared_with = drift["figures"], cell(drift["compared_with"])
+    figures, compared_with = drift["figures"], drift["compared_with"]
     if figures is None:
         return compared_with
     return (

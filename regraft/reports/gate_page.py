@@ -5,19 +5,27 @@ from typing import Any
 from regraft.errors import Damaged
 from regraft.files import read_json, sha256_of
 from regraft.production.gate.verdict import FILE
-from regraft.reports.blocks import Block, Page
-from regraft.reports.markdown import cell, table
+from regraft.reports.page import Block, Heading, Items, Page, Table
 from regraft.reports.sources import Sources
 
 _PARTS = 20  # of classes, or of the values of a slice, the largest losses first
+NOT_ASKED = "The gate was not asked about this model."
 NEEDED = ("about", "name", "is_accepted", "words")
+_COMPARED = (
+    "against",
+    "photos n",
+    "only that one right b",
+    "only the new one right c",
+    "difference d",
+    "95 % interval",
+    "p worse",
+    "log loss",
+    "shows a loss from",
+)
 
 
 def read_gate(sources: Sources) -> dict[str, Any] | None:
-    """Return what the gate said of this very model on these very photos; None if it was not asked.
-
-    An earlier verdict is about another model, or about other photos; a damaged one is as good as none.
-    """
+    """Return the gate's verdict on this very model and these very photos; None if there is none, or a damaged one."""
     try:
         gate = read_json(sources.reports / FILE, *NEEDED)
         asked = {"model": sha256_of(sources.onnx), "dataset": sha256_of(sources.dataset_file)}
@@ -30,50 +38,37 @@ def read_gate(sources: Sources) -> dict[str, Any] | None:
 def gate_page(sources: Sources) -> Page:
     """Return the page."""
     gate = read_gate(sources)
-    blocks: list[Block] = ["The gate was not asked about this model."] if gate is None else _blocks(gate)
-    return Page("gate", "Gate", blocks)
+    return Page("gate", "Gate", [NOT_ASKED] if gate is None else _blocks(gate))
 
 
 def _blocks(gate: dict[str, Any]) -> list[Block]:
-    blocks: list[Block] = [cell(gate["words"])]
+    blocks: list[Block] = [gate["words"]]
     if outlook := gate.get("outlook"):
-        blocks.append(cell(outlook))
-    contests = [("the model in production", gate.get("comparison"))]
-    contests += [(f"the anchor {digest[:12]}", found) for digest, found in (gate.get("anchors") or {}).items()]
-    rows = [_contest(which, found) for which, found in contests if found and found["n"]]
-    if rows:
-        header = [
-            "against",
-            "photos n",
-            "only that one right b",
-            "only the new one right c",
-            "difference d",
-            "95 % interval",
-            "p worse",
-            "log loss",
-            "shows a loss from",
-        ]
-        blocks += ["## The comparison", table(header, rows)]
+        blocks.append(outlook)
+    models = {"the model in production": gate.get("comparison")}
+    models |= {f"the anchor {digest[:12]}": found for digest, found in (gate.get("anchors") or {}).items()}
+    if rows := [_compared(which, found) for which, found in models.items() if found and found["n"]]:
+        blocks += [Heading("The comparison"), Table(_COMPARED, rows)]
     for name, parts in (gate.get("parts") or {}).items():
         rows = [
             [each["part"], each["n"], each["b"], each["c"], _points(each["d"]), f"{each['p_worse']:.2g}"]
             for each in parts[:_PARTS]
         ]
         header = [name, "photos", "only that one right", "only the new one right", "difference", "p worse, after Holm"]
-        blocks += [f"## By {cell(name)}", table(header, rows)]
+        blocks += [Heading(f"By {name}"), Table(header, rows)]
     if gate.get("left_out"):
-        blocks += ["## Photos that were not compared", table(["why", "photos"], _left_out(gate))]
+        blocks += [Heading("Photos that were not compared"), Table(["why", "photos"], _left_out(gate))]
     if warnings := gate.get("warnings"):
-        blocks += ["## Warnings of this run", "\n".join(f"- {cell(warning)}" for warning in warnings)]
+        blocks += [Heading("Warnings of this run"), Items(warnings)]
     if new := gate.get("new_photos"):
-        e = "over any number" if new["e_value"] is None else f"{new['e_value']:.3g}"
-        rows = [[new["photos"], new["b"], new["c"], e]]
+        e_value = "over any number" if new["e_value"] is None else f"{new['e_value']:.3g}"
         header = ["new photos", "only the anchor is right", "only what was in production is", "e-value, 20 alarms"]
-        blocks += ["## New photos judge the model in production", table(header, rows)]
+        row = [new["photos"], new["b"], new["c"], e_value]
+        blocks += [Heading("New photos judge the model in production"), Table(header, [row])]
     return blocks
 
 
-def _contest(which: str, found: dict[str, Any]) -> list[object]:
+def _compared(which: str, found: dict[str, Any]) -> list[object]:
     change = found["log_loss_change"]
     return [
         which,

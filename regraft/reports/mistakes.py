@@ -10,9 +10,9 @@ from regraft.errors import InvalidData, RegraftError
 from regraft.export.activation_maps import ActivationMaps, heat
 from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import Dataset, Photo
-from regraft.reports.blocks import Tile
+from regraft.reports.contact_sheet import SIDE, Tile
 from regraft.reports.sources import Sources
-from regraft.reports.thumbnails import SIDE, thumbnails
+from regraft.reports.thumbnails import thumbnails
 
 _HOT = np.array([255, 72, 0], np.float32)  # where most speaks for a class
 _STRONGEST = 0.75  # share of that colour there

@@ -1,7 +1,7 @@
-"""reports/model_card.md: what the shipped file is, what it is for and what not, and how well it does.
+"""reports/model_card.md: the shipped file, its uses and limits, and its figures, as Markdown that travels with it.
 
-Markdown that stands beside the file wherever that goes. The sections are those of Mitchell et al., "Model cards for
-model reporting", FAT* 2019. What only people know stands in `report.card` of params.yaml.
+The sections are those of Mitchell et al., "Model cards for model reporting", FAT* 2019; templates/model_card.md has
+their text. What only people know stands in `report.card` of params.yaml.
 """
 
 import json
@@ -9,34 +9,34 @@ from pathlib import Path
 from typing import Any
 
 from regraft.config import CardWords
-from regraft.export.two_parts import facts_of as facts_of_graph
 from regraft.files import read_json, readable_bytes, reading, write_text
-from regraft.onnx_graphs.parsing import parse_graph
+from regraft.photos.splitting import FEW as SMALL_CLASS
+from regraft.reports.evaluation_page import (
+    abstention_of,
+    calibration_blocks,
+    confused_table,
+    figures_of_test,
+    figures_table,
+    of_all,
+    parts_tables,
+)
+from regraft.reports.export_page import metadata_of
 from regraft.reports.first_screen import Circumstances
-from regraft.reports.markdown import cell, table
-from regraft.reports.measured import digests
-from regraft.reports.model_card_data import evaluation_data, training_data
-from regraft.reports.model_card_figures import quantitative_analyses
-from regraft.reports.model_card_limits import caveats, considerations, factors, must_not
+from regraft.reports.gate_page import NOT_ASKED, read_gate
+from regraft.reports.measured_page import digests, latency_blocks, robustness_blocks, robustness_of
+from regraft.reports.page import Block, Bold, Items, Table, render
 from regraft.reports.sources import Sources
+from regraft.training.parts import FEW, WORSE, read_classes, read_slices
 
 FILE = "model_card.md"
-_NAMED = 50  # classes that are listed
-_UNSAID = "Nobody has said ({} in params.yaml)."
+_LISTED = 50  # classes, and rows of a table
+_NAMED = 10  # classes in a sentence
+_UNSAID = "Nobody has said (report.card.{} in params.yaml)."
 _TRAINED = {
     "head": "a new head on the frozen backbone",
     "top": "a new head, and the layers of the backbone from {} on",
     "all": "all layers",
 }
-_METRICS = """Figures are of the file itself, from the raw files on, and count photos. Intervals are at 95%: Wilson's
-for a share, Tango's for a difference on the same photos. Photos of one group, such as near-duplicates, count in them as
-far as they are independent evidence.
-
-- **Accuracy**: the share of photos whose largest probability is that of their class. **Recall**: the same of one class.
-- **Log loss** and **Brier score** judge all probabilities of a photo; lower is better.
-- **ECE**, the expected calibration error, is how far confidence and accuracy lie apart on average.
-- **Answered**: the share of photos whose largest probability reaches the threshold in the file. Below it, a client had
-  better say that it is unsure."""
 
 
 def write_model_card(path: Path, sources: Sources, circumstances: Circumstances, words: CardWords) -> None:
@@ -57,75 +57,122 @@ def write_model_card(path: Path, sources: Sources, circumstances: Circumstances,
 
 
 def model_card(sources: Sources, circumstances: Circumstances, words: CardWords) -> str:
-    """Return the card as Markdown; whatever names in it look like, they bring no markup. Arguments as above."""
-    facts = facts_of(sources.onnx)
-    class_names = list(read_json(sources.reports / "dataset.json", "classes")["classes"])
-    sections = {
-        "Model details": _details(sources, circumstances, words, facts, class_names),
-        "Intended use": [_said(words.intended_use, "report.card.intended_use"), _task(class_names, facts)],
-        "What it must not be used for": [*_paragraphs(words.not_for), must_not(sources)],
-        "Factors": [factors(sources)],
-        "Metrics": [_METRICS],
-        "Evaluation data": evaluation_data(sources),
-        "Training data": training_data(sources, facts),
-        "Quantitative analyses": quantitative_analyses(sources),
-        "Ethical considerations": [considerations(sources, facts)],
-        "Caveats and recommendations": [caveats(sources)],
-    }
-    parts = [f"# Model card: photos of {len(class_names)} classes"]
-    for title, blocks in sections.items():
-        parts += [f"## {title}", *blocks]
-    return "\n\n".join(parts) + "\n"
-
-
-def facts_of(path: Path) -> dict[str, str]:
-    """Return what an exported file says of itself."""
-    with reading(path, "a model that Regraft exported"):
-        return dict(facts_of_graph(parse_graph(path.read_bytes())))
+    """Return the card as Markdown; names in it bring no markup. Arguments as above."""
+    metadata = metadata_of(sources)
+    preprocessing = json.loads(metadata.get("preprocessing", "{}"))
+    dataset = read_json(sources.reports / "dataset.json")
+    text = render(
+        "model_card.md",
+        details=_details(sources, circumstances, words, metadata, list(dataset["classes"])),
+        intended_use=_paragraphs(words.intended_use or _UNSAID.format("intended_use")),
+        not_for=_paragraphs(words.not_for or ""),
+        crop=f"{preprocessing['crop_fraction']:.0%}" if "crop_fraction" in preprocessing else "",
+        data_sha256=metadata.get("data_sha256"),
+        is_pretrained=metadata.get("backbone_weights_licence", "none") != "none",
+        analyses=_analyses(sources),
+        damage="measured" if robustness_of(sources) else "not measured",
+        looks_before=(read_gate(sources) or {}).get("looks_before"),
+        **_photos(sources, dataset),
+        **_limits(sources),
+    )
+    return f"{text}\n"
 
 
 def _details(
-    sources: Sources, circumstances: Circumstances, words: CardWords, facts: dict[str, str], class_names: list[str]
-) -> list[str]:
+    sources: Sources, circumstances: Circumstances, words: CardWords, metadata: dict[str, str], class_names: list[str]
+) -> Table:
     export, trained = read_json(sources.reports / "export.json"), read_json(sources.reports / "fine_tune.json")
-    more = f" and {len(class_names) - _NAMED} more" if len(class_names) > _NAMED else ""
-    how = _TRAINED[export["trained"]].format(facts.get("fine_tuned_from", "a cut"))
-    network = f"{facts.get('backbone', 'unknown')}, {how}. {trained['reason']}"
+    how = _TRAINED[export["trained"]].format(metadata.get("fine_tuned_from", "a cut"))
     int8 = digests(sources)["int8"]
     rows = [
         ["what it is", "a classifier of photos: a convolutional network with its preprocessing, as one ONNX file"],
-        ["classes", ", ".join(class_names[:_NAMED]) + more],
+        ["classes", _some(class_names, _LISTED)],
         ["file", f"{sources.onnx.name}, {readable_bytes(export['bytes'])}, SHA-256 {export['sha256']}"],
         *([["the same in int8", f"SHA-256 {int8}"]] if int8 else []),
-        ["network", network],
-        ["input", facts.get("input", "image: uint8 RGB")],
-        *[[f"output {name}", what] for name, what in json.loads(facts.get("outputs", "{}")).items()],
-        ["made by", f"Regraft {facts.get('regraft_version', '')}"],
+        ["network", f"{metadata.get('backbone', 'unknown')}, {how}. {trained['reason']}"],
+        ["input", metadata.get("input", "image: uint8 RGB")],
+        *[[f"output {name}", meaning] for name, meaning in json.loads(metadata.get("outputs", "{}")).items()],
+        ["made by", f"Regraft {metadata.get('regraft_version', '')}"],
         ["data", circumstances.data],
         ["code", circumstances.code],
         ["card written", circumstances.written],
-        ["licence of the pretrained weights", facts.get("backbone_weights_licence", "not recorded")],
-        ["licence of this model", words.licence or _UNSAID.format("report.card.licence")],
-        ["whom to ask", words.contact or _UNSAID.format("report.card.contact")],
+        ["licence of the pretrained weights", metadata.get("backbone_weights_licence", "not recorded")],
+        ["licence of this model", words.licence or _UNSAID.format("licence")],
+        ["whom to ask", words.contact or _UNSAID.format("contact")],
     ]
-    return [table(["", ""], rows)]
+    return Table(["", ""], rows)
 
 
-def _task(class_names: list[str], facts: dict[str, str]) -> str:
-    seen: dict[str, Any] = json.loads(facts.get("preprocessing", "{}"))
-    crop = ""
-    if "crop_fraction" in seen:
-        crop = f" It sees the centre square ({seen['crop_fraction']:.0%} of the shorter side) and nothing beside it."
+def _photos(sources: Sources, dataset: dict[str, Any]) -> dict[str, Any]:
+    """Return the values of the sections about the photos."""
+    validation, features = (read_json(sources.reports / f"{name}.json") for name in ("validation", "embeddings"))
+    classes, test = dataset["classes"], figures_of_test(sources)
+    rows: list[list[Any]] = [[name, *splits.values()] for name, splits in list(classes.items())[:_LISTED]]
+    checks = [*validation["expectations"], *features["expectations"]]
+    missed = [check for check in checks if not check["success"]]
+    met = f"Of {len(checks)} checks of the photos {len(missed)} are not met:"
+    return {
+        "dataset": dataset,
+        "class_count": len(classes),
+        "quarantined": validation["files"]["quarantine"],
+        "test": test,
+        "of_all": of_all(test),
+        "how_split": _how_split(dataset),
+        "leaks": next((check["found"] for check in features["expectations"] if check["name"] == "no_leaks"), ""),
+        "absent": _some(dataset["not_in_test"]),
+        "more_classes": f"The first {_LISTED} of {len(classes)} classes:" if len(classes) > _LISTED else "",
+        "classes": Table(["class", "train", "val", "test"], [*rows, [Bold("all"), *dataset["splits"].values()]]),
+        "checks": met if missed else f"All {len(checks)} checks of the photos are met.",
+        "missed_checks": Items([f"expected {check['expected']}; found {check['found']}" for check in missed]),
+        "suspects": len(features["label_errors"]),
+        "accuracy": f"{test['accuracy']:.1%}",
+        "accuracy_low": f"{test['accuracy_low']:.1%}",
+        "accuracy_high": f"{test['accuracy_high']:.1%}",
+    }
+
+
+def _limits(sources: Sources) -> dict[str, str]:
+    """Return the parts of the test split that the figures tell little or nothing good of."""
+    classes, slices = read_classes(sources.reports / "classes.csv"), read_slices(sources.reports / "slices.csv")
+    worse = slices[slices.note == WORSE]
+    return {
+        "slices": ", ".join(dict.fromkeys(slices.slice.tolist())),
+        "few": _some(classes.class_name[classes.note == FEW].tolist()),
+        "worse": _some([f"{name} = {value}" for name, value in zip(worse.slice, worse.value, strict=True)]),
+    }
+
+
+def _how_split(dataset: dict[str, Any]) -> str:
+    images, given = dataset["images"], dataset["given_splits"]
+    if given == images:
+        return "The data folder gives the split of every photo."
+    others = f"The data folder gives the split of {given} of {images} photos. Of the others each" if given else "Each"
     return (
-        f"It says which of {len(class_names)} classes a photo shows, where the photo shows exactly one of them and was "
-        f"taken as the photos were that it was trained on.{crop}"
+        f"{others} keeps the split that it once had. New ones of a class with fewer than {SMALL_CLASS} photos go where "
+        f"the class has less than its share, whole groups at a time and in the order of SHA-256; in larger classes the "
+        f"SHA-256 alone decides, so that shares are met on average."
     )
 
 
-def _said(text: str | None, setting: str) -> str:
-    return "\n\n".join(_paragraphs(text)) or cell(_UNSAID.format(setting))
+def _analyses(sources: Sources) -> dict[str, list[Block]]:
+    """Return the figures of the report's pages by title, those of the whole test split first."""
+    chosen, on_test = abstention_of(sources)
+    return {
+        "On the test split": [figures_table(sources)],
+        "Parts of the test split": parts_tables(sources, _LISTED),
+        "What it takes for what": [confused_table(sources)],
+        "Probabilities": calibration_blocks(sources),
+        "When it is unsure": [f"{chosen['words']} {on_test}"],
+        "Worse photos": robustness_blocks(sources),
+        "Speed": latency_blocks(sources),
+        "The gate": [(read_gate(sources) or {"words": NOT_ASKED})["words"]],
+    }
 
 
-def _paragraphs(text: str | None) -> list[str]:
+def _some(names: list[str], most: int = _NAMED) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _paragraphs(text: str) -> list[str]:
     """Return what a person wrote as paragraphs of plain text."""
-    return [cell(part) for part in (text or "").split("\n\n") if part.strip()]
+    return [part for part in text.split("\n\n") if part.strip()]

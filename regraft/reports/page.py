@@ -8,17 +8,18 @@ import base64
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from regraft.errors import safe_text
 from regraft.files import write_text
+from regraft.reports.contact_sheet import Tile, draw_sheet, jpeg_of
 
 if TYPE_CHECKING:
-    import numpy as np
     from jinja2 import Environment
+    from markupsafe import Markup
 
 _TEMPLATES = Path(__file__).with_name("templates")
 _MARKUP = re.compile(r"([\\`*_{}\[\]()#+!|~<>&@$]|:(?=//))")  # what Markdown, with its usual extensions, obeys
@@ -63,20 +64,6 @@ class Chart:
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
-    """A thumbnail with its caption."""
-
-    pixels: "np.ndarray"  # uint8 RGB, shape (height, width, 3)
-    caption: str
-    beside: tuple["np.ndarray", ...] = ()  # further pictures of the same photo, of the same shape
-
-    @property
-    def pictures(self) -> tuple["np.ndarray", ...]:
-        """The thumbnail and what is shown beside it."""
-        return (self.pixels, *self.beside)
-
-
-@dataclass(frozen=True, slots=True)
 class Photos:
     """Thumbnails: one group without a name, or a row per named group."""
 
@@ -111,20 +98,41 @@ def write_page(path: Path, title: str, pages: Sequence[Page], screen: Any = None
 
 def to_markdown(page: Page) -> str:
     """Return a page as Markdown; its charts and photos are embedded."""
-    return render("page.md", page=page).strip()
+    return render("page.md", page=page)
+
+
+def sentence(words: Any, *, as_html: bool) -> "Markup":
+    """Return text in which pairs of backticks mark code, as in Markdown; an odd number of them means nothing."""
+    from markupsafe import Markup, escape
+
+    text = str(words).strip()
+    parts = text.split("`")
+    if as_html:
+        plain, code = (lambda part: escape(safe_text(part))), Markup("<code>{}</code>").format
+    else:
+        plain, code = (lambda part: Markup(_escaped(part))), (lambda part: Markup(f"`{part}`"))  # noqa: S704 - escaped
+    if len(parts) % 2 == 0:
+        return plain(text)
+    return Markup("").join(code(safe_text(part)) if place % 2 else plain(part) for place, part in enumerate(parts))
 
 
 def render(template: str, **values: Any) -> str:
     """Return a template of this package, filled in; its suffix says how values are escaped."""
     kind: Literal["html", "md"] = "md" if template.endswith(".md") else "html"
-    return _environment(kind).get_template(template).render(values)
+    text = _environment(kind).get_template(template).render(values)
+    # A block may be empty: Markdown means the same by any number of blank lines.
+    return re.sub(r"\n{3,}", "\n\n", text).strip() if kind == "md" else text
 
 
 def cell(value: Any) -> str:
     """Return Markdown that shows a value as it is, also in a table: it brings neither markup nor links."""
-    text = _MARKUP.sub(r"\\\1", safe_text(" ".join(str(value).split())))
-    text = re.sub(r"\bwww\.", r"www\\.", text, flags=re.IGNORECASE)  # a link also without a scheme
+    text = _escaped(str(value)).strip()
     return f"**{text}**" if isinstance(value, Bold) else text
+
+
+def _escaped(text: str) -> str:
+    text = _MARKUP.sub(r"\\\1", safe_text(re.sub(r"\s+", " ", text)))
+    return re.sub(r"\bwww\.", r"www\\.", text, flags=re.IGNORECASE)  # a link also without a scheme
 
 
 @cache
@@ -153,13 +161,8 @@ def _environment(kind: Literal["html", "md"]) -> "Environment":
     environment.globals["style"] = Markup(style)  # noqa: S704 - ours
     environment.globals["style_digest"] = base64.b64encode(sha256(style.encode()).digest()).decode()
     environment.tests["bold"] = lambda value: isinstance(value, Bold)
+    environment.filters["sentence"] = partial(sentence, as_html=kind == "html")
     environment.filters["png"] = lambda contents: data_uri(contents, "png")
-    environment.filters["jpeg"] = lambda pixels: data_uri(_thumbnails().jpeg_of(pixels), "jpeg")
-    environment.filters["sheet"] = lambda groups: data_uri(_thumbnails().draw_sheet(groups), "jpeg")
+    environment.filters["jpeg"] = lambda pixels: data_uri(jpeg_of(pixels), "jpeg")
+    environment.filters["sheet"] = lambda groups: data_uri(draw_sheet(groups), "jpeg")
     return environment
-
-
-def _thumbnails() -> Any:
-    from regraft.reports import thumbnails  # it reads photos, and a page of words needs none of that
-
-    return thumbnails

@@ -1,31 +1,28 @@
 """All pages: one by one as Markdown for the Prefect UI, and together as one HTML file."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from regraft.config import Params
 from regraft.files import read_json, readable_bytes, reading
 from regraft.params_file import load_params
-from regraft.reports.abstention_page import abstention_page
-from regraft.reports.calibration_page import calibration_page
-from regraft.reports.dataset_page import dataset_page
-from regraft.reports.evaluation_page import confusion_page, metrics_page, of_all
-from regraft.reports.features_page import features_page
-from regraft.reports.fine_tune_page import base_page, base_training_page, fine_tune_page
+from regraft.reports.evaluation_page import (
+    abstention_page,
+    calibration_page,
+    confusion_page,
+    metrics_page,
+    of_all,
+    parts_page,
+)
+from regraft.reports.export_page import int8_page, onnx_page
+from regraft.reports.features_page import features_page, receipt_page
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.gate_page import gate_page
-from regraft.reports.head_page import head_curve_page, head_page
-from regraft.reports.html import write_page
-from regraft.reports.int8_page import int8_page
-from regraft.reports.latency_page import latency_page
-from regraft.reports.markdown import to_markdown
-from regraft.reports.onnx_page import onnx_page
-from regraft.reports.parts_page import parts_page
-from regraft.reports.receipt_page import receipt_page
-from regraft.reports.robustness_page import robustness_page
+from regraft.reports.measured_page import latency_page, robustness_page
+from regraft.reports.page import to_markdown, write_page
 from regraft.reports.sources import Sources
-from regraft.reports.validation_page import class_balance_page, image_statistics_page, validation_page
+from regraft.reports.training_page import base_page, base_training_page, fine_tune_page, head_curve_page, head_page
+from regraft.reports.validation_page import class_balance_page, dataset_page, image_statistics_page, validation_page
 
 # In the order of report.html: what came out, then how, then what it was made of.
 _PAGES = [
@@ -54,22 +51,17 @@ _PAGES = [
 
 
 def pages_of(stage: str, sources: Sources) -> dict[str, str]:
-    """Return what a stage found out as Markdown pages by key; keys have lower-case letters and dashes only."""
-    with _reports(sources.reports):
+    """Return the pages of a stage as Markdown by key; keys have lower-case letters and dashes only."""
+    with reading(sources.reports, "the reports of a run"):
         pages = [build(sources) for name, build in _PAGES if name == stage]
         return {page.key: to_markdown(page) for page in pages}
 
 
 def write_html(path: Path, sources: Sources, circumstances: Circumstances) -> None:
     """Write every page into one HTML file, readable without a server and without a network, the verdict first."""
-    with _reports(sources.reports):
+    with reading(sources.reports, "the reports of a run"):
         pages, first = [build(sources) for _, build in _PAGES], first_screen(sources, circumstances)
     write_page(path, "Regraft report", pages, first)
-
-
-def _reports(folder: Path) -> AbstractContextManager[None]:
-    """Name the folder whose reports hold something else than stages write: whole, and of the wrong kind."""
-    return reading(folder, "the reports of a run")
 
 
 def summary(params: Params, work: Mapping[str, str] | None = None) -> str:
@@ -80,7 +72,7 @@ def summary(params: Params, work: Mapping[str, str] | None = None) -> str:
         work: what became of each stage in that run (Ran, Restored, Up to date); None where it is not known, and then
             what is told of the work is of the last run that had any.
     """
-    with _reports(params.paths.reports):
+    with reading(params.paths.reports, "the reports of a run"):
         rows = _summary(params, work)
     return "\n".join(f"{name:14} {text}" for name, text in rows)
 

@@ -8,12 +8,11 @@ import pandas as pd
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
-from regraft.reports.blocks import Block, Chart, Page, Photos, Tile
 from regraft.reports.charts import image_statistics_chart, shares_chart
-from regraft.reports.expectations import NAMED
-from regraft.reports.html import write_page
-from regraft.reports.markdown import Bold, cell, table, to_markdown
+from regraft.reports.contact_sheet import Tile
+from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table, to_markdown, write_page
 from regraft.reports.thumbnails import thumbnails
+from regraft.reports.validation_page import NAMED
 
 _MOST_CLASSES = 60  # that the page has a line of
 
@@ -46,7 +45,7 @@ def write_scores_pages(folder: Path, report: dict[str, Any], tiles: list[Tile]) 
 def _overview(report: dict[str, Any]) -> Page:
     counts, drift = report["counts"], report["drift"]
     warnings = drift["warnings"]
-    verdict = "**The photos are not what production was trained on.** " if warnings else ""
+    verdict = [Bold("The photos are not what production was trained on.")] if warnings else []
     novel = "the model does not say" if counts["novel"] is None else counts["novel"]
     rows = [
         ["photos that are there and scored", counts["photos"]],
@@ -63,12 +62,13 @@ def _overview(report: dict[str, Any]) -> Page:
         for each in report["days"]
     ]
     blocks: list[Block] = [
-        f"{verdict}{cell(report['words'])}",
-        f"Photos of {cell(report['folder'])}, by the model {report['model'][:12]}, {report['at']}. The table is "
-        f"{cell(report['output'])}.",
-        table(["", "photos"], rows),
-        "## By the day on which they came in",
-        table(["day", "photos", "unsure", "novel"], days),
+        *verdict,
+        report["words"],
+        f"Photos of {report['folder']}, by the model {report['model'][:12]}, {report['at']}. The table is "
+        f"{report['output']}.",
+        Table(["", "photos"], rows),
+        Heading("By the day on which they came in"),
+        Table(["day", "photos", "unsure", "novel"], days),
     ]
     return Page("scores", "What was scored", blocks)
 
@@ -95,9 +95,9 @@ def _drift(report: dict[str, Any]) -> Page:
         "A limit is what chance seldom exceeds with so few photos, and at least what is worth a look. Statistics are "
         "compared class by class, as the model names the classes."
     )
-    blocks: list[Block] = [cell(text)]
+    blocks: list[Block] = [text]
     if rows:
-        blocks += [table(["", "photos", "found", "figure", "limit", ""], rows), rule]
+        blocks += [Table(["", "photos", "found", "figure", "limit", ""], rows), rule]
     else:
         blocks.append("Too few photos to tell drift from chance.")
     if report["statistics"]:
@@ -118,7 +118,7 @@ def _classes(report: dict[str, Any]) -> Page:
     if len(classes) > _MOST_CLASSES:
         text += f" The {_MOST_CLASSES} most frequent of {len(classes)}; all are in scores.json."
     header = ["class", "photos", "share", "in production's data", "named by the model"]
-    return Page("scores-classes", "Classes", [*blocks, text, table(header, rows)])
+    return Page("scores-classes", "Classes", [*blocks, text, Table(header, rows)])
 
 
 def _photos(report: dict[str, Any], tiles: list[Tile]) -> Page:
@@ -134,7 +134,7 @@ def _bad(report: dict[str, Any]) -> Page:
     rows = [[each["path"], each["error"]] for each in bad[:NAMED]]
     blocks: list[Block] = [
         f"{count} files.{more}" if count else "None.",
-        *([table(["file", "why"], rows)] if rows else []),
+        *([Table(["file", "why"], rows)] if rows else []),
     ]
     return Page("scores-bad", "Files that cannot be scored", blocks)
 

@@ -1,12 +1,9 @@
-"""Thumbnails of photos, and a sheet of them as one picture."""
+"""Thumbnails of photos: the centre squares, drawn by other processes, or the pixels that the network is given."""
 
 from functools import partial
-from io import BytesIO
-from itertools import chain
-from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 from regraft.errors import RegraftError
 from regraft.files import sha256_of
@@ -15,12 +12,8 @@ from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.preparation import Preparation
-from regraft.reports.blocks import Tile
+from regraft.reports.contact_sheet import SIDE, Tile
 
-SIDE = 112  # pixels of a thumbnail
-_PER_ROW = 8
-_CAPTION, _GAP = 34, 6  # pixels of a sheet
-_JPEG_QUALITY = 80
 _BLANK = np.full((SIDE, SIDE, 3), 128, np.uint8)
 
 
@@ -47,47 +40,6 @@ def prepared_photos(dataset: Dataset, preparation: Preparation, threads: Threads
     return [Tile(square, "") for square in threads.map(draw, dataset.photos())]
 
 
-def draw_sheet(groups: list[tuple[str, list[Tile]]]) -> bytes:
-    """Return captioned thumbnails as one JPEG; a group that has a name has a row of its own."""
-    rows: list[list[tuple[np.ndarray, str]]] = []
-    for name, tiles in groups:
-        texts = [name, *[""] * len(tiles)] if name else [tile.caption for tile in tiles]
-        strips = [
-            [(tile.pixels, text), *((pixels, "") for pixels in tile.beside)]
-            for tile, text in zip(tiles, texts, strict=False)
-        ]
-        per_row = _PER_ROW // max(map(len, strips), default=1)
-        rows += [list(chain(*strips[start : start + per_row])) for start in range(0, len(strips), per_row)]
-    font, step = _font(12), SIDE + _CAPTION + _GAP
-    sheet = Image.new("RGB", (_PER_ROW * (SIDE + _GAP), max(1, len(rows)) * step), "white")
-    draw = ImageDraw.Draw(sheet)
-    for row, cells in enumerate(rows):
-        for column, (pixels, text) in enumerate(cells):
-            x, y = column * (SIDE + _GAP), row * step
-            draw.multiline_text((x + 2, y + 2), _short_lines(text), fill="black", font=font)
-            sheet.paste(Image.fromarray(pixels).resize((SIDE, SIDE)), (x, y + _CAPTION))
-    if not rows:
-        draw.text((4, 4), "none", fill="black", font=font)
-    return to_jpeg(sheet)
-
-
-def to_jpeg(image: Image.Image) -> bytes:
-    """Return photos as a file. A tenth of a PNG: Prefect drops what is above 1.5 MB from its stream of events."""
-    file = BytesIO()
-    image.save(file, "JPEG", quality=_JPEG_QUALITY)
-    return file.getvalue()
-
-
-def printable(text: str) -> str:
-    """Return text in which what has no shape, such as a control character, is a replacement character."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text)
-
-
-def cut(text: str, length: int) -> str:
-    """Return at most `length` letters of a text."""
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
 def _draw_centre(inspectors: Inspectors, dataset: Dataset, photo: Photo | None) -> np.ndarray:
     """Draw a photo by another process; one that was removed or replaced since the run, or is out of reach, is grey."""
     if photo is None:
@@ -108,14 +60,3 @@ def _draw_prepared(dataset: Dataset, preparation: Preparation, photo: Photo) -> 
     except (RegraftError, OSError, ValueError):  # as above: the report is still worth reading
         return _BLANK
     return np.asarray(Image.fromarray(square).resize((SIDE, SIDE)))
-
-
-def _short_lines(text: str) -> str:
-    return "\n".join(cut(printable(line), 17) for line in text.split("\n")[:2])
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    # matplotlib's DejaVu Sans has the letters of most alphabets; Pillow's own font has Latin ones only.
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")), size)

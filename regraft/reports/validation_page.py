@@ -1,6 +1,6 @@
-"""What validation found: pages about the photos, and reports/validation.html with the photos that it names.
+"""Validation and the data set: pages on the photos, and reports/validation.html with those that validation names.
 
-The HTML page needs nothing but the data folder and the report, so that it is there when validation stops a run.
+That page needs nothing but the data folder and the report, so that it is there when validation stops a run.
 """
 
 import re
@@ -18,15 +18,16 @@ from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
-from regraft.reports.blocks import Chart, Page, Photos, Tile
 from regraft.reports.charts import class_balance_chart, image_statistics_chart
-from regraft.reports.expectations import NAMED, expectations_table
-from regraft.reports.html import write_page
-from regraft.reports.markdown import Bold, cell, table
+from regraft.reports.contact_sheet import Tile
+from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table, write_page
 from regraft.reports.sources import Sources
 
 _SHOWN = 12  # photos of each violated expectation
 _SIDE = 160  # pixels of a thumbnail
+NAMED = 20  # rows of a table of problems
+_OFFENDERS = 3  # of an expectation that are named in its row
+_SIGNS = {"error": Bold("fails"), "warn": Bold("warning"), "note": "note"}  # where it is violated, by severity
 
 
 def validation_page(sources: Sources) -> Page:
@@ -77,7 +78,7 @@ def write_validation_page(
         tiles = [Tile(pixels[name], name) for name in of_result]
         if tiles:
             more = f"; the first {len(tiles)}" if result["count"] > len(tiles) else ""
-            text = cell(f"Found {result['found']}{more}. {result['advice']}")
+            text = f"Found {result['found']}{more}. {result['advice']}"
             key = f"photos-{re.sub('[^a-z0-9]+', '-', result['name'].lower())}"
             pages.append(Page(key, f"Expected: {result['expected']}", [text, Photos("offenders", [("", tiles)])]))
     write_page(path, "Regraft: validation of the photos", pages)
@@ -85,13 +86,14 @@ def write_validation_page(
 
 def _validation(report: dict[str, Any]) -> Page:
     files = report["files"]
-    verdict = "The images can be trained on." if report["success"] else "**The images cannot be trained on.**"
-    blocks: list[Any] = [
-        f"{verdict} {files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are "
+    can = "The images can be trained on."
+    blocks: list[Block] = [
+        can if report["success"] else Bold("The images cannot be trained on."),
+        f"{files['use']} images are used, {files['quarantine']} are quarantined, {files['ignore']} files are "
         f"not images. Layout of the data folder: {report['layout']}.",
         expectations_table(report),
-        "## Against the model in production",
-        cell(report["compared_with"]),
+        Heading("Against the model in production"),
+        report["compared_with"],
     ]
     if report["drift"]:
         blocks.append(_drift(report["drift"]))
@@ -100,8 +102,8 @@ def _validation(report: dict[str, Any]) -> Page:
         not_used = sorted(report["not_used"], key=lambda row: row["verdict"] != "quarantine")
         named = [[row["path"], row["verdict"], row["reason"]] for row in not_used[:NAMED]]
         blocks += [
-            f"## Not used: {len(report['not_used'])} (the first {len(named)}; all are in validation.json)",
-            table(["file", "verdict", "why"], named),
+            Heading(f"Not used: {len(report['not_used'])} (the first {len(named)}; all are in validation.json)"),
+            Table(["file", "verdict", "why"], named),
         ]
     return Page("validation", "Validation", blocks)
 
@@ -120,8 +122,8 @@ def _image_statistics(report: dict[str, Any]) -> Page:
     return Page("image-statistics", "Statistics of the photos", [text, chart])
 
 
-def _drift(rows: list[dict[str, Any]]) -> str:
-    """What moved since the model in production, and whether by more than chance and params.yaml allow."""
+def _drift(rows: list[dict[str, Any]]) -> Table:
+    """Return the drift since the model in production, marked where it exceeds chance and params.yaml."""
     whose = {"all": "all", "joined": "only those that joined"}
     models = {"production": "the model in production", "anchor": "the anchor"}
     cells = [
@@ -136,7 +138,7 @@ def _drift(rows: list[dict[str, Any]]) -> str:
         ]
         for row in rows
     ]
-    return table(["", "photos", "against", "then and now", "stability index", "limit", ""], cells)
+    return Table(["", "photos", "against", "then and now", "stability index", "limit", ""], cells)
 
 
 def _thumbnail(inspectors: Inspectors, photos: Dataset, photo: Photo) -> np.ndarray:
@@ -147,3 +149,89 @@ def _thumbnail(inspectors: Inspectors, photos: Dataset, photo: Photo) -> np.ndar
         picture = None
     # It was removed or replaced a moment ago, or is out of reach.
     return np.full((_SIDE, _SIDE, 3), 255, np.uint8) if picture is None else picture
+
+
+def expectations_table(report: dict[str, Any]) -> Table:
+    """Return the expectations of a report: what stops the run first, then warnings, notes, and what is met."""
+    rows = [
+        [
+            _sign(result),
+            result["severity"],
+            result["expected"],
+            _found(result),
+            "" if result["success"] else _named(result["offenders"]),
+            "" if result["success"] else result["advice"],
+        ]
+        for result in sorted(report["expectations"], key=_urgency)
+    ]
+    return Table(["", "severity", "expected", "found", "which", "what to do"], rows)
+
+
+def heading(title: str, rows: list[Any]) -> Heading:
+    """Return a heading with the number of rows, and how many of them the table below it has."""
+    return Heading(f"{title}: {len(rows)}" + (f", the first {NAMED}" if len(rows) > NAMED else ""))
+
+
+def _found(result: dict[str, Any]) -> str:
+    """What was found, and what is usual in this folder where that made a difference."""
+    return f"{result['found']}. {result['note']}" if result.get("note") else result["found"]
+
+
+def _urgency(result: dict[str, Any]) -> int:
+    return len(_SIGNS) if result["success"] else list(_SIGNS).index(result["severity"])
+
+
+def _named(offenders: list[str]) -> str:
+    return "; ".join(offenders[:_OFFENDERS]) + ("; ..." if len(offenders) > _OFFENDERS else "")
+
+
+def _sign(result: dict[str, Any]) -> str:
+    return "ok" if result["success"] else _SIGNS[result["severity"]]
+
+
+def dataset_page(sources: Sources) -> Page:
+    """Return the page on the data set: images per class, split, group and slice, and the excluded ones."""
+    report = read_json(sources.reports / "dataset.json")
+    rows = [[name, *splits.values()] for name, splits in report["classes"].items()]
+    blocks: list[Block] = [
+        _totals(report),
+        Table(["class", "train", "val", "test"], [*rows, [Bold("all"), *report["splits"].values()]]),
+    ]
+    if left_out := report["left_out"]:
+        blocks += [
+            heading("Left out", left_out),
+            "No group is in two splits: of its photos those in the best protected split stay, test before val before "
+            "train.",
+            Table(["photo", "why"], [[entry["path"], entry["why"]] for entry in left_out[:NAMED]]),
+        ]
+    for name, found in report["slices"].items():
+        blocks += [Heading(f"Slices: {name}"), _slices(found)]
+    return Page("dataset", "Data set", blocks)
+
+
+def _totals(report: dict[str, Any]) -> str:
+    groups, absent = report["groups"], report["not_in_test"]
+    text = f"{report['images']} different images; {report['copies_left_out']} copies left out."
+    if groups["photos_in_larger"]:
+        text += f" {groups['groups']} groups; {groups['photos_in_larger']} images are in groups of more than one."
+    if groups["given"]:
+        text += f" labels.csv gives {groups['given']} groups."
+    if kept := report["kept_splits"]:
+        text += (
+            f" {kept} images have another split than the name of their group gives: their class lacked it, or the "
+            f"group had it before others joined."
+        )
+    if report["note"]:
+        text += f" {report['note']}"
+    if absent:
+        text += f" No test image, so not measured: {', '.join(absent)}."
+    return text
+
+
+def _slices(found: dict[str, Any]) -> Table:
+    rows = [[value, count] for value, count in found["images"].items()]
+    if more := found["values"] - len(rows):
+        rows.append([Bold(f"{more} rarer values"), ""])
+    if found["without"]:
+        rows.append([Bold("without a value"), found["without"]])
+    return Table(["value", "images"], rows)

@@ -244,4 +244,4 @@ def test_a_run_with_nothing_to_do_needs_neither_pandas_nor_tensorflow_nor_matplo
     loads = "import sys, json, tasks.runs.run_history; print(json.dumps(sorted(sys.modules)))"
     command = [sys.executable, "-c", loads]
     modules = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-    assert not {"pandas", "tensorflow", "matplotlib", "prefect", "dvc", "markdown_it"} & set(modules)
+    assert not {"pandas", "tensorflow", "matplotlib", "prefect", "dvc"} & set(modules)

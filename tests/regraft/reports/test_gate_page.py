@@ -6,7 +6,7 @@ import pytest
 
 from regraft.files import finite, sha256_of, write_json
 from regraft.reports.gate_page import gate_page, read_gate
-from regraft.reports.markdown import to_markdown
+from regraft.reports.page import to_markdown
 from regraft.reports.sources import Sources
 from tests.support.gate import CLASSES, Answering, dataset_of, digest_of, former_of, trial_of
 from tests.support.library import sources_in

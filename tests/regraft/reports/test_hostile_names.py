@@ -14,10 +14,9 @@ import pytest
 from markdown_it import MarkdownIt
 
 from regraft.photos.dataset import Dataset
-from regraft.reports.blocks import Page, Photos, Tile
 from regraft.reports.charts import class_balance_chart, confusion_chart
-from regraft.reports.html import write_page
-from regraft.reports.markdown import cell, table
+from regraft.reports.contact_sheet import Tile
+from regraft.reports.page import Page, Photos, Table, cell, to_markdown, write_page
 from regraft.training.tables import write_predictions
 
 NAMES = [
@@ -94,7 +93,7 @@ def test_a_class_name_brings_no_element_into_the_page_of_dvc_plots(tmp_path):
 def report(tmp_path: Path) -> Path:
     """A page with every kind of block, and the names in each."""
     tiles = [Tile(np.zeros((8, 8, 3), np.uint8), name) for name in NAMES]
-    blocks = [table(["name"], [[name] for name in NAMES]), cell(" ".join(NAMES)), Photos("names", [("", tiles)])]
+    blocks = [Table(["name"], [[name] for name in NAMES]), " ".join(NAMES), Photos("names", [("", tiles)])]
     blocks.append(Photos("rows", [(name, tiles[:1]) for name in NAMES]))
     write_page(tmp_path / "report.html", NAMES[0], [Page("names", NAMES[0], blocks)])
     return tmp_path / "report.html"
@@ -150,8 +149,8 @@ def test_a_browser_applies_the_styles_of_a_page_and_refuses_nothing_of_it(report
 def test_markdown_has_no_link_picture_or_markup_from_a_name():
     renderer = MarkdownIt("gfm-like", {"html": True, "linkify": False}).enable("table")
     for name in NAMES:
-        page = renderer.render(table(["name", "other"], [[name, name]]) + f"\n\n{cell(name)}\n")
-        assert set(Elements(page).tags()) <= {"table", "thead", "tbody", "tr", "th", "td", "p"}, name
+        page = renderer.render(to_markdown(Page("key", name, [Table(["name", "other"], [[name, name]]), name])))
+        assert set(Elements(page).tags()) <= {"h1", "table", "thead", "tbody", "tr", "th", "td", "p"}, name
         assert not re.search(r"(https?|ftp)://|www\.|[^\\\s]@\S", cell(name)), "what browsers' renderers make links of"
         assert not set("\x1b\x07\u202e") & set(page)
 

@@ -11,11 +11,9 @@ from PIL import Image
 
 from regraft.files import sha256_of, write_json
 from regraft.photos.dataset import write_dataset
-from regraft.reports.blocks import Page, Photos, Tile
-from regraft.reports.html import write_page
-from regraft.reports.markdown import to_markdown
+from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
 from regraft.reports.mistakes import mistakes_of, overlay
-from regraft.reports.thumbnails import SIDE, draw_sheet
+from regraft.reports.page import Page, Photos, to_markdown, write_page
 from tests.support.library import sources_in
 from tests.support.shipped_files import tiny_graph
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from regraft.photos.images import Threads
-from regraft.reports.blocks import Tile
+from regraft.reports.contact_sheet import Tile
 from regraft.reports.scores_page import tiles_of, write_scores_pages
 from tests.regraft.reports.test_hostile_names import NAMES, Elements
 from tests.support.library import LIMITS

@@ -11,11 +11,12 @@ from regraft.files import write_json
 from regraft.photos.dataset import write_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
-from regraft.reports.blocks import Photos, Tile
+from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
 from regraft.reports.evaluation_page import confusion_page
 from regraft.reports.features_page import features_page
+from regraft.reports.page import Photos
 from regraft.reports.sources import Sources
-from regraft.reports.thumbnails import SIDE, draw_sheet, prepared_photos, thumbnails
+from regraft.reports.thumbnails import prepared_photos, thumbnails
 from regraft.training.tables import write_confusion, write_predictions
 from tests.support.library import LIMITS, sources_in
 
@@ -90,8 +91,9 @@ def test_likely_label_errors_are_shown_in_their_order(dataset, sources):
         {"path": photo.path, "label": photo.class_name, "split": photo.split, "suggested": "piña", "score": 0.01}
         for photo in reversed(dataset.photos()[:5])
     ]
-    report = {"success": True, "images": 36, "expectations": [], "leaks": [], "label_errors": errors, "outliers": []}
-    write_json(sources.reports / "embeddings.json", report | {"drift": []})
+    report = {"success": True, "images": 36, "looked_at": 36, "expectations": [], "leaks": [], "drift": []}
+    report |= {"label_errors": errors, "outliers": []}
+    write_json(sources.reports / "embeddings.json", report)
     assert captions(features_page(sources)) == [f"piña?\nis {error['label']}" for error in errors[:3]]
 
 
