@@ -26,7 +26,7 @@ from regraft.photos.known import Learning
 from regraft.photos.manifest import build_manifest, write_manifest
 from regraft.photos.scan import scan
 from regraft.photos.scan_on_cluster import ClusterReaders
-from regraft.production.scores.asking import score
+from regraft.production.scores.inference import score
 from regraft.production.scores.table import build_rows, merge, write_scores
 from regraft.store.facts import Facts
 from regraft.training.tables import write_predictions

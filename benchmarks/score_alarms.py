@@ -32,7 +32,7 @@ from regraft.files import read_json
 from regraft.params_file import load_params
 from regraft.photos.images import load_rgb
 from regraft.production.records import Records
-from regraft.production.scores.seen_drift import Trained, latest_photos, measure_seen, most_novel
+from regraft.production.scores.prediction_drift import Trained, latest_photos, measure_drift, most_novel
 from regraft.production.scores.table import read_scores
 from regraft.serving.novelty import rank_of, share_of
 from tests.support.machine import describe_machine
@@ -90,7 +90,7 @@ def _alarms(
     photos: pd.DataFrame, count: int, trained: Trained, params: Params, random: np.random.Generator
 ) -> dict[str, bool]:
     drawn = photos.iloc[random.permutation(len(photos))[:count]].reset_index(drop=True)
-    figures = measure_seen(drawn, trained, params.score).figures
+    figures = measure_drift(drawn, trained, params.score).figures
     found = {name: any(each.quantity == name and each.has_moved for each in figures) for name in ("novel", "unsure")}
     found["classes"] = any(each.quantity == "class shares" and each.has_moved for each in figures)
     found["statistics"] = any(each.has_moved for each in figures if each.quantity not in (*found, "class shares"))

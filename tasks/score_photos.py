@@ -1,4 +1,4 @@
-"""Beside the stages: what the model in production says of photos without labels, as a table and a report.
+"""Beside the stages: predictions of the model in production for photos without labels, as a table and a report.
 
 Reads score.photos, of unchanged files their times only, and models/production; writes score.output, and scores.json,
 scores.md and scores.html in reports/. Like production these are state and no output of DVC: they depend on the day.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from regraft.config import Params
 from regraft.errors import Damaged, RegraftError, some
-from regraft.files import read_json, sha256_of, write_json, write_text
+from regraft.files import finite, read_json, sha256_of, write_json, write_text
 from tasks.progress import Progress
 from tasks.step import Outcome
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from regraft.export.classifier import OnnxClassifier
+    from regraft.photos.decoder import DecodeLimits
     from regraft.photos.incoming import Incoming
-    from regraft.production.scores.seen_drift import SeenDrift, Trained
-    from regraft.production.scores.summary import Counts
+    from regraft.production.scores.prediction_drift import Trained
 
 REPORT = "scores.json"  # in reports/
 _NOTHING_SET = (
@@ -32,7 +32,7 @@ _NOTHING_SET = (
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """How it ended."""
+    """How a run ended."""
 
     words: str
     warnings: tuple[str, ...] = ()
@@ -41,7 +41,7 @@ class Said:
 
 
 def outcome_of(said: Said) -> Outcome:
-    """Return how a run ends that has found this."""
+    """Return the final state of a run."""
     if not said.is_new:
         return Outcome("Nothing to score", said.words)
     return Outcome("Scored with warnings" if said.warnings else "Scored", said.words)
@@ -67,21 +67,21 @@ def nothing_to_score(params: Params, at: datetime) -> Said | None:
         return None
     scores = read_scores(params.score.output)
     there, gone = scores[scores.gone_at.isna()], scores[scores.gone_at.notna()]
-    kept_since = at - timedelta(days=params.score.keep_days)
     # A photo without a problem that was not scored was moved, or the disk failed: it is tried again.
-    wanted = {
+    expected = {
         path: (found.digest, bool(found.problem) or not found.meant_as_image)
         for path, found in facts.items()
         if found.meant_as_image or incoming.is_named
     }
-    wanted |= dict.fromkeys(incoming.refused, ("", True))
+    expected |= dict.fromkeys(incoming.refused, ("", True))
     known = dict(zip(there.path, zip(there.sha256.fillna(""), there.error.notna(), strict=True), strict=True))
-    is_same = wanted == known and set(there.model.dropna()) <= {model} and (gone.gone_at > kept_since).all()
+    is_kept = (gone.gone_at > at - timedelta(days=params.score.keep_days)).all()
+    is_same = expected == known and set(there.model.dropna()) <= {model} and is_kept
     return _nothing_new(params, len(there)) if is_same else None
 
 
 def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
-    """Ask the model in production about all photos that it has not seen.
+    """Run the model in production on all photos that it has not seen.
 
     Args:
         params: all settings.
@@ -98,8 +98,8 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     from regraft.photos.incoming import find_incoming
     from regraft.photos.known import Learning
     from regraft.photos.scan import scan
-    from regraft.production.scores.asking import score
-    from regraft.production.scores.summary import count
+    from regraft.production.scores.inference import score
+    from regraft.production.scores.prediction_drift import count
     from regraft.production.scores.table import as_arrow, merge, read_scores, write_scores
     from regraft.store.leases import store_in_use
     from tasks.chosen_cluster import chosen_cluster
@@ -107,42 +107,38 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
 
     classifier, incoming = _production(params), find_incoming(params.score.photos)
     former, workers = read_scores(params.score.output), params.machine.workers
-    threads = Threads(workers, progress("files"))
     found = scan(
         incoming.folder,
         incoming.paths,
         limits=_limits(params),
-        threads=threads,
+        threads=Threads(workers, progress("files")),
         cache=_scan_file(params),
         learning=Learning(readers=chosen_readers(params, know=False)),
     )
     with store_in_use(params.paths.store, None):
-        stored = open_said(params.paths.store, classifier)
-        cluster = chosen_cluster(params.machine)
+        stored, cluster = open_said(params.paths.store, classifier), chosen_cluster(params.machine)
         facts = dict(found.items(incoming.paths))
         scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored, cluster)
     scores = merge(former, scored.rows, at, params.score.keep_days)
     counts = count(scores, at, computed=scored.computed, skipped=scored.skipped)
     if as_arrow(scores).equals(as_arrow(former)) and (params.paths.reports / REPORT).exists():
-        return _nothing_new(params, counts.photos + counts.bad)
+        return _nothing_new(params, counts["photos"] + counts["bad"])
     write_scores(params.score.output, scores)
     return _report(params, incoming, classifier, scores, counts, at)
 
 
 def _production(params: Params) -> "OnnxClassifier":
-    """The model in production; RegraftError if there is none that can be asked."""
+    """Return the model in production; RegraftError if there is no sound one."""
     from regraft.production.gate.contestants import load_champion
     from regraft.production.records import Records
 
     records = Records(params.paths.production)
     standing = records.standing()
-    if standing.problem:
-        raise RegraftError(f"{standing.problem} Put a sound model there: `regraft promote --rollback`.")
-    if standing.digest is None:
+    if standing.digest is None and not standing.problem:
         raise RegraftError(
             f"no model is in production: there is no {records.model}. Run `regraft retrain`, which puts one there."
         )
-    classifier, problem = load_champion(records.model)
+    classifier, problem = (None, standing.problem) if standing.problem else load_champion(records.model)
     if classifier is None:
         raise RegraftError(f"{problem} Put a sound model there: `regraft promote --rollback`.")
     return classifier
@@ -150,22 +146,17 @@ def _production(params: Params) -> "OnnxClassifier":
 
 def _trained(params: Params, model: "OnnxClassifier") -> "Trained":
     from regraft.production.records import Records
-    from regraft.production.scores.seen_drift import Trained
+    from regraft.production.scores.prediction_drift import Trained
 
     reference, words = Records(params.paths.production).find_reference()
-    photos = None if model.novel_photos is None else int(model.novel_photos)
-    return Trained(reference, words, _unsure_on_test(params, model.digest), photos)
-
-
-def _unsure_on_test(params: Params, model: str) -> tuple[int, int] | None:
-    """Of how many test photos the model was unsure, and how many there were; None where that is not known of it."""
     try:
-        if sha256_of(params.paths.onnx) != model:  # the report is that of the last model that was exported
-            return None
+        # The report is that of the last model that was exported, which may be another one.
+        is_same = sha256_of(params.paths.onnx) == model.digest
         found = read_json(params.paths.reports / "abstention.json", "images", "answered")
-        return found["images"] - found["answered"], found["images"]
+        unsure = (found["images"] - found["answered"], found["images"]) if is_same else None
     except (OSError, Damaged):
-        return None
+        unsure = None
+    return Trained(reference, words, unsure, None if model.novel_photos is None else int(model.novel_photos))
 
 
 def _report(
@@ -173,54 +164,58 @@ def _report(
     incoming: "Incoming",
     classifier: "OnnxClassifier",
     scores: "pd.DataFrame",
-    counts: "Counts",
+    counts: dict[str, Any],
     at: datetime,
 ) -> Said:
     from regraft.photos.images import Threads
-    from regraft.production.scores.seen_drift import histograms_of, latest_photos, measure_seen
-    from regraft.production.scores.summary import summarise
+    from regraft.production.scores.prediction_drift import latest_photos, measure_drift, summarise
     from regraft.reports.scores_page import tiles_of, write_scores_pages
+    from regraft.validation.drift import with_shape
+    from regraft.validation.histograms import histograms
     from regraft.validation.rules import limits_of
 
-    since, trained = at - timedelta(days=params.score.drift_days), _trained(params, classifier)
-    distance, at_least = params.validate_data.max_hash_distance, params.score.drift_photos
-    recent = latest_photos(scores, classifier.digest, since, at_least, distance)
-    drift = measure_seen(recent, trained, params.score)
+    settings, trained = params.score, _trained(params, classifier)
+    since, distance = at - timedelta(days=settings.drift_days), params.validate_data.max_hash_distance
+    recent = latest_photos(scores, classifier.digest, since, settings.drift_photos, distance)
+    drift = measure_drift(recent, trained, settings)
     no_limits = dict.fromkeys(limits_of(params.validate_data), (None, None))
+    former = with_shape(trained.reference.rows) if trained.reference else None
     report: dict[str, Any] = {
         "at": f"{at:%Y-%m-%d %H:%M} UTC",
         "since": f"{recent.first_seen.min():%Y-%m-%d %H:%M} UTC" if len(recent) else None,
-        "folder": str(params.score.photos),
-        "output": str(params.score.output),
+        "folder": str(settings.photos),
+        "output": str(settings.output),
         "model": classifier.digest,
-        "words": _words(params, scores, counts, drift),
-        **summarise(scores, recent, counts, drift, trained),
-        "statistics": histograms_of(recent, trained.reference, no_limits),
+        "words": _words(params, scores, counts, drift.warnings),
+        "counts": counts,
+        "drift": drift.as_report(),
+        **summarise(scores, recent, trained),
+        "statistics": histograms(with_shape(recent), former, no_limits),
     }
-    threads, reports = Threads(params.machine.workers), params.paths.reports
+    reports, threads = params.paths.reports, Threads(params.machine.workers)
     tiles = tiles_of(report, incoming.folder, params.report.photos, threads, _limits(params))
     pages = write_scores_pages(reports, report, tiles)
     write_text(reports / "scores.md", "\n\n".join(pages.values()) + "\n")
-    write_json(reports / REPORT, report)  # last: it says that all is done
+    write_json(reports / REPORT, finite(report))  # last: it says that all is done
     # The drift of photos that a run before has told of is no news.
-    warnings = tuple(drift.warnings) if counts.new else ()
+    warnings = tuple(drift.warnings) if counts["new"] else ()
     return Said(report["words"], warnings, pages=tuple(pages.items()))
 
 
-def _words(params: Params, scores: "pd.DataFrame", counts: "Counts", drift: "SeenDrift") -> str:
-    bad = scores[scores.error.notna() & scores.gone_at.isna()]
-    said = [
-        f"{counts.new:,} of {counts.photos:,} photos in {params.score.photos} are new; the model was run on "
-        f"{counts.computed:,}."
+def _words(params: Params, scores: "pd.DataFrame", counts: dict[str, Any], warnings: list[str]) -> str:
+    novel = "" if counts["novel"] is None else f", and {counts['novel']:,} are novel"
+    sentences = [
+        f"{counts['new']:,} of {counts['photos']:,} photos in {params.score.photos} are new; the model was run on "
+        f"{counts['computed']:,}.",
+        f"Of {counts['unsure']:,} it is unsure{novel}.",
     ]
-    novel = "" if counts.novel is None else f", and {counts.novel:,} are novel"
-    said.append(f"Of {counts.unsure:,} it is unsure{novel}.")
-    if counts.bad:
+    if counts["bad"]:
+        bad = scores[scores.error.notna() & scores.gone_at.isna()]
         named = some([f"{path}: {error}" for path, error in zip(bad.path, bad.error, strict=True)], 3)
-        said.append(f"{counts.bad:,} cannot be scored ({named}).")
-    if drift.warnings:
-        said.append(f"The latest photos are not what production was trained on: {some(drift.warnings, 3)}.")
-    return " ".join(said)
+        sentences.append(f"{counts['bad']:,} cannot be scored ({named}).")
+    if warnings:
+        sentences.append(f"The latest photos are not what production was trained on: {some(warnings, 3)}.")
+    return " ".join(sentences)
 
 
 def _nothing_new(params: Params, files: int) -> Said:
@@ -228,7 +223,7 @@ def _nothing_new(params: Params, files: int) -> Said:
     return Said(words, is_new=False)
 
 
-def _limits(params: Params) -> Any:
+def _limits(params: Params) -> "DecodeLimits":
     from regraft.photos.decoder import DecodeLimits
 
     return DecodeLimits(params.validate_data.max_pixels, params.validate_data.max_seconds)

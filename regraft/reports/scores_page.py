@@ -1,4 +1,4 @@
-"""What was scored: reports/scores.html, and the same as Markdown."""
+"""The scored photos: reports/scores.html, and the same as Markdown."""
 
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,20 @@ from regraft.reports.thumbnails import thumbnails
 from regraft.reports.validation_page import NAMED
 
 _MOST_CLASSES = 60  # that the page has a line of
-
-
-def scores_pages(report: dict[str, Any], tiles: list[Tile]) -> list[Page]:
-    """Return the pages.
-
-    Args:
-        report: what reports/scores.json holds.
-        tiles: from `tiles_of`.
-    """
-    return [_overview(report), _drift(report), _classes(report), _photos(report, tiles), _bad(report)]
+_COUNTS = {
+    "photos": "photos that are there and scored",
+    "new": "of them new in this run",
+    "computed": "of them the model was run on",
+    "unsure": "of which the model is unsure",
+    "novel": "that are novel",
+    "bad": "files that cannot be read",
+    "skipped": "files that are no photos, and are left out",
+    "gone": "photos that are gone, whose rows are kept",
+}
+_RULE = (
+    "A limit is what chance seldom exceeds with so few photos, and at least what is worth a look. Statistics are "
+    "compared class by class, as the model names the classes."
+)
 
 
 def tiles_of(report: dict[str, Any], folder: Path, count: int, threads: Threads, limits: DecodeLimits) -> list[Tile]:
@@ -36,33 +40,28 @@ def tiles_of(report: dict[str, Any], folder: Path, count: int, threads: Threads,
 
 
 def write_scores_pages(folder: Path, report: dict[str, Any], tiles: list[Tile]) -> dict[str, str]:
-    """Write scores.html, and return the pages as Markdown by key."""
-    pages = scores_pages(report, tiles)
+    """Write scores.html, and return its pages as Markdown by key.
+
+    Args:
+        folder: of the file.
+        report: the contents of reports/scores.json.
+        tiles: from `tiles_of`.
+    """
+    pages = [_overview(report), _drift(report), _classes(report["classes"]), _photos(report, tiles), _bad(report)]
     write_page(folder / "scores.html", "Regraft: photos that were scored", pages)
     return {page.key: to_markdown(page) for page in pages}
 
 
 def _overview(report: dict[str, Any]) -> Page:
-    counts, drift = report["counts"], report["drift"]
-    warnings = drift["warnings"]
-    verdict = [Bold("The photos are not what production was trained on.")] if warnings else []
-    novel = "the model does not say" if counts["novel"] is None else counts["novel"]
-    rows = [
-        ["photos that are there and scored", counts["photos"]],
-        ["of them new in this run", counts["new"]],
-        ["of them the model was run on", counts["computed"]],
-        ["of which the model is unsure", counts["unsure"]],
-        ["that are novel", novel],
-        ["files that cannot be read", counts["bad"]],
-        ["files that are no photos, and are left out", counts["skipped"]],
-        ["photos that are gone, whose rows are kept", counts["gone"]],
-    ]
+    counts = report["counts"]
+    rows = [[words, "the model does not say" if counts[key] is None else counts[key]] for key, words in _COUNTS.items()]
     days = [
-        [each["day"], each["photos"], _of(each["unsure"], each["photos"]), _of(each["novel"], each["photos"])]
+        [each["day"], each["photos"], *(_of(each[name], each["photos"]) for name in ("unsure", "novel"))]
         for each in report["days"]
     ]
+    has_drifted = bool(report["drift"]["warnings"])
     blocks: list[Block] = [
-        *verdict,
+        *([Bold("The photos are not what production was trained on.")] if has_drifted else []),
         report["words"],
         f"Photos of {report['folder']}, by the model {report['model'][:12]}, {report['at']}. The table is "
         f"{report['output']}.",
@@ -75,6 +74,11 @@ def _overview(report: dict[str, Any]) -> Page:
 
 def _drift(report: dict[str, Any]) -> Page:
     drift = report["drift"]
+    blocks: list[Block] = [
+        f"The latest {drift['photos']} photos, since {report['since'] or 'ever'}. Production was trained on "
+        f"{drift['known']} of them, and the others count as {drift['groups']}, near-duplicates as one. "
+        f"{drift['compared_with']}"
+    ]
     rows = [
         [
             each["quantity"].replace("_", " "),
@@ -86,18 +90,8 @@ def _drift(report: dict[str, Any]) -> Page:
         ]
         for each in drift["figures"]
     ]
-    text = (
-        f"The latest {drift['photos']} photos, since {report['since'] or 'ever'}. Production was trained on "
-        f"{drift['known']} of them, and the others count as {drift['groups']}, near-duplicates as one. "
-        f"{drift['compared_with']}"
-    )
-    rule = (
-        "A limit is what chance seldom exceeds with so few photos, and at least what is worth a look. Statistics are "
-        "compared class by class, as the model names the classes."
-    )
-    blocks: list[Block] = [text]
     if rows:
-        blocks += [Table(["", "photos", "found", "figure", "limit", ""], rows), rule]
+        blocks += [Table(["", "photos", "found", "figure", "limit", ""], rows), _RULE]
     else:
         blocks.append("Too few photos to tell drift from chance.")
     if report["statistics"]:
@@ -106,19 +100,19 @@ def _drift(report: dict[str, Any]) -> Page:
     return Page("scores-drift", "Are they what production was trained on?", blocks)
 
 
-def _classes(report: dict[str, Any]) -> Page:
-    classes = report["classes"]
+def _classes(classes: list[dict[str, Any]]) -> Page:
+    shown = classes[:_MOST_CLASSES]
+    shares = {each["class"]: (each["share"], each["trained_share"]) for each in shown}
     rows = [
-        [each["class"], each["photos"], f"{each['share']:.1%}", _share(each["trained_share"]), each["answered"]]
-        for each in classes[:_MOST_CLASSES]
+        [each["class"], each["photos"], *map(_share, (each["share"], each["trained_share"])), each["answered"]]
+        for each in shown
     ]
-    shares = {each["class"]: (each["share"], each["trained_share"]) for each in classes[:_MOST_CLASSES]}
-    blocks: list[Block] = [Chart("shares of the classes", shares_chart(shares))] if shares else []
     text = "Each photo counts for its most probable class, also where the model is unsure; the last column is without."
     if len(classes) > _MOST_CLASSES:
         text += f" The {_MOST_CLASSES} most frequent of {len(classes)}; all are in scores.json."
     header = ["class", "photos", "share", "in production's data", "named by the model"]
-    return Page("scores-classes", "Classes", [*blocks, text, Table(header, rows)])
+    chart = [Chart("shares of the classes", shares_chart(shares))] if shares else []
+    return Page("scores-classes", "Classes", [*chart, text, Table(header, rows)])
 
 
 def _photos(report: dict[str, Any], tiles: list[Tile]) -> Page:
@@ -129,14 +123,10 @@ def _photos(report: dict[str, Any], tiles: list[Tile]) -> Page:
 
 
 def _bad(report: dict[str, Any]) -> Page:
-    bad, count = report["bad"], report["counts"]["bad"]
-    more = f" The first {min(NAMED, len(bad))}; all are in the table." if count > NAMED else ""
-    rows = [[each["path"], each["error"]] for each in bad[:NAMED]]
-    blocks: list[Block] = [
-        f"{count} files.{more}" if count else "None.",
-        *([Table(["file", "why"], rows)] if rows else []),
-    ]
-    return Page("scores-bad", "Files that cannot be scored", blocks)
+    bad, count = report["bad"][:NAMED], report["counts"]["bad"]
+    more = f" The first {len(bad)}; all are in the table." if count > NAMED else ""
+    table = [Table(["file", "why"], [[each["path"], each["error"]] for each in bad])] if bad else []
+    return Page("scores-bad", "Files that cannot be scored", [f"{count} files.{more}" if count else "None.", *table])
 
 
 def _caption(photo: dict[str, Any]) -> str:

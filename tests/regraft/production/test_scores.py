@@ -19,9 +19,8 @@ from regraft.params_file import load_params
 from regraft.photos.images import Threads
 from regraft.photos.incoming import find_incoming
 from regraft.photos.scan import scan
-from regraft.production.scores.asking import Scored, score
-from regraft.production.scores.seen_drift import Figure, Trained, latest_photos, measure_seen
-from regraft.production.scores.summary import count, summarise
+from regraft.production.scores.inference import Scored, score
+from regraft.production.scores.prediction_drift import Figure, Trained, count, latest_photos, measure_drift, summarise
 from regraft.production.scores.table import as_arrow, build_rows, merge, read_scores, write_scores
 from regraft.production.training_data import Reference
 from tests.support.library import LIMITS
@@ -199,7 +198,7 @@ def _trained(seed: int = 10**6, count: int = 400) -> Trained:
 
 
 def _moved(recent: pd.DataFrame, settings: Score, trained: Trained | None = None) -> dict[str, Figure]:
-    found = measure_seen(recent, trained or _trained(), settings)
+    found = measure_drift(recent, trained or _trained(), settings)
     return {figure.quantity: figure for figure in found.figures if figure.has_moved}
 
 
@@ -237,7 +236,7 @@ def test_what_production_was_trained_on_says_nothing(settings: Score) -> None:
     assert trained.reference
     rows = pd.concat([trained.reference.rows, dark.rename(columns={"sha256": "digest"}).assign(split="train")])
     everything = Trained(Reference(rows, trained.reference.features, "n"), "compared")
-    found = measure_seen(dark, everything, settings)
+    found = measure_drift(dark, everything, settings)
     assert (found.known, found.groups, found.figures) == (300, 0, ())
 
 
@@ -267,21 +266,14 @@ def test_without_drift_novelty_and_unsureness_are_an_alarm_as_seldom_as_promised
     assert alarms / draws <= 0.2
 
 
-def test_the_summary_counts_what_the_table_has(ask, settings: Score) -> None:
+def test_the_summary_counts_what_the_table_has(ask) -> None:
     found = ask()
     scores = merge(build_rows([], []), found.rows, NOON, 30)
     counts = count(scores, NOON, computed=found.computed, skipped=found.skipped)
-    assert (counts.photos, counts.new, counts.computed, counts.bad, counts.skipped, counts.novel) == (
-        6,
-        6,
-        5,
-        1,
-        1,
-        None,
-    )
+    expected = {"photos": 6, "new": 6, "computed": 5, "unsure": 0, "novel": None, "bad": 1, "skipped": 1, "gone": 0}
+    assert counts == expected
     recent = latest_photos(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1), 20, 8)
-    trained = Trained(None, "nothing")
-    report = summarise(scores, recent, counts, measure_seen(recent, trained, settings), trained)
+    report = summarise(scores, recent, Trained(None, "nothing"))
     assert sum(each["photos"] for each in report["classes"]) == len(recent) == 5
     assert report["days"] == [{"day": "2026-11-26", "photos": 5, "unsure": 0, "novel": None}]
     assert [each["path"] for each in report["bad"]] == ["broken.png"]
