@@ -4,15 +4,21 @@ import json
 from collections import defaultdict
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
+from regraft.errors import RegraftError
 from regraft.export.two_parts import facts_of
 from regraft.files import read_json, readable_bytes, reading
 from regraft.onnx_graphs.parsing import parse_graph
+from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
-from regraft.reports.contact_sheet import Tile
+from regraft.reports.contact_sheet import SIDE, Tile
 from regraft.reports.evaluation_page import of_all
 from regraft.reports.page import Block, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
-from regraft.reports.thumbnails import prepared_photos
+from regraft.reports.thumbnails import BLANK
 from regraft.serving.novelty import one_in
 
 _TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
@@ -55,7 +61,7 @@ def onnx_page(sources: Sources) -> Page:
         Table(header, parities),
         Heading("What the network sees"),
         f"{square}; a row per class:",
-        Photos("what the network sees", _prepared(preparation, sources)),
+        Photos("what the network sees", _seen(preparation, sources)),
     ]
     return Page("onnx-file", "ONNX file", blocks)
 
@@ -68,7 +74,7 @@ def _of_frozen_graph(agreement: dict[str, Any] | None) -> list[list[str]]:
     return [["difference of the frozen graph from Keras, when it was converted", figures]]
 
 
-def _prepared(preparation: Preparation, sources: Sources) -> list[tuple[str, list[Tile]]]:
+def _seen(preparation: Preparation, sources: Sources) -> list[tuple[str, list[Tile]]]:
     dataset = sources.read_dataset()
     train = dataset.of("train").rows
     first = train[train.class_index < _MAX_CLASSES].groupby("class_index").head(_PER_CLASS)
@@ -78,6 +84,20 @@ def _prepared(preparation: Preparation, sources: Sources) -> list[tuple[str, lis
     for class_name, tile in zip(chosen.rows.class_name, tiles, strict=True):
         rows[class_name].append(tile)
     return list(rows.items())
+
+
+def prepared_photos(dataset: Dataset, preparation: Preparation, threads: Threads) -> list[Tile]:
+    """Return photos as `preparation` gives them to the network, reduced to thumbnails, without captions."""
+
+    def drawn(photo: Photo) -> np.ndarray:
+        try:
+            with dataset.opened(photo) as rgb:
+                square = preparation(rgb)
+        except (RegraftError, OSError, ValueError):  # the report is still worth reading
+            return BLANK
+        return np.asarray(Image.fromarray(square).resize((SIDE, SIDE)))
+
+    return [Tile(square, "") for square in threads.map(drawn, dataset.photos())]
 
 
 def int8_page(sources: Sources) -> Page:

@@ -4,27 +4,22 @@ That page needs nothing but the data folder and the report, so that it is there 
 """
 
 import re
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from regraft.errors import RegraftError
 from regraft.files import read_json
-from regraft.photos.dataset import Dataset, Photo
+from regraft.photos.dataset import Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
-from regraft.photos.inspectors import Inspectors
 from regraft.reports.charts import class_balance_chart, image_statistics_chart
-from regraft.reports.contact_sheet import Tile
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table, write_page
 from regraft.reports.sources import Sources
+from regraft.reports.thumbnails import thumbnails
 
 _SHOWN = 12  # photos of each violated expectation
-_SIDE = 160  # pixels of a thumbnail
 NAMED = 20  # rows of a table of problems
 _OFFENDERS = 3  # of an expectation that are named in its row
 _SIGNS = {"error": Bold("fails"), "warn": Bold("warning"), "note": "note"}  # where it is violated, by severity
@@ -69,18 +64,16 @@ def write_validation_page(
     pages = [_validation(report), _class_balance(report), _image_statistics(report)]
     violated = [result for result in report["expectations"] if not result["success"]]
     shown = [[name for name in result["paths"] if name in readable][:_SHOWN] for result in violated]
-    with Inspectors(limits) as inspectors:  # the same processes for all of them: each takes a while to start
-        names = set(chain.from_iterable(shown))
-        drawn = photos.with_rows(photos.rows[photos.rows.path.isin(list(names))]).photos()
-        pictures = threads.map(partial(_thumbnail, inspectors, photos), drawn)
-        pixels = {photo.path: picture for photo, picture in zip(drawn, pictures, strict=True)}
-    for result, of_result in zip(violated, shown, strict=True):
-        tiles = [Tile(pixels[name], name) for name in of_result]
-        if tiles:
-            more = f"; the first {len(tiles)}" if result["count"] > len(tiles) else ""
+    captions = {name: name for name in chain.from_iterable(shown)}
+    drawn = thumbnails(photos, captions, threads, limits, are_whole=True)  # all at once: processes take long to start
+    tiles_of = {tile.caption: tile for tile in drawn}
+    for result, names in zip(violated, shown, strict=True):
+        if names:
+            more = f"; the first {len(names)}" if result["count"] > len(names) else ""
             text = f"Found {result['found']}{more}. {result['advice']}"
             key = f"photos-{re.sub('[^a-z0-9]+', '-', result['name'].lower())}"
-            pages.append(Page(key, f"Expected: {result['expected']}", [text, Photos("offenders", [("", tiles)])]))
+            tiles = Photos("offenders", [("", [tiles_of[name] for name in names])])
+            pages.append(Page(key, f"Expected: {result['expected']}", [text, tiles]))
     write_page(path, "Regraft: validation of the photos", pages)
 
 
@@ -139,16 +132,6 @@ def _drift(rows: list[dict[str, Any]]) -> Table:
         for row in rows
     ]
     return Table(["", "photos", "against", "then and now", "stability index", "limit", ""], cells)
-
-
-def _thumbnail(inspectors: Inspectors, photos: Dataset, photo: Photo) -> np.ndarray:
-    try:
-        with photos.file_of(photo) as file:
-            picture = inspectors.thumbnail(file, side=_SIDE)
-    except RegraftError:
-        picture = None
-    # It was removed or replaced a moment ago, or is out of reach.
-    return np.full((_SIDE, _SIDE, 3), 255, np.uint8) if picture is None else picture
 
 
 def expectations_table(report: dict[str, Any]) -> Table:

@@ -13,10 +13,11 @@ from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
 from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
 from regraft.reports.evaluation_page import confusion_page
+from regraft.reports.export_page import prepared_photos
 from regraft.reports.features_page import features_page
 from regraft.reports.page import Photos
 from regraft.reports.sources import Sources
-from regraft.reports.thumbnails import prepared_photos, thumbnails
+from regraft.reports.thumbnails import thumbnails
 from regraft.training.tables import write_confusion, write_predictions
 from tests.support.library import LIMITS, sources_in
 
