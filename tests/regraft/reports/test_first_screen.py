@@ -95,14 +95,6 @@ def test_a_model_beside_another_in_production_was_not_compared_with_it_yet(sourc
     assert "The one in production: not compared yet." in text
 
 
-@pytest.mark.parametrize("changed", ["model.onnx", "dataset.parquet"])
-def test_a_verdict_on_another_model_or_other_photos_is_not_shown(sources, changed):
-    say(sources, is_accepted=False, words="Refused: it is worse.", champion=BETTER)
-    (sources.onnx.parent / changed).write_bytes(b"changed")
-    write_json(sources.reports / "export.json", {"sha256": sha256_of(sources.onnx), "bytes": 1})
-    assert "It is worse." not in seen(sources)
-
-
 def test_a_model_that_was_accepted_and_rolled_back_is_not_in_production(sources):
     put_into_production(sources, b"old", "First model in production.")
     put_into_production(sources, b"new", "Accepted.")

@@ -52,8 +52,3 @@ def test_a_verdict_on_another_model_or_other_photos_is_none(sources: Sources, ch
 def test_a_damaged_verdict_is_as_good_as_none(sources: Sources, contents: str) -> None:
     (sources.reports / "gate.json").write_text(contents)
     assert read_gate(sources) is None
-
-
-def test_without_a_verdict_the_page_says_so(sources: Sources) -> None:
-    (sources.reports / "gate.json").unlink()
-    assert "The gate was not asked" in to_markdown(gate_page(sources))

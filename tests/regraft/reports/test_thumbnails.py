@@ -113,10 +113,6 @@ def test_any_caption_can_be_drawn(caption):
     assert size(draw_sheet([("", [tile]), (caption, [tile])])) == (944, 304)
 
 
-def test_a_sheet_without_photos_is_a_picture_too():
-    assert size(draw_sheet([("", [])])) == (944, 152)
-
-
 def test_a_page_without_mistakes_says_so(dataset, sources):
     test = dataset.of("test")
     right = np.eye(3)[test.rows.class_index]
