@@ -1,13 +1,14 @@
-"""What is told of runs: history.html, the artifact `trend` of a run, and the message of the week.
+"""The history of runs: history.html, the artifact `trend` of a run, and the message of the week.
 
-The first screen of the page says what happened last and why, whether production is fine, and what a person has to do.
+The first screen of the page has the last run and its reason, the state of production, and what a person has to do.
 """
 
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import NamedTuple
 
 from regraft.errors import safe_text
@@ -88,7 +89,7 @@ class Box:
     @property
     def short(self) -> str:
         """The words, or of many the first sentence."""
-        return self.words if len(self.words) <= _SHORT else in_short(self.words, _SHORT)
+        return self.words if len(self.words) <= _SHORT else _in_short(self.words, _SHORT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +113,7 @@ class Line:
         """Return the line of a run; `links` are addresses of reports by run."""
         verdict, computed = VERDICTS.get(row.name, OTHER), "" if row.computed is None else f"{row.computed:,}"
         shown = (f"{row.started:{when}}", row.name, verdict.colour, verdict.sign, links.get(row.run), reason_of(row))
-        return cls(*shown, why(row), percent(row.accuracy), photos_of(row), computed, duration_of(row))
+        return cls(*shown, _why(row), _percent(row.accuracy), _photos_of(row), computed, _duration_of(row))
 
 
 def history_page(
@@ -140,7 +141,7 @@ def history_page(
         chart_title="The first run" if len(rows) == 1 else f"The last {len(drawn_rows(rows))} runs that had work",
         lines=newest[:_TABLE_RUNS],
         older=newest[_TABLE_RUNS:],
-        written=minute(now),
+        written=_minute(now),
     )
 
 
@@ -160,32 +161,25 @@ def trend_page(rows: Sequence[Row], chart: bytes | None) -> Page:
 
 def to_do(rows: Sequence[Row], problem: str | None) -> Box:
     """Return what a person has to do, from the rows, oldest first, and what is wrong with production."""
-    found = Box(*_what_to_do(rows, problem))
-    last = _last_with_news(rows)
-    if last and last.name == "Failed" and last.reason and not problem:
-        # An error says what was expected, what was found, and at its end what to do.
-        return replace(found, words=f"{in_short(last.reason.strip().rpartition('. ')[2], 300)} Then {_RERUN}")
-    return found
-
-
-def _what_to_do(rows: Sequence[Row], problem: str | None) -> tuple[str, str, str, str]:
-    """Colour, heading, title and words."""
     heading, last = "Does a person have to do something?", _last_with_news(rows)
     if problem:
         words = f"{problem} `regraft promote --rollback` puts the last sound model back."
-        return "bad", heading, "Repair production", words
+        return Box("bad", heading, "Repair production", words)
     if last is None:
-        return "wait", heading, "Start a first run", "`regraft retrain`"
+        return Box("wait", heading, "Start a first run", "`regraft retrain`")
+    colour, title, words = _TO_DO.get(last.name, ("good", "Nothing", ""))
+    if last.name == "Failed" and last.reason:
+        # An error says what was expected, what was found, and at its end what to do.
+        words = f"{_in_short(last.reason.strip().rpartition('. ')[2], 300)} Then {_RERUN}"
     if last.name == "Undecided":
         if "promote.when_undecided" not in last.reason:  # the gate names the setting where it decided
-            return "wait", heading, "Decide between two models", f"The gate leaves this one to a person. {_CANDIDATES}"
+            words = f"The gate leaves this one to a person. {_CANDIDATES}"
+            return Box("wait", heading, "Decide between two models", words)
         names = [row.name for row in reversed(rows) if row.name not in NOTHING_NEW]
-        count = next((place for place, name in enumerate(names) if name != "Undecided"), len(names))
-        if count >= _MANY_UNDECIDED:
+        if (count := len([*takewhile("Undecided".__eq__, names)])) >= _MANY_UNDECIDED:
             words = "More test photos let the gate see smaller differences; or see promote.when_undecided."
-            return "wait", heading, f"{count} runs in a row are undecided", words
-    colour, title, words = _TO_DO.get(last.name, ("good", "Nothing", ""))
-    return colour, heading, title, words
+            return Box("wait", heading, f"{count} runs in a row are undecided", words)
+    return Box(colour, heading, title, words)
 
 
 def _last_with_news(rows: Sequence[Row]) -> Row | None:
@@ -197,19 +191,17 @@ def _last(rows: Sequence[Row], links: Mapping[str, str]) -> Box:
     if not rows:
         return Box("wait", "Last run", "No run yet", "")
     row = rows[-1]
-    verdict, of = VERDICTS.get(row.name, OTHER), "" if row.is_in_production else " of the candidate"
+    verdict = VERDICTS.get(row.name, OTHER)
+    whose = "" if row.is_in_production else " of the candidate"
     figures = [
-        f"{percent(row.accuracy)} accuracy{of}" if row.accuracy is not None else "",
-        f"photos {photos_of(row)}" if row.photos is not None else "",
+        f"{_percent(row.accuracy)} accuracy{whose}" if row.accuracy is not None else "",
+        f"photos {_photos_of(row)}" if row.photos is not None else "",
         f"{row.computed:,} computed" if row.computed else "",
-        duration_of(row),
+        _duration_of(row),
     ]
-    heading, below = (
-        f"Last run, {minute(row.started)}, by {row.started_by or 'hand'}",
-        " · ".join(filter(None, figures)),
-    )
-    colour = "good" if row.name in NOTHING_NEW else verdict.colour
-    return Box(colour, heading, f"{verdict.sign} {row.name}", reason_of(row), below, links.get(row.run))
+    colour, heading = verdict.colour, f"Last run, {_minute(row.started)}, by {row.started_by or 'hand'}"
+    colour, title = "good" if row.name in NOTHING_NEW else colour, f"{verdict.sign} {row.name}"
+    return Box(colour, heading, title, reason_of(row), " · ".join(filter(None, figures)), links.get(row.run))
 
 
 def _production(rows: Sequence[Row], production: Production) -> Box:
@@ -219,18 +211,15 @@ def _production(rows: Sequence[Row], production: Production) -> Box:
         return Box("wait", "Production", "No model", "Services have nothing to read yet.")
     figures, _ = _of_champion(rows, production.digest)
     since = f", since {production.since[:16].replace('T', ' ')} UTC" if production.since else ""
-    words = f"Accuracy {interval(*figures)} on test photos. " if figures else "Not measured lately. "
+    words = f"Accuracy {_interval(*figures)} on test photos. " if figures else "Not measured lately. "
     return Box("good", "Production", "Fine", f"{words}Model {production.digest[:12]}{since}.")
 
 
 def _of_champion(rows: Sequence[Row], digest: str) -> tuple[tuple[float, float, float] | None, datetime | None]:
-    """Return what was measured last of a model in production, and since when the runs know it there."""
-    figures, since = None, None
-    for row in reversed([row for row in rows if row.champion]):
-        if row.champion != digest:
-            break
-        figures, since = figures or row.production, row.started
-    return figures, since
+    """Return the latest figures of a model in production, and since when the runs know it there."""
+    known = [row for row in reversed(rows) if row.champion]
+    mine = [*takewhile(lambda row: row.champion == digest, known)]
+    return next((row.production for row in mine if row.production), None), mine[-1].started if mine else None
 
 
 def reason_of(row: Row) -> str:
@@ -239,13 +228,13 @@ def reason_of(row: Row) -> str:
     return words[:1].upper() + words[1:]
 
 
-def why(row: Row) -> str:
+def _why(row: Row) -> str:
     """Return the reason in short; a run that found nothing new repeats that of another one after a colon."""
     words = reason_of(row)
-    return in_short(words.partition(":")[0] if row.name in NOTHING_NEW else words)
+    return _in_short(words.partition(":")[0] if row.name in NOTHING_NEW else words)
 
 
-def in_short(words: str, longest: int = 150) -> str:
+def _in_short(words: str, longest: int = 150) -> str:
     """Return the first sentence of a text, cut where it is too long."""
     first, _, rest = words.partition("\n")
     if first.endswith(":"):
@@ -254,22 +243,19 @@ def in_short(words: str, longest: int = 150) -> str:
     return first if len(first) <= longest else f"{first[:longest].rpartition(' ')[0] or first[:longest]} ..."
 
 
-def minute(at: datetime) -> str:
-    """Return a time as a person reads it."""
+def _minute(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} UTC"
 
 
-def percent(value: float | None) -> str:
-    """Return a share as a person reads it, and nothing for none."""
+def _percent(value: float | None) -> str:
     return "" if value is None else f"{value:.1%}"
 
 
-def interval(value: float, low: float, high: float) -> str:
-    """Return a share with its interval."""
+def _interval(value: float, low: float, high: float) -> str:
     return f"{value:.1%} ({low:.1%} to {high:.1%})"
 
 
-def photos_of(row: Row) -> str:
+def _photos_of(row: Row) -> str:
     """Return the photos of a run and how many joined and left."""
     if row.photos is None:
         return ""
@@ -278,8 +264,7 @@ def photos_of(row: Row) -> str:
     return f"{row.photos:,}" + (f" ({', '.join(moved)})" if moved else "")
 
 
-def duration_of(row: Row) -> str:
-    """Return how long a run took."""
+def _duration_of(row: Row) -> str:
     if row.ended is None:
         return ""
     seconds = (row.ended - row.started).total_seconds()
@@ -297,7 +282,7 @@ def summary_of_week(rows: Sequence[Row], now: datetime) -> str:
     counts = Counter(row.name for row in week)
     names = [*(name for name in VERDICTS if name in counts), *sorted(counts.keys() - VERDICTS.keys())]
     told = ", ".join(f"{counts[name]} {safe_text(name).lower()}" for name in names) or "none"
-    undecided = [f"- {minute(row.started)} undecided: {why(row)}" for row in week if row.name == "Undecided"]
+    undecided = [f"- {_minute(row.started)} undecided: {_why(row)}" for row in week if row.name == "Undecided"]
     more = [f"- and {len(undecided) - _LISTED} more, undecided before."] if len(undecided) > _LISTED else []
     runs = f"{_count(len(week), 'run')} in the last seven days: {told}."
     return "\n".join([runs, *undecided[-_LISTED:], *more, _champion_in_words(rows, now), _idle_days(rows, now)])
@@ -310,7 +295,7 @@ def _champion_in_words(rows: Sequence[Row], now: datetime) -> str:
     figures, since = _of_champion(rows, champion)
     days = (now - since) // _DAY if since else 0
     age = f"for {_count(days, 'day')}" if days else "since today"
-    how = f"accuracy {interval(*figures)} when it was measured last" if figures else "its accuracy was not measured"
+    how = f"accuracy {_interval(*figures)} when it was measured last" if figures else "its accuracy was not measured"
     return f"In production {age}: {champion[:12]}, {how}."
 
 
