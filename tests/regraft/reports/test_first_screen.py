@@ -83,12 +83,8 @@ def test_a_model_that_was_refused_is_told_with_the_reason_and_beside_the_one_in_
     assert "90.0% The one in production" in text
 
 
-def test_a_model_that_the_gate_has_not_seen_is_not_in_production(sources):
-    text = seen(sources)
-    assert "Not in production No model is in production. `regraft promote` asks the gate" in text
-
-
-def test_a_model_beside_another_in_production_was_not_compared_with_it_yet(sources):
+def test_a_model_that_the_gate_has_not_seen_is_neither_in_production_nor_compared(sources):
+    assert "Not in production No model is in production. `regraft promote` asks the gate" in seen(sources)
     put_into_production(sources, b"old", "First model in production.")
     text = seen(sources)
     assert re.search(r"Not in production Another model is \(\w{12}, since .* UTC: First model in production\.\)", text)

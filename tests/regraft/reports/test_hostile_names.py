@@ -44,6 +44,9 @@ NAMES = [
 ]
 
 
+ATTRIBUTES = {"lang", "charset", "name", "content", "http-equiv", "href", "id", "class", "src", "alt"}
+
+
 class Elements(HTMLParser):
     """The elements of a page, with their attributes, and what scripts hold."""
 
@@ -104,18 +107,7 @@ def test_a_page_has_the_elements_that_we_write_and_no_others(report):
     ours = "html head meta title style body h1 h2 h4 nav ul li a section div table thead tbody tr th td p img figure"
     assert set(elements.tags()) <= {*ours.split(), "figcaption", "br"}
     for tag, attributes in elements.found:
-        assert set(attributes) <= {
-            "lang",
-            "charset",
-            "name",
-            "content",
-            "http-equiv",
-            "href",
-            "id",
-            "class",
-            "src",
-            "alt",
-        }
+        assert set(attributes) <= ATTRIBUTES
         assert tag != "a" or str(attributes["href"]).startswith("#")
         assert tag != "img" or re.match("data:image/(png|jpeg);base64,", str(attributes["src"]))
 

@@ -39,45 +39,20 @@ from regraft.validation.histograms import histograms
 from tests.support.library import sources_in
 from tests.support.pipeline import STAGES
 
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "</td></table><h1>x",
-    "&lt;b&gt;",
-    "<!-- x",
-    "a|b",
-    r"a\|b",
-    "a\\",
-    "[x](javascript:alert(1))",
-    "![x](https://example.org/x.png)",
-    "<https://example.org>",
-    "`code`",
-    "*bold*",
-    "__init__",
-    "a\nb",
-    "a\rb",
-    "a\n\n# b",
-]
+HOSTILE = ["<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</td></table><h1>x", "&lt;b&gt;", "<!-- x"]
+HOSTILE += ["a|b", r"a\|b", "a\\", "[x](javascript:alert(1))", "![x](https://example.org/x.png)"]
+HOSTILE += ["<https://example.org>", "`code`", "*bold*", "__init__", "a\nb", "a\rb", "a\n\n# b"]
+LEAK = {"split": "test", "other_split": "train", "similarity": 0.97}
 LABEL_ERROR = {"split": "train", "suggested": "dog", "score": 0.0125}
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
-INT8 = {
-    "sha256": "1" * 64,
-    "bytes": 1234567,
-    "rung": "int8: per channel, min-max",
-    "words": "It is within the budget.",
-    "processor": "A processor, 2 cores, int8 by avx_vnni",
-    "steps": [
-        {"rung": "int8: a first one", "passed": False, "words": "It lost too much."},
-        {"rung": "int8: per channel, min-max", "passed": True, "words": "It is within the budget."},
-    ],
-    "test": {
-        "images": 200,
-        "accuracy": {"float32": 0.91, "int8": 0.905},
-        "difference": {"value": -0.005, "low": -0.03, "high": 0.01},
-    },
-    "novelty": {"mean_shift": -0.01, "largest_shift": 0.05, "novel_above": {"float32": 0.4, "int8": 0.41}},
-    "abstention": "It answers every photo.",
-}
+STEPS = [
+    {"rung": "int8: a first one", "passed": False, "words": "It lost too much."},
+    {"rung": "int8: per channel, min-max", "passed": True, "words": "It is within the budget."},
+]
+COMPARED = {"accuracy": {"float32": 0.91, "int8": 0.905}, "difference": {"value": -0.005, "low": -0.03, "high": 0.01}}
+SHIFT = {"mean_shift": -0.01, "largest_shift": 0.05, "novel_above": {"float32": 0.4, "int8": 0.41}}
+INT8 = {"sha256": "1" * 64, "bytes": 1234567, "processor": "A processor, 2 cores, int8 by avx_vnni", **STEPS[1]}
+INT8 |= {"steps": STEPS, "test": {"images": 200, **COMPARED}, "novelty": SHIFT, "abstention": "It answers every photo."}
 DRIFT: dict[str, object] = {"quantity": "shorter_side", "photos": "joined", "against": "production"}
 DRIFT |= {"then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
@@ -162,9 +137,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "looked_at": 20,
                 "namespace": "features-0",
                 "expectations": [EXPECTATION | {"found": name, "offenders": [name]}],
-                "leaks": [
-                    {"path": name, "split": "test", "other_path": name, "other_split": "train", "similarity": 0.97}
-                ],
+                "leaks": [LEAK | {"path": name, "other_path": name}],
                 "label_errors": [LABEL_ERROR | {"path": name, "label": name}] * 25,
                 "outliers": [{"path": name, "label": name, "distance": 3.25}],
                 "drift": [{"against": "production", "compared_with": f"With those of {name}.", "figures": None}],
@@ -206,16 +179,8 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
-        rows = pd.DataFrame(
-            {
-                "digest": ["0"],
-                "path": [name],
-                "class_name": [name],
-                "class_index": [0],
-                "split": ["test"],
-                "format": ["PNG"],
-            }
-        )
+        columns = ["digest", "path", "class_name", "class_index", "split", "format"]
+        rows = pd.DataFrame([("0", name, name, 0, "test", "PNG")], columns=columns)
         dataset, said = Dataset(rows, [name, "dog"], tmp_path / "raw"), np.array([[0.25, 0.75]])
         write_dataset(tmp_path / "dataset.parquet", dataset)
         write_predictions(folder / "predictions.csv", dataset, said)
@@ -267,12 +232,8 @@ def test_the_html_page_holds_the_pages_of_all_stages_and_links_to_each(reports):
 
 def test_the_html_page_needs_no_network_and_runs_nothing(reports):
     page = html_of(reports())
-    assert {re.sub("#.*", "#", kind) for kind in kinds(Page(page).addresses)} == {
-        "#",
-        "validation.html",
-        "data:image/png;base64",
-        "data:image/jpeg;base64",
-    }
+    addresses = {re.sub("#.*", "#", kind) for kind in kinds(Page(page).addresses)}
+    assert addresses == {"#", "validation.html", "data:image/png;base64", "data:image/jpeg;base64"}
     assert "http" not in re.sub('http-equiv|"data:.*?"', "", page)
     assert Page(page).tags.isdisjoint({"script", "iframe", "object", "embed", "form", "link"})
     (policy,) = re.findall('<meta http-equiv="Content-Security-Policy" content="(.*?)">', page)
@@ -365,7 +326,7 @@ def test_a_page_has_the_figures_of_its_stage(reports, stage, key):
             "quantise",
             "int8",
             "int8",
-            {"test": INT8["test"] | {"of_images": 1500}},
+            {"test": {"images": 200, **COMPARED, "of_images": 1500}},
             "of 200 photos (a sample of 1,500); the difference",
         ),
         (
@@ -432,18 +393,10 @@ def test_the_figures_of_a_head_are_those_that_it_was_judged_by(reports, objectiv
 
 def test_the_model_card_has_the_sections_of_a_model_card_and_the_digest_of_its_file(reports):
     card = model_card(reports(), NOW, UNSAID)
-    assert re.findall("(?m)^## (.*)$", card) == [
-        "Model details",
-        "Intended use",
-        "What it must not be used for",
-        "Factors",
-        "Metrics",
-        "Evaluation data",
-        "Training data",
-        "Quantitative analyses",
-        "Ethical considerations",
-        "Caveats and recommendations",
-    ]
+    sections = re.findall("(?m)^## (.*)$", card)
+    assert sections[:5] == ["Model details", "Intended use", "What it must not be used for", "Factors", "Metrics"]
+    assert sections[5:8] == ["Evaluation data", "Training data", "Quantitative analyses"]
+    assert sections[8:] == ["Ethical considerations", "Caveats and recommendations"]
     assert "SHA-256 " + "0" * 64 in card
     assert card.count("Nobody has said") == 3
     assert "| cat | 6 | 2 | 2 |" in card
