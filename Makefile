@@ -74,16 +74,15 @@ check: setup  ## what CI checks: formatting, lint, types, imports, tests
 	$(PYTEST)
 
 bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
-	python -m benchmarks.extraction data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.validation data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.retrain data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.nights data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.speed.extraction data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.speed.validation data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.speed.retrain data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.speed.nights data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.speed.fine_tune data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.scaling data/raw --photos $(if $(QUICK),200 400,$(or $(SIZES),1000 4000))
-	python -m benchmarks.label_errors data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.heads $(if $(QUICK),--quick)
-	python -m benchmarks.fine_tune data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.checks.label_errors data/raw $(if $(QUICK),--quick)
+	python -m benchmarks.checks.abstention $(if $(QUICK),--quick)
 	python -m benchmarks.gate $(if $(QUICK),--quick)
-	python -m benchmarks.abstention $(if $(QUICK),--draws 100)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
 
 renew-locks: setup  ## write the lock files anew and test what they install; UPGRADE=1 takes newer versions

@@ -128,7 +128,7 @@ def find_promise(
     Pearson is exact for each k. The numbers k follow from n alone and are tried upwards until a bound is below the
     target, so the promise is broken only if the first threshold that is too low passes: a fixed sequence of tests, as
     in Learn then Test. That is exact where more confident answers are right no less often;
-    `python -m benchmarks.abstention` has the rates also where they are not.
+    `python -m benchmarks.checks.abstention` has the rates also where they are not.
 
     A sequence may end early by chance. So with many photos there are several, from a third, a ninth, ... of them on,
     which share the error rate; one that passes hands its share to the next (Wiens' fallback procedure). With few photos

@@ -39,7 +39,7 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
     The best one on val goes too far, since a few mistakes decide it. So it is the one nearest to 1 whose loss is within
     one standard error of the best one's, photo by photo: the rule of one standard error of Breiman, Friedman, Olshen
     and Stone, "Classification and regression trees", 1984, section 3.4.3. A network that is calibrated as it is
-    stays so, but for some of a hundred val splits. `python -m benchmarks.calibration` has the rates, and what they
+    stays so, but for some of a hundred val splits. `benchmarks.checks.calibration` has the rates, and what they
     cost.
 
     Args:

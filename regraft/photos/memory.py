@@ -16,7 +16,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from regraft.photos.images import open_image, reduce_draft
 
-# Bytes a pixel that a photo takes at most beside the bytes of its file: `python -m benchmarks.memory` measures them.
+# Bytes a pixel that a photo takes at most beside the bytes of its file, measured by `benchmarks.checks.memory`.
 # 18 is what ONNX Runtime takes for the preprocessing of model.onnx (the photo, its centre square, that square in
 # float32); decoders take less, except for these.
 _BYTES_PER_PIXEL = {"WEBP": 20, "AVIF": 20, "HEIF": 24, "JPEG2000": 30}

@@ -5,7 +5,7 @@ ends share the pretrained backbone, so what lies between them works as well, and
 sure of itself than the fine-tuned network, and knows more than the head alone.
 
 Val has a few hundred photos, on which networks that are near each other differ by chance. So the usual one is used
-unless val shows another one to be better; `benchmarks.blending` says how often that is an error, and what it costs.
+unless val shows another one to be better; `benchmarks.accuracy.blending` has the error rate and its cost.
 Which one is usual depends on how many photos there are to learn from. Of few, fine-tuning spoils more than it learns in
 some folders and learns much in others, and of so few in val nobody can say which: half way is wrong in none of them.
 """

@@ -1,4 +1,4 @@
-"""A temporary project in which the real flow runs, and what its processes took. Nothing of this project changes."""
+"""Temporary copies of this project, in which its stages run."""
 
 import os
 import shutil
@@ -6,17 +6,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from regraft.features.table import Features
-from regraft.files import read_json
-from regraft.params_file import load_params
-from tasks.stored_features import open_features
-from tests.support.prefect_server import Server
 from tests.support.project import clean_environment
 
 ROOT = Path(__file__).parents[2]
@@ -51,41 +46,6 @@ _REFUSED = 2  # the flow's exit status when the gate refuses the new model; the 
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """What a process took."""
-
-    status: int
-    started: float  # as `time.time`
-    seconds: float
-    peak_memory_mb: float  # resident
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A task of a flow run, as the Prefect server knows it."""
-
-    seconds: float
-    outcome: str  # Up to date, Restored, Recorded, Ran, Promoted, ...
-
-
-@dataclass(frozen=True, slots=True)
-class FlowRun:
-    """What `regraft retrain` took, from the start of the process to its end."""
-
-    process: Ended
-    start_seconds: float  # before the first task: Python, imports, Prefect
-    steps: dict[str, Step]
-    end_seconds: float  # after the last task
-
-    @property
-    def parts(self) -> dict[str, float]:
-        """Seconds by what they were spent on; they add up to those of the process."""
-        steps = {name: step.seconds for name, step in self.steps.items()}
-        between = self.process.seconds - self.start_seconds - sum(steps.values()) - self.end_seconds
-        return {"start": self.start_seconds, **steps, "between tasks": between, "end": self.end_seconds}
-
-
-@dataclass(frozen=True, slots=True)
 class Project:
     """A project's folder with DVC set up, and data/raw empty."""
 
@@ -96,28 +56,6 @@ class Project:
     def raw(self) -> Path:
         """The data folder."""
         return self.root / "data" / "raw"
-
-    def run_flow(self, server: Server) -> FlowRun:
-        """Run the flow as a person does, against a server that runs already; one with nothing to do has no steps."""
-        process = run(
-            [*REGRAFT, "retrain"],
-            self.root,
-            self.environment | {"PREFECT_API_URL": server.api},
-            log=self.root.parent / "flow.log",
-            accepted=(0, _REFUSED),
-        )
-        tasks = server.tasks_of_last_flow_run()
-        if tasks[0].start < process.started:  # of an earlier run: this one ended before Prefect was imported
-            return FlowRun(process, process.seconds, {}, 0.0)
-        steps = {task.name: Step(task.end - task.start, task.outcome) for task in tasks}
-        end = process.started + process.seconds
-        return FlowRun(process, tasks[0].start - process.started, steps, end - tasks[-1].end)
-
-    def run_repro(self) -> Ended:
-        """Run `dvc repro`."""
-        return run(
-            [sys.executable, "-m", "dvc", "repro"], self.root, self.environment, log=self.root.parent / "dvc.log"
-        )
 
 
 @contextmanager
@@ -164,23 +102,9 @@ def stages_folder(folder: Path, raw: Path, settings: list[str], *, checkout: Pat
     return folder
 
 
-@contextmanager
-def features_in(folder: Path) -> Iterator[Features]:
-    """Yield what `cache_features` wrote in a folder from `stages_folder`, to be read within the block."""
-    params = load_params(folder / "params.yaml")
-    paths = {name: folder / getattr(params.paths, name) for name in ("features", "store")}
-    with open_features(params.model_copy(update={"paths": params.paths.model_copy(update=paths)})) as features:
-        yield features
-
-
-def run_stage(name: str, folder: Path, *, log: Path | None = None) -> Ended:
+def run_stage(name: str, folder: Path, *, log: Path | None = None) -> None:
     """Run one stage in a folder as a process of its own, with the code of this project."""
-    return run_module(f"tasks.{name}", folder=folder, log=log)
-
-
-def run_module(module: str, *arguments: str, folder: Path, log: Path | None = None) -> Ended:
-    """Run a module of this project in a folder."""
-    return run([sys.executable, "-m", module, *arguments], folder, os.environ | {"PYTHONPATH": str(ROOT)}, log=log)
+    run([sys.executable, "-m", f"tasks.{name}"], folder, os.environ | {"PYTHONPATH": str(ROOT)}, log=log)
 
 
 def run(
@@ -190,31 +114,12 @@ def run(
     *,
     log: Path | None = None,
     accepted: tuple[int, ...] = (0,),
-) -> Ended:
-    """Run a command to its end and return what it took; a failure ends this process too.
-
-    Args:
-        command: the program and its arguments.
-        folder: where it runs.
-        environment: all its variables.
-        log: takes what it prints; without one that goes to the terminal.
-        accepted: exit statuses that are no failure.
-    """
-    with tempfile.TemporaryDirectory(prefix="regraft-run-") as temporary, ExitStack() as files:
-        file = Path(temporary, "took.json")
-        output = files.enter_context(log.open("wb")) if log else None
-        launcher = [sys.executable, "-S", str(Path(__file__).with_name("measured.py")), str(file)]
-        subprocess.run(
-            [*launcher, *command],
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            check=True,
+) -> None:
+    """Run a command to its end, with its output in `log` if given; a failure ends this process too."""
+    with log.open("wb") if log else nullcontext() as output:
+        ended = subprocess.run(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
         )
-        ended = Ended(**read_json(file))
-    if ended.status not in accepted:
-        said = f":\n{log.read_text(errors='replace')[-4000:]}" if log else ""
-        sys.exit(f"{' '.join(command[1:])} ended with status {ended.status}{said}")
-    return ended
+    if ended.returncode not in accepted:
+        printed = f":\n{log.read_text(errors='replace')[-4000:]}" if log else ""
+        sys.exit(f"{' '.join(command[1:])} ended with status {ended.returncode}{printed}")

@@ -1,0 +1,1 @@
+"""Accuracy of Regraft and of recipes on photos that no model saw, and how blending decides."""

@@ -1,0 +1,1 @@
+"""Error rates of what decides by itself, and claims that hold or do not."""

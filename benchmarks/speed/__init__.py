@@ -1,0 +1,1 @@
+"""Seconds and memory, each against a named baseline in the same run."""

@@ -1,0 +1,1 @@
+"""Temporary projects, photos and the machine: what several benchmarks need."""
