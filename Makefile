@@ -29,12 +29,12 @@ $(STAMP):
 	@touch $@
 
 demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
-	regraft demo-data
+	regraft table demo:digits
 	regraft retrain
 	@regraft report
 
 demo-more: setup  ## add 50 further digits and retrain: only they cost forward passes
-	regraft demo-data --more
+	regraft table demo:more-digits
 	regraft retrain
 	@regraft report
 
@@ -46,7 +46,7 @@ serve: setup  ## retrain every night and when photos arrive: server, schedule, w
 	@regraft serve
 
 ui: setup  ## start the Prefect server on http://127.0.0.1:4200, with a password; stop it with Ctrl-C
-	@regraft ui
+	@regraft serve --only server
 
 test: setup  ## run all tests
 	$(PYTEST)

@@ -1,6 +1,6 @@
 """Rank backbones on the user's own photos by the accuracy of a head on their features, and by what they cost.
 
-regraft compare-backbones efficientnet_lite0 MobileNetV2 EfficientNetV2B0
+regraft backbones --compare efficientnet_lite0 MobileNetV2 EfficientNetV2B0
 
 Each runs over the train and val photos once and its features stay in the store: a second comparison costs no forward
 pass, and a retraining with the winner only those of test photos and of activations for fine-tuning. The ranking is

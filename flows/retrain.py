@@ -3,7 +3,7 @@
 Each line of the flow is one stage of dvc.yaml, in the same order. What is already up to date is skipped. What every run
 needs besides is in `flows.run`.
 
-    regraft retrain                 reports to the server of `regraft ui` or `regraft serve`, if it runs
+    regraft retrain                 reports to the server of `regraft serve`, if it runs
     regraft retrain --no-promote    leave production as it is
     regraft retrain --commit        commit what it was made from, and the verdict
 """

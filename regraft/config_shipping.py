@@ -75,7 +75,7 @@ class CardWords(Section):
 
 
 class Measure(Section):
-    """`regraft measure`: figures of the file that no run needs."""
+    """`regraft report --measure`: figures of the file that no run needs."""
 
     photo: tuple[Annotated[int, Field(ge=1, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] = Field(strict=False)
     repeats: int = Field(ge=1)

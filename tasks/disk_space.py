@@ -41,7 +41,7 @@ def check_room(root: Path, params: Params, step: str) -> None:
         folder, needed, free = short
         raise RegraftError(
             f"{step} needs about {readable_bytes(needed)} in {_short(folder, root)}, and {readable_bytes(free)} are "
-            f"free: there is no room for it. Free some, for instance by `regraft store gc` or `dvc gc --workspace`, "
+            f"free: there is no room for it. Free some by `regraft store --gc 10` or `dvc gc --workspace`, "
             f"and run the same command again: what was finished before is kept."
         )
 

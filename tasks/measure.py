@@ -1,6 +1,6 @@
 """What is known of a shipped file and not needed every night: how fast it is, and how it does on damaged photos.
 
-    regraft measure     asks for it
+    regraft report --measure     asks for it
 
 Reads models/model.onnx (and model.int8.onnx beside it), build/dataset.parquet, build/left_out.parquet,
 build/manifest.parquet and data/raw; writes reports/latency.json, reports/robustness.json and reports/robustness.csv.

@@ -87,6 +87,6 @@ def disk_in_words() -> Iterator[None]:
 
 def _no_room(what: str, why: str) -> RegraftError:
     return RegraftError(
-        f"there is no room for {what} ({why}). Free some, for instance by `regraft store gc` or `dvc gc --workspace`, "
+        f"there is no room for {what} ({why}). Free some by `regraft store --gc 10` or `dvc gc --workspace`, "
         f"and run the same command again: what was finished before is kept."
     )

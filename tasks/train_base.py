@@ -85,7 +85,7 @@ def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
         if len(photos) < _LEAST * len(record.photos) or not _is_whole(photos):
             words = (
                 f"There is no base: {lost:,} of the {len(record.photos):,} photos of its record are neither in "
-                f"{recorded.paths.raw} nor in the store. `regraft renew-base` takes today's photos."
+                f"{recorded.paths.raw} nor in the store. `regraft retrain --renew-base` takes today's photos."
             )
             return _Base(NO_BASE, words, lost=lost)
         head = _find_head(extractor, photos, recorded, progress)

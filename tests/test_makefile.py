@@ -56,4 +56,4 @@ def test_nothing_is_downloaded_whose_digest_is_not_in_a_lock_file(folder: Path) 
 def test_the_make_file_starts_the_guarded_server(folder: Path) -> None:
     command = ["make", "--no-print-directory", "--dry-run", "ui"]
     done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-1] == "regraft ui"
+    assert done.stdout.splitlines()[-1] == "regraft serve --only server"

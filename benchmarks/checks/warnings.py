@@ -3,7 +3,7 @@
     python -m benchmarks.checks.warnings DIR [DIR ...] [--draws 200] [--work FOLDER] [--quick]
 
 Each DIR is a folder of labelled photos that are taken for healthy: clothing10, trashnet5, digits and solar cells, which
-`regraft demo-data --folder DIR` writes. In a draw a quarter, half or all of them are there. Of these, groups of
+`regraft table demo:digits --folder DIR` writes. In a draw a quarter, half or all of them are there. Of these, groups of
 near-duplicates together, 5 in 75 are new since the model in production. Nothing has changed, so every warning of drift
 is a false alarm. In each fourth draw the photos are compared as well with the anchor, which
 knew two thirds of the others.

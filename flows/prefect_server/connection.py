@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from flows.prefect_server.server_secret import HOST, get, knows, read_secret, secret_path
 from tasks.runs.prefect_api import named_api
 
-PORT = 4200  # where `regraft ui` and `regraft serve` listen
+PORT = 4200  # where `regraft serve` and `regraft serve` listen
 
 
 @contextmanager
 def connected() -> Iterator[bool]:
-    """Report to the server that PREFECT_API_URL or the Prefect profile names, else to `regraft ui`'s if it runs.
+    """Report to the server that PREFECT_API_URL or the Prefect profile names, else to `regraft serve`'s if it runs.
 
     Yields whether there is one. Without one no server is started: a run needs none.
     """
@@ -35,7 +35,7 @@ def connected() -> Iterator[bool]:
 
 
 def login(named: str | None) -> dict[str, str] | None:
-    """Return the settings that log in at `regraft ui`'s server, None where another is to be used.
+    """Return the settings that log in at `regraft serve`'s server, None where another is to be used.
 
     The secret goes to that server only, and only once it has shown that it knows the secret.
 
@@ -50,8 +50,8 @@ def login(named: str | None) -> dict[str, str] | None:
         return {"PREFECT_API_URL": f"http://{HOST}:{PORT}/api", "PREFECT_API_AUTH_STRING": secret}
     if not named and _answers():
         print(
-            f"The Prefect server on port {PORT} was not started by your `regraft ui` or `regraft serve`, so this run "
-            "does not report to it. If it is yours, stop it and run `regraft ui`.",
+            f"The Prefect server on port {PORT} was not started by your `regraft serve`, so this run "
+            "does not report to it. If it is yours, stop it and run `regraft serve`.",
             file=sys.stderr,
         )
     return None

@@ -159,7 +159,7 @@ def _check(wanted: dict[str, Any]) -> None:
     if not isinstance(wanted, dict) or not isinstance(wanted.get("name"), str):
         raise RegraftError(f"{FILE}: every deployment must have a `name`. Found: {wanted!r}.")
     if unknown := [key for key in wanted if key not in _KEYS]:
-        _refuse(wanted, f"`{unknown[0]}` is none of the keys that setup-prefect knows: {', '.join(_KEYS)}")
+        _refuse(wanted, f"`{unknown[0]}` is none of the keys that are known: {', '.join(_KEYS)}")
     if wanted.get("pull") is not None:
         _refuse(wanted, "`pull` must be null: runs work in this folder, which has the photos")
     if not isinstance(wanted.get("work_pool"), dict) or "name" not in wanted["work_pool"]:

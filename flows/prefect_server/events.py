@@ -145,7 +145,7 @@ def _flow_run() -> str | None:
 
 
 def _server() -> Api | None:
-    """The server that is named, logged in; else the one of `regraft ui` or `regraft serve`, if it runs."""
+    """The server that is named, logged in; else the one of `regraft serve`, if it runs."""
     named, own = named_api(), f"http://{HOST}:{PORT}/api"
     if named and (named.login or named.url not in (own, own.replace(HOST, "localhost"))):
         return named

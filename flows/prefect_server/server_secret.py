@@ -115,5 +115,5 @@ def get(path: str, port: int) -> bytes:
 def _unsafe(path: Path, received: str) -> RegraftError:
     return RegraftError(
         f"{path} holds the secret of the Prefect server. Expected a file of mode 0600 that is yours and that Regraft "
-        f"wrote. Received: {received}. Remove it, and start `regraft ui` again: it writes a new one."
+        f"wrote. Received: {received}. Remove it, and start `regraft serve` again: it writes a new one."
     )

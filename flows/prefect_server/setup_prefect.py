@@ -1,4 +1,4 @@
-"""`regraft setup-prefect`: what prefect.yaml and automations.yaml say, at a Prefect server that is there.
+"""`regraft serve --only setup`: what prefect.yaml and automations.yaml say, at a Prefect server that is there.
 
 Everything is made or brought up to date by its name, so a second run changes nothing. What came from the files and is
 in them no more is removed; what a person made is never touched, and what a person paused stays paused.
@@ -28,7 +28,7 @@ ALARM_URL = "REGRAFT_ALARM_URL"  # a secret: whoever has it can write to the cha
 
 
 def set_up_here() -> list[str]:
-    """Set up the server that PREFECT_API_URL or the Prefect profile names, else that of `regraft ui`.
+    """Set up the server that PREFECT_API_URL or the Prefect profile names, else that of `regraft serve`.
 
     Returns:
         A line about each thing.
@@ -128,7 +128,7 @@ def _at_the_server() -> Iterator[None]:
     named = PREFECT_API_URL.value()
     own = login(named)
     if not own and not named:
-        raise RegraftError("no Prefect server of yours answers. Start `regraft serve` or `regraft ui` first.")
+        raise RegraftError("no Prefect server of yours answers. Start `regraft serve` first.")
     with temporary_settings({getattr(prefect.settings, name): value for name, value in (own or {}).items()}):
         yield
 

@@ -1,4 +1,4 @@
-"""`regraft ui` and `regraft prefect`: the server, and Prefect's command line logged in at it."""
+"""`regraft serve` and `regraft prefect`: the server, and Prefect's command line logged in at it."""
 
 import os
 import socket
@@ -40,7 +40,7 @@ def run_prefect(arguments: list[str]) -> NoReturn:
 
 
 def log_in() -> None:
-    """Let this process and those that it starts log in at the server of `regraft ui`, or use the one that is named.
+    """Let this process and those that it starts log in at the server of `regraft serve`, or use the one that is named.
 
     Raises:
         RegraftError: there is neither.
@@ -48,7 +48,9 @@ def log_in() -> None:
     named = _named_server()
     settings = login(named)
     if not settings and not named:
-        raise RegraftError(f"no server of yours answers on port {PORT}. Start `regraft ui` in another terminal first.")
+        raise RegraftError(
+            f"no server of yours answers on port {PORT}. Start `regraft serve` in another terminal first."
+        )
     os.environ.update(settings or {})
 
 
@@ -67,8 +69,8 @@ def take_port(port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise RegraftError(
-            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `regraft ui` runs already, or another "
-            "Prefect server: stop that one first."
+            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `regraft serve` runs already, or "
+            "another Prefect server: stop that one first."
         ) from None
     return listener
 

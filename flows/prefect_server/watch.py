@@ -41,9 +41,7 @@ def watch(params: Params, stop: Callable[[], bool], announce: Announce | None = 
         with FileLock(_KEPT.with_suffix(".lock"), timeout=0):
             _watch(params, stop, announce or _announce)
     except Timeout:
-        raise Busy(
-            "another process watches this folder already: `regraft serve` does, and `regraft watch`. One is enough."
-        ) from None
+        raise Busy("another process watches this folder already: `regraft serve` does. One is enough.") from None
 
 
 def _watch(params: Params, stop: Callable[[], bool], announce: Announce) -> None:

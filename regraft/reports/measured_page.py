@@ -1,4 +1,4 @@
-"""`regraft measure`: the speed of the shipped files in each engine, and their accuracy on damaged photos.
+"""`regraft report --measure`: the speed of the shipped files in each engine, and their accuracy on damaged photos.
 
 Figures are shown as long as they are about the very files that the last run exported.
 """
@@ -15,7 +15,7 @@ from regraft.reports.sources import Sources
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-HOW_TO = "`regraft measure` measures it; that takes minutes, so no run does."
+HOW_TO = "`regraft report --measure` measures it; that takes minutes, so no run does."
 _ALIKE = 0.01  # of a probability; from there on two engines do not answer alike
 _COLOURS = (BLUE, ORANGE)
 

@@ -32,7 +32,7 @@ _PAGES = [
     ("evaluate", parts_page),
     ("evaluate", calibration_page),
     ("evaluate", abstention_page),
-    ("measure", robustness_page),  # no stage: `regraft measure`
+    ("measure", robustness_page),  # no stage: `regraft report --measure`
     ("measure", latency_page),
     ("fine_tune", fine_tune_page),
     ("choose_base", base_page),

@@ -52,24 +52,24 @@ def store(project: Path) -> Namespace:
 
 
 def test_list_finds_the_store_that_params_yaml_names(store: Namespace, call: Call) -> None:
-    done = call("list")
+    done = call()
     assert (done.exit_code, done.stdout.split()[:5]) == (0, [store.folder.name, "3", "rows", "1", "shards"])
 
 
 def test_verify_leaves_with_status_1_if_anything_is_damaged(store: Namespace, call: Call) -> None:
-    assert call("verify").exit_code == 0
+    assert call("--verify").exit_code == 0
     (path,) = store.folder.glob("*.arrow")
     path.write_bytes(path.read_bytes().replace(VALUES[1].tobytes(), b"?" * 16))
-    done = call("verify")
+    done = call("--verify")
     assert (done.exit_code, "1 damaged" in done.stdout) == (1, True)
     assert "store stopped: 1 shard(s) were damaged and are set aside" in done.stderr
 
 
 def test_gc_removes_only_when_it_is_told_to(store: Namespace, call: Call) -> None:
-    assert "This was a dry run" in call("gc", "--keep", "1").stdout
+    assert "This was a dry run" in call("--gc", "1").stdout
     store.refresh()
     assert len(store) == 3
-    assert call("gc", "--keep", "1", "--yes").exit_code == 0
+    assert call("--gc", "1", "--yes").exit_code == 0
     store.refresh()
     assert store.missing(KEYS) == KEYS[1:]
 
@@ -88,7 +88,7 @@ def test_gc_keeps_what_models_in_use_said_of_photos_and_removes_what_others_said
         )
         said[digest].append(KEYS, VALUES, seconds=0)
         said[digest].flush()
-    assert call("gc", "--keep", "0", "--yes").exit_code == 0
+    assert call("--gc", "0", "--yes").exit_code == 0
     for namespace in said.values():
         namespace.refresh()
     assert [len(namespace) for namespace in said.values()] == [3, 3, 0]
@@ -96,7 +96,7 @@ def test_gc_keeps_what_models_in_use_said_of_photos_and_removes_what_others_said
 
 def test_gc_without_a_dvc_lock_removes_nothing_and_says_so(store: Namespace, project: Path, call: Call) -> None:
     (project / "dvc.lock").unlink()
-    done = call("gc", "--keep", "1", "--yes")
+    done = call("--gc", "1", "--yes")
     store.refresh()
     assert (done.exit_code, len(store)) == (1, 3)
     assert "nobody knows what is still needed" in " ".join(done.stderr.split())
@@ -109,17 +109,11 @@ def test_compact_merges_what_another_folder_holds(
     store.flush()
     (store.folder.parent.parent / "elsewhere").mkdir()
     monkeypatch.chdir(store.folder.parent.parent / "elsewhere")
-    done = call("compact", "--root", str(store.folder.parent))
+    done = call("--compact", "--root", str(store.folder.parent))
     assert f"{store.folder.name}: 2 shards before, 1 now; 1 rows were there twice." in done.stdout
 
 
-@pytest.mark.parametrize("keep", ["-1", "many", "1.5"])
-def test_a_number_of_versions_that_is_none_is_refused(call: Call, keep: str) -> None:
-    done = call("gc", "--keep", keep)
-    assert (done.exit_code, "Invalid value for '--keep'" in done.stderr) == (2, True)
-
-
-@pytest.mark.parametrize("command", ["list", "verify", "compact", "gc --keep 1"])
+@pytest.mark.parametrize("command", ["", "--verify", "--compact", "--gc 1"])
 @pytest.mark.parametrize("address", WITH_A_SECRET)
 def test_an_address_with_a_secret_is_refused_on_the_command_line_too(
     store: Namespace, call: Call, command: str, address: str
@@ -139,14 +133,14 @@ def test_gc_keeps_what_another_machine_recorded_for_as_many_days_as_it_is_told(
         other.append(KEYS[2:], VALUES[2:], seconds=1)
         other.flush()
         record_use(elsewhere, "cd" * 16, [other], KEYS[2:], shared=shared)
-    assert "1 record(s) of other machines are kept" in call("gc", "--keep", "1", "--yes", "--shared", shared).stdout
-    done = call("gc", "--keep", "1", "--yes", "--shared", shared, "--stale-days", "0")
+    assert "1 record(s) of other machines are kept" in call("--gc", "1", "--yes", "--shared", shared).stdout
+    done = call("--gc", "1", "--yes", "--shared", shared, "--stale-days", "0")
     assert (done.exit_code, "of other machines" in done.stdout) == (0, False)
     store.refresh()
     assert store.missing(KEYS) == KEYS[1:]
 
 
-@pytest.mark.parametrize("command", ["list", "verify", "compact", "gc --keep 1"])
+@pytest.mark.parametrize("command", ["", "--verify", "--compact", "--gc 1"])
 def test_where_there_is_no_store_the_commands_say_so(call: Call, command: str) -> None:
     done = call(*command.split(), "--root", "nowhere")
     assert (done.exit_code, done.stdout) == (1, "")
@@ -154,7 +148,7 @@ def test_where_there_is_no_store_the_commands_say_so(call: Call, command: str) -
 
 
 def test_without_root_the_commands_want_to_be_run_in_a_project(call: Call) -> None:
-    done = call("list")
+    done = call()
     assert (done.exit_code, "store stopped: run this in the project's root" in done.stderr) == (1, True)
 
 
@@ -168,12 +162,12 @@ def test_what_decoders_said_is_listed_merged_and_collected_with_the_decoder(
         facts.add({"0a" * 32: ContentFacts(format="PNG")}, {})
     (other_file, *_) = (root / other.name).iterdir()
     os.utime(other_file, (0, 0))
-    assert f"{other.name:30}     2 files" in call("list").stdout
-    assert other.name not in call("gc", "--keep", "1", "--yes").stdout  # its other file is young
-    assert f"{mine.name}: 2 files before, 1 now." in call("compact").stdout
+    assert f"{other.name:30}     2 files" in call().stdout
+    assert other.name not in call("--gc", "1", "--yes").stdout  # its other file is young
+    assert f"{mine.name}: 2 files before, 1 now." in call("--compact").stdout
     for path in (*(root / mine.name).iterdir(), *(root / other.name).iterdir()):
         os.utime(path, (0, 0))
     (root / other.name / "theirs").touch()
-    assert f"{other.name}: all of it" in call("gc", "--keep", "1", "--yes").stdout
+    assert f"{other.name}: all of it" in call("--gc", "1", "--yes").stdout
     assert [path.name for path in (root / other.name).iterdir()] == ["theirs"]
     assert open_facts(load_params(project / "params.yaml")).find(["0a" * 32])

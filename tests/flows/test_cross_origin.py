@@ -29,7 +29,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of `regraft ui`."""
+    """The server of `regraft serve`."""
     with running_server(tmp_path_factory.mktemp("ours"), clean_environment(home), guarded=True) as server:
         yield server
 

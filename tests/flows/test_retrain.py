@@ -49,9 +49,9 @@ def _see(project: Project, *command: str, server: Server | None = None) -> Event
     )
 
 
-def _add_digits(project: Project, *options: str, keep: int) -> None:
+def _add_digits(project: Project, which: str = "digits", *, keep: int) -> None:
     """Write the demo's digits, and keep the first so many of each class."""
-    project.succeed(*REGRAFT, "demo-data", *options)
+    project.succeed(*REGRAFT, "table", f"demo:{which}")
     for number in range(CLASSES):
         for path in sorted((project.root / "data/raw" / str(number)).glob("*.png"))[keep:]:
             path.unlink()

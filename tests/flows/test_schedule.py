@@ -1,4 +1,4 @@
-"""The deployments of prefect.yaml, made by `regraft setup-prefect` at the server of `regraft ui`; a worker runs one."""
+"""The deployments of prefect.yaml, made by `regraft serve` at the server of `regraft serve`; a worker runs one."""
 
 import time
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ def retrain(promote: bool = True):
 
 @pytest.fixture(scope="module")
 def server(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of `regraft ui`; its user is the one whose commands follow."""
+    """The server of `regraft serve`; its user is the one whose commands follow."""
     with running_server(tmp_path_factory.mktemp("server"), environment, guarded=True) as server:
         yield server
 
@@ -55,7 +55,7 @@ def deployment(project: Project, server: Server) -> dict:
     """What the server knows of the nightly deployment; other tests of this process have a server with its database."""
     for other in server.post("deployments/filter", {}):
         server.ask("DELETE", f"deployments/{other['id']}")
-    project.succeed(*REGRAFT, "setup-prefect")
+    project.succeed(*REGRAFT, "serve", "--only", "setup")
     (found,) = server.post("deployments/filter", {"deployments": {"name": {"any_": ["retrain-nightly"]}}})
     return found | {"folder": project.root}
 

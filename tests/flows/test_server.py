@@ -23,7 +23,7 @@ NAMED = "http://127.0.0.1:9/api"
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, a home without settings, and no server where `regraft ui` listens."""
+    """An empty folder, a home without settings, and no server where `regraft serve` listens."""
     for name in ("PREFECT_API_URL", "PREFECT_PROFILES_PATH", "PREFECT_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "home"))
@@ -60,7 +60,7 @@ Answers = dict[str, bytes]
 
 
 class Handler(BaseHTTPRequestHandler):
-    """A program on the port of `regraft ui`; it remembers every byte that it is sent."""
+    """A program on the port of `regraft serve`; it remembers every byte that it is sent."""
 
     answers: Answers
     heard: list[str]
@@ -132,10 +132,7 @@ def test_a_program_that_does_not_know_the_secret_gets_neither_it_nor_the_run(
 def test_a_strange_prefect_server_is_named_to_the_person(program: type[Handler], monkeypatch, capsys) -> None:
     monkeypatch.setattr(program, "secret", None)
     server.login(None)
-    assert (
-        "was not started by your `regraft ui` or `regraft serve`, so this run does not report to"
-        in capsys.readouterr().err
-    )
+    assert "was not started by your `regraft serve`, so this run does not report to" in capsys.readouterr().err
 
 
 def test_another_program_is_not_worth_a_word(program: type[Handler], monkeypatch, capsys) -> None:
@@ -202,10 +199,10 @@ def test_a_program_that_answers_one_byte_at_a_time_does_not_hold_a_run_up(monkey
 
 def test_without_a_server_prefects_command_line_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ui, "login", lambda named: None)
-    with pytest.raises(RegraftError, match=r"no server of yours answers on port 4200\. Start `regraft ui`"):
+    with pytest.raises(RegraftError, match=r"no server of yours answers on port 4200\. Start `regraft serve`"):
         ui.run_prefect(["version"])
 
 
 def test_a_port_that_is_taken_is_named(program: type[Handler]) -> None:
-    with pytest.raises(RegraftError, match=rf"port {server.PORT} .*cannot be used .*Perhaps `regraft ui` runs"):
+    with pytest.raises(RegraftError, match=rf"port {server.PORT} .*cannot be used .*Perhaps `regraft serve` runs"):
         ui.serve(server.PORT)

@@ -77,7 +77,7 @@ def unreadable(path: Path, kind: str) -> str:
 def test_what_others_could_have_read_or_written_is_refused_with_what_to_do(path: Path, kind: str) -> None:
     received = unreadable(path, kind)
     for function in (read_secret, make_secret):
-        with pytest.raises(RegraftError, match=rf"Received: {received}.*Remove it, and start `regraft ui` again"):
+        with pytest.raises(RegraftError, match=rf"Received: {received}.*Remove it, and start `regraft serve` again"):
             function(path)
 
 

@@ -1,4 +1,4 @@
-"""`regraft setup-prefect` at a real server: what it makes, what it leaves alone, and what it says of a wrong file."""
+"""`regraft serve` at a real server: what it makes, what it leaves alone, and what it says of a wrong file."""
 
 import shutil
 from collections.abc import Iterator

@@ -71,7 +71,7 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
 
 @pytest.fixture(scope="session")
 def digits(once: Callable, environment: dict[str, str]) -> Path:
-    """The folder of the 1,000 digits of `regraft demo-data`."""
+    """The folder of the 1,000 digits of `regraft table demo:digits`."""
 
     def write(folder: Path) -> str:
         project = Project(folder, environment)
@@ -83,7 +83,9 @@ def digits(once: Callable, environment: dict[str, str]) -> Path:
 
 def _demo_data(project: Project) -> str:
     source = str(Path(__file__).parents[2])
-    project.succeed("python", "-m", "flows.cli", "demo-data", str(project.root / "digits"), PYTHONPATH=source)
+    project.succeed(
+        "python", "-m", "flows.cli", "table", "demo:digits", "--out", str(project.root / "digits"), PYTHONPATH=source
+    )
     return str(project.root / "digits")
 
 

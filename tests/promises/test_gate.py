@@ -115,7 +115,7 @@ def test_force_takes_a_reason_which_the_history_keeps(story: Story, first_run: R
 
 def test_production_moves_to_an_address_with_its_history_and_is_used_from_there(story: Story, tmp_path: Path) -> None:
     project, address = story.project, (tmp_path / "bucket").as_uri()
-    project.succeed(*REGRAFT, "production", "copy", address)
+    project.succeed(*REGRAFT, "promote", "--copy-to", address)
     assert (tmp_path / "bucket" / "model.onnx").read_bytes() == (
         project.root / "models/production/model.onnx"
     ).read_bytes()

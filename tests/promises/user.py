@@ -235,7 +235,7 @@ def outcomes_of(output: str) -> dict[str, str]:
 
 
 def take_digits(source: Path, target: Path, digits: str, first: int, last: int) -> int:
-    """Copy photos first to last - 1 of each digit from a folder that `regraft demo-data` wrote; return how many."""
+    """Copy photos first to last - 1 of each digit from a folder of `regraft table demo:digits`; return how many."""
     count = 0
     for digit in digits:
         (target / digit).mkdir(parents=True, exist_ok=True)

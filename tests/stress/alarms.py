@@ -2,7 +2,7 @@
 
     python -m tests.stress.alarms [--mail] [--quick]
 
-A Prefect server, a worker, `regraft setup-prefect`, and a project whose retraining does nothing but end as it is told,
+A Prefect server, a worker, `regraft serve`, and a project whose retraining does nothing but end as it is told,
 within the real frame of every run. What arrives at the webhook is printed, with the seconds that it took. The heartbeat
 has its real 90 seconds; the hours of three other automations are seconds here. Exit status 1 if a message did not come,
 or one came that nobody needs.
@@ -208,7 +208,7 @@ def _night(mail: bool, heartbeats: int) -> Iterator[Night]:
             text = project.read("automations.yaml")
             text = re.sub(r"within: (\d+)", lambda found: f"within: {shorter.get(int(found[1]), found[1])}", text)
             project.write("automations.yaml", text)
-            for command in (["git", "init", "-q"], ["dvc", "init", "-q"], [*REGRAFT, "setup-prefect"]):
+            for command in (["git", "init", "-q"], ["dvc", "init", "-q"], [*REGRAFT, "serve", "--only", "setup"]):
                 print(project.succeed(*command).output, end="", flush=True)
             (project.root / "data/raw").mkdir(parents=True)
             project.set_param("promote.approve_hours", 0.005)  # 18 seconds

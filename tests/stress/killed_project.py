@@ -249,7 +249,7 @@ ACTIONS: dict[str, Callable[[Path], None]] = {
     "dvc repro": lambda root: os.execvp("dvc", ["dvc", "repro"]),
     "regraft retrain": lambda root: os.execvp(sys.executable, [sys.executable, "-m", "flows.cli", "retrain"]),
     "promotion": _change_production,
-    "gc": lambda root: app(["store", "gc", "--keep", "0", "--yes"], standalone_mode=False),
+    "gc": lambda root: app(["store", "--gc", "0", "--yes"], standalone_mode=False),
     "lease": _renew_a_lease,
     "status": _print_status,
 }

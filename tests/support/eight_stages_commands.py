@@ -66,7 +66,7 @@ def change(what: str) -> int:
 
 
 def gc(keep: int) -> int:
-    """`regraft store gc`."""
+    """`regraft store --gc 10`."""
     paths = load_params(Path("params.yaml")).paths
     versions = features_versions(Path(), paths.features, keep=keep)
     collect(paths.store, None, versions, in_use=models_in_use(paths), really=True)

@@ -120,7 +120,7 @@ def running_server(
     Args:
         folder: of its log.
         environment: of its process.
-        guarded: whether it is the one of `regraft ui`, or Prefect's own without a password.
+        guarded: whether it is the one of `regraft serve --only server`, or Prefect's own without a password.
         port: where it listens; a free one if none is given.
     """
     port = port or free_port()

@@ -112,4 +112,4 @@ def test_a_person_asks_in_words(name, small_params):
 
 def test_the_command_needs_a_project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert CliRunner().invoke(app, ["renew-base"]).exit_code == 1
+    assert CliRunner().invoke(app, ["retrain", "--renew-base", "so"]).exit_code == 1

@@ -1,4 +1,4 @@
-"""`regraft measure`: what it writes, and that it pays only for what changed."""
+"""`regraft report --measure`: what it writes, and that it pays only for what changed."""
 
 from contextlib import contextmanager
 from unittest.mock import Mock
@@ -32,7 +32,7 @@ def run(project, small_params, monkeypatch):
         with (project / "params.yaml").open("w") as file:
             YAML().dump(changed(small_params, measure=SMALL | settings).model_dump(mode="json"), file)
         (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-        return CliRunner().invoke(app, ["measure", *arguments]).output
+        return CliRunner().invoke(app, ["report", "--measure", *arguments]).output
 
     return call
 

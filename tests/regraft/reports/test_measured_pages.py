@@ -1,4 +1,4 @@
-"""Pages of what `regraft measure` found out: drawn, and never for another file."""
+"""Pages of what `regraft report --measure` found out: drawn, and never for another file."""
 
 import io
 
@@ -60,7 +60,10 @@ def text_of(page) -> str:
 
 @pytest.mark.parametrize(
     ("contents", "words"),
-    [(None, "Not measured yet. `regraft measure` measures it"), ("{", "What was measured is about another file.")],
+    [
+        (None, "Not measured yet. `regraft report --measure` measures it"),
+        ("{", "What was measured is about another file."),
+    ],
 )
 def test_without_figures_the_pages_say_how_to_get_them(sources, contents, words):
     for name, page in (("latency.json", latency_page), ("robustness.json", robustness_page)):

@@ -402,7 +402,7 @@ def test_the_model_card_has_the_sections_of_a_model_card_and_the_digest_of_its_f
     assert "| cat | 6 | 2 | 2 |" in card
     assert "Too few test photos to tell: dog." in card
     assert "Worse than on the rest, by more than chance: light = day." in card
-    assert card.count("Not measured yet. `regraft measure` measures it") == 2
+    assert card.count("Not measured yet. `regraft report --measure` measures it") == 2
 
 
 @pytest.mark.parametrize(

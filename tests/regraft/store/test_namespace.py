@@ -355,7 +355,7 @@ def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_nothing_half_wr
     command = [sys.executable, "-c", FULL, str(tmp_path)]
     lines = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
     assert f"There is no room in {tmp_path}/wide-" in lines[0]
-    assert "where 1.8 MB are needed (File too large). Free some, for instance by `regraft store gc`" in lines[0]
+    assert "where 1.8 MB are needed (File too large). Free some, for instance by `regraft store --gc 10`" in lines[0]
     assert lines[1:3] == ["True", "['.arrow', '.json']"]
 
 
