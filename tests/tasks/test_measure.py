@@ -132,4 +132,4 @@ def test_the_command_measures_both_and_the_report_is_there(project, run):
 
 def test_before_the_first_run_it_says_what_to_do(project, run):
     (project / "build" / "dataset.parquet").unlink()
-    assert "measure stopped: there is no build/dataset.parquet yet. Run `regraft retrain` first." in run()
+    assert "report stopped: there is no build/dataset.parquet yet. Run `regraft retrain` first." in run()
