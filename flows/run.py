@@ -41,6 +41,7 @@ from tasks.runs.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.stopping import status_of, stopped_words, terminable, undisturbed
 
+_REPEATED = ("Finished in state Failed", "Crash detected!")  # of Prefect, which calls Ctrl-C a crash
 STATUS = {"Refused": 2, "Failed": 1}  # exit status by the name of the state; all others: 0
 
 
@@ -190,7 +191,7 @@ def _tags() -> list[str]:
 def _say_errors_once() -> None:
     """Keep Prefect's console from repeating, for the task and for the flow, the sentence that the run ends with."""
     for handler in logging.getLogger().handlers:  # Prefect's console; what goes to the server has handlers of its own
-        handler.addFilter(lambda record: not record.getMessage().startswith("Finished in state Failed"))
+        handler.addFilter(lambda record: not record.getMessage().startswith(_REPEATED))
 
 
 def _end(ended: Ended) -> None:

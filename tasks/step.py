@@ -95,14 +95,16 @@ def _as_task(name: str, function: Callable[[], Outcome]) -> Outcome:
 
 
 def _say_errors_once() -> None:
-    """Keep Prefect from writing of a task, in two lines, what the run ends with in one."""
+    """Keep Prefect from writing of a failed or stopped task what the run says at its end."""
     logger = logging.getLogger("prefect.task_runs")
     if _is_news not in logger.filters:
         logger.addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    return not record.getMessage().startswith(("Task run failed with state", "Finished in state Failed"))
+    return not record.getMessage().startswith(
+        ("Task run failed with state", "Finished in state Failed", "Crash detected!")
+    )
 
 
 def _patiently(function: Callable[[], Outcome]) -> Outcome:

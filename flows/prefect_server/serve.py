@@ -22,7 +22,7 @@ from flows.prefect_server.ui import close_folder
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
-from tasks.runs.live_runs import known_runs
+from tasks.runs.live_runs import ended_runs, known_runs
 from tasks.runs.prefect_api import Api
 from tasks.stopping import Terminated, undisturbed
 
@@ -137,6 +137,7 @@ def serve() -> None:
         except Timeout:
             raise Busy(f"`regraft serve` works in this folder already. Look at http://{HOST}:{PORT}.") from None
         stack.callback(_stop, parts)
+        _end_orphans()
         try:
             api = _server(parts)
             _set_up(api)
@@ -149,6 +150,20 @@ def serve() -> None:
             how = "SIGTERM" if isinstance(stop, Terminated) else "Ctrl-C"
             print(f"\n{how}: runs are told to stop, then the worker and the server. Photos that come wait.", flush=True)
     print("All has ended.", flush=True)
+
+
+def _end_orphans() -> None:
+    """Stop the runs whose worker belonged to a `regraft serve` that was killed: that worker led their session."""
+    ended = {run.run for run in ended_runs()}
+    for run in known_runs():
+        if run.run in ended or run.started_by == "hand":
+            continue
+        with suppress(OSError):
+            try:
+                os.kill(os.getsid(run.pid), 0)
+            except ProcessLookupError:
+                os.kill(run.pid, signal.SIGTERM)
+                print(f"A killed `regraft serve` has left {run.named}. It is told to stop.", flush=True)
 
 
 def _stop(parts: list[Part]) -> None:

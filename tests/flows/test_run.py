@@ -72,6 +72,15 @@ def test_where_there_is_no_server_none_is_started(stopped: Stopped) -> None:
     assert [command for command in stopped.commands if "server" in command or command.endswith(".db")] == []
 
 
+def test_a_run_that_is_stopped_is_no_crash_to_a_server_or_a_person(new_toy: Toy, tmp_path: Path) -> None:
+    with running_server(tmp_path, new_toy.environment | {"PREFECT_HOME": str(tmp_path / "prefect")}) as server:
+        run = new_toy.start_and_stop_in("second", *CHAIN, PREFECT_API_URL=server.api)
+        run.process.send_signal(signal.SIGINT)
+        assert run.status == 128 + signal.SIGINT
+        assert server.last_flow_run()["state"]["name"] == "Cancelled"
+    assert ("Crash detected" in run.output, "Cancelled: Stopped in second" in run.output) == (False, True), run.output
+
+
 def test_a_run_that_was_killed_is_told_of_by_the_next_one_which_goes_on(new_toy: Toy) -> None:
     new_toy.start_and_stop_in("second", *CHAIN).kill()
     new_toy.withdraw("second", "wait")

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 from flows.prefect_server import serve
 from flows.prefect_server.serve import Part
 from flows.prefect_server.server_secret import get
+from tasks.runs.live_runs import alive, new_live_run
 from tests.support.prefect_server import free_port
 from tests.support.project import REGRAFT, Command, Project, clean_environment
 
@@ -122,6 +126,28 @@ def test_a_part_that_always_ends_at_once_is_started_after_pauses_that_grow_to_a_
         now += 0.25
     pauses = [round(after - before) for before, after in pairwise(starts)]
     assert pauses[:7] == [2, 4, 8, 16, 32, 60, 60]
+
+
+def test_a_run_whose_worker_was_killed_with_its_serve_is_stopped_and_others_are_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    started = datetime.now(UTC)
+    script = "sleep 60 >/dev/null 2>&1 & echo $!"
+    left = subprocess.run(["sh", "-c", script], start_new_session=True, capture_output=True, text=True, check=True)
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as worker, ExitStack() as stack:
+        for number, (pid, by) in enumerate([(int(left.stdout), "nightly"), (worker.pid, "nightly"), (1, "hand")]):
+            stack.enter_context(alive(replace(new_live_run(str(number), started, by, None), pid=pid)))
+        serve._end_orphans()
+        give_up = time.monotonic() + 10
+        while psutil.pid_exists(int(left.stdout)) and time.monotonic() < give_up:
+            with suppress(psutil.Error):
+                if psutil.Process(int(left.stdout)).status() == psutil.STATUS_ZOMBIE:
+                    break
+            time.sleep(0.05)
+        assert time.monotonic() < give_up
+        assert worker.poll() is None
+        worker.kill()
 
 
 def test_a_log_does_not_grow_for_ever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
