@@ -9,10 +9,33 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from urllib.parse import parse_qs, quote
 
-from flows.prefect_server.server_guard import Guard
-from flows.prefect_server.server_secret import HOST
+from flows.prefect_server.server_secret import HOST, PROOF_PATH, proof_of
 from regraft.errors import RegraftError
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+# Prefect's pages need nothing from elsewhere and no script of their own but files. Artifacts show photos as data: URLs.
+_POLICY = (
+    "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; "
+    "font-src 'self' data:; worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+_HEADERS = {
+    b"content-security-policy": _POLICY.encode(),
+    b"x-frame-options": b"DENY",
+    b"x-content-type-options": b"nosniff",
+    b"referrer-policy": b"same-origin",
+    b"cross-origin-opener-policy": b"same-origin",
+    b"cross-origin-resource-policy": b"same-origin",
+}
 
 SECRET = "PREFECT_SERVER_API_AUTH_STRING"  # noqa: S105 - a name
 _LAST_WORDS_SECONDS = 10
@@ -80,6 +103,78 @@ def end_with(parent: int) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+class Guard:
+    """An ASGI application that refuses requests of foreign pages and hands on the others."""
+
+    def __init__(self, app: App, *, port: int, secret: str) -> None:
+        self._app = app
+        self._port = port
+        self._secret = secret
+        self._host = f"{HOST}:{port}".encode()
+        self._alias = f"localhost:{port}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif problem := self._problem(scope["headers"], scope.get("method")):
+            await _refuse(scope["type"], problem, send)
+        elif scope["type"] == "http" and (place := self._right_place(scope)):
+            await _answer(307, "", send, (b"location", place))
+        elif scope["type"] == "http" and scope["path"] == PROOF_PATH:
+            nonce = parse_qs(scope["query_string"].decode("ascii", "replace")).get("nonce", [""])[0]
+            await _answer(200, proof_of(self._secret, nonce, self._port), send)
+        else:
+            await self._app(scope, receive, _with_headers(send))
+
+    def _right_place(self, scope: Scope) -> bytes | None:
+        # At localhost the pages would be of another origin than the API that they ask.
+        if scope["path"].startswith("/api") or (b"host", self._alias) not in scope["headers"]:
+            return None
+        query = b"?" + scope["query_string"] if scope["query_string"] else b""
+        return b"http://" + self._host + quote(scope["path"]).encode() + query
+
+    def _problem(self, headers: list[tuple[bytes, bytes]], method: str | None) -> str | None:
+        def values(name: bytes) -> list[bytes]:
+            return [value.strip().lower() for given, value in headers if given.lower() == name]
+
+        # A page at a name that its owner lets point to 127.0.0.1 is of one origin with us; only Host tells.
+        host = values(b"host")
+        if len(host) != 1 or host[0] not in (self._host, self._alias):
+            return f"expected the host {HOST}:{self._port}"
+        if any(origin != b"http://" + self._host for origin in values(b"origin")):
+            return "requests of other web pages are refused"
+        # Some requests of other pages have no Origin: images, forms that are sent by GET. Browsers mark them so.
+        # To follow a link to here is allowed.
+        is_link = method == "GET" and values(b"sec-fetch-mode") == [b"navigate"]
+        is_link = is_link and values(b"sec-fetch-dest") == [b"document"]
+        if not is_link and any(site not in (b"same-origin", b"none") for site in values(b"sec-fetch-site")):
+            return "requests of other web pages are refused"
+        return None
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_more(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            others = [header for header in message.get("headers", []) if header[0].lower() not in _HEADERS]
+            message["headers"] = [*others, *_HEADERS.items()]
+        await send(message)
+
+    return send_more
+
+
+async def _refuse(kind: str, problem: str, send: Send) -> None:
+    if kind == "websocket":
+        await send({"type": "websocket.close", "code": 1008})  # before it was accepted: status 403
+    else:
+        await _answer(403, f"Refused: {problem}.", send)
+
+
+async def _answer(status: int, text: str, send: Send, *more: tuple[bytes, bytes]) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *more, *_HEADERS.items()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ whose process died are told of. Each part is a process of its own that ends with
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -16,9 +17,9 @@ from typing import IO
 
 from flows.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
 from flows.prefect_server.connection import PORT, login, use_no_proxy
-from flows.prefect_server.serve_processes import child, command_of, server_process
+from flows.prefect_server.guarded_server import settings
 from flows.prefect_server.server_secret import HOST, make_secret, secret_path
-from flows.prefect_server.ui import close_folder
+from flows.prefect_server.ui import close_folder, take_port
 from regraft.errors import Busy, RegraftError
 from regraft.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
@@ -26,6 +27,7 @@ from tasks.runs.live_runs import ended_runs, known_runs
 from tasks.runs.prefect_api import Api
 from tasks.stopping import Terminated, undisturbed
 
+_ALARM_SECRET = "REGRAFT_ALARM_URL"  # noqa: S105 - a name; only the set-up needs what it holds
 _LOGS = Path(".dvc", "tmp", "regraft", "logs")
 _LOG_BYTES = 5_000_000  # of a log, from which on a new one is begun
 _START_SECONDS = 120.0  # for the server; a busy machine needs more than a minute
@@ -141,7 +143,7 @@ def serve() -> None:
         try:
             api = _server(parts)
             _set_up(api)
-            parts += [Part(name, child(name, api)) for name in ("worker", "watch")]
+            parts += [Part(name, _child(name, api)) for name in ("worker", "watch")]
             for part in parts[-2:]:
                 part.start()
             _say_where_to_look()
@@ -181,7 +183,7 @@ def _server(parts: list[Part]) -> Api:
     path = secret_path()
     close_folder(path.parent)
     secret = make_secret(path)
-    server = Part("server", server_process(secret))
+    server = Part("server", _server_process(secret))
     parts.append(server)
     server.start()
     api = Api(f"http://{HOST}:{PORT}/api", secret)
@@ -202,7 +204,7 @@ def _wait_for(server: Part, api: Api) -> None:
 
 def _set_up(api: Api) -> None:
     """Deployments and automations, by a process of its own, which needs Prefect."""
-    command, environment = command_of("setup", api)
+    command, environment = _command_of("setup", api)
     ended = subprocess.run(command, env=environment, check=False)
     if ended.returncode:
         raise RegraftError("deployments and automations could not be set up; the lines above say why.")
@@ -255,7 +257,7 @@ def _revive(parts: list[Part]) -> None:
     """End a server that does not answer, so that it is started again; take over from one that was another process's."""
     server = next((part for part in parts if part.name == "server"), None)
     if server is None:
-        server = Part("server", server_process(make_secret(secret_path())))
+        server = Part("server", _server_process(make_secret(secret_path())))
         parts.insert(0, server)
     print("The Prefect server does not answer; it is started again.", flush=True)
     server.kill()
@@ -263,3 +265,49 @@ def _revive(parts: list[Part]) -> None:
 
 def _status_in_words(status: int) -> str:
     return f"signal {-status}" if status < 0 else f"exit status {status}"
+
+
+def _server_process(secret: str) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
+    """Return what starts the Prefect server.
+
+    Raises:
+        RegraftError: of what is returned: the port is taken.
+    """
+
+    def start(log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        with take_port(PORT) as listener:
+            descriptor = listener.fileno()
+            return subprocess.Popen(
+                [sys.executable, "-m", "flows.prefect_server.guarded_server", str(descriptor), str(os.getpid())],
+                pass_fds=[descriptor],
+                env=_environment() | settings(PORT, secret),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # Ctrl-C is for this process, which ends the parts in order
+            )
+
+    return start
+
+
+def _child(name: str, api: Api) -> Callable[[IO[bytes]], "subprocess.Popen[bytes]"]:
+    """Return what starts a part that is logged in at the server."""
+
+    def start(log: IO[bytes]) -> "subprocess.Popen[bytes]":
+        command, environment = _command_of(name, api)
+        return subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+
+    return start
+
+
+def _command_of(name: str, api: Api) -> tuple[list[str], dict[str, str]]:
+    """Return the command of such a part, and its environment, which has the login: all users can list commands."""
+    command = [sys.executable, "-m", "flows.prefect_server.child", str(os.getpid()), name]
+    environment = dict(os.environ) if name == "setup" else _environment()
+    return command, environment | {"PREFECT_API_URL": api.url, "PREFECT_API_AUTH_STRING": str(api.login)}
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name != _ALARM_SECRET}

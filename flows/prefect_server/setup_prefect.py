@@ -6,17 +6,20 @@ in them no more is removed; what a person made is never touched, and what a pers
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import httpx
 import prefect.settings
+from prefect.blocks.notifications import CustomWebhookNotificationBlock, SlackWebhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import BlockDocument
 from prefect.events.schemas.automations import Automation, AutomationCore
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_URL, PREFECT_UI_URL, temporary_settings
+from pydantic import SecretStr
 
 from flows.prefect_server.automations import MADE_HERE, Server, Wanted, build_automation, read_automations
 from flows.prefect_server.connection import login
@@ -25,6 +28,7 @@ from flows.prefect_server.events import FILE, Project, announce, read_name, read
 from regraft.errors import RegraftError, printable
 
 ALARM_URL = "REGRAFT_ALARM_URL"  # a secret: whoever has it can write to the channel
+_TEMPLATE = {"text": "{{subject}}\n{{body}}", "subject": "{{subject}}", "body": "{{body}}"}
 
 
 def set_up_here() -> list[str]:
@@ -102,9 +106,7 @@ def _find_block(client: SyncPrefectClient, name: str) -> tuple[UUID | None, list
         RegraftError: there are two, or it sends no messages, or REGRAFT_ALARM_URL is no address.
     """
     if os.environ.get(ALARM_URL):
-        from flows.prefect_server.alarm_block import make_block
-
-        make_block(name, os.environ[ALARM_URL])
+        _make_block(name, os.environ[ALARM_URL])
     answer = client.request("POST", "/block_documents/filter", json={"block_documents": {"name": {"any_": [name]}}})
     found = [BlockDocument.model_validate(each) for each in answer.json()]
     if not found:
@@ -121,6 +123,42 @@ def _find_block(client: SyncPrefectClient, name: str) -> tuple[UUID | None, list
     if not block.block_schema or "notify" not in block.block_schema.capabilities:
         raise RegraftError(f"the block {name} is a {block.block_type_name}, which sends no messages. Name another one.")
     return block.id, [f"notification block {name}: {block.block_type_name}"]
+
+
+def _make_block(name: str, address: str) -> None:
+    """Make the block of this name, or give the one that is there this address, which is kept as a secret.
+
+    A web address other than Slack's gets JSON with `text`, `subject` and `body`. Everything else goes to Apprise, which
+    Prefect's Slack block is made of: `mailtos://user:password@example.com?to=me@example.com` is a mailbox.
+
+    Raises:
+        RegraftError: it is no address; the message does not repeat it.
+    """
+    parts = urlsplit(address)
+    if parts.scheme in ("http", "https") and not (parts.hostname or "").startswith("hooks.slack"):
+        block = CustomWebhookNotificationBlock(
+            name=name,
+            url="{{address}}",
+            json_data=_TEMPLATE,
+            secrets={"address": address},  # type: ignore[arg-type]
+        )
+        other = SlackWebhook
+    else:
+        from apprise import Apprise
+
+        if parts.scheme in ("mailto", "mailtos") and "format=" not in parts.query:
+            # Else a mailbox takes the message for HTML, and it may quote names of photos.
+            address += f"{'&' if parts.query else '?'}format=text"
+        if not Apprise.instantiate(address, suppress_exceptions=True):
+            raise RegraftError(
+                "REGRAFT_ALARM_URL is no address that Apprise knows. Expected https://hooks.slack.com/services/..., "
+                "another https:// address, or mailtos://user:password@host?to=address."
+            )
+        block = SlackWebhook(url=SecretStr(address))
+        other = CustomWebhookNotificationBlock
+    block.save(name, overwrite=True)
+    with suppress(ValueError):
+        other.delete(name)  # of a former address
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from flows.prefect_server.server_guard import Guard
+from flows.prefect_server.guarded_server import Guard
 from flows.prefect_server.server_secret import PROOF_PATH, proof_of
 
 PORT = 4200
