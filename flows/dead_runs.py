@@ -1,20 +1,31 @@
-"""Runs whose process is gone: the Prefect server and the history are told how they ended.
+"""Which runs are alive and which are dead, and how the Prefect server and the history learn of it.
+
+A run posts a heartbeat every half minute; after three missed ones an automation takes it for dead. Prefect's own
+heartbeats use a connection that is not made again after the server was restarted, so runs that go on well would be
+taken for dead.
 
 After `kill -9` or a power cut a run stays Running at the server for ever, because nobody is left to say otherwise. The
 kernel knows: it has let go of the run's lock. So whoever comes next, the next run or `regraft serve`, tells it.
 """
 
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from flows.prefect_server.events import Project, flow_run_event, this_project
 from regraft.config import Params
-from tasks.runs.current_run import page_of
+from regraft.errors import RegraftError
+from tasks.runs.current_run import CurrentRun, page_of
 from tasks.runs.live_runs import LiveRun, ended_runs, forget, known_runs, save
 from tasks.runs.prefect_api import Api, ServerAway, ServerRefuses
 
+SECONDS = 30.0  # between heartbeats; automations.yaml has three times of it
+_JOIN_SECONDS = 15.0  # longer than the requests of a heartbeat may take
+HEARTBEAT = "prefect.flow-run.heartbeat"
 CRASHED = "The process of this run ended without a word: it was killed, or the machine went down. The next run goes on."
 _BEGUN = ("PENDING", "RUNNING", "CANCELLING")
 _BEGIN_SECONDS = 120.0  # from a worker taking a run until its process has written down that it lives
@@ -140,3 +151,40 @@ def _send_artifacts(api: Api, run: LiveRun) -> None:
 
 def _age(timestamp: str) -> float:
     return (datetime.now(UTC) - datetime.fromisoformat(timestamp)).total_seconds()
+
+
+@contextmanager
+def beating(run: CurrentRun) -> Iterator[None]:
+    """Say that a run is alive for as long as the block runs, if a server follows it."""
+    if run.api is None or run.live.flow_run is None:
+        yield
+        return
+    over = threading.Event()
+    try:
+        project = this_project()
+    except RegraftError:  # without prefect.yaml no automation waits for a sign of life
+        yield
+        return
+    beats = threading.Thread(target=_beat, args=(run.api, run.live.flow_run, project, over), daemon=True)
+    beats.start()
+    try:
+        yield
+    finally:
+        over.set()
+        beats.join(_JOIN_SECONDS)  # it must not say Running of a run whose end is told next
+
+
+def _beat(api: Api, flow_run: str, project: Project, over: threading.Event) -> None:
+    while not over.is_set():
+        with suppress(ServerAway):
+            api.post("events", [flow_run_event(project, HEARTBEAT, flow_run)])
+            _take_back(api, flow_run, over)
+        over.wait(SECONDS)
+
+
+def _take_back(api: Api, flow_run: str, over: threading.Event) -> None:
+    """While the server was away it heard nothing, and may have taken the run for dead when it came back."""
+    found: dict[str, Any] = api.get(f"flow_runs/{flow_run}") or {}
+    if found.get("state_type") == "CRASHED" and not over.is_set():
+        state = {"type": "RUNNING", "name": "Running", "message": "It was taken for dead, and is alive."}
+        api.post(f"flow_runs/{flow_run}/set_state", {"state": state, "force": True})

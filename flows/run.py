@@ -25,8 +25,7 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
 
 from flows.after_run import after_run, commit_run
-from flows.dead_runs import tell_of_dead_runs
-from flows.heartbeat import beating
+from flows.dead_runs import beating, tell_of_dead_runs
 from flows.prefect_server import connection as server
 from flows.prefect_server.events import this_project
 from regraft.config import Params
