@@ -60,7 +60,7 @@ def _watch() -> None:
 def prefect(context: typer.Context) -> None:
     """Run Prefect's command line, logged in.
 
-    Its server is the one of `regraft ui`, unless PREFECT_API_URL or the Prefect profile names another.
+    Its server is the one of `regraft serve`, unless PREFECT_API_URL or the Prefect profile names another.
     """
     from tasks.project import readable_errors
 
