@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from flows.dead_runs import ending_of, send_ending
+from flows.prefect_server.dead_runs import ending_of, send_ending
 from flows.prefect_server.events import announce
-from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
 from tasks.base_renewal import ask_if_gate_refused
 from tasks.runs.current_run import current_run
 from tasks.runs.live_runs import save

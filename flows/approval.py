@@ -11,7 +11,7 @@ from pydantic import Field
 
 from flows.prefect_server.events import announce
 from flows.run import without_lock
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from tasks import promote as gate
 from tasks.after_promotion import after_promotion

@@ -9,7 +9,7 @@ printed, is an artifact of the run, and lies in reports/backbones.csv.
 
 from flows.run import aside
 from regraft.backbones.selection import Compared, rank, recommendation
-from regraft.csv_files import write_csv
+from regraft.core.csv_files import write_csv
 from regraft.photos.dataset import read_dataset
 from regraft.reports.page import Page, Table, to_markdown
 from tasks import step

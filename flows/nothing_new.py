@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from flows.after_run import after_run, commit_run
-from flows.dead_runs import tell_of_dead_runs
-from regraft.config import Params
-from regraft.errors import InvalidData
-from regraft.params_file import load_params
+from flows.prefect_server.dead_runs import tell_of_dead_runs
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData
+from regraft.core.params_file import load_params
 from tasks.runs.current_run import CurrentRun, enter_run, leave_run
 from tasks.runs.live_runs import alive, forget, is_anybody_working, new_live_run
 from tasks.runs.prefect_api import Api, ServerAway

@@ -11,7 +11,7 @@ from typing import Any, TextIO
 from uuid import UUID
 
 from flows.nothing_new import Plan, end_early, end_scoring_early
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.project import enter_project, readable_errors
 from tasks.runs.prefect_api import ServerAway, named_api
 from tasks.step import Outcome

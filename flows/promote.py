@@ -4,10 +4,10 @@ import sys
 
 from flows.approval import wait_for_a_person
 from flows.run import run
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError
-from regraft.files import read_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError
+from regraft.core.files import read_json
+from regraft.core.params_file import load_params
 from regraft.production.gate.verdict import FILE, Verdict
 from regraft.production.records import Records
 from regraft.reports.pages import pages_of

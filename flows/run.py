@@ -25,12 +25,12 @@ from prefect.client.schemas.objects import State, StateType
 from prefect.exceptions import TerminationSignal
 
 from flows.after_run import after_run, commit_run
-from flows.dead_runs import beating, tell_of_dead_runs
 from flows.prefect_server import connection as server
+from flows.prefect_server.dead_runs import beating, tell_of_dead_runs
 from flows.prefect_server.events import this_project
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
 from tasks.project import disk_in_words
 from tasks.runs.current_run import CurrentRun, current_run, enter_run, leave_run

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 from flows.prefect_server.events import announce
 from flows.run import aside
-from regraft.errors import some
+from regraft.core.errors import some
 from tasks import step
 from tasks.found_store import load_project
 from tasks.progress import run_progress

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from flows.prefect_server.events import announce
 from flows.run import aside
-from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
 from tasks.dvc_restore import prove_restore
 from tasks.found_store import load_project
 from tasks.history import features_versions, models_in_use

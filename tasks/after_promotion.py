@@ -7,9 +7,9 @@ whatever the gate decides then.
 import shutil
 from contextlib import suppress
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.files import replacing
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import replacing
 from regraft.production.exclusive import publish
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.records import Records

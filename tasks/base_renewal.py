@@ -6,9 +6,9 @@ the base. So it is asked for once, and a process that is killed in between loses
 
 from typing import TYPE_CHECKING
 
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError
-from regraft.files import read_json, sha256_of
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError
+from regraft.core.files import read_json, sha256_of
 from regraft.production.mirror import refreshed
 from regraft.production.verdict_log import FILE, read_looks
 

@@ -7,12 +7,12 @@ features than `cache_features.copied_rows`, the file only names rows of the stor
 from functools import partial
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import md5_of, write_json
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
 from regraft.features.seeding import take_known
 from regraft.features.table import write_features, write_named_features
-from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.sample import training_sample

@@ -6,11 +6,11 @@ are no deps here either (see `tasks.validate_data`); writes reports/embeddings.j
 reports/features_verdict.json, without which no head is trained.
 """
 
-from regraft.config import Params
-from regraft.errors import InvalidData
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData
+from regraft.core.files import write_json
 from regraft.features.checks import check, write_label_errors
 from regraft.features.table import Features
-from regraft.files import write_json
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
 from regraft.production.comparisons import compared_features

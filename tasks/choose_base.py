@@ -9,9 +9,9 @@ a new one: DVC leaves both there (`persist` in dvc.yaml), and runs this stage wh
 
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import Damaged, InputsChanged
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, InputsChanged
+from regraft.core.files import write_json
 from regraft.photos.base_choice import choose_record
 from regraft.photos.base_record import BaseRecord, read_base_record, record_of, write_base_record
 from regraft.photos.base_requests import read_requests, write_requests

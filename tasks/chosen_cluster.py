@@ -3,7 +3,7 @@
 import sys
 
 from regraft.cluster.connection import Cluster
-from regraft.config import Machine
+from regraft.core.config import Machine
 from tasks.step import publish
 
 

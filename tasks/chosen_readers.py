@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.photos.known import Readers
 from regraft.photos.scan_on_cluster import ClusterReaders
 from regraft.store.facts import Facts

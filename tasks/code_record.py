@@ -8,9 +8,9 @@ import re
 from dataclasses import asdict, astuple
 from pathlib import Path
 
-from regraft.errors import Damaged
-from regraft.files import read_json, reading, write_json
-from regraft.provenance import Provenance, Snapshot, installed_versions, provenance_of, take_snapshot
+from regraft.core.errors import Damaged
+from regraft.core.files import read_json, reading, write_json
+from regraft.core.provenance import Provenance, Snapshot, installed_versions, provenance_of, take_snapshot
 
 RECORDER = "record_code"
 RECORD = Path("build", "provenance.json")
@@ -77,9 +77,7 @@ def recorded_sources(root: Path) -> list[Path]:
     """Return where the sources of the recorded modules may lie, relative to the root; a package has two of them."""
     modules = sorted({module for decides in read_record(root).values() for module in decides.code})
     places = [Path(*module.split(".")) for module in modules]
-    return [
-        path for place in places for path in (place.with_suffix(".py"), place / "__init__.py", place / "__init__.pyi")
-    ]
+    return [path for place in places for path in (place.with_suffix(".py"), place / "__init__.py")]
 
 
 def write_record(root: Path, record: dict[str, Provenance]) -> None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.selection import Compared, milliseconds_per_image
 from regraft.backbones.trunk import Trunk
-from regraft.config import BackboneChoice, Params
-from regraft.errors import RegraftError, WrongFolder
+from regraft.core.config import BackboneChoice, Params
+from regraft.core.errors import RegraftError, WrongFolder
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
 from regraft.features.table import Features, read_features, write_named_features

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.files import free_bytes, nearest, readable_bytes
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import free_bytes, nearest, readable_bytes
 from tasks.locked import data_version, read_locked
 
 DATA = "record_data"  # a step that is no stage, and writes as well

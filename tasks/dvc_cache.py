@@ -4,7 +4,7 @@ import json
 import re
 from pathlib import Path
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 MD5 = re.compile(r"\w{1,64}(\.dir)?")  # nothing that leads to another folder
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import RegraftError, printable
-from regraft.files import write_bytes
+from regraft.core.errors import RegraftError, printable
+from regraft.core.files import write_bytes
 from tasks.dvc_cache import MD5
 
 if TYPE_CHECKING:

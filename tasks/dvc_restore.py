@@ -8,9 +8,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.records import Records
 from tasks.runs.git import NoGit, open_git
 

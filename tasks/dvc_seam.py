@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from regraft.errors import Busy, InputsChanged, RegraftError, WrongFolder
+from regraft.core.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
 from tasks.project import disk_in_words, enter_project

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import fingerprint, replacing, sha256_of, write_json
 from regraft.export.abstention import Choice, choose_threshold_in_use
 from regraft.export.class_shares import rows_for_use
 from regraft.export.classifier import OnnxClassifier
@@ -21,7 +22,6 @@ from regraft.export.parity import prove, refuse_difference
 from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import with_facts
 from regraft.features.feature_store import load_stored_trunk
-from regraft.files import fingerprint, replacing, sha256_of, write_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of

@@ -14,8 +14,8 @@ from typing import Any
 import pandas as pd
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import Params
-from regraft.files import fingerprint, read_json, write_json
+from regraft.core.config import Params
+from regraft.core.files import fingerprint, read_json, write_json
 from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of

@@ -5,8 +5,8 @@ import sys
 from configparser import ConfigParser, Error
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
 from regraft.features.recomputing import Recomputing
 from tasks.locked import read_locked
 

@@ -14,9 +14,9 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 
 VARIABLE, KEY = "REGRAFT_STORE", "regraft.store"
 _TEMPORARY = (".dvc", "tmp", "exps")  # folders of a project, in which DVC makes checkouts

@@ -11,9 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Paths
-from regraft.errors import RegraftError
-from regraft.files import md5_of, sha256_of
+from regraft.core.config import Paths
+from regraft.core.errors import RegraftError
+from regraft.core.files import md5_of, sha256_of
 
 
 def features_versions(project: Path, features: Path, *, keep: int) -> dict[str, str]:

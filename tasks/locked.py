@@ -6,8 +6,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
 from tasks.code_record import RECORD
 
 

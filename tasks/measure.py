@@ -17,12 +17,12 @@ from typing import Any
 
 import numpy as np
 
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError
+from regraft.core.files import finite, read_json, sha256_of, write_json
 from regraft.export import latency, robustness
 from regraft.export.in_keras import write_keras
 from regraft.export.latency import Contestant, Photos, at_size, contestants_of
-from regraft.files import finite, read_json, sha256_of, write_json
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import groups_of

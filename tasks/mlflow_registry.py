@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from regraft.addresses import without_addresses
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError, safe_text
-from regraft.files import fingerprint, read_json, sha256_of, write_text
+from regraft.core.addresses import without_addresses
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError, safe_text
+from regraft.core.files import fingerprint, read_json, sha256_of, write_text
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.production.records import Records
 from regraft.serving.shipped_model import ShippedModel

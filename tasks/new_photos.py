@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
 from regraft.production.exclusive import exclusive, repeated

@@ -4,8 +4,8 @@ Reads build/manifest.parquet; writes build/dataset.parquet, data/splits.csv and 
 also reads as they are from the run before, so DVC leaves them there (`persist` in dvc.yaml): photos keep their splits.
 """
 
-from regraft.config import Params
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.files import write_json
 from regraft.photos.counts import check_left_out, check_splits, dataset_report
 from regraft.photos.dataset import write_dataset
 from regraft.photos.manifest import FIGURES, read_manifest

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regraft.addresses import shown_path
-from regraft.errors import RegraftError, WrongFolder
-from regraft.files import NO_ACCESS, NO_FILE, NO_ROOM, refuse_special
+from regraft.core.addresses import shown_path
+from regraft.core.errors import RegraftError, WrongFolder
+from regraft.core.files import NO_ACCESS, NO_FILE, NO_ROOM, refuse_special
 from tasks.startup import quieten_libraries
 from tasks.stopping import status_of, stopped_words, terminable
 

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.addresses import shown_path
-from regraft.config import Params
-from regraft.errors import InputsChanged, RegraftError
+from regraft.core.addresses import shown_path
+from regraft.core.config import Params
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import sha256_of
 from regraft.export.class_shares import as_learnt
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
-from regraft.files import sha256_of
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads

@@ -5,8 +5,8 @@ import pwd
 import socket
 from datetime import UTC, datetime
 
-from regraft.config import Params
-from regraft.files import finite, write_json
+from regraft.core.config import Params
+from regraft.core.files import finite, write_json
 from regraft.production.candidates import Candidates
 from regraft.production.change_log import Origin
 from regraft.production.exclusive import exclusive, repeated

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regraft.errors import InvalidData, MissingPhotos
+from regraft.core.errors import InvalidData, MissingPhotos
 from tasks.locked import read_locked
 
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import readable_bytes, sha256_of, write_bytes, write_json
+from regraft.core.statistics import tango_interval
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.int8_budget import FLOAT32, choose
 from regraft.export.int8_file import finished, what_is_wrong
 from regraft.export.int8_photos import material_of
 from regraft.export.processor import this_processor
 from regraft.export.scoring import probabilities_of
-from regraft.files import readable_bytes, sha256_of, write_bytes, write_json
-from regraft.paired_tests import tango_interval
 from regraft.photos.dataset import Dataset, Split, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of

@@ -6,9 +6,9 @@ entry per stage. A stage runs again when its entry changes. A comment, a docstri
 
 from pathlib import Path
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.provenance import Provenance
 from regraft.photos.folder import check_folder
-from regraft.provenance import Provenance
 from tasks.code_record import NOTHING, differences, read_record, what_decides_each, write_record
 from tasks.progress import Progress
 from tasks.stage import stage

@@ -16,10 +16,10 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Params
-from regraft.errors import Damaged
-from regraft.files import fingerprint, read_json, sha256_of, write_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import Damaged
+from regraft.core.files import fingerprint, read_json, sha256_of, write_json
+from regraft.core.params_file import load_params
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.production.mirror import refreshed
 from regraft.reports.first_screen import Circumstances

@@ -1,7 +1,7 @@
 """What the checks of this run warned of, for the gate's verdict."""
 
-from regraft.config import Params
-from regraft.files import read_json
+from regraft.core.config import Params
+from regraft.core.files import read_json
 from regraft.validation.checks import warnings_of
 
 

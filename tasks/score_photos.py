@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError, some
-from regraft.files import finite, read_json, sha256_of, write_json, write_text
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError, some
+from regraft.core.files import finite, read_json, sha256_of, write_json, write_text
 from tasks.progress import Progress
 from tasks.step import Outcome
 

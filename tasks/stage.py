@@ -12,8 +12,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, suppress
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import Busy, Damaged, RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import Busy, Damaged, RegraftError
 from tasks import step
 from tasks.disk_space import check_room
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce

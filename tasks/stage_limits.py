@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import current_thread, main_thread
 from types import FrameType
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.progress import position
 
 _AGAIN_SECONDS = 10.0  # until a stage that goes on is interrupted again

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from regraft.errors import Busy, RegraftError
+from regraft.core.errors import Busy, RegraftError
 from tasks.progress import at
 from tasks.runs.current_run import current_run
 from tasks.runs.run_record import StageRun
@@ -125,7 +125,7 @@ def _patiently(function: Callable[[], Outcome]) -> Outcome:
 def _minutes() -> float:
     from pathlib import Path
 
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
 
     try:
         return load_params(Path("params.yaml")).nights.wait_minutes

@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.features.table import Features, read_features
 from regraft.store.leases import store_in_use
 from regraft.store.located import LocatedRows, locate_rows

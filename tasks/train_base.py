@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import Params
-from regraft.errors import Damaged
+from regraft.core.config import Params
+from regraft.core.errors import Damaged
+from regraft.core.files import fingerprint, write_json
 from regraft.features.extraction import Extractor
 from regraft.features.table import read_features, write_named_features
-from regraft.files import fingerprint, write_json
 from regraft.photos.base_record import BaseRecord, located, read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of

@@ -7,9 +7,9 @@ reports/leaderboard.csv and reports/head_curve.csv.
 from collections.abc import Callable
 from dataclasses import asdict
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import write_json
 from regraft.features.table import Features
-from regraft.files import write_json
 from regraft.training.baselines import Yardstick, accuracy_of, conclusions, probe
 from regraft.training.class_weights import objective_of
 from regraft.training.heads import find_head, learning_curve, write_leaderboard

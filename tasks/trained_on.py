@@ -4,8 +4,8 @@ import sys
 
 import pandas as pd
 
-from regraft.config import Params
-from regraft.errors import Busy, RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import Busy, RegraftError
 from regraft.features.table import read_features
 from regraft.photos.manifest import read_manifest
 from regraft.production.training_data import Reference, build_reference

@@ -5,11 +5,11 @@ from functools import partial
 from typing import Any
 
 from regraft.backbones.catalogue import Backbone
-from regraft.config import Params
-from regraft.errors import InvalidData
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData
+from regraft.core.files import reading
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
-from regraft.files import reading
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import Damaged
-from regraft.files import fingerprint, read_json, sha256_of
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import Damaged
+from regraft.core.files import fingerprint, read_json, sha256_of
+from regraft.core.params_file import load_params
 from regraft.photos.folder import check_folder
 from tasks.dvc_seam import is_up_to_date
 from tasks.pulled import saying_what_to_pull

@@ -10,9 +10,9 @@ after every promotion. The report says with which models it compared.
 
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import InvalidData, some
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData, some
+from regraft.core.files import write_json
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.elsewhere import elsewhere_of

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.export.activation_maps import ActivationMaps, heat
 from regraft.photos.images import load_rgb
 from regraft.reports.try_page.build import write_try_page

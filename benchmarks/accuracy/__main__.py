@@ -39,9 +39,8 @@ import pandas as pd
 from benchmarks.accuracy.folds import pooled_folds, read_photos, write_photos
 from benchmarks.accuracy.methods import Recipe, Regraft, Said
 from benchmarks.support.projects import describe_machine
-from regraft.files import fingerprint, replacing
-from regraft.intervals import wilson
-from regraft.paired_tests import mean_interval, tango_interval
+from regraft.core.files import fingerprint, replacing
+from regraft.core.statistics import mean_interval, tango_interval, wilson
 from regraft.training.metrics import expected_calibration_error, log_losses
 
 _BUDGETS = ("quick", "balanced", "thorough")

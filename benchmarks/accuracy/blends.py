@@ -10,12 +10,12 @@ import numpy as np
 from benchmarks.support.projects import features_in, run_stage, stages_folder
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import load_trunk
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import replacing
+from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.table import Features
-from regraft.files import replacing
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import choose_views
 from regraft.training.blending import ALPHAS, between

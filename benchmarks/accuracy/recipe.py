@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 
 if TYPE_CHECKING:
     import keras

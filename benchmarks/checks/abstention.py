@@ -17,8 +17,8 @@ from math import ceil
 import numpy as np
 from scipy.special import betainc
 
+from regraft.core.statistics import least_share
 from regraft.export.abstention import CONFIDENCE, fewest_photos, find_promise
-from regraft.intervals import least_share
 
 _SIZES = (200, 341, 1000, 5000)
 _STEPS = 20

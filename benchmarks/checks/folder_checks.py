@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.checks.warning_nights import Photos, whole_groups
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.leaks import find_leaks
 from regraft.features.neighbours import Embeddings, embed, measure_distances, outlier_distances

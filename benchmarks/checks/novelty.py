@@ -20,10 +20,10 @@ import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from benchmarks.support.projects import describe_machine, run_stages
+from regraft.core.params_file import load_params
+from regraft.core.statistics import Interval, wilson
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import answers_of
-from regraft.intervals import Interval, wilson
-from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.shipped_model import run_session

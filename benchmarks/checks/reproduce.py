@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.support.projects import REGRAFT, Project, describe_machine, run, temporary_project
-from regraft.demo_data import write_digits
-from regraft.files import read_json
+from regraft.converters.demo_data import write_digits
+from regraft.core.files import read_json
 
 _FIRST = 0.4  # share of the photos that the first run has
 _CHANGED = "regraft/training/heads.py"  # the module that changes half-way

@@ -28,9 +28,9 @@ from scipy.stats import binom
 
 from benchmarks.checks.warning_nights import FAULTS
 from benchmarks.support.projects import HEAD_ONLY, REGRAFT, Project, describe_machine, run, temporary_project
-from regraft.config import Params
-from regraft.files import read_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.files import read_json
+from regraft.core.params_file import load_params
 from regraft.photos.images import load_rgb
 from regraft.production.records import Records
 from regraft.production.scores.prediction_drift import Trained, latest_photos, measure_drift, most_novel

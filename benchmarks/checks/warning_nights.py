@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.support.projects import HEAD_ONLY, features_in, run_stage, stages_folder
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.features.drift import Sample, measure_drift
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import load_rgb

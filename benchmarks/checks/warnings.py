@@ -39,8 +39,8 @@ from benchmarks.checks.warning_nights import (
     write_faults,
 )
 from benchmarks.support.projects import ROOT, describe_machine
-from regraft.config import Params
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 
 _SIZES = {"quarter": 0.25, "half": 0.5, "whole": 1.0}
 _NEW, _APPROVED = 5 / 75, 2 / 3

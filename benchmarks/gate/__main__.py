@@ -22,8 +22,8 @@ from benchmarks.gate.draws import RULES, Scenario, World, rates
 from benchmarks.gate.nights import NIGHTS, WORLDS, alarms, nights
 from benchmarks.gate.picture import draw_picture
 from benchmarks.support.projects import ROOT, describe_machine
-from regraft.config import Promote
-from regraft.params_file import load_params
+from regraft.core.config import Promote
+from regraft.core.params_file import load_params
 from regraft.production.gate import rule
 
 _SIZES = (200, 346, 1000, 5000)

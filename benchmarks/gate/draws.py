@@ -17,7 +17,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, ndtri, owens_t
 
-from regraft.config import Promote
+from regraft.core.config import Promote
 from regraft.production.gate.comparison import Contest
 from regraft.production.gate.rule import Decision, Name, both_ways, decide, promotes_undecided
 

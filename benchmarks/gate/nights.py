@@ -11,8 +11,8 @@ from functools import cache
 import numpy as np
 
 from benchmarks.gate.draws import World, goes_in, older_answer
-from regraft.config import Promote
-from regraft.paired_tests import evidence_of_harm
+from regraft.core.config import Promote
+from regraft.core.statistics import evidence_of_harm
 from regraft.production.gate.comparison import Contest
 from regraft.production.gate.rule import Decision, decide
 from regraft.production.new_photos import ALARM

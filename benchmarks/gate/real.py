@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.support.projects import HEAD_ONLY, ROOT, features_in, run_stage, stages_folder
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from regraft.features.table import Features
-from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
 from regraft.production.gate.comparison import Answers, contest, select

@@ -29,7 +29,7 @@ from benchmarks.scaling.rows import STAGES, measure_rows
 from benchmarks.scaling.watch import watched
 from benchmarks.support.photos import REAL_PHOTOS, encode_photo, make_photos, usable_photos
 from benchmarks.support.projects import HEAD_ONLY, REGRAFT, Project, describe_machine, temporary_project
-from regraft.files import readable_bytes
+from regraft.core.files import readable_bytes
 
 Entry = dict[str, Any]  # kind, run, photos, new, parts by name, and of the last run of photos `bytes` by folder
 _LONGEST = 256  # pixels of a photo's longer side

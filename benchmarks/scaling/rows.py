@@ -22,8 +22,8 @@ from benchmarks.scaling.watch import watched_stage
 from benchmarks.support.projects import ROOT, stages_folder, write_params
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk
+from regraft.core.params_file import load_params
 from regraft.features.feature_store import load_stored_trunk, open_feature_store
-from regraft.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.photos.known import ContentFacts
 from regraft.photos.views import Views, choose_views

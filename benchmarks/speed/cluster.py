@@ -28,11 +28,11 @@ from benchmarks.support.projects import ROOT, describe_machine
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.cluster.connection import Cluster
+from regraft.core.files import sha256_of
+from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.table import write_features
-from regraft.files import sha256_of
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views, choose_views
 

@@ -23,10 +23,10 @@ from benchmarks.support.photos import read_folder
 from benchmarks.support.projects import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views

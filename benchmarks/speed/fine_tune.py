@@ -19,10 +19,10 @@ from benchmarks.support.photos import read_folder
 from benchmarks.support.projects import describe_machine
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import load_trunk
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import choose_views
 from regraft.training.batched_heads import HeadSettings

@@ -26,9 +26,9 @@ import pandas as pd
 
 from benchmarks.support.photos import hold_back, readable_by_keras, usable_photos
 from benchmarks.support.projects import Project, describe_machine, run_module, temporary_project
-from regraft.csv_files import read_csv
-from regraft.files import read_json
-from regraft.paired_tests import mean_interval
+from regraft.core.csv_files import read_csv
+from regraft.core.files import read_json
+from regraft.core.statistics import mean_interval
 
 _SHARE = 0.01  # of the training photos join before each night
 _QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3", "train_head.epochs=20"]

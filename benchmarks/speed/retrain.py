@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmarks.support.photos import hold_back, readable_by_keras, usable_photos
 from benchmarks.support.projects import HEAD_ONLY, Project, describe_machine, run_module, temporary_project
-from regraft.files import read_json
+from regraft.core.files import read_json
 
 _SHARE = 0.01  # of the training photos join before each run
 _EPOCHS = 10  # of the recipe

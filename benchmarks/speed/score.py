@@ -27,7 +27,7 @@ from benchmarks.support.projects import (
     temporary_project,
     write_params,
 )
-from regraft.files import read_json
+from regraft.core.files import read_json
 from regraft.photos.images import load_rgb
 
 _TRAINED_ON = 300

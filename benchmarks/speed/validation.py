@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.support.photos import make_photos, usable_photos
 from benchmarks.support.projects import Ended, describe_machine, run, run_stage, stages_folder
-from regraft.files import read_json
+from regraft.core.files import read_json
 
 _CLEANVISION = """
 import sys

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from benchmarks.support.projects import HEAD_ONLY, ROOT, run_stage, stages_folder
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads, load_rgb

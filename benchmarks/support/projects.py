@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
+from regraft.core.files import read_json
+from regraft.core.params_file import load_params
 from regraft.features.table import Features
-from regraft.files import read_json
-from regraft.params_file import load_params
 from tasks.stored_features import open_features
 
 ROOT = Path(__file__).parents[2]

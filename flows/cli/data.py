@@ -52,7 +52,7 @@ def table(
         from regraft.converters.records import Wanted
 
         if out is None:
-            from regraft.params_file import load_params
+            from regraft.core.params_file import load_params
 
             out = load_params(enter_project() / "params.yaml").paths.raw / "labels.csv"
         wanted = Wanted.parsed(fields or [])
@@ -62,9 +62,9 @@ def table(
 
 def _write_demo(source: str, folder: Path | None) -> None:
     """Write the photos of a demo data set into a folder, or into the project's data folder."""
-    from regraft.demo_data import write_digits, write_solar_cells
-    from regraft.errors import RegraftError
-    from regraft.params_file import load_params
+    from regraft.converters.demo_data import write_digits, write_solar_cells
+    from regraft.core.errors import RegraftError
+    from regraft.core.params_file import load_params
     from tasks.project import enter_project
 
     if source not in _DEMOS:
@@ -142,7 +142,7 @@ def _collect(folder: Path, address: str | None, keep: int, stale_days: float, *,
 @contextmanager
 def _store(root: Path | None, shared: str | None) -> Iterator[tuple[Path, str | None]]:
     """The folder and the shared root that the options name, or else params.yaml; outside a project --root is enough."""
-    from regraft.errors import RegraftError
+    from regraft.core.errors import RegraftError
     from tasks.found_store import load_project
     from tasks.project import enter_project, readable_errors
 
@@ -181,7 +181,7 @@ def backbones(
     """
     from regraft.backbones.catalogue import choose_backbone
     from regraft.backbones.selection import describe, list_backbones
-    from regraft.config import BackboneChoice
+    from regraft.core.config import BackboneChoice
     from tasks.project import readable_errors
 
     if compare:

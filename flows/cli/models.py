@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 if TYPE_CHECKING:
-    from regraft.config import Params
+    from regraft.core.config import Params
     from regraft.production.change_log import Change
 
 # Options are those of `python -m regraft.serving`, which runs where typer is not installed.
@@ -51,7 +51,7 @@ def promote(
     back. Reasons go into the log. --first founds production at an address, once; then the gate lets the first model in.
     --copy-to changes nothing here: the copy is production once paths.production of params.yaml names its address.
     """
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
     from tasks import promote as gate
     from tasks.project import enter_project, readable_errors
 
@@ -118,7 +118,7 @@ def _print_history(params: "Params") -> None:
 
 def _tell(params: "Params", change: "Change") -> None:
     """Say what was done by hand, and do what follows a promotion."""
-    from regraft.errors import RegraftError
+    from regraft.core.errors import RegraftError
     from tasks import promote as gate
     from tasks.after_promotion import after_promotion
     from tasks.report import refresh_report
@@ -148,7 +148,7 @@ def report(
     No run measures speed and robustness. Their figures stay in the report and the model card as long as the file is the
     same. Keep the machine free meanwhile: a busy one looks slow.
     """
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
     from regraft.reports.pages import summary
     from tasks.project import enter_project, readable_errors
     from tasks.report import write_report
@@ -183,7 +183,7 @@ def _measure(params: "Params", only: str | None, *, again: bool) -> None:
 @contextmanager
 def _run_before() -> Iterator[None]:
     """Name `regraft retrain` where a file is missing that it writes."""
-    from regraft.errors import RegraftError
+    from regraft.core.errors import RegraftError
 
     try:
         yield
@@ -216,8 +216,8 @@ def keras(
 
     The backbone of params.yaml with what the last run trained of it; model.onnx is made from the same weights.
     """
+    from regraft.core.params_file import load_params
     from regraft.export.in_keras import write_keras
-    from regraft.params_file import load_params
     from tasks.project import enter_project, readable_errors
 
     if path.suffix != ".keras":
@@ -257,7 +257,7 @@ def try_model(
     Writes one HTML file, and opens it. Drop photos on it, or use the camera: it says the probabilities, whether it is
     unsure, and where it looked. It needs no network, and photos stay in it.
     """
-    from regraft.files import readable_bytes
+    from regraft.core.files import readable_bytes
     from tasks.project import readable_errors
 
     with readable_errors("try"):
@@ -277,7 +277,7 @@ def _paths(model: Path | None, output: Path | None) -> tuple[Path, Path]:
 
     if model and not all(map(os.path.isfile, ROOT_FILES)):
         return model, output or Path("try.html")
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
 
     paths = load_params(enter_project() / "params.yaml").paths
     return model or paths.onnx, output or paths.reports / "try.html"

@@ -30,7 +30,7 @@ def retrain(
     with readable_errors("retrain"):
         root = enter_project()
         if renew_base is not None:
-            from regraft.params_file import load_params
+            from regraft.core.params_file import load_params
             from tasks.base_renewal import ask_by_hand
 
             print(ask_by_hand(load_params(root / "params.yaml"), renew_base), flush=True)
@@ -52,7 +52,7 @@ def pull() -> None:
     The records of the last run (nights.push, nights.branch), its results and the data from DVC's remote. A worker that
     keeps nothing does this first.
     """
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
     from tasks.project import readable_errors
     from tasks.runs.start_from_remotes import pull as fetch
 
@@ -93,7 +93,7 @@ def explain(
 
     And what changed since the run before: it compares two receipts, and the lists of photos in DVC's cache.
     """
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
     from tasks.project import enter_project, readable_errors
     from tasks.runs.explain import explain as told
 
@@ -116,8 +116,8 @@ def reproduce(
     about. It works in a folder of its own and changes nothing here.
     Exit status: 0 the same bytes, 1 cannot be done, 2 others.
     """
-    from regraft.errors import safe_text
-    from regraft.params_file import load_params
+    from regraft.core.errors import safe_text
+    from regraft.core.params_file import load_params
     from tasks.project import enter_project, readable_errors
     from tasks.runs.reproduce import reproduce as again
 

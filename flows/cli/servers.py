@@ -46,7 +46,7 @@ def _watch() -> None:
     import prefect.settings  # noqa: F401 - the server may be named in a profile of Prefect
 
     from flows.prefect_server.watch import watch
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
     from tasks.dvc_seam import enter_dvc_project
 
     params = load_params(enter_dvc_project() / "params.yaml")

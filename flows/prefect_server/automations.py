@@ -10,7 +10,7 @@ from prefect.events.schemas.automations import AutomationCore
 from pydantic import BaseModel, ValidationError
 
 from flows.prefect_server.events import Project, read_yaml
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 FILE = Path("automations.yaml")
 MADE_HERE = "automations.yaml"  # the tag of what came from this file; whatever has none is somebody else's

@@ -15,7 +15,7 @@ from flows.prefect_server.guarded_server import end_with
 
 def _watch() -> None:
     from flows.prefect_server.watch import watch
-    from regraft.params_file import load_params
+    from regraft.core.params_file import load_params
 
     over = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: over.set())

@@ -17,7 +17,7 @@ from prefect.client.schemas.schedules import CronSchedule
 from prefect.exceptions import ObjectNotFound
 
 from flows.prefect_server.events import FILE, Project
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 _KEYS = ("name", "description", "entrypoint", "parameters", "schedules", "work_pool", "pull")
 _SLUG = "prefect-yaml"  # begins the name of every schedule that came from the file

@@ -17,7 +17,7 @@ from ruamel.yaml.error import YAMLError
 
 from flows.prefect_server.connection import PORT
 from flows.prefect_server.server_secret import HOST, knows, read_secret, secret_path
-from regraft.errors import RegraftError, safe_text
+from regraft.core.errors import RegraftError, safe_text
 from tasks.runs.prefect_api import Api, ServerAway, named_api
 
 FILE = Path("prefect.yaml")

@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote
 
 from flows.prefect_server.server_secret import HOST, PROOF_PATH, proof_of
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]

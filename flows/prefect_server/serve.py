@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
-from flows.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
 from flows.prefect_server.connection import PORT, login, use_no_proxy
+from flows.prefect_server.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
 from flows.prefect_server.guarded_server import settings
 from flows.prefect_server.server_secret import HOST, make_secret, secret_path
 from flows.prefect_server.ui import close_folder, take_port
-from regraft.errors import Busy, RegraftError
-from regraft.params_file import load_params
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
 from tasks.runs.live_runs import ended_runs, known_runs
 from tasks.runs.prefect_api import Api

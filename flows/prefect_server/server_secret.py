@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 HOST = "127.0.0.1"
 PROOF_PATH = "/regraft/proof"

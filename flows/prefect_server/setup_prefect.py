@@ -25,7 +25,7 @@ from flows.prefect_server.automations import MADE_HERE, Server, Wanted, build_au
 from flows.prefect_server.connection import login
 from flows.prefect_server.deployments import set_up_deployments, set_up_pool
 from flows.prefect_server.events import FILE, Project, announce, read_name, read_prefect_file
-from regraft.errors import RegraftError, printable
+from regraft.core.errors import RegraftError, printable
 
 ALARM_URL = "REGRAFT_ALARM_URL"  # a secret: whoever has it can write to the channel
 _TEMPLATE = {"text": "{{subject}}\n{{body}}", "subject": "{{subject}}", "body": "{{body}}"}

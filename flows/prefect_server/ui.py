@@ -10,7 +10,7 @@ from typing import NoReturn
 from flows.prefect_server import guarded_server
 from flows.prefect_server.connection import PORT, login
 from flows.prefect_server.server_secret import HOST, make_secret, secret_path
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 
 def serve(port: int = PORT) -> None:

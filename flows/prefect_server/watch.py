@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import Busy, RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import Busy, RegraftError
 from regraft.photos.listing import Change, Listing, Settling, list_address, list_folder, read_listing, write_listing
 
 EVENT = "regraft.data.changed"

@@ -3,7 +3,3 @@
 In: the section `backbone` of params.yaml. Out: a `Backbone`, which builds the Keras model (RGB 0 to 255 in, pooled
 features out), and a `Trunk`, which computes features and activations of prepared images.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -12,9 +12,9 @@ import numpy as np
 from regraft.backbones import keras_backbones, preprocessing
 from regraft.backbones.cut_points import best_cut, checked_cut
 from regraft.backbones.torch_backbones import build_efficientnet_lite, build_mobilenet_v2, installed_weights
-from regraft.config import BackboneChoice, Engine
-from regraft.errors import InvalidParams, InvalidWeights
-from regraft.files import sha256_of
+from regraft.core.config import BackboneChoice, Engine
+from regraft.core.errors import InvalidParams, InvalidWeights
+from regraft.core.files import sha256_of
 
 if TYPE_CHECKING:
     import keras

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import InvalidParams
+from regraft.core.errors import InvalidParams
 
 if TYPE_CHECKING:
     import keras

@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 import onnxruntime
 
-from regraft.errors import ExportMismatch
-from regraft.files import DAMAGE, fingerprint, write_bytes, writing
+from regraft.core.errors import ExportMismatch
+from regraft.core.files import DAMAGE, fingerprint, write_bytes, writing
 
 if TYPE_CHECKING:
     import keras

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones.preprocessing import NAME, preprocessed_input
-from regraft.errors import InvalidParams, InvalidWeights
-from regraft.files import DAMAGE
+from regraft.core.errors import InvalidParams, InvalidWeights
+from regraft.core.files import DAMAGE
 
 if TYPE_CHECKING:
     import keras

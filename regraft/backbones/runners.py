@@ -7,8 +7,8 @@ import numpy as np
 import onnxruntime
 
 from regraft.backbones.catalogue import Backbone
-from regraft.config import Engine
-from regraft.processor import instruction_set
+from regraft.core.config import Engine
+from regraft.core.processor import instruction_set
 
 ACTIVATIONS, FEATURES = "activations", "features"  # outputs of the frozen graph
 

@@ -15,8 +15,7 @@ from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue
 from regraft.backbones.cut_points import cut_points, multiply_adds
 from regraft.backbones.preprocessing import MODES
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.intervals import Interval, wilson
-from regraft.paired_tests import tango_interval
+from regraft.core.statistics import Interval, tango_interval, wilson
 from regraft.photos.images import Threads
 
 _SECONDS = 2  # of measuring the speed of one backbone, at least

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from regraft.backbones import preprocessing
-from regraft.errors import InvalidWeights
-from regraft.files import DAMAGE, sha256_of
+from regraft.core.errors import InvalidWeights
+from regraft.core.files import DAMAGE, sha256_of
 
 if TYPE_CHECKING:
     import keras

@@ -14,10 +14,10 @@ import onnx
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.graph_files import Agreement, SharedFiles, StoredGraphs, agreement_of, can_convert, read_file
 from regraft.backbones.runners import ACTIVATIONS, FEATURES, Runner, choose_engine, start_runner
-from regraft.errors import RegraftError
-from regraft.files import fingerprint
+from regraft.core.errors import RegraftError
+from regraft.core.files import fingerprint
+from regraft.core.provenance import provenance_of
 from regraft.onnx_graphs.convert import canonical, convert_keras, with_uint8_input
-from regraft.provenance import provenance_of
 
 
 @dataclass(frozen=True, slots=True)

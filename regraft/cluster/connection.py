@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from regraft.addresses import named
 from regraft.cluster.steps import attempt
-from regraft.errors import RegraftError
+from regraft.core.addresses import named
+from regraft.core.errors import RegraftError
 
 _LOCAL = "local:"
 _REACH_SECONDS = 30.0

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from regraft.cluster.connection import Workers
 from regraft.cluster.steps import Failure, NotInSight, Part, PushedOut, Steps, Unprepared
-from regraft.errors import InvalidData, RegraftError, some
+from regraft.core.errors import InvalidData, RegraftError, some
 
 _AT_A_TIME = 2  # parts at one worker: one that is computed, and the next
 _DEATHS = 3  # of workers, until a part is at fault

@@ -5,9 +5,9 @@ A worker says it of itself, in plain strings: it may have other sources, which k
 
 import platform
 
-from regraft.errors import some
-from regraft.processor import instruction_set
-from regraft.provenance import LIBRARIES, provenance_of, take_snapshot
+from regraft.core.errors import some
+from regraft.core.processor import instruction_set
+from regraft.core.provenance import LIBRARIES, provenance_of, take_snapshot
 
 Facts = dict[str, dict[str, str]]  # kind -> name -> version or digest
 

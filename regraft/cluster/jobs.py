@@ -21,7 +21,7 @@ from regraft.cluster.connection import Cluster, Workers
 from regraft.cluster.distribution import Distribution
 from regraft.cluster.handshake import Facts, differences, facts_of
 from regraft.cluster.steps import Call, Part, PushedOut, Steps, Unprepared
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 _ITEMS = 512  # most in a part: what a lost worker costs
 _FORGET_SECONDS = 5.0  # for workers to forget a list

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from regraft.addresses import named
-from regraft.errors import RegraftError
+from regraft.core.addresses import named
+from regraft.core.errors import RegraftError
 
 Call = tuple[Callable[..., Any], tuple[Any, ...]]  # a function that a worker finds by its name, and its arguments
 

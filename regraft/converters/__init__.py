@@ -3,7 +3,3 @@
 In: a folder of photos, a bucket, or an export of a labelling tool or a library of data sets; nobody trusts it. Out: a
 table with one row per photo, photos as files beside it where they were inside the source, and what was left out.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

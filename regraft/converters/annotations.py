@@ -27,8 +27,8 @@ from regraft.converters.records import (
     text_of,
     texts_in,
 )
-from regraft.errors import InvalidData, printable
-from regraft.files import readable_bytes
+from regraft.core.errors import InvalidData, printable
+from regraft.core.files import readable_bytes
 from regraft.photos.folder import open_inside, walk_around
 
 COCO_KEYS = ("images", "annotations", "categories")

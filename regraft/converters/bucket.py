@@ -7,9 +7,9 @@ folder by folder.
 from collections.abc import Iterator
 from pathlib import PurePosixPath
 
-from regraft.addresses import EXPECTED, is_address, named, shown
 from regraft.converters.records import NO_CLASS, SCHEMES, LeftOut, Row, are_splits, read_path
-from regraft.errors import InvalidData, RegraftError, is_invisible
+from regraft.core.addresses import EXPECTED, is_address, named, shown
+from regraft.core.errors import InvalidData, RegraftError, is_invisible
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.fetching import plain_etag
 from regraft.photos.photo_urls import problem_of_url, scheme_of

@@ -11,7 +11,7 @@ from regraft.converters.bucket import Bucket
 from regraft.converters.output import Output
 from regraft.converters.records import NO_CLASS, SEVERAL_LABELS, LeftOut, Record, Row, Wanted, are_splits, read_path
 from regraft.converters.shards import PARQUET, TAR, read_hugging_face, read_webdataset
-from regraft.errors import InvalidData, printable
+from regraft.core.errors import InvalidData, printable
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.folder import walk_around
 from regraft.photos.label_rows import LABELS_FILES, OWN, problem_of_cell

@@ -18,8 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import Self
 
 from regraft.converters.records import MOST_BYTES, NO_PHOTO, SCHEMES, LeftOut, Record, Row
-from regraft.errors import InvalidData, RegraftError, is_invisible, printable
-from regraft.files import check_room, folder_within, replacing
+from regraft.core.errors import InvalidData, RegraftError, is_invisible, printable
+from regraft.core.files import check_room, folder_within, replacing
 from regraft.photos.folder import open_inside
 from regraft.photos.labels_file import path_inside
 from regraft.photos.photo_urls import carries_secret, is_url, problem_of_url

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from regraft.errors import InvalidData, printable, some
+from regraft.core.errors import InvalidData, printable, some
 from regraft.photos.folder import walk_around
 from regraft.photos.label_rows import OWN
 from regraft.photos.labels_file import SPLIT_NAMES

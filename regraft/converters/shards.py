@@ -28,7 +28,7 @@ from regraft.converters.records import (
     text_of,
     texts_in,
 )
-from regraft.errors import InvalidData, printable
+from regraft.core.errors import InvalidData, printable
 from regraft.photos.folder import open_inside
 from regraft.photos.foreign_parquet import ForeignParquet
 

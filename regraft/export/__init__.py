@@ -3,7 +3,3 @@
 In: what was trained, the frozen graph, the preparation of photos. Out: model.onnx, raw uint8 RGB of any size to
 probabilities, and a classifier that runs it.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

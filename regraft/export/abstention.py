@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.csv_files import read_csv, write_csv
-from regraft.intervals import Interval, least_share
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.statistics import Interval, least_share
 from regraft.serving.promise import NoPromise, Promise
 from regraft.training.parts import share_right
 

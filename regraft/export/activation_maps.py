@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.config import ClassWeight
-from regraft.errors import InvalidParams
+from regraft.core.config import ClassWeight
+from regraft.core.errors import InvalidParams
 from regraft.training.metrics import Objective
 
 COLDEST, HOTTEST = 0.25, 4.0

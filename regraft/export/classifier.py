@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from regraft.errors import InvalidModel, RegraftError
+from regraft.core.errors import InvalidModel, RegraftError
 from regraft.export.two_parts import BORDER, TwoParts, facts_of, in_two_parts
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.photos.preparation import Preparation

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from regraft.config import ClassWeight, ExportOnnx
+from regraft.core.config import ClassWeight, ExportOnnx
 from regraft.export.calibration import Calibration, choose_temperature, logits_of, shift_for_use
 from regraft.export.class_shares import SHARES, SHIFT
 from regraft.export.classifier import OnnxClassifier

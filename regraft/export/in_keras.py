@@ -5,11 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.config import BackboneChoice
-from regraft.errors import RegraftError
+from regraft.core.config import BackboneChoice
+from regraft.core.errors import RegraftError
+from regraft.core.files import reading
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.finishing import as_shipped
-from regraft.files import reading
 from regraft.training.keras_models import save_model, start_keras
 from regraft.training.keras_network import build_network
 from regraft.training.network_file import read_network

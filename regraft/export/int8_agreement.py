@@ -20,8 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from regraft.intervals import Interval
-from regraft.paired_tests import tango_interval
+from regraft.core.statistics import Interval, tango_interval
 
 _ERROR = 0.05  # chance that what ships costs more than the budget, whichever rung it is
 # Of the budget: to show that a loss above this is within it takes a hundred times as many photos as without any loss.

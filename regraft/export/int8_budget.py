@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from regraft.config_shipping import Quantise
+from regraft.core.config_shipping import Quantise
 from regraft.export.int8_agreement import Agreement, agreement_of, fewest_photos, level_of, photos_that_would_do
 from regraft.export.int8_ladder import DEFECTS, Rung, rungs
 from regraft.export.int8_photos import Material

@@ -11,9 +11,9 @@ from typing import BinaryIO
 import numpy as np
 import onnx
 
+from regraft.core.files import writing
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.two_parts import as_bytes
-from regraft.files import writing
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation

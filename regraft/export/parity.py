@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.errors import ExportMismatch
+from regraft.core.errors import ExportMismatch
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import probabilities_of
 from regraft.export.trained_part import Expected

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.csv_files import read_csv, write_csv
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.statistics import Interval, wilson
 from regraft.export.calibration import with_temperature
 from regraft.export.class_shares import as_learnt
 from regraft.export.finishing import TEMPERATURE
-from regraft.intervals import Interval, wilson
 from regraft.training.metrics import bins_of, brier_score, ece_by_chance, expected_calibration_error, log_losses
 from regraft.training.parts import share_right
 

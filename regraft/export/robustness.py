@@ -14,10 +14,9 @@ import pandas as pd
 import PIL
 from PIL import Image
 
-from regraft.csv_files import write_csv
-from regraft.files import fingerprint
-from regraft.intervals import Interval
-from regraft.paired_tests import tango_interval
+from regraft.core.csv_files import write_csv
+from regraft.core.files import fingerprint
+from regraft.core.statistics import Interval, tango_interval
 from regraft.photos.corruptions import KINDS, SEVERITIES, Draw, corrupt
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.groups import first_of_each, independent_images

@@ -14,11 +14,11 @@ import onnxruntime
 import PIL
 
 from regraft.cluster.connection import Cluster
+from regraft.core.processor import instruction_set
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring_on_cluster import answer_on_cluster
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
-from regraft.processor import instruction_set
 from regraft.serving.shipped_model import check_answers
 from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Key, key_of

@@ -16,7 +16,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, N
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
 from regraft.cluster.steps import NotInSight
-from regraft.errors import InvalidData, printable
+from regraft.core.errors import InvalidData, printable
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads

@@ -3,7 +3,3 @@
 In: a data set, views, a trunk and a store. Out: features.arrow, a receipt of what it cost, and checks on the features:
 leaks between splits, labels that are likely wrong, outliers, drift.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

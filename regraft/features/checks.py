@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.config import CheckFeatures
-from regraft.csv_files import write_csv
-from regraft.errors import InvalidData
+from regraft.core.config import CheckFeatures
+from regraft.core.csv_files import write_csv
+from regraft.core.errors import InvalidData
 from regraft.features.drift import Comparison, Drift, measure_drift
 from regraft.features.findings import expect_no_drift, expect_no_leaks, expect_no_outliers, expect_right_labels
 from regraft.features.label_errors import label_probabilities, rank_labels

@@ -9,13 +9,13 @@ import numpy as np
 
 from regraft.backbones.trunk import Trunk
 from regraft.cluster.connection import Cluster
-from regraft.config import Machine
-from regraft.errors import RegraftError
+from regraft.core.config import Machine
+from regraft.core.errors import RegraftError
+from regraft.core.files import check_room
 from regraft.features.feature_store import FeatureStore
 from regraft.features.forward_passes import ForwardPasses, Work
 from regraft.features.on_cluster import compute_on_cluster
 from regraft.features.recomputing import Recomputing, find_lost_activations
-from regraft.files import check_room
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store.shards import Key

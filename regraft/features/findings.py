@@ -5,9 +5,9 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.config import CheckFeatures
+from regraft.core.config import CheckFeatures
+from regraft.core.statistics import wilson
 from regraft.features.drift import Comparison, Drift
-from regraft.intervals import wilson
 
 _NAMED = 50  # offenders that a check names; their number is always whole
 

@@ -8,8 +8,8 @@ from itertools import islice
 import numpy as np
 
 from regraft.backbones.trunk import Trunk
-from regraft.config import Machine
-from regraft.errors import RegraftError, printable
+from regraft.core.config import Machine
+from regraft.core.errors import RegraftError, printable
 from regraft.features.feature_store import FeatureStore
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads

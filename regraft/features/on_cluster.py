@@ -16,8 +16,8 @@ from regraft.backbones.runners import OnnxRunner
 from regraft.backbones.trunk import Trunk
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
-from regraft.config import Machine
-from regraft.errors import RegraftError, printable
+from regraft.core.config import Machine
+from regraft.core.errors import RegraftError, printable
 from regraft.features.feature_store import open_feature_store
 from regraft.features.forward_passes import ForwardPasses
 from regraft.features.forward_passes import Work as Passes

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.errors import Damaged
+from regraft.core.errors import Damaged
 from regraft.features.recomputing import Recomputing, find_recomputing
 from regraft.features.table import Features, read_features
 from regraft.store.namespace import Namespace

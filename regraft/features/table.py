@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from regraft.core.files import reading
+from regraft.core.sealed import check_seal, sealing
 from regraft.features.rows import DIGEST_BYTES, Digests, FileRows, OpenFile, Rows
-from regraft.files import reading
 from regraft.photos.dataset import SPLITS, Dataset
-from regraft.sealed import check_seal, sealing
 from regraft.store.columns import KEY_BYTES
 
 _WRITE_ROWS = 1024  # in memory at a time

@@ -3,7 +3,3 @@
 In: Keras models and graphs. Out: graphs in which equal weights give equal bytes.
 Nothing here knows what a backbone or a head is.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

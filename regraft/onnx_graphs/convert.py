@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, compose, helper, numpy_helper
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.photos.preparation import IR_VERSION, OPSET
 
 if TYPE_CHECKING:

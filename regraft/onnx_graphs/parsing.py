@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import onnx
 from google.protobuf.message import DecodeError, Message
 
-from regraft.errors import InvalidModel
+from regraft.core.errors import InvalidModel
 
 
 def parse_graph(contents: bytes) -> onnx.ModelProto:

@@ -3,7 +3,3 @@
 In: a folder of labelled photos, whatever else lies in it, or a table of their addresses. Out: a manifest (one row per
 file), a data set (one row per image that is used, with its split), and the views of each image as uint8 RGB arrays.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.errors import printable, some
+from regraft.core.errors import printable, some
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.photos.duplicates import near_groups

@@ -12,12 +12,12 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.files import fingerprint, reading
+from regraft.core.files import fingerprint, reading
+from regraft.core.sealed import read_frame, write_table
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.left_out import GIVEN, HASH, Today
 from regraft.photos.sample import draws, training_sample
-from regraft.sealed import read_frame, write_table
 
 
 @dataclass(frozen=True, slots=True)

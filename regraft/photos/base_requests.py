@@ -7,8 +7,8 @@ import csv
 import io
 from pathlib import Path
 
-from regraft.errors import InvalidData, printable, safe_text
-from regraft.files import write_text
+from regraft.core.errors import InvalidData, printable, safe_text
+from regraft.core.files import write_text
 
 _HEAD = ["base", "reason"]
 _LONGEST = 500  # letters of a reason

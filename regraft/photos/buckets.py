@@ -5,8 +5,8 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
-from regraft.addresses import named
-from regraft.errors import RegraftError
+from regraft.core.addresses import named
+from regraft.core.errors import RegraftError
 from regraft.photos.fetching import Denied, FetchError, Missing, Opened, Unreachable
 
 _BLOCK = 8 * 2**20  # bytes of one request; nearly all photos are one

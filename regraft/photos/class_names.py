@@ -8,7 +8,7 @@ the same would be two classes.
 import unicodedata
 from functools import lru_cache
 
-from regraft.errors import is_invisible
+from regraft.core.errors import is_invisible
 from regraft.photos.photo_urls import MOST_LETTERS, carries_secret, shown_name
 
 _MOST_BYTES = 255  # as in the name of a folder

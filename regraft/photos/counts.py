@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.errors import InvalidData, some
+from regraft.core.errors import InvalidData, some
 from regraft.photos.dataset import SPLITS, Dataset, texts_of
 from regraft.photos.manifest import slices_of
 from regraft.photos.split_record import Earlier, SplitRecord

@@ -11,8 +11,9 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from regraft.errors import InvalidData, MissingPhotos, printable
-from regraft.files import fingerprint, reading
+from regraft.core.errors import InvalidData, MissingPhotos, printable
+from regraft.core.files import fingerprint, reading
+from regraft.core.sealed import read_frame, write_table
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.fetching import Refused
 from regraft.photos.folder import open_inside
@@ -20,7 +21,6 @@ from regraft.photos.heif import heif_version
 from regraft.photos.images import load_rgb
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY, memory_of
 from regraft.photos.photo_urls import is_url
-from regraft.sealed import read_frame, write_table
 
 _PART = 20_000  # values at a time
 Split = Literal["train", "val", "test"]

@@ -12,9 +12,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from regraft.errors import some
+from regraft.core.errors import some
+from regraft.core.sealed import release_memory
 from regraft.photos.dataset import texts_of
-from regraft.sealed import release_memory
 
 _WINDOW = 128  # photos with which one is compared, of those that look the same in one part of the hash
 _CROWD = 16  # photos that share a part by chance; where there are more, two parts have to be shared

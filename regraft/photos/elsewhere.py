@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import RegraftError, printable
-from regraft.files import readable_bytes, writing
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError, printable
+from regraft.core.files import readable_bytes, writing
 from regraft.photos.buckets import bucket_etag, open_in_bucket
 from regraft.photos.fetching import Denied, FetchError, Opened, Refused, Unreachable, plain_etag
 from regraft.photos.photo_urls import WEB, problem_of_url, scheme_of

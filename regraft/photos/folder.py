@@ -15,7 +15,7 @@ from enum import Enum
 from io import BufferedReader
 from pathlib import Path
 
-from regraft.errors import InvalidData, MissingPhotos, is_invisible, printable, some
+from regraft.core.errors import InvalidData, MissingPhotos, is_invisible, printable, some
 
 _DEEPEST = 100  # folders within folders; DVC's walk is recursive and ends at several hundred
 _LONGEST = 3500  # bytes of a path; the kernel takes 4,095, and temporary names need a few

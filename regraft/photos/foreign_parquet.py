@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from regraft.errors import InvalidData, printable
-from regraft.files import most_unpacked, readable_bytes
+from regraft.core.errors import InvalidData, printable
+from regraft.core.files import most_unpacked, readable_bytes
 
 _MEMORY = 2**30  # bytes that the child may take beside its libraries
 _SECONDS, _BYTES_PER_SECOND = 60, 2**20  # of processor time: so many, and one more for each MiB of the file

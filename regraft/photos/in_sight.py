@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from regraft.cluster.jobs import Seat
 from regraft.cluster.steps import NotInSight
-from regraft.errors import printable
+from regraft.core.errors import printable
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from regraft.errors import InvalidData, printable
+from regraft.core.errors import InvalidData, printable
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import walk_around
 from regraft.photos.foreign_parquet import ForeignParquet, is_text, texts_of

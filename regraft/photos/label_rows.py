@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from regraft.errors import InvalidData, is_invisible, printable, some
-from regraft.files import readable_bytes
+from regraft.core.errors import InvalidData, is_invisible, printable, some
+from regraft.core.files import readable_bytes
 from regraft.photos.class_names import normalised
 from regraft.photos.folder import open_inside
 from regraft.photos.foreign_parquet import ForeignParquet, is_text, texts_of

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 import pyarrow as pa
 
-from regraft.errors import InvalidData, printable, some
+from regraft.core.errors import InvalidData, printable, some
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import Split
 from regraft.photos.fetching import plain_etag

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from regraft.core.sealed import read_frame, write_table
 from regraft.photos.dataset import Dataset
 from regraft.photos.duplicates import has_near
 from regraft.photos.groups import hashed_given_groups
-from regraft.sealed import read_frame, write_table
 
 if TYPE_CHECKING:
     from regraft.photos.base_record import BaseRecord

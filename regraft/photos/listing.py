@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from regraft.addresses import EXPECTED, is_address, named, shown
-from regraft.errors import Damaged, RegraftError, printable
-from regraft.files import reading
+from regraft.core.addresses import EXPECTED, is_address, named, shown
+from regraft.core.errors import Damaged, RegraftError, printable
+from regraft.core.files import reading
+from regraft.core.sealed import read_table, write_table
 from regraft.photos.labels_file import SPLIT_NAMES
-from regraft.sealed import read_table, write_table
 
 _LOCAL = ("file", "local")
 # What kinds of stores call a digest of a file, or the time at which it was written.

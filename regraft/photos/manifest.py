@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from regraft.errors import InvalidData, MissingPhotos, printable, some
-from regraft.files import reading
+from regraft.core.errors import InvalidData, MissingPhotos, printable, some
+from regraft.core.files import reading
+from regraft.core.sealed import read_frame, release_memory, write_table
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.dataset import COLUMNS as DATASET_COLUMNS
 from regraft.photos.dataset import Dataset
@@ -30,7 +31,6 @@ from regraft.photos.photo_urls import is_url, shown_name
 from regraft.photos.scan import scan
 from regraft.photos.scan_elsewhere import scan_elsewhere
 from regraft.photos.scan_facts import FileFacts, ScanFacts
-from regraft.sealed import read_frame, release_memory, write_table
 
 COLUMNS = {
     "path": "str",  # relative to the data folder, with forward slashes; or the address of a photo elsewhere

@@ -9,8 +9,8 @@ import re
 from typing import get_args
 from urllib.parse import unquote, urlsplit
 
-from regraft.errors import printable
-from regraft.setting_types import PhotoScheme
+from regraft.core.errors import printable
+from regraft.core.setting_types import PhotoScheme
 
 SCHEMES: tuple[str, ...] = get_args(PhotoScheme)
 WEB = ("https", "http")

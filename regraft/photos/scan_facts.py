@@ -19,11 +19,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regraft.errors import RegraftError
-from regraft.files import fingerprint, write_bytes, write_text, writing
+from regraft.core.errors import RegraftError
+from regraft.core.files import fingerprint, write_bytes, write_text, writing
+from regraft.core.provenance import provenance_of
 from regraft.photos.decoder import ImageFacts
 from regraft.photos.known import IMAGE_SCHEMA
-from regraft.provenance import provenance_of
 
 _PART = 20_000  # rows of a part of the cache, and files at a time
 _DECIDES = "regraft.photos.scan"  # what is found follows from this module and all that it imports

@@ -17,7 +17,7 @@ from typing import Any
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
 from regraft.cluster.steps import NotInSight
-from regraft.errors import printable
+from regraft.core.errors import printable
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.fetching import Refused

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from regraft.errors import Damaged, InvalidData, printable
-from regraft.files import reading, write_text
+from regraft.core.errors import Damaged, InvalidData, printable
+from regraft.core.files import reading, write_text
+from regraft.core.sealed import read_table
 from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, texts_of
 from regraft.photos.splitting import place
-from regraft.sealed import read_table
 
 _TITLE = "# Regraft's record of splits: commit it, do not edit it. SHA-256 of the lines below: "
 _HEAD = "photo,split"

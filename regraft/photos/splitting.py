@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.dataset import COLUMNS, SPLITS, Dataset, Split, texts_of
 
 _NOTHING: dict[str, str] = {}

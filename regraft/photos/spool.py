@@ -12,7 +12,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.files import free_bytes, sha256_of
+from regraft.core.files import free_bytes, sha256_of
 
 _NAME = re.compile(r"[0-9a-f]{64}|\.[0-9a-f]{32}\.part")
 _ABANDONED_SECONDS = 86_400

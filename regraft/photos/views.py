@@ -15,8 +15,8 @@ import numpy as np
 import PIL
 from PIL import Image, ImageEnhance
 
-from regraft.config import Preprocess
-from regraft.files import fingerprint
+from regraft.core.config import Preprocess
+from regraft.core.files import fingerprint
 from regraft.photos.preparation import Preparation
 
 # What the fingerprint of a view cannot see by itself: raise it when the same photo would come out as other pixels.

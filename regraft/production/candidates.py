@@ -15,9 +15,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import shown_path
-from regraft.errors import Damaged, InputsChanged, RegraftError
-from regraft.files import read_json, replacing, sha256_of, write_json
+from regraft.core.addresses import shown_path
+from regraft.core.errors import Damaged, InputsChanged, RegraftError
+from regraft.core.files import read_json, replacing, sha256_of, write_json
 from regraft.production.mirror import obtain
 from regraft.production.records import is_sha256
 from regraft.production.training_data import Reference, read_reference, write_reference

@@ -13,9 +13,9 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regraft.addresses import shown_path
-from regraft.errors import RegraftError, safe_text
-from regraft.files import NO_FILE, open_regular
+from regraft.core.addresses import shown_path
+from regraft.core.errors import RegraftError, safe_text
+from regraft.core.files import NO_FILE, open_regular
 
 _READ_BYTES = 4_000_000  # of the end of the file: ten thousand changes
 _LINE_BYTES = 20_000

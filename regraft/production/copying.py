@@ -8,9 +8,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.addresses import is_address, is_short_enough, mirror_of, shown
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.addresses import is_address, is_short_enough, mirror_of, shown
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.change_log import ChangeLog
 from regraft.production.mirror import mirror_at
 from regraft.production.mirrored import looks_of

@@ -12,7 +12,7 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from regraft.errors import Overtaken, RegraftError
+from regraft.core.errors import Overtaken, RegraftError
 from regraft.production.lock import locked
 from regraft.production.mirror import mirror_at
 from regraft.production.pointer import first_pointer

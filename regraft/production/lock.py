@@ -7,9 +7,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from regraft.addresses import shown_path
-from regraft.errors import Busy, RegraftError
-from regraft.files import open_regular
+from regraft.core.addresses import shown_path
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.files import open_regular
 
 PATIENCE_SECONDS = 30.0  # a change takes as long as two copies of a model
 FILE = "production.lock"

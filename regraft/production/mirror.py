@@ -15,9 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-from regraft.addresses import address_of
-from regraft.errors import Overtaken, RegraftError
-from regraft.files import replacing, sha256_of, write_bytes
+from regraft.core.addresses import address_of
+from regraft.core.errors import Overtaken, RegraftError
+from regraft.core.files import replacing, sha256_of, write_bytes
 from regraft.production.lock import PATIENCE_SECONDS, locked
 from regraft.production.mirrored import (
     can_wait,

@@ -9,7 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.files import sha256_of, write_bytes
+from regraft.core.files import sha256_of, write_bytes
 from regraft.production import lock
 from regraft.production.pointer import MODEL, Pointer, Stored, is_name, read_pointer
 

@@ -2,8 +2,8 @@
 
 Labelled photos that arrive are shown to the model in production and to the anchor before they enter any split, each
 photo once. Only those count on which one of the two is right. They accumulate into one e-value
-(`regraft.paired_tests.evidence_of_harm`), whichever models are in production meanwhile; it begins anew when the anchor
-moves.
+(`regraft.core.statistics.evidence_of_harm`), whichever models are in production meanwhile; it begins anew when the
+anchor moves.
 
 Why models may change under it: for a share p > 1/2 of photos that only the anchor names rightly, photo after photo is
 worth 2 p if that is so, and 2 (1 - p) if only production is right. Which model that is was settled before the photo
@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.errors import Damaged
-from regraft.paired_tests import evidence_of_harm
+from regraft.core.errors import Damaged
+from regraft.core.sealed import read_frame, write_table
+from regraft.core.statistics import evidence_of_harm
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import groups_of_digests, hashed_given_groups
 from regraft.production.training_data import Reference, Seen
-from regraft.sealed import read_frame, write_table
 
 FILE = "new_photos.parquet"
 ALARM = 20.0  # e-value from which on nothing is promoted by itself: by chance with at most 5 % of anchors

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import named
-from regraft.errors import RegraftError
-from regraft.patience import PatientFiles, within_patience
+from regraft.core.addresses import named
+from regraft.core.errors import RegraftError
+from regraft.core.patience import PatientFiles, within_patience
 from regraft.production.pointer import MODEL, POINTER, Pointer, Stored, is_object_name, read_pointer
 from regraft.store.remote import Remote
 

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regraft.errors import is_invisible
+from regraft.core.errors import is_invisible
 from regraft.production.change_log import Sha256
 
 POINTER = "production.json"

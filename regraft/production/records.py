@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.addresses import shown_path
-from regraft.errors import InvalidData
-from regraft.files import open_regular
+from regraft.core.addresses import shown_path
+from regraft.core.errors import InvalidData
+from regraft.core.files import open_regular
 from regraft.production.change_log import Change, ChangeLog, read_change
 from regraft.production.mirror import obtain, refreshed
 from regraft.production.mirrored import PENDING

@@ -23,9 +23,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from regraft.addresses import shown_path
-from regraft.errors import InputsChanged, RegraftError
-from regraft.files import replacing, sha256_of, write_bytes
+from regraft.core.addresses import shown_path
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import replacing, sha256_of, write_bytes
 from regraft.production.change_log import Change, Origin, read_change
 from regraft.production.exclusive import exclusive, repeated
 from regraft.production.lock import PATIENCE_SECONDS

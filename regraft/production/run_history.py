@@ -22,9 +22,9 @@ import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regraft.addresses import shown_path
-from regraft.errors import Damaged
-from regraft.files import DAMAGE, finite, open_regular, write_bytes
+from regraft.core.addresses import shown_path
+from regraft.core.errors import Damaged
+from regraft.core.files import DAMAGE, finite, open_regular, write_bytes
 from regraft.production.exclusive import exclusive, repeated
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import refreshed

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from regraft.files import DAMAGE, open_regular, sha256_of, write_bytes
+from regraft.core.files import DAMAGE, open_regular, sha256_of, write_bytes
 from regraft.production.exclusive import exclusive, repeated
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import refreshed

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from regraft.addresses import shown_path
-from regraft.errors import Damaged, InvalidData
-from regraft.files import DAMAGE
+from regraft.core.addresses import shown_path
+from regraft.core.errors import Damaged, InvalidData
+from regraft.core.files import DAMAGE
+from regraft.core.sealed import read_table, write_table
 from regraft.photos.groups import hashed_given_groups
 from regraft.photos.left_out import GIVEN, HASH
-from regraft.sealed import read_table, write_table
 
 if TYPE_CHECKING:
     from regraft.features.table import Features

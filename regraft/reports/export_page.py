@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
+from regraft.core.files import read_json, readable_bytes, reading
 from regraft.export.two_parts import facts_of
-from regraft.files import read_json, readable_bytes, reading
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from regraft.files import read_json, readable_bytes
+from regraft.core.files import read_json, readable_bytes
 from regraft.reports.page import Block, Bold, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails

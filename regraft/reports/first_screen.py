@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from regraft.files import read_json, readable_bytes
+from regraft.core.files import read_json, readable_bytes
 from regraft.production.registry import Change, Production
 from regraft.reports.evaluation_page import of_all
 from regraft.reports.gate_page import read_gate

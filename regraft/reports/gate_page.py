@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from regraft.errors import Damaged
-from regraft.files import read_json, sha256_of
+from regraft.core.errors import Damaged
+from regraft.core.files import read_json, sha256_of
 from regraft.production.gate.verdict import FILE
 from regraft.reports.page import Block, Heading, Items, Page, Table
 from regraft.reports.sources import Sources

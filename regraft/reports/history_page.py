@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import NamedTuple
 
-from regraft.errors import safe_text
+from regraft.core.errors import safe_text
 from regraft.production.run_history import NOTHING_NEW, Row
 from regraft.reports.page import Block, Chart, Page, Table, render
 

@@ -5,8 +5,8 @@ Figures are shown as long as they are about the very files that the last run exp
 
 from typing import TYPE_CHECKING, Any
 
-from regraft.errors import Damaged
-from regraft.files import read_json, readable_bytes
+from regraft.core.errors import Damaged
+from regraft.core.files import read_json, readable_bytes
 from regraft.photos.corruptions import KINDS, SEVERITIES
 from regraft.reports.charts import BLUE, GREY, ORANGE, canvas
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Table

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
+from regraft.core.files import read_json, sha256_of
 from regraft.export.activation_maps import ActivationMaps, heat
-from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import Dataset, Photo
 from regraft.reports.contact_sheet import SIDE, Tile
 from regraft.reports.sources import Sources

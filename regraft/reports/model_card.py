@@ -8,8 +8,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from regraft.config import CardWords
-from regraft.files import read_json, readable_bytes, reading, write_text
+from regraft.core.config import CardWords
+from regraft.core.files import read_json, readable_bytes, reading, write_text
 from regraft.photos.splitting import FEW as SMALL_CLASS
 from regraft.reports.evaluation_page import (
     abstention_of,

@@ -13,8 +13,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
-from regraft.errors import safe_text
-from regraft.files import write_text
+from regraft.core.errors import safe_text
+from regraft.core.files import write_text
 from regraft.reports.contact_sheet import Tile, draw_sheet, jpeg_of
 
 if TYPE_CHECKING:

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.files import read_json, readable_bytes, reading
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.files import read_json, readable_bytes, reading
+from regraft.core.params_file import load_params
 from regraft.reports.evaluation_page import (
     abstention_page,
     calibration_page,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere, elsewhere_of

@@ -4,8 +4,8 @@ from functools import partial
 
 import numpy as np
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads

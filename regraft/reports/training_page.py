@@ -4,8 +4,8 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.files import read_json
-from regraft.intervals import Interval
+from regraft.core.files import read_json
+from regraft.core.statistics import Interval
 from regraft.reports.charts import curve_chart
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Table
 from regraft.reports.sources import Sources

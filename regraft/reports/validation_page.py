@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.files import read_json
+from regraft.core.files import read_json
 from regraft.photos.dataset import Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads

@@ -2,7 +2,3 @@
 
 In: model.onnx and photos. Out: class names with their probabilities, and whether the file had better say nothing.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

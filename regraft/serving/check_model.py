@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from regraft.errors import RegraftError, printable, safe_text
+from regraft.core.errors import RegraftError, printable, safe_text
 from regraft.serving.model_folder import find_model
 from regraft.serving.model_look import Look, Missing
 

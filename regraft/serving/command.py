@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 if TYPE_CHECKING:
     from regraft.serving.output import Format

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regraft.errors import RegraftError
-from regraft.files import write_text
+from regraft.core.errors import RegraftError
+from regraft.core.files import write_text
 from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 
 FILE = "golden.json"

@@ -5,7 +5,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.errors import RegraftError, printable
+from regraft.core.errors import RegraftError, printable
 from regraft.serving.golden import FILE as GOLDEN
 
 MODEL = "model.onnx"

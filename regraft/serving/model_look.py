@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 
-from regraft.errors import RegraftError, printable
+from regraft.core.errors import RegraftError, printable
 from regraft.serving.golden import read_golden
 from regraft.serving.model_folder import ModelFolder, named_digests
 from regraft.serving.model_probe import probe

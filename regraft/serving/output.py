@@ -10,9 +10,9 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from regraft.cells import shown
-from regraft.errors import RegraftError, printable
-from regraft.files import replacing
+from regraft.core.csv_files import shown
+from regraft.core.errors import RegraftError, printable
+from regraft.core.files import replacing
 from regraft.serving.predicting import Row
 
 Format = Literal["table", "jsonl", "csv", "parquet"]

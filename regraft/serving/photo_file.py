@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regraft.errors import InvalidModel
+from regraft.core.errors import InvalidModel
 from regraft.photos.heif import is_heif
 from regraft.photos.images import open_image, start_of, to_rgb
 from regraft.photos.kinds import judge

@@ -13,8 +13,8 @@ import numpy as np
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as states
 
-from regraft.errors import InvalidModel, RegraftError
-from regraft.files import open_regular
+from regraft.core.errors import InvalidModel, RegraftError
+from regraft.core.files import open_regular
 from regraft.serving.model_probe import probe
 from regraft.serving.novelty import ABOVE, PHOTOS, SHARE
 from regraft.serving.promise import NoPromise, Promise, read_no_promise, read_promise

@@ -3,7 +3,3 @@
 In: keys and arrays, from whoever computed them. Out: the same arrays, verified, for later runs and for other machines
 that share the store. `shards.py` says how they lie on the disk.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

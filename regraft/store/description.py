@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.files import fingerprint, write_json, writing
+from regraft.core.files import fingerprint, write_json, writing
 from regraft.store.names import DESCRIPTION, is_namespace
 
 _LARGEST = 100_000  # bytes; facts are a few hundred

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.photos.images import Threads
 from regraft.store.names import KEYS, is_keys
 from regraft.store.remote import Remote

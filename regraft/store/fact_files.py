@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from regraft.errors import Damaged, RegraftError
-from regraft.files import writing
+from regraft.core.errors import Damaged, RegraftError
+from regraft.core.files import writing
+from regraft.core.sealed import read_table, write_table
 from regraft.photos.images import Threads
 from regraft.photos.known import IMAGE_SCHEMA
-from regraft.sealed import read_table, write_table
 from regraft.store.names import FACTS_USED, is_facts
 from regraft.store.remote import Remote
 

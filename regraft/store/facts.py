@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from regraft.config import Params
-from regraft.files import fingerprint, replacing, writing
+from regraft.core.config import Params
+from regraft.core.files import fingerprint, replacing, writing
+from regraft.core.provenance import provenance_of
 from regraft.photos.images import Threads
 from regraft.photos.known import ContentFacts, Version
-from regraft.provenance import provenance_of
 from regraft.store.fact_files import (
     CONNECTIONS,
     FOLDER,

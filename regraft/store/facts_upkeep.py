@@ -9,7 +9,7 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from regraft.files import readable_bytes
+from regraft.core.files import readable_bytes
 from regraft.store.fact_files import FOLDER, merge, names_in
 from regraft.store.leases import StoreUse
 from regraft.store.names import FACTS_USED, is_facts, is_facts_folder, is_half_sent, writer_of

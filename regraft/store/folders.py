@@ -4,7 +4,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import RegraftError, some
+from regraft.core.errors import RegraftError, some
 from regraft.store.description import facts_in, read_description
 from regraft.store.names import DESCRIPTION, is_half_sent, is_namespace, is_ours, is_shard, writer_of
 from regraft.store.namespace import Namespace

@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from regraft.errors import RegraftError
-from regraft.files import open_regular, write_json, writing
+from regraft.core.errors import RegraftError
+from regraft.core.files import open_regular, write_json, writing
 from regraft.store.names import KEPT, SENT, is_namespace, is_shard
 from regraft.store.remote import Remote
 from regraft.store.shards import name_of

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from regraft.files import fingerprint
+from regraft.core.files import fingerprint
 from regraft.store.machine import Process, is_running, started, this_process, uptime
 
 STALE_SECONDS = 600

@@ -18,8 +18,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.errors import Busy, RegraftError
-from regraft.files import write_bytes, writing
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.files import write_bytes, writing
 from regraft.store.joining import open_shared
 from regraft.store.lease import STALE_SECONDS, Lease, is_fresh
 from regraft.store.machine import owner_of, this_process

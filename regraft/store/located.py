@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xxhash
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.store.folders import facts_of
 from regraft.store.index import named
 from regraft.store.namespace import Namespace

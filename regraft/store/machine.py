@@ -9,7 +9,7 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.files import open_regular, write_text
+from regraft.core.files import open_regular, write_text
 
 _OWNER = "regraft-owner"  # file in the store's folder
 

@@ -20,7 +20,7 @@ _OWNER = re.compile(r"([0-9a-f]{16})\.owner")
 _GRAPH = re.compile(r"[\w.-]+-[0-9a-f]{16}(\.int8)?\.(onnx|json|sha256)")  # sha256: of former versions
 _FACTS_FOLDER = re.compile(r"facts/[0-9a-f]{16}")
 _FACTS = re.compile(r"[0-9a-f]{32}\.(contents|versions)\.parquet")
-# What `regraft.files.replacing` and `write_shard` leave when they are killed, and what `Remote` does.
+# What `regraft.core.files.replacing` and `write_shard` leave when they are killed, and what `Remote` does.
 # Without random digits: by former versions.
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)\.(?P<pid>[0-9]{1,10})(-[0-9a-f]{16})?\.tmp(?P<suffix>\.[a-z0-9]+)")
 _SENT_HALF = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{8}\.tmp")

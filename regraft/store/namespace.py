@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.store.description import describe, folder_of
 from regraft.store.index import Index
 from regraft.store.joining import open_shared

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import RegraftError
-from regraft.files import readable_bytes
+from regraft.core.errors import RegraftError
+from regraft.core.files import readable_bytes
 from regraft.store.facts_upkeep import list_facts
 from regraft.store.folders import candidates, facts_of, has_shards, namespaces, open_folder
 from regraft.store.joining import open_shared

@@ -9,8 +9,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import EXPECTED, is_address, named, shown
-from regraft.errors import RegraftError
+from regraft.core.addresses import EXPECTED, is_address, named, shown
+from regraft.core.errors import RegraftError
 
 # An object appears here whole or not at all. Elsewhere it is written to a temporary name first, as on a disk.
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory"}

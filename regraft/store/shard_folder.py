@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.files import writing
+from regraft.core.files import writing
 from regraft.photos.images import Threads
 from regraft.store.description import describe
 from regraft.store.distant import DistantShard, keys_paths

@@ -40,7 +40,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from regraft.files import NO_ACCESS, put_in_place, temporary_beside, writing
+from regraft.core.files import NO_ACCESS, put_in_place, temporary_beside, writing
 from regraft.store.columns import KEY_BYTES, read_columns, schema_of
 from regraft.store.names import KEPT, is_shard
 

@@ -11,8 +11,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from regraft.errors import RegraftError
-from regraft.files import replacing, temporary_beside
+from regraft.core.errors import RegraftError
+from regraft.core.files import replacing, temporary_beside
 from regraft.photos.images import Threads
 from regraft.store.distant import fetch_keys, keys_path, keys_paths, size_said
 from regraft.store.joining import join

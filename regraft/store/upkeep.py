@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.errors import RegraftError
-from regraft.files import readable_bytes
+from regraft.core.errors import RegraftError
+from regraft.core.files import readable_bytes
 from regraft.store.facts_upkeep import collect_facts, merge_facts
 from regraft.store.folders import candidates, facts_of, namespaces, open_folder, remove_namespace, size_of
 from regraft.store.index import distinct_rows

@@ -20,8 +20,8 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
-from regraft.errors import RegraftError
-from regraft.files import write_bytes, writing
+from regraft.core.errors import RegraftError
+from regraft.core.files import write_bytes, writing
 from regraft.store.columns import KEY_BYTES
 from regraft.store.joining import open_shared
 from regraft.store.machine import owner_of

@@ -3,7 +3,3 @@
 In: features, activations, or views of photos, with labels and the sections `train_head` and `fine_tune` of params.yaml.
 Out: Keras models, learning curves, and in words what was done and why.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from regraft.intervals import Interval, wilson
-from regraft.paired_tests import tango_interval
+from regraft.core.statistics import Interval, tango_interval, wilson
 from regraft.photos.sample import stable_sample
 from regraft.training.compared import Rows
 from regraft.training.metrics import Objective, in_words

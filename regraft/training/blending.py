@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.paired_tests import mean_interval
+from regraft.core.statistics import mean_interval
 from regraft.training.inputs import Images
 from regraft.training.metrics import Objective, Score, log_losses, score
 from regraft.training.trainer import Trainer

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from regraft.errors import Damaged
-from regraft.files import fingerprint, writing
-from regraft.sealed import read_arrays, write_arrays
+from regraft.core.errors import Damaged
+from regraft.core.files import fingerprint, writing
+from regraft.core.sealed import read_arrays, write_arrays
 
 
 @dataclass(frozen=True, slots=True)

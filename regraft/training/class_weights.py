@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from regraft.config import ClassWeight
+from regraft.core.config import ClassWeight
 from regraft.training.metrics import Objective
 
 

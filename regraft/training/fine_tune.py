@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regraft.backbones.catalogue import Backbone
-from regraft.config import ClassWeight, FineTune
-from regraft.files import sha256_of
+from regraft.core.config import ClassWeight, FineTune
+from regraft.core.files import sha256_of
+from regraft.core.provenance import provenance_of
 from regraft.photos.views import Views
-from regraft.provenance import provenance_of
 from regraft.training.blending import Blend
 from regraft.training.class_weights import objective_of
 from regraft.training.keras_models import Epoch

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.config import TrainHead
-from regraft.csv_files import read_csv, write_csv
-from regraft.errors import RegraftError
+from regraft.core.config import TrainHead
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.errors import RegraftError
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.class_weights import objective_of

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regraft.files import reading, replacing
+from regraft.core.files import reading, replacing
 from regraft.training.metrics import Score
 
 if TYPE_CHECKING:

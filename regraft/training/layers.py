@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from regraft.backbones import preprocessing
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.cut_points import check_top, cut_points
-from regraft.errors import InvalidParams
+from regraft.core.errors import InvalidParams
 
 if TYPE_CHECKING:
     import keras

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from pydantic import TypeAdapter
 
-from regraft.errors import RegraftError
-from regraft.files import reading
-from regraft.sealed import read_arrays, write_arrays
+from regraft.core.errors import RegraftError
+from regraft.core.files import reading
+from regraft.core.sealed import read_arrays, write_arrays
 from regraft.training.batched_heads import HeadSettings
 
 if TYPE_CHECKING:

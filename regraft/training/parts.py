@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.csv_files import read_csv, write_csv
-from regraft.intervals import Interval, wilson
-from regraft.paired_tests import holm
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.statistics import Interval, holm, wilson
 from regraft.photos.groups import first_of_each, independent_images
 
 WORSE, BETTER, FEW = "worse than the rest", "better than the rest", "few photos"

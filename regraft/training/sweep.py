@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from regraft.config import TrainHead
+from regraft.core.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings, Stack, glorot_uniform, random_bits
 from regraft.training.class_weights import objective_of, prior_of, weights_of

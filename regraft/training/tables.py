@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from regraft.csv_files import read_csv, write_csv
-from regraft.files import reading
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.files import reading
 from regraft.photos.dataset import Dataset
 
 if TYPE_CHECKING:

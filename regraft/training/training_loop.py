@@ -7,8 +7,8 @@ from math import cos, pi
 
 import numpy as np
 
-from regraft.config import ClassWeight, FineTune
-from regraft.errors import RegraftError, some
+from regraft.core.config import ClassWeight, FineTune
+from regraft.core.errors import RegraftError, some
 from regraft.training.checkpoints import Checkpoint
 from regraft.training.class_weights import weights_of
 from regraft.training.inputs import Images, TrainingImages

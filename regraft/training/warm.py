@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.backbones.catalogue import Backbone
-from regraft.config import FineTune
+from regraft.core.config import FineTune
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.training.batched_heads import HeadSettings

@@ -3,7 +3,3 @@
 In: a manifest, thresholds and severities, a user's JSON files, the photos of the model in production.
 Out: a report with one entry per expectation, checked by Great Expectations, that names every offender.
 """
-
-from regraft.rooms import open_door
-
-__getattr__, __dir__, __all__ = open_door(__name__, __file__)

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.config import ValidateData
+from regraft.core.config import ValidateData
+from regraft.core.sealed import release_memory
 from regraft.photos.images import is_suffix_of
-from regraft.sealed import release_memory
 from regraft.validation.drift import drift_tables, with_shape
 from regraft.validation.great_expectations import check
 from regraft.validation.histograms import histograms

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.validation.rule_table import Rule
 
 _NAMED = 50  # offenders that a report names; their number is always whole

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.config import ValidateData
-from regraft.setting_types import AtLeast, AtMost
+from regraft.core.config import ValidateData
+from regraft.core.setting_types import AtLeast, AtMost
 
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
 _LEAST = 1e-6  # whose logarithm stands for that of zero

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from regraft.config import Severity
+from regraft.core.config import Severity
 
 
 class Given(Enum):

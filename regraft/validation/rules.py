@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from regraft.config import ValidateData
-from regraft.setting_types import AtLeast, AtMost
+from regraft.core.config import ValidateData
+from regraft.core.setting_types import AtLeast, AtMost
 from regraft.validation.limits import Limit
 from regraft.validation.rule_table import OF_NAMED_CLASSES, OF_PRODUCTION, ON_LABEL_CONFLICT, RULES, Given, Rule
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Set
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Severity
-from regraft.errors import InvalidData
+from regraft.core.config import Severity
+from regraft.core.errors import InvalidData
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.great_expectations import as_expectation, load_engine
 from regraft.validation.rule_table import Rule

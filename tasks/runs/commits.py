@@ -7,8 +7,8 @@ edits nor what is staged. HEAD and branches move by `git update-ref`, and no fil
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import Damaged, safe_text
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, safe_text
 from tasks.runs.dvc_remote import has_remote, push_data
 from tasks.runs.git import Git, NoGit, open_git
 from tasks.runs.receipts import read_receipt, runs_with_receipt

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.runs.live_runs import LiveRun, save
 from tasks.runs.prefect_api import Api, ServerAway, ServerRefuses
 from tasks.runs.run_record import StageRun

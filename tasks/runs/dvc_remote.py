@@ -6,10 +6,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import without_addresses
-from regraft.config import Params
-from regraft.errors import RegraftError, safe_text
-from regraft.files import fingerprint, sha256_of, write_text
+from regraft.core.addresses import without_addresses
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError, safe_text
+from regraft.core.files import fingerprint, sha256_of, write_text
 from tasks.runs.snapshots import files_of_run
 
 _PUSHED = Path(".dvc", "tmp", "regraft", "pushed")  # says what DVC's remote has all of

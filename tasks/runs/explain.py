@@ -5,10 +5,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from regraft.addresses import shown_path
-from regraft.config import Params
-from regraft.errors import Damaged, printable, safe_text
-from regraft.files import reading
+from regraft.core.addresses import shown_path
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, printable, safe_text
+from regraft.core.files import reading
 from tasks.dvc_cache import photos_of
 from tasks.runs.receipts import DONE, find_run, is_of_stage, last_run, read_receipt, runs_with_receipt
 

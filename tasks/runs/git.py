@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 _SECONDS = 120.0  # a command that takes longer hangs, on a file system or on a filter
 _QUIET = [

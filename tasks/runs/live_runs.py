@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import Busy, Damaged
-from regraft.files import read_json, write_json
+from regraft.core.errors import Busy, Damaged
+from regraft.core.files import read_json, write_json
 
 _FOLDER = Path(".dvc", "tmp", "regraft")
 _RUNS = _FOLDER / "runs"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from regraft.config import Params
+from regraft.core.config import Params
 from regraft.production.change_log import Origin
 from regraft.production.mirror import refreshed
 from regraft.production.verdict_log import FILE, Look, read_looks

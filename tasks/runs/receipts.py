@@ -16,10 +16,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params
-from regraft.errors import Damaged, RegraftError, printable, safe_text
-from regraft.files import finite, md5_of, read_json, readable_bytes, reading, sha256_of, write_json
-from regraft.provenance import installed_versions
+from regraft.core.config import Params
+from regraft.core.errors import Damaged, RegraftError, printable, safe_text
+from regraft.core.files import finite, md5_of, read_json, readable_bytes, reading, sha256_of, write_json
+from regraft.core.provenance import installed_versions
 from tasks.locked import data_version, read_locked
 from tasks.runs.git import NoGit, open_git
 from tasks.runs.run_record import RunRecord

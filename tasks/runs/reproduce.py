@@ -15,10 +15,10 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from regraft.config import Params, Paths
-from regraft.errors import RegraftError, some
-from regraft.files import md5_of, reading, sha256_of
-from regraft.provenance import installed_versions
+from regraft.core.config import Params, Paths
+from regraft.core.errors import RegraftError, some
+from regraft.core.files import md5_of, reading, sha256_of
+from regraft.core.provenance import installed_versions
 from tasks.dvc_cache import missing_photos
 from tasks.runs.dvc_remote import has_remote
 from tasks.runs.git import Git, open_git

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from regraft.config import Params, Paths
-from regraft.errors import RegraftError
-from regraft.files import finite, read_json
+from regraft.core.config import Params, Paths
+from regraft.core.errors import RegraftError
+from regraft.core.files import finite, read_json
 from regraft.production.run_history import NOTHING_NEW, Row
 from tasks.locked import data_version
 from tasks.runs.git import NoGit, open_git

@@ -14,9 +14,9 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.files import DAMAGE, fingerprint, write_bytes, write_text
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import DAMAGE, fingerprint, write_bytes, write_text
 from regraft.production.change_log import Change
 from regraft.production.records import Records, Standing
 from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_order, read_rows

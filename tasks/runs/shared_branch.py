@@ -7,9 +7,9 @@ branch. Code and settings are those that are checked out; from the branch come o
 import re
 from pathlib import Path
 
-from regraft.addresses import without_addresses
-from regraft.config import Params
-from regraft.errors import RegraftError, safe_text, some
+from regraft.core.addresses import without_addresses
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError, safe_text, some
 from regraft.photos.base_requests import read_requests, write_requests
 from tasks.runs.git import Git, NoGit
 from tasks.runs.receipts import MOST_BYTES, is_receipt, runs_to_forget

@@ -9,7 +9,7 @@ are. A second reference marks the snapshots that may leave this machine: those o
 from datetime import datetime
 from pathlib import Path
 
-from regraft.config import Params
+from regraft.core.config import Params
 from tasks.code_record import recorded_sources
 from tasks.runs.git import Git, NoGit
 

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.errors import some
+from regraft.core.config import Params
+from regraft.core.errors import some
 from tasks.dvc_lock import check_whole
 from tasks.locked import read_locked, read_stages
 from tasks.runs.dvc_remote import pull_data

@@ -12,8 +12,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
-from regraft.config import Params
-from regraft.errors import RegraftError, safe_text, some
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError, safe_text, some
 from tasks.runs.git import Git, NoGit
 from tasks.runs.snapshots import files_of_run
 

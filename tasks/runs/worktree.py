@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from regraft.addresses import without_addresses
-from regraft.errors import Busy, RegraftError, printable
-from regraft.files import write_json
+from regraft.core.addresses import without_addresses
+from regraft.core.errors import Busy, RegraftError, printable
+from regraft.core.files import write_json
 from tasks.dvc_cache import MD5, cache_of
 from tasks.runs.git import Git
 

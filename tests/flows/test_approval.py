@@ -11,7 +11,7 @@ from prefect.exceptions import FlowPauseTimeout
 from flows import approval, run
 from flows.approval import Approval, wait_for_a_person
 from flows.promote import _TYPES
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.production.change_log import Change
 from regraft.production.gate.verdict import Verdict
 from tasks.runs.current_run import CurrentRun, enter_run, leave_run

@@ -17,7 +17,7 @@ from flows.prefect_server.automations import Server as Known
 from flows.prefect_server.automations import build_automation, read_automations
 from flows.prefect_server.events import Project, announce
 from flows.prefect_server.setup_prefect import set_up
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.production.gate import verdict
 from tasks.score_photos import Said, outcome_of
 from tests.support.prefect_server import SOURCE, Server

@@ -117,7 +117,7 @@ def test_a_backbone_is_described(call: Call, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_demo_data_goes_where_params_yaml_says(call: Call, in_project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regraft.demo_data.write_digits", lambda folder, more: 7 if more else 0)
+    monkeypatch.setattr("regraft.converters.demo_data.write_digits", lambda folder, more: 7 if more else 0)
     assert call("table", "demo:more-digits").stdout == "7 new images in data/raw\n"
 
 

@@ -10,12 +10,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from flows.cli import app
-from regraft.files import sha256_of
-from regraft.params_file import load_params
+from regraft.core.files import sha256_of
+from regraft.core.params_file import load_params
 from regraft.photos.known import ContentFacts
-from regraft.store import Facts, Namespace, key_of, open_facts, open_namespace, store_in_use
+from regraft.store.facts import Facts, open_facts
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import Namespace, open_namespace
+from regraft.store.shards import key_of
 from regraft.store.uses import record_use
-from tests.regraft.test_config import WITH_A_SECRET
+from tests.regraft.core.test_config import WITH_A_SECRET
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(3)]
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)

@@ -18,11 +18,11 @@ CHANGES: dict[str, tuple[Callable[[Toy], None], list[str]]] = {
     "a module that no stage imports": (lambda toy: toy.write("regraft/new.py", "new = 1\n"), []),
     "the seam": (lambda toy: toy.write("tasks/stage.py", toy.read("tasks/stage.py") + "\nnew = 1\n"), []),
     "a module that all import": (
-        lambda toy: toy.write("regraft/config.py", toy.read("regraft/config.py") + "\nnew = 1\n"),
+        lambda toy: toy.write("regraft/core/config.py", toy.read("regraft/core/config.py") + "\nnew = 1\n"),
         STAGES,
     ),
     "a new import": (
-        lambda toy: toy.write("tasks/third.py", "import regraft.demo_data\n" + toy.read("tasks/third.py")),
+        lambda toy: toy.write("tasks/third.py", "import regraft.converters.demo_data\n" + toy.read("tasks/third.py")),
         ["third"],
     ),
 }

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from flows.dead_runs import CRASHED, ending_of, tell_of_dead_runs, tell_of_vanished_runs
-from regraft.config import Params
-from regraft.params_file import load_params
+from flows.prefect_server.dead_runs import CRASHED, ending_of, tell_of_dead_runs, tell_of_vanished_runs
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from regraft.production.run_history import Row, add_rows, read_rows
 from tasks.runs.live_runs import LiveRun, alive, known_runs, new_live_run, save
 from tasks.runs.prefect_api import Api, ServerAway

@@ -12,8 +12,8 @@ import pytest
 
 from flows import nothing_new, planned_run
 from flows.nothing_new import Plan, end_early
-from regraft.errors import InvalidData
-from regraft.params_file import load_params
+from regraft.core.errors import InvalidData
+from regraft.core.params_file import load_params
 from regraft.production.run_history import read_rows
 from tasks.runs.live_runs import known_runs, new_live_run, only_run
 from tasks.runs.prefect_api import Api

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flows import promote
-from regraft.files import write_json
+from regraft.core.files import write_json
 from regraft.production.gate.verdict import Name, Verdict
 from tasks.step import Outcome
 

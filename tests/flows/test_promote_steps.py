@@ -5,7 +5,7 @@ from typing import NoReturn
 import pytest
 
 from flows import promote
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 
 def test_a_page_that_cannot_be_written_does_not_fail_a_run_that_may_have_promoted(

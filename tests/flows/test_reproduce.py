@@ -9,10 +9,10 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from regraft.errors import Busy, RegraftError
-from regraft.files import md5_of, write_json
-from regraft.params_file import load_params
-from regraft.provenance import installed_versions
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.files import md5_of, write_json
+from regraft.core.params_file import load_params
+from regraft.core.provenance import installed_versions
 from tasks.code_record import RECORD
 from tasks.runs.receipts import write_receipt
 from tasks.runs.reproduce import bring_base, reproduce

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.photos.dataset import read_dataset
 from tests.support.pipeline import STAGES
 from tests.support.prefect_server import FlowRun, Server, last_flow_run

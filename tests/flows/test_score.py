@@ -6,7 +6,7 @@ import pytest
 
 from flows import score as flow
 from flows.nothing_new import end_scoring_early
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.production.run_history import read_rows
 from tasks.runs.live_runs import known_runs
 from tasks.score_photos import Said

@@ -15,7 +15,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, te
 from flows.prefect_server import connection as server
 from flows.prefect_server import server_secret, ui
 from flows.prefect_server.server_secret import PROOF_PATH, proof_of
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.runs.prefect_api import Api, named_api
 
 NAMED = "http://127.0.0.1:9/api"

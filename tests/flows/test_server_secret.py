@@ -9,7 +9,7 @@ import pytest
 
 from flows.prefect_server import server_secret
 from flows.prefect_server.server_secret import make_secret, new_secret, proof_of, read_secret, secret_path
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from prefect.utilities.callables import parameter_schema_from_entrypoint
 
 from flows.prefect_server.events import announce
 from flows.prefect_server.setup_prefect import set_up
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tests.support.prefect_server import SOURCE, Server
 from tests.support.set_up import Deployed, clear, make_deployable
 

@@ -9,9 +9,9 @@ from filelock import FileLock
 
 from flows.prefect_server import watch as watcher
 from flows.prefect_server.watch import watch
-from regraft.config import Params
-from regraft.errors import Busy
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import Busy
+from regraft.core.params_file import load_params
 from regraft.photos.listing import Change
 
 PATIENCE_SECONDS = 20.0

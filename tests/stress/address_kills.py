@@ -25,8 +25,8 @@ from pathlib import Path
 
 import fsspec
 
-from regraft.errors import InputsChanged, RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import sha256_of
 from regraft.production import mirror
 from regraft.production.exclusive import found
 from regraft.production.place import Place

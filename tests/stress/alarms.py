@@ -40,7 +40,7 @@ import time
 
 from flows.approval import wait_for_a_person
 from flows.run import run
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.production.gate.verdict import Verdict
 from tasks.step import Outcome
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from regraft.demo_data import write_digits
+from regraft.converters.demo_data import write_digits
 from tests.stress.kills import Rounds, undisturbed
 from tests.stress.single_faults import Outcome, Scene, faults_of_files, store_deleted
 from tests.stress.stage_processes import choose_images, project_maker

@@ -28,8 +28,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from regraft.core.params_file import load_params
 from regraft.features.table import read_features
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.images import Threads, load_rgb
 from regraft.photos.manifest import read_manifest

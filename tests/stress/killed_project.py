@@ -25,8 +25,8 @@ from ruamel.yaml import YAML
 
 import tasks.dvc_seam
 from flows.cli import app
-from regraft.files import sha256_of
-from regraft.params_file import load_params
+from regraft.core.files import sha256_of
+from regraft.core.params_file import load_params
 from regraft.production.registry import Production
 from regraft.store import leases
 from tasks import promote as gate

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.errors import RegraftError
-from regraft.files import md5_of
-from regraft.store import Namespace
+from regraft.core.errors import RegraftError
+from regraft.core.files import md5_of
+from regraft.store.namespace import Namespace
 from regraft.store.overview import verify
 from regraft.store.shards import as_keys
 from regraft.store.upkeep import collect, namespaces, open_folder

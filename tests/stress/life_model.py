@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 
+from regraft.core.files import sha256_of
 from regraft.export.classifier import OnnxClassifier
-from regraft.files import sha256_of
 from regraft.production.registry import Production
 from tests.support.eight_stages import CLASSES, CRASHED, EightStages, Ended
 

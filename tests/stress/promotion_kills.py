@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive
 from regraft.production.new_photos import answered, read_answers, write_answers

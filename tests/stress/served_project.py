@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 from ruamel.yaml import YAML
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.production.run_history import Row, read_rows
 from tasks.runs.prefect_api import Api, ServerAway
 from tests.stress.processes import kill, processes_in, words_of

@@ -22,8 +22,10 @@ from pathlib import Path
 import numpy as np
 import s3fs  # noqa: F401 - imported once for all processes
 
-from regraft.errors import Busy
-from regraft.store import Namespace, key_of, open_namespace, store_in_use
+from regraft.core.errors import Busy
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import Namespace, open_namespace
+from regraft.store.shards import key_of
 from regraft.store.upkeep import compact
 from tests.support.faulty_s3 import FAULTS, faulty_s3
 

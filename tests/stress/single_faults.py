@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.files import md5_of
+from regraft.core.files import md5_of
 from tests.stress.kills import Reference
 from tests.stress.stage_processes import Project, Worker
 

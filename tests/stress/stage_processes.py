@@ -18,8 +18,8 @@ from pathlib import Path
 import filelock  # noqa: F401 - the stage imports it when it runs; here it is imported once for all processes
 from tqdm import tqdm
 
+from regraft.core.files import read_json
 from regraft.features import forward_passes
-from regraft.files import read_json
 from regraft.photos.dataset import Dataset, write_dataset
 from tasks.cache_features import cache_features
 from tests.support.photos import read_folder

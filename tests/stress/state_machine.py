@@ -25,7 +25,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from tests.stress.life_model import FLOW, NAMES, PARAMS, REPRO, Model, prepare
 from tests.support.eight_stages import CLASSES, STAGES, EightStages, temporary_folder
 from tests.support.machine import describe_machine

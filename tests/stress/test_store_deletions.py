@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.files import md5_of
+from regraft.core.files import md5_of
 from tests.stress.kills import Reference
 from tests.stress.stage_processes import Project
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.demo_data import write_digits
-from regraft.files import sha256_of
+from regraft.converters.demo_data import write_digits
+from regraft.core.files import sha256_of
 from tests.support.machine import describe_machine
 from tests.support.pipeline import ROOT, run_stage, stages_folder
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from PIL import Image
 from ruamel.yaml import YAML
 
-from regraft.demo_data import write_digits
+from regraft.converters.demo_data import write_digits
 from regraft.production.run_history import Row, read_rows
 from tests.stress.full_disk import small_disk
 from tests.stress.surroundings import can_mount

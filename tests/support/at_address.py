@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from regraft.addresses import mirror_of
+from regraft.core.addresses import mirror_of
 from regraft.production.exclusive import found
 from regraft.production.place import Place
 from regraft.production.pointer import Pointer

@@ -16,7 +16,7 @@ import dvc.cli
 import dvc.commands.repro
 import filelock  # noqa: F401 - as the two above: imported once for all commands
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.photos.dataset import read_dataset
 from regraft.store.upkeep import collect
 from tasks import promote as gate

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.config import Promote
+from regraft.core.config import Promote
+from regraft.core.params_file import load_params
 from regraft.export.classifier import OnnxClassifier
-from regraft.params_file import load_params
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.production.gate.comparison import Contest
 from regraft.production.gate.trial import Former, Trial

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from regraft.config import TrainHead
+from regraft.core.config import TrainHead
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.compared import Rows

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from regraft.backbones.trunk import Trunk
-from regraft.config import BackboneChoice, FineTune, Machine
+from regraft.core.config import BackboneChoice, FineTune, Machine
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.photos.dataset import Dataset, read_dataset

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.production.registry import Grounds, Production
 from regraft.production.training_data import Reference
 

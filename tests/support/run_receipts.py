@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 
-from regraft.files import md5_of, write_json
-from regraft.provenance import installed_versions
+from regraft.core.files import md5_of, write_json
+from regraft.core.provenance import installed_versions
 from tasks.code_record import RECORD
 from tasks.runs.run_record import RunRecord, StageRun
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from regraft.config import Params
+from regraft.core.config import Params
 
 CLASSES = {"red": (200, 40, 40), "grün": (40, 200, 40), "deep blue": (40, 40, 200)}
 

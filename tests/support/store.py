@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.store import Namespace, key_of
+from regraft.store.namespace import Namespace
+from regraft.store.shards import key_of
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
 VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)

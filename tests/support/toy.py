@@ -63,7 +63,7 @@ _STAGE = '''\
 from pathlib import Path
 
 from orders import obey
-from regraft.config import Params
+from regraft.core.config import Params
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -93,7 +93,7 @@ _READS = {
     "third": '[file.read_text() for file in [Path("build/second.txt"), *sorted(params.paths.raw.iterdir())]]',
 }
 
-_IMPORTS = {"first": "import regraft.files", "second": "import numpy", "third": "import regraft.errors"}
+_IMPORTS = {"first": "import regraft.core.files", "second": "import numpy", "third": "import regraft.core.errors"}
 
 _ORDERS = '''\
 """What a test makes a toy stage do."""
@@ -102,7 +102,7 @@ import json
 import time
 from pathlib import Path
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 
 
 def obey(name):
@@ -125,7 +125,7 @@ _IN_PROCESS = '''\
 
 import json
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from tasks.first import first
 from tasks.record_code import record_code
 from tasks.second import second

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from regraft.config import Params
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.choose_base import choose_base

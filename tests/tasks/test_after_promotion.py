@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from flows import promote as flow
-from regraft.config import Params
-from regraft.files import sha256_of
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.files import sha256_of
+from regraft.core.params_file import load_params
 from regraft.production.gate.verdict import Verdict
 from regraft.production.registry import Production
 from regraft.serving.check_model import look_over

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.photos.base_record import read_base_record
 from regraft.photos.base_requests import add_request, read_requests
 from regraft.production.change_log import Change

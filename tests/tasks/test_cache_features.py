@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from regraft.files import read_json, sha256_of
+from regraft.core.files import read_json, sha256_of
 from tasks.cache_features import cache_features
 from tests.support.small_project import changed, empty_store, quiet
 

@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.errors import InvalidData
-from regraft.files import read_json, sha256_of
+from regraft.core.errors import InvalidData
+from regraft.core.files import read_json, sha256_of
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.preprocess import preprocess

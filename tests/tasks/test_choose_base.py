@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.files import read_json, sha256_of
+from regraft.core.files import read_json, sha256_of
 from regraft.photos.base_record import read_base_record
 from regraft.photos.base_requests import add_request
 from tasks.choose_base import choose_base

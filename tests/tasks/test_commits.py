@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.params_file import load_params
 from tasks.runs import receipts
 from tasks.runs.commits import commit_run
 from tasks.runs.receipts import write_receipt

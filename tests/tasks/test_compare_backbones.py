@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.errors import WrongFolder
+from regraft.core.errors import WrongFolder
 from tasks.compare_backbones import compare
 from tests.support.small_project import quiet
 

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 from ruamel.yaml import YAML
 
-from regraft import files
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core import files
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 from tasks import disk_space
 from tasks.disk_space import DATA, check_room
 from tests.support.small_project import changed

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from regraft.errors import RegraftError
-from regraft.files import md5_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import md5_of
 from regraft.production.registry import Production
 from tasks.dvc_restore import prove_restore
 from tasks.promote import challenge

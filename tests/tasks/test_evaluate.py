@@ -2,8 +2,8 @@ import onnx
 import pandas as pd
 import pytest
 
+from regraft.core.files import read_json, write_json
 from regraft.export.compose import write_graph
-from regraft.files import read_json, write_json
 from regraft.photos.manifest import read_manifest, write_manifest
 from regraft.serving.promise import Promise
 from regraft.training.parts import read_classes, read_slices

@@ -10,9 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from regraft.addresses import mirror_of
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core.addresses import mirror_of
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 from tasks.dvc_cache import photos_of
 from tasks.runs import receipts
 from tasks.runs.explain import changes, explain

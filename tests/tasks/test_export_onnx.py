@@ -7,10 +7,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from regraft.errors import ExportMismatch
+from regraft.core.errors import ExportMismatch
+from regraft.core.files import read_json, sha256_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import with_head
-from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import read_dataset
 from regraft.serving.promise import NoPromise
 from tasks.export_onnx import export_onnx

@@ -7,7 +7,7 @@ import pandas as pd
 from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.files import read_json
+from regraft.core.files import read_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.sample import training_sample

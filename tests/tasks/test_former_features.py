@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.features.recomputing import Recomputing
 from tasks.former_features import former_features, tell_or_stop
 

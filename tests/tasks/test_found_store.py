@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.found_store import find_store
 
 STORE = Path("build/store")

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
-from regraft.params_file import load_params
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
+from regraft.core.params_file import load_params
 from tasks.history import features_versions, models_in_use
 from tests.support.pipeline import ROOT
 

@@ -12,7 +12,7 @@ from tests.support.small_project import changed
 _SCRIPT = """
 import importlib, json, sys
 from pathlib import Path
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from tests.support.small_project import quiet
 params = load_params(Path("params.yaml"))
 for name in sys.argv[1:]:

@@ -7,9 +7,9 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from flows.cli import app
+from regraft.core.files import sha256_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import with_head, write_graph
-from regraft.files import sha256_of
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_models import load_model
 from regraft.training.network_file import read_network

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import Busy
+from regraft.core.errors import Busy
 from tasks.runs import live_runs
 from tasks.runs.live_runs import alive, ended_runs, forget, is_anybody_working, known_runs, new_live_run, only_run, save
 

@@ -10,10 +10,10 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from flows.cli import app
+from regraft.core.files import read_json, sha256_of
 from regraft.export import latency, latency_child
 from regraft.export.latency import Contestant
 from regraft.export.processor import Processor
-from regraft.files import read_json, sha256_of
 from regraft.serving.shipped_model import ShippedModel
 from tasks import measure
 from tests.support.pipeline import ROOT

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from regraft.errors import InvalidParams
-from regraft.files import sha256_of, write_json
-from regraft.params_file import load_params
+from regraft.core.errors import InvalidParams
+from regraft.core.files import sha256_of, write_json
+from regraft.core.params_file import load_params
 from regraft.production.registry import Production
 from regraft.serving.shipped_model import ShippedModel
 from tasks.mlflow_registry import register

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import InvalidData
-from regraft.files import read_json
+from regraft.core.errors import InvalidData
+from regraft.core.files import read_json
 from regraft.photos.manifest import read_manifest, write_manifest
 from regraft.photos.split_record import read_record
 from tasks.preprocess import preprocess

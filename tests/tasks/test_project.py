@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.project import enter_project, readable_errors
 
 

@@ -9,10 +9,10 @@ import onnx
 import pytest
 from onnx import helper
 
-from regraft.config import Params
-from regraft.errors import InputsChanged, RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import read_json, sha256_of
 from regraft.features.table import read_features
-from regraft.files import read_json, sha256_of
 from regraft.photos.base_record import read_base_record, write_base_record
 from regraft.photos.dataset import read_dataset, write_dataset
 from regraft.photos.manifest import read_manifest

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.addresses import mirror_of
-from regraft.config import Params
-from regraft.errors import Busy, Damaged, RegraftError
+from regraft.core.addresses import mirror_of
+from regraft.core.config import Params
+from regraft.core.errors import Busy, Damaged, RegraftError
 from regraft.production import mirror
 from regraft.production.place import Place
 from regraft.production.records import Records

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import InvalidData, MissingPhotos
+from regraft.core.errors import InvalidData, MissingPhotos
 from regraft.photos.folder import check_folder
 from regraft.photos.manifest import find_files
 from tasks.pulled import saying_what_to_pull

@@ -4,10 +4,10 @@ from pathlib import Path
 import onnx
 import pytest
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import read_json, sha256_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.int8_agreement import fewest_photos
-from regraft.files import read_json, sha256_of
 from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
 from tests.support.small_project import changed, quiet

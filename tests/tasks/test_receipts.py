@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.files import read_json, sha256_of, write_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import read_json, sha256_of, write_json
+from regraft.core.params_file import load_params
 from tasks.runs import receipts
 from tasks.runs.receipts import find_run, last_run, read_receipt, runs_with_receipt, work_of_last_run, write_receipt
 from tests.support.run_receipts import STAGES, git, record_of, versions, write_project, write_results

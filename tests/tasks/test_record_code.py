@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params
-from regraft.errors import InvalidData
-from regraft.provenance import Snapshot, take_snapshot
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData
+from regraft.core.provenance import Snapshot, take_snapshot
 from tasks import code_record
 from tasks.record_code import record_code
 from tests.support.small_project import quiet
@@ -90,8 +90,8 @@ def test_it_says_which_module_changed_and_which_stages_run_again(said, change):
 
 
 def test_a_module_of_every_stage_is_said_to_rerun_all(said, change):
-    change({"regraft.config": text_of("regraft.config") + b"\nnew = 1\n"})
-    assert said() == ["record_code: regraft.config changed: all stages run again"]
+    change({"regraft.core.config": text_of("regraft.core.config") + b"\nnew = 1\n"})
+    assert said() == ["record_code: regraft.core.config changed: all stages run again"]
 
 
 def test_another_tensorflow_reruns_exactly_the_stages_that_import_it(said, change):

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 from ruamel.yaml import YAML
 
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.production.registry import Production
 from tasks import report
 from tasks.after_promotion import after_promotion

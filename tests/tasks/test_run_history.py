@@ -13,8 +13,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regraft.config import Params
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.files import write_json
 from regraft.production.run_history import FILE, read_rows
 from tasks.runs import run_history
 from tasks.runs.run_history import add_crashed, add_to_history, rows_of, trend, week

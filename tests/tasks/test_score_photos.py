@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regraft.config import Params
-from regraft.errors import RegraftError
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.files import read_json
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said
-from regraft.files import read_json
 from regraft.photos import scan
 from tasks.history import models_in_use
 from tasks.promote import force

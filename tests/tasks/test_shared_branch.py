@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 from regraft.photos.base_requests import add_request, read_requests
 from tasks.dvc_seam import open_repo
 from tasks.runs import commits, receipts, shared_branch, start_from_remotes

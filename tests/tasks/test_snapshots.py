@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.config import Params
-from regraft.files import write_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.files import write_json
+from regraft.core.params_file import load_params
 from tasks.code_record import RECORD
 from tasks.runs.git import NoGit, open_git
 from tasks.runs.snapshots import keep_snapshot, reference_of, take_snapshot

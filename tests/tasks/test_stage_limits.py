@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from tasks.progress import terminal_progress
 from tasks.stage_limits import within_hours
 

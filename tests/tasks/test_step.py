@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from regraft.errors import Busy, InvalidData, RegraftError
+from regraft.core.errors import Busy, InvalidData, RegraftError
 from tasks import step as steps
 from tasks.runs.current_run import CurrentRun, enter_run, leave_run
 from tasks.runs.live_runs import new_live_run

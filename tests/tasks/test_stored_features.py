@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from regraft.errors import Busy, RegraftError
-from regraft.files import md5_of, sha256_of
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.files import md5_of, sha256_of
 from regraft.production.registry import Production
 from regraft.store.folders import open_folder
 from regraft.store.leases import store_in_use

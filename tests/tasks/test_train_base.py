@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from regraft.backbones.catalogue import choose_backbone
-from regraft.files import read_json, sha256_of
+from regraft.core.files import read_json, sha256_of
 from regraft.photos.base_record import BaseRecord, read_base_record, write_base_record
 from regraft.photos.dataset import read_dataset, write_dataset
 from regraft.photos.views import choose_views
@@ -87,7 +87,7 @@ def test_it_may_take_too_long(project, small_params):
 
 def test_without_fine_tuning_neither_stage_imports_a_framework(project, small_params):
     script = (
-        "import json, sys; from regraft.config import Params; from tests.support.small_project import quiet;"
+        "import json, sys; from regraft.core.config import Params; from tests.support.small_project import quiet;"
         "from tasks.choose_base import choose_base; from tasks.train_base import train_base;"
         "params = Params.model_validate(json.loads(sys.argv[1]));"
         "[stage.function(params, quiet) for stage in (choose_base, train_base)];"

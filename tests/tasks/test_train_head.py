@@ -1,4 +1,4 @@
-from regraft.files import read_json, sha256_of
+from regraft.core.files import read_json, sha256_of
 from regraft.training.network_file import read_head
 from tasks.train_head import train_head
 from tests.support.small_project import changed, quiet

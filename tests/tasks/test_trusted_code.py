@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.params_file import load_params
+from regraft.core.errors import RegraftError
+from regraft.core.params_file import load_params
 from tasks.runs.git import open_git
 from tasks.runs.trusted_code import check_code
 from tests.support.run_receipts import git, write_repository

@@ -5,9 +5,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from regraft.config import Params
-from regraft.files import sha256_of, write_json
-from regraft.params_file import load_params
+from regraft.core.config import Params
+from regraft.core.files import sha256_of, write_json
+from regraft.core.params_file import load_params
 from regraft.production.records import Records
 from tasks.up_to_date import _standing_verdict, about_of
 

@@ -4,10 +4,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from regraft.config import Params
-from regraft.errors import InvalidData
+from regraft.core.config import Params
+from regraft.core.errors import InvalidData
+from regraft.core.files import read_json, write_json
 from regraft.features.table import read_features
-from regraft.files import read_json, write_json
 from regraft.photos.manifest import read_manifest
 from regraft.production.registry import Production
 from regraft.production.training_data import build_reference

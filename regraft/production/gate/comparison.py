@@ -14,9 +14,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.errors import InputsChanged
-from regraft.intervals import Interval
-from regraft.paired_tests import exact_mcnemar, holm, mean_interval, not_worse, smallest_loss_shown, tango_interval
+from regraft.core.errors import InputsChanged
+from regraft.core.statistics import (
+    Interval,
+    exact_mcnemar,
+    holm,
+    mean_interval,
+    not_worse,
+    smallest_loss_shown,
+    tango_interval,
+)
 from regraft.photos.groups import groups_of_digests
 from regraft.production.gate.record_match import match_record
 from regraft.production.training_data import Reference
@@ -107,7 +114,7 @@ class Parts:
 class Contest:
     """Two models on the same photos: an older one and a newer one, which is on trial.
 
-    The vocabulary is that of `regraft.paired_tests`: b photos that only the older one names rightly, c only the newer.
+    In the words of `regraft.core.statistics`: b photos that only the older one names rightly, c only the newer.
     """
 
     labels: np.ndarray  # the true classes, by name or number, shape (n,)

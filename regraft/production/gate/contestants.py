@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.addresses import shown_path
-from regraft.errors import RegraftError
+from regraft.core.addresses import shown_path
+from regraft.core.errors import RegraftError
 from regraft.export.class_shares import as_learnt
 from regraft.export.classifier import OnnxClassifier
 

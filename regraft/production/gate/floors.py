@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.setting_types import Floors
+from regraft.core.setting_types import Floors
 
 
 def below_floors(

@@ -16,8 +16,8 @@ from typing import Literal
 
 import numpy as np
 
-from regraft.config import Promote
-from regraft.paired_tests import exact_mcnemar
+from regraft.core.config import Promote
+from regraft.core.statistics import exact_mcnemar
 from regraft.production.gate.comparison import Contest
 
 # The least harm to log loss that counts, in nats, and as a share of the older model's: below it a test set that is

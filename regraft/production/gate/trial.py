@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from regraft.config import Promote
+from regraft.core.config import Promote
 from regraft.export.class_shares import as_learnt, shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset

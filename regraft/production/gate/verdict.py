@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from regraft.config import Promote
-from regraft.intervals import Interval, wilson
+from regraft.core.config import Promote
+from regraft.core.statistics import Interval, wilson
 from regraft.production.gate.comparison import Contest, Selection
 from regraft.production.gate.rule import Decision, photos_needed, promotes_undecided
 from regraft.production.new_photos import Evidence

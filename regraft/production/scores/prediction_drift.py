@@ -19,9 +19,9 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.config_shipping import Score
-from regraft.files import finite
-from regraft.intervals import wilson
+from regraft.core.config_shipping import Score
+from regraft.core.files import finite
+from regraft.core.statistics import wilson
 from regraft.photos.duplicates import mark_duplicates
 from regraft.production.scores.table import CLASS, class_columns
 from regraft.production.training_data import Reference

@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from regraft.errors import Damaged
-from regraft.files import reading
-from regraft.sealed import read_table, write_table
+from regraft.core.errors import Damaged
+from regraft.core.files import reading
+from regraft.core.sealed import read_table, write_table
 
 CLASS = "p:"  # begins the name of a column of probabilities
 _TIME = pa.timestamp("us", tz="UTC")

@@ -8,9 +8,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from regraft.errors import RegraftError, safe_text
+from regraft.core.errors import RegraftError, safe_text
+from regraft.core.files import readable_bytes, write_text
 from regraft.export.activation_maps import MAPS, crop_fraction_of, with_maps
-from regraft.files import readable_bytes, write_text
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.reports.try_page.runtime import LICENCE, PACKAGE, WebRuntime
 from regraft.serving.novelty import one_in

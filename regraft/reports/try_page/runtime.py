@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from regraft.errors import RegraftError
-from regraft.files import write_bytes
+from regraft.core.errors import RegraftError
+from regraft.core.files import write_bytes
 
 _LOCK = json.loads(Path(__file__).with_name("runtime.json").read_text(encoding="utf-8"))
 PACKAGE = f"{_LOCK['package']}@{_LOCK['version']}"

@@ -13,9 +13,9 @@ from regraft.backbones import torch_backbones
 from regraft.backbones.catalogue import CATALOGUE, Backbone, choose_backbone
 from regraft.backbones.cut_points import CutPoint, best_cut, check_top, checked_cut, cut_points, multiply_adds
 from regraft.backbones.torch_backbones import read_tensors
-from regraft.config import BackboneChoice
-from regraft.errors import InvalidParams, InvalidWeights
-from regraft.files import sha256_of
+from regraft.core.config import BackboneChoice
+from regraft.core.errors import InvalidParams, InvalidWeights
+from regraft.core.files import sha256_of
 from tests.support.torch_files import write_weights
 
 if TYPE_CHECKING:

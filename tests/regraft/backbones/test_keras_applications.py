@@ -11,8 +11,8 @@ from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.cut_points import cut_points
 from regraft.backbones.keras_backbones import applications, as_backbone
 from regraft.backbones.trunk import load_trunk
-from regraft.config import BackboneChoice
-from regraft.errors import InvalidParams, InvalidWeights, RegraftError
+from regraft.core.config import BackboneChoice
+from regraft.core.errors import InvalidParams, InvalidWeights, RegraftError
 from regraft.onnx_graphs import convert as graphs
 from regraft.training.keras_models import save_model
 

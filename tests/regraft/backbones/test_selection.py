@@ -5,7 +5,7 @@ import pytest
 
 from regraft.backbones.catalogue import CATALOGUE, choose_backbone
 from regraft.backbones.selection import Compared, describe, list_backbones, rank, recommendation
-from regraft.config import BackboneChoice
+from regraft.core.config import BackboneChoice
 
 
 def compared(name: str, accuracy: float, milliseconds: float, images: int = 100, shift: int = 0) -> Compared:

@@ -13,13 +13,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from regraft import provenance
 from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.graph_files import Agreement
 from regraft.backbones.trunk import Trunk, load_trunk
-from regraft.errors import RegraftError
+from regraft.core import provenance
+from regraft.core.errors import RegraftError
 from tests.support.library import SMALL_CHOICE
 
 BUILD = module._build_graph

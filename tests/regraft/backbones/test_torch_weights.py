@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from regraft.backbones.torch_backbones import read_tensors
-from regraft.errors import InvalidWeights
+from regraft.core.errors import InvalidWeights
 from tests.support.torch_files import STORAGES, Storage, Tensor, tensor_of, write
 
 

@@ -12,8 +12,8 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.graph_files import agreement_of
 from regraft.backbones.runners import choose_engine
 from regraft.backbones.trunk import load_trunk
-from regraft.errors import ExportMismatch, RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import ExportMismatch, RegraftError
+from regraft.core.files import sha256_of
 from tests.support.library import SMALL_CHOICE
 
 

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 from pydantic import ValidationError
 
-from regraft.cluster import Cluster, connection
-from regraft.errors import RegraftError
+from regraft.cluster import connection
+from regraft.cluster.connection import Cluster
+from regraft.core.errors import RegraftError
 from tests.support.library import MACHINE
 
 

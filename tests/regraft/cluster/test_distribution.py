@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from regraft.cluster import Distribution, Failure, NotInSight, Part, PushedOut, Steps, Unprepared, attempt, distribution
-from regraft.errors import MissingPhotos, RegraftError
+from regraft.cluster import distribution
+from regraft.cluster.distribution import Distribution
+from regraft.cluster.steps import Failure, NotInSight, Part, PushedOut, Steps, Unprepared, attempt
+from regraft.core.errors import MissingPhotos, RegraftError
 
 
 class Died(Exception):

@@ -1,7 +1,7 @@
 import pytest
 
-from regraft.cluster import differences, facts_of
-from regraft.provenance import LIBRARIES
+from regraft.cluster.handshake import differences, facts_of
+from regraft.core.provenance import LIBRARIES
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,8 @@ def test_another_library_that_computes_is_named_with_both_versions(facts, librar
 
 
 def test_other_sources_are_named_by_module(facts):
-    theirs = changed(facts, "sources", **{"regraft.photos.views": "0" * 16, "regraft.files": None})
-    assert differences(facts, theirs) == "sources that differ: regraft.files; regraft.photos.views"
+    theirs = changed(facts, "sources", **{"regraft.photos.views": "0" * 16, "regraft.core.files": None})
+    assert differences(facts, theirs) == "sources that differ: regraft.core.files; regraft.photos.views"
 
 
 def test_another_processor_is_named(facts):

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from regraft.cluster import PushedOut, Seat, Unprepared, attempt, jobs
-from regraft.cluster.jobs import Work, prepare, work
+from regraft.cluster import jobs
+from regraft.cluster.jobs import Seat, Work, prepare, work
+from regraft.cluster.steps import PushedOut, Unprepared, attempt
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.scan_on_cluster import FileJob
 from regraft.store.facts import Facts

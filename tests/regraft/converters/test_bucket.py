@@ -8,7 +8,7 @@ import pytest
 
 from regraft.converters.conversion import convert
 from regraft.converters.records import Wanted
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
 from tests.regraft.converters.test_exports import rows
 
 PATHS = ["dog/2.jpg", "cat/sub/1.PNG", "cat/a b.jpg", "dog/no-suffix", "cat/ä.webp"]

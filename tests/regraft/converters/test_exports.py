@@ -10,7 +10,7 @@ import pytest
 
 from regraft.converters.conversion import convert
 from regraft.converters.records import Wanted
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.labels_file import read_labels
 
 EXPORTS = Path(__file__).parents[2] / "data" / "converters"

@@ -20,7 +20,7 @@ import pytest
 from regraft.converters.conversion import Converted, convert
 from regraft.converters.output import Output
 from regraft.converters.records import LeftOut, Record, Row, Wanted
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
 from regraft.photos.folder import walk
 from tests.regraft.converters.test_exports import PICTURES, rows
 
@@ -325,7 +325,7 @@ def test_long_headers_do_not_take_the_square_of_their_length(kind: bytes, conten
 
 def test_copies_leave_room_on_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tar(tmp_path / "a.tar", [("a.jpg", PHOTO), ("a.cls", b"cat")])
-    monkeypatch.setattr("regraft.files.free_bytes", lambda _: 256 * 2**20)
+    monkeypatch.setattr("regraft.core.files.free_bytes", lambda _: 256 * 2**20)
     with pytest.raises(RegraftError, match=r"There is no room in .*raw: a photo of the source .* 268\.4 MB are free"):
         table_of(source, tmp_path)
     assert names_in(tmp_path) == ["a.tar"]

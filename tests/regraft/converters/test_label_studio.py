@@ -8,7 +8,7 @@ import pytest
 
 from regraft.converters.annotations import read_label_studio
 from regraft.converters.records import LeftOut, Wanted
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 
 
 def annotation(*labels: str, control: str = "choice", **facts: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from regraft.core.statistics import least_share, wilson
 from regraft.export.abstention import (
     choose_threshold,
     fewest_photos,
@@ -10,7 +11,6 @@ from regraft.export.abstention import (
     risk_coverage,
     write_curve_of_risk,
 )
-from regraft.intervals import least_share, wilson
 from regraft.serving.promise import Promise, read_promise
 
 

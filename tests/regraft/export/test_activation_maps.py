@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.export.activation_maps import MAPS, ActivationMaps, heat, with_maps
 from regraft.onnx_graphs.convert import convert_keras
 from regraft.photos.images import load_rgb

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from regraft.errors import InvalidParams
+from regraft.core.errors import InvalidParams
 from regraft.export.calibration import COLDEST, choose_temperature, logits_of, shift_for_use, with_temperature
 from regraft.export.reliability import as_trained, reliability
 from regraft.training.batched_heads import HeadSettings

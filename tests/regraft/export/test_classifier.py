@@ -2,7 +2,7 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
 from regraft.serving.promise import Promise

@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 from PIL import Image
 
-from regraft.errors import ExportMismatch, InvalidModel
+from regraft.core.errors import ExportMismatch, InvalidModel
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import build_classifier, write_graph
 from regraft.export.onnx_head import head_graph

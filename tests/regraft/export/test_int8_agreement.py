@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from regraft.core.statistics import tango_interval
 from regraft.export.int8_agreement import agreement_of, fewest_photos, level_of, photos_that_would_do
-from regraft.paired_tests import tango_interval
 
 EXACT = np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8], [0.4, 0.6]])
 

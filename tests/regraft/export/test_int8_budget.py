@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.config_shipping import Quantise
+from regraft.core.config_shipping import Quantise
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.int8_agreement import agreement_of
 from regraft.export.int8_budget import Choice, choose, verdict_of

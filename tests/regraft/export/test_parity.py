@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.errors import ExportMismatch
+from regraft.core.errors import ExportMismatch
 from regraft.export.parity import TEST, compare_shapes, extreme_pictures, parity_of, refuse_difference
 
 

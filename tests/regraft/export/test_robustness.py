@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
+from regraft.core.statistics import tango_interval
 from regraft.export.robustness import UNDAMAGED, about, as_report, measure, reduced, write_rows
-from regraft.paired_tests import tango_interval
 from regraft.photos.corruptions import KINDS, SEVERITIES
 from regraft.photos.images import Threads
 from regraft.serving.promise import Promise

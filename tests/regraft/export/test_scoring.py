@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.cluster import Cluster, Seat
-from regraft.errors import RegraftError
+from regraft.cluster.connection import Cluster
+from regraft.cluster.jobs import Seat
+from regraft.core.errors import RegraftError
 from regraft.export import scoring_on_cluster
 from regraft.export.scoring import answers_of, open_said, probabilities_of
 from regraft.export.scoring_on_cluster import Asking

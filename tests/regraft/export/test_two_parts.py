@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.export.classifier import OnnxClassifier, frozen_digest
 from regraft.export.compose import build_classifier, with_head, write_graph
 from regraft.export.finishing import Material, examine, look

@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.config import CheckFeatures
-from regraft.errors import InvalidData
+from regraft.core.config import CheckFeatures
+from regraft.core.errors import InvalidData
+from regraft.core.params_file import load_params
 from regraft.features.checks import check, write_label_errors
 from regraft.features.drift import Comparison, Sample
-from regraft.params_file import load_params
 from regraft.photos.dataset import Dataset
 from regraft.validation.checks import warnings_of
 from tests.support.points import clouds, splits_of, write_points

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance
 
-from regraft.demo_data import write_digits
+from regraft.converters.demo_data import write_digits
 from regraft.features.drift import Drift, Sample
 from regraft.features.drift import measure_drift as measure_drift_of
 from tests.support.points import clouds

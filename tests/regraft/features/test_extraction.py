@@ -11,13 +11,13 @@ import pytest
 import tensorflow as tf
 
 from regraft.backbones.trunk import Trunk
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
 from regraft.features.extraction import Activations, Receipt
 from regraft.features.feature_store import FeatureStore, open_feature_store
 from regraft.features.forward_passes import ForwardPasses
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
-from regraft.store import Namespace
+from regraft.store.namespace import Namespace
 from tests.support.library import extractor_of, ignore_progress
 
 Extract = Callable[..., Receipt]

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from PIL import Image
 
 from regraft.backbones.trunk import Trunk
-from regraft.files import sha256_of
+from regraft.core.files import sha256_of
 from regraft.photos.dataset import Dataset
 from regraft.photos.manifest import find_files
 from regraft.photos.preparation import Preparation

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from regraft.backbones.trunk import Trunk
-from regraft.cluster import Cluster, Seat
-from regraft.errors import RegraftError
+from regraft.cluster.connection import Cluster
+from regraft.cluster.jobs import Seat
+from regraft.core.errors import RegraftError
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
 from regraft.features.forward_passes import ForwardPasses, Work

@@ -11,7 +11,7 @@ from regraft.features.extraction import Extractor
 from regraft.features.seeding import take_known
 from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import Dataset
-from regraft.store import Namespace, open_namespace
+from regraft.store.namespace import Namespace, open_namespace
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from regraft.features import table as module
 from regraft.features.feature_store import FeatureStore
 from regraft.features.table import read_features, write_features, write_named_features
-from regraft.store import open_namespace
+from regraft.store.namespace import open_namespace
 
 
 def test_features_come_back_view_by_view_in_the_order_of_the_data_set(features, dataset):

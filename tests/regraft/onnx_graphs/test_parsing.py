@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.errors import InvalidModel, RegraftError
+from regraft.core.errors import InvalidModel, RegraftError
 from regraft.export.activation_maps import ActivationMaps
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.reports.try_page.build import write_try_page

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regraft.errors import Damaged
+from regraft.core.errors import Damaged
 from regraft.photos.base_choice import changes_since, choose_record
 from regraft.photos.base_record import BaseRecord, located, read_base_record, record_of, write_base_record
 from regraft.photos.dataset import COLUMNS, Dataset

@@ -1,6 +1,6 @@
 import pytest
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.base_requests import add_request, read_requests, write_requests
 
 BASE, OTHER = "0" * 16, "1" * 16

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.counts import check_left_out, dataset_report
 from regraft.photos.split_record import Earlier, SplitRecord
 from regraft.photos.splitting import build_dataset

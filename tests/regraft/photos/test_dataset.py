@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.errors import InvalidData
-from regraft.files import sha256_of
+from regraft.core.errors import InvalidData
+from regraft.core.files import sha256_of
 from regraft.photos.counts import check_splits, dataset_report, split_table
 from regraft.photos.dataset import Dataset, Photo, read_dataset, write_dataset
 from regraft.photos.split_record import Earlier, SplitRecord

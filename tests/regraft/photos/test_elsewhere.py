@@ -10,7 +10,7 @@ import fsspec
 import pytest
 from botocore.exceptions import ClientError, NoCredentialsError
 
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
 from regraft.photos import checked_http, elsewhere
 from regraft.photos.checked_http import is_public
 from regraft.photos.fetching import Refused

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.folder import check_folder, open_inside, walk
 
 NOBODY = 65534

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.foreign_parquet import ForeignParquet
 from regraft.photos.labels_file import read_labels
 from tests.support import parquet_bombs
@@ -26,7 +26,7 @@ import resource, sys
 from pathlib import Path
 from regraft.converters.conversion import convert
 from regraft.converters.records import Wanted
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.incoming import find_incoming
 from regraft.photos.labels_file import read_labels
 from regraft.converters import shards

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.cluster import Seat
-from regraft.errors import RegraftError
+from regraft.cluster.jobs import Seat
+from regraft.core.errors import RegraftError
 from regraft.photos import in_sight
 from regraft.photos.dataset import Dataset
 from regraft.photos.elsewhere import Elsewhere

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.incoming import find_incoming
 
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from regraft.errors import InvalidData, is_invisible
+from regraft.core.errors import InvalidData, is_invisible
 from regraft.photos import label_rows
 from regraft.photos.class_names import normalised, problem_of
 from regraft.photos.labels_file import read_labels

@@ -6,7 +6,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.photos.listing import (
     Change,
     Settling,

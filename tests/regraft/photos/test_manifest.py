@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.errors import Damaged, InvalidData
-from regraft.files import sha256_of
+from regraft.core.errors import Damaged, InvalidData
+from regraft.core.files import sha256_of
 from regraft.photos.images import Threads
 from regraft.photos.manifest import COLUMNS, find_files, read_manifest, slices_of, write_manifest
 from tests.support.library import scan_folder

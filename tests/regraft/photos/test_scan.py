@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
+from regraft.core.provenance import take_snapshot
 from regraft.photos import scan, scan_facts
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning
-from regraft.provenance import take_snapshot
-from regraft.store import Facts
+from regraft.store.facts import Facts
 from tests.support.library import scan_folder
 from tests.support.odd_files import write_odd_files
 
@@ -367,7 +367,7 @@ def test_other_code_or_another_version_of_pillow_reads_everything_again(folder, 
     now = take_snapshot()
     modules, versions = now.modules | {"regraft.photos.decoder": b"new = 1"}, now.versions | {"pillow": "9.9"}
     changed = replace(now, modules=modules) if what == "modules" else replace(now, versions=versions)
-    monkeypatch.setattr("regraft.provenance.take_snapshot", lambda: changed)
+    monkeypatch.setattr("regraft.core.provenance.take_snapshot", lambda: changed)
     manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
 

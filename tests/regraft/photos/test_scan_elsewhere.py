@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.errors import InvalidData, RegraftError
+from regraft.core.errors import InvalidData, RegraftError
 from regraft.photos import decoder, elsewhere
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning

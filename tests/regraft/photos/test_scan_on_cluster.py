@@ -9,8 +9,10 @@ from unittest.mock import Mock
 import pytest
 from PIL import Image
 
-from regraft.cluster import Cluster, NotInSight, Seat
-from regraft.errors import RegraftError
+from regraft.cluster.connection import Cluster
+from regraft.cluster.jobs import Seat
+from regraft.cluster.steps import NotInSight
+from regraft.core.errors import RegraftError
 from regraft.photos import buckets, decoder, elsewhere, scan, scan_on_cluster
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads

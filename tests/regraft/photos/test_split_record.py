@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
 from regraft.photos.dataset import Dataset, write_dataset
 from regraft.photos.duplicates import joined_groups
 from regraft.photos.split_record import SplitRecord, digest_of, new_record, read_record, recall, write_record

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.photos.preparation import Preparation
 from regraft.photos.views import Augmentation, Views, choose_views
 

@@ -14,10 +14,10 @@ import pytest
 from aiobotocore.httpsession import AIOHTTPSession
 from s3fs import S3FileSystem
 
-from regraft import patience
-from regraft.errors import InputsChanged, Overtaken, RegraftError
-from regraft.files import sha256_of
-from regraft.patience import set_patience
+from regraft.core import patience
+from regraft.core.errors import InputsChanged, Overtaken, RegraftError
+from regraft.core.files import sha256_of
+from regraft.core.patience import set_patience
 from regraft.production import mirror
 from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive, found, publish

@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.registry import Grounds, Production
 from tests.support.production import data_of, write_candidate
 

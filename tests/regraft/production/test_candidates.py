@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import InputsChanged, RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.candidates import Candidates
 from tests.support.production import data_of
 

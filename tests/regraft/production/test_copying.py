@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.production import mirror
 from regraft.production.candidates import Candidates
 from regraft.production.copying import Copied, copy_production

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import InputsChanged, RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import InputsChanged, RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.registry import Grounds, Production
 from tests.support.production import promote, promote_by_gate, roll_back, write_candidate
 

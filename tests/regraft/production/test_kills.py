@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import Busy, InputsChanged
-from regraft.files import sha256_of
+from regraft.core.errors import Busy, InputsChanged
+from regraft.core.files import sha256_of
 from regraft.production.registry import Grounds, Production
 from tests.support.production import change_for_ever, promote, promote_by_gate, roll_back, write_candidate
 from tests.support.steps import SIGSTOP, Stepping

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-from regraft.demo_data import write_digits
+from regraft.converters.demo_data import write_digits
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.groups import hashed_given_groups

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.files import sha256_of
+from regraft.core.errors import RegraftError
+from regraft.core.files import sha256_of
 from regraft.production.registry import Production
 from regraft.production.training_data import read_reference
 from tests.support.production import data_of

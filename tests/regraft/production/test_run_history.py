@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
-from regraft.errors import Busy, Damaged
+from regraft.core.errors import Busy, Damaged
 from regraft.production.run_history import FILE, Row, add_rows, read_rows
 
 NIGHT = datetime(2026, 11, 26, 3, 0, 0, 123456, tzinfo=UTC)

@@ -9,13 +9,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.cluster import Cluster, NotInSight, Seat
-from regraft.config_shipping import Score
-from regraft.errors import Damaged
+from regraft.cluster.connection import Cluster
+from regraft.cluster.jobs import Seat
+from regraft.cluster.steps import NotInSight
+from regraft.core.config_shipping import Score
+from regraft.core.errors import Damaged
+from regraft.core.params_file import load_params
 from regraft.export import scoring_on_cluster
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said
-from regraft.params_file import load_params
 from regraft.photos.images import Threads
 from regraft.photos.incoming import find_incoming
 from regraft.photos.scan import scan

@@ -7,14 +7,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.errors import InvalidData
+from regraft.core.errors import InvalidData
+from regraft.core.files import sha256_of
+from regraft.core.sealed import write_table
 from regraft.features.table import Features
-from regraft.files import sha256_of
 from regraft.photos.manifest import COLUMNS
 from regraft.production import training_data as module
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, Seen, build_reference, read_reference, write_reference
-from regraft.sealed import write_table
 
 
 @pytest.fixture

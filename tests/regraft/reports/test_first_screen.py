@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.files import read_json, sha256_of, write_json
+from regraft.core.files import read_json, sha256_of, write_json
 from regraft.production.registry import Production
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.page import render

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.files import finite, sha256_of, write_json
+from regraft.core.files import finite, sha256_of, write_json
 from regraft.reports.gate_page import gate_page, read_gate
 from regraft.reports.page import to_markdown
 from regraft.reports.sources import Sources

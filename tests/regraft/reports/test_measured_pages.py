@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.files import write_json
+from regraft.core.files import write_json
 from regraft.photos.corruptions import KINDS, SEVERITIES
 from regraft.reports.measured_page import latency_of, latency_page, robustness_chart, robustness_of, robustness_page
 from regraft.reports.page import to_markdown

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.files import sha256_of, write_json
+from regraft.core.files import sha256_of, write_json
 from regraft.photos.dataset import write_dataset
 from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
 from regraft.reports.mistakes import mistakes_of, overlay

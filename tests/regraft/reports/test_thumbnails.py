@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.files import write_json
+from regraft.core.files import write_json
 from regraft.photos.dataset import write_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation

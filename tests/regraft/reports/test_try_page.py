@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.reports.try_page import runtime as runtime_module
 from regraft.reports.try_page.build import write_try_page
 from regraft.reports.try_page.runtime import PACKAGE, WebRuntime, load_runtime, unpacked

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
+from regraft.core.setting_types import AtLeast
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
 from regraft.photos.manifest import photos_of
 from regraft.reports.validation_page import write_validation_page
-from regraft.setting_types import AtLeast
 from regraft.validation.checks import validate
 from tests.support.library import LIMITS, scan_folder
 

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper
 from PIL import Image
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.serving.check_model import look_over, told
 from tests.support.served import colour_graph, promote_and_serve
 

@@ -13,8 +13,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from flows.cli import app
+from regraft.core.params_file import load_params
 from regraft.export.abstention import choose_threshold
-from regraft.params_file import load_params
 from regraft.serving import command, output, photo_file
 from tests.support.odd_files import write_odd_files
 from tests.support.predicted import NOVELTY, PROMISE, PURE, rows_of

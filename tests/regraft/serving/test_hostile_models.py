@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
-from regraft.errors import InvalidModel
+from regraft.core.errors import InvalidModel
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import Answers
 from regraft.production.gate.contestants import load_champion

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.export.onnx_head import novel_from
 from regraft.serving.novelty import one_in, share_of
 from regraft.serving.shipped_model import ShippedModel

@@ -11,11 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regraft.errors import RegraftError
-from regraft.store import joining, leases, open_namespace, overview, record_use, store_in_use
+from regraft.core.errors import RegraftError
+from regraft.store import joining, leases, overview
 from regraft.store.lease import Lease
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import open_namespace
 from regraft.store.upkeep import collect, compact
-from regraft.store.uses import read_use, records
+from regraft.store.uses import read_use, record_use, records
 from tests.support.store import KEYS, VALUES, fill
 
 VERSION = "a" * 32

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
+from regraft.core.provenance import take_snapshot
 from regraft.photos.known import ContentFacts
-from regraft.provenance import take_snapshot
 from regraft.store import facts as store_facts
 from regraft.store.facts import Facts
 from regraft.store.remote import Remote
@@ -60,7 +60,7 @@ def test_another_limit_other_code_or_another_pillow_knows_nothing(tmp_path, monk
         now = replace(now, modules=now.modules | {"regraft.photos.decoder": b"new = 1"})
     if what == "pillow":
         now = replace(now, versions=now.versions | {"pillow": "9.9"})
-    monkeypatch.setattr("regraft.provenance.take_snapshot", lambda: now)
+    monkeypatch.setattr("regraft.core.provenance.take_snapshot", lambda: now)
     assert facts_in(tmp_path, max_pixels=99 if what == "pixels" else 100).find(list(CONTENTS)) == {}
 
 

@@ -7,7 +7,7 @@ import fsspec
 import numpy as np
 import pytest
 
-from regraft.store import Namespace, open_namespace
+from regraft.store.namespace import Namespace, open_namespace
 from tests.support.faulty_s3 import FAULTS, FaultyServer, faulty_s3
 from tests.support.store import KEYS, VALUES, fill
 

@@ -13,8 +13,9 @@ import pyarrow as pa
 import pytest
 import xxhash
 
-from regraft.store import Namespace, open_namespace, overview
+from regraft.store import overview
 from regraft.store.columns import schema_of
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import seeds_of
 from tests.support.store import KEYS, VALUES, fill, shards
 

@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.store import Namespace, joining, open_namespace, overview, record_use, store_in_use
+from regraft.core.errors import RegraftError
+from regraft.store import joining, overview
 from regraft.store.joining import MARKER, open_shared
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
 from regraft.store.upkeep import collect, compact
+from regraft.store.uses import record_use
 from tests.support.store import KEYS, fill, shards
 
 VERSION = "a" * 32

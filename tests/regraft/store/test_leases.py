@@ -16,9 +16,10 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from regraft.errors import Busy
-from regraft.store import leases, store_in_use
+from regraft.core.errors import Busy
+from regraft.store import leases
 from regraft.store.lease import Lease
+from regraft.store.leases import store_in_use
 from regraft.store.machine import Process, this_process
 from regraft.store.remote import Remote
 from regraft.store.upkeep import compact

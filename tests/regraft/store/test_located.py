@@ -5,9 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.store import LocatedRows, Namespace, located, open_namespace
-from regraft.store.located import locate_rows
+from regraft.core.errors import RegraftError
+from regraft.store import located
+from regraft.store.located import LocatedRows, locate_rows
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import as_array
 from regraft.store.upkeep import compact

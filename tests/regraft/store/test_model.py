@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from regraft.store import Namespace, key_of, open_namespace, overview, upkeep
+from regraft.store import overview, upkeep
+from regraft.store.namespace import Namespace, open_namespace
+from regraft.store.shards import key_of
 from regraft.store.uses import record_use
 
 KEYS = [key_of(hashlib.sha256(bytes([number // 2])).hexdigest(), number % 2) for number in range(10)]

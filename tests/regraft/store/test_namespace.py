@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.files import put_in_place
-from regraft.store import Namespace, key_of, open_namespace
-from regraft.store.shards import Shard
+from regraft.core.errors import RegraftError
+from regraft.core.files import put_in_place
+from regraft.store.namespace import Namespace, open_namespace
+from regraft.store.shards import Shard, key_of
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
 VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
@@ -332,8 +332,8 @@ FULL = """
 import resource, sys
 from pathlib import Path
 import numpy as np
-from regraft.errors import RegraftError
-from regraft.files import put_in_place
+from regraft.core.errors import RegraftError
+from regraft.core.files import put_in_place
 from regraft.store import key_of, open_namespace
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(f"{number:064x}") for number in range(20)]

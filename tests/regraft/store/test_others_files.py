@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from regraft.files import fingerprint
-from regraft.store import Namespace, open_namespace, overview, record_use
+from regraft.core.files import fingerprint
+from regraft.store import overview
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
 from regraft.store.upkeep import collect, compact
+from regraft.store.uses import record_use
 from tests.support.store import KEYS, VALUES, fill
 
 VERSION, OTHER = "a" * 32, "b" * 32

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from regraft.store import Namespace, open_namespace, record_use, store_in_use
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
 from regraft.store.upkeep import collect, compact
-from regraft.store.uses import records
+from regraft.store.uses import record_use, records
 from tests.support.store import KEYS, fill
 
 OF_A, OF_B, BOTH = "a" * 32, "b" * 32, "c" * 32

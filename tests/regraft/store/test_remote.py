@@ -7,10 +7,12 @@ import fsspec
 import numpy as np
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.store import Namespace, key_of, open_namespace, record_use
+from regraft.core.errors import RegraftError
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
+from regraft.store.shards import key_of
 from regraft.store.upkeep import collect
+from regraft.store.uses import record_use
 from tests.support.store import KEYS, VALUES, fill, shards
 
 

@@ -9,11 +9,14 @@ from typing import Any
 import fsspec
 import pytest
 
-from regraft.errors import RegraftError
-from regraft.store import open_namespace, overview, record_use, store_in_use
+from regraft.core.errors import RegraftError
+from regraft.store import overview
+from regraft.store.leases import store_in_use
+from regraft.store.namespace import open_namespace
 from regraft.store.remote import Remote
 from regraft.store.upkeep import collect, compact
-from tests.regraft.test_config import SECRET, WITH_A_SECRET
+from regraft.store.uses import record_use
+from tests.regraft.core.test_config import SECRET, WITH_A_SECRET
 from tests.support.store import fill
 
 CALLS: dict[str, Callable[[Path, str], Any]] = {

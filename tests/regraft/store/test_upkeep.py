@@ -10,14 +10,15 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from regraft.errors import Busy, RegraftError
-from regraft.files import temporary_beside
-from regraft.store import Namespace, key_of, open_namespace, overview, upkeep
+from regraft.core.errors import Busy, RegraftError
+from regraft.core.files import temporary_beside
+from regraft.store import overview, upkeep
 from regraft.store.folders import open_folder
 from regraft.store.leases import store_in_use
 from regraft.store.located import LocatedRows
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
-from regraft.store.shards import as_array
+from regraft.store.shards import as_array, key_of
 from regraft.store.upkeep import collect, compact
 from regraft.store.uses import read_use, record_use, records
 
@@ -176,7 +177,7 @@ def test_gc_does_not_carry_damage_on(store, opened, root):
 def test_gc_removes_what_killed_writers_left_and_damaged_shards(store, root):
     use(store, root, None, list(range(12)))
     shard, damaged = store.folder / f"{'0123' * 4}.arrow", store.folder / f"{'0' * 16}-1-2-{'0' * 16}.damaged"
-    program = f"from pathlib import Path; from regraft.files import *; temporary_beside(Path({str(shard)!r}))"
+    program = f"from pathlib import Path; from regraft.core.files import *; temporary_beside(Path({str(shard)!r}))"
     subprocess.run([sys.executable, "-c", program], check=True)
     left = [*store.folder.glob(".*.tmp.arrow"), store.folder / f".{'0123' * 4}.{2**22 + 1}.tmp.arrow", damaged]
     young, old = temporary_beside(shard), temporary_beside(shard)

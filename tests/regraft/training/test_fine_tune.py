@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from regraft.config import ClassWeight, FineTune
+from regraft.core.config import ClassWeight, FineTune
 from regraft.training.blending import Blend
 from regraft.training.checkpoints import Checkpoint, open_checkpoint
 from regraft.training.class_weights import objective_of

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.errors import RegraftError
+from regraft.core.errors import RegraftError
 from regraft.features.table import Features
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.compared import Rows

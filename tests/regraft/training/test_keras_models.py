@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from regraft.errors import Damaged
-from regraft.files import write_text
+from regraft.core.errors import Damaged
+from regraft.core.files import write_text
 from regraft.training.keras_models import load_model, save_model, start_keras
 
 VALUES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -71,7 +71,7 @@ def test_saving_at_another_time_gives_equal_bytes(tmp_path, monkeypatch):
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
 
 
-@pytest.mark.parametrize("step", ["zipfile.ZipFile.writestr", "regraft.files.os.replace"])
+@pytest.mark.parametrize("step", ["zipfile.ZipFile.writestr", "regraft.core.files.os.replace"])
 def test_an_error_while_saving_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, step):
     def fail(*_, **__):
         raise OSError("no space left on device")

@@ -3,7 +3,7 @@ import re
 import numpy as np
 import pytest
 
-from regraft.errors import InvalidParams
+from regraft.core.errors import InvalidParams
 from regraft.training.keras_network import to_keras
 from regraft.training.layers import choose_layers, learning_rates, logits_of
 from regraft.training.network_file import read_head

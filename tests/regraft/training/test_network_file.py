@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from regraft.errors import Damaged, RegraftError
+from regraft.core.errors import Damaged, RegraftError
 from regraft.training.batched_heads import HeadSettings
 from regraft.training.network_file import (
     Head,

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.intervals import wilson
+from regraft.core.statistics import wilson
 from regraft.training.parts import (
     BETTER,
     FEW,

@@ -9,9 +9,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from regraft.config import ValidateData
-from regraft.files import write_json
-from regraft.params_file import load_params
+from regraft.core.config import ValidateData
+from regraft.core.files import write_json
+from regraft.core.params_file import load_params
 from regraft.photos.images import Threads
 from regraft.photos.manifest import COLUMNS
 from regraft.reports.pages import pages_of
@@ -513,7 +513,7 @@ def test_the_modules_that_the_engine_goes_without_can_be_imported_afterwards(roo
 import sys
 from pathlib import Path
 import pandas as pd
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import validate
 validate("classes", pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), load_params(Path("params.yaml")).validate_data)

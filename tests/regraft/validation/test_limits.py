@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.params_file import load_params
+from regraft.core.params_file import load_params
 from regraft.validation.limits import calibrate
 
 SETTINGS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data

@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from regraft.errors import InvalidData
-from regraft.params_file import load_params
+from regraft.core.errors import InvalidData
+from regraft.core.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import build_tables, validate
 from regraft.validation.rules import build_rules

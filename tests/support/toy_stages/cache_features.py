@@ -1,8 +1,8 @@
 """Toy stage: the real store, filled by the toy's backbone."""
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import md5_of, write_json
 from regraft.features.table import write_features
-from regraft.files import md5_of, write_json
 from regraft.photos.dataset import read_dataset
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use

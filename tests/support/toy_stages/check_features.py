@@ -1,8 +1,8 @@
 """Toy stage: says that the features are fine."""
 
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import write_json
 from regraft.features.table import read_features
-from regraft.files import write_json
 from tasks.progress import Progress
 from tasks.stage import stage
 

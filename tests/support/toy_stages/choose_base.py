@@ -1,8 +1,8 @@
 """Toy stage: the real record of the base, of toy settings."""
 
-from regraft.config import Params
-from regraft.errors import Damaged
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.errors import Damaged
+from regraft.core.files import write_json
 from regraft.photos.base_choice import choose_record
 from regraft.photos.base_record import read_base_record, record_of, write_base_record
 from regraft.photos.base_requests import read_requests, write_requests

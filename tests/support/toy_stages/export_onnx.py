@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from regraft.config import Params
-from regraft.files import read_json, write_bytes
+from regraft.core.config import Params
+from regraft.core.files import read_json, write_bytes
 from tasks.progress import Progress
 from tasks.stage import stage
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from regraft.config import Params
-from regraft.files import read_json, write_json
+from regraft.core.config import Params
+from regraft.core.files import read_json, write_json
 from regraft.photos.dataset import COLUMNS, Dataset, write_dataset
 from tasks.progress import Progress
 from tasks.stage import stage

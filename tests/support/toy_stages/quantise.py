@@ -1,7 +1,7 @@
 """Toy stage: the file to ship, again."""
 
-from regraft.config import Params
-from regraft.files import write_bytes
+from regraft.core.config import Params
+from regraft.core.files import write_bytes
 from tasks.progress import Progress
 from tasks.stage import stage
 

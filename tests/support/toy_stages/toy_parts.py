@@ -9,10 +9,10 @@ import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
 from regraft.backbones.trunk import Trunk
-from regraft.config import Params
+from regraft.core.config import Params
+from regraft.core.files import fingerprint
 from regraft.features.extraction import Extractor
 from regraft.features.feature_store import open_feature_store
-from regraft.files import fingerprint
 from regraft.photos.views import choose_views
 
 SIDE = 8

@@ -1,7 +1,7 @@
 """Toy stage: the name of the base."""
 
-from regraft.config import Params
-from regraft.files import write_json
+from regraft.core.config import Params
+from regraft.core.files import write_json
 from regraft.photos.base_record import read_base_record
 from tasks.progress import Progress
 from tasks.stage import stage

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from regraft.config import Params
-from regraft.files import sha256_of, write_json
+from regraft.core.config import Params
+from regraft.core.files import sha256_of, write_json
 from tasks.progress import Progress
 from tasks.stage import stage
 

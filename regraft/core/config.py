@@ -1,0 +1,273 @@
+"""params.yaml as frozen objects: every setting that Regraft has, checked before anything runs.
+
+There are no defaults here. A default that DVC cannot see would change results without a rerun.
+"""
+
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, Field
+
+from regraft.core.addresses import address_of
+from regraft.core.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
+from regraft.core.setting_types import (
+    AtLeast,
+    AtMost,
+    ClassNames,
+    ClassWeight,
+    Count,
+    Engine,
+    FeatureDrift,
+    Leaks,
+    NumberOrAuto,
+    Outliers,
+    PhotoSchemes,
+    Place,
+    Positive,
+    ProjectPath,
+    Ratio,
+    Section,
+    Several,
+    Severity,
+    Share,
+    ShareOrAll,
+    cluster_address,
+    without_secret,
+)
+
+# `python -m benchmarks.accuracy` measures what each costs and brings.
+BUDGETS: dict[str, dict[str, Any]] = {
+    "quick": {"views": 0, "layers": "top", "epochs": 6},
+    "balanced": {"views": 4, "layers": "top", "epochs": 10},
+    "thorough": {"views": 0, "layers": "all", "epochs": 15},
+}
+_PLACES = {"cache_features": ["views"], "fine_tune": ["layers", "epochs"]}
+AUTO = "auto"
+
+
+def with_budget(contents: Any) -> Any:
+    """Return what params.yaml holds with the values that its budget has in place of `auto`; what is wrong stays so."""
+    if not isinstance(contents, dict) or not isinstance(contents.get("fine_tune"), dict):
+        return contents
+    tuning = contents["fine_tune"]
+    buys = BUDGETS.get(str(tuning.get("budget")), BUDGETS["balanced"])
+    if tuning.get("mode") == "off":
+        buys = buys | {"views": 0}  # they are for fine-tuning, and cost passes
+    return contents | {
+        section: contents[section] | {key: buys[key] for key in keys if contents[section].get(key) == AUTO}
+        for section, keys in _PLACES.items()
+        if isinstance(contents.get(section), dict)
+    }
+
+
+class Paths(Section):
+    """Where things lie, relative to the project's root: three are settings, the others stand in dvc.yaml too."""
+
+    raw: ProjectPath
+    store: ProjectPath
+    production: Place  # of an address the folder that mirrors it
+
+    manifest: ClassVar = Path("build/manifest.parquet")
+    dataset: ClassVar = Path("build/dataset.parquet")
+    splits: ClassVar = Path("data/splits.csv")
+    renewals: ClassVar = Path("data/base_renewals.csv")
+    features: ClassVar = Path("build/features.arrow")
+    base_photos: ClassVar = Path("build/base_photos.parquet")
+    left_out: ClassVar = Path("build/left_out.parquet")
+    base: ClassVar = Path("models/base.npz")
+    head: ClassVar = Path("models/head.npz")
+    model: ClassVar = Path("models/model.npz")
+    onnx: ClassVar = Path("models/model.onnx")
+    onnx_int8: ClassVar = Path("models/model.int8.onnx")
+    reports: ClassVar = Path("reports")
+    receipts: ClassVar = Path("receipts")
+    expectations: ClassVar = Path("expectations")
+
+    @property
+    def candidates(self) -> Path:
+        """The models that the gate did not promote; with production at an address they lie there."""
+        return self.production / "candidates" if address_of(self.production) else Path("models/candidates")
+
+    @classmethod
+    def constants(cls) -> dict[str, Path]:
+        """Return the paths that are no settings, by name."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Path)}
+
+
+class Machine(Section):
+    """How hard to work. No result depends on it, so no stage is redone when it changes."""
+
+    workers: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
+    shared_store: Annotated[str | None, AfterValidator(without_secret)]
+    shared_mirror: bool
+    remote_timeout: float = Field(gt=0)
+    allow_recompute: bool
+    cluster: Annotated[str | None, AfterValidator(cluster_address)]
+    photo_schemes: PhotoSchemes
+    photo_private_addresses: bool
+    photo_cache: float = Field(ge=0)
+    photo_spool: float = Field(ge=0)
+
+
+class ValidateData(Section):
+    """Stage 1: what the images must be like; each severity and each limit is that of the rule of the same name."""
+
+    max_pixels: int = Field(ge=1)
+    max_seconds: float = Field(gt=0)
+    max_hash_distance: Annotated[int, Field(ge=0, le=32)] | None
+    on_label_conflict: Literal["drop", "keep", "error"]
+    classes: ClassNames | None
+    unusual: float = Field(gt=0)
+    some_images: Severity
+    two_classes: Severity
+    known_classes: Severity
+    present_classes: Severity
+    enough_images_per_class: AtLeast[Count]
+    readable_images: AtMost[ShareOrAll]
+    balanced_classes: AtMost[Ratio]
+    few_odd_images: AtMost[ShareOrAll]
+    large_enough_images: AtLeast[Count]
+    right_suffix: Severity
+    usual_shape: AtMost[Ratio]
+    bright_enough: AtLeast[ShareOrAll]
+    not_too_bright: AtMost[ShareOrAll]
+    enough_contrast: AtLeast[Annotated[float, Field(ge=0, le=0.5)]]
+    sharp_enough: AtLeast[Annotated[float, Field(ge=0)]]
+    enough_information: AtLeast[Annotated[float, Field(ge=0, le=8)]]
+    no_copies: Severity
+    no_near_copies: Severity
+    one_label_per_group: Severity
+    no_copies_across_splits: Severity
+    no_new_classes: Severity
+    no_vanished_classes: Severity
+    class_shares_as_before: AtMost[Positive]
+    new_class_shares_as_before: Severity
+    statistics_as_before: AtMost[Positive]
+
+
+class Preprocess(Section):
+    """Stage 2: the split, the crop, and how augmented views are drawn."""
+
+    val_share: Share
+    test_share: Share
+    max_left_out: ShareOrAll
+    crop_fraction: float = Field(gt=0.1, le=1)
+    fast_decoding: bool
+    augment_min_area: float = Field(gt=0, le=1)
+    augment_max_stretch: float = Field(ge=1, le=4)
+    augment_flip: bool
+    augment_brightness: Share
+    augment_contrast: Share
+    augment_saturation: Share
+
+
+class BackboneChoice(Section):
+    """The pretrained network."""
+
+    name: str
+    weights: str | None
+    preprocessing: Literal["auto", "none", "tf", "torch", "caffe"]
+    image_size: Literal["auto"] | Annotated[int, Field(ge=32, le=2048)]
+    cut: str
+    engine: Engine
+
+
+class CacheFeatures(Section):
+    """Stage 3: what the frozen backbone sees."""
+
+    views: Annotated[int, Field(ge=0, le=64), NumberOrAuto]
+    copied_rows: int = Field(ge=0)
+
+
+class CheckFeatures(Section):
+    """Stage 4: what the frozen features must say about the photos. A violated check stops the run if it is `error`."""
+
+    leaks: Leaks
+    max_photos: Count
+    label_errors: AtMost[ShareOrAll]
+    outliers: Outliers
+    drift: FeatureDrift
+
+
+class TrainHead(Section):
+    """Stage 5: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
+
+    kind: Several[Literal["linear", "mlp", "classic"]]
+    penalty: Several[Annotated[float, Field(gt=0)]]
+    hidden_units: int = Field(ge=1)
+    activation: Literal["relu", "silu", "tanh"]
+    dropout: Several[Share]
+    learning_rate: Several[Annotated[float, Field(gt=0)]]
+    weight_decay: Several[Annotated[float, Field(ge=0)]]
+    label_smoothing: Several[Share]
+    class_weight: ClassWeight
+    batch_size: int = Field(ge=1)
+    epochs: int = Field(ge=1)
+    patience: int = Field(ge=1)
+    learning_curve: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(strict=False)
+    max_photos: int = Field(ge=1)
+
+
+class FineTune(Section):
+    """Stages 6 to 8: the top of the backbone, or all of it, is trained together with the head."""
+
+    mode: Literal["off", "auto", "always"]
+    budget: Literal["quick", "balanced", "thorough"]
+    layers: str = Field(min_length=1)
+    epochs: Annotated[int, Field(ge=1, le=65_535), NumberOrAuto]
+    learning_rate: float = Field(gt=0)
+    layer_decay: float = Field(gt=0, le=1)
+    weight_decay: float = Field(ge=0)
+    label_smoothing: Share
+    batch_size: int = Field(ge=1)
+    max_minutes: float = Field(gt=0)
+    max_photos: Count
+    renew_after: Share
+    warm_epochs: int = Field(ge=1, le=1000)
+    warm_rate: float = Field(gt=0, le=1)
+    replay: int = Field(ge=0, le=1000)
+    replay_per_class: int = Field(ge=1)
+
+
+class Nights(Section):
+    """Runs that nobody watches; no result depends on it."""
+
+    wait_minutes: float = Field(ge=0)
+    stage_hours: float = Field(gt=0)
+    watch: Annotated[str | None, AfterValidator(without_secret)]
+    watch_seconds: float = Field(gt=0)
+    settle_seconds: float = Field(ge=0)
+    keep_reports: int = Field(ge=1)
+    branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")] | None
+    push: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None
+
+
+class Report(Section):
+    """What a person is shown; no result depends on it."""
+
+    photos: int = Field(ge=0)
+    card: CardWords
+
+
+class Params(Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    paths: Paths
+    machine: Machine
+    validate_data: ValidateData
+    preprocess: Preprocess
+    backbone: BackboneChoice
+    cache_features: CacheFeatures
+    check_features: CheckFeatures
+    train_head: TrainHead
+    fine_tune: FineTune
+    export_onnx: ExportOnnx
+    quantise: Quantise
+    evaluate: Evaluate
+    promote: Promote
+    measure: Measure
+    score: Score
+    nights: Nights
+    report: Report

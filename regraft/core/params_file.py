@@ -1,0 +1,155 @@
+"""Reading params.yaml: every setting is checked before anything runs, and what is wrong is named by its full key."""
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from regraft.core.addresses import without_addresses
+from regraft.core.config import Params, with_budget
+from regraft.core.errors import InvalidParams
+from regraft.core.files import refuse_special
+from regraft.core.patience import set_patience
+
+# By key: the value that holds now, and what to do if another one is wanted.
+_PATH = "it has one place now; move the file there, or remove the key"
+RETIRED: dict[str, tuple[Any, str]] = {
+    "paths.manifest": ("build/manifest.parquet", _PATH),
+    "paths.dataset": ("build/dataset.parquet", _PATH),
+    "paths.splits": ("data/splits.csv", _PATH),
+    "paths.renewals": ("data/base_renewals.csv", _PATH),
+    "paths.features": ("build/features.arrow", _PATH),
+    "paths.base_photos": ("build/base_photos.parquet", _PATH),
+    "paths.left_out": ("build/left_out.parquet", _PATH),
+    "paths.base": ("models/base.npz", _PATH),
+    "paths.head": ("models/head.npz", _PATH),
+    "paths.model": ("models/model.npz", _PATH),
+    "paths.onnx": ("models/model.onnx", _PATH),
+    "paths.onnx_int8": ("models/model.int8.onnx", _PATH),
+    "paths.candidates": ("models/candidates", _PATH),
+    "paths.reports": ("reports", _PATH),
+    "paths.receipts": ("receipts", _PATH),
+    "paths.expectations": ("expectations", _PATH),
+    "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
+}
+_told: set[Path] = set()  # files of which this process has told
+
+
+def without_retired(path: Path, contents: Any) -> Any:
+    """Return the contents of params.yaml without retired settings; say once, on standard error, which it has.
+
+    Args:
+        path: of the file.
+        contents: as YAML has them, of any type.
+    """
+    if not isinstance(contents, dict):
+        return contents
+    kept, lines, same = dict(contents), [], []
+    for key, (value, advice) in RETIRED.items():
+        section, _, name = key.partition(".")
+        if not isinstance(kept.get(section), dict) or name not in kept[section]:
+            continue
+        given = kept[section][name]
+        kept[section] = {other: each for other, each in kept[section].items() if other != name}
+        if given == value:
+            same.append(key)
+        else:
+            lines.append(f"  {key}: {value} holds, and no longer yours: {advice}.")
+    if (lines or same) and path.resolve() not in _told:
+        _told.add(path.resolve())
+        if same:
+            lines.append(f"  with the value that holds anyway; remove them: {', '.join(same)}.")
+        print("\n".join([f"{path} has settings that are none any more:", *lines]), file=sys.stderr)
+    return kept
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False. From then on this process
+    waits for addresses as machine.remote_timeout says. What lies at its paths is looked at, since libraries and DVC
+    would wait for a pipe; photos and the store are opened in a way that does not.
+
+    Raises:
+        InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
+            type or range. The message names every such key, what was expected and what was found.
+        RegraftError: a named pipe, a socket or a device lies where a file of ours belongs.
+    """
+    refuse_special(path)
+    try:
+        contents = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InvalidParams(f"{path} does not exist. Run this in the project's root, or restore it from git.") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise InvalidParams(f"{path} is not valid YAML: {_cause(error)}. Fix that line.") from None
+    try:
+        params = Params.model_validate(with_budget(without_retired(path, contents)))
+    except ValidationError as error:
+        raise InvalidParams(_message(path, _lines(error.errors()))) from None
+    if params.preprocess.val_share + params.preprocess.test_share >= 1:
+        line = (
+            f"  preprocess: expected val_share + test_share below 1, so that images are left to train on. "
+            f"Found: {params.preprocess.val_share} + {params.preprocess.test_share}."
+        )
+        raise InvalidParams(_message(path, [line]))
+    set_patience(params.machine.remote_timeout)
+    own = [params.paths.production, params.paths.candidates, *params.paths.constants().values()]
+    refuse_special(*(path.parent / place for place in own))
+    return params
+
+
+def _cause(error: YAMLError | UnicodeDecodeError) -> str:
+    """What is wrong, and in which line; the line itself may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    what = str(getattr(error, "problem", None) or error).partition(" with value ")[0]  # of a key that is there twice
+    return " ".join(without_addresses(what).split()) + (f" in line {mark.line + 1}" if mark else "")
+
+
+def _message(path: Path, lines: list[str]) -> str:
+    return "\n".join([f"{path} has {len(lines)} setting(s) to fix:", *lines])
+
+
+def _lines(problems: list[Any]) -> list[str]:
+    """One line per key: what was expected, what was found, what to do."""
+    lines: dict[str, str] = {}
+    for problem in problems:
+        section, known = _place(problem["loc"])
+        key = ".".join(known) or "params.yaml"
+        if problem["type"] == "extra_forbidden":
+            key = ".".join([*known, str(problem["loc"][-1])])
+            expected = ", ".join(section.model_fields)
+            lines[key] = f"  {key}: unknown key. Expected one of: {expected}. Remove it or correct its spelling."
+        elif problem["type"] == "missing":
+            lines[key] = f"  {key}: missing. Add it; the project's own params.yaml says what it does."
+        else:
+            expected = re.sub(r"^(Value error, )?(Input should be |must be )?", "", problem["msg"])
+            if problem["type"] == "model_type":  # whose own text names a class
+                expected = f"the keys {', '.join(section.model_fields)} with their values"
+            before = lines[key].partition(". Found")[0] + " or " if key in lines else f"  {key}: expected "
+            # A password that somebody wrote into an address must not reach a log either.
+            found = "(not shown)" if key == "machine.shared_store" else without_addresses(repr(problem["input"]))
+            lines[key] = f"{before}{expected}. Found: {found}."
+    return list(lines.values())
+
+
+def _place(location: tuple[Any, ...]) -> tuple[type[BaseModel], list[str]]:
+    """The section that a problem is in, and the keys that lead there, with that of the value if it is a known one.
+
+    Pydantic adds the alternative's type to the location of a union, and the position to that of a list; the keys of
+    params.yaml are all that a person needs.
+    """
+    section: type[BaseModel] = Params
+    known = []
+    for part in location:
+        if part not in section.model_fields:
+            break
+        known.append(str(part))
+        inner = section.model_fields[part].annotation
+        if not (isinstance(inner, type) and issubclass(inner, BaseModel)):
+            break
+        section = inner
+    return section, known

@@ -1,0 +1,241 @@
+import errno
+import math
+import os
+import resource
+import secrets
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.errors import RegraftError
+from regraft.core.files import fingerprint, read_json, readable_bytes, replacing, sha256_of, write_json, write_text
+from regraft.core.sealed import read_arrays, read_table, write_arrays, write_table
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file that says `old`, alone in its folder."""
+    path = tmp_path / "folder" / "report.txt"
+    write_text(path, "old")
+    return path
+
+
+def fail(*_: object) -> None:
+    raise OSError("no space left on device")
+
+
+def write_half(path: Path) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text("half")
+        fail()
+
+
+def test_a_file_is_replaced(path):
+    write_text(path, "neü")
+    assert path.read_text(encoding="utf-8") == "neü"
+
+
+def test_an_error_while_writing_leaves_the_old_file(path):
+    with pytest.raises(OSError, match="no space"):
+        write_half(path)
+    assert path.read_text() == "old"
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_an_error_of_the_disk_leaves_the_old_file(path, monkeypatch, step):
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="no space"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_an_error_leaves_no_other_file(path):
+    with pytest.raises(OSError, match="no space"):
+        write_half(path)
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_kill_while_writing_leaves_the_old_file(path, root):
+    program = f"""
+import os
+from pathlib import Path
+from regraft.core.files import replacing
+with replacing(Path({str(path)!r})) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), {int(signal.SIGKILL)})
+"""
+    killed = subprocess.run([sys.executable, "-c", program], cwd=root, check=False)
+    assert (killed.returncode, path.read_text()) == (-signal.SIGKILL, "old")
+
+
+def test_the_temporary_name_keeps_the_suffix_because_keras_chooses_the_format_by_it(tmp_path):
+    with replacing(tmp_path / "model.keras") as temporary:
+        temporary.touch()
+    assert temporary.suffix == ".keras"
+
+
+@pytest.mark.parametrize("link", [os.symlink, os.link])
+def test_a_link_is_replaced_and_its_target_stays(path, link):
+    # DVC may link outputs into its cache; writing through the link would damage the cache.
+    linked = path.with_name("linked.txt")
+    link(path, linked)
+    write_text(linked, "new")
+    assert (path.read_text(), linked.read_text()) == ("old", "new")
+
+
+def test_links_at_names_that_can_be_guessed_lead_nothing_out_of_the_folder(path, tmp_path):
+    # A folder of exported photos may bring such links along.
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    for pid in range(os.getpid() - 5, os.getpid() + 5):
+        path.with_name(f".report.{pid}.tmp.txt").symlink_to(outside)
+    write_text(path, "new")
+    assert (path.read_text(), outside.read_text()) == ("new", "mine")
+
+
+@pytest.mark.parametrize("plant", [os.symlink, os.link])
+def test_a_temporary_file_is_made_anew_or_nothing_is_written(path, tmp_path, plant, monkeypatch):
+    monkeypatch.setattr(secrets, "token_hex", lambda _: "0" * 16)
+    outside = tmp_path / "outside.txt"
+    outside.write_text("mine")
+    plant(outside, path.with_name(f".report.{os.getpid()}-{'0' * 16}.tmp.txt"))
+    with pytest.raises(
+        RegraftError, match=r"folder cannot be written to \(File exists\), and report\.txt belongs there"
+    ):
+        write_text(path, "new")
+    assert (path.read_text(), outside.read_text()) == ("old", "mine")
+
+
+def test_a_link_that_takes_the_place_of_a_temporary_file_is_not_put_in_place(path, tmp_path):
+    (tmp_path / "outside.txt").write_text("mine")
+    (tmp_path / "link.txt").symlink_to(tmp_path / "outside.txt")
+    with pytest.raises(RegraftError, match="symbolic links"), replacing(path) as temporary:
+        (tmp_path / "link.txt").replace(temporary)
+    assert (path.read_text(), path.is_symlink()) == ("old", False)
+
+
+def test_a_file_has_the_mode_that_the_user_gives_new_files(path):
+    before = os.umask(0o027)
+    try:
+        write_text(path, "new")
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_folder_that_a_person_has_linked_to_another_disk_is_written_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "models").symlink_to(tmp_path / "disk")
+    write_text(tmp_path / "models" / "model.txt", "new")
+    assert (tmp_path / "disk" / "model.txt").read_text() == "new"
+
+
+READERS = [read_json, sha256_of, read_table, read_arrays, lambda path: read_csv(path, {"a": str})]
+
+
+@pytest.mark.parametrize("read", READERS)
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "report")
+    with pytest.raises((RegraftError, OSError), match=r"named pipe|no regular file"):
+        within(2, lambda: read(tmp_path / "report"))
+
+
+def within(seconds, act):
+    """Do something; TimeoutError if it takes longer."""
+    before = signal.signal(signal.SIGALRM, lambda *_: (_ for _ in ()).throw(TimeoutError("it was waited for")))
+    signal.alarm(seconds)
+    try:
+        return act()
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_json_comes_back_as_it_was_written(path):
+    report = {"z": [1, None, "ñ"], "a": {"share": 0.5}}
+    write_json(path, report)
+    assert read_json(path) == report
+
+
+def test_json_keeps_the_order_of_keys(path):
+    write_json(path, {"z": 1, "a": 2})
+    assert list(read_json(path)) == ["z", "a"]
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_json_refuses_what_other_languages_cannot_read(path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, {"share": value})
+    assert path.read_text() == "old"
+
+
+def test_sha256_is_that_of_fips_180(path):
+    write_text(path, "abc")
+    assert sha256_of(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_fingerprint_does_not_depend_on_the_order_of_keys():
+    assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint({"b": {"d": 3, "c": 2}, "a": 1})
+
+
+@pytest.mark.parametrize("other", [{"a": 2}, {"b": 1}, {"a": "1"}, {"a": [1]}, {"a": 1, "b": None}])
+def test_a_fingerprint_depends_on_every_fact(other):
+    assert fingerprint(other) != fingerprint({"a": 1})
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (1234567, "1.2 MB"), (5e9, "5.0 GB"), (3e15, "3000.0 TB")],
+)
+def test_a_size_is_readable(count, text):
+    assert readable_bytes(count) == text
+
+
+WRITERS = {
+    "json": lambda path: write_json(path, {"a": "x" * 200_000}),
+    "csv": lambda path: write_csv(path, pd.DataFrame({"a": ["x" * 200_000]})),
+    "parquet": lambda path: write_table(path, pd.DataFrame({"a": np.random.default_rng(0).random(50_000)})),
+    "npz": lambda path: write_arrays(path, {"a": np.random.default_rng(0).random(50_000)}),
+}
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_full_disk_is_an_error_that_names_the_file_and_leaves_the_old_one(path, kind):
+    # A limit on the size of files is a full disk to whoever writes; Python ignores the signal that comes with it.
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(RegraftError, match=r"There is no room in .*folder for report\.txt .*Free some"):
+            WRITERS[kind](path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO])
+def test_a_disk_that_takes_nothing_is_an_error_that_says_what_to_do(path, number, monkeypatch):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(RegraftError, match=r"report\.txt.*run the same command again"):
+        write_text(path, "new")
+    assert path.read_text() == "old"
+
+
+def test_an_error_of_a_file_that_is_read_meanwhile_is_not_put_down_to_the_one_that_is_written(path, tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent"), replacing(path):
+        (tmp_path / "absent").read_bytes()
+
+
+def test_a_file_in_place_of_a_folder_is_named(tmp_path):
+    (tmp_path / "reports").write_text("")
+    with pytest.raises(RegraftError, match=r"reports cannot be written to \(.*report\.json belongs there"):
+        write_json(tmp_path / "reports" / "report.json", {})
