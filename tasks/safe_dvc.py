@@ -1,11 +1,10 @@
-"""Changes to DVC, for the sake of kills, of other users of the machine and of time, wherever this project runs DVC.
+"""Changes to DVC, for the sake of kills and of other users of the machine, wherever this project runs DVC.
 
 1. DVC writes dvc.lock, *.dvc and its table of running commands in place: it empties the file, and then writes for up to
    a tenth of a second. After a kill in between no later command worked. They are replaced at once. An entry of the
    table counts only while its command runs: another process may have its number, always so in a container.
 2. DVC remembers hashes in pickles below /var/tmp, where every user may write. They lie in the project, for its owner.
 3. A folder with `.dvc` in it is another project for DVC, which looks away: it never saw the photos. It is none here.
-4. DVC parses params.yaml several times for each stage. A text that was parsed is not parsed again.
 
 regraft_dvc.pth (setup.py) runs this file at the start of every `dvc` command of the environment that Regraft is
 installed in. So it stands alone: no import of this project, none of DVC before it is called.
@@ -16,11 +15,9 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import IO, Any
 
-_PARSED = 16  # YAML texts, of as many files, that are remembered
 SITE_CACHE = ".dvc-site"  # as in .dvc/config, which is for a `dvc` of another environment
 
 
@@ -30,12 +27,10 @@ def make_safe() -> None:
     import dvc.rwlock
     from dvc.fs import localfs
     from dvc.ignore import DvcIgnoreFilter
-    from dvc.utils import serialize
     from dvc.utils.serialize import _common, _yaml
 
     look_away = DvcIgnoreFilter._update_sub_repo
     dump_data, edit_rwlock, site_cache_dir = _common._dump_data, dvc.rwlock._edit_rwlock, dvc.dirs.site_cache_dir
-    parse, parsed = _yaml.parse_yaml, dict[Any, tuple[Any, Any]]()  # by path: a text, and what was in it
     if hasattr(dump_data, "is_safe"):
         return
 
@@ -54,19 +49,8 @@ def make_safe() -> None:
         if not Path(self.root_dir, "tasks", "safe_dvc.py").exists():
             look_away(self, path, ignore_trie)
 
-    def parse_once(text: Any, path: Any, typ: str = "safe") -> Any:
-        if typ != "safe":  # it keeps comments, and is asked for where they are to be written
-            return parse(text, path, typ)
-        known = parsed.get(path)
-        if not known or known[0] != text:
-            if len(parsed) >= _PARSED:
-                parsed.clear()
-            known = parsed[path] = text, parse(text, path)
-        return deepcopy(known[1])  # DVC changes what it is given
-
     dump_data_at_once.is_safe = True  # type: ignore[attr-defined]
     _common._dump_data = _yaml._dump_data = dump_data_at_once
-    serialize.parse_yaml = _yaml.parse_yaml = parse_once
     dvc.rwlock._edit_rwlock = edit_rwlock_at_once
     dvc.dirs.site_cache_dir = site_cache_in_project
     DvcIgnoreFilter._update_sub_repo = look_away_elsewhere

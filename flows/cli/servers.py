@@ -26,7 +26,7 @@ def serve(
 
     with readable_errors("serve"):
         if only == "server":
-            from flows.prefect_server.ui import serve as serve_alone
+            from flows.prefect_server.guarded_server import serve as serve_alone
 
             serve_alone()
         elif only == "watch":
@@ -65,6 +65,6 @@ def prefect(context: typer.Context) -> None:
     from tasks.project import readable_errors
 
     with readable_errors("prefect"):
-        from flows.prefect_server.ui import run_prefect
+        from flows.prefect_server.guarded_server import run_prefect
 
         run_prefect(context.args)

@@ -6,15 +6,92 @@ python -m flows.prefect_server.guarded_server FD PARENT      the one of `regraft
 import os
 import signal
 import socket
+import stat
 import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
-from urllib.parse import parse_qs, quote
+from pathlib import Path
+from typing import Any, NoReturn
+from urllib.parse import parse_qs
 
-from flows.prefect_server.server_secret import HOST, PROOF_PATH, proof_of
+from flows.prefect_server.connection import PORT, login
+from flows.prefect_server.server_secret import HOST, PROOF_PATH, make_secret, proof_of, secret_path
 from regraft.core.errors import RegraftError
+
+
+def serve(port: int = PORT) -> None:
+    """Start the Prefect server on this machine, and serve until Ctrl-C."""
+    listener = take_port(port)
+    path = secret_path()
+    close_folder(path.parent)
+    secret = make_secret(path)
+    print(
+        f"\nPrefect:    http://{HOST}:{port}\nPassword:   the line in {path}\n"
+        "\nThe page asks for it once per browser; `regraft retrain` and `regraft prefect` find it by themselves.\n"
+        "Whoever has it can run commands as you.\n",
+        flush=True,
+    )
+    try:
+        run(listener, secret, log_level="warning")
+    except KeyboardInterrupt:
+        print("\nThe server has stopped.")
+
+
+def run_prefect(arguments: list[str]) -> NoReturn:
+    """Become Prefect's command line, logged in by the environment: arguments are visible to every user."""
+    log_in()
+    # What a worker starts as `python` is the Python that Regraft is installed in.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    os.execv(sys.executable, [sys.executable, "-m", "prefect", *arguments])  # noqa: S606 - no shell is what we want
+
+
+def log_in() -> None:
+    """Let this process and those that it starts log in at the server of `regraft serve`, or use the one that is named.
+
+    Raises:
+        RegraftError: there is neither.
+    """
+    named = _named_server()
+    settings = login(named)
+    if not settings and not named:
+        raise RegraftError(
+            f"no server of yours answers on port {PORT}. Start `regraft serve` in another terminal first."
+        )
+    os.environ.update(settings or {})
+
+
+def _named_server() -> str | None:
+    from prefect.settings import PREFECT_API_URL
+
+    return PREFECT_API_URL.value()
+
+
+def take_port(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # else nobody gets the port for a minute after us
+    try:
+        listener.bind((HOST, port))
+        listener.listen()
+    except OSError as error:
+        listener.close()
+        raise RegraftError(
+            f"port {port} of {HOST} cannot be used ({error.strerror}). Perhaps `regraft serve` runs already, or "
+            "another Prefect server: stop that one first."
+        ) from None
+    return listener
+
+
+def close_folder(folder: Path) -> None:
+    """Keep other users out of Prefect's folder: who may write to its database commands the worker."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    found = folder.stat()
+    if found.st_uid != os.geteuid():
+        raise RegraftError(f"{folder} belongs to another user. Set PREFECT_HOME to a folder of your own.")
+    if found.st_mode & 0o077:
+        folder.chmod(0o700)
+        print(f"{folder} was open to other users (mode {stat.S_IMODE(found.st_mode):04o}); it is yours alone now.")
+
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -109,47 +186,29 @@ class Guard:
     """An ASGI application that refuses requests of foreign pages and hands on the others."""
 
     def __init__(self, app: App, *, port: int, secret: str) -> None:
-        self._app = app
-        self._port = port
-        self._secret = secret
+        self._app, self._port, self._secret = app, port, secret
         self._host = f"{HOST}:{port}".encode()
-        self._alias = f"localhost:{port}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
-        elif problem := self._problem(scope["headers"], scope.get("method")):
+        elif problem := self._problem(scope["headers"]):
             await _refuse(scope["type"], problem, send)
-        elif scope["type"] == "http" and (place := self._right_place(scope)):
-            await _answer(307, "", send, (b"location", place))
         elif scope["type"] == "http" and scope["path"] == PROOF_PATH:
             nonce = parse_qs(scope["query_string"].decode("ascii", "replace")).get("nonce", [""])[0]
             await _answer(200, proof_of(self._secret, nonce, self._port), send)
         else:
             await self._app(scope, receive, _with_headers(send))
 
-    def _right_place(self, scope: Scope) -> bytes | None:
-        # At localhost the pages would be of another origin than the API that they ask.
-        if scope["path"].startswith("/api") or (b"host", self._alias) not in scope["headers"]:
-            return None
-        query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        return b"http://" + self._host + quote(scope["path"]).encode() + query
-
-    def _problem(self, headers: list[tuple[bytes, bytes]], method: str | None) -> str | None:
+    def _problem(self, headers: list[tuple[bytes, bytes]]) -> str | None:
         def values(name: bytes) -> list[bytes]:
             return [value.strip().lower() for given, value in headers if given.lower() == name]
 
         # A page at a name that its owner lets point to 127.0.0.1 is of one origin with us; only Host tells.
-        host = values(b"host")
-        if len(host) != 1 or host[0] not in (self._host, self._alias):
-            return f"expected the host {HOST}:{self._port}"
+        # At localhost the pages would be of another origin than the API that they ask.
+        if values(b"host") != [self._host]:
+            return f"expected the address http://{HOST}:{self._port}"
         if any(origin != b"http://" + self._host for origin in values(b"origin")):
-            return "requests of other web pages are refused"
-        # Some requests of other pages have no Origin: images, forms that are sent by GET. Browsers mark them so.
-        # To follow a link to here is allowed.
-        is_link = method == "GET" and values(b"sec-fetch-mode") == [b"navigate"]
-        is_link = is_link and values(b"sec-fetch-dest") == [b"document"]
-        if not is_link and any(site not in (b"same-origin", b"none") for site in values(b"sec-fetch-site")):
             return "requests of other web pages are refused"
         return None
 
@@ -171,8 +230,8 @@ async def _refuse(kind: str, problem: str, send: Send) -> None:
         await _answer(403, f"Refused: {problem}.", send)
 
 
-async def _answer(status: int, text: str, send: Send, *more: tuple[bytes, bytes]) -> None:
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), *more, *_HEADERS.items()]
+async def _answer(status: int, text: str, send: Send) -> None:
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), *_HEADERS.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": text.encode()})
 

@@ -17,9 +17,8 @@ from typing import IO
 
 from flows.prefect_server.connection import PORT, login, use_no_proxy
 from flows.prefect_server.dead_runs import tell_of_dead_runs, tell_of_vanished_runs
-from flows.prefect_server.guarded_server import settings
+from flows.prefect_server.guarded_server import close_folder, settings, take_port
 from flows.prefect_server.server_secret import HOST, make_secret, secret_path
-from flows.prefect_server.ui import close_folder, take_port
 from regraft.core.errors import Busy, RegraftError
 from regraft.core.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ruamel.yaml import YAML
 
 from tasks.safe_dvc import _replacing
 from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, Toy
@@ -106,27 +105,6 @@ def test_the_table_of_running_commands_is_replaced_at_once(new_toy: Toy) -> None
         "except OSError as error: print(error.strerror, table.read_text(), sorted(os.listdir('.dvc/tmp')))\n"
     )
     assert new_toy.succeed("python", "-c", script).stdout == "{} {} ['btime', 'rwlock', 'rwlock.lock']\n"
-
-
-def test_a_text_that_dvc_has_parsed_is_not_parsed_again_and_what_it_does_to_it_changes_nothing(new_toy: Toy) -> None:
-    script = (
-        "from ruamel.yaml import YAML; from tasks.safe_dvc import make_safe; make_safe()\n"
-        "from dvc.utils.serialize import YAMLFileCorruptedError, load_yaml\n"
-        "from dvc.utils.strictyaml import load\n"
-        "parse, parsed = YAML.load, []\n"
-        "YAML.load = lambda self, text: parsed.append(text) or parse(self, text)\n"
-        "first = load_yaml('params.yaml'); first['preprocess']['val_share'] = 7; first['new'] = 1\n"
-        "second, third = load_yaml('params.yaml'), load('params.yaml')[0]\n"
-        "print(len(parsed), second == third, 'new' in second, second['preprocess']['val_share'])\n"
-        "open('params.yaml', 'a').write('new: 2\\n'); print(load_yaml('params.yaml')['new'])\n"
-        "open('params.yaml', 'a').write('[')\n"
-        "for _ in range(2):\n"
-        "    try: load_yaml('params.yaml')\n"
-        "    except YAMLFileCorruptedError as error: print(error.path)\n"
-    )
-    share = YAML(typ="safe").load(new_toy.read("params.yaml"))["preprocess"]["val_share"]
-    said = new_toy.succeed("python", "-c", script).stdout.splitlines()
-    assert said == [f"1 True False {share}", "2", "params.yaml", "params.yaml"]
 
 
 @each_runner

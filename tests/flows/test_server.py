@@ -13,7 +13,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_LOGGING_TO_API_ENABLED, temporary_settings
 
 from flows.prefect_server import connection as server
-from flows.prefect_server import server_secret, ui
+from flows.prefect_server import guarded_server, server_secret
 from flows.prefect_server.server_secret import PROOF_PATH, proof_of
 from regraft.core.errors import RegraftError
 from tasks.runs.prefect_api import Api, named_api
@@ -198,11 +198,11 @@ def test_a_program_that_answers_one_byte_at_a_time_does_not_hold_a_run_up(monkey
 
 
 def test_without_a_server_prefects_command_line_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ui, "login", lambda named: None)
+    monkeypatch.setattr(guarded_server, "login", lambda named: None)
     with pytest.raises(RegraftError, match=r"no server of yours answers on port 4200\. Start `regraft serve`"):
-        ui.run_prefect(["version"])
+        guarded_server.run_prefect(["version"])
 
 
 def test_a_port_that_is_taken_is_named(program: type[Handler]) -> None:
     with pytest.raises(RegraftError, match=rf"port {server.PORT} .*cannot be used .*Perhaps `regraft serve` runs"):
-        ui.serve(server.PORT)
+        guarded_server.serve(server.PORT)

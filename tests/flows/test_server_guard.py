@@ -44,7 +44,6 @@ def status(*headers: tuple[str, str], **how: Any) -> int:
     "headers",
     [
         [HOST],
-        [("Host", "LOCALHOST:4200")],
         [HOST, HERE],
         [HOST, HERE, ("Sec-Fetch-Site", "same-origin"), ("Sec-Fetch-Mode", "cors")],
         [HOST, ("Sec-Fetch-Site", "none"), ("Sec-Fetch-Mode", "navigate")],
@@ -59,6 +58,7 @@ def test_the_servers_own_pages_and_programs_get_through(headers: list[tuple[str,
     [
         [],
         [("Host", "")],
+        [("Host", "localhost:4200")],
         [("Host", "127.0.0.1")],
         [("Host", "127.0.0.1:42000")],
         [("Host", "127.0.0.1:4200.evil.example")],
@@ -102,35 +102,6 @@ def test_another_origin_is_refused(origin: str) -> None:
     assert visit(HOST, ("Origin", origin), kind="websocket") == [{"type": "websocket.close", "code": 1008}]
 
 
-@pytest.mark.parametrize("site", ["cross-site", "same-site", "anything"])
-@pytest.mark.parametrize(
-    "more",
-    [
-        [],
-        [("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image")],
-        [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe")],
-        [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document"), ("Sec-Fetch-Dest", "iframe")],
-    ],
-)
-def test_what_a_browser_marks_as_another_pages_is_refused(site: str, more: list[tuple[str, str]]) -> None:
-    assert status(HOST, ("Sec-Fetch-Site", site), *more, method="GET") == 403
-
-
-LINK = [HOST, ("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")]
-
-
-def test_a_link_on_another_page_may_be_followed_and_a_form_may_not_be_sent() -> None:
-    assert (status(*LINK, method="GET"), status(*LINK, method="POST")) == (200, 403)
-
-
-def test_a_page_at_localhost_is_sent_to_where_its_api_is() -> None:
-    (start, _) = visit(("Host", "localhost:4200"), method="GET", path="/runs/é\r\nX: y", query="a=b")
-    assert (start["status"], dict(start["headers"])[b"location"]) == (
-        307,
-        b"http://127.0.0.1:4200/runs/%C3%A9%0D%0AX%3A%20y?a=b",
-    )
-
-
 def test_every_answer_forbids_frames_and_foreign_scripts_whatever_the_application_says() -> None:
     for answer in (visit(HOST), visit(("Host", "evil.example"))):
         headers = dict(answer[0]["headers"])
@@ -147,4 +118,4 @@ def test_the_guard_proves_that_it_knows_the_secret_to_whom_it_lets_through() -> 
 
 def test_a_refusal_repeats_nothing_that_was_sent() -> None:
     (_, body) = visit(("Host", "<script>"))
-    assert body["body"] == b"Refused: expected the host 127.0.0.1:4200."
+    assert body["body"] == b"Refused: expected the address http://127.0.0.1:4200."

@@ -127,7 +127,8 @@ def running_server(
     plain = ["-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port), "--no-ui"]
     ours = [
         "-c",
-        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); from flows.prefect_server.ui import serve; serve({port})",
+        f"import sys; sys.path.insert(0, {str(SOURCE)!r}); "
+        f"from flows.prefect_server.guarded_server import serve; serve({port})",
     ]
     log = folder / "server.log"
     with log.open("w") as file:
