@@ -56,13 +56,13 @@ def export_onnx(params: Params, progress: Progress) -> None:
     part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
     plain = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     with store_in_use(paths.store, shared), replacing(paths.onnx) as draft:
-        seen = look(draft, plain, material, settings.prototype_images, paths.store, shared=shared)
+        seen = look(draft, plain, material, paths.store, shared=shared)
         ending = finish(part.head, seen, material, settings, params.train_head.class_weight)
         graph = with_facts(with_head(plain, ending.head, ending.prototypes), ending.facts | _origin(params))
-        graph, said = examine(draft, graph, material, seen[0].features, whole_on=settings.parity_images)
+        graph, said = examine(draft, graph, material, seen[0].features)
         classifier, expected = OnnxClassifier(draft), part.expected(ending.head)
-        parities = prove(classifier, expected, dataset, material.threads, images=settings.parity_images)
-        refuse_difference(parities, paths.onnx, tolerance=settings.tolerance)
+        parities = prove(classifier, expected, dataset, material.threads)
+        refuse_difference(parities, paths.onnx)
         choice = _choose(material, said.probabilities, params)
         write_graph(draft, graph, choice.as_metadata())
     report = {
@@ -72,7 +72,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         "base": read_base_record(paths.base_photos, paths.raw).name,
         "parity": {name: asdict(parity) for name, parity in parities.items()},
         "frozen_graph": trunk.agreement and asdict(trunk.agreement),
-        "calibration": asdict(ending.calibration) | {"used": ending.temperature},
+        "calibration": asdict(ending.calibration) | {"used": ending.calibration.temperature},
         "novel_above": ending.novel_above,
         "novel_share": ending.novel_share,
         "abstention": choice.as_report(),

@@ -1,26 +1,33 @@
 """Stage 10 of 11: the same file in int8, if that is shown to cost next to nothing of the accuracy, else as it is.
 
 Reads models/model.onnx, build/dataset.parquet, build/left_out.parquet, build/manifest.parquet and data/raw; writes
-models/model.int8.onnx and reports/int8.json. The file is always there: where nothing is to be quantised, or nothing is
-good enough, it is models/model.onnx byte for byte, and the report says why.
+models/model.int8.onnx and reports/int8.json. The file is always there: where int8 is off or not good enough, it is
+models/model.onnx byte for byte, and the report says why.
 """
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
-
 from regraft.core.config import Params
-from regraft.core.files import readable_bytes, sha256_of, write_bytes, write_json
+from regraft.core.errors import InvalidModel
+from regraft.core.files import readable_bytes, replacing, sha256_of, write_json
 from regraft.core.statistics import tango_interval
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.int8_budget import FLOAT32, choose
-from regraft.export.int8_file import finished, what_is_wrong
-from regraft.export.int8_photos import material_of
+from regraft.export.compose import write_graph
+from regraft.export.int8 import (
+    DEFECTS,
+    FLOAT32,
+    INT8,
+    agreement_of,
+    decided_anew,
+    fewest_photos,
+    in_int8,
+    unsound,
+    verdict_of,
+)
 from regraft.export.processor import this_processor
-from regraft.export.scoring import probabilities_of
+from regraft.export.scoring import answers_of, probabilities_of
 from regraft.photos.dataset import Dataset, Split, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of
@@ -31,55 +38,59 @@ from regraft.photos.sample import with_sample
 from tasks.progress import Progress
 from tasks.stage import stage
 
-
-@dataclass(frozen=True)
-class _Made:
-    contents: bytes
-    rung: str
-    words: str
-    report: Mapping[str, Any] = field(default_factory=dict)
+IMAGES = 4000  # val photos that it is judged on, at most; quantise.budget 0.005 takes 765
+CALIBRATION_IMAGES = 128  # training photos that the ranges of activations are measured on
 
 
 @stage
 def quantise(params: Params, progress: Progress) -> None:
     """Write the int8 file; test photos decide nothing, and are only reported."""
     paths, threads = params.paths, Threads(params.machine.workers, progress("photos"))
-    if params.quantise.mode == "off":
-        made = _Made(paths.onnx.read_bytes(), FLOAT32, "quantise.mode is off")
-    else:
-        made = _make(params, threads)
-    write_bytes(paths.onnx_int8, made.contents)
+    with replacing(paths.onnx_int8) as draft:
+        if params.quantise.mode == "off":
+            passed, words, more = False, "quantise.mode is off", {}
+        else:
+            passed, words, more = _write_int8(draft, params, threads)
+        if not passed:
+            draft.write_bytes(paths.onnx.read_bytes())
     size, before = paths.onnx_int8.stat().st_size, paths.onnx.stat().st_size
-    smaller = "" if made.rung == FLOAT32 else f"; {readable_bytes(size)} instead of {readable_bytes(before)}"
     report = {
         "sha256": sha256_of(paths.onnx_int8),
         "bytes": size,
-        "rung": made.rung,
-        "words": f"{made.words}{smaller}",
+        "precision": INT8 if passed else FLOAT32,
+        "words": f"{words}; {readable_bytes(size)} instead of {readable_bytes(before)}" if passed else words,
         "processor": str(this_processor()),  # int8 is right on all, and much faster on those that multiply bytes
     }
-    if made.rung != FLOAT32:
+    if passed:
         report["test"] = _on_test(params, _independent(params, "test"), threads)
-    write_json(paths.reports / "int8.json", report | dict(made.report))
+    write_json(paths.reports / "int8.json", report | more)
 
 
-def _make(params: Params, threads: Threads) -> _Made:
-    """Return the file of the first rung that is good enough, or the float32 file."""
-    settings, paths = params.quantise, params.paths
-    contents = paths.onnx.read_bytes()
-    classifier, judged = OnnxClassifier(paths.onnx), _independent(params, "val").head(settings.images)
-    calibrating = _independent(params, "train").head(settings.calibration_images)
-
-    def refuse(graph: onnx.ModelProto, rows: np.ndarray) -> str | None:
-        return what_is_wrong(graph, classifier, judged, rows, tolerance=params.export_onnx.tolerance)
-
-    with material_of(classifier, judged, calibrating, threads, scratch=paths.store) as material:
-        choice = choose(onnx.load_from_string(contents), material, settings, refuse)
-        steps = {"steps": [asdict(step) for step in choice.steps]}
-        if choice.graph is None:
-            return _Made(contents, choice.rung, choice.words, steps)
-        file = finished(choice, material, params.evaluate.target_precision)
-        return _Made(file.contents, choice.rung, choice.words, steps | file.report)
+def _write_int8(draft: Path, params: Params, threads: Threads) -> tuple[bool, str, dict[str, Any]]:
+    """Write the file in int8, and return whether it may ship, why, and what to report of it."""
+    budget, source = params.quantise.budget, OnnxClassifier(params.paths.onnx)
+    judged = _independent(params, "val").head(IMAGES)
+    if len(judged) < fewest_photos(budget):
+        words = (
+            f"{len(judged)} val photos cannot show that int8 costs at most {budget:.2%} of accuracy (quantise.budget): "
+            f"that takes {fewest_photos(budget)} that training has not seen, one per group of near-duplicates"
+        )
+        return False, words, {}
+    try:
+        graph = in_int8(source, _independent(params, "train").head(CALIBRATION_IMAGES))
+        write_graph(draft, graph)
+        file = OnnxClassifier(draft)
+        exact, ours = (answers_of(each, judged, threads, stored=None) for each in (source, file))
+        agreement = agreement_of(exact.probabilities, ours.probabilities)
+        passed, words = verdict_of(agreement, budget)
+        if passed and (wrong := unsound(file, judged)):
+            passed, words = False, wrong
+    except (InvalidModel, *DEFECTS) as error:
+        return False, " ".join(str(error).split())[:200] or type(error).__name__, {}
+    labels = judged.rows.class_index.to_numpy()
+    facts, report = decided_anew(source, exact, ours, labels, params.evaluate.target_precision)
+    write_graph(draft, graph, facts)
+    return passed, words, {"agreement": asdict(agreement)} | (report if passed else {})
 
 
 def _independent(params: Params, split: Split) -> Dataset:

@@ -4,7 +4,6 @@ import json
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -112,13 +111,6 @@ def trunk(backbone: Backbone, for_all_workers: Path) -> Trunk:
     """The frozen small backbone; converting it takes seconds."""
     with FileLock(for_all_workers / "graphs.lock"):
         return load_trunk(backbone, for_all_workers / "graphs")
-
-
-@pytest.fixture(scope="session")
-def int8_trunk(backbone: Backbone, trunk: Trunk, for_all_workers: Path) -> Trunk:
-    """The same in int8; quantising it takes seconds."""
-    with FileLock(for_all_workers / "graphs.lock"):
-        return load_trunk(replace(backbone, engine="onnxruntime-int8"), trunk.path.parent)
 
 
 @pytest.fixture(scope="session")

@@ -103,9 +103,9 @@ def report(project: Path, *, quick: bool) -> dict[str, Any]:
     cores = sorted(os.sched_getaffinity(0))
     project = project.resolve()
     found = read_json(project / "reports" / "int8.json")
-    print(describe_machine(), f"\n{this_processor()}\n{found['rung']}: {found['words']}")
+    print(describe_machine(), f"\n{this_processor()}\n{found['precision']}: {found['words']}")
     result: dict[str, Any] = {"processor": str(this_processor())} | {
-        name: found.get(name) for name in ("rung", "words", "bytes", "test")
+        name: found.get(name) for name in ("precision", "words", "bytes", "test")
     }
     if test := found.get("test"):
         accuracy, gain = test["accuracy"], test["difference"]

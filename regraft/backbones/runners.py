@@ -37,9 +37,7 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         self._session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-        # What int8 graphs are made of; their products are made by other instructions than floating-point ones.
-        instructions = instruction_set(integers=b"QuantizeLinear" in graph)
-        self.name = f"onnxruntime {onnxruntime.__version__} (CPU, {instructions})"
+        self.name = f"onnxruntime {onnxruntime.__version__} (CPU, {instruction_set(integers=False)})"
 
     def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
         wanted = [FEATURES, ACTIVATIONS] if with_activations else [FEATURES]

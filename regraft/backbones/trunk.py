@@ -26,7 +26,6 @@ class Trunk:
 
     runner: Runner
     path: Path  # of backbone.onnx
-    is_quantised: bool  # whether it computes in int8, and so only nearly what the Keras model does
     digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
     image_size: int
     activation_shape: tuple[int, int, int]  # height, width, channels at the cut
@@ -85,32 +84,18 @@ def load_trunk(backbone: Backbone, folder: Path, *, shared: SharedFiles | None =
         name = graphs.named_by(alias) or name
     path = folder / name
     contents, agreement = graphs.get(name, lambda: _build_graph(backbone), alias=alias)
-    if engine == "onnxruntime-int8":
-        from regraft.onnx_graphs.int8 import quantised  # its tools take a second to import
-
-        exact = contents
-        path = folder / f"{backbone.name}-{_quantised_key(exact)}.int8.onnx"
-        contents, _ = graphs.get(
-            path.name, lambda: (quantised(onnx.load_from_string(exact), backbone.image_size), None)
-        )
     outputs = onnx.load_from_string(contents).graph.output
     shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
     height, width, channels = shapes[ACTIVATIONS][1:]
     return Trunk(
         runner=start_runner(engine, backbone, contents),
         path=path,
-        is_quantised=engine == "onnxruntime-int8",
         digest=hashlib.sha256(contents).hexdigest(),
         image_size=backbone.image_size,
         activation_shape=(height, width, channels),
         feature_dim=shapes[FEATURES][1],
         agreement=agreement,
     )
-
-
-def _quantised_key(exact: bytes) -> str:
-    """What decides the bytes of the int8 graph."""
-    return fingerprint([hashlib.sha256(exact).hexdigest(), provenance_of("regraft.onnx_graphs.int8").digest])[:16]
 
 
 def _graph_key(backbone: Backbone, *, with_libraries: bool = True) -> str:

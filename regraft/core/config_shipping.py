@@ -20,11 +20,7 @@ from regraft.core.setting_types import (
 class ExportOnnx(Section):
     """Stage 9: the file to ship, and the proof that it computes what was trained."""
 
-    calibrate: bool
     class_shares: dict[str, Annotated[float, Field(gt=0)]] | None
-    prototype_images: int = Field(ge=1)
-    parity_images: int = Field(ge=1)
-    tolerance: float = Field(gt=0)
 
 
 class Quantise(Section):
@@ -32,9 +28,6 @@ class Quantise(Section):
 
     mode: Literal["off", "auto"]
     budget: float = Field(gt=0, lt=1)
-    max_gap: float = Field(gt=0, le=1)
-    images: int = Field(ge=1)
-    calibration_images: int = Field(ge=1)
 
 
 class Evaluate(Section):

@@ -17,6 +17,7 @@ from regraft.core.patience import set_patience
 
 # By key: the value that holds now, and what to do if another one is wanted.
 _PATH = "it has one place now; move the file there, or remove the key"
+_CONSTANT = "it is a constant now; remove the key"
 RETIRED: dict[str, tuple[Any, str]] = {
     "paths.manifest": ("build/manifest.parquet", _PATH),
     "paths.dataset": ("build/dataset.parquet", _PATH),
@@ -34,6 +35,13 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "paths.reports": ("reports", _PATH),
     "paths.receipts": ("receipts", _PATH),
     "paths.expectations": ("expectations", _PATH),
+    "export_onnx.calibrate": (True, "files are always calibrated; a temperature of 1 is used where none is better"),
+    "export_onnx.prototype_images": (32, _CONSTANT),
+    "export_onnx.parity_images": (32, _CONSTANT),
+    "export_onnx.tolerance": (0.002, _CONSTANT),
+    "quantise.max_gap": (0.6, _CONSTANT),
+    "quantise.images": (4000, _CONSTANT),
+    "quantise.calibration_images": (128, _CONSTANT),
     "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
 }
 _told: set[Path] = set()  # files of which this process has told

@@ -37,6 +37,15 @@ def _text_to_any_path(value: Any) -> Any:
     return Path(value)
 
 
+def _not_int8(value: Any) -> Any:
+    if value == "onnxruntime-int8":
+        raise ValueError(
+            "must be auto, onnxruntime or tensorflow: there is no int8 backbone any more. For a file in int8 set "
+            "quantise.mode to auto; it becomes models/model.int8.onnx"
+        )
+    return value
+
+
 def _several(value: Any) -> Any:
     return tuple(value) if isinstance(value, list | tuple) else (value,)
 
@@ -113,7 +122,7 @@ ClassWeight = Literal["none", "balanced", "logit_adjustment"]
 PhotoScheme = Literal["https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss"]
 PhotoSchemes = Annotated[tuple[PhotoScheme, ...], _names_or(f"a list of {', '.join(get_args(PhotoScheme))}")]
 Severity = Literal["error", "warn", "note", "off"]
-Engine = Literal["auto", "onnxruntime", "onnxruntime-int8", "tensorflow"]
+Engine = Annotated[Literal["auto", "onnxruntime", "tensorflow"], BeforeValidator(_not_int8)]
 
 
 class Section(BaseModel):

@@ -26,7 +26,6 @@ from regraft.training.network_file import Head, Trained
 # The lowest that goes with opset 18 (ONNX 1.13): ONNX Runtime from 1.14 on, of January 2023, reads the file, and so do
 # onnxruntime-web, Triton and OpenVINO of that time. Graphs that never leave the store have a newer one.
 IR_VERSION = 8
-_FROZEN_PART = {True: "int8 weights and activations", False: "float32"}
 _OUTPUTS = {
     "probabilities": "float32, (batch, classes), in the order of class_names",
     "features": "float32, (batch, feature_dim), pooled: what the head takes; for search and drift",
@@ -57,7 +56,7 @@ def build_classifier(
         parts += [part_of(trunk.read_graph(), [part.source]), *([part.graph] if part.graph else [])]
     body = chained(parts)
     body = renamed(body, {body.graph.input[0].name: "image", body.graph.output[0].name: FEATURES})
-    facts = _metadata(backbone, trunk, preparation, class_names, part.trained)
+    facts = _metadata(backbone, preparation, class_names, part.trained)
     return with_facts(_joined(body, head_graph(part.head)), facts)
 
 
@@ -73,7 +72,7 @@ def with_head(graph: onnx.ModelProto, head: Head, prototypes: np.ndarray) -> onn
     return with_facts(_joined(body, head_graph(head, prototypes)), facts_of(graph))
 
 
-def write_graph(path: Path, graph: onnx.ModelProto, facts: Mapping[str, str] | None = None) -> None:
+def write_graph(path: Path, graph: onnx.ModelProto, facts: Mapping[str, str | None] | None = None) -> None:
     """Write a graph to ship, in the same bytes for the same graph; the file says these facts of itself as well."""
     path.write_bytes(as_bytes(with_facts(graph, facts or {})))
 
@@ -98,9 +97,7 @@ def _joined(body: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:
     return whole
 
 
-def _metadata(
-    backbone: Backbone, trunk: Trunk, preparation: Preparation, class_names: list[str], trained: Trained
-) -> dict[str, str]:
+def _metadata(backbone: Backbone, preparation: Preparation, class_names: list[str], trained: Trained) -> dict[str, str]:
     """What the file says of itself, whatever its head."""
     facts = {
         "regraft_version": __version__,
@@ -120,7 +117,7 @@ def _metadata(
         "backbone_preprocessing": backbone.preprocessing,
         "backbone_weights_sha256": backbone.weights_digest,
         "backbone_weights_licence": backbone.recipe.weights_licence if backbone.weights else "none",
-        "frozen_part": _FROZEN_PART[trunk.is_quantised] if trained != "all" else "none",
+        "frozen_part": "float32" if trained != "all" else "none",
         "fine_tuned_from": {"head": "nothing: frozen backbone", "top": backbone.cut, "all": "the input"}[trained],
     }
     return facts | ({BORDER: FEATURES} if trained == "head" else {})

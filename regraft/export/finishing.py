@@ -18,6 +18,7 @@ from regraft.export.class_shares import SHARES, SHIFT
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
 from regraft.export.onnx_head import class_prototypes, novel_from, novelty_of
+from regraft.export.parity import IMAGES
 from regraft.export.scoring import Answers, answers_of, features_of, open_said
 from regraft.export.two_parts import BORDER, with_facts
 from regraft.photos.dataset import Dataset
@@ -27,6 +28,7 @@ from regraft.training.class_weights import objective_of
 from regraft.training.metrics import score
 from regraft.training.network_file import Head
 
+PROTOTYPE_IMAGES = 32  # training photos of each class whose features are averaged for the output novelty
 TEMPERATURE = "temperature"  # in the metadata, as `SHIFT`: what was done to the head that was trained
 
 
@@ -64,14 +66,13 @@ class Ending:
     head: Head  # with temperature and shift
     prototypes: np.ndarray  # float32, shape (num_classes, feature_dim)
     calibration: Calibration
-    temperature: float  # of the calibration, or 1 where `export_onnx.calibrate` is off
     novel_above: float
     novel_share: float  # of ordinary photos, which are above it by chance
     facts: dict[str, str]  # for the metadata
 
 
 def look(
-    draft: Path, graph: onnx.ModelProto, material: Material, per_class: int, store: Path, *, shared: str | None = None
+    draft: Path, graph: onnx.ModelProto, material: Material, store: Path, *, shared: str | None = None
 ) -> tuple[Seen, Seen]:
     """Return what the first part of a file says of all val photos, and of some training photos of each class.
 
@@ -83,7 +84,7 @@ def look(
     stored = open_said(store, classifier, shared=shared) if classifier.frozen_parts else None
     val, some = (
         Seen(features_of(classifier, photos, material.threads, stored=stored), photos.rows.class_index.to_numpy())
-        for photos in (material.val, material.sample(per_class))
+        for photos in (material.val, material.sample(PROTOTYPE_IMAGES))
     )
     return val, some
 
@@ -103,7 +104,7 @@ def finish(
     (val, some), counted, train = seen, material.counted, material.dataset.of("train").rows
     logits = logits_of(head.probabilities(val.features[counted]))
     calibration = choose_temperature(logits, val.class_indices[counted], objective_of(class_weight))
-    temperature = calibration.temperature if settings.calibrate else 1.0
+    temperature = calibration.temperature
     names, mix = material.dataset.class_names, train.class_index.to_numpy()
     shift = shift_for_use(settings.class_shares, names, mix, class_weight)
     ready = head.rescaled(temperature, shift)
@@ -121,7 +122,7 @@ def finish(
     if settings.class_shares and shift is not None:
         facts[SHIFT] = json.dumps([float(each) for each in shift])
         facts[SHARES] = json.dumps({name: settings.class_shares[name] for name in names})
-    return Ending(ready, prototypes, calibration, temperature, novel_above, novel_share, facts)
+    return Ending(ready, prototypes, calibration, novel_above, novel_share, facts)
 
 
 def as_shipped(head: Head, metadata: Mapping[str, str]) -> Head:
@@ -131,7 +132,7 @@ def as_shipped(head: Head, metadata: Mapping[str, str]) -> Head:
 
 
 def examine(
-    draft: Path, graph: onnx.ModelProto, material: Material, features: np.ndarray, *, whole_on: int
+    draft: Path, graph: onnx.ModelProto, material: Material, features: np.ndarray
 ) -> tuple[onnx.ModelProto, Answers]:
     """Write a new file, and return its graph and what it says of the val photos.
 
@@ -143,14 +144,13 @@ def examine(
         graph: from `with_head`.
         material: has the val photos.
         features: of these photos, from `look` at the same first part.
-        whole_on: so many of the photos, the first ones, are run through the whole file in any case.
     """
     write_graph(draft, graph)
     classifier, photos, threads = OnnxClassifier(draft), material.val, material.threads
     rows = classifier.rows_from_features(features)
-    whole = answers_of(classifier, photos.head(whole_on), threads, stored=None)
+    whole = answers_of(classifier, photos.head(IMAGES), threads, stored=None)
     parts = Answers.of(rows, classifier)
-    if np.array_equal(whole.probabilities, parts.probabilities[:whole_on]):
+    if np.array_equal(whole.probabilities, parts.probabilities[:IMAGES]):
         return graph, parts
     graph = with_facts(graph, {BORDER: None})
     write_graph(draft, graph)

@@ -14,6 +14,8 @@ from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 
 _BATCH = 32  # photos at a time, of the other side, and of the file where batches are compared
+TOLERANCE = 0.002  # largest difference of any probability; a wrong layer or order of classes differs by far more
+IMAGES = 32  # photos of each split that are compared, from the raw file to probabilities
 TEST = "test photos"  # only reported
 Said = Callable[[np.ndarray], np.ndarray]  # a batch of photos of one size, (n, height, width, 3), to probabilities
 
@@ -53,21 +55,18 @@ def parity_of(onnx_side: np.ndarray, other_side: np.ndarray) -> Parity:
     return Parity(len(onnx_side), float(difference.max()), float(difference.mean()), same, float(gaps.max(initial=0)))
 
 
-def prove(
-    classifier: OnnxClassifier, expected: Expected, dataset: Dataset, threads: Threads, *, images: int
-) -> dict[str, Parity]:
+def prove(classifier: OnnxClassifier, expected: Expected, dataset: Dataset, threads: Threads) -> dict[str, Parity]:
     """Compare a file with what was trained, and return how closely it follows by what was compared.
 
     Args:
         classifier: the file.
         expected: of the `TrainedPart`.
-        dataset: of all splits; so many `images` of each are compared, from the raw file to probabilities.
+        dataset: of all splits; `IMAGES` of each are compared, from the raw file to probabilities.
         threads: that decode and run.
-        images: see above.
     """
     found = {}
     for split in ("val", "train", "test"):
-        photos = dataset.of(split).head(images)
+        photos = dataset.of(split).head(IMAGES)
         if len(photos):
             found[f"{split} photos"] = compare(
                 probabilities_of(classifier, photos, threads, stored=None), expected, photos
@@ -110,14 +109,14 @@ def extreme_pictures() -> Iterable[np.ndarray]:
     yield np.full((60, 50, 3), 255, np.uint8)
 
 
-def refuse_difference(parities: Mapping[str, Parity], path: Path, *, tolerance: float) -> None:
+def refuse_difference(parities: Mapping[str, Parity], path: Path) -> None:
     """Refuse to ship a graph that computes something else than what was trained; test photos do not decide.
+
+    Within `TOLERANCE` no photo has another most probable class whose first two are more than twice that apart.
 
     Args:
         parities: from `prove`.
         path: of the file that the graph was to replace.
-        tolerance: the largest difference of any probability that is allowed. So no photo has another most probable
-            class whose first two are more than twice that apart.
 
     Raises:
         ExportMismatch: they differ by more.
@@ -125,9 +124,9 @@ def refuse_difference(parities: Mapping[str, Parity], path: Path, *, tolerance: 
     for compared, parity in parities.items():
         if compared == TEST:
             continue
-        if not parity.largest_difference <= tolerance:  # NaN is no agreement
+        if not parity.largest_difference <= TOLERANCE:  # NaN is no agreement
             raise ExportMismatch(
                 f"the ONNX graph and the trained network differ by {parity.largest_difference:.2g} in a probability, "
-                f"over {parity.images} {compared} (export_onnx.tolerance: {tolerance:g}). {path} is left as it was. "
+                f"over {parity.images} {compared} (allowed: {TOLERANCE:g}). {path} is left as it was. "
                 f"This is a defect of the conversion: please report it with the versions in requirements.lock."
             )

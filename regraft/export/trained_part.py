@@ -42,7 +42,7 @@ def part_to_ship(network: Network, backbone: Backbone, trunk: Trunk, preparation
     """Return the trained part of a network.
 
     The file is compared with the head in NumPy behind the frozen graph, which was compared with Keras when it was
-    converted (`Trunk.agreement`); otherwise with the whole Keras model, or with its top behind a quantised graph.
+    converted (`Trunk.agreement`); otherwise with the whole Keras model.
 
     Args:
         network: what was trained.
@@ -55,22 +55,24 @@ def part_to_ship(network: Network, backbone: Backbone, trunk: Trunk, preparation
     """
     trained, head = network.trained, network.head
     if trained == "head":
-        by_numpy = lambda head: _on_photos(_behind(trunk, head.probabilities, FEATURES), preparation)  # noqa: E731
+
+        def by_numpy(head: Head) -> Expected:
+            return _on_photos(
+                lambda prepared: head.probabilities(trunk.run(prepared, with_activations=False)[0]), preparation
+            )
+
         return TrainedPart(trained, FEATURES, None, head, by_numpy)
     model = build_network(backbone, network)
     source = PREPARED if trained == "all" else ACTIVATIONS
     start = model.input if trained == "all" else model.get_layer(backbone.cut).output
     graph = convert_keras(_between(start, model.get_layer(FEATURES).output), input_name=source, output_names=[FEATURES])
-    compute = _by_keras(model)
-    if trained == "top" and trunk.is_quantised:
-        compute = _behind(trunk, _between(start, model.output).predict_on_batch, ACTIVATIONS)
 
     def expected(head: Head) -> Expected:
         """The model is one for all heads, so what this returned before no longer counts."""
         layers = [model.get_layer(name) for name in HEAD_LAYERS[-len(head.weights) // 2 :]]
         for number, layer in enumerate(layers):
             layer.set_weights(head.weights[2 * number : 2 * number + 2])
-        return _on_photos(compute, preparation)
+        return _on_photos(lambda prepared: model.predict_on_batch(prepared.astype(np.float32)), preparation)
 
     return TrainedPart(trained, source, graph, head, expected)
 
@@ -83,17 +85,3 @@ def _between(start: "keras.KerasTensor", end: "keras.KerasTensor") -> "keras.Mod
 
 def _on_photos(compute: Compute, preparation: Preparation) -> Expected:
     return lambda photos: compute(np.stack([preparation(photo) for photo in photos]))
-
-
-def _by_keras(model: "keras.Model") -> Compute:
-    return lambda prepared: model.predict_on_batch(prepared.astype(np.float32))
-
-
-def _behind(trunk: Trunk, rest: Compute, source: str) -> Compute:
-    """The trained part on what the frozen graph says of prepared photos."""
-
-    def compute(prepared: np.ndarray) -> np.ndarray:
-        features, activations = trunk.run(prepared, with_activations=source == ACTIVATIONS)
-        return rest(features if activations is None else activations)
-
-    return compute

@@ -104,7 +104,7 @@ def int8_page(sources: Sources) -> Page:
     """Return the page on the int8 file: its precision, the reason, and the cost in accuracy."""
     report = read_json(sources.reports / "int8.json")
     rows = [
-        ["precision", report["rung"]],
+        ["precision", report.get("precision", "")],
         ["why", report["words"]],
         ["size", readable_bytes(report["bytes"])],
         ["sha256", report["sha256"]],
@@ -114,11 +114,7 @@ def int8_page(sources: Sources) -> Page:
     ]
     if "abstention" in report:
         rows.append(["when it is unsure", report["abstention"]])
-    blocks: list[Block] = [Table(["", ""], rows)]
-    if steps := report.get("steps"):
-        tried = [[step["rung"], "passed" if step["passed"] else "passed over", step["words"]] for step in steps]
-        blocks += [Heading("Rungs that were tried"), Table(["rung", "", "why"], tried)]
-    return Page("int8", "Int8 file", blocks)
+    return Page("int8", "Int8 file", [Table(["", ""], rows)])
 
 
 def _int8_on_test(test: dict[str, Any] | None) -> list[list[str]]:

@@ -41,7 +41,6 @@ _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "preprocess.val_
 _SETTINGS += ["preprocess.test_share=0.25", "train_head.epochs=2", "train_head.batch_size=4", "fine_tune.epochs=2"]
 _SETTINGS += [
     "fine_tune.batch_size=4",
-    "export_onnx.parity_images=4",
     "backbone.cut=block13_add",
     "cache_features.views=1",
 ]

@@ -36,7 +36,6 @@ def small_params() -> Params:
         preprocess={"val_share": 0.25, "test_share": 0.25},
         train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
         fine_tune={"epochs": 2, "batch_size": 4},
-        export_onnx={"parity_images": 4},
         evaluate={"target_precision": 0.3},  # what two epochs and 20 val photos can promise
         # What the gate cannot decide on a handful of photos goes into production.
         promote={"min_photos": 1, "when_undecided": "promote"},

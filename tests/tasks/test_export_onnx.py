@@ -46,7 +46,7 @@ def test_a_file_that_differs_from_what_was_trained_is_not_written(project, small
         return graph
 
     monkeypatch.setattr(module, "with_head", with_another_head)
-    with pytest.raises(ExportMismatch, match=r"differ by .* over 4 val photos \(export_onnx\.tolerance: 0\.002\)"):
+    with pytest.raises(ExportMismatch, match=r"differ by .* over 18 val photos \(allowed: 0\.002\)"):
         export_onnx.function(small_params, quiet)
     assert sha256_of(project / "models" / "model.onnx") == before
 

@@ -6,8 +6,9 @@ import pytest
 
 from regraft.core.config import Params
 from regraft.core.files import read_json, sha256_of
+from regraft.export import int8
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.int8_agreement import fewest_photos
+from regraft.export.int8 import fewest_photos
 from regraft.photos.dataset import read_dataset
 from tasks.quantise import quantise
 from tests.support.small_project import changed, quiet
@@ -28,7 +29,14 @@ FOUND_ANEW = {
 @pytest.fixture(scope="module")
 def auto(small_params: Params) -> Params:
     """Settings under which a few photos can show something; a network of two epochs is unsure of them all."""
-    return changed(small_params, quantise={"mode": "auto", "budget": 0.4, "max_gap": 1.0, "calibration_images": 8})
+    return changed(small_params, quantise={"mode": "auto", "budget": 0.4})
+
+
+@pytest.fixture(autouse=True)
+def few_photos(monkeypatch):
+    """A network of two epochs is unsure of all photos, and a few of them are enough."""
+    monkeypatch.setattr(int8, "MAX_GAP", 1.0)
+    monkeypatch.setattr(importlib.import_module("tasks.quantise"), "CALIBRATION_IMAGES", 8)
 
 
 def facts(path) -> dict[str, str]:
@@ -39,14 +47,14 @@ def test_switched_off_the_file_is_that_in_float32_byte_for_byte_and_the_report_s
     quantise.function(small_params, quiet)
     report = read_json(project / "reports" / "int8.json")
     assert sha256_of(project / "models" / "model.int8.onnx") == sha256_of(project / "models" / "model.onnx")
-    assert (report["rung"], report["words"]) == ("float32", "quantise.mode is off")
+    assert (report["precision"], report["words"]) == ("float32", "quantise.mode is off")
 
 
 def test_where_val_photos_are_too_few_the_file_is_that_in_float32_however_many_training_photos_there_are(project, auto):
     photos = read_dataset(project / "build" / "dataset.parquet", Path())
     val, train = (len(photos.of(split)) for split in ("val", "train"))
-    budget = next(each / 100 for each in range(99, 0, -1) if fewest_photos(each / 100, level=0.95) > val)
-    needed = fewest_photos(budget, level=0.95)
+    budget = next(each / 100 for each in range(99, 0, -1) if fewest_photos(each / 100) > val)
+    needed = fewest_photos(budget)
     assert val < needed < val + train  # with training photos there would be enough
     quantise.function(changed(auto, quantise={"budget": budget}), quiet)
     report = read_json(project / "reports" / "int8.json")
@@ -63,7 +71,7 @@ def test_the_int8_file_has_the_same_ends_says_its_precision_and_is_the_same_with
     quantise.function(auto, quiet)
     first = read_json(project / "reports" / "int8.json")
     assert first["sha256"] == sha256_of(path)
-    assert first["rung"].startswith("int8: per channel")
+    assert first["precision"] == "int8, per channel"
     assert first["bytes"] < 0.5 * source.stat().st_size
     assert first["test"]["images"] > 0
     before, after = onnx.load(source), onnx.load(path)
@@ -72,7 +80,7 @@ def test_the_int8_file_has_the_same_ends_says_its_precision_and_is_the_same_with
     assert {name: said.get(name) for name in was if name not in FOUND_ANEW} == {
         name: value for name, value in was.items() if name not in FOUND_ANEW
     }
-    assert (said["precision"], said["quantised_from"]) == (first["rung"], sha256_of(source))
+    assert (said["precision"], said["quantised_from"]) == ("int8, per channel", sha256_of(source))
     assert float(said["novelty_above"]) == first["novelty"]["novel_above"]["int8"]
     assert OnnxClassifier(path).has_novelty
 

@@ -16,11 +16,11 @@ RANDOM = np.random.default_rng(0)
 
 
 @pytest.fixture
-def maps_of(trunk, int8_trunk, preparation, tmp_path):
+def maps_of(trunk, preparation, tmp_path):
     """A function that loads a file to say where it looks; it returns the bias of its last layer as well."""
 
-    def load(*, int8: bool = False, hidden: int = 0) -> tuple[ActivationMaps, np.ndarray]:
-        graph, bias = shipped_graph(int8_trunk if int8 else trunk, preparation, ["a", "b", "c"], hidden=hidden)
+    def load(*, hidden: int = 0) -> tuple[ActivationMaps, np.ndarray]:
+        graph, bias = shipped_graph(trunk, preparation, ["a", "b", "c"], hidden=hidden)
         onnx.save(graph, tmp_path / "model.onnx")
         return ActivationMaps(tmp_path / "model.onnx"), bias
 
@@ -32,9 +32,8 @@ def log_odds(probabilities: np.ndarray) -> np.ndarray:
     return logs - logs.mean()
 
 
-@pytest.mark.parametrize("int8", [False, True])
-def test_the_mean_of_a_map_and_the_bias_are_the_logit(maps_of, tmp_path, real_photos, int8):
-    maps_of_photo, bias = maps_of(int8=int8)
+def test_the_mean_of_a_map_and_the_bias_are_the_logit(maps_of, tmp_path, real_photos):
+    maps_of_photo, bias = maps_of()
     shipped = ShippedModel(tmp_path / "model.onnx")
     for photo in map(load_rgb, real_photos[:5]):
         probabilities, maps = maps_of_photo(photo)

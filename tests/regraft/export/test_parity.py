@@ -40,12 +40,12 @@ def test_a_file_that_is_wrong_on_strips_or_in_batches_is_refused(wrong, compared
     extremes, batch = compare_shapes(wrong, expected, prepared)
     parities = {"extreme pictures": extremes, "photos in a batch": batch}
     with pytest.raises(ExportMismatch, match=compared):
-        refuse_difference(parities, Path("model.onnx"), tolerance=0.01)
+        refuse_difference(parities, Path("model.onnx"))
     right = dict(zip(parities, compare_shapes(means, expected, prepared), strict=True))
-    refuse_difference(right, Path("model.onnx"), tolerance=1e-9)
+    refuse_difference(right, Path("model.onnx"))
 
 
 def test_test_photos_are_reported_and_decide_nothing():
     far = parity_of(np.array([[0.9, 0.1]]), np.array([[0.2, 0.8]]))
     assert (far.same_top1, far.largest_gap) == (0.0, pytest.approx(0.6))
-    refuse_difference({TEST: far}, Path("model.onnx"), tolerance=0.01)
+    refuse_difference({TEST: far}, Path("model.onnx"))

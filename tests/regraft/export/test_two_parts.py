@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from regraft.core.errors import RegraftError
+from regraft.export import finishing
 from regraft.export.classifier import OnnxClassifier, frozen_digest
 from regraft.export.compose import build_classifier, with_head, write_graph
 from regraft.export.finishing import Material, examine, look
@@ -82,20 +83,20 @@ def test_a_photo_that_a_file_with_another_head_has_seen_is_not_run_again(classif
 
 
 @pytest.fixture
-def material(dataset):
+def material(dataset, monkeypatch):
     """The photos, and where the calls of their threads are counted."""
+    monkeypatch.setattr(finishing, "IMAGES", 2)
     calls = []
     return Material(dataset, np.ones(len(dataset.of("val")), bool), Threads(1, lambda *call: calls.append(call))), calls
 
 
 def test_a_new_file_is_asked_as_a_whole_about_some_photos_in_any_case(graph_of, material, tmp_path):
     (photos, calls), path = material, tmp_path / "a.onnx"
-    val, some = look(path, graph_of(seed=1), photos, 2, tmp_path / "store")
+    val, some = look(path, graph_of(seed=1), photos, tmp_path / "store")
     assert len(calls) == len(val.features) + len(some.features)
-    assert list(some.class_indices) == sorted(some.class_indices.tolist(), key=list(some.class_indices).index)
-    look(path, graph_of(), photos, 2, tmp_path / "store")
+    look(path, graph_of(), photos, tmp_path / "store")
     assert len(calls) == len(val.features) + len(some.features)  # the store has them
-    graph, said = examine(path, graph_of(), photos, val.features, whole_on=2)
+    graph, said = examine(path, graph_of(), photos, val.features)
     assert len(calls) == len(val.features) + len(some.features) + 2
     whole = answers_of(OnnxClassifier(path), photos.val, Threads(1), stored=None)
     assert np.array_equal(said.probabilities, whole.probabilities)
@@ -107,10 +108,10 @@ def test_a_new_file_is_asked_as_a_whole_about_some_photos_in_any_case(graph_of, 
 
 def test_where_the_parts_say_anything_else_the_file_is_put_together_for_good(graph_of, material, tmp_path, monkeypatch):
     (photos, _), path = material, tmp_path / "a.onnx"
-    val, _ = look(path, graph_of(), photos, 1, tmp_path / "store")
+    val, _ = look(path, graph_of(), photos, tmp_path / "store")
     exact = OnnxClassifier.rows_from_features
     monkeypatch.setattr(OnnxClassifier, "rows_from_features", lambda *args: exact(*args) * np.float32(1 + 2**-22))
-    graph, said = examine(path, graph_of(), photos, val.features, whole_on=2)
+    graph, said = examine(path, graph_of(), photos, val.features)
     classifier = OnnxClassifier(path)
     assert classifier.frozen_parts is None
     assert BORDER not in facts_of(graph)

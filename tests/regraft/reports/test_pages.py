@@ -45,14 +45,11 @@ HOSTILE += ["<https://example.org>", "`code`", "*bold*", "__init__", "a\nb", "a\
 LEAK = {"split": "test", "other_split": "train", "similarity": 0.97}
 LABEL_ERROR = {"split": "train", "suggested": "dog", "score": 0.0125}
 EXPECTATION = {"name": "n", "severity": "error", "success": False, "expected": "few", "count": 1, "advice": "Fix it."}
-STEPS = [
-    {"rung": "int8: a first one", "passed": False, "words": "It lost too much."},
-    {"rung": "int8: per channel, min-max", "passed": True, "words": "It is within the budget."},
-]
+WHY = {"precision": "int8, per channel", "words": "It is within the budget."}
 COMPARED = {"accuracy": {"float32": 0.91, "int8": 0.905}, "difference": {"value": -0.005, "low": -0.03, "high": 0.01}}
 SHIFT = {"mean_shift": -0.01, "largest_shift": 0.05, "novel_above": {"float32": 0.4, "int8": 0.41}}
-INT8 = {"sha256": "1" * 64, "bytes": 1234567, "processor": "A processor, 2 cores, int8 by avx_vnni", **STEPS[1]}
-INT8 |= {"steps": STEPS, "test": {"images": 200, **COMPARED}, "novelty": SHIFT, "abstention": "It answers every photo."}
+INT8 = {"sha256": "1" * 64, "bytes": 1234567, "processor": "A processor, 2 cores, int8 by avx_vnni", **WHY}
+INT8 |= {"test": {"images": 200, **COMPARED}, "novelty": SHIFT, "abstention": "It answers every photo."}
 DRIFT: dict[str, object] = {"quantity": "shorter_side", "photos": "joined", "against": "production"}
 DRIFT |= {"then": 90, "now": 30, "psi": 0.5, "limit": 0.25}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.05)
@@ -298,7 +295,6 @@ FIGURES = {
         | trained | head and top
         A square of 50% of the shorter side, resized to 32 x 32""",
     ("quantise", "int8"): """
-        | int8: a first one | passed over | It lost too much
         1.2 MB
         90.50% in int8, 91.00% in float32, of 200 photos; the difference is -0.50% (-3.00% to +1.00%)""",
 }
