@@ -289,11 +289,6 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
         {"photos.preparation", "backbones.preprocessing", "backbones.torch_backbones", "onnx_graphs.convert"},
         TRAINING | {"tf2onnx", "onnx"},
     ),
-    "the int8 graph": (
-        lambda: trunk._quantised_key(b"a graph"),
-        {"photos.preparation", "onnx_graphs.convert", "onnx_graphs.int8"},
-        {"onnx", "onnxruntime", "numpy"},
-    ),
     "the scan": (
         lambda: scan_facts._seal("", 1000),
         {"photos.statistics", "photos.images", "photos.decoder", "photos.scan"},
