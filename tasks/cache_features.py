@@ -1,7 +1,7 @@
 """Stage 3 of 11: run the frozen backbone once over every image that the store does not hold.
 
 Reads build/dataset.parquet and data/raw; writes build/features.arrow and reports/features.json. Where there are more
-features than `cache_features.copied_rows`, the file only names rows of the store.
+features than `_COPIED_ROWS`, the file only names rows of the store.
 """
 
 from functools import partial
@@ -10,8 +10,8 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.files import md5_of, write_json
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import load_stored_trunk, open_feature_store
-from regraft.features.seeding import take_known
+from regraft.features.forward_passes import load_stored_trunk, open_feature_store
+from regraft.features.recomputing import take_known
 from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -23,6 +23,10 @@ from tasks.chosen_cluster import chosen_cluster
 from tasks.former_features import former_features, tell_or_stop
 from tasks.progress import Progress
 from tasks.stage import stage
+
+# features.arrow holds the features of at most so many views, 5 kB each; of more it names rows of the store, 81 bytes
+# each, which clones get by machine.shared_store alone.
+_COPIED_ROWS = 100_000
 
 
 @stage
@@ -54,7 +58,7 @@ def cache_features(params: Params, progress: Progress) -> None:
             on_progress=progress("views"),
         )
         # A matter of data and settings alone: the file has the same bytes whoever computed what is in the store.
-        are_copied = receipt.rows <= params.cache_features.copied_rows
+        are_copied = receipt.rows <= _COPIED_ROWS
         (write_features if are_copied else write_named_features)(paths.features, extractor, dataset)
         record_use(
             paths.store,

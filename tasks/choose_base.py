@@ -25,7 +25,7 @@ from tasks.stage import stage
 # Settings that change no byte of a base.
 _ASIDE = {
     # Which photos `max_photos` leaves is in the record itself.
-    "fine_tune": ("budget", "max_photos", "renew_after", "replay", "replay_per_class", "warm_epochs", "warm_rate"),
+    "fine_tune": ("budget", "max_photos", "renew_after"),
     "preprocess": ("val_share", "test_share", "max_left_out"),
     "train_head": ("learning_curve",),
 }
@@ -81,8 +81,6 @@ def _settings(params: Params) -> dict[str, Any]:
     }
     if params.fine_tune.mode != "auto":
         del settings["fine_tune"]["max_minutes"]  # nothing looks at it
-    if params.train_head.max_photos >= params.fine_tune.max_photos:
-        del settings["train_head"]["max_photos"]  # the head of a base is compared on all photos that this is made of
     return settings | {"seed": params.seed, "cache_features": {"views": params.cache_features.views}}
 
 

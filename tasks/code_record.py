@@ -15,7 +15,8 @@ from regraft.core.provenance import Provenance, Snapshot, installed_versions, pr
 RECORDER = "record_code"
 RECORD = Path("build", "provenance.json")
 # The seam decides when a stage runs, and the report is a view: no byte of an output passes through them, so editing
-# them redoes no stage. Nor does stored_features decide any: what it finds is compared with the checksums of its stage.
+# them redoes no stage. Rows that stored_features finds are compared with the checksums of its stage; activations that
+# training_inputs reads are named by everything that decides them.
 SEAM = (
     "tasks",
     "tasks.code_record",
@@ -39,6 +40,7 @@ SEAM = (
     "tasks.step",
     "tasks.stopping",
     "tasks.stored_features",
+    "tasks.training_inputs",
 )
 NOTHING = Provenance({}, {})
 

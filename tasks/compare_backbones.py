@@ -13,16 +13,14 @@ from regraft.backbones.trunk import Trunk
 from regraft.core.config import BackboneChoice, Params
 from regraft.core.errors import RegraftError, WrongFolder
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import load_stored_trunk, open_feature_store
+from regraft.features.forward_passes import load_stored_trunk, open_feature_store
 from regraft.features.table import Features, read_features, write_named_features
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.training.baselines import probe
-from regraft.training.compared import Rows
-from regraft.training.heads import settings_of
-from regraft.training.sweep import train_heads
+from regraft.training.heads import MAX_PHOTOS, Rows, settings_of, train_heads
 from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 
@@ -50,8 +48,8 @@ def compare(name: str, params: Params, progress: Progress) -> Compared:
     with tempfile.TemporaryDirectory() as temporary, in_use:
         features, computed = _features(Path(temporary, "features.arrow"), dataset, trunk, params, progress)
         settings = settings_of(params.train_head)[:1]
-        rows = Rows.of(features).sample(params.train_head.max_photos)
-        (head,) = train_heads(rows, settings, params.train_head, seed=params.seed, on_epoch=lambda _: None)
+        rows, class_weight = Rows.of(features).sample(MAX_PHOTOS), params.train_head.class_weight
+        (head,) = train_heads(rows, settings, class_weight, seed=params.seed, on_epoch=lambda _: None)
         return Compared(
             name=name,
             right=head.right,

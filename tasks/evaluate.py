@@ -30,9 +30,14 @@ from regraft.photos.manifest import read_manifest
 from regraft.photos.sample import sample_of
 from regraft.serving.promise import Promise
 from regraft.store.leases import store_in_use
-from regraft.training.metrics import classification_report
-from regraft.training.parts import class_table, slice_table, write_parts
-from regraft.training.tables import write_confusion, write_predictions
+from regraft.training.evaluation import (
+    class_table,
+    classification_report,
+    slice_table,
+    write_confusion,
+    write_parts,
+    write_predictions,
+)
 from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 from tasks.report import write_report

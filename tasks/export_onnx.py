@@ -21,7 +21,7 @@ from regraft.export.finishing import Material, examine, finish, look
 from regraft.export.parity import prove, refuse_difference
 from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import with_facts
-from regraft.features.feature_store import load_stored_trunk
+from regraft.features.forward_passes import load_stored_trunk
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of

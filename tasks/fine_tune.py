@@ -1,9 +1,9 @@
-"""Stage 8 of 11: bring what is new into the base, and choose weights between that and today's head alone.
+"""Stage 8 of 11: train the base further on new photos, and choose weights between that and today's head alone.
 
 Reads models/base.npz with its record and its report, models/head.npz, build/dataset.parquet, build/left_out.parquet
-and the store (or data/raw for what the store lost, and for the pixels where all layers are trained); writes
-models/model.npz, reports/fine_tune.json and reports/fine_tune_curve.csv. Until these are written, the last finished
-epoch is kept in build/fine_tune: after a kill the next run goes on there.
+and the store (or data/raw for lost activations, and for pixels where all layers are trained); writes models/model.npz,
+reports/fine_tune.json and reports/fine_tune_curve.csv. Until then the last finished epoch is in build/fine_tune: after
+a kill the next run resumes there.
 """
 
 import shutil
@@ -22,24 +22,30 @@ from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.left_out import unseen
 from regraft.photos.sample import training_sample
 from regraft.photos.views import choose_views
-from regraft.store.leases import store_in_use
-from regraft.training.checkpoints import open_checkpoint
-from regraft.training.devices import strategy
-from regraft.training.fine_tune import FineTuned, facts_of, switched_off
+from regraft.training.fine_tune import (
+    WARM_EPOCHS,
+    FineTuned,
+    Start,
+    WarmPhotos,
+    facts_of,
+    open_checkpoint,
+    switched_off,
+    train_warm,
+    warm_photos,
+    warm_settings,
+)
 from regraft.training.inputs import training_images
-from regraft.training.keras_models import start_keras
-from regraft.training.network_file import Head, Network, read_head, read_network, write_network
-from regraft.training.tables import write_curve
+from regraft.training.metrics import write_curve
+from regraft.training.network_file import Head, Network, read_head, read_network, start_keras, write_network
 from regraft.training.training_loop import Plan
-from regraft.training.warm import Start, WarmPhotos, train_warm, warm_photos, warm_settings
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.training_inputs import facts_of_inputs, inputs_of, open_extractor
+from tasks.training_inputs import open_store
 
 
 @stage
 def fine_tune(params: Params, progress: Progress) -> None:
-    """Write the whole network: the base and what is new, as far as val speaks for it against today's head alone."""
+    """Write the whole network: a blend of the fine-tuned base and today's head alone, as val decides."""
     settings, paths = params.fine_tune, params.paths
     head = read_head(paths.head)
     network, result = Network("head", head, {}), switched_off(settings, params.train_head.class_weight)
@@ -55,18 +61,18 @@ def fine_tune(params: Params, progress: Progress) -> None:
     write_json(paths.reports / "fine_tune.json", report)
     write_curve(paths.reports / "fine_tune_curve.csv", result.curve)
     print(f"fine_tune: {report['reason']}")
-    shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also what trainings left that were given up
+    shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also of trainings that were never finished
 
 
 def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tuple[Network, FineTuned, dict[str, Any]]:
-    """Return the network that is used, what came of the training, and what the report says on top."""
+    """Return the network that is used, the result of the training, and further lines of the report."""
     paths, settings = params.paths, params.fine_tune
     elsewhere = elsewhere_of(params)
     record = read_base_record(paths.base_photos, paths.raw, elsewhere)
     today = read_dataset(paths.dataset, paths.raw, elsewhere)
     sample = training_sample(today, settings.max_photos)  # that `cache_features` stores activations of
     dataset = unseen(sample, paths.left_out)
-    chosen, val = warm_photos(dataset, record, settings), dataset.of("val")
+    chosen, val = warm_photos(dataset, record), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))
     start_keras(params.seed)
     backbone = choose_backbone(params.backbone)
@@ -75,31 +81,30 @@ def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tupl
     facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.left_out])
     facts["photos"] = fingerprint(photos.rows[["digest", "class_name", "split"]].to_numpy(str).tolist())
     epochs_done = progress("epochs")
-    with strategy().scope(), store_in_use(paths.store, params.machine.shared_store):
-        extractor = open_extractor(params, backbone, views) if settings.layers != "all" else None
-        if extractor:
-            extractor.fill_store(photos, activations="verified", on_progress=progress("views"))
+    with open_store(params, backbone, views) as store:
+        if settings.layers != "all":
+            store.fill(photos, progress)
         network, result = train_warm(
             Start(backbone, base, head, len(dataset.of("train"))),
-            training_images(photos, inputs_of(params, extractor, views)),
+            training_images(photos, store.inputs_of),
             plan,
-            checkpoint=open_checkpoint(_checkpoints(params), facts | facts_of_inputs(params, extractor)),
-            on_epoch=lambda epoch: epochs_done(epoch.epoch, settings.warm_epochs),
+            checkpoint=open_checkpoint(_checkpoints(params), facts | store.facts),
+            on_epoch=lambda epoch: epochs_done(epoch.epoch, WARM_EPOCHS),
         )
     is_sample = record.is_sample or len(sample) < len(today.of("train", "val"))
-    said: dict[str, Any] = {
+    report: dict[str, Any] = {
         "reason": f"{_kind(chosen, record, is_sample)} {result.reason}",
         "new": chosen.new,
         "replayed": chosen.replayed,
     }
     scores = result.blend.scores if result.blend else {}
     if result.blend and scores:
-        said |= {"val": asdict(scores[result.blend.alpha]), "head_alone": asdict(scores[min(scores)])}
-    return network, result, said | {"left_out": len(sample.of("val")) - len(val)}
+        report |= {"val": asdict(scores[result.blend.alpha]), "head_alone": asdict(scores[min(scores)])}
+    return network, result, report | {"left_out": len(sample.of("val")) - len(val)}
 
 
 def _kind(chosen: WarmPhotos, record: BaseRecord, is_sample: bool) -> str:
-    """Return in a sentence how what is new came in; `is_sample` says whether photos were left out, today or before."""
+    """Return the kind of run in a sentence; `is_sample` says whether a sample was chosen, today or before."""
     train = "the sample of train (fine_tune.max_photos)" if is_sample else "train"
     base = f"the base, trained on {len(record.photos.of('train')):,} photos,"
     if not chosen.new:

@@ -47,7 +47,7 @@ def open_features(params: Params, *, only_some: bool = False) -> Iterator[Featur
 
 def _advice(params: Params) -> str:
     return (
-        f"{params.paths.features} only names them, because there are more than cache_features.copied_rows. "
+        f"{params.paths.features} only names them, because there are more than 100,000. "
         f"`dvc repro -sf cache_features` computes what is missing, one forward pass a row, and names what is there. If "
         f"another store has them, name it first: a shared one in params.yaml as machine.shared_store, a folder of this "
         f"machine by {VARIABLE}."

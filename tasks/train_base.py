@@ -16,29 +16,28 @@ from typing import Any
 from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.errors import Damaged
-from regraft.core.files import fingerprint, write_json
-from regraft.features.extraction import Extractor
-from regraft.features.table import read_features, write_named_features
+from regraft.core.files import fingerprint, reading, write_json
 from regraft.photos.base_record import BaseRecord, located, read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.views import choose_views
-from regraft.store.leases import store_in_use
-from regraft.training.checkpoints import open_checkpoint
-from regraft.training.class_weights import prior_of
-from regraft.training.devices import strategy
-from regraft.training.fine_tune import facts_of, start_trainer, trained_by, why_not_to_train
-from regraft.training.heads import find_head
+from regraft.training.fine_tune import (
+    NO_BASE,
+    facts_of,
+    open_checkpoint,
+    start_trainer,
+    trained_by,
+    why_not_to_train,
+)
+from regraft.training.heads import MAX_EPOCHS, find_head
 from regraft.training.inputs import training_images
-from regraft.training.keras_models import Epoch, start_keras
-from regraft.training.keras_network import build_network
-from regraft.training.network_file import Head, Network, network_of, weights_of, write_network
-from regraft.training.tables import write_curve
+from regraft.training.keras_network import build_network, network_of, weights_of
+from regraft.training.metrics import Epoch, class_prior, write_curve
+from regraft.training.network_file import Head, Network, start_keras, write_network
 from regraft.training.training_loop import Plan, Training
-from regraft.training.warm import NO_BASE
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.training_inputs import as_recorded, facts_of_inputs, inputs_of, open_extractor, still_there
+from tasks.training_inputs import TrainingStore, open_store
 
 _LEAST = 0.5  # share of the record's photos that a base can be trained on; with fewer there is none
 
@@ -59,7 +58,7 @@ def train_base(params: Params, progress: Progress) -> None:
     paths = params.paths
     record = read_base_record(paths.base_photos, paths.raw, elsewhere_of(params))
     if len(record.photos):
-        base = _train(record, as_recorded(params, record), progress)
+        base = _train(record, _as_recorded(params, record), progress)
     else:
         base = _Base(NO_BASE, "Fine-tuning is off, so there is no base.")
     write_network(paths.base, base.network)
@@ -70,15 +69,14 @@ def train_base(params: Params, progress: Progress) -> None:
     write_json(paths.reports / "base_training.json", report)
     write_curve(paths.reports / "base_curve.csv", base.curve)
     print(f"train_base: {base.reason}")
-    shutil.rmtree(_folder(params), ignore_errors=True)  # also what trainings left that were given up
+    shutil.rmtree(_folder(params), ignore_errors=True)  # also of trainings that were never finished
 
 
 def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
     backbone = choose_backbone(recorded.backbone)
-    with store_in_use(recorded.paths.store, recorded.machine.shared_store):
-        views = choose_views(recorded.preprocess, image_size=backbone.image_size, count=recorded.cache_features.views)
-        extractor = open_extractor(recorded, backbone, views)
-        photos = still_there(_at_their_places(record, recorded), extractor, recorded, progress)
+    views = choose_views(recorded.preprocess, image_size=backbone.image_size, count=recorded.cache_features.views)
+    with open_store(recorded, backbone, views) as store:
+        photos = store.still_there(_at_their_places(record, recorded), progress)
         lost = len(record.photos) - len(photos)
         if record.is_sample and not lost and not _is_whole(photos):
             return _Base(NO_BASE, "There is no base: the sample lacks photos of a class. Raise fine_tune.max_photos.")
@@ -88,10 +86,14 @@ def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
                 f"{recorded.paths.raw} nor in the store. `regraft retrain --renew-base` takes today's photos."
             )
             return _Base(NO_BASE, words, lost=lost)
-        head = _find_head(extractor, photos, recorded, progress)
+        head = _find_head(store, photos, recorded, progress)
         start_keras(recorded.seed)
-        with strategy().scope():
-            return _tune(head, photos, extractor, recorded, progress, lost)
+        facts = facts_of(backbone, views, _plan(recorded), files=[recorded.paths.base_photos]) | store.facts
+        return _tune(head, photos, store, facts, recorded, progress, lost)
+
+
+def _plan(recorded: Params) -> Plan:
+    return Plan(recorded.fine_tune, recorded.train_head.class_weight, recorded.seed)
 
 
 def _at_their_places(record: BaseRecord, recorded: Params) -> Dataset:
@@ -106,35 +108,39 @@ def _is_whole(photos: Dataset) -> bool:
     return len(classes) == len(photos.class_names) and len(photos.of("val")) > 0
 
 
-def _find_head(extractor: Extractor, photos: Dataset, recorded: Params, progress: Progress) -> Head:
+def _find_head(store: TrainingStore, photos: Dataset, recorded: Params, progress: Progress) -> Head:
     """Find the head as `train_head` does: that of today is another one as soon as a photo has changed."""
-    settings, path = recorded.train_head, _folder(recorded) / "features.arrow"
+    path = _folder(recorded) / "features.arrow"
 
     def watch(what: str) -> Callable[[int], None]:
         epochs_done = progress(f"{what} epochs")
-        return lambda epoch: epochs_done(epoch, settings.epochs)
+        return lambda epoch: epochs_done(epoch, MAX_EPOCHS)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_named_features(path, extractor, photos)
-    features = read_features(path, find_rows=extractor.store.find_rows)
-    winner, _ = find_head(features, settings, seed=recorded.seed, watch=watch)
+    features = store.features(path, photos)
+    winner, _ = find_head(features, recorded.train_head, seed=recorded.seed, watch=watch)
     path.unlink()
     return Head(winner.settings, winner.weights)
 
 
-def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, progress: Progress, lost: int) -> _Base:
-    settings, backbone = recorded.fine_tune, choose_backbone(recorded.backbone)
-    plan = Plan(settings, recorded.train_head.class_weight, recorded.seed)
-    images = training_images(photos, inputs_of(recorded, extractor, extractor.views))
+def _tune(
+    head: Head,
+    photos: Dataset,
+    store: TrainingStore,
+    facts: dict[str, Any],
+    recorded: Params,
+    progress: Progress,
+    lost: int,
+) -> _Base:
+    settings, plan, backbone = recorded.fine_tune, _plan(recorded), choose_backbone(recorded.backbone)
+    images = training_images(photos, store.inputs_of)
     model = build_network(backbone, Network("head", head, {}))
     pretrained = weights_of(model)
-    facts = facts_of(backbone, extractor.views, plan, files=[recorded.paths.base_photos])
-    facts |= facts_of_inputs(recorded, extractor) | {
+    facts |= {
         "photos": fingerprint(photos.rows.digest.tolist()),
         "head": fingerprint([weight.tobytes().hex() for weight in head.weights]),
     }
-    prior = prior_of(plan.class_weight, images.train.class_indices, images.num_classes)
-    trainer = start_trainer(model, backbone.cut, settings, prior)
+    prior = class_prior(plan.class_weight, images.train.class_indices, images.num_classes)
+    trainer = start_trainer(model, backbone.cut, settings.layers, prior)
     training = Training(trainer, images, plan, open_checkpoint(_folder(recorded), facts))
     if settings.mode == "auto" and (reason := why_not_to_train(training, settings)):
         again = "`dvc repro -sf train_base` tries again, for instance on another machine."
@@ -144,6 +150,16 @@ def _tune(head: Head, photos: Dataset, extractor: Extractor, recorded: Params, p
     gone = f"; {lost:,} of the record {'is' if lost == 1 else 'are'} nowhere any more" if lost else ""
     words = f"The base was trained on {len(images.train):,} photos for {curve[-1].epoch} epochs{gone}."
     return _Base(network_of(model, head.settings, trained_by(settings), pretrained), words, curve, lost)
+
+
+def _as_recorded(today: Params, record: BaseRecord) -> Params:
+    """Return today's paths and machine with the settings of a record."""
+    # `paths` stays the checked object: the store that was found may lie outside the project, which no text may name.
+    contents: dict[str, Any] = today.model_dump(mode="json", exclude={"paths"}) | {"paths": today.paths}
+    for name, settings in record.settings.items():
+        contents[name] = contents[name] | settings if isinstance(settings, dict) else settings
+    with reading(today.paths.base_photos, "settings that a base may have"):
+        return Params.model_validate(contents)
 
 
 def _folder(params: Params) -> Path:

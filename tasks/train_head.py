@@ -11,10 +11,9 @@ from regraft.core.config import Params
 from regraft.core.files import write_json
 from regraft.features.table import Features
 from regraft.training.baselines import Yardstick, accuracy_of, conclusions, probe
-from regraft.training.class_weights import objective_of
-from regraft.training.heads import find_head, learning_curve, write_leaderboard
+from regraft.training.heads import MAX_EPOCHS, find_head, learning_curve, write_leaderboard
+from regraft.training.metrics import objective_of, write_curve
 from regraft.training.network_file import write_head
-from regraft.training.tables import write_curve
 from tasks.progress import Progress
 from tasks.stage import stage
 from tasks.stored_features import open_features
@@ -22,7 +21,7 @@ from tasks.stored_features import open_features
 
 @stage
 def train_head(params: Params, progress: Progress) -> None:
-    """Write the best head of the sweep as it was at its lowest loss on val, and what it says of the photos."""
+    """Write the best head of the sweep on val, and what it says of the photos."""
     with open_features(params) as features:
         _train(features, params, progress)
 
@@ -32,7 +31,7 @@ def _train(features: Features, params: Params, progress: Progress) -> None:
 
     def watch(what: str) -> Callable[[int], None]:
         epochs_done = progress(f"{what} epochs")
-        return lambda epoch: epochs_done(epoch, settings.epochs)
+        return lambda epoch: epochs_done(epoch, MAX_EPOCHS)
 
     winner, comparison = find_head(features, settings, seed=params.seed, watch=watch)
     objective, val_classes = objective_of(settings.class_weight), features.class_indices[comparison.rows.val]

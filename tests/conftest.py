@@ -17,7 +17,7 @@ from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.export.classifier import OnnxClassifier
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import FeatureStore
+from regraft.features.forward_passes import FeatureStore
 from regraft.features.table import Features, read_features, write_features
 from regraft.photos.dataset import Dataset
 from regraft.photos.preparation import Preparation

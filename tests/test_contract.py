@@ -57,9 +57,8 @@ OTHER_VALUES: dict[str, Any] = {
     "fine_tune.layers": "all",
     "fine_tune.mode": "auto",
     "preprocess.augment_max_stretch": 2.0,
-    "train_head.activation": "tanh",
     "train_head.class_weight": "balanced",
-    "train_head.kind": "mlp",
+    "train_head.kind": "classic",
 }
 
 
@@ -219,8 +218,8 @@ def _without_effect(stage: str, digest_of: Callable[[Params], Any]) -> set[str]:
 
 def test_the_record_of_a_base_has_every_setting_but_those_that_are_named_as_deciding_no_byte_of_it():
     named = {f"{section}.{key}" for section, keys in choose_base._ASIDE.items() for key in keys}
-    # Of these two one counts in mode `auto` alone, and one where it is less than the photos of the base.
-    named |= {"fine_tune.max_minutes", "train_head.max_photos"}
+    # This one counts in mode `auto` alone.
+    named.add("fine_tune.max_minutes")
     named.add("validate_data.max_hash_distance")  # says which photos judge it
     assert _without_effect("choose_base", choose_base._settings) == named
 

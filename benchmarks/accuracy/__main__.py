@@ -41,7 +41,8 @@ from benchmarks.accuracy.methods import Recipe, Regraft, Said
 from benchmarks.support.projects import describe_machine
 from regraft.core.files import fingerprint, replacing
 from regraft.core.statistics import mean_interval, tango_interval, wilson
-from regraft.training.metrics import expected_calibration_error, log_losses
+from regraft.training.evaluation import expected_calibration_error
+from regraft.training.metrics import log_losses
 
 _BUDGETS = ("quick", "balanced", "thorough")
 _DEFAULT = ["recipe", "recipe-tuned", "linear", *_BUDGETS]

@@ -32,8 +32,8 @@ import numpy as np
 
 from benchmarks.accuracy.blends import Said, prepare, recorded, train_images
 from benchmarks.support.projects import describe_machine
-from regraft.training.blending import ALPHAS, choose, usual_of
-from regraft.training.class_weights import objective_of
+from regraft.training.fine_tune import ALPHAS, choose, usual_of
+from regraft.training.metrics import objective_of
 
 _SIZES = (50, 150, 350, 1000)  # of val
 _OBJECTIVE = objective_of("none")

@@ -14,21 +14,17 @@ from regraft.core.config import Params
 from regraft.core.files import replacing
 from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.features.table import Features
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import choose_views
-from regraft.training.blending import ALPHAS, between
-from regraft.training.checkpoints import Checkpoint
-from regraft.training.class_weights import prior_of
-from regraft.training.fine_tune import start_trainer
+from regraft.training.fine_tune import ALPHAS, between, start_trainer
 from regraft.training.heads import find_head
 from regraft.training.inputs import Images, cached_activations, training_images
-from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import to_keras
-from regraft.training.layers import join
-from regraft.training.metrics import log_losses
-from regraft.training.training_loop import Plan, Training
+from regraft.training.keras_network import join, to_keras
+from regraft.training.metrics import class_prior, log_losses
+from regraft.training.network_file import start_keras
+from regraft.training.training_loop import Checkpoint, Plan, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +95,8 @@ def _train(project: Path, seed: int, shots: int | None) -> Recorded:
     images, test = training_images(dataset, inputs_of), dataset.of("test")
     photos = {"val": images.val, "test": Images(inputs_of(test), test.rows.class_index.to_numpy())}
     class_weight = params.train_head.class_weight
-    prior = prior_of(class_weight, images.train.class_indices, images.num_classes)
-    trainer = start_trainer(model, backbone.cut, params.fine_tune, prior)
+    prior = class_prior(class_weight, images.train.class_indices, images.num_classes)
+    trainer = start_trainer(model, backbone.cut, params.fine_tune.layers, prior)
     alone, checkpoint = trainer.weights(), Checkpoint(project / f"checkpoint-{shots}-{seed}.npz")
     Training(trainer, images, Plan(params.fine_tune, class_weight, seed), checkpoint).run(lambda _: None)
     checkpoint.path.unlink()

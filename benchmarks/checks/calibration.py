@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.support.projects import describe_machine
 from regraft.export.calibration import choose_temperature
-from regraft.training.class_weights import objective_of
+from regraft.training.metrics import objective_of
 
 _SIZES = (40, 100, 350, 1000)
 _TEMPERATURES = (0.7, 1.0, 1.5)

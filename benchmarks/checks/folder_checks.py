@@ -9,11 +9,17 @@ import pandas as pd
 
 from benchmarks.checks.warning_nights import Photos, whole_groups
 from regraft.core.config import Params
+from regraft.features.checks import (
+    EXPECTED_LEAKS,
+    MOST_LABEL_ERRORS,
+    MOST_LEAKS,
+    MOST_OUTLIERS,
+    OUTLIER_DEVIATIONS,
+)
 from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.leaks import find_leaks
 from regraft.features.neighbours import Embeddings, embed, measure_distances, outlier_distances
-from regraft.features.rows import FileRows, OpenFile
-from regraft.features.table import Features
+from regraft.features.table import Features, FileRows, OpenFile
 from regraft.validation.checks import build_tables
 from regraft.validation.limits import are_odd, calibrate
 
@@ -33,21 +39,21 @@ def check_folder(
 
 
 def _checks(params: Params, photos: Photos, random: np.random.Generator) -> dict[str, Any]:
-    settings, groups = params.check_features, pd.factorize(photos.rows.group)[0]
+    groups = pd.factorize(photos.rows.group)[0]
     splits = random.choice(list(_SHARES), groups.max() + 1, p=list(_SHARES.values()))[groups]
     embeddings = _embedded(photos, splits)
     distances = measure_distances(embeddings, groups)
-    leaks, _ = find_leaks(embeddings, groups, distances, settings.leaks.expected)
+    leaks, _ = find_leaks(embeddings, groups, distances, EXPECTED_LEAKS)
     labels = _wrong_labels(embeddings, groups)
-    outliers = (outlier_distances(distances) > settings.outliers.distance).mean()
+    outliers = (outlier_distances(distances) > OUTLIER_DEVIATIONS).mean()
     images = build_tables(photos.rows.assign(conflict=False), params.validate_data)["images"]
     odd = are_odd(images, calibrate(images, params.validate_data), params.validate_data)
     twice = len({row for row, _, _ in leaks}) / max(1, (splits != "train").sum())
     return {
-        "leaks": twice > settings.leaks.max,
+        "leaks": twice > MOST_LEAKS,
         "pairs": len(leaks),
-        "labels": labels > settings.label_errors.max,
-        "outliers": outliers > settings.outliers.max,
+        "labels": labels > MOST_LABEL_ERRORS,
+        "outliers": outliers > MOST_OUTLIERS,
         "odd": odd.mean() > params.validate_data.few_odd_images.max,
     }
 
@@ -61,10 +67,7 @@ def _copies(params: Params, photos: Photos, copies: Photos, random: np.random.Ge
     splits = np.array(["train"] * len(photos.rows) + ["test"] * len(origins))
     embeddings, groups = _embedded(together, splits), pd.factorize(together.rows.group)[0]
     distances = measure_distances(embeddings, groups)
-    found = {
-        (one, other)
-        for one, other, _ in find_leaks(embeddings, groups, distances, params.check_features.leaks.expected)[0]
-    }
+    found = {(one, other) for one, other, _ in find_leaks(embeddings, groups, distances, EXPECTED_LEAKS)[0]}
     wanted = [(len(photos.rows) + number, origin) for number, origin in enumerate(origins)]
     return {"copies": float(np.mean([pair in found for pair in wanted]))}
 

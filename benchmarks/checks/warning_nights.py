@@ -10,6 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from benchmarks.support.projects import HEAD_ONLY, features_in, run_stage, stages_folder
 from regraft.core.config import Params
+from regraft.features.checks import DRIFT_SIGNIFICANCE
 from regraft.features.drift import Sample, measure_drift
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import load_rgb
@@ -141,7 +142,7 @@ def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[s
     )
     moved = table[table.psi > table.limit]
     is_note = (moved.quantity == "class shares") & (moved.photos == "joined")
-    chance, found = params.check_features.drift.significance / len(references), {}
+    chance, found = DRIFT_SIGNIFICANCE / len(references), {}
     for name, photos in references.items():
         is_known = night.before.rows.group.isin(set(photos.rows.group)).to_numpy()
         since = night.before.part(~is_known)

@@ -21,10 +21,8 @@ from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
 from regraft.production.gate.comparison import Answers, contest, select
 from regraft.production.gate.rule import decide
-from regraft.training.class_weights import objective_of
-from regraft.training.compared import Rows
-from regraft.training.heads import settings_of
-from regraft.training.sweep import TrainedHead, train_heads
+from regraft.training.heads import Rows, TrainedHead, settings_of, train_heads
+from regraft.training.metrics import objective_of
 
 _PART, _WRONG = 0.9, 0.3
 _REASONS = {"accuracy": "worse than", "class": "recall of", "log_loss": "log loss"}  # words of the rule's sentences
@@ -86,7 +84,7 @@ def _answers(params: Params, features: Features, compared: np.ndarray, seed: int
         )
         features = replace(features, class_indices=np.where(moved, others, features.class_indices).astype(np.int32))
     config = params.train_head
-    heads = train_heads(Rows.of(features), settings_of(config), config, seed=seed, on_epoch=lambda _: None)
+    heads = train_heads(Rows.of(features), settings_of(config), config.class_weight, seed=seed, on_epoch=lambda _: None)
     loss_of = objective_of(config.class_weight).loss_of
     return Answers(features.class_names, _probabilities(min(heads, key=lambda head: loss_of(head.best.val)), compared))
 

@@ -23,7 +23,7 @@ from benchmarks.support.projects import ROOT, stages_folder, write_params
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import Trunk
 from regraft.core.params_file import load_params
-from regraft.features.feature_store import load_stored_trunk, open_feature_store
+from regraft.features.forward_passes import load_stored_trunk, open_feature_store
 from regraft.photos.dataset import read_dataset
 from regraft.photos.known import ContentFacts
 from regraft.photos.views import Views, choose_views

@@ -31,7 +31,7 @@ from regraft.cluster.connection import Cluster
 from regraft.core.files import sha256_of
 from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views, choose_views

@@ -26,7 +26,7 @@ from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.core.config import Params
 from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views, choose_views

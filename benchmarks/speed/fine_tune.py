@@ -22,17 +22,15 @@ from regraft.backbones.trunk import load_trunk
 from regraft.core.config import Params
 from regraft.core.params_file import load_params
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import choose_views
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.checkpoints import Checkpoint
 from regraft.training.fine_tune import start_trainer
 from regraft.training.inputs import Images, TrainingImages, cached_activations
-from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import build_head
-from regraft.training.layers import choose_layers, join
-from regraft.training.training_loop import Plan, Training
+from regraft.training.keras_network import choose_layers, join
+from regraft.training.network_file import HeadSettings, build_head, start_keras
+from regraft.training.trainer import WEIGHT_DECAY
+from regraft.training.training_loop import BATCH_SIZE, LABEL_SMOOTHING, Checkpoint, Plan, Training
 
 if TYPE_CHECKING:
     import keras
@@ -94,7 +92,7 @@ def _from_cache(dataset: Dataset, backbone: Backbone, params: Params, folder: Pa
     extractor = Extractor(views, trunk, store, params.machine)
     receipt = extractor.fill_store(dataset, activations="stored", on_progress=lambda done, total: None)
     network = _network(backbone, len(dataset.class_names))
-    trainer = start_trainer(network, backbone.cut, params.fine_tune)
+    trainer = start_trainer(network, backbone.cut, params.fine_tune.layers)
     inputs = cached_activations(dataset, store.activations, views, seed=params.seed)
     train = Images(inputs, dataset.rows.class_index.to_numpy())
     val = Images(inputs, train.class_indices[:1])
@@ -117,17 +115,17 @@ def _from_images(dataset: Dataset, backbone: Backbone, params: Params, links: Pa
         links,
         label_mode="categorical",
         image_size=(backbone.image_size, backbone.image_size),
-        batch_size=params.fine_tune.batch_size,
+        batch_size=BATCH_SIZE,
         crop_to_aspect_ratio=True,
         verbose=False,
     ).prefetch(2)
     model = _network(backbone, len(dataset.class_names))
     choose_layers(model, backbone.cut, "top")
     settings = params.fine_tune
-    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=settings.weight_decay)
+    optimizer = keras.optimizers.AdamW(settings.learning_rate, weight_decay=WEIGHT_DECAY)
     optimizer.exclude_from_weight_decay(var_names=["bias", "beta", "gamma"])
     # XLA makes convolutions on the CPU many times slower.
-    model.compile(optimizer, keras.losses.CategoricalCrossentropy(settings.label_smoothing), jit_compile=False)
+    model.compile(optimizer, keras.losses.CategoricalCrossentropy(label_smoothing=LABEL_SMOOTHING), jit_compile=False)
     return model, photos
 
 

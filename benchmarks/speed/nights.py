@@ -1,6 +1,6 @@
 """Ten nights of 1 % new photos each, with fine-tuning: from the base, and from nothing; seconds and accuracy of both.
 
-    python -m benchmarks.speed.nights DIR [--nights 10] [--full-every 1] [--quick] [--set fine_tune.warm_rate=0.1 ...]
+    python -m benchmarks.speed.nights DIR [--nights 10] [--full-every 1] [--quick] [--set fine_tune.renew_after=0.3 ...]
 
 Two projects get the same photos every night and run `regraft retrain` with the settings of params.yaml.
 `warm` starts from its base; `full` is the same with fine_tune.renew_after=0, so it trains a new
@@ -31,7 +31,7 @@ from regraft.core.files import read_json
 from regraft.core.statistics import mean_interval
 
 _SHARE = 0.01  # of the training photos join before each night
-_QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3", "train_head.epochs=20"]
+_QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3"]
 _QUICK += ["validate_data.enough_images_per_class.min=1", "promote.min_photos=1"]
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from regraft.backbones import keras_backbones, preprocessing
-from regraft.backbones.cut_points import best_cut, checked_cut
+from regraft.backbones import keras_backbones
+from regraft.backbones.cut_points import PREPROCESSING, best_cut, checked_cut
 from regraft.backbones.torch_backbones import build_efficientnet_lite, build_mobilenet_v2, installed_weights
 from regraft.core.config import BackboneChoice, Engine
 from regraft.core.errors import InvalidParams, InvalidWeights
@@ -223,7 +223,7 @@ def _randomise(model: "keras.Model") -> None:
 
     def drawn(layer: Any) -> Any:
         kernels = [variable for variable in getattr(layer, "weights", []) if len(variable.shape) > 1]
-        if not kernels or layer.name == preprocessing.NAME or id(layer) in is_drawn:
+        if not kernels or layer.name == PREPROCESSING or id(layer) in is_drawn:
             return layer
         is_drawn.add(id(layer))
         for kernel in kernels:

@@ -1,18 +1,68 @@
-"""Where a network can be cut in two, and what a cut costs."""
+"""The preprocessing in front of a network, and the layers after which it can be cut in two.
+
+Weights only work with the preprocessing that they were trained with, and another one costs accuracy in silence. As a
+layer it is saved, converted and shipped with the network: the input is RGB from 0 to 255.
+"""
 
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from regraft.core.errors import InvalidParams
 
 if TYPE_CHECKING:
     import keras
 
+PREPROCESSING = "preprocessing"  # name of the layer
+MODES = {
+    "none": "RGB 0 to 255 as they are",
+    "tf": "x / 127.5 - 1",
+    "torch": "(x / 255 - mean) / standard deviation of ImageNet",
+    "caffe": "blue, green, red, less the mean of ImageNet",
+    "lite": "(x - 127) / 128",
+}
+_MEAN, _DEVIATION = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])  # of red, green, blue, 0 to 1
+_CAFFE_MEAN = np.array([103.939, 116.779, 123.68], np.float32)  # of blue, green, red, 0 to 255
 # The part of the work above the cut that fine-tuning repeats in every epoch. With less, too little of the network is
 # adapted; with more, too little is saved (docs/log.md). The cut of EfficientNet-Lite0 has 0.63.
 _LEAST, _MOST = 0.6, 0.7
 _BYTES = 2  # of an activation in the store: float16
+
+
+def preprocessed_input(image_size: int, mode: str) -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
+    """Return the input of a network and the input of its first layer.
+
+    Args:
+        image_size: side in pixels.
+        mode: one of MODES.
+
+    Returns:
+        `image`: float32, shape (n, image_size, image_size, 3), RGB 0 to 255; and the same after preprocessing.
+
+    Source: tf, torch and caffe are the modes of `keras.applications.imagenet_utils.preprocess_input`.
+    """
+    import keras
+
+    image = keras.Input((image_size, image_size, 3), name="image")
+    return image, image if mode == "none" else _layer(mode)(image)
+
+
+def _layer(mode: str) -> "keras.Layer":
+    from keras.layers import Conv2D, Rescaling
+
+    if mode == "tf":
+        return Rescaling(1 / 127.5, offset=-1, name=PREPROCESSING)
+    if mode == "lite":
+        return Rescaling(1 / 128, offset=-127 / 128, name=PREPROCESSING)
+    if mode == "torch":
+        return Rescaling((1 / (255 * _DEVIATION)).tolist(), offset=(-_MEAN / _DEVIATION).tolist(), name=PREPROCESSING)
+    # A convolution by one pixel swaps the colours exactly: sums of one value and two zeros.
+    swap = Conv2D(3, 1, trainable=False, name=PREPROCESSING)
+    swap.build((None, None, None, 3))
+    swap.set_weights([np.eye(3, dtype=np.float32)[::-1].reshape(1, 1, 3, 3), -_CAFFE_MEAN])
+    return swap
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regraft.backbones.preprocessing import NAME, preprocessed_input
+from regraft.backbones.cut_points import PREPROCESSING, preprocessed_input
 from regraft.core.errors import InvalidParams, InvalidWeights
 from regraft.core.files import DAMAGE
 
@@ -99,7 +99,7 @@ def _build_application(name: str, image_size: int, preprocessing: str, weights: 
     Args:
         name: of the constructor.
         image_size: side in pixels.
-        preprocessing: one of `preprocessing.MODES`.
+        preprocessing: one of `cut_points.MODES`.
         weights: "imagenet", which Keras downloads once into its own folder; a file that Keras saved, of this model with
             or without its classifier; None leaves the weights as Keras draws them.
 
@@ -206,7 +206,7 @@ def build_from_file(path: Path, image_size: int, preprocessing: str, weights: Pa
     Args:
         path: of the model.
         image_size: side in pixels; the model's own, if it has one.
-        preprocessing: one of `preprocessing.MODES`, in front of the model.
+        preprocessing: one of `cut_points.MODES`, in front of the model.
         weights: the same file.
 
     Raises:
@@ -257,7 +257,7 @@ def as_backbone(model: "keras.Model", image_size: int, mode: str, name: str) -> 
         model: functional or sequential, with one image as input and one output: feature maps (they are averaged), or
             features, or a classifier, which is cut back to what its dense layers take.
         image_size: side in pixels.
-        mode: of the preprocessing in front, one of `preprocessing.MODES`.
+        mode: of the preprocessing in front, one of `cut_points.MODES`.
         name: of the result.
 
     Raises:
@@ -295,7 +295,7 @@ class _Copies:
 
     def __init__(self) -> None:
         self._fresh: dict[int, tuple[Any, Any]] = {}  # by the identity of the original: it and its copy
-        self._names = {"image", NAME, "features"}
+        self._names = {"image", PREPROCESSING, "features"}
 
     def run(self, graph: Any, inputs: Any) -> Any:
         """Apply copies of a graph's layers to other inputs."""
@@ -376,7 +376,7 @@ def _pooled(output: "keras.KerasTensor", name: str) -> "keras.KerasTensor":
         if node.is_input or (kind not in _CLASSIFIER and kind != "Flatten"):
             break
         output = node.input_tensors[0]
-    if len(output.shape) == 4 and output._keras_history.operation.name not in ("image", NAME):
+    if len(output.shape) == 4 and output._keras_history.operation.name not in ("image", PREPROCESSING):
         return layers.GlobalAveragePooling2D(name="features")(output)
     if len(output.shape) == 2:
         return layers.Identity(name="features")(output)

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue
-from regraft.backbones.cut_points import cut_points, multiply_adds
-from regraft.backbones.preprocessing import MODES
+from regraft.backbones.cut_points import MODES, cut_points, multiply_adds
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.core.statistics import Interval, tango_interval, wilson
 from regraft.photos.images import Threads

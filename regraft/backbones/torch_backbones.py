@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from regraft.backbones import preprocessing
+from regraft.backbones.cut_points import PREPROCESSING, preprocessed_input
 from regraft.core.errors import InvalidWeights
 from regraft.core.files import DAMAGE, sha256_of
 
@@ -58,7 +58,7 @@ def build_efficientnet_lite(image_size: int, mode: str, weights: Path | None, *,
 
     Args:
         image_size: side in pixels.
-        mode: of the preprocessing, one of `preprocessing.MODES`; these weights were trained with `lite`.
+        mode: of the preprocessing, one of `cut_points.MODES`; these weights were trained with `lite`.
         weights: a PyTorch file of this variant; None leaves the weights as Keras draws them.
         variant: 0, 1 or 2.
 
@@ -250,7 +250,7 @@ def _build(
         y = conv_bn(bn(y, depthwise), f"{name}_project", filters, relu=False)
         return layers.Add(name=f"{name}_add")([x, y]) if strides == 1 and channels == filters else y
 
-    image, x = preprocessing.preprocessed_input(image_size, mode)
+    image, x = preprocessed_input(image_size, mode)
     x = conv_bn(padded(x, "stem"), "stem", 32, 3, 2)
     index = 1 if pads_as_torch else 0  # as in the files: that of MobileNetV2 counts the stem
     for expansion, filters, blocks, strides, kernel in stages:
@@ -293,7 +293,7 @@ def _load_weights(model: "keras.Model", path: Path, names_of: Callable[[str], tu
     """Fill a network; InvalidWeights if a tensor is absent or has another shape."""
     tensors = read_tensors(path)
     for layer in model.layers:
-        if not layer.weights or layer.name == preprocessing.NAME:
+        if not layer.weights or layer.name == PREPROCESSING:
             continue
         kind = type(layer).__name__
         conv, norm = names_of(layer.name)

@@ -17,10 +17,7 @@ from regraft.core.setting_types import (
     ClassWeight,
     Count,
     Engine,
-    FeatureDrift,
-    Leaks,
     NumberOrAuto,
-    Outliers,
     PhotoSchemes,
     Place,
     Positive,
@@ -177,36 +174,25 @@ class CacheFeatures(Section):
     """Stage 3: what the frozen backbone sees."""
 
     views: Annotated[int, Field(ge=0, le=64), NumberOrAuto]
-    copied_rows: int = Field(ge=0)
 
 
 class CheckFeatures(Section):
     """Stage 4: what the frozen features must say about the photos. A violated check stops the run if it is `error`."""
 
-    leaks: Leaks
-    max_photos: Count
-    label_errors: AtMost[ShareOrAll]
-    outliers: Outliers
-    drift: FeatureDrift
+    leaks: Severity
+    label_errors: Severity
+    outliers: Severity
+    drift: Severity
 
 
 class TrainHead(Section):
     """Stage 5: the new classifier on frozen features. A list of values is a sweep: every combination is tried."""
 
-    kind: Several[Literal["linear", "mlp", "classic"]]
+    kind: Several[Literal["linear", "classic"]]
     penalty: Several[Annotated[float, Field(gt=0)]]
-    hidden_units: int = Field(ge=1)
-    activation: Literal["relu", "silu", "tanh"]
-    dropout: Several[Share]
-    learning_rate: Several[Annotated[float, Field(gt=0)]]
-    weight_decay: Several[Annotated[float, Field(ge=0)]]
     label_smoothing: Several[Share]
     class_weight: ClassWeight
-    batch_size: int = Field(ge=1)
-    epochs: int = Field(ge=1)
-    patience: int = Field(ge=1)
     learning_curve: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(strict=False)
-    max_photos: int = Field(ge=1)
 
 
 class FineTune(Section):
@@ -217,17 +203,9 @@ class FineTune(Section):
     layers: str = Field(min_length=1)
     epochs: Annotated[int, Field(ge=1, le=65_535), NumberOrAuto]
     learning_rate: float = Field(gt=0)
-    layer_decay: float = Field(gt=0, le=1)
-    weight_decay: float = Field(ge=0)
-    label_smoothing: Share
-    batch_size: int = Field(ge=1)
     max_minutes: float = Field(gt=0)
     max_photos: Count
     renew_after: Share
-    warm_epochs: int = Field(ge=1, le=1000)
-    warm_rate: float = Field(gt=0, le=1)
-    replay: int = Field(ge=0, le=1000)
-    replay_per_class: int = Field(ge=1)
 
 
 class Nights(Section):

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ from regraft.core.patience import set_patience
 # By key: the value that holds now, and what to do if another one is wanted.
 _PATH = "it has one place now; move the file there, or remove the key"
 _CONSTANT = "it is a constant now; remove the key"
+_CHECK = "say how severe the check is instead, for instance check_features.leaks: note"
+_HEAD = "it was of heads of kind mlp; train_head.kind is linear or classic"
+_LOOP = "it is a constant of regraft/training"
+_WARM = "it is a constant of regraft/training/fine_tune.py; fine_tune.renew_after says when a new base is trained"
 RETIRED: dict[str, tuple[Any, str]] = {
     "paths.manifest": ("build/manifest.parquet", _PATH),
     "paths.dataset": ("build/dataset.parquet", _PATH),
@@ -42,6 +47,31 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "quantise.max_gap": (0.6, _CONSTANT),
     "quantise.images": (4000, _CONSTANT),
     "quantise.calibration_images": (128, _CONSTANT),
+    "cache_features.copied_rows": (100_000, "it is a constant of tasks/cache_features.py"),
+    "check_features.max_photos": (50_000, _CHECK),
+    "check_features.leaks.expected": (0.1, _CHECK),
+    "check_features.leaks.max": (0.02, _CHECK),
+    "check_features.label_errors.max": (0.05, _CHECK),
+    "check_features.outliers.distance": (3.0, _CHECK),
+    "check_features.outliers.max": (0.02, _CHECK),
+    "check_features.drift.significance": (0.001, _CHECK),
+    "train_head.hidden_units": (512, _HEAD),
+    "train_head.activation": ("relu", _HEAD),
+    "train_head.dropout": (0.2, "it is a constant of regraft/training/heads.py"),
+    "train_head.learning_rate": ([0.001, 0.003], _HEAD),
+    "train_head.weight_decay": ([0.001, 0.1], _HEAD),
+    "train_head.batch_size": (64, _HEAD),
+    "train_head.epochs": (100, "the search for a linear head ends by itself"),
+    "train_head.patience": (12, _HEAD),
+    "train_head.max_photos": (100_000, "it is a constant of regraft/training/heads.py"),
+    "fine_tune.layer_decay": (1.0, "choose fewer layers by fine_tune.layers"),
+    "fine_tune.weight_decay": (0.01, _LOOP),
+    "fine_tune.label_smoothing": (0.05, _LOOP),
+    "fine_tune.batch_size": (32, _LOOP),
+    "fine_tune.warm_epochs": (2, _WARM),
+    "fine_tune.warm_rate": (0.03, _WARM),
+    "fine_tune.replay": (8, _WARM),
+    "fine_tune.replay_per_class": (10, _WARM),
     "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
 }
 _told: set[Path] = set()  # files of which this process has told
@@ -56,17 +86,20 @@ def without_retired(path: Path, contents: Any) -> Any:
     """
     if not isinstance(contents, dict):
         return contents
-    kept, lines, same = dict(contents), [], []
+    kept, lines, same = deepcopy(contents), [], []
     for key, (value, advice) in RETIRED.items():
-        section, _, name = key.partition(".")
-        if not isinstance(kept.get(section), dict) or name not in kept[section]:
+        *sections, name = key.split(".")
+        section: Any = kept
+        for each in sections:
+            section = section.get(each) if isinstance(section, dict) else None
+        if not isinstance(section, dict) or name not in section:
             continue
-        given = kept[section][name]
-        kept[section] = {other: each for other, each in kept[section].items() if other != name}
-        if given == value:
+        if section.pop(name) == value:
             same.append(key)
         else:
             lines.append(f"  {key}: {value} holds, and no longer yours: {advice}.")
+        if len(sections) == 2 and list(section) == ["severity"]:
+            kept[sections[0]][sections[1]] = section["severity"]
     if (lines or same) and path.resolve() not in _told:
         _told.add(path.resolve())
         if same:

@@ -145,29 +145,6 @@ class AtMost(Section, Generic[T]):
     severity: Severity
 
 
-class Leaks(Section):
-    """When two photos of different splits are nearly the same, and how many photos of val and test may have such."""
-
-    expected: float = Field(gt=0)
-    max: ShareOrAll
-    severity: Severity
-
-
-class Outliers(Section):
-    """When a photo is unlike all others, and how many may be."""
-
-    distance: float = Field(gt=0)
-    max: float = Field(ge=0, le=1)
-    severity: Severity
-
-
-class FeatureDrift(Section):
-    """When new photos are unlike those of the model in production."""
-
-    significance: float = Field(gt=0, le=0.5)
-    severity: Severity
-
-
 class Floors(Section):
     """What every model must reach, whatever is in production; null is no floor."""
 

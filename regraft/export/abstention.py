@@ -16,7 +16,7 @@ import pandas as pd
 from regraft.core.csv_files import read_csv, write_csv
 from regraft.core.statistics import Interval, least_share
 from regraft.serving.promise import NoPromise, Promise
-from regraft.training.parts import share_right
+from regraft.training.evaluation import share_right
 
 CONFIDENCE = 0.95
 _STEPS = 20  # thresholds that are tried: those that answer 5 %, 10 %, ... of val

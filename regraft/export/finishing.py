@@ -24,8 +24,7 @@ from regraft.export.two_parts import BORDER, with_facts
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, share_of
-from regraft.training.class_weights import objective_of
-from regraft.training.metrics import score
+from regraft.training.metrics import objective_of, score
 from regraft.training.network_file import Head
 
 PROTOTYPE_IMAGES = 32  # training photos of each class whose features are averaged for the output novelty

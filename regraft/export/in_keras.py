@@ -10,9 +10,8 @@ from regraft.core.errors import RegraftError
 from regraft.core.files import reading
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.finishing import as_shipped
-from regraft.training.keras_models import save_model, start_keras
-from regraft.training.keras_network import build_network
-from regraft.training.network_file import read_network
+from regraft.training.keras_network import build_network, save_model
+from regraft.training.network_file import read_network, start_keras
 
 
 def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path) -> None:

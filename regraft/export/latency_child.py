@@ -79,7 +79,7 @@ def _keras(job: dict[str, Any]) -> "Answer":
 
     from regraft.photos.images import Threads
     from regraft.photos.preparation import Preparation
-    from regraft.training.keras_models import load_model
+    from regraft.training.keras_network import load_model
 
     model = load_model(Path(job["file"]))
     preparation, threads = Preparation(job["image_size"], job["crop_fraction"]), Threads(job["threads"])

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from regraft.backbones.runners import FEATURES
+from regraft.backbones.trunk import FEATURES
 from regraft.photos.preparation import IR_VERSION, OPSET
 from regraft.serving.novelty import rank_of
 from regraft.training.network_file import Head

@@ -13,8 +13,8 @@ from regraft.core.statistics import Interval, wilson
 from regraft.export.calibration import with_temperature
 from regraft.export.class_shares import as_learnt
 from regraft.export.finishing import TEMPERATURE
-from regraft.training.metrics import bins_of, brier_score, ece_by_chance, expected_calibration_error, log_losses
-from regraft.training.parts import share_right
+from regraft.training.evaluation import bins_of, brier_score, ece_by_chance, expected_calibration_error, share_right
+from regraft.training.metrics import log_losses
 
 _COLUMNS = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
 

@@ -22,7 +22,7 @@ from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.groups import first_of_each, independent_images
 from regraft.photos.images import Threads
 from regraft.serving.shipped_model import ShippedModel
-from regraft.training.parts import share_right
+from regraft.training.evaluation import share_right
 
 UNDAMAGED = "none"
 _CONDITIONS = [(UNDAMAGED, 0), *((kind, severity) for kind in KINDS for severity in range(1, SEVERITIES + 1))]

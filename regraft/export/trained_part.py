@@ -12,8 +12,7 @@ import numpy as np
 import onnx
 
 from regraft.backbones.catalogue import Backbone
-from regraft.backbones.runners import ACTIVATIONS, FEATURES
-from regraft.backbones.trunk import Trunk
+from regraft.backbones.trunk import ACTIVATIONS, FEATURES, Trunk
 from regraft.onnx_graphs.convert import convert_keras
 from regraft.photos.preparation import Preparation
 from regraft.training.keras_network import build_network

@@ -12,22 +12,21 @@ from regraft.cluster.connection import Cluster
 from regraft.core.config import Machine
 from regraft.core.errors import RegraftError
 from regraft.core.files import check_room
-from regraft.features.feature_store import FeatureStore
-from regraft.features.forward_passes import ForwardPasses, Work
+from regraft.features.forward_passes import FeatureStore, ForwardPasses, Work
 from regraft.features.on_cluster import compute_on_cluster
 from regraft.features.recomputing import Recomputing, find_lost_activations
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store.shards import Key
 
-# Which activations at the cut are wanted beside the pooled features: none; those of train and val images, in the store;
-# or the same, every one of them verified, because the caller reads them all next.
+# Activations at the cut that are needed beside the pooled features: none; those of train and val images; or the same,
+# each row verified, because the caller reads them all next.
 Activations = Literal["none", "stored", "verified"]
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What a run paid for and what it did not have to."""
+    """The cost of an extraction, and the cost that the store saved."""
 
     images: int  # different image files
     views: int  # views of a training image in the store, the centre square among them
@@ -36,7 +35,7 @@ class Receipt:
     computed: int  # rows that cost a forward pass now
     seconds: float  # spent on computing them: decoding, resizing, forward passes
     images_per_second: float | None  # computed / seconds
-    seconds_saved: float  # what the rows from the store took when they were computed
+    seconds_saved: float  # cost of the rows from the store when they were computed
     store_bytes: int  # size of the features and activations in the store
     engine: str
 
@@ -47,10 +46,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Extractor:
-    """Runs views of photos through the frozen backbone, each once in its life; the store holds what came out.
-
-    It is what `regraft.features.table.write_features` reads pooled features from.
-    """
+    """Runs views of photos through the frozen backbone, each once in its life; the store holds the outputs."""
 
     views: Views  # which views an image has, and how they are drawn
     trunk: Trunk
@@ -86,7 +82,7 @@ class Extractor:
         return list(dict.fromkeys(self._keys(self._needed(dataset, "none"), "views")))
 
     def missing(self, dataset: Dataset, *, activations: Activations) -> set[str]:
-        """Return the digests of the images of which the store has not all that is needed."""
+        """Return the digests of the images of which the store lacks a row."""
         needed = self._needed(dataset, activations)
         return {work.photo.digest for work in self._missing(needed, verify_activations=activations == "verified")}
 
@@ -151,7 +147,7 @@ class Extractor:
         return list(needed.values())
 
     def _missing(self, needed: list[Work], *, verify_activations: bool) -> list[Work]:
-        """What of it the store does not hold."""
+        """Return the part of it that the store lacks."""
         no_features = set(self.store.features.missing(self._keys(needed, "views")))
         no_activations = set(self.store.activations.missing(self._keys(needed, "cut_views"), verify=verify_activations))
         if not no_features and not no_activations:

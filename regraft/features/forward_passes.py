@@ -1,22 +1,75 @@
-"""Views of photos go through the frozen backbone, and what comes out goes into the store."""
+"""Views of photos go through the frozen backbone, and its outputs into the two namespaces of the store."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 
-from regraft.backbones.trunk import Trunk
+from regraft.backbones.catalogue import Backbone
+from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.core.config import Machine
 from regraft.core.errors import RegraftError, printable
-from regraft.features.feature_store import FeatureStore
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads
 from regraft.photos.views import Views
+from regraft.store.joining import open_shared
+from regraft.store.located import LocatedRows
+from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Key
 
 _FLUSH_ROWS = 1024  # a kill loses at most the work on so many
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureStore:
+    """The two namespaces that a forward pass fills."""
+
+    features: Namespace  # pooled, float32, (feature_dim,)
+    activations: Namespace  # at the cut, float16, (height, width, channels)
+
+    def flush(self) -> None:
+        """Write the rows that are still in memory."""
+        try:
+            self.activations.flush()
+        finally:
+            self.features.flush()  # also when the first part was written here and could not be sent
+
+    def find_rows(self, _: str, keys: np.ndarray, checksums: np.ndarray) -> LocatedRows:
+        """Find rows of a features file that was just written: see `regraft.features.table.read_features`."""
+        return LocatedRows(self.features, keys, checksums, advice="Run the same command again.")
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes on the disk."""
+        return self.features.stored_bytes + self.activations.stored_bytes
+
+
+def load_stored_trunk(backbone: Backbone, root: Path, *, shared: str | None) -> Trunk:
+    """Return the frozen backbone, whose graph is in the store `root`, in the shared store, or is made now."""
+    return load_trunk(backbone, root / "graphs", shared=open_shared(root, shared, may_create=True) if shared else None)
+
+
+def open_feature_store(root: Path, trunk: Trunk, *, shared: str | None = None, mirror: bool = False) -> FeatureStore:
+    """Open the namespaces of this backbone and this engine; how a photo becomes a view is part of the rows' keys.
+
+    Args:
+        root: the store's folder.
+        trunk: from `load_stored_trunk`.
+        shared: address of the shared store, or None.
+        mirror: whether to fetch all rows of the shared store, and not only those that are needed.
+    """
+    facts = {"graph": trunk.digest, "engine": trunk.engine}
+    store = FeatureStore(
+        open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32", shared=shared),
+        open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16", shared=shared),
+    )
+    if mirror:
+        store.features.mirror()
+        store.activations.mirror()
+    return store
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +83,7 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class _Result:
-    """What came out for one image."""
+    """The outputs for one image."""
 
     keys: list[Key]
     features: np.ndarray  # float32, (views, feature_dim)
@@ -40,7 +93,7 @@ class _Result:
 
 @dataclass(frozen=True, slots=True)
 class ForwardPasses:
-    """Decodes photos, draws their views, runs the frozen backbone and stores what comes out."""
+    """Decodes photos, draws their views, runs the frozen backbone and stores its outputs."""
 
     views: Views
     trunk: Trunk
@@ -52,7 +105,7 @@ class ForwardPasses:
 
         Args:
             dataset: reads the photos.
-            works: what to compute of each.
+            works: the views of each photo.
             on_progress: called with the number of views computed and to compute.
         """
         total, done, unwritten = sum(len(work.views) for work in works), 0, 0
@@ -72,8 +125,7 @@ class ForwardPasses:
                     unwritten = 0
                 on_progress(done, total)
         finally:
-            # Also after an error: what is computed is paid for. Both at once, so that neither is missing without the
-            # other.
+            # Also after an error: computed rows are paid for.
             self.store.flush()
 
     def _results(self, dataset: Dataset, works: Sequence[Work]) -> Iterator[_Result]:
@@ -108,12 +160,12 @@ class ForwardPasses:
 
 
 def _as_stored(activations: np.ndarray) -> np.ndarray:
-    with np.errstate(over="ignore"):  # `_check_finite` says it in words
+    with np.errstate(over="ignore"):  # `_check_finite` raises
         return activations.astype(np.float16)
 
 
 def _check_finite(photo: Photo, features: np.ndarray, activations: np.ndarray) -> None:
-    """Refuse what would stay in the store and make every later training of it come to nothing."""
+    """Refuse values that would stay in the store and spoil every later training."""
     name = f"{printable(photo.path)} (SHA-256 {photo.digest[:12]})"
     if not np.isfinite(features).all():
         raise RegraftError(

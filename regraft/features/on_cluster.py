@@ -12,14 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.backbones.runners import OnnxRunner
-from regraft.backbones.trunk import Trunk
+from regraft.backbones.trunk import OnnxRunner, Trunk
 from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat, Work, work_on
 from regraft.core.config import Machine
 from regraft.core.errors import RegraftError, printable
-from regraft.features.feature_store import open_feature_store
-from regraft.features.forward_passes import ForwardPasses
+from regraft.features.forward_passes import ForwardPasses, open_feature_store
 from regraft.features.forward_passes import Work as Passes
 from regraft.photos.dataset import Dataset
 from regraft.photos.in_sight import Fetched, InSight

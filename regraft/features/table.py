@@ -4,11 +4,14 @@ Of few photos it holds the features themselves, and so needs no store. Of many i
 the checksum that it must have: 81 bytes instead of 5 kB, of which every version would be kept.
 """
 
+import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from io import FileIO
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, overload
 
 import numpy as np
 import pandas as pd
@@ -16,11 +19,87 @@ import pyarrow as pa
 
 from regraft.core.files import reading
 from regraft.core.sealed import check_seal, sealing
-from regraft.features.rows import DIGEST_BYTES, Digests, FileRows, OpenFile, Rows
 from regraft.photos.dataset import SPLITS, Dataset
 from regraft.store.columns import KEY_BYTES
 
+if TYPE_CHECKING:
+    from regraft.features.extraction import Extractor
+
 _WRITE_ROWS = 1024  # in memory at a time
+_READ_BYTES = 2**28  # in one call; the kernel reads at most 2 GB
+_DIGEST_BYTES = 32
+
+
+class Rows(Protocol):
+    """Where features are read from: `FileRows`, or `regraft.store.located.LocatedRows`."""
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Return the features at `positions`: float32, shape (len(positions), dim)."""
+        ...
+
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return those of the features at `positions` that are there, and which these are: int, (their number,)."""
+        ...
+
+
+class OpenFile(FileIO):
+    """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FileRows:
+    """Features that lie in the file itself."""
+
+    file: FileIO
+    offsets: np.ndarray  # int64, (n,): where in the file each row begins
+    dim: int  # of a feature
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Return the features at `positions`: float32, shape (len(positions), dim).
+
+        They are read and not mapped: pages of a mapping count as memory of the process, and would be all of the file
+        after one epoch.
+        """
+        rows = np.empty((len(positions), self.dim), np.float32)
+        offsets, size = self.offsets[positions], self.dim * rows.itemsize
+        is_new = np.diff(offsets, prepend=-2 * size) != size  # not side by side with the row before
+        is_new[:: max(1, _READ_BYTES // size)] = True
+        starts = [*np.flatnonzero(is_new).tolist(), len(rows)]
+        for start, end in itertools.pairwise(starts):
+            if os.preadv(self.file.fileno(), [rows[start:end].data], int(offsets[start])) != (end - start) * size:
+                raise OSError(f"{self.file.name} is shorter than when it was opened. Run again.")
+        return rows
+
+    def read_present(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the features at `positions`, which are all there, and which these are."""
+        return self.read(positions), np.arange(len(positions))
+
+
+class Digests(Sequence[str]):
+    """SHA-256 digests as texts of 64 hexadecimal digits, 32 bytes each in memory."""
+
+    def __init__(self, contents: np.ndarray) -> None:
+        """Take uint8, shape (n, 32)."""
+        self._contents = contents
+
+    def __len__(self) -> int:
+        return len(self._contents)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [row.tobytes().hex() for row in self._contents[index]]
+        return self._contents[index].tobytes().hex()
+
+    def __iter__(self) -> Iterator[str]:
+        return (row.tobytes().hex() for row in self._contents)
+
 
 # Given the namespace of a store, and keys and checksums of its rows, it says where these are read from.
 FindRows = Callable[[str, np.ndarray, np.ndarray], Rows]
@@ -28,7 +107,7 @@ FindRows = Callable[[str, np.ndarray, np.ndarray], Rows]
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What features.arrow says. The features themselves stay where they are until they are read."""
+    """The contents of features.arrow. The features themselves are read when they are asked for."""
 
     digests: Sequence[str]
     views: np.ndarray  # int16, (n,)
@@ -66,28 +145,7 @@ class Features:
         return self.read(chosen), self.class_indices[chosen]
 
 
-class Keyed(Protocol):
-    """What names the rows of the store: `regraft.photos.views.Views`."""
-
-    def key(self, source: str, view: int) -> bytes: ...
-
-
-class FeatureSource(Protocol):
-    """Where pooled features are, and what they are called there: `regraft.features.extraction.Extractor`."""
-
-    @property
-    def namespace(self) -> str: ...
-    @property
-    def feature_dim(self) -> int: ...
-    @property
-    def augmented_views(self) -> int: ...
-    @property
-    def views(self) -> Keyed: ...
-    def read_features(self, sources: Sequence[str], view: int) -> np.ndarray: ...
-    def checksums(self, sources: Sequence[str], view: int) -> np.ndarray: ...
-
-
-def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
+def write_features(path: Path, source: "Extractor", dataset: Dataset) -> None:
     """Write the pooled features of every view of a data set as one Arrow IPC file, a thousand rows in memory at a time.
 
     View by view, and within a view in the order of the data set.
@@ -100,7 +158,7 @@ def write_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
     _write(path, source, dataset, pa.field("feature", pa.list_(pa.float32(), dim)), features_of)
 
 
-def write_named_features(path: Path, source: FeatureSource, dataset: Dataset) -> None:
+def write_named_features(path: Path, source: "Extractor", dataset: Dataset) -> None:
     """Write which rows of the store the same features are, and the checksum of each."""
 
     def checksums_of(sources: Sequence[str], view: int) -> pa.Array:
@@ -111,13 +169,13 @@ def write_named_features(path: Path, source: FeatureSource, dataset: Dataset) ->
 
 def _write(
     path: Path,
-    source: FeatureSource,
+    source: "Extractor",
     dataset: Dataset,
     last: pa.Field,
     values_of: Callable[[Sequence[str], int], pa.Array],
 ) -> None:
     fields = {
-        "digest": pa.binary(DIGEST_BYTES),
+        "digest": pa.binary(_DIGEST_BYTES),
         "view": pa.int16(),
         "split": pa.dictionary(pa.int8(), pa.string()),
         "class_index": pa.int32(),
@@ -153,7 +211,7 @@ def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.Dat
 
 
 def read_features(path: Path, *, with_keys: bool = False, find_rows: FindRows | None = None) -> Features:
-    """Open what `write_features` or `write_named_features` wrote.
+    """Open the file that `write_features` or `write_named_features` wrote.
 
     Args:
         path: of the file.
@@ -175,7 +233,7 @@ def read_features(path: Path, *, with_keys: bool = False, find_rows: FindRows | 
 
 
 def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> tuple[Features, np.ndarray | None]:
-    """Return what a file says, and the checksums of rows where it only names them."""
+    """Return the contents of a file, and the checksums of rows where it only names them."""
     mapped = pa.memory_map(str(path))
     start = mapped.read_buffer(1).address  # of the file in memory; it began at 0
     reader = pa.ipc.open_file(mapped)
@@ -210,9 +268,9 @@ def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> tuple[Features, n
 def _values_of(name: str, column: pa.Array) -> np.ndarray:
     """Return a column of a batch as numbers, splits as texts, keys as from `as_array`, digests as (n, 32) bytes."""
     if name == "digest" and column.type == pa.string():  # in a file of a former version
-        return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), np.uint8).reshape(-1, DIGEST_BYTES)
+        return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), np.uint8).reshape(-1, _DIGEST_BYTES)
     if name in ("digest", "key"):
         contents = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
-        return contents.reshape(-1, DIGEST_BYTES) if name == "digest" else contents.view(f"S{KEY_BYTES}")
+        return contents.reshape(-1, _DIGEST_BYTES) if name == "digest" else contents.view(f"S{KEY_BYTES}")
     values = column.to_numpy(zero_copy_only=False)
     return values.astype("U5") if name == "split" else values

@@ -13,8 +13,7 @@ from regraft.reports.mistakes import mistakes_of
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
 from regraft.reports.validation_page import NAMED
-from regraft.training.parts import FEW, read_classes, read_slices
-from regraft.training.tables import read_confusion, read_predictions
+from regraft.training.evaluation import FEW, read_classes, read_confusion, read_predictions, read_slices
 
 _PAIRS = 10  # of classes that are taken for each other
 _FIGURES = {

@@ -26,7 +26,7 @@ from regraft.reports.gate_page import NOT_ASKED, read_gate
 from regraft.reports.measured_page import digests, latency_blocks, robustness_blocks, robustness_of
 from regraft.reports.page import Block, Bold, Items, Table, render
 from regraft.reports.sources import Sources
-from regraft.training.parts import FEW, WORSE, read_classes, read_slices
+from regraft.training.evaluation import FEW, WORSE, read_classes, read_slices
 
 FILE = "model_card.md"
 _LISTED = 50  # classes, and rows of a table

@@ -11,8 +11,7 @@ from regraft.reports.page import Block, Bold, Chart, Heading, Page, Table
 from regraft.reports.sources import Sources
 from regraft.reports.validation_page import NAMED
 from regraft.training.heads import read_leaderboard
-from regraft.training.metrics import Objective, Score
-from regraft.training.tables import read_curve
+from regraft.training.metrics import Objective, Score, read_curve
 
 
 def head_page(sources: Sources) -> Page:

@@ -161,7 +161,7 @@ def start_session(contents: bytes, *, is_optimised: bool = True) -> onnxruntime.
     options = onnxruntime.SessionOptions()
     if not is_optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.intra_op_num_threads = 1  # see regraft/backbones/runners.py
+    options.intra_op_num_threads = 1  # see regraft/backbones/trunk.py
     options.log_severity_level = _SILENT
     return onnxruntime.InferenceSession(contents, options, providers=["CPUExecutionProvider"])
 

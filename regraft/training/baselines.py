@@ -11,7 +11,7 @@ import numpy as np
 
 from regraft.core.statistics import Interval, tango_interval, wilson
 from regraft.photos.sample import stable_sample
-from regraft.training.compared import Rows
+from regraft.training.heads import Rows
 from regraft.training.metrics import Objective, in_words
 
 _NEIGHBOURS = 5

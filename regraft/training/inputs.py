@@ -1,20 +1,22 @@
-"""What fine-tuning is given batch by batch: activations from the store, or pixels that are drawn anew."""
+"""Inputs of fine-tuning, batch by batch: activations from the store, or pixels that are drawn anew."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.photos.views import Views
-from regraft.store.namespace import Namespace
+
+if TYPE_CHECKING:
+    from regraft.store.namespace import Namespace
 
 
 class Inputs(Protocol):
-    """What a network is trained on, read ahead of the steps."""
+    """Inputs of a network, read ahead of the steps."""
 
     def __call__(self, batches: Iterable[np.ndarray], epoch: int) -> Iterator[np.ndarray]:
         """Yield the inputs of each batch: positions of images, shape (n,), to any numeric dtype, shape (n, ...)."""
@@ -34,7 +36,7 @@ class Images:
 
 @dataclass(frozen=True, slots=True)
 class TrainingImages:
-    """What is trained on, and what is held back to test the result."""
+    """Images to train on, and images held back to judge."""
 
     train: Images
     val: Images
@@ -49,7 +51,7 @@ def training_images(dataset: Dataset, inputs_of: Callable[[Dataset], Inputs]) ->
     return TrainingImages(train, val, len(dataset.class_names))
 
 
-def cached_activations(dataset: Dataset, activations: Namespace, views: Views, *, seed: int) -> Inputs:
+def cached_activations(dataset: Dataset, activations: "Namespace", views: Views, *, seed: int) -> Inputs:
     """Return what reads the activations of a data set from the store, float16, a few batches ahead.
 
     Each image starts at a view of its own, so an epoch is a mix of all views, and takes the next one in each epoch, so

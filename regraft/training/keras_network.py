@@ -1,40 +1,23 @@
-"""Heads and whole networks as Keras models: to train them further, to convert them, and to give them away."""
+"""Backbone and head as one Keras network: built, filled with trained weights, cut for fine-tuning, and saved."""
 
+import json
+import re
+import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from regraft.backbones.catalogue import Backbone
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.layers import join
-from regraft.training.network_file import Head, Network, load_into
+from regraft.backbones.cut_points import PREPROCESSING, check_top
+from regraft.core.errors import InvalidParams, RegraftError
+from regraft.core.files import reading, replacing
+from regraft.training.network_file import HEAD_LAYERS, Head, HeadSettings, Network, Trained, build_head
 
 if TYPE_CHECKING:
     import keras
 
-
-def build_head(feature_dim: int, num_classes: int, settings: HeadSettings) -> "keras.Model":
-    """Return the head with random weights: linear, or with one hidden layer.
-
-    Input: float32, shape (n, feature_dim). Output `probabilities`: float32, shape (n, num_classes), rows sum to 1.
-    """
-    import keras
-    from keras import layers
-
-    hidden = []
-    if settings.hidden_units:
-        hidden = [
-            layers.Dense(settings.hidden_units, activation=settings.activation, name="head_hidden"),
-            layers.Dropout(settings.dropout, name="head_hidden_dropout"),
-        ]
-    return keras.Sequential(
-        [
-            keras.Input((feature_dim,), name="pooled"),
-            layers.Dropout(settings.dropout, name="head_dropout"),
-            *hidden,
-            layers.Dense(num_classes, name="head_logits"),
-            layers.Softmax(name="probabilities"),
-        ],
-        name="head",
-    )
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 
 
 def to_keras(head: Head) -> "keras.Model":
@@ -42,6 +25,17 @@ def to_keras(head: Head) -> "keras.Model":
     model = build_head(head.feature_dim, head.num_classes, head.settings)
     model.set_weights(head.weights)
     return model
+
+
+def join(backbone: Backbone, head: "keras.Model") -> "keras.Model":
+    """Return backbone and head as one flat model: prepared float32 RGB 0 to 255 in, probabilities out."""
+    import keras
+
+    network = backbone.build()
+    output = network.output
+    for layer in head.layers:
+        output = layer(output)
+    return keras.Model(network.input, output, name=backbone.name)
 
 
 def build_network(backbone: Backbone, network: Network) -> "keras.Model":
@@ -53,3 +47,169 @@ def build_network(backbone: Backbone, network: Network) -> "keras.Model":
     model = join(backbone, to_keras(network.head))
     load_into(model, network)
     return model
+
+
+def weights_of(model: "keras.Model") -> dict[str, np.ndarray]:
+    """Return copies of all weights outside the head, by the path of the Keras variable."""
+    return {path: np.array(variable.numpy()) for path, variable in _variables(model).items()}
+
+
+def network_of(
+    model: "keras.Model", settings: HeadSettings, trained: Trained, pretrained: dict[str, np.ndarray]
+) -> Network:
+    """Return the trained weights of a Keras model.
+
+    Args:
+        model: from `join`.
+        settings: of its head.
+        trained: the part that was trained.
+        pretrained: from `weights_of` of the untrained model; a weight that is the same to the bit is omitted.
+    """
+    head = [np.array(weight) for layer in _head_layers(model) for weight in layer.get_weights()]
+    changed = {path: now for path, now in weights_of(model).items() if not np.array_equal(now, pretrained[path])}
+    return Network(trained, Head(settings, head), changed)
+
+
+def load_into(model: "keras.Model", network: Network) -> None:
+    """Set the weights of a Keras model from `join`, with a head of the same shape, to those of a network.
+
+    Raises:
+        RegraftError: the network was trained on another backbone, or its head has another shape.
+    """
+    variables = _variables(model)
+    head = [variable for layer in _head_layers(model) for variable in layer.weights]
+    pairs = [(path, variables.get(path), value) for path, value in network.weights.items()]
+    pairs += [(each.path, each, value) for each, value in zip(head, network.head.weights, strict=False)]
+    wrong = [path for path, variable, value in pairs if variable is None or tuple(variable.shape) != value.shape]
+    if wrong or len(head) != len(network.head.weights):
+        raise RegraftError(
+            f"The trained weights do not fit the network {model.name}: expected those of a training that started from "
+            f"it, with a head of {len(head)} arrays. Received: {len(network.head.weights)} arrays of a head, and other "
+            f"shapes of {', '.join(wrong[:3]) or 'none'}. Run `dvc repro`: it trains anew where params.yaml changed."
+        )
+    for _, variable, value in pairs:
+        assert variable is not None  # it would be wrong
+        variable.assign(value)
+
+
+def _variables(model: "keras.Model") -> dict[str, "keras.Variable"]:
+    """Return the weights of a network outside its head; not the states of random generators, which are no weights."""
+    head = {id(variable) for layer in _head_layers(model) for variable in layer.weights}
+    return {variable.path: variable for variable in model.weights if id(variable) not in head}
+
+
+def _head_layers(model: "keras.Model") -> list["keras.Layer"]:
+    return [layer for layer in model.layers if layer.name in HEAD_LAYERS]
+
+
+def choose_layers(model: "keras.Model", cut: str, layers: str) -> "keras.Model":
+    """Make the layers to train trainable, and return the part of the network that is run for it.
+
+    Args:
+        model: from `join`.
+        cut: name of the layer whose activations are cached.
+        layers: `all`; `top`, everything that comes after the cut; or the name of a layer, everything that comes after
+            that one. It is the cut or lies above it.
+
+    Returns:
+        `model` for `all`, else the part above the cut: it takes activations.
+
+    Raises:
+        InvalidParams: above the cut there is nothing but the head, there is no such layer, or nothing that could be
+            trained comes after it.
+    """
+    import keras
+
+    network, chosen = model, set(model.layers)
+    if layers != "all":
+        check_top(model, cut)
+        network = keras.Model(model.get_layer(cut).output, model.output, name="top")
+        everything = set(network.layers)
+        after = {layer.name: _layers_after(network, layer.name) for layer in network.layers[1:]}
+        choices = {"top": everything, cut: everything, **after}
+        possible = [name for name, following in choices.items() if any(map(_is_trained, following))]
+        if layers not in possible:
+            raise InvalidParams(
+                f"fine_tune.layers: expected all, top, or the name of a layer at or above the cut with something to "
+                f"train after it: {', '.join(possible[1:])}. Received: '{layers}'."
+            )
+        chosen = choices[layers]
+    for layer in model.layers:
+        layer.trainable = layer in chosen and _is_trained(layer)
+    return network
+
+
+def _is_trained(layer: "keras.Layer") -> bool:
+    """Whether fine-tuning changes weights of a layer."""
+    import keras
+
+    is_fixed = isinstance(layer, keras.layers.BatchNormalization) or layer.name == PREPROCESSING
+    return bool(layer.weights) and not is_fixed
+
+
+def _layers_after(network: "keras.Model", name: str) -> set["keras.Layer"]:
+    """Return the layers whose output depends on that of the layer `name`; none if there is no such layer."""
+    reached: set[int] = set()
+    after = set()
+    for depth in sorted(network._nodes_by_depth, reverse=True):
+        for node in network._nodes_by_depth[depth]:
+            depends = any(id(tensor) in reached for tensor in node.input_tensors)
+            if depends:
+                after.add(node.operation)
+            if depends or node.operation.name == name:
+                reached |= {id(tensor) for tensor in node.outputs}
+    return after
+
+
+def logits_of(network: "keras.Model") -> "keras.Model":
+    """Return a network from `choose_layers` without the softmax at its end."""
+    import keras
+
+    history = network.output._keras_history
+    (logits,) = history.operation._inbound_nodes[history.node_index].input_tensors
+    return keras.Model(network.input, logits, name=network.name)
+
+
+def save_model(path: Path, model: "keras.Model") -> None:
+    """Save a model in Keras' own format; equal models give equal bytes.
+
+    Keras writes the time and the memory addresses of objects into the file. They are replaced.
+    """
+    with replacing(path) as temporary:
+        model.save(temporary)
+        with zipfile.ZipFile(temporary) as archive:
+            members = {name: archive.read(name) for name in sorted(archive.namelist())}
+        metadata = json.loads(members["metadata.json"])
+        metadata.pop("date_saved", None)
+        members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
+        members["config.json"] = _with_numbered_objects(members["config.json"])
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+            for name, contents in members.items():
+                archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), contents)
+
+
+def _with_numbered_objects(config: bytes) -> bytes:
+    """Number shared objects in the order in which they appear, in place of their addresses."""
+    numbers: dict[bytes, bytes] = {}
+
+    def numbered(match: re.Match[bytes]) -> bytes:
+        return match[1] + numbers.setdefault(match[2], str(len(numbers)).encode())
+
+    return re.sub(rb'("shared_object_id": )(\d+)', numbered, config)
+
+
+def load_model(path: Path) -> "keras.Model":
+    """Load a model that `save_model` saved, in safe mode: a file cannot bring code of its own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        Damaged: it is damaged.
+    """
+    import keras
+
+    with reading(path, "a model that Keras saved"):
+        with zipfile.ZipFile(path) as archive:
+            # Keras reads the weights without comparing their checksum.
+            if (member := archive.testzip()) is not None:
+                raise ValueError(f"{member} with another checksum")
+        return keras.saving.load_model(path, compile=False, safe_mode=True)

@@ -1,32 +1,53 @@
-"""The loop of fine-tuning: the learning rate's schedule, what val says after each epoch, going on after a kill."""
+"""The loop of fine-tuning: the learning rate's schedule, the figures on val after each epoch, and checkpoints."""
 
 import time
 from collections.abc import Callable
 from dataclasses import astuple, dataclass
 from math import cos, pi
+from pathlib import Path
 
 import numpy as np
 
 from regraft.core.config import ClassWeight, FineTune
-from regraft.core.errors import RegraftError, some
-from regraft.training.checkpoints import Checkpoint
-from regraft.training.class_weights import weights_of
+from regraft.core.errors import Damaged, RegraftError, some
+from regraft.core.files import writing
+from regraft.core.sealed import read_arrays, write_arrays
 from regraft.training.inputs import Images, TrainingImages
-from regraft.training.keras_models import Epoch
-from regraft.training.metrics import Score, score
+from regraft.training.metrics import Epoch, Score, class_weights, score
 from regraft.training.trainer import VAL_BATCH, Trainer
 
+BATCH_SIZE = 32  # images per step
+LABEL_SMOOTHING = 0.05  # share of the target spread over all classes
 _TIMED_STEPS = 3
 _WARM_UP = 0.1  # share of all steps
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What decides a training beside the network and its images."""
+    """Settings and seed of a training."""
 
     settings: FineTune
-    class_weight: ClassWeight  # what is done for rare classes, as for the head
+    class_weight: ClassWeight  # of rare classes, as for the head
     seed: int  # of the order of images; dropout has its own state
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """The last finished epoch of one training; the file's name follows from everything that can change the training."""
+
+    path: Path
+
+    def read(self) -> dict[str, np.ndarray] | None:
+        """Return the arrays that were written last, or None if there are none or the file is damaged."""
+        try:
+            return read_arrays(self.path)
+        except (FileNotFoundError, Damaged):
+            return None
+
+    def write(self, arrays: dict[str, np.ndarray]) -> None:
+        """Replace the file whole."""
+        with writing(self.path.parent, sum(array.nbytes for array in arrays.values())):
+            write_arrays(self.path, arrays)
 
 
 class Training:
@@ -44,9 +65,10 @@ class Training:
         """
         self._trainer, self._train, self._val = trainer, images.train, images.val
         self._settings, self._seed = plan.settings, plan.seed
-        smoothing, num_classes = plan.settings.label_smoothing, images.num_classes
-        self._targets = (np.eye(num_classes) * (1 - smoothing) + smoothing / num_classes).astype(np.float32)
-        self._targets *= weights_of(plan.class_weight, images.train.class_indices, num_classes)[:, None]
+        num_classes = images.num_classes
+        hard, even = np.eye(num_classes) * (1 - LABEL_SMOOTHING), LABEL_SMOOTHING / num_classes
+        self._targets = (hard + even).astype(np.float32)
+        self._targets *= class_weights(plan.class_weight, images.train.class_indices, num_classes)[:, None]
         self._checkpoint = checkpoint
         arrays = checkpoint.read()
         self.is_begun = arrays is not None
@@ -95,11 +117,10 @@ class Training:
     def _batches(self, epoch: int) -> list[np.ndarray]:
         """Return the positions of each step's images; within a batch in the order of the store, read fastest."""
         order = np.random.default_rng([self._seed, epoch]).permutation(len(self._train))
-        size = self._settings.batch_size
-        return [np.sort(batch) for batch in np.split(order, range(size, len(order), size))]
+        return [np.sort(batch) for batch in np.split(order, range(BATCH_SIZE, len(order), BATCH_SIZE))]
 
     def _score(self, number: int, train_loss: float | None) -> Epoch:
-        """Score the network on val; where something is no number, val could choose nothing, and nothing may be kept."""
+        """Score the network on val; a loss or a weight that is not finite ends the training."""
         epoch = Epoch(number, train_loss, score(self._val.class_indices, self._trainer.predict(self._val)))
         losses = [train_loss or 0.0, epoch.val.log_loss if len(self._val) else 0.0]
         wrong = self._trainer.not_finite()
@@ -108,13 +129,13 @@ class Training:
             raise RegraftError(
                 f"Fine-tuning came to numbers that are not finite in epoch {number}: {layers}. Nothing of it is kept. "
                 f"Lower fine_tune.learning_rate in params.yaml (it is {self._settings.learning_rate:g} here). If it is "
-                "epoch 0, or the rate is as small as the default, the backbone's weights or what the store has of "
-                "photos are at fault: choose another backbone, or remove the folder paths.store, and run again."
+                "epoch 0, or the rate is as small as the default, the backbone's weights or the stored activations are "
+                "at fault: choose another backbone, or remove the folder paths.store, and run again."
             )
         return epoch
 
     def _arrays(self) -> dict[str, np.ndarray]:
-        """What `_resume` needs."""
+        """Return the contents of a checkpoint."""
         rows = [(epoch.train_loss or 0.0, *astuple(epoch.val)) for epoch in self.curve]
         return {
             "curve": np.array(rows),  # float64 keeps every bit

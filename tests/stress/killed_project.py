@@ -38,9 +38,8 @@ from tests.support.small_project import write_photos
 
 ALL_STAGES = ["record_code", *STAGES]
 _SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "preprocess.val_share=0.25"]
-_SETTINGS += ["preprocess.test_share=0.25", "train_head.epochs=2", "train_head.batch_size=4", "fine_tune.epochs=2"]
+_SETTINGS += ["preprocess.test_share=0.25", "fine_tune.epochs=2"]
 _SETTINGS += [
-    "fine_tune.batch_size=4",
     "backbone.cut=block13_add",
     "cache_features.views=1",
 ]

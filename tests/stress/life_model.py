@@ -18,7 +18,7 @@ from tests.support.eight_stages import CLASSES, CRASHED, EightStages, Ended
 FLOW, REPRO = "flow", "repro"
 NAMES = [f"photo {number}" for number in range(14)]
 PARAMS: dict[str, list[Any]] = {
-    "train_head.epochs": [1, 2, 3],
+    "train_head.penalty": [0.1, 0.2, 0.3],
     "fine_tune.epochs": [1, 2, 3],
     "preprocess.test_share": [0.25, 0.34],
     "cache_features.views": [0, 1],

@@ -29,7 +29,7 @@ from tests.stress.killed_project import ALL_STAGES, KilledProject, Run, make_pro
 from tests.support.machine import describe_machine
 
 RUNNERS = ["flow", "regraft retrain", "dvc repro"]
-_SETTINGS = ["fine_tune.epochs=6", "fine_tune.batch_size=16", "train_head.epochs=60", "train_head.batch_size=16"]
+_SETTINGS = ["fine_tune.epochs=6"]
 _SETTINGS += ["cache_features.views=2"]
 _PER_CLASS = 100
 _MOST_SECONDS = 2.0  # after a stage began

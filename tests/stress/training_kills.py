@@ -26,8 +26,7 @@ from tests.support.machine import describe_machine
 from tests.support.pipeline import ROOT, run_stage, stages_folder
 
 # Small images and random weights: an epoch takes less than a second, as long as its checkpoint.
-_SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "train_head.epochs=2", "fine_tune.epochs=8"]
-_SETTINGS += ["fine_tune.warm_epochs=8"]
+_SETTINGS = ["backbone.weights=null", "backbone.image_size=64", "fine_tune.epochs=8"]
 _RESULTS = {
     "train_head": ("models/head.npz", "reports/head.json", "reports/leaderboard.csv", "reports/head_curve.csv"),
     "train_base": ("models/base.npz", "reports/base_training.json", "reports/base_curve.csv"),

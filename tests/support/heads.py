@@ -4,29 +4,13 @@ import numpy as np
 
 from regraft.core.config import TrainHead
 from regraft.features.table import Features
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.compared import Rows
-from regraft.training.sweep import TrainedHead, train_heads
+from regraft.training.heads import Rows, TrainedHead, train_heads
+from regraft.training.network_file import HeadSettings
 
 LINEAR = HeadSettings(0, "relu", "lbfgs", 0.2, 0.0, 0.02, 0.05)
-MLP = HeadSettings(5, "silu", "adamw", 0.2, 0.01, 0.001, 0.05)
+CLASSIC = HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0)
 CONFIG = TrainHead.model_validate(
-    {
-        "kind": "linear",
-        "penalty": 0.02,
-        "hidden_units": 5,
-        "activation": "silu",
-        "dropout": 0.2,
-        "learning_rate": 0.01,
-        "weight_decay": 0.001,
-        "label_smoothing": 0.05,
-        "class_weight": "none",
-        "batch_size": 8,
-        "epochs": 6,
-        "patience": 12,
-        "learning_curve": [],
-        "max_photos": 100,
-    }
+    {"kind": "linear", "penalty": 0.02, "label_smoothing": 0.05, "class_weight": "none", "learning_curve": []}
 )
 
 
@@ -40,7 +24,7 @@ def train(
 ) -> list[TrainedHead]:
     """Train a head for each setting, as `CONFIG` says but for `values`, on a share of the photos."""
     rows = Rows.of(features).share(share)
-    return train_heads(rows, sweep, config(**values), seed=seed, on_epoch=lambda _: None)
+    return train_heads(rows, sweep, config(**values).class_weight, seed=seed, on_epoch=lambda _: None)
 
 
 def are_equal(one: TrainedHead, other: TrainedHead) -> bool:

@@ -8,7 +8,7 @@ import pandas as pd
 from regraft.backbones.trunk import Trunk
 from regraft.core.config import BackboneChoice, FineTune, Machine
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere
@@ -29,17 +29,9 @@ FINE_TUNE = FineTune(
     layers="top",
     epochs=2,
     learning_rate=1e-3,
-    layer_decay=1.0,
-    weight_decay=0.01,
-    label_smoothing=0.05,
-    batch_size=6,
     max_minutes=60.0,
     max_photos=50_000,
     renew_after=0.1,
-    warm_epochs=1,
-    warm_rate=0.33,
-    replay=2,
-    replay_per_class=2,
 )
 
 

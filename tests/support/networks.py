@@ -8,10 +8,8 @@ from keras import layers
 
 from regraft.backbones.catalogue import Backbone
 from regraft.training.inputs import Images
-from regraft.training.keras_models import save_model, start_keras
-from regraft.training.keras_network import to_keras
-from regraft.training.layers import join
-from regraft.training.network_file import read_head
+from regraft.training.keras_network import join, save_model, to_keras
+from regraft.training.network_file import read_head, start_keras
 from regraft.training.trainer import Trainer
 
 VALUES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
@@ -39,10 +37,9 @@ def read_values(batches, epoch: int):
 IMAGES = Images(read_values, CLASSES)
 
 
-def trainer_of(model: keras.Model, *, weight_decay: float = 0.01, prior: np.ndarray | None = None) -> Trainer:
-    """Return a trainer of all that is trainable, everything at one learning rate."""
-    rates = {variable.path: 1.0 for variable in model.trainable_variables}
-    return Trainer(model, rates, weight_decay=weight_decay, dtype="float32", prior=prior)
+def trainer_of(model: keras.Model, *, prior: np.ndarray | None = None) -> Trainer:
+    """Return a trainer of everything that is trainable."""
+    return Trainer(model, dtype="float32", prior=prior)
 
 
 def saved(model: keras.Model, folder: Path) -> bytes:

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from regraft.features.rows import FileRows, OpenFile
-from regraft.features.table import Features
+from regraft.features.table import Features, FileRows, OpenFile
 
 DIM = 48
 SHARES = {"train": 0.6, "val": 0.2, "test": 0.2}

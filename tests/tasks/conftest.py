@@ -1,6 +1,7 @@
 """All stages on a small project: 72 generated photos, a random backbone at 64 pixels, two epochs each."""
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from filelock import FileLock
 
 from regraft.core.config import Params
 from regraft.core.params_file import load_params
+from regraft.training import training_loop
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.choose_base import choose_base
@@ -34,12 +36,18 @@ def small_params() -> Params:
         backbone={"weights": None, "image_size": 64, "cut": "block13_add"},
         cache_features={"views": 0},
         preprocess={"val_share": 0.25, "test_share": 0.25},
-        train_head={"epochs": 2, "batch_size": 4},  # small batches: enough steps for both to learn
-        fine_tune={"epochs": 2, "batch_size": 4},
+        fine_tune={"epochs": 2},
         evaluate={"target_precision": 0.3},  # what two epochs and 20 val photos can promise
         # What the gate cannot decide on a handful of photos goes into production.
         promote={"min_photos": 1, "when_undecided": "promote"},
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _small_batches() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_loop, "BATCH_SIZE", 4)  # enough steps to learn in two epochs
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ from PIL import Image
 
 from regraft.core.errors import InvalidData
 from regraft.core.files import read_json, sha256_of
+from regraft.features import checks
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
 from tasks.preprocess import preprocess
@@ -15,13 +16,16 @@ from tests.support.small_project import changed, quiet
 
 REPORTS = ["embeddings.json", "label_errors.csv", "features_verdict.json"]
 # Photos of noise look nearly alike to a backbone with random weights.
-OFF = {
-    "label_errors": {"max": 0.05, "severity": "off"},
-    "outliers": {"distance": 3.0, "max": 0.02, "severity": "off"},
-}
-ONLY_COPIES = OFF | {"leaks": {"expected": 0.01, "max": 0.0, "severity": "error"}}
+OFF = {"label_errors": "off", "outliers": "off"}
+ONLY_COPIES = OFF | {"leaks": "error"}
 
 BY_CONTENT = {"max_hash_distance": None}  # validation would leave such a copy out of train
+
+
+@pytest.fixture
+def only_copies(monkeypatch):
+    monkeypatch.setattr(checks, "EXPECTED_LEAKS", 0.01)
+    monkeypatch.setattr(checks, "MOST_LEAKS", 0.0)
 
 
 def split_folders(project):
@@ -60,6 +64,7 @@ def test_the_same_features_give_the_same_bytes(project, small_params):
     assert [sha256_of(project / "reports" / name) for name in REPORTS] == before
 
 
+@pytest.mark.usefixtures("only_copies")
 def test_a_copy_across_splits_stops_the_run_and_is_named(project, small_params):
     path = split_folders(project)
     params = changed(small_params, check_features=ONLY_COPIES, validate_data=BY_CONTENT)
@@ -75,11 +80,12 @@ def test_a_copy_across_splits_stops_the_run_and_is_named(project, small_params):
     assert not (project / "reports" / "features_verdict.json").exists()
 
 
+@pytest.mark.usefixtures("only_copies")
 def test_a_check_that_only_warns_lets_training_begin(project, small_params):
     split_folders(project)
     params = changed(
         small_params,
-        check_features=ONLY_COPIES | {"leaks": ONLY_COPIES["leaks"] | {"severity": "warn"}},
+        check_features=OFF,
         validate_data=BY_CONTENT,
     )
     for stage in (validate_data, preprocess, cache_features, check_features):
@@ -87,19 +93,8 @@ def test_a_check_that_only_warns_lets_training_begin(project, small_params):
     assert len(read_json(project / "reports" / "embeddings.json")["leaks"]) == 1
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"leaks": {"expected": 1000.0, "max": 0.0, "severity": "warn"}},
-        OFF | {"leaks": ONLY_COPIES["leaks"] | {"severity": "off"}},
-    ],
-)
+@pytest.mark.parametrize("settings", [{"leaks": "note"}, OFF | {"leaks": "off"}])
 def test_a_setting_that_stops_nothing_leaves_what_training_depends_on(project, small_params, settings):
     before = sha256_of(project / "reports" / "features_verdict.json")
     check_features.function(changed(small_params, check_features=settings), quiet)
     assert sha256_of(project / "reports" / "features_verdict.json") == before
-
-
-def test_features_carry_the_name_of_their_namespace(project):
-    store = project / "build" / "store"
-    assert (store / read_json(project / "reports" / "embeddings.json")["namespace"]).is_dir()

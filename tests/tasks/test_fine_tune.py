@@ -1,10 +1,8 @@
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from ruamel.yaml import YAML
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.core.files import read_json
@@ -20,14 +18,11 @@ from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
 from tasks.train_base import train_base
-from tasks.training_inputs import open_extractor
+from tasks.training_inputs import TrainingStore
 from tasks.validate_data import validate_data
-from tests.stress.training_kills import prove
-from tests.support.pipeline import ROOT
 from tests.support.small_project import changed, empty_store, quiet, write_photos
 
 MODEL, BASE, HEAD = Path("models", "model.npz"), Path("models", "base.npz"), Path("models", "head.npz")
-WARM = {"replay": 2, "replay_per_class": 1, "warm_epochs": 2}
 
 
 def _report():
@@ -40,16 +35,6 @@ def test_switched_off_it_gives_the_backbone_and_the_head_as_they_were(project, s
     assert (network.trained, network.weights) == ("head", {})
     assert all((new == old).all() for new, old in zip(network.head.weights, head.weights, strict=True))
     assert (_report()["mode"], _report()["is_used"], _report()["trained"]) == ("off", False, "head")
-
-
-def test_layers_below_the_cut_stay_as_they_were(project, small_params):
-    network = read_network(BASE)
-    backbone = choose_backbone(small_params.backbone)
-    names = [layer.name for layer in backbone.build().layers]
-    trained = {path.split("/")[0] for path in network.weights}
-    assert network.trained == "top"
-    assert trained <= set(names[names.index(backbone.cut) + 1 :])
-    assert "top_conv" in trained
 
 
 def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_head(project):
@@ -78,21 +63,6 @@ def test_a_base_that_says_why_there_is_none_leaves_the_head_alone(project, small
     assert "fine_tune: It takes too long." in capsys.readouterr().out
 
 
-def test_a_warm_run_goes_on_after_a_kill_at_a_random_moment_to_the_same_bytes(project, small_params):
-    params = changed(small_params, fine_tune={**WARM, "warm_epochs": 6})
-    write_photos(project / "data" / "raw", per_class=2, seed=7)
-    for stage in (validate_data, preprocess, cache_features):
-        stage.function(params, quiet)
-    with (project / "params.yaml").open("w") as file:
-        YAML().dump(params.model_dump(mode="json"), file)
-    shutil.copy(ROOT / "dvc.yaml", project)
-    (project / ".dvc").mkdir()  # where stages keep their locks
-    tally = prove("fine_tune", project, kills=1, seed=0)
-    assert (tally.kills, tally.problems) == (1, [])
-    assert tally.kills_with_a_checkpoint > 0  # the seed is one whose kill waits for a checkpoint
-    assert re.match(r"A warm run: from the base, trained on \d\d photos, to the \d of train", _report()["reason"])
-
-
 def test_a_head_of_another_shape_than_that_of_the_base_is_compared_with_it_whole(project, small_params):
     head = read_head(HEAD)
     hidden = np.zeros((head.feature_dim, 2), np.float32)
@@ -119,7 +89,7 @@ def test_with_all_layers_trained_that_network_is_what_ships(project, small_param
 
 def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has_activations(project, small_params):
     most = 45
-    params = changed(small_params, fine_tune={**WARM, "max_photos": most, "renew_after": 0.3})
+    params = changed(small_params, fine_tune={"max_photos": most, "renew_after": 0.3})
     empty_store(project)
     (project / "build" / "base_photos.parquet").unlink()
     nights = []
@@ -133,7 +103,8 @@ def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has
         nights.append(today)
         backbone = choose_backbone(params.backbone)
         views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-        without_activations = open_extractor(params, backbone, views).missing(today, activations="stored")
+        extractor = TrainingStore(params, backbone, views)._extractor
+        without_activations = extractor.missing(today, activations="stored")
         seen = set().union(*(training_sample(night, most).rows.digest for night in nights))
         assert without_activations == set(today.rows.digest) - seen
     record, base = (

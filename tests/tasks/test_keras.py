@@ -11,7 +11,7 @@ from regraft.core.files import sha256_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import with_head, write_graph
 from regraft.photos.preparation import Preparation
-from regraft.training.keras_models import load_model
+from regraft.training.keras_network import load_model
 from regraft.training.network_file import read_network
 from tests.support.pipeline import ROOT
 from tests.support.small_project import changed

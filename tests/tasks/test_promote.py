@@ -21,7 +21,7 @@ from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, read_reference
 from regraft.production.verdict_log import read_looks, recent_changes
-from regraft.training.parts import read_classes
+from regraft.training.evaluation import read_classes
 from tasks import promote as gate
 from tasks import up_to_date
 from tasks.evaluate import evaluate

@@ -13,6 +13,7 @@ from regraft.store.leases import store_in_use
 from regraft.store.namespace import Namespace
 from regraft.store.shards import as_array, as_keys
 from regraft.store.upkeep import collect
+from tasks import cache_features as caching
 from tasks.cache_features import cache_features
 from tasks.history import features_versions
 from tasks.promote import challenge, force
@@ -22,12 +23,12 @@ from tests.support.small_project import changed, quiet
 
 
 @pytest.fixture
-def params(project, small_params):
-    """Settings by which the features of the project are named, and not copied; they were written so."""
-    params = changed(small_params, cache_features={"copied_rows": 71})
-    cache_features.function(params, quiet)
-    assert params.paths.features.stat().st_size < 20_000
-    return params
+def params(project, small_params, monkeypatch):
+    """Settings of a project whose features are named and not copied, as if it had many photos."""
+    monkeypatch.setattr(caching, "_COPIED_ROWS", 71)
+    cache_features.function(small_params, quiet)
+    assert small_params.paths.features.stat().st_size < 20_000
+    return small_params
 
 
 def test_a_head_is_the_same_whether_its_features_are_copied_or_named(params):

@@ -12,7 +12,7 @@ from regraft.photos.dataset import read_dataset, write_dataset
 from regraft.photos.views import choose_views
 from regraft.training.network_file import read_network
 from tasks.train_base import train_base
-from tasks.training_inputs import open_extractor, still_there
+from tasks.training_inputs import TrainingStore
 from tests.support.pipeline import ROOT
 from tests.support.small_project import changed, empty_store, quiet
 
@@ -57,7 +57,7 @@ def test_a_photo_that_is_nowhere_any_more_is_left_out(project, small_params):
 
     def there(layers: str) -> int:
         params = changed(small_params, fine_tune={"layers": layers})
-        return len(still_there(photos, open_extractor(params, backbone, views), params, quiet))
+        return len(TrainingStore(params, backbone, views).still_there(photos, quiet))
 
     # Activations stay in the store after the file is gone; pixels of course do not.
     assert (there("top"), there("all")) == (len(photos), len(photos) - 1)

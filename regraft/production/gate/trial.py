@@ -21,7 +21,7 @@ from regraft.production.gate.floors import below_floors
 from regraft.production.gate.rule import Decision, ask_if_replaced, both_ways, decide
 from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
 from regraft.production.training_data import Reference
-from regraft.training.parts import share_right
+from regraft.training.evaluation import share_right
 
 _TIMED = 20  # photos, for the floor of milliseconds
 

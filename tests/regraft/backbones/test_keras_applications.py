@@ -14,7 +14,7 @@ from regraft.backbones.trunk import load_trunk
 from regraft.core.config import BackboneChoice
 from regraft.core.errors import InvalidParams, InvalidWeights, RegraftError
 from regraft.onnx_graphs import convert as graphs
-from regraft.training.keras_models import save_model
+from regraft.training.keras_network import save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
 # One of each kind: caffe; gates and arithmetic between layers; tf.

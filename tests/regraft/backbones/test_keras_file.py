@@ -13,7 +13,7 @@ from keras import layers
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.core.config import BackboneChoice
 from regraft.core.errors import InvalidParams, InvalidWeights
-from regraft.training.keras_models import load_model, save_model
+from regraft.training.keras_network import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 

@@ -13,11 +13,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
 from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.graph_files import Agreement
-from regraft.backbones.trunk import Trunk, load_trunk
+from regraft.backbones.trunk import Agreement, Trunk, load_trunk
 from regraft.core import provenance
 from regraft.core.errors import RegraftError
 from tests.support.library import SMALL_CHOICE
@@ -79,8 +77,7 @@ def test_what_is_no_file_is_replaced_or_named(load, suffix, kind):
 
 @pytest.mark.parametrize("moment", ["choose_engine", "start_runner", "_sealed"])
 def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load, tmp_path, monkeypatch, moment):
-    where = graph_files if moment == "_sealed" else module
-    go_on, before = getattr(where, moment), load().digest
+    go_on, before = getattr(module, moment), load().digest
 
     def delete(*arguments: Any) -> Any:
         shutil.rmtree(tmp_path / "graphs", ignore_errors=True)
@@ -88,7 +85,7 @@ def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load,
 
     if moment == "_sealed":
         shutil.rmtree(tmp_path / "graphs")
-    monkeypatch.setattr(where, moment, delete)
+    monkeypatch.setattr(module, moment, delete)
     assert load().digest == before
 
 

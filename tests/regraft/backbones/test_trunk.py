@@ -5,12 +5,9 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.backbones import graph_files
 from regraft.backbones import trunk as module
 from regraft.backbones.catalogue import choose_backbone
-from regraft.backbones.graph_files import agreement_of
-from regraft.backbones.runners import choose_engine
-from regraft.backbones.trunk import load_trunk
+from regraft.backbones.trunk import agreement_of, choose_engine, load_trunk
 from regraft.core.errors import ExportMismatch, RegraftError
 from regraft.core.files import sha256_of
 from tests.support.library import SMALL_CHOICE
@@ -104,12 +101,12 @@ def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change
 
 
 def test_without_a_gpu_auto_is_onnx_runtime(monkeypatch):
-    monkeypatch.setattr("regraft.backbones.runners._has_gpu", lambda: False)
+    monkeypatch.setattr("regraft.backbones.trunk._has_gpu", lambda: False)
     assert choose_engine("auto") == "onnxruntime"
 
 
 def test_with_a_gpu_auto_is_tensorflow(monkeypatch):
-    monkeypatch.setattr("regraft.backbones.runners._has_gpu", lambda: True)
+    monkeypatch.setattr("regraft.backbones.trunk._has_gpu", lambda: True)
     assert choose_engine("auto") == "tensorflow"
 
 
@@ -118,6 +115,6 @@ def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone,
         raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr(module, "_build_graph", lambda _: (onnx.load(trunk.path), trunk.agreement))
-    monkeypatch.setattr(graph_files, "write_bytes", refuse)
+    monkeypatch.setattr(module, "write_bytes", refuse)
     with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
         load_trunk(backbone, tmp_path / "graphs")

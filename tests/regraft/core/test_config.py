@@ -51,7 +51,7 @@ def test_1e_5_is_a_number_as_it_is_for_dvc(root, tmp_path):
 
 
 def test_a_whole_number_will_do_for_a_fraction(changed):
-    assert load_params(changed(setting("train_head", "dropout", 0))).train_head.dropout == (0,)
+    assert load_params(changed(setting("train_head", "label_smoothing", 0))).train_head.label_smoothing == (0,)
 
 
 @pytest.mark.parametrize("choice", ["auto", 32, 331])
@@ -81,7 +81,8 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("fine_tune", "learning_rate", "1e-3"), r"fine_tune\.learning_rate: expected a valid number.*'1e-3'"),
         (setting("fine_tune", "learning_rate", float("nan")), r"fine_tune\.learning_rate: expected a finite number"),
         (setting("fine_tune", "learning_rate", float("inf")), r"fine_tune\.learning_rate: expected a finite number"),
-        (setting("train_head", "dropout", 1), r"train_head\.dropout: expected less than 1\. Found: 1"),
+        (setting("train_head", "label_smoothing", 1), r"train_head\.label_smoothing: expected less than 1\. Found: 1"),
+        (setting("train_head", "kind", "mlp"), r"train_head\.kind: expected .linear. or .classic.*Found: .mlp."),
         (
             setting("backbone", "image_size", 16),
             r"backbone\.image_size: expected 'auto' or greater than or equal to 32",
@@ -120,8 +121,8 @@ def test_image_size_is_auto_or_a_number(changed, choice):
             r"validate_data\.sharp_enough\.min: expected greater than or equal to 0\. Found: -1",
         ),
         (
-            lambda all: all["check_features"]["leaks"].update(severity="fatal"),
-            r"check_features\.leaks\.severity: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
+            lambda all: all["validate_data"]["sharp_enough"].update(severity="fatal"),
+            r"validate_data\.sharp_enough\.severity: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
         ),
         (
             setting("validate_data", "sharp_enough", "warn"),
@@ -313,3 +314,14 @@ def test_settings_of_a_former_version_are_read_and_each_that_differed_is_told_on
     assert "remove them: paths.manifest." in told
     load_params(path)
     assert capsys.readouterr().err == ""
+
+
+def test_limits_beside_a_severity_of_an_earlier_version_leave_the_severity(changed, capsys):
+    def earlier(contents):
+        contents["check_features"]["leaks"] = {"expected": 0.1, "max": 0.3, "severity": "note"}
+        contents["train_head"]["patience"] = 12
+
+    assert load_params(changed(earlier)).check_features.leaks == "note"
+    told = capsys.readouterr().err
+    assert "check_features.leaks.max: 0.02 holds, and no longer yours" in told
+    assert "remove them: check_features.leaks.expected, train_head.patience." in told

@@ -16,13 +16,13 @@ import pytest
 from regraft.core import sealed
 from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import read_json, write_json
-from regraft.features.rows import FileRows, OpenFile
-from regraft.features.table import read_features, write_features, write_named_features
+from regraft.features.table import FileRows, OpenFile, read_features, write_features, write_named_features
 from regraft.photos.dataset import Dataset, read_dataset, write_dataset
 from regraft.photos.manifest import COLUMNS, read_manifest, write_manifest
 from regraft.production.training_data import Reference, read_reference, write_reference
-from regraft.training.checkpoints import Checkpoint
-from regraft.training.tables import read_confusion, read_curve, read_predictions, write_confusion, write_predictions
+from regraft.training.evaluation import read_confusion, read_predictions, write_confusion, write_predictions
+from regraft.training.metrics import read_curve
+from regraft.training.training_loop import Checkpoint
 
 DIGESTS = [f"{number:064x}" for number in range(4)]
 HOSTILE = ["seal:" + "0" * 32, "seal:" + "f" * 32, "<script>", "=1+1"]

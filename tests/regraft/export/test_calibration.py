@@ -6,10 +6,9 @@ import pytest
 from regraft.core.errors import InvalidParams
 from regraft.export.calibration import COLDEST, choose_temperature, logits_of, shift_for_use, with_temperature
 from regraft.export.reliability import as_trained, reliability
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.class_weights import objective_of
-from regraft.training.metrics import ece_by_chance, expected_calibration_error
-from regraft.training.network_file import Head
+from regraft.training.evaluation import ece_by_chance, expected_calibration_error
+from regraft.training.metrics import objective_of
+from regraft.training.network_file import Head, HeadSettings
 
 PLAIN = objective_of("none")
 

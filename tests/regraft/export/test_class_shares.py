@@ -8,7 +8,7 @@ import pytest
 from regraft.export.abstention import choose_threshold_in_use, find_promise, outcome_of, risk_coverage
 from regraft.export.class_shares import SHARES, SHIFT, as_learnt, rows_for_use, shares_of, weights_for_use
 from regraft.photos.groups import independent_images
-from regraft.training.metrics import classification_report
+from regraft.training.evaluation import classification_report
 
 NAMES = ["common", "rare"]
 EVEN = {"common": 1.0, "rare": 1.0}

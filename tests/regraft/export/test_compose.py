@@ -19,11 +19,8 @@ from regraft.export.scoring import probabilities_of
 from regraft.export.trained_part import TrainedPart, part_to_ship
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import build_head
-from regraft.training.layers import join
-from regraft.training.network_file import Head, Network, Trained, network_of, weights_of
+from regraft.training.keras_network import join, network_of, weights_of
+from regraft.training.network_file import Head, HeadSettings, Network, Trained, build_head, start_keras
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.

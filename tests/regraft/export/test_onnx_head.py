@@ -6,8 +6,7 @@ import onnxruntime
 import pytest
 
 from regraft.export.onnx_head import class_prototypes, head_graph, novelty_of
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.network_file import Head
+from regraft.training.network_file import Head, HeadSettings
 
 
 @pytest.mark.parametrize("units", [0, 5])

@@ -16,8 +16,7 @@ from regraft.export.trained_part import part_to_ship
 from regraft.export.two_parts import BORDER, facts_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.network_file import Head, Network
+from regraft.training.network_file import Head, HeadSettings, Network
 
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)
 

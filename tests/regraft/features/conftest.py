@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 
 from regraft.backbones.catalogue import Backbone
-from regraft.backbones.runners import TensorFlowRunner
-from regraft.backbones.trunk import Trunk
+from regraft.backbones.trunk import TensorFlowRunner, Trunk
 
 
 @pytest.fixture(scope="session")

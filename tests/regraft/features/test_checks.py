@@ -8,6 +8,7 @@ import pytest
 from regraft.core.config import CheckFeatures
 from regraft.core.errors import InvalidData
 from regraft.core.params_file import load_params
+from regraft.features import checks
 from regraft.features.checks import check, write_label_errors
 from regraft.features.drift import Comparison, Sample
 from regraft.photos.dataset import Dataset
@@ -16,17 +17,10 @@ from tests.support.points import clouds, splits_of, write_points
 
 
 @pytest.fixture
-def settings(root: Path) -> CheckFeatures:
+def settings(root: Path, monkeypatch: pytest.MonkeyPatch) -> CheckFeatures:
     """The project's own settings, where a single leak counts."""
-    return changed(load_params(root / "params.yaml").check_features, leaks={"max": 0.0})
-
-
-def changed(settings: CheckFeatures, **changes: object) -> CheckFeatures:
-    """Settings of some checks changed, as `changed(settings, leaks={"severity": "off"})`."""
-    contents = settings.model_dump()
-    for name, values in changes.items():
-        contents[name] = contents[name] | values if isinstance(values, dict) else values
-    return CheckFeatures.model_validate(contents)
+    monkeypatch.setattr(checks, "MOST_LEAKS", 0.0)
+    return load_params(root / "params.yaml").check_features
 
 
 @pytest.fixture
@@ -50,7 +44,7 @@ def checked(settings: CheckFeatures, tmp_path: Path):
             features,
             dataset,
             features.digests[:images] if groups is None else groups,
-            changed(settings, **changes),
+            settings.model_copy(update=changes),
             comparisons,
             on_progress=lambda *_: None,
         )
@@ -101,14 +95,13 @@ def test_a_wrong_label_is_first_in_the_list_and_said_to_be_likely(checked):
     ("severity", "success", "found"), [("error", False, [False]), ("warn", True, [False]), ("off", True, [])]
 )
 def test_only_a_violated_check_of_severity_error_is_no_success(checked, severity, success, found):
-    report, _ = checked(*with_a_leak(), leaks={"severity": severity})
+    report, _ = checked(*with_a_leak(), leaks=severity)
     assert report["success"] is success
     assert [each["success"] for each in report["expectations"] if each["name"] == "no_leaks"] == found
 
 
 def test_checks_that_are_off_are_not_made(checked):
-    off: dict[str, object] = {"severity": "off"}
-    report, labels = checked(*with_a_leak(), leaks=off, label_errors=off, outliers=off)
+    report, labels = checked(*with_a_leak(), leaks="off", label_errors="off", outliers="off")
     assert (report["expectations"], report["leaks"], report["outliers"]) == ([], [], [])
     assert labels.empty
 
@@ -157,8 +150,9 @@ def test_too_few_new_photos_are_said_to_be_too_few(checked):
     assert drift["compared_with"] == "With production. Too few photos are new to tell drift from chance."
 
 
-def test_few_leaks_are_named_and_no_warning(checked):
-    report, _ = checked(*with_a_leak(), leaks={"max": 0.02})
+def test_few_leaks_are_named_and_no_warning(checked, monkeypatch):
+    monkeypatch.setattr(checks, "MOST_LEAKS", 0.02)
+    report, _ = checked(*with_a_leak())
     assert len(report["leaks"]) == 1
     assert entry(report, "no_leaks")["success"]
 
@@ -199,12 +193,13 @@ def test_the_same_features_give_the_same_report_and_list(checked, tmp_path):
     assert lists[0][1].startswith(b"path,label,suggested,score,likely,split,group\nclass ")
 
 
-def test_of_a_large_set_a_sample_is_looked_at_and_says_so_with_an_interval(checked):
+def test_of_a_large_set_a_sample_is_looked_at_and_says_so_with_an_interval(checked, monkeypatch):
     points, labels = with_a_leak()
-    whole, everything = checked(points, labels, max_photos=300)
+    whole, everything = checked(points, labels)
     assert (whole["images"], whole["looked_at"], len(everything)) == (300, 300, 300)
     assert "sample" not in str(whole["expectations"])
-    report, ranked = checked(points, labels, max_photos=50)
+    monkeypatch.setattr(checks, "MAX_PHOTOS", 50)
+    report, ranked = checked(points, labels)
     assert (report["images"], report["looked_at"], len(ranked)) == (300, 150, 150)
     assert ranked.row.max() > 150
     assert all(ranked.path == [f"class {labels[row]}/{row}.jpg" for row in ranked.row])

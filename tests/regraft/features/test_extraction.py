@@ -13,8 +13,7 @@ import tensorflow as tf
 from regraft.backbones.trunk import Trunk
 from regraft.core.errors import InvalidData, RegraftError
 from regraft.features.extraction import Activations, Receipt
-from regraft.features.feature_store import FeatureStore, open_feature_store
-from regraft.features.forward_passes import ForwardPasses
+from regraft.features.forward_passes import FeatureStore, ForwardPasses, open_feature_store
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store.namespace import Namespace

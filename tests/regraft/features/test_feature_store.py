@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 
 
 @pytest.mark.parametrize(

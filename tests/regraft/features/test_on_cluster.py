@@ -11,8 +11,7 @@ from regraft.cluster.connection import Cluster
 from regraft.cluster.jobs import Seat
 from regraft.core.errors import RegraftError
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
-from regraft.features.forward_passes import ForwardPasses, Work
+from regraft.features.forward_passes import ForwardPasses, Work, open_feature_store
 from regraft.features.on_cluster import Extraction
 from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from regraft.features import table as module
-from regraft.features.feature_store import FeatureStore
+from regraft.features.forward_passes import FeatureStore
 from regraft.features.table import read_features, write_features, write_named_features
 from regraft.store.namespace import open_namespace
 

@@ -11,7 +11,7 @@ import pytest
 from regraft.production.gate.comparison import Answers, contest, select
 from regraft.production.gate.verdict import Verdict, with_evidence
 from regraft.production.new_photos import Evidence
-from regraft.training.metrics import classification_report
+from regraft.training.evaluation import classification_report
 from tests.support.gate import (
     CLASSES,
     Answering,

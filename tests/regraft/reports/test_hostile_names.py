@@ -17,7 +17,7 @@ from regraft.photos.dataset import Dataset
 from regraft.reports.charts import class_balance_chart, confusion_chart
 from regraft.reports.contact_sheet import Tile
 from regraft.reports.page import Page, Photos, Table, cell, to_markdown, write_page
-from regraft.training.tables import write_predictions
+from regraft.training.evaluation import write_predictions
 
 NAMES = [
     "</script><script>alert(1)</script>",

@@ -28,13 +28,17 @@ from regraft.reports.first_screen import Circumstances
 from regraft.reports.model_card import model_card
 from regraft.reports.pages import pages_of, summary, write_html
 from regraft.reports.sources import Sources
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.class_weights import objective_of
+from regraft.training.evaluation import (
+    class_table,
+    classification_report,
+    slice_table,
+    write_confusion,
+    write_parts,
+    write_predictions,
+)
 from regraft.training.heads import TrainedHead, write_leaderboard
-from regraft.training.keras_models import Epoch
-from regraft.training.metrics import Score, classification_report
-from regraft.training.parts import class_table, slice_table, write_parts
-from regraft.training.tables import write_confusion, write_curve, write_predictions
+from regraft.training.metrics import Epoch, Score, objective_of, write_curve
+from regraft.training.network_file import HeadSettings
 from regraft.validation.histograms import histograms
 from tests.support.library import sources_in
 from tests.support.pipeline import STAGES

@@ -13,8 +13,7 @@ from regraft.reports.charts import (
     image_statistics_chart,
     risk_coverage_chart,
 )
-from regraft.training.class_weights import objective_of
-from regraft.training.metrics import in_words
+from regraft.training.metrics import in_words, objective_of
 from regraft.validation.histograms import histograms
 
 CURVE = pd.DataFrame(

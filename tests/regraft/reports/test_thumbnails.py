@@ -18,7 +18,7 @@ from regraft.reports.features_page import features_page
 from regraft.reports.page import Photos
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails
-from regraft.training.tables import write_confusion, write_predictions
+from regraft.training.evaluation import write_confusion, write_predictions
 from tests.support.library import LIMITS, sources_in
 
 

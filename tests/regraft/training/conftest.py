@@ -5,10 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.keras_models import start_keras
-from regraft.training.keras_network import build_head
-from regraft.training.network_file import Head, write_head
+from regraft.training.network_file import Head, HeadSettings, build_head, start_keras, write_head
 from tests.support.in_keras import compile_classifier
 
 

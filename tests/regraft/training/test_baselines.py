@@ -5,8 +5,8 @@ import pytest
 
 from regraft.features.table import Features
 from regraft.training.baselines import Probes, Yardstick, conclusions, probe, recall_of
-from regraft.training.class_weights import objective_of
-from regraft.training.compared import Rows
+from regraft.training.heads import Rows
+from regraft.training.metrics import objective_of
 
 
 def made(monkeypatch, features: Features, values: np.ndarray) -> Features:
@@ -26,12 +26,6 @@ def test_features_that_follow_the_class_are_told_apart_by_nearness(features, mon
     assert probes.accuracies()["majority"].value == pytest.approx(np.mean(classes == largest))
 
 
-def test_features_that_do_not_follow_the_class_are_not(features, monkeypatch):
-    values = np.random.default_rng(0).normal(size=(len(features.class_indices), 3))
-    probes = probe(Rows.of(made(monkeypatch, features, values)))
-    assert max(probes.nearest_centroid.mean(), probes.nearest_neighbours.mean()) < 0.8
-
-
 def test_the_length_of_a_feature_plays_no_part(features, monkeypatch):
     lengths = np.random.default_rng(0).uniform(0.01, 100, (len(features.class_indices), 1))
     probes = probe(Rows.of(made(monkeypatch, features, np.eye(3)[features.class_indices] * lengths)))
@@ -43,15 +37,6 @@ def test_augmented_views_are_left_out(features, monkeypatch):
     right = np.eye(3)[features.class_indices]
     wrong = np.where((features.views == 0)[:, None], right, 1 - right)
     assert probe(Rows.of(made(monkeypatch, features, wrong))).nearest_neighbours.all()
-
-
-def test_of_a_large_split_a_part_is_asked(features, monkeypatch):
-    monkeypatch.setattr("regraft.training.baselines._IMAGES", {"train": 9, "val": 3})
-    read: list[int] = []
-    values = np.eye(3)[features.class_indices]
-    monkeypatch.setattr(Features, "read", lambda self, positions: read.extend(positions) or values[positions])
-    probes = probe(Rows.of(features))
-    assert (len(read), len(probes.asked), len(probes.majority)) == (12, 3, 3)
 
 
 def test_that_part_has_as_large_a_share_of_each_class_as_the_split():

@@ -6,63 +6,149 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.features.table import Features
-from regraft.training.batched_heads import HeadSettings
-from regraft.training.compared import Rows
-from regraft.training.heads import find_head, learning_curve, settings_of, write_leaderboard
-from regraft.training.keras_network import build_head
-from tests.support.heads import LINEAR, are_equal, config, train
+from regraft.training import heads
+from regraft.training.heads import Rows, TrainedHead, find_head, learning_curve, settings_of, write_leaderboard
+from regraft.training.metrics import class_prior, class_weights, log_losses, score
+from regraft.training.network_file import HeadSettings
+from tests.support.heads import CLASSIC, LINEAR, are_equal, config, train
 
 
 def unwatched(_: str):
     return lambda epoch: None
 
 
-@pytest.mark.parametrize(("hidden_units", "weights"), [(0, 6 * 4 + 4), (5, 6 * 5 + 5 + 5 * 4 + 4)])
-def test_a_head_is_linear_or_has_one_hidden_layer(hidden_units, weights):
-    assert build_head(6, 4, replace(LINEAR, hidden_units=hidden_units)).count_params() == weights
+@pytest.fixture(autouse=True)
+def _few_epochs(monkeypatch):
+    monkeypatch.setattr(heads, "MAX_EPOCHS", 20)
+    monkeypatch.setattr(heads, "_BATCH_SIZE", 8)
 
 
-@pytest.mark.parametrize("hidden_units", [0, 5])
-def test_its_outputs_are_probabilities(hidden_units):
-    head = build_head(6, 4, replace(LINEAR, hidden_units=hidden_units))
-    outputs = np.asarray(head(np.random.default_rng(0).normal(size=(3, 6)).astype(np.float32)))
-    assert outputs.min() >= 0
-    assert outputs.sum(axis=1) == pytest.approx(np.ones(3), abs=1e-6)  # float32
+@pytest.fixture(scope="module")
+def linear(features) -> TrainedHead:
+    return train(features, LINEAR)[0]
+
+
+@pytest.fixture(scope="module")
+def classic(features) -> TrainedHead:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(heads, "MAX_EPOCHS", 6)
+        patch.setattr(heads, "_BATCH_SIZE", 8)
+        return train(features, CLASSIC)[0]
 
 
 def test_a_sweep_is_every_combination():
-    kinds = {"kind": ["linear", "mlp", "classic"], "penalty": [0.1, 0.01]}
-    sweep = settings_of(config(**kinds, dropout=[0.0, 0.5], learning_rate=[0.1, 0.01, 0.001]))
-    assert sweep == [
-        *(HeadSettings(0, "silu", "lbfgs", 0.0, 0.0, penalty, 0.05) for penalty in (0.1, 0.01)),
-        *(HeadSettings(5, "silu", "adamw", *each, 0.001, 0.05) for each in
-          [(0.0, 0.1), (0.0, 0.01), (0.0, 0.001), (0.5, 0.1), (0.5, 0.01), (0.5, 0.001)]),
-        HeadSettings(1024, "relu", "rmsprop", 0.0, 0.001, 0.0, 0.0),
-    ]  # fmt: skip
+    sweep = settings_of(config(kind=["linear", "classic"], penalty=[0.1, 0.01], label_smoothing=[0.0, 0.1]))
+    expected = [(0.1, 0.0), (0.1, 0.1), (0.01, 0.0), (0.01, 0.1)]
+    assert sweep == [*(HeadSettings(0, "relu", "lbfgs", 0.2, 0.0, *each) for each in expected), CLASSIC]
 
 
-@pytest.mark.parametrize("sweep", [{"learning_rate": [0.0001, 0.02, 30.0], "kind": "mlp"}, {"penalty": [9.0, 0.1]}])
-def test_the_winner_has_the_lowest_log_loss(features, sweep):
-    winner, comparison = find_head(features, config(**sweep), seed=0, watch=unwatched)
+@pytest.mark.parametrize("kind", ["linear", "classic"])
+def test_a_head_learns_classes_that_differ_by_colour(kind, features, request):
+    head = request.getfixturevalue(kind)
+    values, class_indices = features.of("test")
+    # Of three classes a guess gets a third right.
+    assert np.mean(head.probabilities(values).argmax(axis=1) == class_indices) >= 7 / 9
+    assert np.array_equal(head.right, head.probabilities(features.of("val")[0]).argmax(axis=1) == features.of("val")[1])
+
+
+def test_the_classic_head_is_kept_as_it_was_at_its_lowest_loss_on_val(features, classic):
+    assert [weight.shape for weight in classic.weights] == [(1280, 1024), (1024,), (1024, 3), (3,)]
+    assert classic.best == min(classic.curve, key=lambda epoch: epoch.val.log_loss)
+    values, class_indices = features.of("val")
+    assert score(class_indices, classic.probabilities(values)) == classic.best.val
+
+
+def test_the_training_of_a_classic_head_ends_when_val_improves_no_more(features, monkeypatch):
+    monkeypatch.setattr(heads, "_PATIENCE", 1)
+    (trained,) = train(features, replace(CLASSIC, learning_rate=100.0))
+    assert trained.curve[-1].epoch == trained.best.epoch + 1 < 20
+
+
+@pytest.mark.parametrize(("settings", "seed", "same"), [(CLASSIC, 0, True), (CLASSIC, 1, False), (LINEAR, 1, True)])
+def test_the_same_seed_gives_the_same_weights_and_a_linear_head_needs_none(features, monkeypatch, settings, seed, same):
+    monkeypatch.setattr(heads, "MAX_EPOCHS", 2)
+    assert are_equal(train(features, settings)[0], train(features, settings, seed=seed)[0]) is same
+
+
+def test_features_that_no_training_image_has_get_no_weight_in_a_linear_head(features, linear):
+    is_unseen = ~features.of("train")[0].any(axis=0)
+    assert is_unseen.any()
+    assert not linear.weights[0][is_unseen].any()
+
+
+def test_test_images_play_no_part(features, linear):
+    blind = replace(features, splits=np.where(features.splits == "test", "unused", features.splits))
+    assert are_equal(linear, train(blind, LINEAR)[0])
+
+
+def test_linear_heads_that_are_solved_for_at_once_are_those_that_are_solved_for_alone(features):
+    sweep = [replace(LINEAR, **each) for each in ({}, {"weight_decay": 0.2}, {"label_smoothing": 0.3})]
+    for alone, together in zip(sweep, train(features, *sweep), strict=True):
+        (expected,) = train(features, alone)
+        assert together.settings == alone
+        # The search ends where a step gains less than 1e-5 of loss.
+        assert together.curve[-1].train_loss == pytest.approx(expected.curve[-1].train_loss, abs=1e-3)
+
+
+# Rare classes.
+
+
+def rare(features: Features) -> Features:
+    """The features with class 2 all but absent from train."""
+    is_rare = (features.class_indices == 2) & (features.splits == "train")
+    return replace(features, splits=np.where(is_rare & (np.cumsum(is_rare) > 2), "unused", features.splits))
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", "logit_adjustment"])
+def test_a_rare_class_is_predicted_more_often_when_it_is_helped(features, class_weight, monkeypatch):
+    monkeypatch.setattr(heads, "MAX_EPOCHS", 50)
+    part, cautious = rare(features), replace(LINEAR, weight_decay=0.2)
+    values, classes = part.of("val")
+    without, helped = (
+        train(part, cautious, class_weight=each)[0].probabilities(values[classes == 2])[:, 2].mean()
+        for each in ("none", class_weight)
+    )
+    assert helped > without + 0.05
+
+
+@pytest.mark.parametrize("class_weight", ["none", "balanced", "logit_adjustment"])
+def test_the_loss_of_a_classic_head_has_the_weights_and_the_prior_of_its_classes(features, class_weight, monkeypatch):
+    monkeypatch.setattr(heads, "MAX_EPOCHS", 1)
+    part = rare(features)
+    values, classes = part.of("train")
+    (still,) = train(part, replace(CLASSIC, learning_rate=0.0), class_weight=class_weight)
+    prior = class_prior(class_weight, classes, 3)
+    probabilities = still.probabilities(values) * (1 if prior is None else prior)
+    losses = log_losses(classes, probabilities / probabilities.sum(axis=1, keepdims=True))
+    expected = np.mean(losses * class_weights(class_weight, classes, 3)[classes])
+    assert still.curve[1].train_loss == pytest.approx(expected, rel=1e-4)
+
+
+def test_balanced_weighs_each_class_the_same(features):
+    part = rare(features)
+    values, classes = part.of("train")
+    (linear,) = train(part, replace(LINEAR, label_smoothing=0.0), class_weight="balanced")
+    expected = score(classes, linear.probabilities(values)).balanced_log_loss
+    assert linear.curve[-1].train_loss == pytest.approx(expected, rel=1e-4)
+
+
+# The winner.
+
+
+def test_the_winner_has_the_lowest_log_loss(features):
+    winner, comparison = find_head(features, config(penalty=[9.0, 0.1]), seed=0, watch=unwatched)
     losses = [trained.best.val.log_loss for trained in comparison.ranked]
     assert losses == sorted(losses)
-    assert winner.settings == comparison.ranked[0].settings
+    assert winner is comparison.ranked[0]
 
 
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of NumPy, as numbers leave float32
-def test_a_head_that_left_the_finite_numbers_never_wins_and_alone_it_is_an_error(features):
-    winner, comparison = find_head(features, config(kind="mlp", learning_rate=[1e38, 0.01]), seed=0, watch=unwatched)
-    assert winner.settings.learning_rate == 0.01
-    assert [trained.is_finite for trained in comparison.ranked] == [True, False]
-    with pytest.raises(RegraftError, match=r"not finite numbers .+learning rate 1e\+38.+lower train_head"):
-        find_head(features, config(kind="mlp", learning_rate=1e38), seed=0, watch=unwatched)
-
-
-def test_a_winner_with_a_hidden_layer_is_what_it_is_without_the_sweep(features):
-    winner, _ = find_head(features, config(kind="mlp", learning_rate=[0.0001, 0.02]), seed=0, watch=unwatched)
-    rate = winner.settings.learning_rate
-    alone, _ = find_head(features, config(kind="mlp", learning_rate=rate), seed=0, watch=unwatched)
-    assert are_equal(winner, alone)
+def test_a_head_of_numbers_that_are_not_finite_never_wins_and_alone_it_is_an_error(features, linear, monkeypatch):
+    spoilt, found = replace(linear, weights=[np.full((2, 3), np.nan, np.float32)]), [linear]
+    monkeypatch.setattr(heads, "train_heads", lambda *_, **__: [spoilt, *found])
+    assert find_head(features, config(), seed=0, watch=unwatched)[0] is linear
+    found.clear()
+    with pytest.raises(RegraftError, match="not finite numbers, so no head is written"):
+        find_head(features, config(), seed=0, watch=unwatched)
 
 
 def test_the_leaderboard_lists_every_head_with_its_settings(features, tmp_path):
@@ -81,34 +167,32 @@ def test_the_learning_curve_has_each_share(features):
     assert curve[9].mean() == half.best.val.accuracy
 
 
+def test_a_share_is_of_every_class_and_of_all_views_of_an_image(features):
+    used = [set(Rows.of(features).share(share).train.tolist()) for share in (0.001, 0.25, 0.5)]
+    counts = [np.bincount(features.class_indices[sorted(positions)]).tolist() for positions in used]
+    assert counts == [[2, 2, 2], [4, 4, 4], [6, 6, 6]]  # six images of each class, each with two views
+    assert all(len({features.digests[position] for position in positions}) * 2 == len(positions) for positions in used)
+    assert used[0] < used[1] < used[2]
+
+
 # Where photos are many.
 
 
-@pytest.mark.parametrize("kind", ["linear", "mlp"])
-def test_settings_are_compared_on_a_sample_and_the_best_is_trained_on_all_photos(features, kind):
-    sweep = {"kind": kind, "penalty": [9.0, 0.1], "learning_rate": [0.0001, 0.02]}
-    winner, comparison = find_head(features, config(**sweep, max_photos=6), seed=0, watch=unwatched)
-    sample = Rows.of(features).sample(6)
-    best = comparison.ranked[0]
+def test_settings_are_compared_on_a_sample_and_the_best_is_trained_on_all_photos(features, monkeypatch):
+    sweep = config(penalty=[9.0, 0.1], learning_curve=[0.5])
+    monkeypatch.setattr(heads, "MAX_PHOTOS", 6)
+    winner, comparison = find_head(features, sweep, seed=0, watch=unwatched)
+    sample, best = Rows.of(features).sample(6), comparison.ranked[0]
+    assert [features.digests[position] for position in sample.train].count(features.digests[sample.train[0]]) == 2
     assert (comparison.photos, comparison.rows.photos, len(comparison.rows.val)) == (18, 6, 6)
-    assert are_equal(best, find_head(on(features, sample), config(**sweep), seed=0, watch=unwatched)[1].ranked[0])
-    judged = on(features, Rows(features, Rows.of(features).train, sample.val))
-    assert are_equal(winner, train(judged, best.settings, max_photos=100)[0])
-    assert winner.right.shape == best.right.shape == (6,)
-
-
-def test_the_learning_curve_then_ends_with_the_sample(features):
-    settings = config(learning_curve=[0.5], max_photos=6)
-    _, comparison = find_head(features, settings, seed=0, watch=unwatched)
-    curve = learning_curve(comparison, settings, seed=0, watch=unwatched)
+    curve = learning_curve(comparison, sweep, seed=0, watch=unwatched)
     assert list(curve) == [3, 6]
-    assert curve[6] is comparison.ranked[0].right
-
-
-def test_a_sample_has_all_views_of_its_photos(features):
-    sample = Rows.of(features).sample(6)
-    digests = [features.digests[position] for position in sample.train]
-    assert [digests.count(digest) for digest in set(digests)] == [2] * 6
+    assert curve[6] is best.right
+    monkeypatch.setattr(heads, "MAX_PHOTOS", 100)
+    assert are_equal(best, find_head(on(features, sample), sweep, seed=0, watch=unwatched)[0])
+    judged = on(features, replace(sample, train=Rows.of(features).train))
+    assert are_equal(winner, train(judged, best.settings)[0])
+    assert winner.right.shape == best.right.shape == (6,)
 
 
 def on(features: Features, rows: Rows) -> Features:

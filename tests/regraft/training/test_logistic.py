@@ -3,8 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from regraft.features.rows import FileRows, OpenFile
-from regraft.features.table import Features
+from regraft.features.table import Features, FileRows, OpenFile
 from regraft.training import logistic
 from regraft.training.logistic import Problem, fit_linear
 

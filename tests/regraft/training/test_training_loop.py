@@ -11,16 +11,14 @@ import pytest
 from regraft.core.config import ClassWeight, FineTune
 from regraft.core.errors import RegraftError
 from regraft.training import training_loop
-from regraft.training.checkpoints import Checkpoint
-from regraft.training.class_weights import prior_of
 from regraft.training.inputs import Images, TrainingImages
-from regraft.training.keras_models import Epoch, start_keras
-from regraft.training.metrics import score
-from regraft.training.training_loop import Plan, Training
+from regraft.training.metrics import Epoch, class_prior
+from regraft.training.network_file import start_keras
+from regraft.training.training_loop import Checkpoint, Plan, Training
 from tests.support.library import fine_tune_settings
 from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, read_values, saved, trainer_of
 
-SETTINGS = fine_tune_settings(epochs=4, learning_rate=0.01, label_smoothing=0.1, batch_size=16, max_minutes=1.0)
+SETTINGS = fine_tune_settings(epochs=4, learning_rate=0.01, max_minutes=1.0)
 
 
 class Killed(BaseException):
@@ -40,7 +38,7 @@ def training_of(
     images: Images = IMAGES,
     class_weight: ClassWeight = "none",
 ) -> Training:
-    trainer = trainer_of(model, prior=prior_of(class_weight, images.class_indices, 3))
+    trainer = trainer_of(model, prior=class_prior(class_weight, images.class_indices, 3))
     plan = Plan(settings, class_weight, seed)
     return Training(trainer, TrainingImages(images, IMAGES, 3), plan, Checkpoint(folder / "checkpoint.npz"))
 
@@ -60,6 +58,13 @@ def train(
     return model, training.run(on_epoch)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _small_batches():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training_loop, "BATCH_SIZE", 16)
+        yield
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> tuple[bytes, list[Epoch]]:
     """The file and the curve of a training that nothing disturbed."""
@@ -71,7 +76,7 @@ def undisturbed(tmp_path_factory) -> tuple[bytes, list[Epoch]]:
 # The schedule and the order.
 
 
-@pytest.mark.parametrize("epochs", [2, 5, 20])
+@pytest.mark.parametrize("epochs", [2, 20])
 def test_the_learning_rate_warms_up_for_a_tenth_of_the_steps_and_falls_to_zero(epochs):
     shares = [training_loop._schedule(epochs * done / 100, epochs) for done in range(101)]
     assert shares[0] == 0
@@ -135,19 +140,10 @@ def test_every_epoch_is_run_and_the_weights_of_the_last_one_stay(tmp_path):
     assert not np.array_equal(weights[0][0], weights[-1][0])
 
 
-def test_the_curve_starts_before_training_and_ends_with_the_network_as_it_is(tmp_path):
-    start_keras(0)
-    untrained = build_small().predict(VALUES, verbose=0)
-    model, curve = train(tmp_path)
-    assert (curve[0].epoch, curve[0].train_loss) == (0, None)
-    assert curve[0].val == score(CLASSES, untrained)
-    assert curve[-1].val.log_loss == pytest.approx(score(CLASSES, model.predict(VALUES, verbose=0)).log_loss, rel=1e-5)
-
-
 # Going on.
 
 
-@pytest.mark.parametrize("killed_after", [1, 2, 4])
+@pytest.mark.parametrize("killed_after", [1, 4])
 def test_after_a_kill_the_training_goes_on_and_ends_in_the_same_bytes(undisturbed, tmp_path, killed_after):
     def kill(epoch: Epoch) -> None:
         if epoch.epoch == killed_after:
@@ -178,7 +174,7 @@ def test_a_kill_within_an_epoch_costs_that_epoch_only(undisturbed, tmp_path):
     assert saved(model, tmp_path) == undisturbed[0]
 
 
-@pytest.mark.parametrize("damage", [lambda contents: contents[:-100], lambda contents: b"", lambda contents: b"no zip"])
+@pytest.mark.parametrize("damage", [lambda contents: contents[:-100], lambda contents: b""])
 def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
     train(tmp_path)
     path = tmp_path / "checkpoint.npz"
@@ -187,10 +183,6 @@ def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
     model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
     assert later == [1, 2, 3, 4]
     assert saved(model, tmp_path) == undisturbed[0]
-
-
-def test_another_seed_gives_other_bytes(undisturbed, tmp_path):
-    assert saved(train(tmp_path, seed=1)[0], tmp_path) != undisturbed[0]
 
 
 def test_timing_a_few_steps_changes_nothing(undisturbed, tmp_path):

@@ -12,7 +12,7 @@ from regraft.backbones.trunk import Trunk
 from regraft.core.config import Params
 from regraft.core.files import fingerprint
 from regraft.features.extraction import Extractor
-from regraft.features.feature_store import open_feature_store
+from regraft.features.forward_passes import open_feature_store
 from regraft.photos.views import choose_views
 
 SIDE = 8

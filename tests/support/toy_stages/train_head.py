@@ -23,7 +23,7 @@ def train_head(params: Params, progress: Progress) -> None:
             for number in range(len(features.class_names))
         ]
     ).astype(np.float64)
-    weights = np.concatenate([2 * means.T, -(means**2).sum(1)[None]]) * params.train_head.epochs
+    weights = np.concatenate([2 * means.T, -(means**2).sum(1)[None]]) * params.train_head.penalty[0]
     write_json(params.paths.head, {"names": features.class_names, "weights": weights.round(6).tolist()})
     obey("train_head", "end")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from regraft.features.extraction import Extractor
-from regraft.features.seeding import take_known
+from regraft.features.recomputing import take_known
 from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import Dataset
 from regraft.store.namespace import Namespace, open_namespace

@@ -3,9 +3,9 @@ import importlib
 import numpy as np
 import pytest
 
+from regraft.backbones.cut_points import MODES, preprocessed_input
 from regraft.backbones.keras_backbones import FAMILIES, applications
-from regraft.backbones.preprocessing import MODES, preprocessed_input
-from regraft.training.keras_models import load_model, save_model
+from regraft.training.keras_network import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
 
