@@ -31,7 +31,7 @@ def head_graph(head: Head, prototypes: np.ndarray | None = None) -> onnx.ModelPr
     nodes, value = [], FEATURES
     if head.settings.hidden_units:
         nodes.append(helper.make_node("Gemm", [value, "kernel0", "bias0"], ["hidden"]))
-        nodes += _ACTIVATIONS[head.settings.activation]
+        nodes.append(helper.make_node("Relu", ["hidden"], ["activated"]))
         value = "activated"
     names = [f"{kind}{layer}" for layer in range(len(head.weights) // 2) for kind in ("kernel", "bias")]
     nodes.append(helper.make_node("Gemm", [value, *names[-2:]], ["logits"]))
@@ -92,13 +92,3 @@ def _novelty() -> list[onnx.NodeProto]:
         helper.make_node("ReduceMax", ["cosines", "axis"], ["cosine"], keepdims=0),
         helper.make_node("Sub", ["one", "cosine"], ["novelty"]),
     ]
-
-
-_ACTIVATIONS = {
-    "relu": [helper.make_node("Relu", ["hidden"], ["activated"])],
-    "tanh": [helper.make_node("Tanh", ["hidden"], ["activated"])],
-    "silu": [
-        helper.make_node("Sigmoid", ["hidden"], ["share"]),
-        helper.make_node("Mul", ["hidden", "share"], ["activated"]),
-    ],
-}

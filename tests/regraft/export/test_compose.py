@@ -172,9 +172,7 @@ def test_the_file_computes_what_its_trained_part_expects(parity_of, parts, graph
     assert parity_of(graphs_of[network][1], parts[network].expected(parts[network].head)).same_top1 == 1.0
 
 
-@pytest.mark.parametrize(
-    "settings", [LINEAR, *(replace(LINEAR, hidden_units=5, activation=name) for name in ("relu", "silu", "tanh"))]
-)
+@pytest.mark.parametrize("settings", [LINEAR, replace(LINEAR, hidden_units=5)])
 def test_a_head_is_the_same_in_onnx_in_numpy_and_in_keras(settings):
     start_keras(0)
     model = build_head(6, 3, settings)

@@ -127,7 +127,7 @@ class Folder(RuleBasedStateMachine):
     def exactly_what_is_new_is_computed_and_every_value_is_right(self) -> None:
         if not self.files:
             return
-        trunk = Trunk(Sums(self.weights), Path("unused"), False, f"graph {self.weights}", SIZE, (1, 1, 3), 3, None)
+        trunk = Trunk(Sums(self.weights), Path("unused"), f"graph {self.weights}", SIZE, (1, 1, 3), 3, None)
         extractor, dataset = extractor_of(self.views, trunk, self.root / "store"), self.dataset()
         receipt = extractor.fill_store(dataset, activations="verified", on_progress=ignore_progress)
         assert receipt.computed == len(self.wanted() - self.computed)

@@ -41,7 +41,7 @@ class MeanColour:
 
 def extractor_of(params: Params) -> Extractor:
     """Return the real extractor around the toy's backbone."""
-    trunk = Trunk(MeanColour(), Path("none"), False, fingerprint("mean colour"), SIDE, (1, 1, 3), 3, None)
+    trunk = Trunk(MeanColour(), Path("none"), fingerprint("mean colour"), SIDE, (1, 1, 3), 3, None)
     views = choose_views(params.preprocess, image_size=SIDE, count=params.cache_features.views)
     return Extractor(views, trunk, open_feature_store(params.paths.store, trunk), params.machine)
 
