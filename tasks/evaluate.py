@@ -16,10 +16,18 @@ import numpy as np
 
 from regraft.core.config import Params
 from regraft.core.files import read_json, write_json
-from regraft.export.abstention import Outcome, outcome_of, risk_coverage, write_curve_of_risk
-from regraft.export.class_shares import shares_of, weights_for_use
+from regraft.export.calibration import shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.reliability import Novel, calibration_report, reliability, write_reliability
+from regraft.export.reliability import (
+    Novel,
+    Outcome,
+    calibration_report,
+    outcome_of,
+    reliability,
+    risk_coverage,
+    write_curve_of_risk,
+    write_reliability,
+)
 from regraft.export.scoring import Answers, answers_of, open_said
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of

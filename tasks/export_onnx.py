@@ -14,13 +14,10 @@ from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.files import fingerprint, replacing, sha256_of, write_json
 from regraft.export.abstention import Choice, choose_threshold_in_use
-from regraft.export.class_shares import rows_for_use
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import build_classifier, with_head, write_graph
-from regraft.export.finishing import Material, examine, finish, look
-from regraft.export.parity import prove, refuse_difference
-from regraft.export.trained_part import part_to_ship
-from regraft.export.two_parts import with_facts
+from regraft.export.calibration import rows_for_use
+from regraft.export.classifier import OnnxClassifier, with_facts
+from regraft.export.compose import build_classifier, part_to_ship, with_head, write_graph
+from regraft.export.finishing import Material, examine, finish, look, prove, refuse_difference
 from regraft.features.forward_passes import load_stored_trunk
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
@@ -45,7 +42,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     What comes before the head runs over all of val and some of train, and all that is decided here follows from that.
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
-    settings, paths, shared = params.export_onnx, params.paths, params.machine.shared_store
+    paths, shared = params.paths, params.machine.shared_store
     everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
     dataset = unseen(with_sample(everything, "val", params.evaluate.max_photos), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
@@ -56,10 +53,10 @@ def export_onnx(params: Params, progress: Progress) -> None:
     part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
     plain = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
     with store_in_use(paths.store, shared), replacing(paths.onnx) as draft:
-        seen = look(draft, plain, material, paths.store, shared=shared)
-        ending = finish(part.head, seen, material, settings, params.train_head.class_weight)
+        features = look(draft, plain, material, paths.store, shared=shared)
+        ending = finish(part.head, features, material, params.export_onnx.class_shares, params.train_head.class_weight)
         graph = with_facts(with_head(plain, ending.head, ending.prototypes), ending.facts | _origin(params))
-        graph, said = examine(draft, graph, material, seen[0].features)
+        graph, said = examine(draft, graph, material, features[0])
         classifier, expected = OnnxClassifier(draft), part.expected(ending.head)
         parities = prove(classifier, expected, dataset, material.threads)
         refuse_difference(parities, paths.onnx)
@@ -102,7 +99,7 @@ def _settings(params: Params) -> dict[str, Any]:
         "backbone": params.backbone.model_dump(mode="json"),
         "class_weight": params.train_head.class_weight,
         "crop_fraction": params.preprocess.crop_fraction,
-        "export_onnx": params.export_onnx.model_dump(mode="json"),
+        "class_shares": params.export_onnx.class_shares,
         "max_photos": params.evaluate.max_photos,
         "target_precision": params.evaluate.target_precision,
     }

@@ -21,7 +21,7 @@ from regraft.core.config import Params
 from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import finite, read_json, sha256_of, write_json
 from regraft.export import latency, robustness
-from regraft.export.in_keras import write_keras
+from regraft.export.finishing import write_keras
 from regraft.export.latency import Contestant, Photos, at_size, contestants_of
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of

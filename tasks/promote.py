@@ -13,7 +13,7 @@ from regraft.core.addresses import shown_path
 from regraft.core.config import Params
 from regraft.core.errors import InputsChanged, RegraftError
 from regraft.core.files import sha256_of
-from regraft.export.class_shares import as_learnt
+from regraft.export.calibration import as_learnt
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said, probabilities_of
 from regraft.photos.dataset import Dataset, read_dataset

@@ -12,6 +12,7 @@ from typing import Any
 from regraft.core.config import Params
 from regraft.core.errors import InvalidModel
 from regraft.core.files import readable_bytes, replacing, sha256_of, write_json
+from regraft.core.processor import this_processor
 from regraft.core.statistics import tango_interval
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import write_graph
@@ -26,7 +27,6 @@ from regraft.export.int8 import (
     unsound,
     verdict_of,
 )
-from regraft.export.processor import this_processor
 from regraft.export.scoring import answers_of, probabilities_of
 from regraft.photos.dataset import Dataset, Split, read_dataset
 from regraft.photos.elsewhere import elsewhere_of

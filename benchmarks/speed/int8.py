@@ -24,9 +24,9 @@ import numpy as np
 from benchmarks.support.projects import HEAD_ONLY, ROOT, describe_machine, run_stages
 from regraft.core.files import read_json, readable_bytes
 from regraft.core.params_file import load_params
+from regraft.core.processor import this_processor
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.in_keras import write_keras
-from regraft.export.processor import this_processor
+from regraft.export.finishing import write_keras
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 

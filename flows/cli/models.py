@@ -217,7 +217,7 @@ def keras(
     The backbone of params.yaml with what the last run trained of it; model.onnx is made from the same weights.
     """
     from regraft.core.params_file import load_params
-    from regraft.export.in_keras import write_keras
+    from regraft.export.finishing import write_keras
     from tasks.project import enter_project, readable_errors
 
     if path.suffix != ".keras":

@@ -7,16 +7,12 @@ are tried in a fixed order, from the strictest on, and the first one that fails 
 
 from dataclasses import asdict, dataclass, replace
 from math import ceil, log
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from regraft.core.csv_files import read_csv, write_csv
-from regraft.core.statistics import Interval, least_share
+from regraft.core.statistics import least_share
 from regraft.serving.promise import NoPromise, Promise
-from regraft.training.evaluation import share_right
 
 CONFIDENCE = 0.95
 _STEPS = 20  # thresholds that are tried: those that answer 5 %, 10 %, ... of val
@@ -68,7 +64,7 @@ def choose_threshold_in_use(
         class_indices: the true classes of val photos, one per group, shape (n,).
         probabilities: what the file says of them, shape (n, num_classes).
         target: the precision, or None.
-        in_use: positions of the photos that count, from `regraft.export.class_shares.rows_for_use`.
+        in_use: positions of the photos that count, from `regraft.export.calibration.rows_for_use`.
     """
     right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1, initial=0)
     choice = choose_threshold(right[in_use], largest[in_use], target)
@@ -76,46 +72,6 @@ def choose_threshold_in_use(
         return choice
     taken = f" Of {len(right)} val photos {len(in_use)} count, so that classes are as frequent as in use"
     return replace(choice, words=f"{choice.words}{taken} (export_onnx.class_shares).")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a promise on photos that nothing was chosen on."""
-
-    images: int
-    answered: int
-    coverage: Interval  # share of photos that are answered, with its 95 % interval
-    precision: Interval | None  # share of right answers among the answers; None where there are none
-    words: str
-
-
-def outcome_of(
-    promise: Promise | None,
-    right: np.ndarray,
-    largest: np.ndarray,
-    groups: np.ndarray,
-    weights: np.ndarray | None = None,
-) -> Outcome:
-    """Say how many photos are answered, and how many of them rightly.
-
-    Args:
-        promise: of the file; None where it answers everything.
-        right: whether each answer is right, bool, shape (n,).
-        largest: the largest probability of each photo, shape (n,).
-        groups: from `regraft.photos.groups.groups_of`, shape (n,).
-        weights: from `regraft.export.class_shares.weights_for_use`: the promise is about photos in use.
-    """
-    answered = largest >= (promise.abstain_below if promise else 0)
-    count, coverage = int(answered.sum()), share_right(answered, groups, weights)
-    if count == 0:
-        return Outcome(len(right), 0, coverage, None, f"None of {len(right)} test photos is answered.")
-    precision = share_right(right[answered], groups[answered], None if weights is None else weights[answered])
-    words = f"Of {len(right)} test photos {coverage} are answered, and {precision} of these rightly."
-    if weights is not None:
-        words += " Each counts as much as its class is more frequent in use (export_onnx.class_shares)."
-    if promise and precision.high < promise.target_precision:
-        words += " That is less than was promised: test photos differ from those of val, on which it was fixed."
-    return Outcome(len(right), count, coverage, precision, words)
 
 
 def find_promise(
@@ -179,40 +135,3 @@ def _plan(count: int, target: float, confidence: float) -> list[tuple[int, float
     numbers = {ceil(count * step / _STEPS) for step in range(1, _STEPS + 1)} | set(starts)
     share = (1 - confidence) / len(starts)
     return [(number, share if number in starts else 0.0) for number in sorted(numbers) if starts[-1] <= number <= count]
-
-
-def risk_coverage(
-    right: np.ndarray, largest: np.ndarray, weights: np.ndarray | None = None, *, points: int = 200
-) -> pd.DataFrame:
-    """Return what a model's answers come to at each threshold: threshold, coverage, precision; the strictest first.
-
-    Args:
-        right: whether each answer is right, bool, shape (n,).
-        largest: the largest probability of each photo, shape (n,).
-        weights: as of `outcome_of`.
-        points: rows, at most.
-
-    Source: El-Yaniv and Wiener, "On the foundations of noise-free selective classification", JMLR 11, 2010.
-    """
-    order = np.argsort(-largest, kind="stable")
-    weight = np.ones(len(right)) if weights is None else weights[order]
-    ordered, right_of, answered = largest[order], np.cumsum(right[order] * weight), np.cumsum(weight)
-    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))  # of equal ones all are answered
-    last = last[np.unique(np.linspace(0, len(last) - 1, points).astype(int))]
-    return pd.DataFrame(
-        {
-            "threshold": ordered[last],
-            "coverage": answered[last] / answered[-1],
-            "precision": right_of[last] / answered[last],
-        }
-    )
-
-
-def write_curve_of_risk(path: Path, curve: pd.DataFrame) -> None:
-    """Write what `risk_coverage` returned."""
-    write_csv(path, curve)
-
-
-def read_curve_of_risk(path: Path) -> pd.DataFrame:
-    """Return what `write_curve_of_risk` wrote."""
-    return read_csv(path, dict.fromkeys(("threshold", "coverage", "precision"), float))

@@ -1,9 +1,18 @@
-"""Calibration: a temperature by which logits are divided, so that of answers with probability 0.8 about 80 % are right.
+"""Probabilities that mean what they say: the temperature of a file, and the shares of classes in use.
 
-One number, fixed on val when everything else is chosen. It is folded into the head's weights: the file does not grow,
-and no photo gets another most probable class. Source: Guo et al., "On Calibration of Modern Neural Networks", 2017.
+Temperature: one number by which logits are divided, so that of answers with probability 0.8 about 80 % are right
+(Guo et al., "On Calibration of Modern Neural Networks", 2017). It is folded into the head's weights.
+
+Shares (`export_onnx.class_shares`), where classes are more or less frequent in use than in the photos here:
+
+    p(class | photo) in use  ~  p(class | photo) as learnt * share in use / share learnt       (the shift of a file)
+    a mean over photos in use = the mean over photos here, each with the weight  share in use / share here
+
+Both hold under label shift: Saerens, Latinne and Decaestecker, "Adjusting the outputs of a classifier to new a priori
+probabilities", Neural Computation 14, 2002.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -14,6 +23,7 @@ from regraft.core.errors import InvalidParams
 from regraft.training.metrics import Objective
 
 COLDEST, HOTTEST = 0.25, 4.0
+TEMPERATURE, SHIFT, SHARES = "temperature", "logit_shift", "class_shares"  # in the metadata of a file
 _STEPS = 40  # from 1 to the best temperature
 # Few mistakes cannot tell what those to come will cost: with none, all photos gain by a temperature of 0.25, and the
 # first mistake then costs more than they won.
@@ -37,18 +47,19 @@ def choose_temperature(logits: np.ndarray, class_indices: np.ndarray, objective:
     """Return the temperature that a file ships with.
 
     The best one on val goes too far, since a few mistakes decide it. So it is the one nearest to 1 whose loss is within
-    one standard error of the best one's, photo by photo: the rule of one standard error of Breiman, Friedman, Olshen
-    and Stone, "Classification and regression trees", 1984, section 3.4.3. A network that is calibrated as it is
-    stays so, but for some of a hundred val splits. `benchmarks.checks.calibration` has the rates, and what they
-    cost.
+    one standard error of the best one's, photo by photo (the rule of one standard error: Breiman, Friedman, Olshen and
+    Stone, "Classification and regression trees", 1984, section 3.4.3). `benchmarks.checks.calibration` has the rates.
 
     Args:
-        logits: of val, shape (n, num_classes), up to a constant per photo; one photo per group, which were not trained
-            on.
+        logits: of val, shape (n, num_classes), up to a constant per photo; one photo per group, none trained on.
         class_indices: the true classes, shape (n,).
         objective: whose loss counts; `balanced_log_loss` gives every class the same weight.
     """
-    count, weights = len(class_indices), _weights(class_indices, objective)
+    count = len(class_indices)
+    weights = np.ones(count)
+    if objective.loss == "balanced_log_loss":
+        weights = 1 / np.bincount(class_indices)[class_indices]
+    weights /= weights.sum()
     before = float(weights @ _losses(logits, class_indices, 1.0))
     wrong = int((logits.argmax(axis=1) != class_indices).sum())
     if wrong < _FEWEST_WRONG:
@@ -79,11 +90,6 @@ def logits_of(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
 
 
-def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return what probabilities become whose logits are divided by a temperature: float64, shape (n, num_classes)."""
-    return softmax(logits_of(probabilities) / temperature)
-
-
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Return the probabilities of logits: float64, shape (n, num_classes)."""
     return np.exp(_log_softmax(logits))
@@ -94,9 +100,8 @@ def shift_for_use(
 ) -> np.ndarray | None:
     """Return what is added to the logits where classes are more or less frequent in use than in training, or None.
 
-    log(share in use / share that the network learnt): Bayes' rule with another prior (Saerens et al., "Adjusting the
-    outputs of a classifier to new a priori probabilities", 2002). With `balanced` or `logit_adjustment` the network
-    treats all classes as equally frequent.
+    log(share in use / share that the network learnt). With `balanced` or `logit_adjustment` the network treats all
+    classes as equally frequent.
 
     Args:
         shares: `export_onnx.class_shares` of params.yaml: positive numbers by class, in any unit.
@@ -124,6 +129,61 @@ def shift_for_use(
     return np.log(used / used.sum() / (learnt / learnt.sum())).astype(np.float32)
 
 
+def shares_of(metadata: Mapping[str, str]) -> dict[str, float] | None:
+    """Return how frequent each class is in use; None where that is as in the photos."""
+    return json.loads(metadata[SHARES]) if SHARES in metadata else None
+
+
+def as_learnt(probabilities: np.ndarray, metadata: Mapping[str, str]) -> np.ndarray:
+    """Return the probabilities of a file without its shift: shape (n, num_classes), float64 where it has one.
+
+    Raises:
+        ValueError: the metadata has no number for each class.
+    """
+    if SHIFT not in metadata:
+        return probabilities
+    shift = np.array(json.loads(metadata[SHIFT]), np.float64)
+    if shift.shape != probabilities.shape[1:] or not np.isfinite(shift).all():
+        raise ValueError(f"{SHIFT} in the metadata must be {probabilities.shape[1]} numbers")
+    return softmax(logits_of(probabilities) - shift)
+
+
+def weights_for_use(
+    class_indices: np.ndarray, class_names: list[str], shares: Mapping[str, float] | None
+) -> np.ndarray | None:
+    """Return what each photo counts for: share in use / share here, float64, shape (n,); None where all count the same.
+
+    The mean is 1. A class of which there is no photo cannot be measured; the others share what it has.
+    """
+    if shares is None or not len(class_indices):
+        return None
+    used = np.array([shares.get(name, 0.0) for name in class_names], np.float64)
+    weights = (used / np.bincount(class_indices, minlength=len(used)).clip(1))[class_indices]
+    return weights / weights.mean()
+
+
+def rows_for_use(class_indices: np.ndarray, class_names: list[str], shares: Mapping[str, float] | None) -> np.ndarray:
+    """Return the positions of as many photos of each class that the classes are as frequent as in use.
+
+    For exact bounds, which know no weights: rejection sampling, as in Park, Dobriban, Lee and Bastani, "PAC prediction
+    sets under covariate shift", ICLR 2022. All photos of the class that is rarest here beside use are taken, and of
+    the others every second, every third ..., which is as good as drawn: the order of photos is that of their digests.
+    Where there is no photo of a class, nothing is known of photos in use, and none is taken.
+    """
+    counts = np.bincount(class_indices, minlength=len(class_names))
+    if shares is None:
+        return np.arange(len(class_indices))
+    if not counts.all():
+        return np.zeros(0, int)
+    taken = np.array([shares[name] for name in class_names], np.float64) / counts
+    taken = (taken / taken.max())[class_indices]  # of each photo: the part of its class
+    rank = np.empty(len(class_indices), int)
+    order = np.argsort(class_indices, kind="stable")
+    rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    # Rounded, so that the last bits of products decide on no photo.
+    return np.flatnonzero(np.floor(((rank + 1) * taken).round(9)) > np.floor((rank * taken).round(9)))
+
+
 def _best(logits: np.ndarray, class_indices: np.ndarray, weights: np.ndarray) -> float:
     """Return the temperature with the lowest loss; the loss is convex in its reciprocal, so there is one."""
     from scipy.optimize import minimize_scalar
@@ -146,13 +206,6 @@ def _nearest_to_one(best: float, logits: np.ndarray, class_indices: np.ndarray, 
         if mean <= np.sqrt(float(weights**2 @ (more - mean) ** 2)):
             return temperature
     return best
-
-
-def _weights(class_indices: np.ndarray, objective: Objective) -> np.ndarray:
-    """Return what each photo counts for, float64, shape (n,); the sum is 1."""
-    counts = np.bincount(class_indices)
-    weights = 1 / counts[class_indices] if objective.loss == "balanced_log_loss" else np.ones(len(class_indices))
-    return weights / weights.sum()
 
 
 def _losses(logits: np.ndarray, class_indices: np.ndarray, temperature: float) -> np.ndarray:

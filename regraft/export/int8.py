@@ -22,12 +22,10 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 
 from regraft.core.statistics import Interval, tango_interval
 from regraft.export.abstention import choose_threshold_in_use
-from regraft.export.class_shares import rows_for_use, shares_of
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.onnx_head import novel_from
-from regraft.export.parity import TOLERANCE, extreme_pictures
+from regraft.export.calibration import rows_for_use, shares_of
+from regraft.export.classifier import OnnxClassifier, with_facts
+from regraft.export.finishing import TOLERANCE, extreme_pictures, novel_from
 from regraft.export.scoring import Answers
-from regraft.export.two_parts import with_facts
 from regraft.onnx_graphs.int8 import quantised
 from regraft.photos.dataset import Dataset
 from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, share_of

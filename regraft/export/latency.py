@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from regraft.export.processor import this_processor
+from regraft.core.processor import this_processor
 from regraft.photos.images import Threads
 
 BATCH = 32

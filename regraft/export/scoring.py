@@ -1,7 +1,7 @@
-"""A shipped file over a whole data set; what it said of a photo is stored, so that it is asked once.
+"""A shipped file over a whole data set; its answers are stored, so that it runs once per photo.
 
-Of a file whose backbone is frozen that is what its first part said: the next night's file has another head and the same
-first part, so only photos that no file has seen are run.
+Of a file whose backbone is frozen the features of its body are stored: the next file has another head and the same
+body, so only photos that no file has seen are run.
 """
 
 import time
@@ -28,7 +28,7 @@ _ROWS = 4096  # written or read at a time
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a file says of n photos."""
+    """The answers of a file for n photos."""
 
     probabilities: np.ndarray  # float32, shape (n, num_classes)
     novelty: np.ndarray | None  # float32, shape (n,); None of a file without that output
@@ -43,15 +43,7 @@ class Answers:
 
 
 def open_said(store: Path, classifier: OnnxClassifier, *, shared: str | None = None) -> Namespace:
-    """Open the part of the store that holds what this very file, or the frozen part of it, said of photos.
-
-    A photo's key is its content, so another machine need not ask about it again.
-
-    Args:
-        store: the store's folder.
-        classifier: the file.
-        shared: the shared root, or None.
-    """
+    """Open the part of the store with the answers of this very file, or with the features of its frozen body."""
     facts = {
         "model": classifier.digest,
         "engine": f"onnxruntime {onnxruntime.__version__} (CPU, {instruction_set(integers=True)})",
@@ -74,14 +66,14 @@ def answers_of(
     stored: Namespace | None,
     cluster: Cluster | None = None,
 ) -> Answers:
-    """Return what a file says of a whole data set, read from the raw files.
+    """Return the answers of a file for a whole data set, read from the raw files.
 
     Args:
         classifier: the shipped file.
         dataset: the photos.
         threads: that decode and run; told how many photos are done and to do.
-        stored: from `open_said`: a photo that this file, or the frozen part of it, has seen is not run again. None runs
-            the whole file on all of them.
+        stored: from `open_said`: a photo that this file, or its frozen body, has seen is not run again. None runs the
+            whole file on all of them.
         cluster: whose workers run what is not stored; None: this process.
     """
     if cluster and stored is not None:
@@ -103,7 +95,7 @@ def probabilities_of(
 def features_of(
     classifier: OnnxClassifier, dataset: Dataset, threads: Threads, *, stored: Namespace | None
 ) -> np.ndarray:
-    """Return what the first part of a file says of photos: float32, shape (n, feature_dim); arguments as above."""
+    """Return the features of a file for photos: float32, shape (n, feature_dim); arguments as above."""
     return _rows_of(dataset, classifier.features, threads, stored)
 
 
@@ -117,28 +109,22 @@ def _rows_of(
         with dataset.opened(photos[key]) as rgb:
             return run(rgb)
 
+    def computed(keys: list[Key]) -> Iterator[np.ndarray]:
+        for number, row in enumerate(threads.map(on_photo, keys), 1):
+            yield row
+            threads.on_progress(number, len(keys))
+
     keys = list(photos)
     if stored is None:
-        found = _counted(threads, on_photo, keys)
+        rows = dict(zip(keys, computed(keys), strict=True))
     else:
-        _fill(stored, keys, threads, on_photo)
-        found = (row for start in range(0, len(keys), _ROWS) for row in stored.read(keys[start : start + _ROWS]))
-    rows = dict(zip(keys, found, strict=True))
+        new, last = stored.missing(keys), time.perf_counter()
+        for number, (key, row) in enumerate(zip(new, computed(new), strict=True), 1):
+            stored.append([key], row[None], seconds=time.perf_counter() - last)
+            if number % _ROWS == 0:
+                stored.flush()
+            last = time.perf_counter()
+        stored.flush()
+        parts = [keys[start : start + _ROWS] for start in range(0, len(keys), _ROWS)]
+        rows = {key: row for part in parts for key, row in zip(part, stored.read(part), strict=True)}
     return np.stack([rows[key_of(source)] for source in dataset.sources()])
-
-
-def _counted(threads: Threads, run: Callable[[Key], np.ndarray], keys: list[Key]) -> Iterator[np.ndarray]:
-    for number, row in enumerate(threads.map(run, keys), 1):
-        yield row
-        threads.on_progress(number, len(keys))
-
-
-def _fill(stored: Namespace, keys: list[Key], threads: Threads, run: Callable[[Key], np.ndarray]) -> None:
-    """Store what is missing."""
-    new, last = stored.missing(keys), time.perf_counter()
-    for number, (key, row) in enumerate(zip(new, _counted(threads, run, new), strict=True), 1):
-        stored.append([key], row[None], seconds=time.perf_counter() - last)
-        if number % _ROWS == 0:
-            stored.flush()
-        last = time.perf_counter()
-    stored.flush()

@@ -6,8 +6,7 @@ import pandas as pd
 
 from regraft.core.files import read_json
 from regraft.core.statistics import Interval
-from regraft.export.abstention import read_curve_of_risk
-from regraft.export.reliability import read_reliability
+from regraft.export.reliability import read_curve_of_risk, read_reliability
 from regraft.reports.charts import confusion_chart, reliability_chart, risk_coverage_chart
 from regraft.reports.mistakes import mistakes_of
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table

@@ -9,7 +9,7 @@ from PIL import Image
 
 from regraft.core.errors import RegraftError
 from regraft.core.files import read_json, readable_bytes, reading
-from regraft.export.two_parts import facts_of
+from regraft.export.classifier import facts_of
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.images import Threads

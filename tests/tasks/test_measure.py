@@ -11,9 +11,9 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from regraft.core.files import read_json, sha256_of
+from regraft.core.processor import Processor
 from regraft.export import latency, latency_child
 from regraft.export.latency import Contestant
-from regraft.export.processor import Processor
 from regraft.serving.shipped_model import ShippedModel
 from tasks import measure
 from tests.support.pipeline import ROOT

@@ -6,7 +6,7 @@ import numpy as np
 
 from regraft.core.addresses import shown_path
 from regraft.core.errors import RegraftError
-from regraft.export.class_shares import as_learnt
+from regraft.export.calibration import as_learnt
 from regraft.export.classifier import OnnxClassifier
 
 

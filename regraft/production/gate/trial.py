@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.core.config import Promote
-from regraft.export.class_shares import as_learnt, shares_of, weights_for_use
+from regraft.export.calibration import as_learnt, shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import groups_of_digests

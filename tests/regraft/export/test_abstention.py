@@ -2,15 +2,8 @@ import numpy as np
 import pytest
 
 from regraft.core.statistics import least_share, wilson
-from regraft.export.abstention import (
-    choose_threshold,
-    fewest_photos,
-    find_promise,
-    outcome_of,
-    read_curve_of_risk,
-    risk_coverage,
-    write_curve_of_risk,
-)
+from regraft.export.abstention import choose_threshold, fewest_photos, find_promise
+from regraft.export.reliability import outcome_of, read_curve_of_risk, risk_coverage, write_curve_of_risk
 from regraft.serving.promise import Promise, read_promise
 
 

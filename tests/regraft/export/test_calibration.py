@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import InvalidParams
-from regraft.export.calibration import COLDEST, choose_temperature, logits_of, shift_for_use, with_temperature
+from regraft.export.calibration import COLDEST, choose_temperature, logits_of, shift_for_use, softmax
 from regraft.export.reliability import as_trained, reliability
 from regraft.training.evaluation import ece_by_chance, expected_calibration_error
 from regraft.training.metrics import objective_of
@@ -17,7 +17,7 @@ def draw(count: int, temperature: float, *, classes: int = 4, seed: int = 0) -> 
     """Logits of a model whose probabilities are right at this temperature, and the true classes."""
     random = np.random.default_rng(seed)
     logits = random.normal(size=(count, classes)) * 2
-    shares = with_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    shares = softmax(logits)
     classes_of = np.array([random.choice(classes, p=row) for row in shares])
     return logits * temperature, classes_of
 
@@ -67,7 +67,7 @@ def test_no_photo_gets_another_class_and_the_figures_before_can_be_told_from_the
     features, shift = random.normal(size=(50, 8)).astype(np.float32), random.normal(size=5)
     before, cooled = head.probabilities(features), head.rescaled(1.7).probabilities(features)
     assert np.array_equal(before.argmax(axis=1), cooled.argmax(axis=1))
-    assert cooled == pytest.approx(with_temperature(before, 1.7), abs=1e-6)
+    assert cooled == pytest.approx(softmax(logits_of(before) / 1.7), abs=1e-6)
     shifted = head.rescaled(1.7, shift).probabilities(features)
     facts = {"temperature": "1.7", "logit_shift": str(shift.tolist())}
     assert as_trained(shifted, facts) == pytest.approx(before, abs=1e-5)
@@ -91,7 +91,7 @@ def test_a_calibrated_model_has_the_calibration_error_that_chance_gives():
     errors, expected = [], []
     for seed in range(30):
         logits, class_indices = draw(200, 1.0, seed=seed)
-        probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+        probabilities = softmax(logits)
         errors.append(expected_calibration_error(class_indices, probabilities, bins=15))
         expected.append(ece_by_chance(probabilities, bins=15))
     assert np.mean(errors) == pytest.approx(np.mean(expected), rel=0.1)
@@ -100,7 +100,7 @@ def test_a_calibrated_model_has_the_calibration_error_that_chance_gives():
 
 def test_the_bins_of_the_diagram_have_every_photo_before_and_after():
     logits, class_indices = draw(300, 1.0)
-    probabilities = with_temperature(np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True), 1.0)
+    probabilities = softmax(logits)
     table = reliability(class_indices, probabilities, {"temperature": "0.8"}, bins=10)
     assert table.groupby("when").images.sum().to_dict() == {"after": 300, "before": 300}
     after = table[table.when == "after"]

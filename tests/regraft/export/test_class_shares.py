@@ -5,8 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from regraft.export.abstention import choose_threshold_in_use, find_promise, outcome_of, risk_coverage
-from regraft.export.class_shares import SHARES, SHIFT, as_learnt, rows_for_use, shares_of, weights_for_use
+from regraft.export.abstention import choose_threshold_in_use, find_promise
+from regraft.export.calibration import SHARES, SHIFT, as_learnt, rows_for_use, shares_of, weights_for_use
+from regraft.export.reliability import outcome_of, risk_coverage
 from regraft.photos.groups import independent_images
 from regraft.training.evaluation import classification_report
 

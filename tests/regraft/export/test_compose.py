@@ -12,11 +12,9 @@ from PIL import Image
 
 from regraft.core.errors import ExportMismatch, InvalidModel
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import build_classifier, write_graph
-from regraft.export.onnx_head import head_graph
-from regraft.export.parity import Parity, compare, refuse_difference
+from regraft.export.compose import TrainedPart, build_classifier, head_graph, part_to_ship, write_graph
+from regraft.export.finishing import Parity, parity_of, refuse_difference
 from regraft.export.scoring import probabilities_of
-from regraft.export.trained_part import TrainedPart, part_to_ship
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
 from regraft.training.keras_network import join, network_of, weights_of
@@ -81,14 +79,14 @@ def graphs_of(
 
 
 @pytest.fixture
-def parity_of(dataset, tmp_path):
+def parity_with(dataset, tmp_path):
     """A function that compares a graph with what is expected of it, on the val photos, and refuses it if it differs."""
     val = dataset.of("val")
 
     def run(graph: onnx.ModelProto, expected) -> Parity:
         write_graph(tmp_path / "model.onnx", graph)
         said = probabilities_of(OnnxClassifier(tmp_path / "model.onnx"), val, Threads(2), stored=None)
-        parity = compare(said, expected, val)
+        parity = parity_of(said, expected(map(val.read_photo, val.photos())))
         refuse_difference({"val photos": parity}, tmp_path / "model.onnx")
         return parity
 
@@ -148,9 +146,9 @@ def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
 
 
 @pytest.mark.parametrize("network", TRAINED)
-def test_an_equal_graph_is_equal_from_the_raw_files_on(parity_of, by_keras, graphs_of, network):
+def test_an_equal_graph_is_equal_from_the_raw_files_on(parity_with, by_keras, graphs_of, network):
     model, graph = graphs_of[network]
-    parity = parity_of(graph, by_keras(model))
+    parity = parity_with(graph, by_keras(model))
     assert (parity.images, parity.same_top1) == (9, 1.0)
     assert 0 < parity.mean_difference <= parity.largest_difference <= TOLERANCE
 
@@ -168,8 +166,8 @@ def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_
 
 
 @pytest.mark.parametrize("network", TRAINED)
-def test_the_file_computes_what_its_trained_part_expects(parity_of, parts, graphs_of, network):
-    assert parity_of(graphs_of[network][1], parts[network].expected(parts[network].head)).same_top1 == 1.0
+def test_the_file_computes_what_its_trained_part_expects(parity_with, parts, graphs_of, network):
+    assert parity_with(graphs_of[network][1], parts[network].expected(parts[network].head)).same_top1 == 1.0
 
 
 @pytest.mark.parametrize("settings", [LINEAR, replace(LINEAR, hidden_units=5)])
@@ -193,25 +191,25 @@ def test_a_head_is_the_same_in_onnx_in_numpy_and_in_keras(settings):
     [lambda kernel: 1.2 * kernel, lambda kernel: kernel[:, [1, 0, 2]], lambda kernel: np.full_like(kernel, np.nan)],
     ids=["scaled", "classes exchanged", "not a number"],
 )
-def test_a_graph_that_computes_something_else_is_refused(parity_of, by_keras, graphs_of, change):
+def test_a_graph_that_computes_something_else_is_refused(parity_with, by_keras, graphs_of, change):
     model, graph = graphs_of["frozen"]
     with pytest.raises((ExportMismatch, InvalidModel)):
-        parity_of(with_last_weight(graph, change), by_keras(model))
+        parity_with(with_last_weight(graph, change), by_keras(model))
 
 
-def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(parity_of, by_keras, graphs_of, tmp_path):
+def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(parity_with, by_keras, graphs_of, tmp_path):
     model, graph = graphs_of["frozen"]
     with pytest.raises(
         ExportMismatch,
         match=rf"differ by 0\.\d+ in a probability, over 9 val photos \(allowed: 0\.002\)\. "
         rf"{re.escape(str(tmp_path / 'model.onnx'))} is left as it was\. .*please report it",
     ):
-        parity_of(with_last_weight(graph, lambda kernel: 1.5 * kernel), by_keras(model))
+        parity_with(with_last_weight(graph, lambda kernel: 1.5 * kernel), by_keras(model))
 
 
-def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_of, by_keras, graphs_of):
+def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_with, by_keras, graphs_of):
     with pytest.raises(ExportMismatch):
-        parity_of(graphs_of["frozen"][1], by_keras(graphs_of["fine-tuned"][0]))
+        parity_with(graphs_of["frozen"][1], by_keras(graphs_of["fine-tuned"][0]))
 
 
 @pytest.mark.parametrize("network", ["frozen", "fine-tuned"])  # "all" is exported twice below

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from regraft.core.processor import Processor
 from regraft.export import latency
 from regraft.export.latency import Contestant, Photos, at_size, contestants_of, measure
-from regraft.export.processor import Processor
 from regraft.photos.images import Threads
 
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from regraft.export.onnx_head import class_prototypes, head_graph, novelty_of
+from regraft.export.compose import class_prototypes, head_graph, novelty_of
 from regraft.training.network_file import Head, HeadSettings
 
 

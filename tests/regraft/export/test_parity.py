@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import ExportMismatch
-from regraft.export.parity import TEST, compare_shapes, extreme_pictures, parity_of, refuse_difference
+from regraft.export.finishing import TEST, compare_shapes, extreme_pictures, parity_of, refuse_difference
 
 
 def means(photos: np.ndarray) -> np.ndarray:

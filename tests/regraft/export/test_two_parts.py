@@ -8,12 +8,10 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.export import finishing
-from regraft.export.classifier import OnnxClassifier, frozen_digest
-from regraft.export.compose import build_classifier, with_head, write_graph
+from regraft.export.classifier import BORDER, OnnxClassifier, facts_of, frozen_digest
+from regraft.export.compose import build_classifier, part_to_ship, with_head, write_graph
 from regraft.export.finishing import Material, examine, look
 from regraft.export.scoring import answers_of, open_said, probabilities_of
-from regraft.export.trained_part import part_to_ship
-from regraft.export.two_parts import BORDER, facts_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
 from regraft.training.network_file import Head, HeadSettings, Network
@@ -88,11 +86,11 @@ def material(dataset, monkeypatch):
 def test_a_new_file_is_asked_as_a_whole_about_some_photos_in_any_case(graph_of, material, tmp_path):
     (photos, calls), path = material, tmp_path / "a.onnx"
     val, some = look(path, graph_of(seed=1), photos, tmp_path / "store")
-    assert len(calls) == len(val.features) + len(some.features)
+    assert len(calls) == len(val) + len(some)
     look(path, graph_of(), photos, tmp_path / "store")
-    assert len(calls) == len(val.features) + len(some.features)  # the store has them
-    graph, said = examine(path, graph_of(), photos, val.features)
-    assert len(calls) == len(val.features) + len(some.features) + 2
+    assert len(calls) == len(val) + len(some)  # the store has them
+    graph, said = examine(path, graph_of(), photos, val)
+    assert len(calls) == len(val) + len(some) + 2
     whole = answers_of(OnnxClassifier(path), photos.val, Threads(1), stored=None)
     assert np.array_equal(said.probabilities, whole.probabilities)
     assert said.novelty is not None
@@ -106,7 +104,7 @@ def test_where_the_parts_say_anything_else_the_file_is_put_together_for_good(gra
     val, _ = look(path, graph_of(), photos, tmp_path / "store")
     exact = OnnxClassifier.rows_from_features
     monkeypatch.setattr(OnnxClassifier, "rows_from_features", lambda *args: exact(*args) * np.float32(1 + 2**-22))
-    graph, said = examine(path, graph_of(), photos, val.features)
+    graph, said = examine(path, graph_of(), photos, val)
     classifier = OnnxClassifier(path)
     assert classifier.frozen_parts is None
     assert BORDER not in facts_of(graph)

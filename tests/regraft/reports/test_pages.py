@@ -17,10 +17,18 @@ from regraft.core.config import CardWords
 from regraft.core.files import read_json, write_json
 from regraft.core.params_file import load_params
 from regraft.core.statistics import wilson
-from regraft.export.abstention import choose_threshold, outcome_of, risk_coverage, write_curve_of_risk
+from regraft.export.abstention import choose_threshold
 from regraft.export.calibration import Calibration
-from regraft.export.parity import Parity
-from regraft.export.reliability import Novel, calibration_report, reliability, write_reliability
+from regraft.export.finishing import Parity
+from regraft.export.reliability import (
+    Novel,
+    calibration_report,
+    outcome_of,
+    reliability,
+    risk_coverage,
+    write_curve_of_risk,
+    write_reliability,
+)
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.photos.dataset import Dataset, write_dataset

@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from regraft.core.errors import RegraftError
-from regraft.export.onnx_head import novel_from
+from regraft.export.finishing import novel_from
 from regraft.serving.novelty import one_in, share_of
 from regraft.serving.shipped_model import ShippedModel
 
