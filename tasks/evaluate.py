@@ -46,7 +46,6 @@ from regraft.training.evaluation import (
     write_parts,
     write_predictions,
 )
-from tasks.chosen_cluster import chosen_cluster
 from tasks.progress import Progress
 from tasks.report import write_report
 from tasks.stage import stage
@@ -62,7 +61,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     with store_in_use(paths.store, machine.shared_store):
         stored = open_said(paths.store, classifier, shared=machine.shared_store)
         threads = Threads(machine.workers, progress("photos"))
-        said = answers_of(classifier, test, threads, stored=stored, cluster=chosen_cluster(machine))
+        said = answers_of(classifier, test, threads, stored=stored)
     probabilities = said.probabilities
     _, manifest = read_manifest(paths.manifest)
     class_indices, groups = test.rows.class_index.to_numpy(), groups_of(test, manifest)

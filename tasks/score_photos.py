@@ -102,7 +102,6 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     from regraft.production.scores.prediction_drift import count
     from regraft.production.scores.table import as_arrow, merge, read_scores, write_scores
     from regraft.store.leases import store_in_use
-    from tasks.chosen_cluster import chosen_cluster
     from tasks.chosen_readers import chosen_readers
 
     classifier, incoming = _production(params), find_incoming(params.score.photos)
@@ -116,9 +115,9 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
         learning=Learning(readers=chosen_readers(params, know=False)),
     )
     with store_in_use(params.paths.store, None):
-        stored, cluster = open_said(params.paths.store, classifier), chosen_cluster(params.machine)
+        stored = open_said(params.paths.store, classifier)
         facts = dict(found.items(incoming.paths))
-        scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored, cluster)
+        scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored)
     scores = merge(former, scored.rows, at, params.score.keep_days)
     counts = count(scores, at, computed=scored.computed, skipped=scored.skipped)
     if as_arrow(scores).equals(as_arrow(former)) and (params.paths.reports / REPORT).exists():

@@ -13,10 +13,8 @@ import numpy as np
 import onnxruntime
 import PIL
 
-from regraft.cluster.connection import Cluster
 from regraft.core.processor import instruction_set
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring_on_cluster import answer_on_cluster
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.serving.shipped_model import check_answers
@@ -64,7 +62,6 @@ def answers_of(
     threads: Threads,
     *,
     stored: Namespace | None,
-    cluster: Cluster | None = None,
 ) -> Answers:
     """Return the answers of a file for a whole data set, read from the raw files.
 
@@ -74,10 +71,7 @@ def answers_of(
         threads: that decode and run; told how many photos are done and to do.
         stored: from `open_said`: a photo that this file, or its frozen body, has seen is not run again. None runs the
             whole file on all of them.
-        cluster: whose workers run what is not stored; None: this process.
     """
-    if cluster and stored is not None:
-        answer_on_cluster(cluster, classifier, dataset, stored, threads.on_progress)
     if stored is None or not classifier.frozen_parts:
         rows = _rows_of(dataset, classifier.row, threads, stored)
     else:

@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from regraft.cluster.jobs import Seat
-from regraft.cluster.steps import NotInSight
+from regraft.cluster.jobs import NotInSight, Seat
 from regraft.core.errors import printable
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.elsewhere import Elsewhere

@@ -6,17 +6,15 @@ alone writes down what is new.
 """
 
 import hashlib
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from regraft.cluster.connection import Cluster
-from regraft.cluster.jobs import Seat, Work, work_on
-from regraft.cluster.steps import NotInSight
+from regraft.cluster.jobs import NotInSight, Seat, Work, work_on
 from regraft.core.errors import printable
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere
@@ -34,7 +32,6 @@ from regraft.photos.slow_files import PatientInspectors
 _FEW = 64  # photos that this process reads while a cluster would be starting
 _TRIED = 16  # files, until one can be read
 _START_BYTES = 2**20  # of a file, by which a worker shows that it sees the same one
-_REST_SECONDS = 30.0  # without a part, until a worker ends the processes that decode
 _PLACES = 8  # hosts that a worker tries
 
 _Files = Sequence[tuple[str, FileFacts | None]]
@@ -139,7 +136,7 @@ class FileJob:
             raise not_in_sight(self.sample[0], self.root)
         share_memory(seat.neighbours)
         learning = Learning(self.known and self.known(seat.folder))
-        return partial(_read, self, Threads(seat.threads), learning, _Resting(self.limits))
+        return partial(_read, self, Threads(seat.threads), learning)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,38 +155,18 @@ class FetchJob:
                 self.elsewhere.etag_of(url)
         share_memory(seat.neighbours)
         elsewhere, learning = with_spool(self.elsewhere, seat), Learning(self.known and self.known(seat.folder))
-        return partial(_fetch, elsewhere, Threads(seat.threads), learning, _Resting(self.limits))
+        return partial(_fetch, elsewhere, Threads(seat.threads), learning, self.limits)
 
 
-class _Resting:
-    """Inspectors whose processes end when no part has come for a while: a worker may live for weeks."""
-
-    def __init__(self, limits: DecodeLimits) -> None:
-        self._inspectors = PatientInspectors(limits)
-        self._timer: threading.Timer | None = None
-
-    @contextmanager
-    def woken(self) -> Iterator[PatientInspectors]:
-        """Yield them for a part."""
-        if self._timer:
-            self._timer.cancel()
-        try:
-            yield self._inspectors
-        finally:
-            self._timer = threading.Timer(_REST_SECONDS, self._inspectors.rest)
-            self._timer.daemon = True
-            self._timer.start()
-
-
-def _read(job: FileJob, threads: Threads, learning: Learning, resting: _Resting, files: _Files) -> _Part:
-    with resting.woken() as inspectors:
+def _read(job: FileJob, threads: Threads, learning: Learning, files: _Files) -> _Part:
+    with PatientInspectors(job.limits) as inspectors:
         read = Reading(job.root, inspectors, job.limits.max_seconds, learning)
         facts = list(threads.map(lambda file: (file[0], read(*file)), files))
     return _Part(facts, learning.take(), Fetched(0, 0))
 
 
-def _fetch(elsewhere: Elsewhere, threads: Threads, learning: Learning, resting: _Resting, photos: _Photos) -> _Part:
+def _fetch(elsewhere: Elsewhere, threads: Threads, learning: Learning, limits: DecodeLimits, photos: _Photos) -> _Part:
     before = Fetched.by(elsewhere)
-    with resting.woken() as inspectors:
+    with PatientInspectors(limits) as inspectors:
         facts = list(fetch_all(elsewhere, photos, inspectors=inspectors, threads=threads, learning=learning))
     return _Part(facts, learning.take(), Fetched.by(elsewhere) - before)

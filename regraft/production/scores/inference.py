@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import pandas as pd
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
-from regraft.cluster.connection import Cluster
+from regraft.core.errors import InvalidData
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import Answers, answers_of
-from regraft.export.scoring_on_cluster import OF_PHOTO, answer_on_cluster
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.images import Threads
 from regraft.photos.incoming import Incoming
@@ -19,6 +19,8 @@ from regraft.store.shards import key_of
 
 _TOGETHER = 1024  # photos that become one shard of the store
 _LONGEST = 200  # letters of an error
+# Of one photo, and no reason to leave the others: it was moved or replaced, or the engine fails on it.
+_OF_PHOTO = (InvalidData, OSError, ValueError, Fail, InvalidArgument, NotImplemented, RuntimeException)
 _STATISTICS = ("width", "height", "brightness", "contrast", "sharpness", "entropy", "phash")
 
 
@@ -37,7 +39,6 @@ def score(
     classifier: OnnxClassifier,
     threads: Threads,
     stored: Namespace,
-    cluster: Cluster | None = None,
 ) -> Scored:
     """Return a row per photo; only what the store does not hold is computed.
 
@@ -47,7 +48,6 @@ def score(
         classifier: the model in production.
         threads: that decode and run; told how many photos are done, and to do.
         stored: from `regraft.export.scoring.open_said`.
-        cluster: whose workers run the model where many photos are new; None: this process.
     """
     skipped = {path for path in incoming.paths if not facts[path].meant_as_image and not incoming.is_named}
     problems = dict(incoming.refused)
@@ -58,7 +58,7 @@ def score(
     rows = [(facts[path].digest, path, "", 0, "test", facts[path].format) for path in sound]
     photos = Dataset(pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS), [], incoming.folder)
     inference = _Inference(classifier, threads, stored)
-    inference.fill_store(photos, cluster)
+    inference.fill_store(photos)
     is_lost = photos.rows.digest.isin(list(inference.lost))
     problems |= {row.path: inference.lost[row.digest] for row in photos.rows[is_lost].itertuples()}
     table: list[dict[str, object]] = [
@@ -84,14 +84,10 @@ class _Inference:
     lost: dict[str, str] = field(default_factory=dict)  # by digest: why there is no prediction
     total: int = 0
 
-    def fill_store(self, photos: Dataset, cluster: Cluster | None) -> None:
+    def fill_store(self, photos: Dataset) -> None:
         """Compute each missing content once."""
         missing = self._missing(photos)
         self.total = len(missing)
-        if cluster:
-            answer_on_cluster(cluster, self.classifier, missing, self.stored, self.threads.on_progress)
-            missing = self._missing(photos)  # photos on which the workers failed
-            self.computed = self.total - len(missing)
         for start in range(0, len(missing), _TOGETHER):
             self._fill(missing.with_rows(missing.rows.iloc[start : start + _TOGETHER]))
 
@@ -110,7 +106,7 @@ class _Inference:
         try:
             answers_of(self.classifier, part, replace(self.threads, on_progress=on_progress), stored=self.stored)
             self.computed += len(part)
-        except OF_PHOTO as error:
+        except _OF_PHOTO as error:
             self.stored.flush()  # predictions from before the failure are not computed again
             if len(part) == 1:
                 self.lost[part.rows.digest.iloc[0]] = " ".join(str(error).split())[:_LONGEST]

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from regraft.cluster.connection import Cluster
-from regraft.cluster.jobs import Seat
-from regraft.cluster.steps import NotInSight
+from regraft.cluster.jobs import NotInSight, Seat
 from regraft.core.errors import RegraftError
 from regraft.photos import buckets, decoder, elsewhere, scan, scan_on_cluster
 from regraft.photos.decoder import DecodeLimits
@@ -159,18 +158,6 @@ def test_where_no_worker_sees_the_folder_this_process_reads_it(folder, tmp_path,
     monkeypatch.setattr(scan_on_cluster, "work_on", work_on)
     assert list(readers_in(tmp_path).read(folder, wanted(folder), LIMITS, Learning())) == []
     assert f"sees {folder}: this process reads it" in capsys.readouterr().out
-
-
-def test_processes_that_decode_end_when_no_part_comes(folder, seat, monkeypatch):
-    monkeypatch.setattr(scan_on_cluster, "_REST_SECONDS", 0.05)
-    work = FileJob(folder, LIMITS, None, None).begin(seat)  # nothing is known
-    work([("0.png", None)])
-    (inspectors,) = work.args[-1]._inspectors._inspectors.values()
-    until = time.monotonic() + 10
-    while inspectors._free and time.monotonic() < until:
-        time.sleep(0.02)
-    assert not inspectors._free
-    assert work([("1.png", None)]).facts[0][1].problem is None
 
 
 def test_a_worker_fetches_photos_at_addresses_and_says_how_many(server, seat, tmp_path):

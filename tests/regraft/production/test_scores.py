@@ -9,13 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.cluster.connection import Cluster
-from regraft.cluster.jobs import Seat
-from regraft.cluster.steps import NotInSight
 from regraft.core.config_shipping import Score
 from regraft.core.errors import Damaged
 from regraft.core.params_file import load_params
-from regraft.export import scoring_on_cluster
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.scoring import open_said
 from regraft.photos.images import Threads
@@ -51,12 +47,12 @@ def ask(
     """A function that scores the folder; `meanwhile` is done between scan and model."""
     classifier = colour_classifier(NAMES)
 
-    def run(meanwhile: Callable[[], object] = lambda: None, cluster: Cluster | None = None) -> Scored:
+    def run(meanwhile: Callable[[], object] = lambda: None) -> Scored:
         incoming = find_incoming(folder)
         found = scan(folder, incoming.paths, limits=LIMITS, threads=Threads(2), cache=None)
         meanwhile()
         said = open_said(tmp_path / "store", classifier)
-        return score(incoming, dict(found.items(incoming.paths)), classifier, Threads(2), said, cluster)
+        return score(incoming, dict(found.items(incoming.paths)), classifier, Threads(2), said)
 
     return run
 
@@ -85,36 +81,17 @@ def test_probabilities_are_those_of_the_model_and_a_bad_file_is_named(ask, folde
     assert pd.isna(rows.loc["broken.png", "class"])
 
 
-@pytest.mark.parametrize("cluster", [None, Cluster("local:1", threads=1, show=print, tell=print)])
-def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(
-    ask, folder: Path, cluster: Cluster | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def work_on(cluster, job, items, *, store, name):
-        yield job.begin(Seat(1, 1, store))(items)  # this process is the worker: another one takes seconds to start
-
-    monkeypatch.setattr(scoring_on_cluster, "_FEW", 1)
-    monkeypatch.setattr(scoring_on_cluster, "work_on", work_on)
-
+def test_photos_that_vanish_meanwhile_are_named_and_all_others_are_scored(ask, folder: Path) -> None:
     def meanwhile() -> None:
         (folder / "2.png").unlink()
         (folder / "4.png").write_bytes((folder / "3.png").read_bytes())
 
-    found = ask(meanwhile, cluster)
+    found = ask(meanwhile)
     errors = found.rows.set_index("path").error
     assert "cannot be read any more" in errors["2.png"]
     assert "has changed" in errors["4.png"]
     assert errors[["0.png", "1.png", "3.png", "copy.png"]].isna().all()
     assert found.computed == 3
-
-
-def test_where_no_worker_sees_the_folder_this_process_scores_it(ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def work_on(*_, **__):
-        yield from ()
-        raise NotInSight("Worker a is refused.")
-
-    monkeypatch.setattr(scoring_on_cluster, "_FEW", 1)
-    monkeypatch.setattr(scoring_on_cluster, "work_on", work_on)
-    assert ask(cluster=Cluster("tcp://127.0.0.1:1", threads=1, show=print, tell=print)).computed == 5
 
 
 def _today(*photos: tuple[str, str], model: str = "m") -> pd.DataFrame:
