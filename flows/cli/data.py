@@ -49,7 +49,7 @@ def table(
             _write_demo(source, out)
             return
         from regraft.converters.conversion import convert
-        from regraft.converters.records import Wanted
+        from regraft.converters.listing import Wanted
 
         if out is None:
             from regraft.core.params_file import load_params

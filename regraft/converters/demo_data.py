@@ -9,10 +9,8 @@ electroluminescence photos of solar cells (Buerhop-Lutz et al. 2018; Deitsch et 
 commercial use, so it is installed on demand only.
 """
 
-import csv
 import importlib.util
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -72,7 +70,8 @@ def write_solar_cells(folder: Path) -> int:
     data = _package("elpv_dataset", "pip install --require-hashes -r locks/solar-cells.lock") / "data"
     _claim(folder, "solar-cells", {"functional", "defective"})
     written = 0
-    for name, grade in _solar_labels(data / "labels.csv"):
+    for line in (data / "labels.csv").read_text().splitlines():
+        name, grade = line.split()[0], float(line.split()[1])
         path = folder_within(folder, "defective" if grade > 0.5 else "functional") / Path(name).name
         if not path.exists():
             with replacing(path) as temporary:
@@ -81,18 +80,11 @@ def write_solar_cells(folder: Path) -> int:
     return written
 
 
-def _solar_labels(path: Path) -> Iterator[tuple[str, float]]:
-    with path.open(newline="") as file:
-        for name, grade, _kind in csv.reader((" ".join(line.split()) for line in file), delimiter=" "):
-            yield name, float(grade)
-
-
 def _claim(folder: Path, dataset: str, classes: set[str]) -> None:
     """Make sure that the folder is this data set's, and mark it as such."""
-    if folder.exists() and not folder.is_dir():
-        raise InvalidData(f"{folder} is a file. Expected a folder, or nothing, in its place: name another one.")
     mark = folder / _MARK
-    entries = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
+    there = folder.iterdir() if folder.is_dir() else [folder] if folder.exists() else []
+    entries = {entry.name for entry in there}
     is_ours = mark.is_file() and mark.read_text().strip() == dataset and entries <= {_MARK, *classes}
     if entries and not is_ours:
         raise InvalidData(

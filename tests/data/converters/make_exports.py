@@ -107,9 +107,8 @@ def labelstudio(folder: Path) -> None:
         _annotate(task["id"], label)
         _annotate(task["id"], _names()[0], was_cancelled=True)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, kind in (("tasks.json", "JSON"), ("answers.json", "JSON_MIN")):
-        exported = _ask(f"/api/projects/{project}/export?exportType={kind}&download_all_tasks=true")
-        (folder / name).write_text(json.dumps(exported, indent=1))
+    exported = _ask(f"/api/projects/{project}/export?exportType=JSON&download_all_tasks=true")
+    (folder / "tasks.json").write_text(json.dumps(exported, indent=1))
 
 
 def _annotate(task: int, label: str, **facts: bool) -> None:

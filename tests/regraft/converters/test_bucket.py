@@ -7,7 +7,7 @@ import fsspec
 import pytest
 
 from regraft.converters.conversion import convert
-from regraft.converters.records import Wanted
+from regraft.converters.listing import Wanted
 from regraft.core.errors import InvalidData, RegraftError
 from tests.regraft.converters.test_exports import rows
 
@@ -84,7 +84,7 @@ def test_folders_named_as_splits_are_splits(tmp_path: Path) -> None:
 def test_other_stores_are_listed_folder_by_folder(
     memory: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regraft.converters.bucket.SCHEMES", ("memory",))
+    monkeypatch.setattr("regraft.converters.listing.SCHEMES", ("memory",))
     put(memory, "/photos", ["dog/1.jpg", "cat/sub/2.jpg", "cat/3.jpg"])
     convert("memory://photos", tmp_path / "labels.csv", Wanted())
     assert [row["path"] for row in rows(tmp_path / "labels.csv")] == [

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import lzma
-import os
 import tarfile
 import time
 import tracemalloc
@@ -17,9 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from regraft.converters.conversion import Converted, convert
-from regraft.converters.output import Output
-from regraft.converters.records import LeftOut, Record, Row, Wanted
+from regraft.converters.conversion import Converted, Output, convert
+from regraft.converters.listing import LeftOut, Record, Row, Wanted
 from regraft.core.errors import InvalidData, RegraftError
 from regraft.photos.folder import walk
 from tests.regraft.converters.test_exports import PICTURES, rows
@@ -201,15 +199,6 @@ def test_a_table_that_is_there_stays_unless_it_may_be_replaced(tmp_path: Path) -
     assert len(rows(tmp_path / "raw" / "labels.csv")) == 12
 
 
-def test_a_damaged_copy_of_a_photo_is_written_again_and_a_sound_one_is_left_alone(tmp_path: Path) -> None:
-    _, listed = table_of(PICTURES, tmp_path)
-    one, two = (tmp_path / "raw" / row["path"] for row in listed[:2])
-    one.write_bytes(b"")
-    os.utime(two, (1, 1))
-    convert(str(PICTURES), tmp_path / "raw" / "labels.csv", Wanted(), replace=True)
-    assert (one.stat().st_size > 0, two.stat().st_mtime) == (True, 1.0)
-
-
 def cut_off(path: Path) -> Path:
     """Write a tar file of one sound sample and half of another one."""
     members = [("a.jpg", PHOTO), ("a.cls", b"cat"), ("b.jpg", OTHER), ("b.cls", b"dog")]
@@ -368,10 +357,3 @@ def test_two_conversions_at_once_leave_each_others_copies_alone(tmp_path: Path) 
         one.write([Row(placed[0], "x")], [], [])
     assert len(names_in(tmp_path / "raw" / "photos")) == 1
     assert (tmp_path / placed[0]).read_bytes() == PHOTO
-
-
-def test_a_folder_at_the_name_of_a_copy_is_refused_before_there_is_a_table(tmp_path: Path) -> None:
-    (tmp_path / "raw" / "photos" / f"{hashlib.sha256(PHOTO).hexdigest()}.jpg").mkdir(parents=True)
-    with pytest.raises(RegraftError, match=r"is a folder\. Expected a photo"):
-        table_of(tar(tmp_path / "a.tar", [("a.jpg", PHOTO), ("a.cls", b"cat")]), tmp_path)
-    assert names_in(tmp_path / "raw") == ["photos"]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from regraft.converters.annotations import read_label_studio
-from regraft.converters.records import LeftOut, Wanted
+from regraft.converters.exports import read_label_studio
+from regraft.converters.listing import LeftOut, Wanted
 from regraft.core.errors import InvalidData
 
 

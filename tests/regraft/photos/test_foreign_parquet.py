@@ -25,11 +25,11 @@ READ = """
 import resource, sys
 from pathlib import Path
 from regraft.converters.conversion import convert
-from regraft.converters.records import Wanted
+from regraft.converters.listing import Wanted
 from regraft.core.errors import InvalidData
 from regraft.photos.incoming import find_incoming
 from regraft.photos.labels_file import read_labels
-from regraft.converters import shards
+from regraft.converters import exports
 resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
 path = Path(sys.argv[2])
 read = {
