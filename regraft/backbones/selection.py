@@ -1,6 +1,5 @@
-"""Choosing a backbone: the names that params.yaml can have, what one costs here, and which suits these photos."""
+"""Choosing a backbone: the names that params.yaml can have, the cost of one here, and a ranking on these photos."""
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -15,9 +14,7 @@ from regraft.backbones.catalogue import CATALOGUE, Backbone, catalogue
 from regraft.backbones.cut_points import MODES, cut_points, multiply_adds
 from regraft.backbones.trunk import Trunk, load_trunk
 from regraft.core.statistics import Interval, tango_interval, wilson
-from regraft.photos.images import Threads
 
-_SECONDS = 2  # of measuring the speed of one backbone, at least
 _TIMED_IMAGES, _TIMED_ROUNDS = 8, 3  # of each that is compared
 _FIGURES = ("val_accuracy", "val_low", "val_high", "behind", "behind_low", "behind_high")
 
@@ -33,7 +30,7 @@ def list_backbones() -> str:
 
 
 def describe(backbone: Backbone) -> str:
-    """Return what one backbone is, what it costs here, and where it can be cut; its speed is measured for seconds.
+    """Return the facts of one backbone, its cost here, and its cut points.
 
     Raises:
         InvalidWeights: they cannot be loaded.
@@ -44,6 +41,9 @@ def describe(backbone: Backbone) -> str:
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     epsilons = ", ".join(sorted({f"{layer.epsilon:g}" for layer in norms}))
     weights = model.count_params()
+    with tempfile.TemporaryDirectory(prefix="regraft-backbone-") as folder:
+        trunk = load_trunk(backbone, Path(folder))
+    speed = 1000 / milliseconds_per_image(trunk)
     rows = {
         "name": f"{backbone.name} ({backbone.recipe.title})",
         "image size": f"{backbone.image_size} pixels (pretrained at {backbone.recipe.image_size})",
@@ -54,7 +54,7 @@ def describe(backbone: Backbone) -> str:
         "BatchNorm": f"{len(norms)} layers, epsilon {epsilons}" if norms else "none",
         "weights": f"{backbone.weights or 'random'} ({backbone.weights_digest})",
         "pretrained weights": f"{backbone.recipe.weights_source}; {backbone.recipe.weights_licence}",
-        "speed here": f"{_images_per_second(backbone):,.1f} images/s, float32, ONNX Runtime, {os.cpu_count()} threads",
+        "speed here": f"{speed:,.1f} images/s, float32, {trunk.engine}, one thread",
     }
     lines = [f"{what:20}{value}" for what, value in rows.items()]
     lines += ["", f"{'cut point':40}{'bytes stored per view':>22}{'work above it':>15}"]
@@ -64,26 +64,9 @@ def describe(backbone: Backbone) -> str:
     return "\n".join(lines)
 
 
-def _images_per_second(backbone: Backbone) -> float:
-    """Run the frozen graph on noise, as the extraction runs it: one image at a time on each core."""
-    size = backbone.image_size
-    images = np.random.default_rng(0).integers(0, 256, (1, size, size, 3), dtype=np.uint8)
-    with tempfile.TemporaryDirectory(prefix="regraft-backbone-") as folder:
-        trunk = load_trunk(backbone, Path(folder))
-        trunk.run(images, with_activations=False)
-        count, seconds = 1, 0.0
-        while seconds < _SECONDS:
-            count *= 2
-            start = time.perf_counter()
-            for _ in Threads(0).map(lambda _: trunk.run(images, with_activations=False), range(count)):
-                pass
-            seconds = time.perf_counter() - start
-    return count / seconds
-
-
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """What a backbone came to, or why it could not be tried."""
+    """The figures of a backbone, or why it could not be tried."""
 
     name: str
     right: np.ndarray | None = None  # whether a head on its features names each val photo rightly, bool, shape (n,)

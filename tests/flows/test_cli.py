@@ -110,8 +110,7 @@ def test_an_unknown_backbone_is_a_message_and_an_exit_status(call: Call) -> None
     assert done.stderr.strip().startswith("backbones stopped: backbone.name: expected a file that ends in .keras")
 
 
-def test_a_backbone_is_described(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("regraft.backbones.selection._SECONDS", 1e-9)
+def test_a_backbone_is_described(call: Call) -> None:
     done = call("backbones", "efficientnet_lite0", "--image-size", "64")
     assert (done.exit_code, "64 pixels (pretrained at 224)" in done.stdout) == (0, True), done.output
 

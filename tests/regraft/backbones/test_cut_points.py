@@ -3,9 +3,8 @@ import importlib
 import numpy as np
 import pytest
 
-from regraft.backbones.cut_points import MODES, preprocessed_input
+from regraft.backbones.cut_points import preprocessed_input
 from regraft.backbones.keras_backbones import FAMILIES, applications
-from regraft.training.keras_network import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3)).astype(np.float32)
 
@@ -27,25 +26,9 @@ def test_every_family_is_preprocessed_as_keras_does_it(family):
     )
 
 
-def test_caffe_mode_is_exact():
-    from keras.applications.vgg16 import preprocess_input
-
-    assert np.array_equal(built("caffe")(IMAGES), preprocess_input(IMAGES.copy()))
-
-
 def test_lite_mode_is_what_those_weights_were_trained_with():
     pixels = np.array([0, 127, 255], np.float32) * np.ones((1, 16, 16, 1), np.float32)
     assert np.asarray(built("lite")(pixels))[0, 0, 0] == pytest.approx([-127 / 128, 0, 1])
-
-
-@pytest.mark.parametrize("mode", MODES)
-def test_preprocessing_is_saved_with_the_model_and_loaded_in_safe_mode(mode, tmp_path):
-    save_model(tmp_path / "a.keras", built(mode))
-    assert np.array_equal(load_model(tmp_path / "a.keras")(IMAGES), built(mode)(IMAGES))
-
-
-def test_preprocessing_is_never_trained():
-    assert built("caffe").trainable_weights == []
 
 
 def test_every_classification_model_of_keras_has_a_known_family():

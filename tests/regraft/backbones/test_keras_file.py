@@ -4,7 +4,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -86,15 +85,6 @@ def test_a_sequential_model_of_any_size_takes_the_size_in_params():
         choose("mine.keras")
 
 
-def test_a_model_in_half_precision_computes_in_single():
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
-        backbone = own(maps)
-    finally:
-        keras.config.set_dtype_policy("float32")
-    assert backbone.build().output.dtype == "float32"
-
-
 @pytest.mark.parametrize(
     ("build", "settings", "message"),
     [
@@ -144,27 +134,6 @@ def test_safe_mode_of_the_locked_keras_lets_no_known_attack_through(module, name
     assert not Path("ran").exists()
 
 
-@pytest.mark.parametrize("kind", ["link", "storage"])
-def test_weights_that_lie_in_another_file_are_refused(kind):
-    own(maps)
-    with zipfile.ZipFile("mine.keras") as archive:
-        members = {name: archive.read(name) for name in archive.namelist()}
-    Path("w.h5").write_bytes(members["model.weights.h5"])
-    Path("secret.bin").write_bytes(bytes(3 * 3 * 3 * 8 * 4))
-    kernel = "layers/conv2d/vars/0"
-    with h5py.File("w.h5", "a") as file:
-        del file[kernel]
-        if kind == "link":
-            file[kernel] = h5py.ExternalLink("secret.h5", "/numbers")
-        else:
-            file.create_dataset(kernel, (3, 3, 3, 8), np.float32, external=[("secret.bin", 0, h5py.h5f.UNLIMITED)])
-    with zipfile.ZipFile("mine.keras", "w") as archive:
-        for member, contents in {**members, "model.weights.h5": Path("w.h5").read_bytes()}.items():
-            archive.writestr(member, contents)
-    with pytest.raises(InvalidWeights, match=r"mine\.keras cannot be loaded"):
-        choose("mine.keras").build()
-
-
 @pytest.mark.parametrize(
     ("name", "settings", "error", "message"),
     [
@@ -178,15 +147,3 @@ def test_a_setting_that_does_not_suit_a_file_is_refused_by_its_key(name, setting
     own(maps)
     with pytest.raises(error, match=message):
         choose(name, **settings)
-
-
-def test_a_file_of_another_image_size_is_refused_with_both():
-    own(maps)
-    with pytest.raises(InvalidParams, match=r"backbone\.image_size: mine\.keras takes 32 pixels.*Received: 64"):
-        choose("mine.keras", image_size=64).build()
-
-
-def test_a_damaged_file_is_refused_by_name():
-    Path("mine.keras").write_bytes(b"PK")
-    with pytest.raises(InvalidWeights, match=r"backbone\.name: mine\.keras cannot be loaded"):
-        choose("mine.keras")

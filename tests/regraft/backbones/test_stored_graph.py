@@ -1,8 +1,6 @@
 """The frozen graph between runs: whatever happened to its file, the graph that is used is the one that was built."""
 
-import hashlib
 import importlib.util
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,34 +59,6 @@ def test_no_flipped_bit_and_no_truncation_changes_the_graph(load, suffix):
         assert path.read_bytes() == good
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".json"])
-@pytest.mark.parametrize("kind", ["folder", "fifo", "dangling link"])
-def test_what_is_no_file_is_replaced_or_named(load, suffix, kind):
-    before = load()
-    path = before.path.with_suffix(suffix)
-    path.unlink()
-    {"folder": path.mkdir, "fifo": lambda: os.mkfifo(path), "dangling link": lambda: path.symlink_to("x")}[kind]()
-    if kind == "folder":
-        with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Is a directory\)"):
-            load()
-    else:
-        assert load().digest == before.digest
-
-
-@pytest.mark.parametrize("moment", ["choose_engine", "start_runner", "_sealed"])
-def test_a_store_that_is_deleted_while_the_graph_is_loaded_is_no_traceback(load, tmp_path, monkeypatch, moment):
-    go_on, before = getattr(module, moment), load().digest
-
-    def delete(*arguments: Any) -> Any:
-        shutil.rmtree(tmp_path / "graphs", ignore_errors=True)
-        return go_on(*arguments)
-
-    if moment == "_sealed":
-        shutil.rmtree(tmp_path / "graphs")
-    monkeypatch.setattr(module, moment, delete)
-    assert load().digest == before
-
-
 @pytest.mark.parametrize("loss", [shutil.rmtree, lambda folder: next(folder.glob("*.onnx")).write_bytes(b"?")])
 def test_a_graph_that_is_gone_when_it_is_exported_is_an_error_that_says_what_to_do(load, tmp_path, loss):
     trunk = load()
@@ -113,20 +83,6 @@ def test_a_machine_takes_the_graph_that_another_has_converted(load, monkeypatch)
     monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("converted again"))
     assert load("b", shelf).digest == before.digest
     assert load("b").agreement == before.agreement  # it is here now
-
-
-def test_a_graph_that_was_converted_before_there_was_a_shared_place_is_sent_there_once(load, monkeypatch):
-    shelf = Shelf()
-    before = load("a")
-    load("a", shelf)
-    assert hash_of(shelf) == before.digest
-    monkeypatch.setattr(shelf, "write", lambda *_: pytest.fail("sent again"))
-    load("a", shelf)
-
-
-def hash_of(shelf: Shelf) -> str:
-    (graph,) = (contents for name, contents in shelf.items() if name.endswith(".onnx"))
-    return hashlib.sha256(graph).hexdigest()
 
 
 def test_a_machine_without_tensorflow_takes_the_graph_by_what_it_knows_of_it(load, monkeypatch):

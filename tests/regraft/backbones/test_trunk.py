@@ -1,5 +1,3 @@
-import errno
-
 import keras
 import numpy as np
 import onnx
@@ -8,8 +6,7 @@ import pytest
 from regraft.backbones import trunk as module
 from regraft.backbones.catalogue import choose_backbone
 from regraft.backbones.trunk import agreement_of, choose_engine, load_trunk
-from regraft.core.errors import ExportMismatch, RegraftError
-from regraft.core.files import sha256_of
+from regraft.core.errors import ExportMismatch
 from tests.support.library import SMALL_CHOICE
 
 
@@ -23,10 +20,6 @@ def test_the_shapes_are_those_of_the_backbone(trunk):
     assert (trunk.image_size, trunk.activation_shape, trunk.feature_dim) == (64, (2, 2, 192), 1280)
 
 
-def test_the_digest_is_that_of_the_graph(trunk):
-    assert trunk.digest == sha256_of(trunk.path)
-
-
 def test_features_and_activations_are_those_of_the_keras_model(trunk, backbone, images):
     model = backbone.build()
     both = keras.Model(model.input, [model.get_layer(backbone.cut).output, model.output])
@@ -37,18 +30,9 @@ def test_features_and_activations_are_those_of_the_keras_model(trunk, backbone, 
     assert np.allclose(ours[1], activations, atol=1e-4)
 
 
-def test_activations_are_not_computed_unless_asked_for(trunk, images):
-    assert trunk.run(images, with_activations=False)[1] is None
-
-
 def test_features_do_not_depend_on_whether_activations_are_asked_for(trunk, images):
     (alone, _), (together, _) = (trunk.run(images, with_activations=wanted) for wanted in (False, True))
     assert np.array_equal(alone, together)
-
-
-def test_photos_that_differ_have_different_features(trunk, images):
-    features, _ = trunk.run(images, with_activations=False)
-    assert len(np.unique(features, axis=0)) == len(images)
 
 
 @pytest.mark.parametrize(
@@ -82,11 +66,6 @@ def test_a_graph_that_computes_something_else_than_keras_is_refused(trunk, backb
         agreement_of(both, graph)
 
 
-def test_the_graph_is_converted_once_and_then_kept(trunk, backbone, monkeypatch):
-    monkeypatch.setattr(module, "_build_graph", lambda _: pytest.fail("it was converted again"))
-    assert load_trunk(backbone, trunk.path.parent).digest == trunk.digest
-
-
 @pytest.mark.parametrize("change", [{"cut": "block9_add"}, {"image_size": 96}, {"weights": None}])
 def test_another_cut_size_or_weights_is_another_graph(trunk, monkeypatch, change):
     class Converted(Exception): ...
@@ -108,13 +87,3 @@ def test_without_a_gpu_auto_is_onnx_runtime(monkeypatch):
 def test_with_a_gpu_auto_is_tensorflow(monkeypatch):
     monkeypatch.setattr("regraft.backbones.trunk._has_gpu", lambda: True)
     assert choose_engine("auto") == "tensorflow"
-
-
-def test_a_folder_for_graphs_that_cannot_be_written_to_is_named(trunk, backbone, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr(module, "_build_graph", lambda _: (onnx.load(trunk.path), trunk.agreement))
-    monkeypatch.setattr(module, "write_bytes", refuse)
-    with pytest.raises(RegraftError, match=r"graphs cannot be written to \(Read-only file system\).*Make it writable"):
-        load_trunk(backbone, tmp_path / "graphs")

@@ -9,7 +9,7 @@ from regraft.core.config import CheckFeatures
 from regraft.core.errors import InvalidData
 from regraft.core.params_file import load_params
 from regraft.features import checks
-from regraft.features.checks import check, write_label_errors
+from regraft.features.checks import check
 from regraft.features.drift import Comparison, Sample
 from regraft.photos.dataset import Dataset
 from regraft.validation.checks import warnings_of
@@ -100,12 +100,6 @@ def test_only_a_violated_check_of_severity_error_is_no_success(checked, severity
     assert [each["success"] for each in report["expectations"] if each["name"] == "no_leaks"] == found
 
 
-def test_checks_that_are_off_are_not_made(checked):
-    report, labels = checked(*with_a_leak(), leaks="off", label_errors="off", outliers="off")
-    assert (report["expectations"], report["leaks"], report["outliers"]) == ([], [], [])
-    assert labels.empty
-
-
 def compared(against: Literal["production", "anchor"], known, new) -> Comparison:
     ones, others = (Sample(points, np.full(len(points), "any")) for points in (known, new))
     return Comparison(against, f"With {against}.", (ones, others))
@@ -135,44 +129,11 @@ def test_drift_against_the_anchor_is_a_check_of_its_own_and_the_chance_is_that_o
     assert limits[0] < limits[1]
 
 
-def test_a_model_that_cannot_be_compared_takes_no_part_of_the_chance(checked):
-    points, labels = clouds(0)
-    of_production = compared("production", points, clouds(1)[0][:60])
-    alone = checked(points, labels, of_production)[0]
-    both = checked(points, labels, of_production, Comparison("anchor", "Not known.", None))[0]
-    assert both["drift"] == [*alone["drift"], {"against": "anchor", "compared_with": "Not known.", "figures": None}]
-
-
 def test_too_few_new_photos_are_said_to_be_too_few(checked):
     points, labels = clouds(0)
     (drift,) = checked(points, labels, compared("production", points, points[:5]))[0]["drift"]
     assert drift["figures"] is None
     assert drift["compared_with"] == "With production. Too few photos are new to tell drift from chance."
-
-
-def test_few_leaks_are_named_and_no_warning(checked, monkeypatch):
-    monkeypatch.setattr(checks, "MOST_LEAKS", 0.02)
-    report, _ = checked(*with_a_leak())
-    assert len(report["leaks"]) == 1
-    assert entry(report, "no_leaks")["success"]
-
-
-def test_no_photo_vouches_for_its_own_group(checked):
-    points, labels = clouds(0)
-    burst = np.flatnonzero(labels == 0)[:8]
-    points[burst] = points[burst[0]]
-    labels[burst] = 1
-    groups = np.arange(300).astype(str)
-    groups[burst] = "burst"
-    _, ranked = checked(points, labels, groups=groups)
-    assert set(ranked.row[:8]) == set(burst)
-    assert set(ranked.group[:8]) == {"burst"}
-
-
-def test_the_list_of_labels_has_split_and_group(checked):
-    _, ranked = checked(*clouds(0))
-    assert ranked.split[:9].tolist() == splits_of(300)[ranked.row[:9]].tolist()
-    assert ranked.group[:9].tolist() == [f"{row:064x}" for row in ranked.row[:9]]
 
 
 def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
@@ -181,16 +142,6 @@ def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
     other = Dataset(pd.DataFrame({"digest": ["0"]}), features.class_names, tmp_path)
     with pytest.raises(InvalidData, match=r"not those of the data set\. Run the stage cache_features again"):
         check(features, other, ["0"], settings, [], on_progress=lambda *_: None)
-
-
-def test_the_same_features_give_the_same_report_and_list(checked, tmp_path):
-    lists = []
-    for name in ("one", "two"):
-        report, labels = checked(*with_a_leak())
-        write_label_errors(tmp_path / name, labels)
-        lists.append((report, (tmp_path / name).read_bytes()))
-    assert lists[0] == lists[1]
-    assert lists[0][1].startswith(b"path,label,suggested,score,likely,split,group\nclass ")
 
 
 def test_of_a_large_set_a_sample_is_looked_at_and_says_so_with_an_interval(checked, monkeypatch):

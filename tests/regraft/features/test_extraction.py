@@ -120,12 +120,6 @@ def test_what_the_store_cannot_hold_is_an_error_that_names_the_photo_and_no_row(
     assert opened().features.missing(keys(one)) == opened().activations.missing(keys(one)) == keys(one)
 
 
-def test_the_largest_float16_is_stored(extract, opened, few, trunk, keys):
-    one = few.of("train").head(1)
-    extract(one, trunk=replace(trunk, runner=Spoilt(trunk, 1, 65_504.0)))
-    assert opened().activations.read(keys(one)).max() == 65_504
-
-
 def test_a_second_run_computes_nothing(extract, few, monkeypatch):
     first = extract(few)
     monkeypatch.setattr(Trunk, "run", lambda *_, **__: pytest.fail("a forward pass"))
@@ -142,13 +136,6 @@ def test_only_new_images_cost_a_forward_pass(extract, few, monkeypatch):
     )
     extract(few)
     assert passed == [1, 1, 1]
-
-
-def test_more_views_cost_forward_passes_for_the_new_ones_only(extract, opened, few, keys):
-    extract(few, count=1)
-    receipt, train = extract(few, count=3), few.of("train")
-    assert receipt.computed == 2 * len(train)
-    assert opened().features.missing([*keys(few), *keys(train, 1), *keys(train, 2), *keys(train, 3)]) == []
 
 
 def test_only_training_images_are_augmented(extract, opened, few, keys):
@@ -174,18 +161,6 @@ def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
         assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
 
 
-def test_a_file_that_is_there_twice_is_computed_once(extract, few):
-    twice = few.with_rows(few.rows.loc[[0, 0, 1]].assign(class_index=[0, 1, 0]))
-    receipt = extract(twice)
-    assert (receipt.images, receipt.computed) == (2, 2)
-
-
-def test_the_receipt_of_a_second_run_says_what_was_saved(extract, few):
-    first, second = extract(few), extract(few)
-    assert 0 < second.seconds_saved <= first.seconds
-    assert (second.seconds, second.images_per_second, second.store_bytes) == (0, None, first.store_bytes)
-
-
 def test_a_receipt_adds_up(extract, few):
     extract(few.head(3))
     receipt = extract(few)
@@ -204,18 +179,6 @@ def test_test_images_have_features_and_no_activations(extract, opened, few, keys
     extract(few)
     assert opened().features.missing(keys(few)) == []
     assert opened().activations.missing(keys(few)) == keys(few.of("test"))
-
-
-def test_without_fine_tuning_no_activations_are_kept(extract, opened, few):
-    extract(few, activations="none")
-    assert len(opened().activations) == 0
-
-
-def test_activations_that_were_not_kept_are_computed_when_they_are_needed(extract, opened, few, keys):
-    extract(few, activations="none")
-    receipt = extract(few)
-    assert receipt.computed == len(few.of("train", "val"))
-    assert opened().activations.missing(keys(few.of("train", "val"))) == []
 
 
 @pytest.mark.parametrize("part", ["features", "activations"])
@@ -260,19 +223,6 @@ def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(extract,
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} has changed since it was validated\. Run again"):
         extract(replace(few, folder=copy))
-
-
-def test_a_photo_that_is_gone_is_refused_by_name(extract, few, raw, tmp_path):
-    copy = shutil.copytree(raw, tmp_path / "raw")
-    path = copy / few.rows.path[2]
-    path.unlink()
-    with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} cannot be read any more: No such file"):
-        extract(replace(few, folder=copy))
-
-
-def test_the_report_is_rounded_to_milliseconds():
-    report = Receipt(1, 1, 1, 0, 1, 1.23456, 0.81, 0.0, 100, "engine").as_report()
-    assert (report["seconds"], report["images"], report["engine"]) == (1.235, 1, "engine")
 
 
 def test_rows_that_do_not_fit_on_the_disk_are_not_begun(few, extract, monkeypatch):

@@ -86,23 +86,12 @@ def test_a_class_of_one_group_is_not_judged(ranked):
     assert 3 not in set(table.suggested)
 
 
-def test_a_folder_of_one_group_is_not_judged(ranked):
-    points, labels = clouds(0, images=30)
-    assert ranked(points, labels, np.zeros(30, int)).empty
-
-
 def test_of_many_photos_whole_groups_choose_the_ridge(monkeypatch):
     monkeypatch.setattr(module, "_FITTED_ROWS", 20)
     groups = np.repeat(np.arange(100), 4)
     some = module._some(groups)
     assert len(some) == 20
     assert set(np.bincount(groups[some])) <= {0, 4}
-
-
-def test_probabilities_add_up_to_one(tmp_path):
-    points, labels = clouds(0)
-    probabilities = label_probabilities(embed(write_points(tmp_path / "features", points, labels)), np.arange(300))
-    assert np.allclose(probabilities.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_score_is_a_probability_that_holds(ranked):
@@ -115,34 +104,8 @@ def test_the_score_is_a_probability_that_holds(ranked):
     assert scores.mean() == pytest.approx(confident.mean(), abs=0.1)
 
 
-def test_the_order_of_the_images_does_not_matter(ranked):
-    points, labels = clouds(0)
-    labels[5] = 1
-    order = np.random.default_rng(0).permutation(300)
-    scores = ranked(points, labels).set_index("row").score
-    shuffled = ranked(points[order], labels[order]).set_index("row").score
-    assert np.allclose(shuffled.sort_index(), scores.loc[order], atol=1e-4)
-
-
-def test_a_class_of_one_image_is_not_judged_and_never_suggested(ranked):
-    points, labels = clouds(0)
-    labels[7] = 3
-    table = ranked(points, labels)
-    assert len(table) == 299
-    assert 7 not in set(table.row)
-    assert 3 not in set(table.suggested)
-    assert not table.likely.any()
-
-
 def test_features_that_say_nothing_make_no_label_likely_wrong(ranked):
     labels = np.arange(60) % 3
     assert not ranked(np.ones((60, 8), np.float32), labels).likely.any()
     noise = np.random.default_rng(0).uniform(0, 1, (300, 48)).astype(np.float32)
     assert ranked(noise, np.arange(300) % 3).likely.mean() < 0.1
-
-
-@pytest.mark.parametrize("labels", [[0, 1], [0, 0], [0, 0, 1, 1]])
-def test_a_few_images_are_ranked_too(ranked, labels):
-    table = ranked(clouds(0)[0][: len(labels)], np.array(labels))
-    assert np.isfinite(table.score).all()
-    assert len(table) == (0 if labels == [0, 1] else len(labels))

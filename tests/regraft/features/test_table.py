@@ -1,9 +1,7 @@
-import os
 import random
 from dataclasses import replace
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from regraft.features import table as module
@@ -22,31 +20,11 @@ def test_features_are_those_of_their_view(features, store, views):
     assert np.array_equal(features.read(np.arange(len(keys))), store.features.read(keys))
 
 
-def test_features_carry_the_name_of_the_store_they_come_from(features, store):
-    assert features.namespace == store.features.folder.name
-
-
 def test_rows_are_read_in_the_order_that_is_asked_for(features):
     every = features.read(np.arange(len(features.digests)))
     positions = np.array([5, 6, 7, 3, 3, 50, 0])
     assert np.array_equal(features.read(positions), every[positions])
     assert features.read(positions[:0]).shape == (0, 1280)
-
-
-def test_a_file_that_was_cut_off_since_is_refused(dataset, extractor, tmp_path):
-    path = tmp_path / "features.arrow"
-    write_features(path, extractor, dataset)
-    opened = read_features(path)
-    os.truncate(path, path.stat().st_size // 2)
-    with pytest.raises(OSError, match=r"features\.arrow is shorter than when it was opened\. Run again"):
-        opened.read(np.arange(len(opened.digests)))
-
-
-def test_labels_and_splits_come_back(features, dataset):
-    train = dataset.of("train").rows
-    assert list(features.splits) == [*dataset.rows.split, *train.split]
-    assert list(features.class_indices) == [*dataset.rows.class_index, *train.class_index]
-    assert features.class_names == dataset.class_names
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 36), ("val", 9), ("test", 9)])
@@ -63,21 +41,6 @@ def test_a_file_of_many_parts_is_read_as_one(features, dataset, extractor, tmp_p
     assert np.array_equal(read_features(tmp_path / "features.arrow").read(every), features.read(every))
 
 
-def test_equal_features_give_equal_bytes(dataset, extractor, tmp_path):
-    for name in ("one", "two"):
-        write_features(tmp_path / name, extractor, dataset)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-def test_features_that_are_not_in_the_store_leave_the_old_file(dataset, extractor, tmp_path):
-    path = tmp_path / "features.arrow"
-    path.write_text("old")
-    stranger = dataset.rows.assign(digest=dataset.rows.digest.where(dataset.rows.index != 5, "0" * 64))
-    with pytest.raises(KeyError):
-        write_features(path, extractor, dataset.with_rows(stranger))
-    assert path.read_text() == "old"
-
-
 @pytest.fixture
 def named(dataset, extractor, tmp_path):
     """A file that names rows of the store."""
@@ -92,12 +55,6 @@ def test_a_file_that_names_rows_says_the_same_as_one_that_holds_them(features, n
     for name in ("views", "splits", "class_indices", "class_names", "namespace", "dim"):
         assert np.array_equal(getattr(opened, name), getattr(features, name))
     assert np.array_equal(opened.read(every[::-1]), features.read(every[::-1]))
-
-
-def test_a_file_that_names_rows_takes_less_than_a_hundred_bytes_for_each(dataset, extractor, named, tmp_path):
-    twice = dataset.with_rows(pd.concat([dataset.rows, dataset.rows], ignore_index=True))
-    write_named_features(tmp_path / "twice.arrow", extractor, twice)
-    assert (tmp_path / "twice.arrow").stat().st_size - named.stat().st_size < 100 * len(dataset) * 2
 
 
 def test_which_rows_are_named_does_not_depend_on_how_the_store_was_filled(dataset, extractor, named, store, tmp_path):
