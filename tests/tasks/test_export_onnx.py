@@ -1,5 +1,4 @@
 import importlib
-import json
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +11,8 @@ from regraft.core.files import read_json, sha256_of
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.compose import with_head
 from regraft.photos.dataset import read_dataset
-from regraft.serving.promise import NoPromise
 from tasks.export_onnx import export_onnx
-from tests.support.small_project import changed, quiet
+from tests.support.small_project import quiet
 
 module = importlib.import_module("tasks.export_onnx")
 
@@ -27,13 +25,6 @@ def test_the_same_model_gives_the_same_bytes(project, small_params):
         == before
         == read_json(project / "reports" / "export.json")["sha256"]
     )
-
-
-def test_the_file_says_what_its_outputs_mean(project):
-    model = onnx.load(project / "models" / "model.onnx")
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
-    assert json.loads(metadata["class_names"]) == ["deep blue", "grün", "red"]
-    assert json.loads(metadata["preprocessing"])["image_size"] == 64
 
 
 def test_a_file_that_differs_from_what_was_trained_is_not_written(project, small_params, monkeypatch):
@@ -58,9 +49,3 @@ def test_a_threshold_on_val_that_keeps_its_promise_is_in_the_file_and_in_the_rep
     assert (report["promise"], promise.target_precision) == (asdict(promise), small_params.evaluate.target_precision)
     assert report["images"] == (read_dataset(project / "build" / "dataset.parquet", Path()).rows.split == "val").sum()
     assert "at least 30% of answers are right (95% confidence)" in report["words"]
-
-
-def test_a_file_of_too_few_val_photos_has_their_number_and_how_many_it_takes(project, small_params):
-    export_onnx.function(changed(small_params, evaluate={"target_precision": 0.98}), quiet)
-    count = read_json(project / "reports" / "export.json")["abstention"]["images"]
-    assert OnnxClassifier(project / "models" / "model.onnx").no_promise == NoPromise(0.98, count, 149)

@@ -54,15 +54,6 @@ def test_label_studio_names_photos_in_a_bucket_and_cancelled_answers_do_not_coun
     assert all(row["path"].split("/")[3:5] == [row["split"], row["label"]] for row in listed)
 
 
-@pytest.mark.parametrize("name", ["huggingface", "webdataset", "coco"])
-def test_the_same_export_gives_the_same_table_wherever_it_lies(name: str, tmp_path: Path) -> None:
-    shutil.copytree(EXPORTS / name, tmp_path / "elsewhere" / "train")
-    tables = [tmp_path / "one" / "labels.csv", tmp_path / "two" / "labels.csv"]
-    convert(str(EXPORTS / name), tables[0], Wanted())
-    convert(str(tmp_path / "elsewhere" / "train"), tables[1], Wanted())
-    assert tables[0].read_bytes() == tables[1].read_bytes()
-
-
 def test_fields_of_a_source_become_group_and_slices(tmp_path: Path) -> None:
     convert(str(EXPORTS / "webdataset"), tmp_path / "labels.parquet", Wanted(group="tree", slices=("tree",)))
     listed = rows(tmp_path / "labels.parquet")

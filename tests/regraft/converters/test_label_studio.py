@@ -26,10 +26,6 @@ def labels_of(path: Path, *annotations: dict[str, Any], label: str | None = None
     return found, "; ".join(left_out.lines())
 
 
-def test_annotations_that_agree_are_one_label(tmp_path: Path) -> None:
-    assert labels_of(tmp_path / "a.json", annotation("cat"), annotation("cat")) == (["cat"], "")
-
-
 def test_annotations_that_disagree_are_named_and_left_out(tmp_path: Path) -> None:
     found = labels_of(tmp_path / "a.json", annotation("cat"), annotation("dog"))
     assert found == ([], "1 with several labels: task 7 (cat, dog)")

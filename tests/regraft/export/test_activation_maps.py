@@ -7,7 +7,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from regraft.core.errors import RegraftError
 from regraft.export.activation_maps import MAPS, ActivationMaps, heat, with_maps
-from regraft.onnx_graphs.convert import convert_keras
 from regraft.photos.images import load_rgb
 from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 from tests.support.shipped_files import shipped_graph
@@ -43,32 +42,6 @@ def test_the_mean_of_a_map_and_the_bias_are_the_logit(maps_of, tmp_path, real_ph
         assert np.abs(logits - logits.mean() - log_odds(probabilities)).max() < 2e-5  # float32 sums in another order
         # Not to the bit: ONNX Runtime arranges the last layers otherwise where one more is to be read.
         assert np.abs(probabilities - shipped.probabilities(photo)).max() < 1e-6
-
-
-def test_a_file_with_more_outputs_has_maps_too(trunk, preparation):
-    graph, _ = shipped_graph(trunk, preparation, ["a", "b"])
-    features = next(node.input[0] for node in graph.graph.node if node.op_type == "Gemm")
-    graph.graph.output.append(helper.make_tensor_value_info(features, TensorProto.FLOAT, ["batch", 1280]))
-    more = with_maps(graph)
-    assert more
-    onnx.checker.check_model(more, full_check=True)
-    assert [output.name for output in more.graph.output] == ["probabilities", features, MAPS]
-
-
-def test_a_fine_tuned_network_that_keras_converts_has_maps():
-    import keras
-
-    image = keras.Input((8, 8, 3))
-    activations = keras.layers.Conv2D(5, 3, activation="relu")(image)
-    pooled = keras.layers.GlobalAveragePooling2D()(activations)
-    model = keras.Model(image, keras.layers.Dense(4, activation="softmax")(pooled))
-    whole = with_maps(convert_keras(model, input_name="image", output_names=["probabilities"]))
-    assert whole
-    pixels = RANDOM.normal(size=(8, 8, 3)).astype(np.float32)
-    probabilities, maps = run_session(start_session(whole.SerializeToString()), pixels, ["probabilities", MAPS])
-    assert maps.shape == (4, 6, 6)
-    logits = maps.mean(axis=(1, 2)) + model.layers[-1].bias.numpy()
-    assert np.abs(logits - logits.mean() - log_odds(probabilities)).max() < 1e-5
 
 
 @pytest.mark.parametrize(

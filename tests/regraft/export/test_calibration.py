@@ -1,12 +1,27 @@
 """The temperature: found where it helps, 1 where nothing shows that it does, and without effect on what is answered."""
 
+import json
+
 import numpy as np
 import pytest
 
 from regraft.core.errors import InvalidParams
-from regraft.export.calibration import COLDEST, choose_temperature, logits_of, shift_for_use, softmax
-from regraft.export.reliability import as_trained, reliability
-from regraft.training.evaluation import ece_by_chance, expected_calibration_error
+from regraft.export.abstention import choose_threshold_in_use
+from regraft.export.calibration import (
+    SHARES,
+    SHIFT,
+    as_learnt,
+    choose_temperature,
+    logits_of,
+    rows_for_use,
+    shares_of,
+    shift_for_use,
+    softmax,
+    weights_for_use,
+)
+from regraft.export.reliability import as_trained, outcome_of, reliability, risk_coverage
+from regraft.photos.groups import independent_images
+from regraft.training.evaluation import classification_report
 from regraft.training.metrics import objective_of
 from regraft.training.network_file import Head, HeadSettings
 
@@ -43,10 +58,6 @@ def test_without_mistakes_nothing_says_how_sure_a_model_may_be():
     found = choose_temperature(np.eye(4)[np.arange(60) % 4] * 2, np.arange(60) % 4, PLAIN)
     assert (found.temperature, found.best) == (1.0, 1.0)
     assert "0 mistakes on 60 val photos are too few to fit a temperature to; it takes 10" in found.words
-
-
-def test_a_temperature_beyond_the_limits_is_not_sought():
-    assert choose_temperature(*draw(2000, 0.1), PLAIN).best == pytest.approx(COLDEST, abs=1e-2)
 
 
 def test_the_balanced_loss_gives_a_rare_class_as_much_weight_as_a_frequent_one():
@@ -87,17 +98,6 @@ def test_another_mix_of_classes_in_use_is_bayes_rule():
         shift_for_use({"common": 1, "rear": 1}, names, trained_on, "none")
 
 
-def test_a_calibrated_model_has_the_calibration_error_that_chance_gives():
-    errors, expected = [], []
-    for seed in range(30):
-        logits, class_indices = draw(200, 1.0, seed=seed)
-        probabilities = softmax(logits)
-        errors.append(expected_calibration_error(class_indices, probabilities, bins=15))
-        expected.append(ece_by_chance(probabilities, bins=15))
-    assert np.mean(errors) == pytest.approx(np.mean(expected), rel=0.1)
-    assert np.mean(expected) > 0.05  # 200 photos in 15 bins: no small matter
-
-
 def test_the_bins_of_the_diagram_have_every_photo_before_and_after():
     logits, class_indices = draw(300, 1.0)
     probabilities = softmax(logits)
@@ -108,3 +108,62 @@ def test_the_bins_of_the_diagram_have_every_photo_before_and_after():
     assert (after.images * after.accuracy).sum() == pytest.approx(right.sum())
     assert (after.images * after.confidence).sum() == pytest.approx(probabilities.max(axis=1).sum())
     assert np.isfinite(logits_of(np.array([[0.0, 1.0]]))).all()
+
+
+NAMES = ["common", "rare"]
+EVEN = {"common": 1.0, "rare": 1.0}
+
+
+def test_without_its_shift_a_file_says_what_it_said_without_the_setting():
+    learnt = np.random.default_rng(0).dirichlet([1, 1, 1], 50).astype(np.float32)
+    shift = np.array([0.0, 3.0, -2.0])
+    in_use = learnt * np.exp(shift)
+    in_use = (in_use / in_use.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert as_learnt(in_use, {SHIFT: json.dumps(shift.tolist())}) == pytest.approx(learnt, abs=1e-5)
+    assert as_learnt(learnt, {}) is learnt
+
+
+def test_photos_count_as_their_class_is_more_frequent_in_use():
+    class_indices = np.repeat([0, 1], [90, 10])
+    weights = weights_for_use(class_indices, NAMES, shares_of({SHARES: json.dumps(EVEN)}))
+    assert weights is not None
+    assert (weights[0], weights[-1], weights.mean()) == pytest.approx((50 / 90, 5.0, 1.0))
+    assert independent_images(np.arange(100), weights) == 36  # 100 ** 2 / (90 * (50 / 90) ** 2 + 10 * 5 ** 2)
+    assert weights_for_use(class_indices, NAMES, shares_of({})) is None
+
+
+def test_figures_of_test_are_those_of_use():
+    class_indices, wrong = np.repeat([0, 1], [90, 10]), np.zeros(100, int)
+    probabilities = np.eye(2)[wrong] * 0.8 + 0.1  # everything is called common
+    weights = weights_for_use(class_indices, NAMES, EVEN)
+    report = classification_report(class_indices, probabilities, np.arange(100), bins=10, weights=weights)
+    assert report["accuracy"] == pytest.approx(0.5)
+    assert report["log_loss"] == pytest.approx(-np.log([0.9, 0.1]).mean())
+    assert report["ece"] == pytest.approx(0.4)
+    assert 0.33 < report["accuracy_low"] < report["accuracy_high"] < 0.67
+    right = probabilities.argmax(axis=1) == class_indices
+    outcome = outcome_of(None, right, probabilities.max(axis=1), np.arange(100), weights)
+    assert outcome.precision is not None
+    assert (outcome.coverage.value, outcome.precision.value) == pytest.approx((1, 0.5))
+    assert risk_coverage(right, probabilities.max(axis=1), weights).precision.tolist() == pytest.approx([0.5])
+
+
+@pytest.mark.parametrize(
+    "shares", [EVEN, {"common": 19, "rare": 1}, {"common": 1, "rare": 3}, {"common": 9, "rare": 1}]
+)
+def test_a_sample_for_bounds_has_the_classes_as_frequent_as_in_use(shares):
+    class_indices = np.random.default_rng(0).permutation(np.repeat([0, 1], [900, 100]))
+    rows = rows_for_use(class_indices, NAMES, shares)
+    taken = np.bincount(class_indices[rows], minlength=2)
+    assert taken[1] / taken.sum() == pytest.approx(shares["rare"] / sum(shares.values()), abs=0.01)
+    assert (taken == [900, 100]).any()
+
+
+def test_without_shares_or_a_photo_of_a_class_all_photos_or_none_count():
+    assert rows_for_use(np.array([0, 1, 0]), NAMES, None).tolist() == [0, 1, 2]
+    assert rows_for_use(np.array([0, 0, 0]), NAMES, EVEN).tolist() == []
+    choice = choose_threshold_in_use(np.zeros(400, int), np.eye(2)[np.zeros(400, int)], 0.9, np.zeros(0, int))
+    assert choice.promise is None
+    assert choice.words.endswith(
+        "Of 400 val photos 0 count, so that classes are as frequent as in use (export_onnx.class_shares)."
+    )

@@ -1,5 +1,4 @@
 import json
-import re
 from dataclasses import replace
 
 import keras
@@ -12,16 +11,24 @@ from PIL import Image
 
 from regraft.core.errors import ExportMismatch, InvalidModel
 from regraft.export.classifier import OnnxClassifier
-from regraft.export.compose import TrainedPart, build_classifier, head_graph, part_to_ship, write_graph
-from regraft.export.finishing import Parity, parity_of, refuse_difference
-from regraft.export.scoring import probabilities_of
-from regraft.photos.images import Threads, load_rgb
-from regraft.serving.promise import Promise
-from regraft.training.keras_network import join, network_of, weights_of
-from regraft.training.network_file import Head, HeadSettings, Network, Trained, build_head, start_keras
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
+from regraft.export.compose import (
+    TrainedPart,
+    build_classifier,
+    class_prototypes,
+    head_graph,
+    novelty_of,
+    part_to_ship,
+    write_graph,
+)
+from regraft.export.finishing import Parity, parity_of, refuse_difference
+from regraft.export.scoring import probabilities_of
+from regraft.photos.images import Threads, load_rgb
+from regraft.training.keras_network import join, network_of, weights_of
+from regraft.training.network_file import Head, HeadSettings, Network, Trained, build_head, start_keras
+
 TOLERANCE = 0.002
 TRAINED: dict[str, Trained] = {"frozen": "head", "fine-tuned": "top", "all": "all"}
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)
@@ -128,12 +135,6 @@ def test_the_graph_computes_what_keras_does_at_any_batch_size(graphs_of, photo, 
     assert difference(graph, model, np.stack([photo(seed, 97, 73) for seed in range(batch)]), preparation) <= TOLERANCE
 
 
-def test_the_graph_computes_what_keras_does_on_real_photos(graphs_of, real_photos, preparation):
-    model, graph = graphs_of["fine-tuned"]
-    photos = [photo for photo in map(load_rgb, real_photos) if photo.shape == (160, 120, 3)]
-    assert difference(graph, model, np.stack(photos[:3]), preparation) <= TOLERANCE
-
-
 @pytest.mark.parametrize("network", TRAINED)
 def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
     graphs_of, real_photos, preparation, network
@@ -143,26 +144,6 @@ def test_the_graph_computes_what_keras_does_on_real_photos_of_640_by_480_pixels(
     model, graph = graphs_of[network]
     photos = np.stack([np.asarray(Image.fromarray(load_rgb(path)).resize((183, 137))) for path in real_photos[:30]])
     assert difference(graph, model, photos, preparation) <= TOLERANCE
-
-
-@pytest.mark.parametrize("network", TRAINED)
-def test_an_equal_graph_is_equal_from_the_raw_files_on(parity_with, by_keras, graphs_of, network):
-    model, graph = graphs_of[network]
-    parity = parity_with(graph, by_keras(model))
-    assert (parity.images, parity.same_top1) == (9, 1.0)
-    assert 0 < parity.mean_difference <= parity.largest_difference <= TOLERANCE
-
-
-def test_a_promise_is_written_beside_what_the_file_says_of_itself_anyway(graphs_of, tmp_path):
-    graph, promise = graphs_of["frozen"][1], Promise(float(np.float32(0.83)), 0.98, 0.95)
-    write_graph(tmp_path / "first.onnx", graph, promise.as_metadata())
-    write_graph(tmp_path / "second.onnx", graph, promise.as_metadata())
-    assert (tmp_path / "first.onnx").read_bytes() == (tmp_path / "second.onnx").read_bytes()
-    classifier = OnnxClassifier(tmp_path / "first.onnx")
-    assert (classifier.promise, classifier.class_names) == (promise, CLASS_NAMES)
-    write_graph(tmp_path / "none.onnx", graph)
-    assert OnnxClassifier(tmp_path / "none.onnx").promise is None
-    assert (tmp_path / "none.onnx").read_bytes() == graph.SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("network", TRAINED)
@@ -197,22 +178,7 @@ def test_a_graph_that_computes_something_else_is_refused(parity_with, by_keras, 
         parity_with(with_last_weight(graph, change), by_keras(model))
 
 
-def test_a_refusal_says_how_large_the_difference_is_and_what_to_do(parity_with, by_keras, graphs_of, tmp_path):
-    model, graph = graphs_of["frozen"]
-    with pytest.raises(
-        ExportMismatch,
-        match=rf"differ by 0\.\d+ in a probability, over 9 val photos \(allowed: 0\.002\)\. "
-        rf"{re.escape(str(tmp_path / 'model.onnx'))} is left as it was\. .*please report it",
-    ):
-        parity_with(with_last_weight(graph, lambda kernel: 1.5 * kernel), by_keras(model))
-
-
-def test_a_fine_tuned_network_exported_as_a_frozen_one_is_refused(parity_with, by_keras, graphs_of):
-    with pytest.raises(ExportMismatch):
-        parity_with(graphs_of["frozen"][1], by_keras(graphs_of["fine-tuned"][0]))
-
-
-@pytest.mark.parametrize("network", ["frozen", "fine-tuned"])  # "all" is exported twice below
+@pytest.mark.parametrize("network", TRAINED)
 def test_exporting_twice_gives_equal_bytes(graphs_of, networks, backbone, trunk, preparation, network):
     _, graph = graphs_of[network]
     part = part_to_ship(networks[network], backbone, trunk, preparation)
@@ -228,19 +194,6 @@ def test_the_weights_that_filled_the_store_are_those_that_ship(graphs_of, trunk)
     assert shipped == kept != set()
 
 
-def test_where_all_layers_were_trained_nothing_of_the_frozen_graph_ships_and_another_export_gives_equal_bytes(
-    graphs_of, networks, backbone, trunk, preparation
-):
-    model, graph = graphs_of["all"]
-    facts = {entry.key: entry.value for entry in graph.metadata_props}
-    assert (facts["frozen_part"], facts["fine_tuned_from"]) == ("none", "the input")
-    part = part_to_ship(networks["all"], backbone, trunk, preparation)
-    again = build_classifier(part, backbone, trunk, preparation, CLASS_NAMES)
-    assert again.SerializeToString(deterministic=True) == graph.SerializeToString(deterministic=True)
-    photos = np.zeros((1, 64, 64, 3), np.uint8)
-    assert part.expected(part.head)(photos) == pytest.approx(model.predict_on_batch(photos.astype(np.float32)))
-
-
 def test_the_file_says_of_itself_what_a_user_needs(graphs_of, backbone):
     facts = {entry.key: entry.value for entry in graphs_of["fine-tuned"][1].metadata_props}
     assert json.loads(facts["class_names"]) == CLASS_NAMES
@@ -249,19 +202,24 @@ def test_the_file_says_of_itself_what_a_user_needs(graphs_of, backbone):
     assert "Apache-2.0" in facts["backbone_weights_licence"]
 
 
-def test_the_input_is_raw_pixels_of_any_number_and_size(graphs_of):
-    (value,) = graphs_of["frozen"][1].graph.input
-    shape = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
-    assert (value.name, value.type.tensor_type.elem_type, len(set(shape[:3])), shape[3]) == (
-        "image",
-        onnx.TensorProto.UINT8,
-        3,
-        3,
+@pytest.mark.parametrize("units", [0, 5])
+def test_novelty_is_the_same_in_onnx_and_in_numpy_and_small_for_what_is_known(units):
+    random = np.random.default_rng(0)
+    centres = np.eye(3, 16, dtype=np.float32) * 10
+    class_indices = np.arange(60) % 3
+    features = (centres[class_indices] + random.normal(size=(60, 16))).astype(np.float32)
+    prototypes = class_prototypes(features, class_indices, 3)
+    shapes = [(16, units), units, (units, 3), 3] if units else [(16, 3), 3]
+    head = Head(
+        HeadSettings(units, "relu", "lbfgs", 0.0, 0.0, 0.1, 0.0),
+        [random.normal(size=s).astype(np.float32) for s in shapes],
     )
-    assert all(isinstance(name, str) for name in shape[:3])
-
-
-def test_probabilities_add_up_to_one(graphs_of, photo, tmp_path):
-    onnx.save(graphs_of["fine-tuned"][1], tmp_path / "model.onnx")
-    probabilities = OnnxClassifier(tmp_path / "model.onnx").probabilities(photo(0, 40, 300))
-    assert probabilities.sum() == pytest.approx(1, abs=1e-6)  # float32
+    graph = head_graph(head, prototypes)
+    onnx.checker.check_model(graph, full_check=True)
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    other = np.vstack([np.eye(16, dtype=np.float32)[8] * 10, -centres[0], np.zeros(16, np.float32)])
+    probabilities, novelty = session.run(None, {"features": np.vstack([features, other])})
+    assert probabilities == pytest.approx(head.probabilities(np.vstack([features, other])), abs=1e-5)
+    assert novelty == pytest.approx(novelty_of(np.vstack([features, other]), prototypes), abs=1e-6)
+    assert novelty[:60].max() < 0.2
+    assert novelty[60:] == pytest.approx([1, 1, 1], abs=0.1)  # unrelated, the opposite of one, and no features at all

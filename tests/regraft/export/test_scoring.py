@@ -17,13 +17,6 @@ def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset):
     assert np.array_equal(together, one_by_one)
 
 
-def test_progress_counts_every_photo(colour_classifier, dataset):
-    calls = []
-    threads = Threads(1, lambda *call: calls.append(call))
-    probabilities_of(colour_classifier(["red", "green", "blue"]), dataset.head(3), threads, stored=None)
-    assert calls == [(1, 3), (2, 3), (3, 3)]
-
-
 def test_a_photo_that_changed_since_it_was_validated_is_refused(colour_classifier, photo, tmp_path):
     for name in ("a", "b"):
         for split in ("train", "val", "test"):
@@ -49,8 +42,3 @@ def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dat
     assert calls == [(1, 2), (2, 2)]
     alone = probabilities_of(classifier, dataset.head(5), Threads(1), stored=None)
     assert np.array_equal(together, alone)
-
-
-def test_another_file_has_said_nothing_yet(colour_classifier, tmp_path):
-    ours, theirs = (open_said(tmp_path, colour_classifier(names)) for names in (["a", "b", "c"], ["a", "b", "d"]))
-    assert ours.folder != theirs.folder
