@@ -11,6 +11,10 @@ from pathlib import Path
 _LONGEST = 300  # letters of a name in a message
 _MIRROR = re.compile(r"(\.dvc/tmp/regraft/production/)[\w-]+")
 _JOINERS = "\u200c\u200d"  # without a shape of their own; Persian words and emoji are written with them
+_FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"  # also in full width, which spreadsheets take for the same
+# `<` ends a script; `;` begins a new cell in half of Europe, and a backslash begins a number here.
+_AS_NUMBERS = "<>;\\"
+_NUMBER = re.compile(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})|\\U([0-9a-f]{8})")
 
 
 class RegraftError(Exception):
@@ -103,3 +107,20 @@ def some(items: list[str], count: int = 5) -> str:
     """The first few of many, as text that is printable."""
     more = f" and {len(items) - count} more" if len(items) > count else ""
     return "; ".join(map(printable, items[:count])) + more
+
+
+def shown(name: str) -> str:
+    """Return a name as it is written into a cell."""
+    text = "".join(_number(letter) if letter in _AS_NUMBERS or is_invisible(letter) else letter for letter in name)
+    start = text.lstrip().removeprefix("'").lstrip()
+    return f"'{text}" if text.startswith("'") or start.startswith(tuple(_FORMULA)) else text
+
+
+def name_of(cell: str) -> str:
+    """Return the name that `shown` made a cell of."""
+    return _NUMBER.sub(lambda found: chr(int(found[1] or found[2] or found[3], 16)), cell.removeprefix("'"))
+
+
+def _number(letter: str) -> str:
+    code = ord(letter)
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -10,8 +10,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from regraft.core.csv_files import shown
-from regraft.core.errors import RegraftError, printable
+from regraft.core.errors import RegraftError, printable, shown
 from regraft.core.files import replacing
 from regraft.serving.predicting import Row
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regraft.core.csv_files import name_of, read_csv, shown, write_csv
-from regraft.core.errors import Damaged
+from regraft.core.csv_files import read_csv, write_csv
+from regraft.core.errors import Damaged, name_of, shown
 
 # Letters that mean something somewhere, and any others.
 LETTERS = st.one_of(st.characters(), st.sampled_from("<>&;\\=+-@'\"\t\r\n\x1b\x07\u202e\u2028\uff1d ,|x0u1a"))

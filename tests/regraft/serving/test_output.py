@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
-from regraft.core.csv_files import name_of
+from regraft.core.errors import name_of
 from regraft.serving import output
 from tests.support.predicted import NOVELTY, PROMISE, PURE, rows_of
 
