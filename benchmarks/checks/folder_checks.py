@@ -17,8 +17,7 @@ from regraft.features.checks import (
     OUTLIER_DEVIATIONS,
 )
 from regraft.features.label_errors import label_probabilities, rank_labels
-from regraft.features.leaks import find_leaks
-from regraft.features.neighbours import Embeddings, embed, measure_distances, outlier_distances
+from regraft.features.neighbours import Embeddings, embed, find_leaks, measure_distances, outlier_distances
 from regraft.features.table import Features, FileRows, OpenFile
 from regraft.validation.checks import build_tables
 from regraft.validation.limits import are_odd, calibrate

@@ -18,8 +18,7 @@ from regraft.core.errors import InvalidData
 from regraft.core.statistics import wilson
 from regraft.features.drift import Comparison, Drift, measure_drift
 from regraft.features.label_errors import label_probabilities, rank_labels
-from regraft.features.leaks import find_leaks
-from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances, outlier_distances
+from regraft.features.neighbours import Distances, Embeddings, embed, find_leaks, measure_distances, outlier_distances
 from regraft.features.table import Features
 from regraft.photos.dataset import SPLITS, Dataset
 from regraft.photos.sample import stable_sample

@@ -1,15 +1,9 @@
 """Drift: how far new photos are from those that a model was trained on.
 
-New photos are compared with what fresh photos of the same folder would show: the reference is divided at random, and
-the distances of both the new photos and one half are taken from the other half. Without drift the two samples are alike
-and, given that other half, independent.
-
-A distance is that to the fifth neighbour, over what this distance usually is there. Photos of the reference count as
-much as their class has a share among the new ones: new photos of one class are compared with what is known of that
-class, so that another mix of classes is no drift.
-
-That something is more than chance does not make it worth a person's attention: of a thousand new photos the smallest
-difference is more than chance. So each figure has a size as well, below which it counts as none.
+The reference is divided at random; distances of the new photos and of one half are taken from the other half. A
+distance is that to the fifth neighbour, over the usual one there. Photos of the reference are weighted by the share of
+their class among the new ones, so that another mix of classes is no drift. Of a thousand new photos the smallest
+difference is more than chance, so each figure also has a size below which it is none.
 """
 
 from dataclasses import dataclass
@@ -33,9 +27,7 @@ _BINS = 10
 _AXES = 32  # along which a shift is looked for
 _FAR = 0.01  # share of the reference photos that count as far from the others
 _MANY_FAR = 0.05  # share of new photos that far which is no drift, whatever chance says
-_LARGE_SHIFT = (
-    0.8  # in deviations: a "large" effect (Cohen, Statistical Power Analysis, 1988); a smaller one is no drift
-)
+_LARGE_SHIFT = 0.8  # in deviations, a "large" effect (Cohen, Statistical Power Analysis, 1988); less is no drift
 _LEAST_REFERENCE, _LEAST_NEW = 50, 20  # photos from which drift can be told from chance
 _NEIGHBOUR = 5
 _FIGURES = 3  # each has its part of the chance of a false alarm (Bonferroni)
@@ -83,11 +75,11 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the photos are compared with."""
+    """The reference of a drift check."""
 
     against: Literal["production", "anchor"]  # the model that services use; the one that a person set
     words: str  # which model that is, or why there is nothing to compare with
-    samples: tuple[Sample, Sample] | None  # what it was trained on, and what is new since; None: not comparable
+    samples: tuple[Sample, Sample] | None  # its training photos, and newer ones; None: not comparable
 
 
 def measure_drift(reference: Sample, new: Sample, significance: float) -> Drift | None:
@@ -150,7 +142,7 @@ def _halves(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _unlikeness(
     similarities: np.ndarray, held_out: np.ndarray, others: np.ndarray, new: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """How far the held-out half and the new photos are from the other half, over what is usual there: about 1."""
+    """Return the distances of the held-out half and of the new photos from the other half: about 1 is usual."""
     among = similarities[:, others]
     usual = _neighbours(_without_itself(among[others]))[0]
     unlike = []

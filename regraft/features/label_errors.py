@@ -1,8 +1,4 @@
-"""Labels that the features contradict: each photo is judged by a classifier trained on all photos outside its group.
-
-Copies and near-duplicates of a photo, and photos of one session, carry its label, right or wrong. None of them vouches
-for another one.
-"""
+"""Labels that the features contradict: each photo is judged by a classifier trained on all photos outside its group."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -134,7 +130,7 @@ def _by_size(groups: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _outputs(regression: _Regression, embeddings: Embeddings, rows: np.ndarray, ridges: np.ndarray) -> np.ndarray:
-    """The outputs of groups of one size, rows of shape (groups, size): (ridges, groups * size, classes)."""
+    """Return the outputs of groups of one size, rows of shape (groups, size): (ridges, groups * size, classes)."""
     if rows.shape[1] > _ROWS:
         return regression.large_left_out(embeddings, rows[0], ridges)
     points = embeddings.read(rows.ravel()).reshape(*rows.shape, -1)
@@ -144,9 +140,8 @@ def _outputs(regression: _Regression, embeddings: Embeddings, rows: np.ndarray, 
 def rank_labels(probabilities: np.ndarray, labels: np.ndarray, groups: np.ndarray) -> pd.DataFrame:
     """Return the images, the least believable label first.
 
-    A label is likely wrong if another class is as probable as it usually is for images with that label: the criterion
-    of confident learning. Where classes are so far apart that this is nearly 1, a probability of 0.9 is enough; and the
-    class must be twice as probable as the label, so that nothing follows from features that say nothing.
+    A label is likely wrong if another class is as probable as it usually is for images with that label (confident
+    learning), or has a probability of 0.9; and the class must be twice as probable as the label.
 
     Returns:
         row: of the image. suggested: index of the class that the features speak for. score: the probability of its own

@@ -1,8 +1,9 @@
-"""Photos as points: how far they are from each other, and which are outliers.
+"""Photos as points on the unit sphere: distances, outliers, and leaks between splits.
 
-A feature of length one is a point, and the cosine of two of them says how alike two photos look to the backbone.
-Neighbours are searched among the first principal components and their similarity is then computed from the whole
-features, so that a figure that is reported is exact and only who is compared with whom is an approximation.
+Neighbours are searched among the first principal components, and their similarity is then computed from the whole
+features: figures are exact, and only the choice of candidates is an approximation. Leaks are photos of val and test
+that are nearly the same as one of a split before. Each photo of the sample of val and test is compared with every photo
+of the splits before it, so nothing of a former run is needed, and the time grows with the photos.
 """
 
 from collections.abc import Iterator
@@ -12,14 +13,19 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from regraft.features.table import Features
+from regraft.photos.images import Threads
 
 _ROWS = 512  # in memory at a time
 _COMPONENTS = 128  # in which neighbours are searched
 _CANDIDATES = 24  # whose similarity is computed from the whole features
-NEIGHBOUR = 5  # the one whose distance says how far a photo is from all others, and what is near there
+_NEIGHBOUR = 5  # the one whose distance says how far a photo is from all others, and what is near there
 _COMPARED_WITH = 16_384  # images at most, when asked how far a photo is from all others; an evenly spaced part of more
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
-NO_DISTANCE = 1e-3  # float32 cannot tell such points apart
+_NO_DISTANCE = 1e-3  # float32 cannot tell such points apart
+_AMONG, _BLOCK = 8192, 256  # photos that are compared at a time: of the splits before, and of val and test
+_MOST = 24  # others that are looked at, of a photo: the most similar ones
+_CORES = 8  # at most: each holds some tens of megabytes
+_ROUNDING = 1e-5  # of squared distances in float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +120,7 @@ def measure_distances(embeddings: Embeddings, groups: np.ndarray) -> Distances:
 
     Args:
         embeddings: of the data set.
-        groups: int, one for each image of the data set: equal for copies, near-duplicates and what else belongs
-            together.
+        groups: int, one for each image of the data set: equal for copies, near-duplicates and other related photos.
     """
     return distances_from(embeddings, groups, embeddings.looked_at)
 
@@ -125,7 +130,7 @@ def distances_from(embeddings: Embeddings, groups: np.ndarray, images: np.ndarra
     of_rows = groups[embeddings.looked_at]
     each = np.sort(np.unique(of_rows, return_index=True)[1])
     among = each[np.linspace(0, len(each) - 1, min(len(each), _COMPARED_WITH)).astype(int)]
-    neighbour = min(NEIGHBOUR, max(1, len(among) - 1))
+    neighbour = min(_NEIGHBOUR, max(1, len(among) - 1))
     compared, similarities = embeddings.read(among), np.empty((len(images), neighbour), np.float32)
     along = embeddings.reduced if images is embeddings.looked_at else embeddings.along_axes(images)
     # One of the candidates may be of the image's own group.
@@ -142,13 +147,13 @@ def outlier_distances(distances: Distances) -> np.ndarray:
     """Return how far each image is from all others, in deviations from the usual: float64, shape (n,).
 
     It is the logarithm of the distance to the fifth neighbour, less its median, over its median absolute deviation
-    (scaled to the deviation of a normal distribution). Both are the same whatever the outliers are, and no fixed share
-    is far. As a logarithm, because distances themselves have a long tail in folders of some dense and some loose kinds.
+    (scaled to the deviation of a normal distribution). The logarithm, because distances have a long tail in folders of
+    some dense and some loose kinds.
     """
-    scaled = np.log(np.maximum(distances.fifth, NO_DISTANCE))
+    scaled = np.log(np.maximum(distances.fifth, _NO_DISTANCE))
     from_median = scaled - np.median(scaled)
     deviation = _MAD_TO_DEVIATION * np.median(np.abs(from_median))
-    return from_median / deviation if deviation > NO_DISTANCE else np.zeros(len(from_median))
+    return from_median / deviation if deviation > _NO_DISTANCE else np.zeros(len(from_median))
 
 
 def unit_length(features: np.ndarray) -> np.ndarray:
@@ -161,7 +166,7 @@ def unit_length(features: np.ndarray) -> np.ndarray:
 def distances_of(similarities: np.ndarray) -> np.ndarray:
     """Return the distances of points on the unit sphere, float64: |a - b|^2 = 2 - 2 a.b."""
     distances = np.sqrt(np.maximum(0, 2 - 2 * similarities.astype(np.float64)))
-    return np.where(distances < NO_DISTANCE, 0, distances)
+    return np.where(distances < _NO_DISTANCE, 0, distances)
 
 
 def _nearest(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
@@ -170,3 +175,140 @@ def _nearest(points: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
 
     search = NearestNeighbors(n_neighbors=min(count, len(among)), algorithm="brute").fit(among)
     return search.kneighbors(points, return_distance=False)
+
+
+def near_limit(distances: Distances, comparisons: int, expected: float) -> float:
+    """Return the share of the distance to its fifth neighbour below which a photo is nearer than chance brings it.
+
+    In m dimensions one of the five in a ball is within x of its radius with a chance of about 5 x^m, so of all pairs
+
+        expected = comparisons * 5 / compared * x^m
+
+    are that near by chance. The dimension m follows from the photos: the median of the distance of the nearest of five,
+    as a share of that of the fifth, is (1 - 2^(-1/4))^(1/m), whatever copies there are, as long as most have none.
+
+    Args:
+        distances: of all images.
+        comparisons: pairs of images that are compared.
+        expected: pairs that may be named where there is none that shows the same thing.
+
+    Source: the model is that of Levina & Bickel, "Maximum likelihood estimation of intrinsic dimension", NIPS 2004.
+    """
+    apart = distances.fifth > 0
+    usual = float(np.median(distances.first[apart] / distances.fifth[apart])) if apart.any() else 1.0
+    dimension = np.log(1 - 0.5 ** (1 / (_NEIGHBOUR - 1))) / np.log(np.clip(usual, 1e-6, 1 - 1e-6))
+    chance = expected * distances.compared / (_NEIGHBOUR * max(1, comparisons))
+    return float(min(1.0, chance) ** (1 / dimension))
+
+
+def find_leaks(
+    embeddings: Embeddings, groups: np.ndarray, distances: Distances, expected: float
+) -> tuple[list[tuple[int, int, float]], float]:
+    """Return pairs of images in different splits that are nearly the same, and the limit that they are below.
+
+    Images of val are compared with all of train, those of test with all of train and val. Only of images that are
+    looked at others are searched for, and of each at most the 24 that are most similar are named.
+
+    Args:
+        embeddings: of the data set.
+        groups: as for `measure_distances`.
+        distances: from there.
+        expected: pairs that chance may name where there is no leak.
+
+    Returns:
+        Number of the held-out image among all, of the other one, and cosine similarity, the most similar pair first;
+        and the limit from `near_limit`.
+    """
+    of_rows, of_all = embeddings.splits, embeddings.features.splits[embeddings.everything]
+    searched = [
+        (np.flatnonzero(np.isin(of_rows, later)), np.flatnonzero(of_all == split))
+        for split, later in (("train", ["val", "test"]), ("val", ["test"]))
+    ]
+    searched = [(rows, among) for rows, among in searched if len(rows)]
+    limit = near_limit(distances, sum(len(rows) * len(among) for rows, among in searched), expected)
+    pairs = _near_pairs(embeddings, searched, limit * distances.fifth)
+    fifth = np.full(len(of_all), np.nan)
+    fifth[embeddings.looked_at] = distances.fifth
+    unknown = np.unique(pairs.others[np.isnan(fifth[pairs.others])])
+    if len(unknown):
+        fifth[unknown] = distances_from(embeddings, groups, unknown).fifth
+    usual = np.minimum(distances.fifth[pairs.rows], fifth[pairs.others])
+    found = pairs.take(distances_of(pairs.similarities) <= limit * usual)
+    columns = embeddings.looked_at[found.rows], found.others, found.similarities
+    leaks = list(zip(*(column.tolist() for column in columns), strict=True))
+    return sorted(leaks, key=lambda leak: (-round(leak[2], 4), leak)), limit
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    rows: np.ndarray  # int, (n,)
+    others: np.ndarray  # int, (n,): by their number among all
+    similarities: np.ndarray  # float32, (n,)
+
+    def take(self, chosen: np.ndarray) -> "_Pairs":
+        """Return some of them."""
+        return _Pairs(self.rows[chosen], self.others[chosen], self.similarities[chosen])
+
+    def most_similar(self) -> "_Pairs":
+        """Return so many of each row as are looked at, row by row, the most similar first."""
+        ordered = self.take(np.lexsort((self.others, -self.similarities, self.rows)))
+        ranks = np.arange(len(ordered.rows)) - np.searchsorted(ordered.rows, ordered.rows)
+        return ordered.take(ranks < _MOST)
+
+
+def _near_pairs(embeddings: Embeddings, searched: list[tuple[np.ndarray, np.ndarray]], radius: np.ndarray) -> _Pairs:
+    """Return rows and what is within their radius of those that they are compared with, the most similar ones."""
+    radius, nothing = radius.copy(), np.zeros(0, int)
+    pairs = _Pairs(nothing, nothing, np.zeros(0, np.float32))
+    with threadpool_limits(1, user_api="blas"):
+        for rows, among in searched:
+            for start in range(0, len(among), _AMONG):
+                new = [pairs, *_near(embeddings, rows, among[start : start + _AMONG], radius)]
+                if len(new) > 1:
+                    columns = ([getattr(each, name) for each in new] for name in ("rows", "others", "similarities"))
+                    pairs = _Pairs(*map(np.concatenate, columns)).most_similar()
+                    # Where there are enough, what is farther than the last one is looked for no more.
+                    last = np.flatnonzero(np.bincount(pairs.rows, minlength=len(radius))[pairs.rows] == _MOST)
+                    last = last[_MOST - 1 :: _MOST]
+                    radius[pairs.rows[last]] = distances_of(pairs.similarities[last])
+    return pairs
+
+
+def _near(embeddings: Embeddings, rows: np.ndarray, among: np.ndarray, radius: np.ndarray) -> Iterator[_Pairs]:
+    """Yield rows and other images within their radius; of each row at most those nearest to it along the axes.
+
+    Along some of the axes two points are never farther from each other than along all: none is lost there.
+    """
+    along = embeddings.along_axes(among)
+    half = np.einsum("nd,nd->n", along, along) / 2
+    blocks = [rows[start : start + _BLOCK] for start in range(0, len(rows), _BLOCK)]
+    candidates = Threads(min(_CORES, Threads(0).count)).map(
+        lambda block: _candidates(embeddings.reduced[block], along, half, radius[block]), blocks
+    )
+    for block, (found, places) in zip(blocks, candidates, strict=True):
+        for first in range(0, len(found), _BLOCK):
+            each, of_pairs = np.unique(found[first : first + _BLOCK], return_inverse=True)
+            ones, others = block[each][of_pairs], among[places[first : first + _BLOCK]]
+            points_of = embeddings.read(block[each])[of_pairs]
+            similarities = np.einsum("nd,nd->n", points_of, embeddings.points_of(others))
+            within = distances_of(similarities) <= radius[ones]
+            if within.any():
+                yield _Pairs(ones, others, similarities).take(within)
+
+
+def _candidates(
+    points: np.ndarray, along: np.ndarray, half: np.ndarray, radius: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return which points may have which others within their radius, as far as the axes tell: two of int, (n,)."""
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 a.b is at most the squared radius.
+    least = np.einsum("nd,nd->n", points, points) - (radius + _NO_DISTANCE) ** 2 - _ROUNDING
+    nearness = points @ along.T
+    nearness -= half
+    is_near = nearness >= least[:, None].astype(np.float32) / 2
+    crowded = np.flatnonzero(np.count_nonzero(is_near, axis=1) > _MOST)
+    if len(crowded):
+        nearest = np.argpartition(nearness[crowded], -_MOST, axis=1)[:, -_MOST:]
+        is_near[crowded] = False
+        is_near[crowded[:, None], nearest] = True
+    found, places = np.nonzero(is_near)
+    return found, places

@@ -267,8 +267,6 @@ def _opened(path: Path, file: OpenFile, *, with_keys: bool) -> tuple[Features, n
 
 def _values_of(name: str, column: pa.Array) -> np.ndarray:
     """Return a column of a batch as numbers, splits as texts, keys as from `as_array`, digests as (n, 32) bytes."""
-    if name == "digest" and column.type == pa.string():  # in a file of a former version
-        return np.frombuffer(bytes.fromhex("".join(column.to_pylist())), np.uint8).reshape(-1, _DIGEST_BYTES)
     if name in ("digest", "key"):
         contents = np.frombuffer(b"".join(column.to_pylist()), np.uint8)
         return contents.reshape(-1, _DIGEST_BYTES) if name == "digest" else contents.view(f"S{KEY_BYTES}")

@@ -1,7 +1,7 @@
-"""What the features alone say about a data set: is transfer worth it here, and would more photos help?
+"""Conclusions from the features alone: is transfer worth it here, and would more photos help?
 
-All classifiers are compared on the same val photos, so a difference is shown where its paired interval excludes zero.
-It is excluded only where the interval excludes every gain that is worth something; else the photos cannot tell.
+All classifiers are compared on the same val photos. A difference is shown where its paired interval excludes zero, and
+excluded where the interval excludes every gain that is worth something; else the photos cannot tell.
 """
 
 import warnings
@@ -23,12 +23,12 @@ _IMAGES = {"train": 8192, "val": 2048}  # at most; of more, a stable sample in w
 
 @dataclass(frozen=True, slots=True)
 class Probes:
-    """Which val images classifiers that need no training name rightly, bool, shape (n,)."""
+    """Whether classifiers that need no training are right for val images, bool, shape (n,)."""
 
     majority: np.ndarray  # the largest class of train, always
     nearest_centroid: np.ndarray  # the class whose mean feature is nearest
     nearest_neighbours: np.ndarray  # a vote of the five nearest images of train, the nearer the more
-    asked: np.ndarray  # which these n are of the val images that heads are judged by: positions among them
+    asked: np.ndarray  # positions of these n among the val images that judge heads
 
     def accuracies(self) -> dict[str, Interval]:
         """Return each classifier's accuracy on val with its interval, by its name."""
@@ -36,26 +36,15 @@ class Probes:
 
 
 def accuracy_of(right: np.ndarray) -> Interval:
-    """Return the share of images that are named rightly, with its 95 % interval."""
+    """Return the share of right answers with its 95 % interval."""
     return wilson(int(right.sum()), len(right))
-
-
-def gain_of(before: np.ndarray, after: np.ndarray) -> Interval:
-    """Return how much more accurate a second classifier is on the same images, with its paired 95 % interval."""
-    return tango_interval(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
 
 
 def recall_of(values: np.ndarray, class_indices: np.ndarray) -> Interval:
     """Return the mean over classes of the mean value of their images, with a normal 95 % interval.
 
-    Its variance is that of stratified sampling: the sum of variance / images of each class, over classes squared
-    (Cochran, "Sampling Techniques", 1977, theorem 5.3). Of a class with one image nothing is known of its variance,
-    which counts as the largest of a share, 1/4.
-
-    Args:
-        values: macro recall where they say whether an image is named rightly; a gain where they are differences of
-            two such, shape (n,).
-        class_indices: the true classes, shape (n,).
+    The variance is that of stratified sampling (Cochran, "Sampling Techniques", 1977, theorem 5.3); of a class with one
+    image it counts as the largest of a share, 1/4. `values` are right or wrong, or differences of two such, shape (n,).
     """
     of_classes = [values[class_indices == index].astype(float) for index in np.unique(class_indices)]
     mean = float(np.mean([part.mean() for part in of_classes]))
@@ -101,40 +90,37 @@ def probe(rows: Rows) -> Probes:
 
 @dataclass(frozen=True, slots=True)
 class Yardstick:
-    """What classifiers are compared by on val: accuracy, or macro recall where rare classes are helped."""
+    """The figure that classifiers are compared by on val: accuracy, or macro recall where rare classes are helped."""
 
     objective: Objective
-    class_indices: np.ndarray  # of the val images that heads are judged by
+    class_indices: np.ndarray  # of the val images
 
     def share(self, right: np.ndarray, asked: np.ndarray | None = None) -> Interval:
-        """Return the share of `asked` val images (positions; None for all) that are named rightly, bool, shape (n,)."""
-        return accuracy_of(right) if self._is_plain else recall_of(right, self._classes(asked))
+        """Return the share of right answers for the val images `asked` (positions; None for all), bool, shape (n,)."""
+        if self.objective.share == "accuracy":
+            return accuracy_of(right)
+        return recall_of(right, self.class_indices if asked is None else self.class_indices[asked])
 
     def gain(self, before: np.ndarray, after: np.ndarray, asked: np.ndarray | None = None) -> Interval:
-        """Return how much better a second classifier is on these images."""
-        if self._is_plain:
-            return gain_of(before, after)
-        return recall_of(after.astype(float) - before, self._classes(asked))
-
-    @property
-    def _is_plain(self) -> bool:
-        return self.objective.share == "accuracy"
-
-    def _classes(self, asked: np.ndarray | None) -> np.ndarray:
-        return self.class_indices if asked is None else self.class_indices[asked]
+        """Return the paired gain of a second classifier on these images, with its 95 % interval."""
+        if self.objective.share == "accuracy":
+            return tango_interval(int((before & ~after).sum()), int((after & ~before).sum()), len(before))
+        return recall_of(
+            after.astype(float) - before, self.class_indices if asked is None else self.class_indices[asked]
+        )
 
 
 def conclusions(
     probes: Probes, head: np.ndarray, curve: dict[int, np.ndarray], photos: int, yardstick: Yardstick
 ) -> list[str]:
-    """Say whether transfer works here, and whether more photos would help.
+    """Return in words whether transfer works here, and whether more photos would help.
 
     Args:
         probes: from `probe`.
-        head: which val images the head that was chosen names rightly, bool, shape (n,).
+        head: whether the chosen head is right for each val image, bool, shape (n,).
         curve: the same of heads that were trained on fewer photos, by their number.
-        photos: that the chosen head was trained on.
-        yardstick: by which they are compared.
+        photos: of train.
+        yardstick: of the comparison.
     """
     asked, figure = probes.asked, in_words(yardstick.objective.share)
     over_majority, over_neighbours = (
@@ -143,7 +129,7 @@ def conclusions(
     figures = f"on {len(head)} val photos the head has {figure} {yardstick.share(head)}, always naming the largest"
     largest = f"class {yardstick.share(probes.majority, asked).value:.1%}"
     if over_majority.low <= 0:
-        start, end = f"Whether transfer works here cannot be told from {_val_photos(asked)}", "More photos tell"
+        start, end = f"Whether transfer works here cannot be told from {len(asked):,} val photos", "More photos tell"
         if over_majority.high < _WORTH:
             start = "Transfer does not work here"
             end = f"{_EXCLUDED.capitalize()}. Look at the labels, or try another backbone"
@@ -159,7 +145,7 @@ def conclusions(
     if curve:
         fewer, before = max(curve.items(), key=lambda point: point[0])
         gain = yardstick.gain(before, head)
-        verdict = f"{_val_photos(head)} cannot tell whether more photos would help"
+        verdict = f"{len(head):,} val photos cannot tell whether more photos would help"
         if gain.low > 0:
             verdict = "more photos of the same kind are likely to help"
         elif gain.high < _WORTH:
@@ -169,10 +155,6 @@ def conclusions(
             f"{_signed(gain)}: {verdict}."
         )
     return words
-
-
-def _val_photos(photos: np.ndarray) -> str:
-    return f"{len(photos):,} val photos"
 
 
 def _signed(gain: Interval) -> str:

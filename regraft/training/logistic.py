@@ -1,13 +1,9 @@
-"""Linear heads: logistic regression with an L2 penalty, by L-BFGS on blocks of rows.
+"""Linear heads: multinomial logistic regression with an L2 penalty, by L-BFGS on blocks of rows.
 
-The loss is convex, so a head is what its penalty and the photos say: no learning rate, no luck of an early stop, and
-the same bytes again. Heads of several penalties are found at once: a block is read once, and one product serves all.
-
-With features standardised as a whole, x' = (x - mean) / sqrt(mean variance), a head minimises
+Heads of several penalties are found at once: a block is read once, and one product serves all. With features
+standardised as a whole, x' = (x - mean) / sqrt(mean variance), a head minimises
 
     mean over images of weight * cross-entropy(targets, softmax(V x' + b)) + penalty / 2 * |V|^2.
-
-Multinomial logistic regression: Hastie, Tibshirani & Friedman, "The Elements of Statistical Learning", 2009, 4.4.
 """
 
 from collections.abc import Callable, Iterator, Sequence

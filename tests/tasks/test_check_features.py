@@ -50,14 +50,6 @@ def test_every_photo_is_in_the_list_once_the_least_believable_first(project):
     assert table.score.between(0, 1).all()
 
 
-def test_the_report_says_that_nothing_is_in_production_yet(project):
-    report = read_json(project / "reports" / "embeddings.json")
-    (drift,) = report["drift"]
-    assert (report["images"], drift["against"], drift["figures"]) == (72, "production", None)
-    assert drift["compared_with"].startswith("No model was in production when this was checked")
-    assert report["namespace"].startswith("features-")
-
-
 def test_the_same_features_give_the_same_bytes(project, small_params):
     before = [sha256_of(project / "reports" / name) for name in REPORTS]
     check_features.function(small_params, quiet)

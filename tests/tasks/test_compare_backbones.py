@@ -1,6 +1,5 @@
 import pytest
 
-from regraft.core.errors import WrongFolder
 from tasks.compare_backbones import compare
 from tests.support.small_project import quiet
 
@@ -26,9 +25,3 @@ def test_a_backbone_that_cannot_be_loaded_says_why_and_stops_nothing(project, sm
     compared = compare(name, small_params, quiet)
     assert problem in compared.problem
     assert compared.right is None
-
-
-def test_without_photos_it_says_what_to_run_first(project, small_params):
-    (project / "build" / "dataset.parquet").unlink()
-    with pytest.raises(WrongFolder, match=r"dvc repro preprocess"):
-        compare("efficientnet_lite0", small_params, quiet)

@@ -49,11 +49,6 @@ def test_without_new_photos_nothing_is_trained_and_val_chooses_between_base_and_
         assert all((weights[path] == base[path]).all() for path in base)
 
 
-def test_a_folder_that_has_outgrown_the_sample_is_not_said_to_have_been_seen_whole(project, small_params):
-    fine_tune.function(changed(small_params, fine_tune={"max_photos": 40}), quiet)
-    assert "has seen every photo of the sample of train (fine_tune.max_photos), so it" in _report()["reason"]
-
-
 def test_a_base_that_says_why_there_is_none_leaves_the_head_alone(project, small_params, capsys):
     network = read_network(BASE)
     write_network(BASE, Network("head", network.head, {}))

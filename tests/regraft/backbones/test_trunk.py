@@ -30,20 +30,6 @@ def test_features_and_activations_are_those_of_the_keras_model(trunk, backbone, 
     assert np.allclose(ours[1], activations, atol=1e-4)
 
 
-def test_features_do_not_depend_on_whether_activations_are_asked_for(trunk, images):
-    (alone, _), (together, _) = (trunk.run(images, with_activations=wanted) for wanted in (False, True))
-    assert np.array_equal(alone, together)
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [((2, 64, 64, 3), np.float32), ((2, 63, 64, 3), np.uint8), ((2, 64, 64, 1), np.uint8), ((64, 64, 3), np.uint8)],
-)
-def test_images_of_another_kind_are_refused_with_both_kinds(trunk, shape, dtype):
-    with pytest.raises(ValueError, match=r"images must be uint8 of shape \(n, 64, 64, 3\)\. Received: "):
-        trunk.run(np.zeros(shape, dtype), with_activations=False)
-
-
 def test_it_was_compared_with_keras_when_it_was_converted(trunk, backbone):
     again = load_trunk(backbone, trunk.path.parent).agreement
     assert again == trunk.agreement

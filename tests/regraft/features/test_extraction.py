@@ -80,12 +80,6 @@ def test_tensorflow_computes_the_same_in_batches(extract, few, batching, store, 
     assert receipt.engine == f"tensorflow {tf.__version__} (CPU)"
 
 
-def test_features_are_those_of_the_photo_as_it_is_prepared(store, dataset, preparation, trunk, views):
-    photo = dataset.photos()[7]
-    alone, _ = trunk.run(preparation(dataset.read_photo(photo))[None], with_activations="none")
-    assert np.array_equal(store.features.read([views.key(photo.digest, 0)]), alone)
-
-
 class Spoilt:
     """The runner of a trunk, with one value of a pass replaced."""
 
@@ -145,27 +139,11 @@ def test_only_training_images_are_augmented(extract, opened, few, keys):
     assert (receipt.views, receipt.rows) == (2, len(few) + len(few.of("train")))
 
 
-def test_a_photo_is_read_once_for_all_its_views(extract, few, monkeypatch):
-    opened, seen = Dataset.opened, []
-    monkeypatch.setattr(
-        Dataset, "opened", lambda self, photo, **how: seen.append(photo.digest) or opened(self, photo, **how)
-    )
-    extract(few, count=3)
-    assert sorted(seen) == sorted(few.rows.digest)
-
-
 def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
     row = few.of("train").rows.head(1)
     for splits in (["test", "train"], ["train", "test"]):
         extract(few.with_rows(pd.concat([row, row]).assign(split=splits)), count=1)
         assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
-
-
-def test_a_receipt_adds_up(extract, few):
-    extract(few.head(3))
-    receipt = extract(few)
-    assert (receipt.rows, receipt.from_store, receipt.computed) == (8, 3, 5)
-    assert receipt.images_per_second == pytest.approx(5 / receipt.seconds)
 
 
 def test_progress_counts_what_has_to_be_computed(extract, few):

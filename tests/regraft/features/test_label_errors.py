@@ -94,16 +94,6 @@ def test_of_many_photos_whole_groups_choose_the_ridge(monkeypatch):
     assert set(np.bincount(groups[some])) <= {0, 4}
 
 
-def test_the_score_is_a_probability_that_holds(ranked):
-    points, labels = clouds(0, images=3000)
-    points += np.random.default_rng(9).normal(0, 2, points.shape).astype(np.float32)  # so that classes overlap
-    scores = ranked(points, labels).score
-    assert scores.mean() < 0.95
-    # The mean probability of the labels, and how often the most probable class is the label, agree.
-    confident = scores > 0.5
-    assert scores.mean() == pytest.approx(confident.mean(), abs=0.1)
-
-
 def test_features_that_say_nothing_make_no_label_likely_wrong(ranked):
     labels = np.arange(60) % 3
     assert not ranked(np.ones((60, 8), np.float32), labels).likely.any()

@@ -4,11 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from regraft.features import leaks as leaks_module
 from regraft.features import neighbours as module
-from regraft.features.leaks import find_leaks as find_leaks_at
-from regraft.features.leaks import near_limit
-from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances
+from regraft.features.neighbours import Distances, Embeddings, embed, measure_distances, near_limit
+from regraft.features.neighbours import find_leaks as find_leaks_at
 from regraft.features.neighbours import outlier_distances as outlier_distances_at
 from tests.support.points import clouds, write_points
 
@@ -58,14 +56,6 @@ def test_a_copy_in_another_split_is_a_leak(embedded, ours, theirs):
     ((found, partner, similarity),) = find_leaks(embedded(points, splits))
     assert (found, partner) == (row, other)
     assert 0.999 < similarity < 1
-
-
-def test_a_leak_is_found_whatever_is_left_out_of_the_axes(embedded, monkeypatch):
-    points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
-    points[10] = points[90]
-    for axes in (1, 4, 48):
-        monkeypatch.setattr(module, "_COMPONENTS", axes)
-        assert [leak[:2] for leak in find_leaks(embedded(points, splits))] == [(10, 90)]
 
 
 def test_points_far_from_all_others_are_the_outliers(embedded):
@@ -133,8 +123,8 @@ def test_of_a_sample_every_leak_is_found_also_with_photos_that_are_not_looked_at
     points, splits = clouds(0)[0], np.array(["train", "val", "test"] * 100)
     points[[10, 13, 17]] = points[[90, 91, 92]] + 1e-5  # val and train, val and val, test and test
     points[200] = points[100] + 1e-5  # test and val
-    monkeypatch.setattr(leaks_module, "_AMONG", 64)
-    monkeypatch.setattr(leaks_module, "_ROWS", 16)
+    monkeypatch.setattr(module, "_AMONG", 64)
+    monkeypatch.setattr(module, "_BLOCK", 16)
     everything = find_leaks(embedded(points, splits))
     assert sorted(leak[:2] for leak in everything) == [(10, 90), (200, 100)]
     looked_at = np.array([row for row in range(300) if row % 2 == 0 or row == 201])
@@ -147,7 +137,7 @@ def test_of_a_sample_every_leak_is_found_also_with_photos_that_are_not_looked_at
 
 @pytest.mark.parametrize("among", [32, 1000])
 def test_a_photo_with_many_copies_is_named_with_the_most_similar_of_them(embedded, monkeypatch, among):
-    monkeypatch.setattr(leaks_module, "_AMONG", among)
+    monkeypatch.setattr(module, "_AMONG", among)
     points = np.ones((400, 48), np.float32)
     random = np.random.default_rng(0)
     points[:, :2] += random.permutation(400)[:, None] * [0.02, -0.02]  # a scene: the camera moves on and on

@@ -1,5 +1,3 @@
-from unittest.mock import Mock
-
 import numpy as np
 import pytest
 
@@ -26,33 +24,10 @@ def test_features_that_follow_the_class_are_told_apart_by_nearness(features, mon
     assert probes.accuracies()["majority"].value == pytest.approx(np.mean(classes == largest))
 
 
-def test_the_length_of_a_feature_plays_no_part(features, monkeypatch):
-    lengths = np.random.default_rng(0).uniform(0.01, 100, (len(features.class_indices), 1))
-    probes = probe(Rows.of(made(monkeypatch, features, np.eye(3)[features.class_indices] * lengths)))
-    assert probes.nearest_centroid.all()
-    assert probes.nearest_neighbours.all()
-
-
 def test_augmented_views_are_left_out(features, monkeypatch):
     right = np.eye(3)[features.class_indices]
     wrong = np.where((features.views == 0)[:, None], right, 1 - right)
     assert probe(Rows.of(made(monkeypatch, features, wrong))).nearest_neighbours.all()
-
-
-def test_that_part_has_as_large_a_share_of_each_class_as_the_split():
-    counts = (1835 / np.arange(1, 151)).astype(int)  # 18.3 % of the largest class, as words are frequent
-    classes = np.tile(np.repeat(range(150), counts), 2)
-    images = len(classes)
-    digests = [f"{number:064x}" for number in np.random.default_rng(0).permutation(images)]
-    features = Mock(
-        views=np.zeros(images, int),
-        class_indices=classes,
-        digests=digests,
-        read=lambda rows: np.column_stack([rows % 7, rows % 5]),
-    )
-    probes = probe(Rows(features, np.arange(images // 2), np.arange(images // 2, images)))
-    assert len(probes.majority) == 2048
-    assert probes.majority.mean() == pytest.approx(counts[0] / counts.sum(), abs=0.005)
 
 
 ACCURACY = Yardstick(objective_of("none"), np.zeros(0, int))
@@ -108,13 +83,6 @@ def test_the_sentences_have_intervals():
     )
 
 
-def test_where_a_part_of_a_large_val_was_asked_the_head_is_compared_on_that_part():
-    wrong = np.zeros(100, bool)
-    probes = Probes(wrong, wrong, wrong, np.arange(0, 200, 2))
-    head = np.array([True, False] * 100)
-    assert "+100.0 points" in conclusions(probes, head, {}, 100, ACCURACY)[0]
-
-
 # Where rare classes are helped.
 
 
@@ -128,15 +96,6 @@ def test_a_head_that_names_a_rare_class_is_a_gain_although_it_is_less_accurate()
     assert words[0].startswith("Transfer works: on 400 val photos the head has macro recall 89.6% (")
     assert "always naming the largest class 50.0% (for the head +39.6 points" in words[0]
     assert "With 50 of the 100 training photos it has 50.0%; all bring +39.6 points" in words[1]
-
-
-def test_the_interval_of_macro_recall_is_that_of_stratified_sampling():
-    classes = np.repeat([0, 1], [400, 10])
-    random, inside = np.random.default_rng(0), 0
-    for _ in range(500):
-        found = recall_of(random.random(410) < np.where(classes == 0, 0.9, 0.6), classes)
-        inside += found.low <= 0.75 <= found.high
-    assert inside / 500 == pytest.approx(0.95, abs=0.05)  # ten photos of a class: a normal interval is a little short
 
 
 def test_of_a_class_with_one_photo_little_is_known():

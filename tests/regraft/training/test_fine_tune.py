@@ -20,7 +20,6 @@ from regraft.training.fine_tune import (
     facts_of,
     open_checkpoint,
     start_trainer,
-    switched_off,
     usual_of,
     warm_photos,
     warm_settings,
@@ -90,12 +89,6 @@ def test_the_curve_starts_at_the_head_alone_and_gets_better(tuned, head, feature
     # Activations are stored in half precision: 2 ** -11 of their size, through the rest of the network.
     assert curve[0].val.log_loss == pytest.approx(expected.log_loss, abs=0.01)
     assert curve[-1].val.accuracy > curve[0].val.accuracy
-
-
-def test_fine_tuning_gives_equal_weights_twice(tuned, head, backbone, begin):
-    again = load_joined(backbone, head)
-    begin(again).run(lambda _: None)
-    assert all(np.array_equal(*pair) for pair in zip(again.get_weights(), tuned[1].get_weights(), strict=True))
 
 
 def test_auto_does_not_train_where_it_would_take_too_long(head, backbone, begin):
@@ -171,13 +164,6 @@ def test_another_network_than_the_usual_one_is_used_only_if_it_is_shown_to_be_be
     assert choose(networks, TRUE, ACCURACY, usual=0.75).alpha == (0.0 if gain > 0 else 0.75)
 
 
-def test_a_gain_that_may_be_chance_is_none():
-    """On each photo one of the two is better by as much as the other on another photo."""
-    pairs = [[predicted(0.7, 0.7, noise=0.1, seed=2 * n + k) for k in (0, 1)] for n in range(200)]
-    alphas = [choose({0.0: one, 0.75: other}, TRUE, ACCURACY, usual=0.75).alpha for one, other in pairs]
-    assert alphas.count(0.0) <= 12  # 2.5 % are expected, 5 of 200
-
-
 def test_where_rare_classes_are_helped_the_balanced_log_loss_decides():
     networks = {0.0: predicted(0.8, 0.4, noise=0.01), 0.75: predicted(0.7, 0.7, noise=0.01, seed=1)}
     assert [choose(networks, TRUE, objective_of(way), usual=0.0).alpha for way in ("none", "balanced")] == [0.0, 0.75]
@@ -205,12 +191,6 @@ def test_the_reason_has_the_figures_of_both_ends(alpha, used, why, trained):
     assert (report["is_used"], report["trained"], report["epochs_run"]) == (alpha > 0, trained, 2)
     assert report["tried"] == [{"alpha": tried, **asdict(figures)} for tried, figures in SCORES.items()]
     assert "there is no val photo to choose with" in fine_tune._words(Blend(1.0, {}, 0), ACCURACY)
-
-
-def test_without_fine_tuning_the_report_says_so():
-    report = switched_off(fine_tune_settings(mode="off"), "none").as_report()
-    assert (report["is_used"], report["trained"], report["epochs_run"]) == (False, "head", 0)
-    assert report["reason"] == "Fine-tuning is off (fine_tune.mode in params.yaml)."
 
 
 def test_everything_that_determines_a_training_is_in_the_name_of_its_checkpoint(backbone, views, tmp_path):

@@ -70,17 +70,6 @@ def test_the_same_seed_gives_the_same_weights_and_a_linear_head_needs_none(featu
     assert are_equal(train(features, settings)[0], train(features, settings, seed=seed)[0]) is same
 
 
-def test_features_that_no_training_image_has_get_no_weight_in_a_linear_head(features, linear):
-    is_unseen = ~features.of("train")[0].any(axis=0)
-    assert is_unseen.any()
-    assert not linear.weights[0][is_unseen].any()
-
-
-def test_test_images_play_no_part(features, linear):
-    blind = replace(features, splits=np.where(features.splits == "test", "unused", features.splits))
-    assert are_equal(linear, train(blind, LINEAR)[0])
-
-
 def test_linear_heads_that_are_solved_for_at_once_are_those_that_are_solved_for_alone(features):
     sweep = [replace(LINEAR, **each) for each in ({}, {"weight_decay": 0.2}, {"label_smoothing": 0.3})]
     for alone, together in zip(sweep, train(features, *sweep), strict=True):

@@ -75,9 +75,3 @@ def test_smoothed_targets_are_what_it_is_sure_of(problem):
     true = np.arange(IMAGES), problem.class_indices
     assert probabilities(problem, plain)[true].mean() > 0.98
     assert 0.7 < probabilities(problem, smoothed)[true].mean() < 1 - 0.3 * 2 / 3
-
-
-def test_features_that_are_all_equal_give_the_shares_of_the_classes(problem, monkeypatch):
-    monkeypatch.setattr(Features, "read", lambda self, positions: np.ones((len(positions), DIM), np.float32))
-    shares = np.bincount(problem.class_indices) / IMAGES
-    assert probabilities(problem, solve(problem, 0.1)[0])[0] == pytest.approx(shares, abs=0.01)

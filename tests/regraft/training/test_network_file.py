@@ -71,15 +71,6 @@ def test_a_network_is_read_as_it_was_written(tmp_path, weights):
     assert {path: array.tolist() for path, array in read.weights.items()} == {k: v.tolist() for k, v in weights.items()}
 
 
-def test_equal_weights_give_equal_bytes_whatever_their_order(tmp_path):
-    kernel = np.arange(6, dtype=np.float32).reshape(2, 3)
-    one = {"a/kernel": kernel, "b/bias": np.ones(2, np.float32)}
-    other = {"b/bias": np.ones(2, np.float32), "a/kernel": np.asfortranarray(kernel)}
-    write_network(tmp_path / "one.npz", network_with(one))
-    write_network(tmp_path / "other.npz", network_with(other))
-    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
-
-
 def test_a_damaged_file_and_one_of_another_kind_are_named(tmp_path):
     path = tmp_path / "model.npz"
     write_network(path, network_with({"a/kernel": np.ones((2, 3), np.float32)}))

@@ -111,18 +111,6 @@ def test_a_training_that_leaves_the_finite_numbers_is_an_error_that_names_the_la
     assert not (tmp_path / "checkpoint.npz").exists()
 
 
-def test_activations_that_are_no_numbers_are_an_error_before_the_first_step(tmp_path):
-    spoilt = Images(lambda batches, epoch: (np.full_like(VALUES[chosen], np.nan) for chosen in batches), CLASSES)
-    start_keras(0)
-    values = keras.Input((6,))
-    linear = keras.Model(
-        values, keras.layers.Softmax()(keras.layers.Dense(3)(values))
-    )  # some processors' ReLU ends NaN
-    plan, checkpoint = Plan(SETTINGS, "none", 0), Checkpoint(tmp_path / "checkpoint.npz")
-    with pytest.raises(RegraftError, match="not finite in epoch 0: the loss, though no weight"):
-        Training(trainer_of(linear), TrainingImages(IMAGES, spoilt, 3), plan, checkpoint)
-
-
 def test_every_epoch_is_run_and_the_weights_of_the_last_one_stay(tmp_path):
     seen: list[Epoch] = []
     weights: list[list[np.ndarray]] = []
@@ -159,21 +147,6 @@ def test_after_a_kill_the_training_goes_on_and_ends_in_the_same_bytes(undisturbe
     assert curve == reference
 
 
-def test_a_kill_within_an_epoch_costs_that_epoch_only(undisturbed, tmp_path):
-    def killed(batches, epoch):
-        for number, chosen in enumerate(batches):
-            if (epoch, number) == (3, 1):
-                raise Killed
-            yield VALUES[chosen]
-
-    with pytest.raises(Killed):
-        train(tmp_path, images=Images(killed, CLASSES))
-    later: list[int] = []
-    model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
-    assert later == [3, 4]
-    assert saved(model, tmp_path) == undisturbed[0]
-
-
 @pytest.mark.parametrize("damage", [lambda contents: contents[:-100], lambda contents: b""])
 def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
     train(tmp_path)
@@ -182,15 +155,6 @@ def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
     later: list[int] = []
     model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
     assert later == [1, 2, 3, 4]
-    assert saved(model, tmp_path) == undisturbed[0]
-
-
-def test_timing_a_few_steps_changes_nothing(undisturbed, tmp_path):
-    start_keras(0)
-    model = build_small()
-    training = training_of(model, tmp_path)
-    assert training.seconds() > 0
-    training.run(lambda _: None)
     assert saved(model, tmp_path) == undisturbed[0]
 
 
