@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from regraft.core.config import Params
+from regraft.core.csv_files import write_csv
 from regraft.core.files import read_json, write_json
 from regraft.export.calibration import shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
@@ -25,8 +26,6 @@ from regraft.export.reliability import (
     outcome_of,
     reliability,
     risk_coverage,
-    write_curve_of_risk,
-    write_reliability,
 )
 from regraft.export.scoring import Answers, answers_of, open_said
 from regraft.photos.dataset import read_dataset
@@ -84,7 +83,7 @@ def evaluate(params: Params, progress: Progress) -> None:
     write_parts(paths.reports / "slices.csv", slice_table(slices_of_images(test, manifest), right, groups))
     _write_calibration(params, classifier, class_indices, said, weights)
     write_json(paths.reports / "abstention.json", asdict(answers))
-    write_curve_of_risk(paths.reports / "risk_coverage.csv", risk_coverage(right, largest, weights))
+    write_csv(paths.reports / "risk_coverage.csv", risk_coverage(right, largest, weights))
 
 
 def _write_calibration(
@@ -101,7 +100,7 @@ def _write_calibration(
         report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above, classifier.novel_share))
     write_json(params.paths.reports / "calibration.json", report)
     table = reliability(class_indices, said.probabilities, facts, bins=bins, weights=weights)
-    write_reliability(params.paths.reports / "reliability.csv", table)
+    write_csv(params.paths.reports / "reliability.csv", table)
 
 
 def _answered(promise: Promise | None, answers: Outcome) -> dict[str, float | int]:

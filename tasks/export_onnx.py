@@ -72,7 +72,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         "calibration": asdict(ending.calibration) | {"used": ending.calibration.temperature},
         "novel_above": ending.novel_above,
         "novel_share": ending.novel_share,
-        "abstention": choice.as_report(),
+        "abstention": asdict(choice),
     }
     write_json(paths.reports / "export.json", report)
 

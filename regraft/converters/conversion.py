@@ -33,11 +33,11 @@ from regraft.converters.listing import (
     NO_PHOTO,
     SCHEMES,
     SEVERAL_LABELS,
-    Bucket,
     LeftOut,
     Record,
     Row,
     Wanted,
+    list_bucket,
     read_folder,
 )
 from regraft.core.errors import InvalidData, is_invisible, printable
@@ -166,7 +166,7 @@ def convert(
     base = photos if photos and is_url(photos) else Path(photos or (path if path.is_dir() else path.parent))
     with Output(out, source if is_url(source) else base, may_replace=replace) as output:
         if is_url(source):
-            title, rows = "a listing", list(Bucket(source).rows(left_out))
+            title, rows = "a listing", list(list_bucket(source, left_out))
         else:
             title, read = FORMATS[name or find_format(path)]
             rows = _listed(read(path, wanted, left_out), output, wanted, left_out)

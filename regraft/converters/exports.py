@@ -175,10 +175,9 @@ def _parquet_rows(table: ForeignParquet, name: str, wanted: Wanted, left_out: Le
 
 def _image_column(schema: pa.Schema, facts: dict[str, Any], name: str) -> str:
     columns = [column for column in schema.names if facts.get(column, {}).get("_type") == "Image"]
-    for field in () if columns else schema:
-        holds = [each.name for each in field.type] if pa.types.is_struct(field.type) else []
-        if "bytes" in holds or pa.types.is_binary(field.type):
-            columns.append(field.name)
+    columns = columns or [
+        each.name for each in schema if pa.types.is_struct(each.type) or pa.types.is_binary(each.type)
+    ]
     if "image" in columns or len(columns) == 1:
         return "image" if "image" in columns else columns[0]
     raise InvalidData(

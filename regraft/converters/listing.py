@@ -5,7 +5,7 @@ Every object of a bucket is a row, and none is opened.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from regraft.photos.fetching import plain_etag
 from regraft.photos.folder import walk_around
 from regraft.photos.label_rows import LABELS_FILES, OWN
 from regraft.photos.labels_file import SPLIT_NAMES
-from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret, problem_of_url, scheme_of, shown_url
+from regraft.photos.photo_urls import NOT_SHOWN, may_hold_secret, problem_of_url, scheme_of
 
 # Of the addresses that a table may have; machine.photo_schemes says which of them a run may fetch.
 SCHEMES = ("https", "http", "s3", "s3a", "gs", "gcs", "az", "abfs", "oss")
@@ -26,7 +26,6 @@ NO_PHOTO, NO_CLASS = "of which the source names no photo", "not inside a class f
 MOST_BYTES = 1024 * 2**20  # of one photo's file
 _BAD_NAME = "whose name has `?`, `#`, `..`, `//` or letters that cannot be seen, or is too long"
 _NAMED = 5  # photos that are named for each reason
-_ADDRESS = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]{0,30})?://.*", re.DOTALL)  # to the end of the text
 # Of the formats that are read; a name without any suffix may be a photo.
 _NAMES = re.compile(
     r"\.(jpe?g|jpe|jf?if|a?png|gif|bmp|dib|tiff?|webp|jp[2cfx]|j2[kc]|p[gpbn]m|mpo|avifs?|hei[cf]s?)", re.I
@@ -116,16 +115,11 @@ class LeftOut:
 
 
 def _without_secrets(where: str) -> str:
-    """Return a text with each address in it as it may be shown; nothing of a text that may hold a secret.
-
-    Of "a.json: u:password@host/a.jpg" the first part is shown.
-    """
-    address = _ADDRESS.search(where)
-    text, rest = (where[: address.start()], shown_url(address[0])) if address else (where, "")
-    if may_hold_secret(text):
-        source, colon, _ = text.partition(": ")
-        text = NOT_SHOWN if may_hold_secret(source) else f"{source}{colon}{NOT_SHOWN}"
-    return text + rest
+    """Return a text as it may be shown; of "a.json: u:password@host/a.jpg" the first part."""
+    if not may_hold_secret(where):
+        return where
+    source, colon, _ = where.partition(": ")
+    return f"{source}: {NOT_SHOWN}" if colon and not may_hold_secret(source) else NOT_SHOWN
 
 
 def read_folder(root: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
@@ -135,53 +129,32 @@ def read_folder(root: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Recor
         left_out.add("that must not be opened", f"{path} ({refused[path]})")
     # A table that an earlier call wrote there is no photo.
     paths = sorted(path for path in files if path not in LABELS_FILES and not path.rpartition("/")[2].startswith("."))
-    nested = [parts for path in paths if len(parts := path.split("/")) > 1]
-    has_splits = _are_splits((parts[0] for parts in nested), are_nested=any(len(parts) > 2 for parts in nested))
-    for path in paths:
-        if found := _class_and_split(path, has_splits=has_splits):
+    for path, found in _classes_and_splits(paths).items():
+        if found:
             yield Record(path, found[0], name=path, split=found[1])
         else:
             left_out.add(NO_CLASS, path)
 
 
-class Bucket:
-    """The objects below an address, as <class>/... or {train,val,test}/<class>/..."""
+def list_bucket(address: str, left_out: LeftOut) -> Iterator[Row]:
+    """Yield a row for each photo below an address, in the order of their paths; no object is opened.
 
-    def __init__(self, address: str) -> None:
-        """Look at the folders at the top.
-
-        Raises:
-            InvalidData: it is no address of a bucket or of a folder in one.
-            RegraftError: it cannot be listed.
-        """
-        if not is_address(address) or scheme_of(address) not in SCHEMES:
-            raise InvalidData(f"what is listed must be {EXPECTED}. Received: {shown(address)}.")
-        self._address = address.rstrip("/")
-        try:
-            import fsspec
-
-            self._files, root = fsspec.core.url_to_fs(self._address, use_listings_cache=False)
-            self._root = root.rstrip("/")
-            tops = self._folders(self._root)
-            nested = any(self._folders(f"{self._root}/{top}") for top in tops if top.lower() == "train")
-            self._has_splits = _are_splits(tops, are_nested=nested)
-        except Exception as error:  # every kind of store has exceptions of its own, whose texts may hold secrets
-            raise self._error(error) from None
-
-    def rows(self, left_out: LeftOut) -> Iterator[Row]:
-        """Yield a row for each photo, in the order of their paths; RegraftError if the listing breaks off."""
-        try:
-            for path, size, etag in self._pages() if scheme_of(self._address) in ("s3", "s3a") else self._found():
-                if row := self._row(path, size, etag, left_out):
-                    yield row
-        except Exception as error:
-            raise error if isinstance(error, RegraftError) else self._error(error) from None
-
-    def _row(self, path: str, size: int, etag: str | None, left_out: LeftOut) -> Row | None:
-        if any(part.startswith(".") and part.strip(".") for part in path.split("/")):
-            return None  # hidden
-        url, suffix = f"{self._address}/{path}", PurePosixPath(path).suffix
-        found = _class_and_split(path, has_splits=self._has_splits)
+    Raises:
+        InvalidData: it is no address of a bucket or of a folder in one.
+        RegraftError: it cannot be listed.
+    """
+    if not is_address(address) or scheme_of(address) not in SCHEMES:
+        raise InvalidData(f"what is listed must be {EXPECTED}. Received: {shown(address)}.")
+    address = address.rstrip("/")
+    try:
+        objects = {path: facts for path, *facts in _objects(address) if not _is_hidden(path)}
+    except Exception as error:  # every kind of store has exceptions of its own, whose texts may hold secrets
+        raise RegraftError(
+            f"{shown(address)} cannot be listed: {named(error)}. Check that it is there and has photos, the network, "
+            f"the credentials in the environment, and that they may list (s3:ListBucket)."
+        ) from None
+    for path, found in _classes_and_splits(sorted(objects)).items():
+        (size, etag), url, suffix = objects[path], f"{address}/{path}", PurePosixPath(path).suffix
         if suffix and not _NAMES.fullmatch(suffix):
             left_out.add("not named as an image", path)
         elif size == 0:
@@ -193,50 +166,46 @@ class Bucket:
         elif problem_of(class_name := normalised(found[0])):
             left_out.add(_BAD_NAME, path)
         else:
-            return Row(url, class_name, split=found[1], etag=plain_etag(etag))
-        return None
-
-    def _folders(self, folder: str) -> list[str]:
-        """The names of the folders in a folder; hidden ones are none."""
-        entries = self._files.ls(folder, detail=True)
-        names = [PurePosixPath(each["name"].rstrip("/")).name for each in entries if each["type"] == "directory"]
-        return [name for name in names if not name.startswith(".")]
-
-    def _pages(self) -> Iterator[tuple[str, int, str | None]]:
-        """Yield path, size in bytes and ETag of each object in S3."""
-        bucket, _, prefix = self._root.partition("/")
-        prefix = f"{prefix}/" if prefix else ""
-        request = {"Bucket": bucket, "Prefix": prefix}
-        while True:
-            page = self._files.call_s3("list_objects_v2", **request)
-            for found in page.get("Contents", []):
-                if not found["Key"].endswith("/"):  # consoles make such a key for an empty folder
-                    yield found["Key"][len(prefix) :], found["Size"], found.get("ETag")
-            if not page.get("IsTruncated"):
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
-
-    def _found(self) -> Iterator[tuple[str, int, str | None]]:
-        """The same of another store."""
-        for name, each in sorted(self._files.find(self._root, detail=True).items()):
-            yield name[len(self._root) + 1 :], each.get("size") or 0, each.get("ETag") or each.get("etag")
-
-    def _error(self, error: Exception) -> RegraftError:
-        return RegraftError(
-            f"{shown(self._address)} cannot be listed: {named(error)}. Check that it is there and has photos, the "
-            f"network, the credentials in the environment, and that they may list (s3:ListBucket)."
-        )
+            yield Row(url, class_name, split=found[1], etag=plain_etag(etag))
 
 
-def _class_and_split(path: str, *, has_splits: bool) -> tuple[str, str | None] | None:
-    """Return class folder and split of a photo in <class>/... or in {train,val,test}/<class>/...; or None."""
-    top, *rest = path.split("/")
-    if not has_splits:
+def _objects(address: str) -> Iterator[tuple[str, int, str | None]]:
+    """Yield path, size in bytes and ETag of each object."""
+    import fsspec
+
+    files, root = fsspec.core.url_to_fs(address, use_listings_cache=False)
+    root = root.rstrip("/")
+    if scheme_of(address) not in ("s3", "s3a"):
+        for name, facts in files.find(root, detail=True).items():
+            yield name[len(root) + 1 :], facts.get("size") or 0, facts.get("ETag") or facts.get("etag")
+        return
+    bucket, _, prefix = root.partition("/")
+    prefix = f"{prefix}/" if prefix else ""
+    request = {"Bucket": bucket, "Prefix": prefix}
+    while True:  # page by page: s3fs takes kilobytes of memory for each object that it finds
+        page = files.call_s3("list_objects_v2", **request)
+        for found in page.get("Contents", []):
+            if not found["Key"].endswith("/"):  # consoles make such a key for an empty folder
+                yield found["Key"][len(prefix) :], found["Size"], found.get("ETag")
+        if not page.get("IsTruncated"):
+            return
+        request["ContinuationToken"] = page["NextContinuationToken"]
+
+
+def _is_hidden(path: str) -> bool:
+    return any(part.startswith(".") and part.strip(".") for part in path.split("/"))
+
+
+def _classes_and_splits(paths: list[str]) -> dict[str, tuple[str, str | None] | None]:
+    """Return class folder and split of each photo in <class>/... or {train,val,test}/<class>/...; None of others."""
+    nested = [parts for path in paths if len(parts := path.split("/")) > 1]
+    tops = {parts[0].lower() for parts in nested}
+    has_splits = "train" in tops and tops <= SPLIT_NAMES.keys() and any(len(parts) > 2 for parts in nested)
+
+    def found(path: str) -> tuple[str, str | None] | None:
+        top, *rest = path.split("/")
+        if has_splits:
+            return (rest[0], SPLIT_NAMES[top.lower()]) if len(rest) > 1 else None
         return (top, None) if rest else None
-    return (rest[0], SPLIT_NAMES[top.lower()]) if len(rest) > 1 else None
 
-
-def _are_splits(tops: Iterable[str], *, are_nested: bool) -> bool:
-    """Whether folders at the top are splits; `are_nested` says whether any of them has folders of its own."""
-    names = {name.lower() for name in tops}
-    return "train" in names and names <= SPLIT_NAMES.keys() and are_nested
+    return {path: found(path) for path in paths}

@@ -5,9 +5,8 @@ and it has to hold for photos that nobody has seen, although many thresholds are
 are tried in a fixed order, from the strictest on, and the first one that fails ends it.
 """
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from math import ceil, log
-from typing import Any
 
 import numpy as np
 
@@ -38,10 +37,6 @@ class Choice:
         """Return what the file says of itself: its promise, or why it has none."""
         said = self.promise or self.no_promise
         return said.as_metadata() if said else {}
-
-    def as_report(self) -> dict[str, Any]:
-        """Return it for reports/export.json."""
-        return asdict(self)
 
 
 def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | None) -> Choice:

@@ -10,7 +10,7 @@ Source: Zhou et al. 2016, "Learning Deep Features for Discriminative Localizatio
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,6 @@ from regraft.onnx_graphs.parsing import parse_graph
 from regraft.serving.shipped_model import ShippedModel, run_session, start_session
 
 MAPS = "maps"
-_KERNEL = "maps_kernel"
 _SAME_NUMBERS = ("Flatten", "Identity", "Reshape", "Squeeze")  # of a tensor that has one number per channel
 _CHANNELS_FIRST, _CHANNELS_LAST = ((2, 3), (-2, -1)), ((1, 2), (-3, -2))  # positions, among batch and channels
 
@@ -104,67 +103,36 @@ def with_maps(model: onnx.ModelProto) -> onnx.ModelProto | None:
         The same graph, whose last output is `maps`: float32, shape (batch, num_classes, rows, columns). Of each map the
         mean, plus the class's bias, is the logit.
     """
-    walk = _Walk(model.graph)
-    if (head := walk.find_head()) is None or (pooled := walk.find_pooling(head[0])) is None:
+    makers = {name: node for node in model.graph.node for name in node.output}
+    arrays = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    softmax = makers.get("probabilities")
+    layer = makers.get(softmax.input[0]) if softmax is not None and softmax.op_type == "Softmax" else None
+    # As `head_graph` writes it: Gemm without attributes.
+    if layer is None or layer.op_type != "Gemm" or layer.attribute or layer.input[1] not in arrays:
         return None
-    kernel, (activations, channels_last) = head[1], pooled
+    node = makers.get(layer.input[0])
+    while node is not None and node.op_type in _SAME_NUMBERS:
+        node = makers.get(node.input[0])
+    axes = _pooled_axes(node, arrays) if node is not None else None
+    if node is None or axes not in _CHANNELS_FIRST + _CHANNELS_LAST:
+        return None
+    kernel, seen = arrays[layer.input[1]], node.input[0]
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
-    if not channels_last:
-        whole.graph.node.append(helper.make_node("Transpose", [activations], ["maps_seen"], perm=[0, 2, 3, 1]))
-    whole.graph.node.append(
-        helper.make_node("MatMul", [activations if channels_last else "maps_seen", _KERNEL], ["maps_last"])
-    )
+    if axes in _CHANNELS_FIRST:
+        whole.graph.node.append(helper.make_node("Transpose", [seen], ["maps_seen"], perm=[0, 2, 3, 1]))
+        seen = "maps_seen"
+    whole.graph.node.append(helper.make_node("MatMul", [seen, layer.input[1]], ["maps_last"]))
     whole.graph.node.append(helper.make_node("Transpose", ["maps_last"], [MAPS], perm=[0, 3, 1, 2]))
-    whole.graph.initializer.append(numpy_helper.from_array(kernel, _KERNEL))
     shape = ["batch", kernel.shape[1], "rows", "columns"]
     whole.graph.output.append(helper.make_tensor_value_info(MAPS, TensorProto.FLOAT, shape))
     return whole
 
 
-class _Walk:
-    """From the probabilities of a graph back to what is pooled."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._makers = {name: node for node in graph.node for name in node.output}
-        self._arrays = {tensor.name: tensor for tensor in graph.initializer}
-
-    def find_head(self) -> tuple[str, np.ndarray] | None:
-        """Return what the only layer of a head takes, and its kernel, float32, shape (feature_dim, num_classes)."""
-        softmax = self._makers.get("probabilities")
-        if softmax is None or softmax.op_type != "Softmax":
-            return None
-        layer = self._makers.get(softmax.input[0])
-        if layer is not None and layer.op_type == "Add":  # of a bias
-            layer = next((self._makers[name] for name in layer.input if name in self._makers), None)
-        if layer is None or layer.op_type not in ("Gemm", "MatMul") or layer.input[1] not in self._arrays:
-            return None
-        settings = {entry.name: helper.get_attribute_value(entry) for entry in layer.attribute}
-        kernel = numpy_helper.to_array(self._arrays[layer.input[1]])
-        if kernel.ndim != 2 or kernel.dtype != np.float32 or settings.get("transA"):
-            return None
-        kernel = (kernel.T if settings.get("transB") else kernel) * np.float32(settings.get("alpha", 1))
-        return layer.input[0], np.ascontiguousarray(kernel)
-
-    def find_pooling(self, name: str) -> tuple[str, bool] | None:
-        """Return of what some features are the mean over positions, and whether its channels come last."""
-        for node in self._makers_of_same_numbers(name):
-            if node.op_type == "GlobalAveragePool":
-                return node.input[0], False
-            if node.op_type == "ReduceMean":
-                axes = self._axes(node)
-                return (node.input[0], axes in _CHANNELS_LAST) if axes in _CHANNELS_FIRST + _CHANNELS_LAST else None
+def _pooled_axes(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> tuple[int, ...] | None:
+    """Return over which axes a node takes the mean; None if it takes none."""
+    if node.op_type == "GlobalAveragePool":
+        return _CHANNELS_FIRST[0]
+    if node.op_type != "ReduceMean" or len(node.input) < 2:
         return None
-
-    def _makers_of_same_numbers(self, name: str) -> Iterator[onnx.NodeProto]:
-        while node := self._makers.get(name):
-            yield node
-            if node.op_type not in _SAME_NUMBERS:
-                return
-            name = node.input[0]
-
-    def _axes(self, node: onnx.NodeProto) -> tuple[int, ...]:
-        """Over which axes a node takes the mean: an input since opset 18, an attribute before."""
-        if len(node.input) > 1 and node.input[1] in self._arrays:
-            return tuple(sorted(numpy_helper.to_array(self._arrays[node.input[1]]).tolist()))
-        return tuple(sorted(axis for entry in node.attribute if entry.name == "axes" for axis in entry.ints))
+    return tuple(sorted(arrays[node.input[1]].tolist()))

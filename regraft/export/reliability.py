@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from regraft.core.csv_files import read_csv, write_csv
 from regraft.core.statistics import Interval, wilson
 from regraft.export.calibration import TEMPERATURE, as_learnt, logits_of, softmax
 from regraft.serving.promise import Promise
 from regraft.training.evaluation import bins_of, brier_score, ece_by_chance, expected_calibration_error, share_right
 from regraft.training.metrics import log_losses
 
-_COLUMNS = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
+RELIABILITY = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
+RISK_COVERAGE = dict.fromkeys(("threshold", "coverage", "precision"), float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +94,7 @@ def reliability(
             share = share_right(right[inside], alone[inside], weight[inside])
             mean = float(np.average(confidence[inside], weights=weight[inside]))
             rows.append((when, int(inside.sum()), mean, share.value, share.low, share.high))
-    return pd.DataFrame(rows, columns=list(_COLUMNS))
-
-
-def write_reliability(path: Path, table: pd.DataFrame) -> None:
-    """Write what `reliability` returned."""
-    write_csv(path, table)
-
-
-def read_reliability(path: Path) -> pd.DataFrame:
-    """Return what `write_reliability` wrote."""
-    return read_csv(path, _COLUMNS)
+    return pd.DataFrame(rows, columns=list(RELIABILITY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +162,3 @@ def risk_coverage(
             "precision": right_of[last] / answered[last],
         }
     )
-
-
-def write_curve_of_risk(path: Path, curve: pd.DataFrame) -> None:
-    """Write what `risk_coverage` returned."""
-    write_csv(path, curve)
-
-
-def read_curve_of_risk(path: Path) -> pd.DataFrame:
-    """Return what `write_curve_of_risk` wrote."""
-    return read_csv(path, dict.fromkeys(("threshold", "coverage", "precision"), float))

@@ -4,9 +4,10 @@ from typing import Any
 
 import pandas as pd
 
+from regraft.core.csv_files import read_csv
 from regraft.core.files import read_json
 from regraft.core.statistics import Interval
-from regraft.export.reliability import read_curve_of_risk, read_reliability
+from regraft.export.reliability import RELIABILITY, RISK_COVERAGE
 from regraft.reports.charts import confusion_chart, reliability_chart, risk_coverage_chart
 from regraft.reports.mistakes import mistakes_of
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table
@@ -123,7 +124,9 @@ def _parts(parts: pd.DataFrame, names: list[str], figure: str) -> list[list[obje
 
 def calibration_page(sources: Sources) -> Page:
     """Return the page on the probabilities as such, and on how often a known photo is called novel."""
-    chart = Chart("accuracy by confidence", reliability_chart(read_reliability(sources.reports / "reliability.csv")))
+    chart = Chart(
+        "accuracy by confidence", reliability_chart(read_csv(sources.reports / "reliability.csv", RELIABILITY))
+    )
     return Page("calibration", "How far its probabilities can be trusted", [*calibration_blocks(sources), chart])
 
 
@@ -146,7 +149,7 @@ def calibration_blocks(sources: Sources) -> list[Block]:
 def abstention_page(sources: Sources) -> Page:
     """Return the page on the threshold below which the file is unsure, and on its precision above it."""
     chosen, on_test = abstention_of(sources)
-    curve = read_curve_of_risk(sources.reports / "risk_coverage.csv")
+    curve = read_csv(sources.reports / "risk_coverage.csv", RISK_COVERAGE)
     chart = Chart("precision by the share of photos that are answered", risk_coverage_chart(curve, chosen["promise"]))
     return Page("abstention", "When it is unsure", [chosen["words"], on_test, chart])
 

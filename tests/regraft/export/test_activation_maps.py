@@ -57,12 +57,12 @@ def test_any_mean_over_positions_is_found(pooling, shape):
     arrays = {
         "axes": np.array([-1, -2]),
         "others": np.array([2, 1]),
-        "kernel": RANDOM.normal(size=(4, channels)).astype(np.float32),
+        "kernel": RANDOM.normal(size=(channels, 4)).astype(np.float32),
         "bias": RANDOM.normal(size=4).astype(np.float32),
     }
     nodes = [
         *pooling,
-        helper.make_node("Gemm", ["pooled", "kernel", "bias"], ["logits"], transB=1, alpha=0.5),
+        helper.make_node("Gemm", ["pooled", "kernel", "bias"], ["logits"]),
         helper.make_node("Softmax", ["logits"], ["probabilities"]),
     ]
     dims = ["batch", channels, 3, 5] if shape == 0 else ["batch", 3, 5, channels]

@@ -14,6 +14,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from regraft.core.config import CardWords
+from regraft.core.csv_files import write_csv
 from regraft.core.files import read_json, write_json
 from regraft.core.params_file import load_params
 from regraft.core.statistics import wilson
@@ -26,8 +27,6 @@ from regraft.export.reliability import (
     outcome_of,
     reliability,
     risk_coverage,
-    write_curve_of_risk,
-    write_reliability,
 )
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
@@ -172,7 +171,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
                 "calibration": asdict(Calibration(1.0, 0.9, 40, 0.5, 0.0, "Probabilities are as they were trained.")),
                 "novel_above": 0.4,
                 "novel_share": 1 / 21,
-                "abstention": choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9).as_report(),
+                "abstention": asdict(choose_threshold(np.ones(200, bool), np.linspace(1, 0.5, 200), 0.9)),
             },
             "int8": INT8,
             "metrics": {
@@ -184,7 +183,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         said, facts = np.eye(2)[[0, 0, 1]] * 0.6 + 0.2, {"temperature": "0.5"}
         written["calibration"] = calibration_report(np.array([0, 1, 1]), said, facts, bins=5)
         written["calibration"]["novel"] = asdict(Novel.of(np.array([0.1, 0.5, 0.2]), 0.4, 1 / 21))
-        write_reliability(folder / "reliability.csv", reliability(np.array([0, 1, 1]), said, facts, bins=5))
+        write_csv(folder / "reliability.csv", reliability(np.array([0, 1, 1]), said, facts, bins=5))
         for report, contents in written.items():
             write_json(folder / f"{report}.json", contents)
         write_leaderboard(folder / "leaderboard.csv", LEADERS)
@@ -197,7 +196,7 @@ def reports(tmp_path: Path) -> Callable[..., Sources]:
         slices = pd.DataFrame({name: [name, "x"] * 20, "light": ["night"] * 20 + ["day"] * 20})
         write_parts(folder / "classes.csv", class_table([name, "dog"], np.zeros(40, int), right, groups))
         write_parts(folder / "slices.csv", slice_table(slices, right, groups))
-        write_curve_of_risk(folder / "risk_coverage.csv", risk_coverage(right, np.linspace(1, 0.5, 40)))
+        write_csv(folder / "risk_coverage.csv", risk_coverage(right, np.linspace(1, 0.5, 40)))
         for phase in ("head", "base", "fine_tune"):
             write_curve(folder / f"{phase}_curve.csv", CURVE)
         model = onnx.ModelProto()
