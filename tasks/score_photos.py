@@ -169,8 +169,7 @@ def _report(
     from regraft.photos.images import Threads
     from regraft.production.scores.prediction_drift import latest_photos, measure_drift, summarise
     from regraft.reports.scores_page import tiles_of, write_scores_pages
-    from regraft.validation.drift import with_shape
-    from regraft.validation.histograms import histograms
+    from regraft.validation.drift import histograms, with_shape
     from regraft.validation.rules import limits_of
 
     settings, trained = params.score, _trained(params, classifier)

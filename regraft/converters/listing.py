@@ -147,7 +147,7 @@ def list_bucket(address: str, left_out: LeftOut) -> Iterator[Row]:
         raise InvalidData(f"what is listed must be {EXPECTED}. Received: {shown(address)}.")
     address = address.rstrip("/")
     try:
-        objects = {path: facts for path, *facts in _objects(address) if not _is_hidden(path)}
+        objects = {path: (size, etag) for path, size, etag in _objects(address) if not _is_hidden(path)}
     except Exception as error:  # every kind of store has exceptions of its own, whose texts may hold secrets
         raise RegraftError(
             f"{shown(address)} cannot be listed: {named(error)}. Check that it is there and has photos, the network, "

@@ -14,7 +14,7 @@ from regraft.training.evaluation import bins_of, brier_score, ece_by_chance, exp
 from regraft.training.metrics import log_losses
 
 RELIABILITY = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
-RISK_COVERAGE = dict.fromkeys(("threshold", "coverage", "precision"), float)
+RISK_COVERAGE: dict[str, Any] = {"threshold": float, "coverage": float, "precision": float}
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ def image_statistics_chart(statistics: dict[str, dict[str, Any]]) -> bytes:
     """Draw histograms of shares, one per statistic, with the limits that photos should keep.
 
     Args:
-        statistics: from `regraft.validation.histograms`, by name.
+        statistics: from `regraft.validation.drift.histograms`, by name.
     """
     with canvas(8, 4.2) as (figure, png):
         for axes, (name, histogram) in zip(figure.subplots(2, 3).flat, statistics.items(), strict=False):

@@ -15,9 +15,8 @@ import pandas as pd
 from regraft.core.config import ValidateData
 from regraft.core.sealed import release_memory
 from regraft.photos.images import is_suffix_of
-from regraft.validation.drift import drift_tables, with_shape
+from regraft.validation.drift import drift_tables, histograms, with_shape
 from regraft.validation.great_expectations import check
-from regraft.validation.histograms import histograms
 from regraft.validation.limits import are_odd, calibrate
 from regraft.validation.rule_table import Rule
 from regraft.validation.rules import build_rules, limits_of

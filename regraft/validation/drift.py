@@ -1,4 +1,4 @@
-"""Drift: whether today's photos are distributed as those that the model in production was trained on.
+"""How the photos' figures are distributed today, and as those that the model in production was trained on (drift).
 
 Each figure of the photos is cut at the deciles that it had then, and the shares of photos per bin are compared by the
 population stability index
@@ -11,13 +11,12 @@ for n photos then and m now (Yurdakul, Statistical Properties of Population Stab
 only if it is also above what chance exceeds once in a thousand times, in all comparisons of a folder together.
 
 All photos are compared, and once more only those that joined since: one drifted photo in a hundred vanishes among all.
-Photos of one group count once, because they are not independent, and a photo whose group was there before has not
-joined. The figures of a photo depend on what it shows. So photos then count as much as their class has a share now: new
-photos of one class are compared with former ones of that class, and another mix of classes is a matter of the classes'
-shares alone.
+Photos of one group count once, and a photo whose group was there before has not joined. Photos then count as much as
+their class has a share now: another mix of classes is a matter of the classes' shares alone.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from pandas import DataFrame, Series
@@ -40,6 +39,7 @@ _CHANCE = 0.001  # of a false alarm in any comparison
 _COMPARISONS = 2 * (1 + len(STATISTICS))  # each has its part of the chance (Bonferroni)
 _DECILES = np.linspace(0.1, 0.9, 9)
 _MOVES = 3  # classes that the words name
+_BINS = 30  # of a histogram
 
 
 def with_shape(rows: DataFrame) -> DataFrame:
@@ -194,3 +194,45 @@ def _deciles(then: Series, weights: np.ndarray, now: Series) -> tuple[np.ndarray
 def _quantiles(values: np.ndarray, weights: np.ndarray) -> str:
     found = weighted_quantiles(values, weights, np.array([0.1, 0.5, 0.9]))
     return ", ".join(f"{value:.3g}" for value in found)
+
+
+def histograms(
+    now: DataFrame, former: DataFrame | None, limits: Mapping[str, tuple[float | None, float | None]]
+) -> dict[str, dict[str, Any]]:
+    """Count the used photos per bin of each statistic.
+
+    Args:
+        now: rows with the columns that `limits` names.
+        former: the same of the photos that the model in production was trained on; None where there are none.
+        limits: lowest and highest value that a photo should have, by column; None where there is no such limit.
+
+    Returns:
+        By column, JSON-able: `edges` of the bins, one more than there are bins, or none without any photo; the counts
+        `now` and `in_production`, the latter None without `former`; `is_logarithmic`, how the edges are spaced;
+        `lowest` and `highest`, the limits.
+    """
+    found = {}
+    for name, (lowest, highest) in limits.items():
+        parts = [np.zeros(0) if rows is None else rows[name].dropna().to_numpy(float) for rows in (now, former)]
+        edges, is_logarithmic = _edges(np.concatenate(parts))
+        counts = [np.histogram(part, edges)[0].tolist() if len(edges) else [] for part in parts]
+        found[name] = {
+            "edges": edges.tolist(),
+            "now": counts[0],
+            "in_production": None if former is None else counts[1],
+            "is_logarithmic": is_logarithmic,
+            "lowest": lowest,
+            "highest": highest,
+        }
+    return found
+
+
+def _edges(values: np.ndarray) -> tuple[np.ndarray, bool]:
+    if not len(values):
+        return np.zeros(0), False
+    smallest, largest = values.min(), values.max()
+    # What ranges over powers of ten is shown on a logarithmic scale.
+    is_logarithmic = bool(smallest > 0 and largest / smallest > 100)
+    margin = 0.1 * abs(smallest) + 0.1 if smallest == largest else 0  # photos of one size are one bar in the middle
+    space = np.geomspace if is_logarithmic else np.linspace
+    return space(smallest - margin, largest + margin, _BINS + 1), is_logarithmic

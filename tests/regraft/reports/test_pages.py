@@ -46,7 +46,7 @@ from regraft.training.evaluation import (
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.metrics import Epoch, Score, objective_of, write_curve
 from regraft.training.network_file import HeadSettings
-from regraft.validation.histograms import histograms
+from regraft.validation.drift import histograms
 from tests.support.library import sources_in
 from tests.support.pipeline import STAGES
 

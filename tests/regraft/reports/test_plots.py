@@ -14,7 +14,7 @@ from regraft.reports.charts import (
     risk_coverage_chart,
 )
 from regraft.training.metrics import in_words, objective_of
-from regraft.validation.histograms import histograms
+from regraft.validation.drift import histograms
 
 CURVE = pd.DataFrame(
     {

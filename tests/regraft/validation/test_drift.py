@@ -9,9 +9,9 @@ from regraft.validation.drift import (
     class_weights,
     drift_tables,
     effective_number,
+    histograms,
     population_stability_index,
     psi_by_chance,
-    weighted_quantiles,
 )
 
 MAX_PSI = 0.25
@@ -78,10 +78,6 @@ def test_a_batch_that_halves_a_figure_is_found_among_what_joined_and_vanishes_am
     assert moved(then, pd.concat([then, photos(1, 60, **halved)])) == {("joined", quantity)}
 
 
-def test_a_folder_of_darker_photos_is_found_among_all():
-    assert ("all", "brightness") in moved(photos(0, 500), photos(1, 500, brightness=0.5))
-
-
 @pytest.mark.parametrize(("before", "after"), [((640, 480), (64, 48)), ((640, 480), (1280, 960))])
 def test_photos_of_one_size_that_become_of_another_are_found(before, after):
     then, now = photos(0, 100), photos(1, 100)
@@ -110,12 +106,6 @@ def test_new_and_vanished_classes_do_not_count_as_moved_shares():
     then = photos(0, 600, shares=(0.4, 0.4, 0.2))
     now = photos(1, 600, shares=(0.4, 0.4, 0, 0.2))
     assert moved(then, now) == set()
-
-
-def test_photos_of_one_class_that_join_have_moved_the_shares_of_what_joined():
-    then = photos(0, 2000)
-    joined = photos(1, 40).assign(label="class 1")
-    assert moved(then, pd.concat([then, joined])) == {("joined", "class shares")}
 
 
 def test_photos_are_compared_with_former_ones_of_their_class():
@@ -161,17 +151,6 @@ def test_two_references_share_the_chance_of_a_false_alarm():
     assert two.limit.max() > one.limit.max()
 
 
-def test_a_class_that_had_a_single_photo_leaves_the_others_comparable():
-    then = photos(0, 400)
-    then.loc[0, "label"] = "rare"
-    joined = photos(1, 60)
-    joined.loc[:25, "label"] = "rare"
-    table = drift_table(then, pd.concat([then, joined]), **LIMITS)
-    table = table.query("photos == 'joined' and quantity != 'class shares'")
-    assert set(table.now) == {34}
-    assert table.then.min() > 200
-
-
 def test_weights_give_classes_the_shares_that_they_have_now():
     then, now = np.array(["a"] * 6 + ["b"] * 2 + ["c"]), np.array(["a", "b", "b", "b"])
     weights = class_weights(then, now)
@@ -181,23 +160,6 @@ def test_weights_give_classes_the_shares_that_they_have_now():
     assert effective_number(np.ones(7)) == 7
     assert effective_number(weights) < 4
     assert class_weights(then, np.array(["d"])).tolist() == [0] * 9
-
-
-def test_weighted_quantiles_are_those_of_as_many_equal_values():
-    values, times = np.array([5.0, 1.0, 3.0, 2.0]), np.array([1, 4, 2, 3])
-    shares = np.array([0.1, 0.4, 0.5, 0.9, 1.0])
-    wanted = np.quantile(np.repeat(values, times), shares, method="inverted_cdf")
-    assert weighted_quantiles(values, times, shares).tolist() == wanted.tolist()
-
-
-def test_photos_that_join_as_a_new_class_have_moved_no_shares():
-    then = photos(0, 2000)
-    assert moved(then, pd.concat([then, photos(1, 40).assign(label="new")])) == set()
-
-
-def test_a_shape_stays_the_same_when_photos_are_reduced():
-    then, now = photos(0, 300).assign(width=533, height=400), photos(1, 300).assign(width=200, height=266)
-    assert ("all", "aspect_ratio") not in moved(then, now)
 
 
 def test_figures_that_are_zero_for_most_photos_are_compared():
@@ -213,27 +175,41 @@ def test_fewer_than_twenty_photos_that_joined_are_not_judged(count, judged):
     assert set(table.photos) == judged
 
 
-def test_a_file_counts_once_per_label():
-    then = photos(0, 200)
-    copies = pd.concat([then, *[then.head(1).assign(path=str(number)) for number in range(200)]])
-    assert set(drift_table(then, copies, **LIMITS).psi) == {0.0}
-
-
-def test_figures_that_nobody_measured_are_not_compared():
-    then, now = photos(0, 200).assign(brightness=np.nan), photos(1, 200).assign(entropy=np.nan)
-    quantities = set(drift_table(then, now, **LIMITS).quantity)
-    assert quantities == {"class shares", *STATISTICS} - {"brightness", "entropy"}
-
-
-def test_a_folder_without_photos_is_not_compared():
-    assert drift_table(photos(0, 200), photos(0, 0), **LIMITS).empty
-
-
-def test_few_photos_need_a_larger_index_than_many():
-    assert psi_by_chance(10, 1000, 20) > 1 > MAX_PSI > psi_by_chance(10, 1000, 1000)
-
-
 def test_the_index_of_many_photos_is_that_of_the_literature():
     """0.1 ln 1/2 twice and so on: (0.2 - 0.1) ln 2 + (0.8 - 0.9) ln 8/9."""
     psi = population_stability_index(np.array([100_000, 900_000]), np.array([200_000, 800_000]))
     assert psi == pytest.approx(0.1 * np.log(2) - 0.1 * np.log(8 / 9), abs=1e-4)
+
+
+# Histograms.
+
+
+def histogram(now: list[float], former: list[float] | None = None) -> dict:
+    tables = [None if values is None else pd.DataFrame({"brightness": values}, dtype=float) for values in (now, former)]
+    assert tables[0] is not None
+    return histograms(tables[0], tables[1], {"brightness": (0.05, 0.95)})["brightness"]
+
+
+def test_every_photo_is_counted_in_its_bin():
+    found = histogram([0.0, 0.5, 1.0, 1.0])
+    assert (found["edges"][0], found["edges"][-1], len(found["edges"])) == (0.0, 1.0, 31)
+    assert (found["now"][0], found["now"][15], found["now"][29], sum(found["now"])) == (1, 1, 2, 4)
+
+
+def test_both_sets_of_photos_are_counted_in_the_same_bins():
+    found = histogram([0.0, 1.0], [3.0])
+    assert (found["edges"][-1], sum(found["now"]), found["in_production"][29]) == (3.0, 2, 1)
+
+
+def test_what_ranges_over_powers_of_ten_has_logarithmic_bins():
+    found = histogram([1.0, 1000.0])
+    assert found["is_logarithmic"]
+    assert np.diff(np.log(found["edges"])) == pytest.approx(np.log(1000) / 30)
+
+
+def test_photos_that_are_all_alike_are_one_bar_in_the_middle():
+    assert np.flatnonzero(histogram([5.0, 5.0])["now"]).tolist() == [15]
+
+
+def test_without_photos_there_are_no_bins():
+    assert (histogram([])["edges"], histogram([], [])["now"]) == ([], [])

@@ -57,10 +57,6 @@ def found(folder: Path) -> list[dict[str, Any]]:
     return report["expectations"][len(build_rules(SETTINGS)) :]
 
 
-def test_without_files_there_are_no_expectations(tmp_path):
-    assert read_expectations(tmp_path) == read_expectations(tmp_path / "absent") == []
-
-
 def test_a_users_own_expectation_is_reported_with_its_files(write):
     (entry,) = found(write(BRIGHT | {"notes": "photos of the day", "severity": "warning"}))
     assert (entry["name"], entry["severity"], entry["success"]) == ("mine 1", "warn", False)
@@ -87,14 +83,6 @@ def test_files_are_read_in_the_order_of_their_names(write):
     assert [rule.name for rule in read_expectations(folder)] == ["a 1", "bright", "b 1"]
 
 
-def test_equal_expectations_are_all_reported(write):
-    assert [entry["name"] for entry in found(write(BRIGHT, BRIGHT))] == ["mine 1", "mine 2"]
-
-
-def test_without_words_type_and_arguments_are_shown(write):
-    assert found(write(BRIGHT))[0]["expected"] == "brightness column values to be between (min_value=0.5)"
-
-
 def test_an_expectation_may_be_about_classes(write):
     many = {"type": BETWEEN, "kwargs": {"column": "images", "min_value": 13}, "meta": {"table": "classes"}}
     assert found(write(many))[0]["offenders"] == ["cat: 12", "dog: 12"]
@@ -116,10 +104,6 @@ def test_the_example_for_users_is_a_suite(root, write, tmp_path):
         ("example 2", False),
         ("fifty_of_each", False),
     ]
-
-
-def test_the_projects_own_folder_holds_no_expectations(root):
-    assert read_expectations(root / "expectations") == []
 
 
 @pytest.mark.parametrize(
