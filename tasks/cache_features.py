@@ -4,14 +4,19 @@ Reads build/dataset.parquet and data/raw; writes build/features.arrow and report
 features than `_COPIED_ROWS`, the file only names rows of the store.
 """
 
+import re
+import sys
+from configparser import ConfigParser, Error
 from functools import partial
+from pathlib import Path
 
 from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
+from regraft.core.errors import RegraftError
 from regraft.core.files import md5_of, write_json
 from regraft.features.extraction import Extractor
 from regraft.features.forward_passes import load_stored_trunk, open_feature_store
-from regraft.features.recomputing import take_known
+from regraft.features.recomputing import Recomputing, take_known
 from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -20,7 +25,7 @@ from regraft.photos.views import choose_views
 from regraft.store.leases import store_in_use
 from regraft.store.uses import record_use
 from tasks.chosen_cluster import chosen_cluster
-from tasks.former_features import former_features, tell_or_stop
+from tasks.locked import read_locked
 from tasks.progress import Progress
 from tasks.stage import stage
 
@@ -68,6 +73,35 @@ def cache_features(params: Params, progress: Progress) -> None:
             shared=machine.shared_store,
         )
     write_json(paths.reports / "features.json", receipt.as_report() | before | elsewhere.fetches.as_report())
+
+
+def former_features(params: Params) -> list[Path]:
+    """Return where the features of the run before are: DVC removes the file first, and has it in its cache."""
+    path = params.paths.features
+    written = read_locked().get("cache_features", {}).get("writes", {}).get(path.as_posix(), {})
+    md5 = written.get("md5") or ""
+    found = [path, _cache() / "files" / "md5" / md5[:2] / md5[2:]] if re.fullmatch("[0-9a-f]{32}", md5) else [path]
+    return [each for each in found if each.is_file()]
+
+
+def _cache() -> Path:
+    """Return where DVC keeps versions of files; a stage does not know DVC, and only saves work by this."""
+    settings = ConfigParser(interpolation=None)
+    try:
+        settings.read([".dvc/config", ".dvc/config.local"], encoding="utf-8")
+    except (Error, OSError, UnicodeDecodeError):
+        return Path(".dvc", "cache")
+    return Path(".dvc", settings.get("cache", "dir", fallback="cache")).absolute()
+
+
+def tell_or_stop(again: Recomputing, *, may_go_on: bool) -> None:
+    """Say that something is computed again, or raise RegraftError where that is not allowed."""
+    if not may_go_on:
+        raise RegraftError(
+            f"{again.words} Nothing is computed now, because machine.allow_recompute in params.yaml is false: set it "
+            "to true, or go back to what computed them."
+        )
+    print(again.words, file=sys.stderr)
 
 
 if __name__ == "__main__":

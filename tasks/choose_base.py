@@ -69,7 +69,7 @@ def _before(params: Params) -> BaseRecord | None:
 
 
 def _settings(params: Params) -> dict[str, Any]:
-    """Return what a base is trained with, as JSON: the record has it, so `train_base` depends on nothing else."""
+    """Return the settings of a base, as JSON: the record has them, so `train_base` depends on nothing else."""
     sections = {
         "backbone": params.backbone,
         "fine_tune": params.fine_tune,

@@ -26,7 +26,7 @@ from tasks.progress import Progress
 
 
 def compare(name: str, params: Params, progress: Progress) -> Compared:
-    """Return what a backbone comes to, with its own weights, preprocessing, image size and cut.
+    """Return the figures of a backbone with its own weights, preprocessing, image size and cut.
 
     Args:
         name: from the catalogue, or `name=weights` with what `backbone.weights` may be.

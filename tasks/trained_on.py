@@ -14,7 +14,7 @@ from tasks.stored_features import open_features
 
 
 def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference | None:
-    """Return what the new model was trained on; None where that was removed since, so photos are compared with nothing.
+    """Return the training data of the new model; None where it was removed since, so photos are compared with nothing.
 
     Args:
         params: all settings.

@@ -1,4 +1,4 @@
-"""The pretrained networks that Regraft knows, each with the facts that belong to its weights."""
+"""The pretrained networks of Regraft, each with the facts that belong to its weights."""
 
 import re
 from collections.abc import Callable
@@ -24,14 +24,14 @@ Weights = Path | Literal["imagenet"] | None  # a file; what Keras downloads; ran
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """What is known of a backbone before anything is loaded."""
+    """The facts of a backbone that are known before anything is loaded."""
 
     title: str
     image_size: int  # side in pixels that it was pretrained at
     preprocessing: str  # that it was pretrained with, in front of its own layers
     cut: str  # the layer after which fine-tuning starts by default; auto: see `cut_points.best_cut`
     build: Callable[[int, str, Any], "keras.Model"]  # image_size, preprocessing, weights -> RGB in, pooled features out
-    pretrained: Callable[[], Weights]  # what backbone.weights: imagenet is (of a .keras file: own)
+    pretrained: Callable[[], Weights]  # backbone.weights: imagenet (of a .keras file: own)
     weights_source: str
     weights_licence: str
 
@@ -210,12 +210,10 @@ def _weights(choice: BackboneChoice, recipe: Recipe) -> Weights:
 def _randomise(model: "keras.Model") -> None:
     """Give a network the same random kernels in every process, and leave everything else as it was built.
 
-    A kernel is normal with variance 2 / fan-in (He et al. 2015), which keeps the size of values behind a ReLU. Behind
-    swish and gates they would vanish, and in fifty residual blocks leave float16, in which they are stored. So the
-    layers are run one after the other on one picture, and each kernel is scaled until its outputs are of about size
-    one; the scale is a power of two, so that the last digits of a sum, which differ between machines, change nothing.
-
-    Source of the second step: Mishkin and Matas 2016, "All you need is a good init".
+    A kernel is normal with variance 2 / fan-in (He et al. 2015). Behind swish and gates values would vanish, and in
+    fifty residual blocks leave float16. So the layers are run one after the other on one picture, and each kernel is
+    scaled until its outputs are of about size one (Mishkin and Matas 2016, "All you need is a good init"); the scale is
+    a power of two, so that the last digits of a sum, which differ between machines, change nothing.
     """
     random = np.random.default_rng(0)
     picture = random.uniform(0, 255, (1, *model.input_shape[1:])).astype(np.float32)

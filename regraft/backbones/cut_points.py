@@ -112,9 +112,8 @@ def multiply_adds(model: "keras.Model") -> int:
 def best_cut(model: "keras.Model") -> str:
     """Return the cut point for fine-tuning where none was chosen by hand.
 
-    Of those with 60 to 70 % of the multiply-adds above them it is the one with the smallest activation, since it is
-    stored for each image and read in every epoch; of equals, the last. If there is none, it is the one whose share is
-    nearest to 65 %.
+    Of those with 60 to 70 % of the multiply-adds above them it is the one with the smallest activation; of equals, the
+    last. Without any it is the one whose share is nearest to 65 %.
 
     Raises:
         InvalidParams: the network cannot be cut anywhere.

@@ -1,7 +1,7 @@
 """Keras models as backbones: those of `keras.applications`, and a user's own .keras file.
 
 Any functional model becomes one flat network with preprocessing in front and pooled features at the end. A .keras file
-is read in Keras' safe mode, so it runs no code; whoever names it in params.yaml trusts it otherwise.
+is read in Keras' safe mode, so it runs no code.
 """
 
 import importlib.metadata
@@ -27,7 +27,7 @@ _CLASSIFIER = {"Dense", "Dropout", "Activation", "Softmax", "ReLU"}  # what is t
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """What a module of `keras.applications` says of its models only in words."""
+    """Facts of a module of `keras.applications` that its code does not have."""
 
     preprocessing: str  # what its `preprocess_input` does; none where the network rescales pixels itself
     licence: str  # of the ImageNet weights that Keras downloads: what their authors' code is released under; see below
@@ -96,16 +96,8 @@ def download_digest() -> str:
 def _build_application(name: str, image_size: int, preprocessing: str, weights: Path | str | None) -> "keras.Model":
     """Return the network up to the pooled features.
 
-    Args:
-        name: of the constructor.
-        image_size: side in pixels.
-        preprocessing: one of `cut_points.MODES`.
-        weights: "imagenet", which Keras downloads once into its own folder; a file that Keras saved, of this model with
-            or without its classifier; None leaves the weights as Keras draws them.
-
-    Raises:
-        InvalidParams: images of this size are too small.
-        InvalidWeights: the weights cannot be downloaded, or the file is not of this model.
+    Weights are "imagenet", which Keras downloads once; a file that Keras saved of this model, with or without its
+    classifier; or None, as Keras draws them. InvalidParams: images of this size are too small.
     """
     import keras
 
@@ -125,8 +117,7 @@ def _build_application(name: str, image_size: int, preprocessing: str, weights: 
             raise
         raise InvalidWeights(
             f"backbone.weights: the ImageNet weights of {name} cannot be downloaded: {error}. Run once where the "
-            f"network can be reached (Keras keeps the file in its folder models), or set backbone.weights to the path "
-            f"of a file that Keras saved elsewhere (.weights.h5 or .h5), or to null for random weights."
+            f"network can be reached, or set backbone.weights to the path of a file that Keras saved (.weights.h5)."
         ) from None
     if isinstance(weights, Path):
         _load_weights(network, weights, name)
@@ -135,7 +126,7 @@ def _build_application(name: str, image_size: int, preprocessing: str, weights: 
 
 def _load_weights(network: "keras.Model", path: Path, name: str) -> None:
     """Read a file of Keras; of a model with its classifier only the layers that the network has."""
-    for variable in network.weights:  # Keras leaves what it does not find as it was, at most with a warning
+    for variable in network.weights:  # Keras skips absent weights, at most with a warning
         if variable.dtype == "float32":
             variable.assign(np.full(variable.shape, np.nan))
     try:
@@ -198,16 +189,7 @@ def image_size_of(path: Path) -> int | None:
 
 
 def build_from_file(path: Path, image_size: int, preprocessing: str, weights: Path | None) -> "keras.Model":
-    """Return the model up to its pooled features, with the weights in the file.
-
-    Input `image`: float32, shape (n, image_size, image_size, 3), RGB values 0 to 255. Output `features`: float32, shape
-    (n, feature_dim): feature maps are averaged, and dense layers at the end are taken off.
-
-    Args:
-        path: of the model.
-        image_size: side in pixels; the model's own, if it has one.
-        preprocessing: one of `cut_points.MODES`, in front of the model.
-        weights: the same file.
+    """Return the model in a file up to its pooled features; `weights` is the same file.
 
     Raises:
         InvalidParams: the model takes images of another size.
@@ -254,8 +236,8 @@ def as_backbone(model: "keras.Model", image_size: int, mode: str, name: str) -> 
     `Add` layer, because only layers can be cut after. Everything computes in float32.
 
     Args:
-        model: functional or sequential, with one image as input and one output: feature maps (they are averaged), or
-            features, or a classifier, which is cut back to what its dense layers take.
+        model: functional or sequential, with one image as input and one output: feature maps, which are averaged;
+            features; or a classifier, whose dense layers are taken off.
         image_size: side in pixels.
         mode: of the preprocessing in front, one of `cut_points.MODES`.
         name: of the result.

@@ -3,7 +3,7 @@
 The reference is divided at random; distances of the new photos and of one half are taken from the other half. A
 distance is that to the fifth neighbour, over the usual one there. Photos of the reference are weighted by the share of
 their class among the new ones, so that another mix of classes is no drift. Of a thousand new photos the smallest
-difference is more than chance, so each figure also has a size below which it is none.
+difference is more than chance, so each figure also has a least size.
 """
 
 from dataclasses import dataclass

@@ -67,7 +67,7 @@ class Embeddings:
         return unit_length(self.features.read(self.everything[images]))
 
     def along_axes(self, images: np.ndarray) -> np.ndarray:
-        """Return what `reduced` has of any images, by their number among all."""
+        """Return the same as `reduced` of any images, by their number among all."""
         first, mean = self.axes[:, : self.reduced.shape[1]].astype(np.float32), self.mean.astype(np.float32)
         parts = [images[start : start + _ROWS] for start in range(0, len(images), _ROWS)]
         return np.concatenate([(self.points_of(part) - mean) @ first for part in parts])
@@ -190,7 +190,7 @@ def near_limit(distances: Distances, comparisons: int, expected: float) -> float
     Args:
         distances: of all images.
         comparisons: pairs of images that are compared.
-        expected: pairs that may be named where there is none that shows the same thing.
+        expected: pairs that may be named although the photos show different things.
 
     Source: the model is that of Levina & Bickel, "Maximum likelihood estimation of intrinsic dimension", NIPS 2004.
     """

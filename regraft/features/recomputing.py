@@ -2,7 +2,7 @@
 
 A clone pulls features.arrow and has no store, so its rows fill the store. Other rows are computed again because another
 engine, processor or Pillow would give other last bits, or because a file of many photos only names rows of a store that
-is not here. That is right, and nobody should pay for it without knowing.
+is not here. The run says so, and what that took.
 """
 
 from collections.abc import Callable, Collection, Iterable, Sequence

@@ -43,7 +43,7 @@ class Rows(Protocol):
 
 
 class OpenFile(FileIO):
-    """Open as long as somebody holds the features: they are of one version, even if another takes the name."""
+    """Open as long as the features are in use: they are of one version, even if another takes the name."""
 
     def __del__(self) -> None:
         self.close()

@@ -288,8 +288,8 @@ def train_warm(
 
     Args:
         start: the networks.
-        images: train from `warm_photos`, and may be empty: then nothing is trained. Val has none that the base was
-            trained on, nor near-duplicates of these.
+        images: train from `warm_photos`, and may be empty: then nothing is trained. Val has no photo of the base, nor
+            near-duplicates of these.
         plan: with `warm_settings`.
         checkpoint: of this training.
         on_epoch: called after each epoch.

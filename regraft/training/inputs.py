@@ -52,7 +52,7 @@ def training_images(dataset: Dataset, inputs_of: Callable[[Dataset], Inputs]) ->
 
 
 def cached_activations(dataset: Dataset, activations: "Namespace", views: Views, *, seed: int) -> Inputs:
-    """Return what reads the activations of a data set from the store, float16, a few batches ahead.
+    """Return a reader of the activations of a data set from the store, float16, a few batches ahead.
 
     Each image starts at a view of its own, so an epoch is a mix of all views, and takes the next one in each epoch, so
     all of them are seen equally often. Val images have one view only.
@@ -70,7 +70,7 @@ def cached_activations(dataset: Dataset, activations: "Namespace", views: Views,
 
 
 def live_pixels(dataset: Dataset, views: Views, threads: Threads) -> Inputs:
-    """Return what decodes the photos of a data set and draws them, uint8, a few dozen ahead.
+    """Return a reader that decodes the photos of a data set and draws them, uint8, a few dozen ahead.
 
     In epoch n a training image is its augmented view n, so every epoch has new ones, and the same ones whenever it is
     run; any other image is its centre square.

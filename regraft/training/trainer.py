@@ -38,11 +38,7 @@ class Trainer:
         """
         import tensorflow as tf
 
-        # On a GPU, never tried here, bfloat16 is several times as fast; it has the range of float32, so the loss need
-        # not be scaled (Kalamkar et al., "A study of BFLOAT16 for deep learning training", 2019). Weights, sums over
-        # batches and the optimizer stay in float32.
-        compute_dtype = "bfloat16" if tf.config.list_physical_devices("GPU") else "float32"
-        self._logits = folded(logits_of(network), compute_dtype=compute_dtype)
+        self._logits = folded(logits_of(network))
         self._log_prior = 0.0 if prior is None else np.log(prior)
         trained, weights = network.trainable_variables, {id(weight) for weight in network.weights}
         self._variables, self._paths = [variable.value for variable in trained], [each.path for each in trained]
@@ -143,18 +139,14 @@ def _adamw(variable: Any, moments: Any, gradient: Any, rate: Any, decay: float, 
     )
 
 
-def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.Model":
+def folded(network: "keras.Model") -> "keras.Model":
     """Return a network that shares the variables of `network` and computes the same, faster to train on a CPU.
 
-    A BatchNorm that follows a convolution and is frozen is a fixed scale s and shift b per channel:
-    s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W, and W is what
-    is saved: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
-    backward. A 1 x 1 convolution is a matrix product, and so is the gradient of a depthwise kernel on
-    small maps.
-
-    Args:
-        network: functional, in float32; the returned network can be run, but not saved.
-        compute_dtype: of the convolutions and products; their results become float32 again.
+    A frozen BatchNorm after a convolution is a fixed scale s and shift b per channel:
+    s * conv(x, W) + b = conv(x, s * W) + b. The product s * W is part of the graph, so gradients reach W, and W is
+    saved: BatchNorm stays a layer of `network`, as it was. That saves two passes over every output, forward and
+    backward. A 1 x 1 convolution is a matrix product, and so is the gradient of a depthwise kernel on small maps. The
+    returned network can be run, but not saved.
     """
     import keras
 
@@ -165,7 +157,7 @@ def folded(network: "keras.Model", *, compute_dtype: str = "float32") -> "keras.
         if layer in convolutions:
             return arguments[0]
         if layer in pairs:
-            return _folded_layer()(pairs[layer], layer, compute_dtype)(*arguments)
+            return _folded_layer()(pairs[layer], layer)(*arguments)
         return layer(*arguments, **named)
 
     return keras.models.clone_model(network, clone_function=lambda layer: layer, call_function=call)
@@ -210,9 +202,9 @@ def _folded_layer() -> type:
     class Folded(keras.layers.Layer):
         """A convolution and the frozen BatchNorm after it."""
 
-        def __init__(self, convolution: Any, norm: Any, inner_dtype: str) -> None:
+        def __init__(self, convolution: Any, norm: Any) -> None:
             super().__init__(name=f"{convolution.name}_folded")
-            self.convolution, self.norm, self.inner_dtype = convolution, norm, inner_dtype
+            self.convolution, self.norm = convolution, norm
 
         def build(self, input_shape: Any) -> None:
             self.built = True  # both layers are
@@ -231,9 +223,7 @@ def _folded_layer() -> type:
                 shift = shift + norm.beta
             if isinstance(layer, keras.layers.DepthwiseConv2D):
                 scale = ops.reshape(scale, layer.kernel.shape[2:])
-            kernel = ops.cast(layer.kernel * scale, self.inner_dtype)
-            outputs = _convolved(layer, ops.cast(inputs, self.inner_dtype), kernel)
-            return ops.cast(outputs, "float32") + shift
+            return _convolved(layer, inputs, layer.kernel * scale) + shift
 
     return Folded
 
@@ -261,9 +251,9 @@ def _has_small_maps(layer: Any, shape: Any) -> bool:
 def _depthwise_on_small_maps(layer: Any, inputs: Any, kernel: Any) -> Any:
     """Return a depthwise convolution whose gradient with respect to the kernel is a matrix product per channel.
 
-    That gradient is, for tap k, the sum over images and over the pairs of an input pixel i and an output pixel o that
-    tap k joins, of input[i] * gradient[o]. On a small map all pairs are one product of (i, images) and (images, o);
-    which of them count for which tap is another one. TensorFlow's own takes more than twice as long on a CPU.
+    For tap k it is the sum of input[i] * gradient[o] over images and over the pairs of an input pixel i and an output
+    pixel o that tap k joins. On a small map all pairs are one product of (i, images) and (images, o), and another one
+    adds them up by tap. TensorFlow's own takes more than twice as long on a CPU.
     """
     import tensorflow as tf
 
@@ -277,7 +267,7 @@ def _depthwise_on_small_maps(layer: Any, inputs: Any, kernel: Any) -> Any:
             before = tf.transpose(tf.reshape(inputs, (-1, height * width, channels)), (2, 0, 1))
             after = tf.transpose(tf.reshape(upstream, (-1, upstream.shape[1] * upstream.shape[2], channels)), (2, 0, 1))
             pairs = tf.reshape(tf.matmul(before, after, transpose_a=True), (channels, -1))
-            of_kernel = tf.transpose(tf.matmul(pairs, tf.cast(joined, pairs.dtype)))
+            of_kernel = tf.transpose(tf.matmul(pairs, joined))
             of_inputs = tf.raw_ops.DepthwiseConv2dNativeBackpropInput(
                 input_sizes=tf.shape(inputs), filter=kernel, out_backprop=upstream, strides=strides, padding=padding
             )

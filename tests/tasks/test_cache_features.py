@@ -1,27 +1,23 @@
 import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
+from regraft.core.errors import RegraftError
 from regraft.core.files import read_json, sha256_of
-from tasks.cache_features import cache_features
+from regraft.features.recomputing import Recomputing
+from tasks.cache_features import cache_features, former_features, tell_or_stop
 from tests.support.small_project import changed, empty_store, quiet
 
-KEYS = [
-    "images",
-    "views",
-    "rows",
-    "from_store",
-    "computed",
-    "seconds",
-    "images_per_second",
-    "seconds_saved",
-    "store_bytes",
-    "engine",
-    "from_features_file",
-    "computed_again",
-    "photos_fetched",
-    "bytes_fetched",
-]
+AGAIN = Recomputing(1200, 90.0, "that was with one engine, and this is another")
+PARAMS = cast(Any, SimpleNamespace(paths=SimpleNamespace(features=Path("build/features.arrow"))))
+LOCK = """stages:
+  cache_features:
+    outs:
+      - {path: build/features.arrow, md5: 0123456789abcdef0123456789abcdef, size: 1}
+"""
 
 
 def test_a_second_run_computes_nothing_and_writes_the_same_file(project, small_params):
@@ -47,3 +43,30 @@ def test_activations_are_kept_only_if_fine_tuning_reads_them(project, small_para
     empty_store(project)
     cache_features.function(changed(small_params, fine_tune=settings), quiet)
     assert list((project / "build" / "store").glob("activations-*/*.arrow")) == []
+
+
+def test_the_features_of_the_run_before_are_found_in_the_cache_of_dvc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cached = tmp_path / ".dvc/cache/files/md5/01/23456789abcdef0123456789abcdef"
+    cached.parent.mkdir(parents=True)
+    assert former_features(PARAMS) == []
+    Path("dvc.lock").write_text(LOCK)
+    assert former_features(PARAMS) == []
+    cached.touch()
+    assert former_features(PARAMS) == [cached]
+    PARAMS.paths.features.parent.mkdir()
+    PARAMS.paths.features.touch()
+    assert former_features(PARAMS) == [PARAMS.paths.features, cached]
+
+
+def test_what_is_computed_again_is_said_with_its_cost(capsys):
+    tell_or_stop(AGAIN, may_go_on=True)
+    said = "1,200 views of photos that were computed before, which took 1.5 minutes, are computed again: that was with"
+    assert said in capsys.readouterr().err
+
+
+def test_where_nothing_may_be_computed_again_the_run_stops_and_says_what_to_do():
+    with pytest.raises(
+        RegraftError, match=r"computed again: .*Nothing is computed now.*allow_recompute in params\.yaml"
+    ):
+        tell_or_stop(AGAIN, may_go_on=False)

@@ -138,14 +138,3 @@ def test_layers_that_cannot_be_folded_stay_as_they_are():
     trained = network_of(layers.Conv2D(4, 1), layers.BatchNormalization())
     trained.layers[-1].trainable = True
     assert folded_names(trained) == []
-
-
-def test_lower_precision_stays_inside():
-    model = network_of(layers.Conv2D(6, 1), layers.BatchNormalization(), layers.DepthwiseConv2D(3))
-    variables = [variable.value for variable in model.trainable_variables]
-    quick = folded(model, compute_dtype="bfloat16")
-    expected, received = (outputs_and_gradients(network, variables) for network in (model, quick))
-    for ours, theirs in zip(received, expected, strict=True):
-        assert ours.dtype == np.float32
-        assert ours == pytest.approx(theirs, abs=0.03 * float(np.abs(theirs).max()))  # bfloat16 has 8 bits
-    assert not np.array_equal(received[0], expected[0])
