@@ -98,7 +98,7 @@ def tell_or_stop(again: Recomputing, *, may_go_on: bool) -> None:
     """Say that something is computed again, or raise RegraftError where that is not allowed."""
     if not may_go_on:
         raise RegraftError(
-            f"{again.words} Nothing is computed now, because machine.allow_recompute in params.yaml is false: set it "
+            f"{again.words} Nothing is computed now, because the setting machine.allow_recompute is false: set it "
             "to true, or go back to what computed them."
         )
     print(again.words, file=sys.stderr)

@@ -3,7 +3,7 @@
     python -m benchmarks.accuracy.blending DIR ... [--seeds 3] [--shots 10 50 0] [--work FOLDER] [--quick]
 
 `fine_tune` uses a network between the head alone and the fine-tuned one: the usual one, unless val shows another to be
-better (regraft/training/blending.py). Networks are trained on real photos, with what each said of val and test photos,
+better (regraft/training/fine_tune.py). Networks are trained on real photos, with what each said of val and test photos,
 neither of which it was trained on. From all of these, val photos are drawn with replacement, as many as a folder may
 have; what they choose is judged by the photos that were not drawn.
 

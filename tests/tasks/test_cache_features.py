@@ -67,6 +67,6 @@ def test_what_is_computed_again_is_said_with_its_cost(capsys):
 
 def test_where_nothing_may_be_computed_again_the_run_stops_and_says_what_to_do():
     with pytest.raises(
-        RegraftError, match=r"computed again: .*Nothing is computed now.*allow_recompute in params\.yaml"
+        RegraftError, match=r"computed again: .*Nothing is computed now.*machine.allow_recompute is false"
     ):
         tell_or_stop(AGAIN, may_go_on=False)

@@ -281,12 +281,12 @@ TRAINING = {"keras", "tensorflow", "numpy", "h5py"}
 USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
     "the checkpoint of a training": (
         checkpoint_name,
-        {"training.devices", "photos.images", "photos.preparation", "training.trainer", "photos.views"},
+        {"training.inputs", "photos.images", "photos.preparation", "training.trainer", "photos.views"},
         TRAINING | {"pillow", "libjpeg_turbo", "onnxruntime"},
     ),
     "the graph": (
         graph_key,
-        {"photos.preparation", "backbones.preprocessing", "backbones.torch_backbones", "onnx_graphs.convert"},
+        {"photos.preparation", "backbones.cut_points", "backbones.torch_backbones", "onnx_graphs.convert"},
         TRAINING | {"tf2onnx", "onnx"},
     ),
     "the scan": (
@@ -296,7 +296,7 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
     ),
     "DVC's fingerprint of train_head": (
         lambda: what_decides("train_head"),
-        {"training.heads", "training.batched_heads", "features.table", "core.files"},
+        {"training.heads", "training.logistic", "features.table", "core.files"},
         TRAINING | {"scikit-learn", "pyarrow"},
     ),
 }
