@@ -170,13 +170,13 @@ def _report(
     from regraft.production.scores.prediction_drift import latest_photos, measure_drift, summarise
     from regraft.reports.scores_page import tiles_of, write_scores_pages
     from regraft.validation.drift import histograms, with_shape
-    from regraft.validation.rules import limits_of
+    from regraft.validation.limits import USUAL_COLUMNS
 
     settings, trained = params.score, _trained(params, classifier)
     since, distance = at - timedelta(days=settings.drift_days), params.validate_data.max_hash_distance
     recent = latest_photos(scores, classifier.digest, since, settings.drift_photos, distance)
     drift = measure_drift(recent, trained, settings)
-    no_limits = dict.fromkeys(limits_of(params.validate_data), (None, None))
+    no_limits = dict.fromkeys(USUAL_COLUMNS, (None, None))
     former = with_shape(trained.reference.rows) if trained.reference else None
     report: dict[str, Any] = {
         "at": f"{at:%Y-%m-%d %H:%M} UTC",

@@ -24,7 +24,7 @@ from regraft.reports.validation_page import write_validation_page
 from regraft.store.facts import open_facts
 from regraft.validation.checks import named_files, problems_that_stop, validate
 from regraft.validation.great_expectations import begin_to_load_engine
-from regraft.validation.user_rules import read_expectations
+from regraft.validation.suite import read_suites
 from tasks.chosen_readers import chosen_readers
 from tasks.progress import Progress
 from tasks.stage import stage
@@ -37,7 +37,7 @@ def validate_data(params: Params, progress: Progress) -> None:
     """Write the manifest and what the expectations found; a violated expectation of severity error stops the run."""
     settings, paths = params.validate_data, params.paths
     limits = DecodeLimits(settings.max_pixels, settings.max_seconds)
-    own = read_expectations(paths.expectations)
+    expectations = read_suites(paths.expectations)
     begin_to_load_engine()
     elsewhere, learning = elsewhere_of(params), Learning(open_facts(params), chosen_readers(params, know=True))
     elsewhere.trim_abandoned()
@@ -60,7 +60,7 @@ def validate_data(params: Params, progress: Progress) -> None:
         layout,
         manifest,
         settings,
-        own=own,
+        expectations,
         references=references if "production" in references else {},
         compared_with=" ".join(words for _, words in found.values()) if references else found["production"][1],
     )

@@ -50,7 +50,7 @@ def prepare(project: Path, raw: Path) -> None:
     """Run the stages before the head in a folder, unless they were run there before."""
     if not (project / "build" / "features.arrow").is_file():
         shutil.rmtree(project, ignore_errors=True)  # an interrupted call left it
-        stages_folder(project, raw, ["validate_data.enough_images_per_class.min=1"])
+        stages_folder(project, raw, ["expectations.enough_images_per_class.min_value=1"])
         for stage in ("validate_data", "preprocess", "cache_features"):
             run_stage(stage, project, log=project / f"{stage}.log")
 

@@ -18,7 +18,7 @@ from regraft.photos.images import Threads
 
 _LAST = "export_onnx"  # what comes after it measures the file
 _UNTIMED = ("record_code", "validate_data", "preprocess", "check_features", _LAST)  # the recipes do nothing like them
-_FEW = "validate_data.enough_images_per_class.min=1"
+_FEW = "expectations.enough_images_per_class.min_value=1"
 
 
 @dataclass(frozen=True, slots=True)

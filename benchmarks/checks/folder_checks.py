@@ -20,7 +20,8 @@ from regraft.features.label_errors import label_probabilities, rank_labels
 from regraft.features.neighbours import Embeddings, embed, find_leaks, measure_distances, outlier_distances
 from regraft.features.table import Features, FileRows, OpenFile
 from regraft.validation.checks import build_tables
-from regraft.validation.limits import are_odd, calibrate
+from regraft.validation.limits import are_odd, calibrated
+from regraft.validation.suite import read_suites
 
 _SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 _COPIES = 50
@@ -46,14 +47,15 @@ def _checks(params: Params, photos: Photos, random: np.random.Generator) -> dict
     labels = _wrong_labels(embeddings, groups)
     outliers = (outlier_distances(distances) > OUTLIER_DEVIATIONS).mean()
     images = build_tables(photos.rows.assign(conflict=False), params.validate_data)["images"]
-    odd = are_odd(images, calibrate(images, params.validate_data), params.validate_data)
+    suite = read_suites(params.paths.expectations)
+    odd = are_odd(images, calibrated(images, suite))
     twice = len({row for row, _, _ in leaks}) / max(1, (splits != "train").sum())
     return {
         "leaks": twice > MOST_LEAKS,
         "pairs": len(leaks),
         "labels": labels > MOST_LABEL_ERRORS,
         "outliers": outliers > MOST_OUTLIERS,
-        "odd": odd.mean() > params.validate_data.few_odd_images.max,
+        "odd": odd.mean() > 1 - next(each.arguments["mostly"] for each in suite if each.name == "few_odd_images"),
     }
 
 

@@ -122,7 +122,7 @@ def main() -> None:
     if not 1 <= arguments.run <= arguments.runs:
         sys.exit(f"--run is a number from 1 to {arguments.runs}")
     settings = [f"backbone.image_size={arguments.image_size}", f"fine_tune.epochs={arguments.epochs}"]
-    settings += ["validate_data.enough_images_per_class.min=1", "promote.min_photos=1"]
+    settings += ["expectations.enough_images_per_class.min_value=1", "promote.min_photos=1"]
     print(describe_machine())
     with temporary_project([]) as scratch:
         folder = arguments.photos

@@ -132,14 +132,9 @@ def alarms(params: Params, night: Night, anchor: Photos | None = None) -> dict[s
         night: what is compared.
         anchor: what the anchor was trained on, if it is another one.
     """
-    settings, now = params.validate_data, pd.concat([night.before.rows, night.new.rows])
+    now = pd.concat([night.before.rows, night.new.rows])
     references = {"production": night.before} | ({"anchor": anchor} if anchor else {})
-    table = drift_tables(
-        {name: photos.rows for name, photos in references.items()},
-        now,
-        max_of_shares=settings.class_shares_as_before.max,
-        max_of_statistics=settings.statistics_as_before.max,
-    )
+    table = drift_tables({name: photos.rows for name, photos in references.items()}, now)
     moved = table[table.psi > table.limit]
     is_note = (moved.quantity == "class shares") & (moved.photos == "joined")
     chance, found = DRIFT_SIGNIFICANCE / len(references), {}

@@ -1,5 +1,6 @@
 """Temporary copies of this project, and commands in them with their seconds and memory."""
 
+import json
 import os
 import platform
 import shutil
@@ -35,7 +36,7 @@ STAGES = [
 # The command `regraft` with the code of the folder that it runs in; the installed one belongs to one checkout.
 REGRAFT = [sys.executable, "-m", "flows.cli"]
 # What a run without fine-tuning does; a class may be small here, because only a part of the photos may be used.
-HEAD_ONLY = ["fine_tune.mode=off", "validate_data.enough_images_per_class.min=1"]
+HEAD_ONLY = ["fine_tune.mode=off", "expectations.enough_images_per_class.min_value=1"]
 _COPIED = [
     "dvc.yaml",
     "prefect.yaml",
@@ -101,18 +102,31 @@ def temporary_project(settings: list[str]) -> Iterator[Project]:
 
 
 def write_params(path: Path, settings: list[str], *, checkout: Path = ROOT) -> None:
-    """Write params.yaml of a checkout of this project with some settings changed, each given as section.key=value."""
+    """Write params.yaml of a checkout of this project with some settings changed, each given as section.key=value.
+
+    `expectations.NAME.ARGUMENT=value` changes an expectation in expectations/photos.json beside it.
+    """
     yaml = YAML()
     params = yaml.load((checkout / "params.yaml").read_text())
+    expectations = json.loads((checkout / "expectations" / "photos.json").read_text())
+    by_name = {each["meta"]["name"]: each for each in expectations["expectations"]}
     for setting in settings:
-        name, value = setting.split("=", 1)
+        name, text = setting.split("=", 1)
+        value = YAML(typ="safe").load(text)
         *sections, key = name.split(".")
+        if sections[0] == "expectations":
+            entry = by_name[sections[1]]
+            (entry if key == "severity" else entry["kwargs"])[key] = value
+            continue
         section = params
         for part in sections:
             section = section[part]
-        section[key] = YAML(typ="safe").load(value)
+        section[key] = value
     with path.open("w") as file:
         yaml.dump(params, file)
+    suite = path.parent / "expectations" / "photos.json"
+    suite.parent.mkdir(exist_ok=True)
+    suite.write_text(json.dumps(expectations))
 
 
 def run_stages(folder: Path, raw: Path, settings: list[str], *, until: str) -> Path:

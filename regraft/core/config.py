@@ -11,8 +11,6 @@ from pydantic import AfterValidator, Field
 from regraft.core.addresses import address_of
 from regraft.core.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
 from regraft.core.setting_types import (
-    AtLeast,
-    AtMost,
     ClassNames,
     ClassWeight,
     Count,
@@ -20,9 +18,7 @@ from regraft.core.setting_types import (
     NumberOrAuto,
     PhotoSchemes,
     Place,
-    Positive,
     ProjectPath,
-    Ratio,
     Section,
     Several,
     Severity,
@@ -108,39 +104,13 @@ class Machine(Section):
 
 
 class ValidateData(Section):
-    """Stage 1: what the images must be like; each severity and each limit is that of the rule of the same name."""
+    """Stage 1: which files are used. The expectations about them stand in expectations/photos.json."""
 
     max_pixels: int = Field(ge=1)
     max_seconds: float = Field(gt=0)
     max_hash_distance: Annotated[int, Field(ge=0, le=32)] | None
     on_label_conflict: Literal["drop", "keep", "error"]
     classes: ClassNames | None
-    unusual: float = Field(gt=0)
-    some_images: Severity
-    two_classes: Severity
-    known_classes: Severity
-    present_classes: Severity
-    enough_images_per_class: AtLeast[Count]
-    readable_images: AtMost[ShareOrAll]
-    balanced_classes: AtMost[Ratio]
-    few_odd_images: AtMost[ShareOrAll]
-    large_enough_images: AtLeast[Count]
-    right_suffix: Severity
-    usual_shape: AtMost[Ratio]
-    bright_enough: AtLeast[ShareOrAll]
-    not_too_bright: AtMost[ShareOrAll]
-    enough_contrast: AtLeast[Annotated[float, Field(ge=0, le=0.5)]]
-    sharp_enough: AtLeast[Annotated[float, Field(ge=0)]]
-    enough_information: AtLeast[Annotated[float, Field(ge=0, le=8)]]
-    no_copies: Severity
-    no_near_copies: Severity
-    one_label_per_group: Severity
-    no_copies_across_splits: Severity
-    no_new_classes: Severity
-    no_vanished_classes: Severity
-    class_shares_as_before: AtMost[Positive]
-    new_class_shares_as_before: Severity
-    statistics_as_before: AtMost[Positive]
 
 
 class Preprocess(Section):

@@ -22,6 +22,7 @@ _CONSTANT = "it is a constant now; remove the key"
 _CHECK = "say how severe the check is instead, for instance check_features.leaks: note"
 _HEAD = "it was of heads of kind mlp; train_head.kind is linear or classic"
 _LOOP = "it is a constant of regraft/training"
+_SUITE = "change the expectation of that name in expectations/photos.json"
 _WARM = "it is a constant of regraft/training/fine_tune.py; fine_tune.renew_after says when a new base is trained"
 RETIRED: dict[str, tuple[Any, str]] = {
     "paths.manifest": ("build/manifest.parquet", _PATH),
@@ -47,6 +48,32 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "quantise.max_gap": (0.6, _CONSTANT),
     "quantise.images": (4000, _CONSTANT),
     "quantise.calibration_images": (128, _CONSTANT),
+    "validate_data.unusual": (3.5, _SUITE),
+    "validate_data.some_images": ("error", _SUITE),
+    "validate_data.two_classes": ("error", _SUITE),
+    "validate_data.known_classes": ("error", _SUITE),
+    "validate_data.present_classes": ("error", _SUITE),
+    "validate_data.enough_images_per_class": ({"min": 10, "severity": "error"}, _SUITE),
+    "validate_data.readable_images": ({"max": 0.05, "severity": "error"}, _SUITE),
+    "validate_data.balanced_classes": ({"max": 20.0, "severity": "note"}, _SUITE),
+    "validate_data.few_odd_images": ({"max": 0.05, "severity": "warn"}, _SUITE),
+    "validate_data.large_enough_images": ({"min": 32, "severity": "note"}, _SUITE),
+    "validate_data.right_suffix": ("note", _SUITE),
+    "validate_data.usual_shape": ({"max": 3.0, "severity": "note"}, _SUITE),
+    "validate_data.bright_enough": ({"min": 0.05, "severity": "note"}, _SUITE),
+    "validate_data.not_too_bright": ({"max": 0.95, "severity": "note"}, _SUITE),
+    "validate_data.enough_contrast": ({"min": 0.02, "severity": "note"}, _SUITE),
+    "validate_data.sharp_enough": ({"min": 5.0, "severity": "note"}, _SUITE),
+    "validate_data.enough_information": ({"min": 0.5, "severity": "note"}, _SUITE),
+    "validate_data.no_copies": ("note", _SUITE),
+    "validate_data.no_near_copies": ("note", _SUITE),
+    "validate_data.one_label_per_group": ("note", _SUITE),
+    "validate_data.no_copies_across_splits": ("warn", _SUITE),
+    "validate_data.no_new_classes": ("warn", _SUITE),
+    "validate_data.no_vanished_classes": ("warn", _SUITE),
+    "validate_data.class_shares_as_before": ({"max": 0.25, "severity": "warn"}, _SUITE),
+    "validate_data.new_class_shares_as_before": ("note", _SUITE),
+    "validate_data.statistics_as_before": ({"max": 0.25, "severity": "warn"}, _SUITE),
     "cache_features.copied_rows": (100_000, "it is a constant of tasks/cache_features.py"),
     "check_features.max_photos": (50_000, _CHECK),
     "check_features.leaks.expected": (0.1, _CHECK),

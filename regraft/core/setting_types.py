@@ -112,7 +112,6 @@ NumberOrAuto = BeforeValidator(_number_or_auto)
 Share = Annotated[float, Field(ge=0, lt=1)]
 ShareOrAll = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
-Ratio = Annotated[float, Field(ge=1)]  # of the larger to the smaller
 Count = Annotated[int, Field(ge=1)]
 ClassNames = Annotated[
     tuple[str, ...], _names_or("null or a list of names"), AfterValidator(_as_in_folders), AfterValidator(_different)
@@ -129,13 +128,6 @@ class Section(BaseModel):
     """Base of every section of params.yaml: immutable, strictly typed, and a misspelt key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-class AtLeast(Section, Generic[T]):
-    """An expectation with a lower limit, and what happens where it is violated."""
-
-    min: T
-    severity: Severity
 
 
 class AtMost(Section, Generic[T]):

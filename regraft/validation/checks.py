@@ -1,7 +1,7 @@
 """Expectations about the manifest: the tables that they are about, and the report of what was found.
 
 An expectation of severity `error` stops the run, one of severity `warn` is a warning that the gate's verdict carries,
-and what a `note` found stands in the report only. `rules` has those of params.yaml, `user_rules` reads a user's own,
+and what a `note` found stands in the report only. `suite` reads them from expectations/, `limits` calibrates them,
 `great_expectations` lets Great Expectations check them.
 """
 
@@ -16,10 +16,9 @@ from regraft.core.config import ValidateData
 from regraft.core.sealed import release_memory
 from regraft.photos.images import is_suffix_of
 from regraft.validation.drift import drift_tables, histograms, with_shape
-from regraft.validation.great_expectations import check
-from regraft.validation.limits import are_odd, calibrate
-from regraft.validation.rule_table import Rule
-from regraft.validation.rules import build_rules, limits_of
+from regraft.validation.great_expectations import Expectation, check
+from regraft.validation.limits import are_odd, calibrated, limits_by_column
+from regraft.validation.suite import applicable, check_suite, one_label_per_image
 
 References = Mapping[str, pd.DataFrame]
 _FIGURES = ["brightness", "contrast", "sharpness", "entropy", "width", "height"]  # of which there are histograms
@@ -29,8 +28,8 @@ def validate(
     layout: str,
     manifest: pd.DataFrame,
     settings: ValidateData,
+    expectations: Sequence[Expectation],
     *,
-    own: Sequence[Rule] = (),
     references: References = MappingProxyType({}),
     compared_with: str = "",
 ) -> dict[str, Any]:
@@ -39,12 +38,15 @@ def validate(
     Args:
         layout: of the data folder.
         manifest: from `build_manifest`.
-        settings: limits and severities.
-        own: the user's own expectations, from `read_expectations`.
+        settings: the classes that are expected, and what becomes of one file under two labels.
+        expectations: from `regraft.validation.suite.read_suites`.
         references: the photos that models were trained on, from `regraft.production.training_data`: of the one in
             `production`, and of the `anchor`, if it is another one, because what
             moves a little every night shows only there. Without any, nothing is compared.
         compared_with: a sentence that says which models these are, or why there is nothing.
+
+    Raises:
+        InvalidData: an expectation cannot be checked.
 
     Returns:
         JSON-able: layout, counts per verdict and class, one entry per expectation with the offenders it found,
@@ -53,11 +55,13 @@ def validate(
     """
     former = references["production"] if references else None
     tables = build_tables(manifest, settings, references)
-    former_classes = None if former is None else sorted(former.label.unique())
-    limits = calibrate(tables["images"], settings)
-    tables["images"]["odd"] = are_odd(tables["images"], limits, settings)
-    rules = build_rules(settings, former_classes, limits)
-    results = check(tables, [*rules, *own])
+    check_suite(expectations)
+    parameters = {} if settings.classes is None else {"classes": settings.classes}
+    if former is not None:
+        parameters["former_classes"] = tuple(sorted(former.label.unique()))
+    suite = calibrated(tables["images"], applicable(expectations, tables, parameters))
+    tables["images"]["odd"] = are_odd(tables["images"], suite)
+    results = check(tables, [*suite, one_label_per_image(settings.on_label_conflict)])
     classes, verdicts = tables["classes"], manifest.verdict.value_counts()
     used = manifest.loc[manifest.verdict == "use", _FIGURES]
     unused = manifest.loc[manifest.verdict != "use", ["path", "verdict", "reason"]]
@@ -70,7 +74,7 @@ def validate(
         "classes": dict(zip(classes.label.tolist(), classes.images.tolist(), strict=True)),
         "expectations": results,
         "compared_with": compared_with,
-        "statistics": histograms(with_shape(used), former_shapes, limits_of(settings)),
+        "statistics": histograms(with_shape(used), former_shapes, limits_by_column(expectations)),
         "drift": [row for table in moved for row in table.to_dict("records")],
         "not_used": unused.to_dict("records"),
     }
@@ -124,7 +128,7 @@ def build_tables(
 
     Args:
         manifest: from `build_manifest`.
-        settings: limits and severities.
+        settings: the classes that are expected.
         references: the photos that models were trained on.
     """
     images = _images(manifest)
@@ -136,12 +140,7 @@ def build_tables(
         tables["wanted_classes"] = _with_counts(images, settings.classes)
     if references:
         tables["former_classes"] = _with_counts(images, sorted(references["production"].label.unique()))
-        drift = drift_tables(
-            references,
-            manifest[manifest.verdict == "use"],
-            max_of_shares=settings.class_shares_as_before.max,
-            max_of_statistics=settings.statistics_as_before.max,
-        )
+        drift = drift_tables(references, manifest[manifest.verdict == "use"])
         drift["what"] = [
             f"{row.quantity} of {_WHOSE[row.photos]}{_SINCE[row.against]}: {row.words} (index {row.psi:.2f}, limit "
             f"{row.limit:.2f})"
@@ -159,7 +158,7 @@ _SINCE = {"production": "", "anchor": " since the anchor"}
 
 
 def _images(manifest: pd.DataFrame) -> pd.DataFrame:
-    """The files that were meant as images, with what the rules ask about them."""
+    """The files that were meant as images, with the columns that expectations are about."""
     images = with_shape(manifest[manifest.verdict != "ignore"])
     # A file under two labels is a matter of its own, whether or not its copies are used.
     images["readable"] = (images.verdict == "use") | images.conflict

@@ -32,7 +32,7 @@ COLUMNS = {
     "then": "int64",  # photos that were compared; of those with weights, how many equal ones say as much
     "now": "int64",
     "psi": "float64",
-    "limit": "float64",  # that of params.yaml, or what chance hardly exceeds, whichever is larger
+    "limit": "float64",  # MUCH, or what chance hardly exceeds, whichever is larger
     "words": "str",  # what moved where
 }
 _CHANCE = 0.001  # of a false alarm in any comparison
@@ -49,22 +49,17 @@ def with_shape(rows: DataFrame) -> DataFrame:
     return rows.assign(shorter_side=shorter, aspect_ratio=sides.max(axis=1) / shorter)
 
 
-def drift_tables(
-    references: Mapping[str, DataFrame], now: DataFrame, *, max_of_shares: float, max_of_statistics: float
-) -> DataFrame:
+def drift_tables(references: Mapping[str, DataFrame], now: DataFrame) -> DataFrame:
     """Compare the used photos of today's data folder with those of former versions.
 
     Args:
         references: used rows of the manifest that a model was trained on, by the model: production, anchor.
         now: used rows of today's manifest.
-        max_of_shares: largest population stability index of the classes' shares that is no drift.
-        max_of_statistics: largest one of each of `STATISTICS`.
 
     Returns:
         A table with the columns of `COLUMNS`, one row per quantity that could be compared, all photos first. The chance
         of a false alarm is that of all rows together.
     """
-    largest = {"class shares": max_of_shares} | dict.fromkeys(STATISTICS, max_of_statistics)
     groups, now = dict(zip(now.digest.tolist(), now.group.tolist(), strict=True)), with_shape(now)
     rows = []
     for against, then in references.items():
@@ -77,7 +72,7 @@ def drift_tables(
         for photos, some in compared.items():
             if photos == "all" or len(some) >= FEWEST_JOINED:
                 # New and vanished classes are no moved shares.
-                found = _compared(then, some, sorted(set(then.label) & set(now.label)), largest, len(references))
+                found = _compared(then, some, sorted(set(then.label) & set(now.label)), len(references))
                 rows += [[quantity, photos, against, *rest] for quantity, *rest in found]
     return DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
@@ -143,9 +138,7 @@ def psi_by_chance(bins: int, then: float, now: float, chance: float = _CHANCE) -
     return float(chdtri(bins - 1, chance)) * (1 / then + 1 / now)
 
 
-def _compared(
-    then: DataFrame, now: DataFrame, classes: list[str], largest: Mapping[str, float], references: int
-) -> list[list[object]]:
+def _compared(then: DataFrame, now: DataFrame, classes: list[str], references: int) -> list[list[object]]:
     former = then.label.to_numpy(str)
     known = now[of_known_classes(now.label.to_numpy(str), former)]
     weights = class_weights(former, known.label.to_numpy(str))
@@ -159,7 +152,7 @@ def _compared(
             continue
         chance = psi_by_chance(len(counts_then), n, m, _CHANCE / (_COMPARISONS * references))
         psi = population_stability_index(counts_then, counts_now)
-        rows.append([quantity, n, m, psi, max(largest[quantity], chance), words])
+        rows.append([quantity, n, m, psi, max(MUCH, chance), words])
     return rows
 
 

@@ -1,10 +1,11 @@
-"""Great Expectations, as far as Regraft needs it: rules are checked against tables, and results become a report."""
+"""Great Expectations as Regraft uses it: expectations are checked against tables, and results become a report."""
 
 import importlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Lock, Thread
 from types import ModuleType
 from typing import Any
@@ -13,27 +14,52 @@ import numpy as np
 import pandas as pd
 
 from regraft.core.errors import InvalidData
-from regraft.validation.rule_table import Rule
+from regraft.core.setting_types import Severity
 
 _NAMED = 50  # offenders that a report names; their number is always whole
-_POSITION = "position"  # of a rule among those about one table
+_POSITION = "position"  # of an expectation among those about one table
 _PARTNERS = 6  # of those that belong together, named in one line
-_OF_LABELS = {"one_label_per_image", "one_label_per_group"}  # rules whose offenders are named with their labels
+# Column of an expectation: column whose equal values say which offenders are named together.
+_TOGETHER = {"copy_of": "digest", "conflict": "digest", "splits_of_group": "group"}
+_TOGETHER |= dict.fromkeys(["files_of_group", "labels_of_group"], "near_group")
+_OF_LABELS = {"conflict", "labels_of_group"}  # columns whose offenders are named with their labels
 _LOADING = Lock()  # held by the thread that imports; what it hides of other modules is back when it is free
 
 
-def check(tables: dict[str, pd.DataFrame], rules: list[Rule]) -> list[dict[str, Any]]:
-    """Check rules against tables.
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """One expectation, with the words that a person reads."""
+
+    name: str
+    table: str  # a key of `regraft.validation.checks.build_tables`
+    expected: str
+    advice: str
+    type: str  # as Great Expectations calls it
+    arguments: dict[str, Any]
+    severity: Severity = "warn"
+    unusual: float | None = None  # robust standard deviations that a value beyond the limit must be from the median too
+    source: str = ""  # file and position
+    note: str = ""  # how many values are beyond the limit and usual in this folder
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that it is about."""
+        single = [self.arguments[name] for name in ("column", "column_A", "column_B") if name in self.arguments]
+        return [*single, *self.arguments.get("column_list", [])]
+
+
+def check(tables: dict[str, pd.DataFrame], expectations: Sequence[Expectation]) -> list[dict[str, Any]]:
+    """Check expectations against tables.
 
     Args:
         tables: by name. The column `what` names a row for a person; `path`, where there is one, is its file.
-        rules: each about one of the tables.
+        expectations: each about one of the tables.
 
     Returns:
         JSON-able: one entry per rule, in their order.
 
     Raises:
-        InvalidData: an expectation that a user wrote cannot be checked.
+        InvalidData: an expectation cannot be checked.
     """
     gx = load_engine()
     from great_expectations.data_context.types.base import (
@@ -49,33 +75,34 @@ def check(tables: dict[str, pd.DataFrame], rules: list[Rule]) -> list[dict[str, 
     context = gx.get_context(mode="ephemeral", project_config=config)
     source = context.data_sources.add_pandas("manifest")
     results = {}
-    for name in dict.fromkeys(rule.table for rule in rules):
-        of_table = [rule for rule in rules if rule.table == name]
+    for name in dict.fromkeys(each.table for each in expectations):
+        of_table = [each for each in expectations if each.table == name]
         # It hashes every value that it is given, and looks an offender up slowly if it is more than a number.
-        columns = list(dict.fromkeys(column for rule in of_table for column in rule.columns))
+        _refuse_missing_columns(of_table, tables[name])
+        columns = list(dict.fromkeys(column for each in of_table for column in each.columns))
         checked = tables[name][columns].reset_index(drop=True)
         batch = (
             source.add_dataframe_asset(name)
             .add_batch_definition_whole_dataframe(name)
             .get_batch({"dataframe": checked})
         )
-        # All at once: it hashes the whole table before each call, and uses a figure for every rule that needs it.
-        suite = gx.ExpectationSuite(name, [as_expectation(rule, position) for position, rule in enumerate(of_table)])
+        # All at once: it hashes the whole table before each call, and computes a figure once for all that need it.
+        suite = gx.ExpectationSuite(name, [as_expectation(each, number) for number, each in enumerate(of_table)])
         for result in batch.validate(suite, result_format="COMPLETE").results:
-            rule = of_table[result.expectation_config.meta[_POSITION]]
-            results[id(rule)] = _entry(rule, result, tables[name])
-    return [results[id(rule)] for rule in rules]
+            expectation = of_table[result.expectation_config.meta[_POSITION]]
+            results[id(expectation)] = _entry(expectation, result, tables[name])
+    return [results[id(each)] for each in expectations]
 
 
-def as_expectation(rule: Rule, position: int = 0) -> Any:
-    """Return a rule as an object of Great Expectations, which checks the arguments; results come in its own order."""
+def as_expectation(expectation: Expectation, position: int = 0) -> Any:
+    """Return Great Expectations' own object, which checks the arguments; results come in its order."""
     load_engine()
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
     from great_expectations.expectations.metadata_types import FailureSeverity
 
-    severity = FailureSeverity({"error": "critical", "warn": "warning", "note": "info"}[rule.severity])
+    severity = FailureSeverity({"error": "critical", "warn": "warning", "note": "info"}[expectation.severity])
     return ExpectationConfiguration(
-        type=rule.type, kwargs=rule.arguments, severity=severity, meta={_POSITION: position}
+        type=expectation.type, kwargs=expectation.arguments, severity=severity, meta={_POSITION: position}
     ).to_domain_obj()
 
 
@@ -105,8 +132,8 @@ class _Later(ModuleType):
 def _imported_later(*names: str) -> Iterator[None]:
     """Let whoever imports one of these modules import it only when something of it is used.
 
-    Great Expectations imports them for two kinds of expectations and their charts, which none of our rules is of, and
-    spends 1.0 s of its 2.5 s on that.
+    Great Expectations imports them for two kinds of expectations and their charts, which the shipped suite does not
+    use, and spends 1.0 s of its 2.5 s on that.
     """
     absent = [name for name in names if name not in sys.modules]
     sys.modules.update((name, _Later(name)) for name in absent)
@@ -133,17 +160,18 @@ def _absent(*names: str) -> Iterator[None]:
             del modules[name]
 
 
-def _entry(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
+def _entry(expectation: Expectation, result: Any, table: pd.DataFrame) -> dict[str, Any]:
     """One entry of the report from one result of Great Expectations about a table."""
     problem = _problem(result.exception_info)
-    if problem and rule.source:
-        raise InvalidData(f"{rule.source}: {rule.type} cannot be checked with these arguments: {problem}. Fix it.")
     if problem:
-        raise RuntimeError(f"the expectation {rule.name} could not be checked: {problem}")
+        raise InvalidData(
+            f"{expectation.source}: {expectation.type} cannot be checked with these arguments: {problem}. Fix it."
+        )
     details = result.result
     rows = table.iloc[details.get("unexpected_index_list") or []]
-    if rule.together:  # side by side
-        rows = rows.iloc[np.argsort(pd.factorize(rows[rule.together])[0], kind="stable")]
+    together = _TOGETHER.get(expectation.columns[0]) if expectation.columns else None
+    if together:  # side by side
+        rows = rows.iloc[np.argsort(pd.factorize(rows[together])[0], kind="stable")]
     found = f"{details.get('unexpected_count')} of {details.get('element_count')}"
     if "observed_value" in details:
         value = details["observed_value"]
@@ -151,24 +179,33 @@ def _entry(rule: Rule, result: Any, table: pd.DataFrame) -> dict[str, Any]:
             value = "these values" if result.success else "other values"
         found = f"{value:.4g}" if isinstance(value, float) else str(value)
     return {
-        "name": rule.name,
-        "severity": rule.severity,
+        "name": expectation.name,
+        "severity": expectation.severity,
         "success": bool(result.success),
-        "expected": rule.expected,
+        "expected": expectation.expected,
         "found": found,
         "count": len(rows),
-        "offenders": _together(rows, rule) if rule.together else rows.what.head(_NAMED).tolist(),
+        "offenders": _side_by_side(rows, expectation.columns[0]) if together else rows.what.head(_NAMED).tolist(),
         "paths": rows.path.head(_NAMED).tolist() if "path" in rows else [],
-        "advice": rule.advice,
-        "note": rule.note,
+        "advice": expectation.advice,
+        "note": expectation.note,
     }
 
 
-def _together(rows: pd.DataFrame, rule: Rule) -> list[str]:
+def _refuse_missing_columns(expectations: Sequence[Expectation], table: pd.DataFrame) -> None:
+    for each in expectations:
+        if missing := [column for column in each.columns if column not in table]:
+            raise InvalidData(
+                f"{each.source}: the table {each.table} has no column {', '.join(missing)}. It has: "
+                f"{', '.join(map(str, table))}. Fix the name."
+            )
+
+
+def _side_by_side(rows: pd.DataFrame, column: str) -> list[str]:
     """The paths of each group of offenders as one line: a.jpg = b.jpg, with their labels where these are the matter."""
     lines = []
-    names = rows.path + (" (" + rows.label.fillna("no label") + ")" if rule.name in _OF_LABELS else "")
-    for _, paths in names.groupby(rows[rule.together], sort=False):
+    names = rows.path + (" (" + rows.label.fillna("no label") + ")" if column in _OF_LABELS else "")
+    for _, paths in names.groupby(rows[_TOGETHER[column]], sort=False):
         more = f" and {len(paths) - _PARTNERS} more" if len(paths) > _PARTNERS else ""
         lines.append(" = ".join(paths.head(_PARTNERS)) + more)
         if len(lines) == _NAMED:

@@ -145,10 +145,13 @@ class Project:
 
     def set_limits(self, limits: dict[str, float]) -> None:
         """Change limits of expectations that come with Regraft: the fewest, or the most, that they allow."""
-        least = {"enough_images_per_class"}
-        self.set_params(
-            {f"validate_data.{name}.{'min' if name in least else 'max'}": limit for name, limit in limits.items()}
-        )
+        path = self.root / "expectations" / "photos.json"
+        suite = json.loads(path.read_text())
+        for each in suite["expectations"]:
+            if each["meta"]["name"] in limits:
+                limit = limits[each["meta"]["name"]]
+                each["kwargs"] |= {"min_value": limit} if "min_value" in each["kwargs"] else {"mostly": 1 - limit}
+        path.write_text(json.dumps(suite))
 
     def listen_on(self, port: int) -> None:
         """Let the server of `regraft serve` listen on a port of the test's own: no setting says where it does."""

@@ -46,7 +46,7 @@ _SETTINGS = [
     "backbone.weights=null",
     "backbone.image_size=64",
     # Most files are broken here, and many small pictures are equal or nearly so.
-    "validate_data.readable_images.severity=off",
+    "expectations.readable_images.severity=info",
     "validate_data.max_hash_distance=null",
     "validate_data.on_label_conflict=keep",
 ]

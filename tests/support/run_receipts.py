@@ -35,7 +35,7 @@ stages:
             numpy: {numpy}
       params.yaml:
         validate_data:
-          unusual: {unusual}
+          max_pixels: {max_pixels}
     outs:
     - path: build/manifest.parquet
       hash: md5
@@ -91,7 +91,7 @@ def write_results(root: Path, data: str = "a", **values: str) -> None:
     (root / "data" / "splits.csv").write_text("digest,split\n")
     (root / "models" / "model.onnx").write_text(f"model {data}\n")
     facts = {"data": data * 32, "model": md5_of(root / "models" / "model.onnx")}
-    facts |= {"code": "1234", "numpy": "2.1", "unusual": "3.5"} | values
+    facts |= {"code": "1234", "numpy": "2.1", "max_pixels": "120000000"} | values
     (root / "dvc.lock").write_text(_LOCK.format(**facts))
 
 

@@ -14,7 +14,7 @@ from tests.support.project import SOURCE, Command, Project
 
 STAGES = ["first", "second", "third"]
 PARAMS = {
-    "first": "validate_data.enough_images_per_class.min",
+    "first": "validate_data.max_pixels",
     "second": "preprocess.val_share",
     "third": "evaluate.calibration_bins",
 }

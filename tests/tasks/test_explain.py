@@ -63,12 +63,14 @@ def test_the_first_run_has_nothing_to_be_compared_with(project):
 
 
 def test_a_stage_ran_because_its_settings_data_code_or_libraries_changed(project):
-    project.set_param("validate_data.unusual", 4.0)
-    write_results(project.root, "b", unusual="4.0", code="5678", numpy="2.2")
+    project.set_param("validate_data.max_pixels", 4)
+    write_results(project.root, "b", max_pixels="4", code="5678", numpy="2.2")
     _end(record_of(1))
-    expected = "data/raw changed; validate_data.unusual 3.5 -> 4.0; code changed: tasks.validate_data; numpy 2.1 -> 2.2"
+    expected = (
+        "data/raw changed; validate_data.max_pixels 120000000 -> 4; code changed: tasks.validate_data; numpy 2.1 -> 2.2"
+    )
     assert _line(_explain(), "validate_data").endswith(expected)
-    assert _line(_explain(), "settings").endswith("validate_data.unusual 3.5 -> 4.0")
+    assert _line(_explain(), "settings").endswith("validate_data.max_pixels 120000000 -> 4")
     assert _line(_explain(), "export_onnx").endswith("build/manifest.parquet changed")
 
 
@@ -98,11 +100,11 @@ def test_what_came_from_the_cache_or_was_missing_is_told(project):
 
 
 def test_of_a_failed_run_it_is_told_where_and_why_and_what_was_not_reached(project):
-    project.set_param("validate_data.unusual", 5.0)
+    project.set_param("validate_data.max_pixels", 5)
     _end(record_of(1, "Failed", "Too many photos are broken.", "Recorded", "Failed"))
     said = _explain()
     assert "Failed\nToo many photos are broken." in said
-    assert _line(said, "validate_data").endswith("begun because validate_data.unusual 3.5 -> 5.0")
+    assert _line(said, "validate_data").endswith("begun because validate_data.max_pixels 120000000 -> 5")
     assert _line(said, "export_onnx").endswith("not reached")
 
 

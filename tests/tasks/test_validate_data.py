@@ -12,7 +12,16 @@ from regraft.photos.manifest import read_manifest
 from regraft.production.registry import Production
 from regraft.production.training_data import build_reference
 from tasks.validate_data import validate_data
-from tests.support.small_project import changed, quiet
+from tests.support.small_project import quiet
+from tests.support.suite import change_suite
+
+SUITE = Path("expectations/photos.json")
+
+
+@pytest.fixture(autouse=True)
+def suite(project: Path) -> None:
+    """The shipped expectations."""
+    change_suite(project / SUITE, {})
 
 
 def test_a_good_folder_passes_and_every_image_is_in_the_manifest(project):
@@ -27,10 +36,9 @@ def test_the_report_counts_what_was_decoded_and_fetched(project):
 
 
 def test_a_class_with_too_few_images_stops_the_run_and_is_named(project, small_params):
+    change_suite(project / SUITE, {"enough_images_per_class.min_value": 25})
     with pytest.raises(InvalidData, match=r"at least 25 usable images in every class.*deep blue: 24"):
-        validate_data.function(
-            changed(small_params, validate_data={"enough_images_per_class": {"min": 25, "severity": "error"}}), quiet
-        )
+        validate_data.function(small_params, quiet)
 
 
 def test_the_report_is_written_even_if_the_run_stops(project, small_params):
@@ -44,8 +52,9 @@ def test_the_report_is_written_even_if_the_run_stops(project, small_params):
 def test_files_that_cannot_be_used_are_named_on_the_terminal(project, small_params, capsys):
     folder = project / "data" / "raw" / "red"
     (folder / "evil\x1b[2J\n.png").write_bytes(b"\x89PNG broken")
-    lenient = changed(small_params, validate_data={"readable_images": {"max": 1, "severity": "warn"}})
-    validate_data.function(lenient, quiet)
+    change_suite(project / SUITE, {"readable_images.mostly": 0.0})
+    validate_data.function(small_params, quiet)
+    change_suite(project / SUITE, {})
     (line,) = capsys.readouterr().out.splitlines()
     assert line.startswith(r"validate_data: 1 file is quarantined: red/evil\x1b[2J\n.png: ")
     for number in range(11):
@@ -118,7 +127,6 @@ def test_a_damaged_reference_stops_nothing_and_is_told(project, small_params):
 
 def test_a_users_own_critical_expectation_stops_the_run(project, small_params):
     square = {"type": "expect_column_max_to_be_between", "kwargs": {"column": "aspect_ratio", "max_value": 1}}
-    (project / "expectations").mkdir()
     write_json(project / "expectations" / "mine.json", {"expectations": [square | {"notes": "square photos"}]})
     with pytest.raises(
         InvalidData, match=r"expected square photos\. Found 2\.\d+\. Fix the photos, or change exp.*mine"
@@ -129,7 +137,6 @@ def test_a_users_own_critical_expectation_stops_the_run(project, small_params):
 
 def test_a_wrong_file_of_expectations_stops_the_run_before_the_photos_are_read(project, small_params, monkeypatch):
     monkeypatch.setattr("tasks.validate_data.build_manifest", lambda *_, **__: pytest.fail("photos were read"))
-    (project / "expectations").mkdir()
     (project / "expectations" / "mine.json").write_text("{")
     with pytest.raises(InvalidData, match="is no suite of expectations"):
         validate_data.function(small_params, quiet)

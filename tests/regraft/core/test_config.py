@@ -101,32 +101,17 @@ def test_image_size_is_auto_or_a_number(changed, choice):
         (setting("paths", "raw", 5), r"paths\.raw: expected a path inside the project.*Found: 5"),
         (setting("preprocess", "val_share", 0.9), r"val_share \+ test_share below 1.*Found: 0\.9 \+ 0\.15"),
         (
-            lambda all: all["validate_data"].update(no_copiez="warn"),
-            r"validate_data\.no_copiez: unknown key.*one of: max_pixels, .*no_copies.*spelling",
+            lambda all: all["validate_data"].update(max_pixel=1),
+            r"validate_data\.max_pixel: unknown key\. Expected one of: max_pixels, .*classes\. Remove it or",
+        ),
+        (lambda all: all["check_features"].pop("leaks"), r"check_features\.leaks: missing\. Add it"),
+        (
+            setting("check_features", "leaks", "fatal"),
+            r"check_features\.leaks: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
         ),
         (
-            lambda all: all["validate_data"]["sharp_enough"].update(max=32),
-            r"validate_data\.sharp_enough\.max: unknown key\. Expected one of: min, severity\. Remove it",
-        ),
-        (
-            lambda all: all["validate_data"]["sharp_enough"].pop("min"),
-            r"validate_data\.sharp_enough\.min: missing\. Add it",
-        ),
-        (
-            lambda all: all["validate_data"].update(no_copies="fatal"),
-            r"validate_data\.no_copies: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
-        ),
-        (
-            lambda all: all["validate_data"]["sharp_enough"].update(min=-1),
-            r"validate_data\.sharp_enough\.min: expected greater than or equal to 0\. Found: -1",
-        ),
-        (
-            lambda all: all["validate_data"]["sharp_enough"].update(severity="fatal"),
-            r"validate_data\.sharp_enough\.severity: expected 'error', 'warn', 'note' or 'off'\. Found: 'fatal'",
-        ),
-        (
-            setting("validate_data", "sharp_enough", "warn"),
-            r"validate_data\.sharp_enough: expected the keys min, severity with their values\. Found: 'warn'",
+            setting("promote", "floors", "warn"),
+            r"promote\.floors: expected the keys accuracy, .* with their values\. Found: 'warn'",
         ),
         (setting("validate_data", "classes", []), r"validate_data\.classes: expected .*list of different values"),
         (setting("validate_data", "classes", ["cat", "cat"]), r"validate_data\.classes: .*list of different values"),

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from regraft.core.params_file import load_params
-from regraft.core.setting_types import AtLeast
 from regraft.photos.duplicates import mark_duplicates
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
@@ -16,6 +15,7 @@ from regraft.photos.manifest import photos_of
 from regraft.reports.validation_page import write_validation_page
 from regraft.validation.checks import validate
 from tests.support.library import LIMITS, scan_folder
+from tests.support.suite import suite_with
 
 
 @pytest.fixture(scope="module")
@@ -35,10 +35,9 @@ def folder(photo, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def page(folder: Path, root: Path) -> str:
     settings = load_params(root / "params.yaml").validate_data
-    settings = settings.model_copy(update={"enough_images_per_class": AtLeast(min=1, severity="error")})
     layout, manifest = scan_folder(folder)
     manifest = mark_duplicates(manifest, max_hash_distance=0, on_label_conflict="drop")
-    report = validate(layout, manifest, settings)
+    report = validate(layout, manifest, settings, suite_with({"enough_images_per_class.min_value": 1}))
     write_validation_page(
         folder.with_name("page.html"), report, manifest, photos_of(manifest, folder), threads=Threads(1), limits=LIMITS
     )
@@ -75,7 +74,7 @@ def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
     folder = shutil.copytree(folder, tmp_path / "raw")
     settings = load_params(root / "params.yaml").validate_data
     layout, manifest = scan_folder(folder)
-    report = validate(layout, manifest, settings)
+    report = validate(layout, manifest, settings, suite_with({}))
     (folder / "cat" / "dark <night>.png").unlink()
     write_validation_page(
         tmp_path / "page.html", report, manifest, photos_of(manifest, folder), threads=Threads(1), limits=LIMITS
@@ -86,8 +85,9 @@ def test_a_photo_that_is_gone_by_now_is_a_blank(folder, tmp_path, root):
 def test_no_photo_is_decoded_by_the_process_that_writes_the_page(folder, tmp_path, root, monkeypatch):
     settings = load_params(root / "params.yaml").validate_data
     layout, manifest = scan_folder(folder)
-    settings = settings.model_copy(update={"large_enough_images": AtLeast(min=1000, severity="warn"), "unusual": 0.01})
-    report = validate(layout, manifest, settings)
+    tiny = {"min_value": 1000, "unusual": 0.01}
+    suite = suite_with({f"large_enough_images.{key}": value for key, value in tiny.items()})
+    report = validate(layout, manifest, settings, suite)
     monkeypatch.setattr(Image, "open", lambda *_, **__: pytest.fail("it was opened here"))
     monkeypatch.setattr("regraft.reports.validation_page.write_page", lambda path, title, pages: None)
     asked = []

@@ -8,45 +8,21 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from regraft.core.config import ValidateData
 from regraft.core.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import problems_that_stop, validate, warnings_of
 from regraft.validation.drift import STATISTICS
 from regraft.validation.great_expectations import load_engine
-from regraft.validation.rules import build_rules
 from tests.support.library import scan_folder
+from tests.support.suite import suite_with
 
-_PROJECTS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
-
-
-def changed(settings: ValidateData, changes: dict[str, Any]) -> ValidateData:
-    """Settings with some changed, as `{"sharp_enough.min": 3.0, "no_copies": "off"}`."""
-    contents = settings.model_dump()
-    for key, value in changes.items():
-        name, _, part = key.partition(".")
-        if part:
-            contents[name][part] = value
-        else:
-            contents[name] = value
-    return ValidateData.model_validate(contents)
-
-
-SETTINGS = changed(
-    _PROJECTS,
-    {
-        "enough_images_per_class.min": 3,
-        "readable_images.max": 0.2,
-        "balanced_classes.max": 4.0,
-        "few_odd_images.max": 1.0,
-        "max_pixels": 10**6,
-    },
-)
-
-
-def with_severity(name: str, severity: str) -> dict[str, Any]:
-    """A change of settings."""
-    return {name if isinstance(getattr(SETTINGS, name), str) else f"{name}.severity": severity}
+SETTINGS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data.model_copy(update={"max_pixels": 10**6})
+CHANGES = {
+    "enough_images_per_class.min_value": 3,
+    "readable_images.mostly": 0.8,
+    "balanced_classes.max_value": 4,
+    "few_odd_images.mostly": 0.0,
+}
 
 
 def images(
@@ -73,8 +49,10 @@ def manifest_of(*rows: list[dict[str, object]]) -> pd.DataFrame:
     return table.reindex(columns=[*COLUMNS, *further]).astype(COLUMNS)
 
 
-def checked(*rows: list[dict[str, object]], changes: dict[str, Any] | None = None):
-    return validate("classes", manifest_of(*rows), changed(SETTINGS, changes or {}))
+def checked(*rows: list[dict[str, object]], changes: dict[str, Any] | None = None, **settings: object):
+    """The report on a folder with these rows; `changes` are of expectations."""
+    suite = suite_with(CHANGES | (changes or {}))
+    return validate("classes", manifest_of(*rows), SETTINGS.model_copy(update=settings), suite)
 
 
 def result(report, name: str):
@@ -155,7 +133,7 @@ def test_what_stops_a_run_is_told_with_what_was_found_and_what_to_do(rows, words
 @pytest.mark.parametrize(("broken", "expected"), [(5, True), (6, False)])
 def test_the_share_of_unusable_images_may_be_exactly_the_limit(broken, expected):
     report = checked(
-        images("cat", 50 - broken, broken=broken), images("dog", 50), changes={"readable_images.max": 0.05}
+        images("cat", 50 - broken, broken=broken), images("dog", 50), changes={"readable_images.mostly": 0.95}
     )
     assert result(report, "readable_images")["success"] is expected
 
@@ -179,29 +157,16 @@ def test_the_share_of_unusable_images_may_be_exactly_the_limit(broken, expected)
     ids=["unbalanced", "small", "long", "dark", "bright", "flat", "blurred", "empty", "copies"],
 )
 def test_a_doubt_is_reported_with_the_files_and_stops_nothing(doubtful, name, found, offenders):
-    report = checked(images("cat", 3), images("dog", 3), doubtful, changes={"enough_images_per_class.min": 1})
+    report = checked(images("cat", 3), images("dog", 3), doubtful, changes={"enough_images_per_class.min_value": 1})
     entry = result(report, name)
     assert report["success"] is True
     assert (entry["success"], entry["found"], entry["offenders"]) == (False, found, offenders)
     assert violated(report) == {name}
 
 
-NO_EXPECTATIONS = {"max_pixels", "max_seconds", "max_hash_distance", "on_label_conflict", "classes", "unusual"}
-
-
-@pytest.mark.parametrize("name", [name for name in ValidateData.model_fields if name not in NO_EXPECTATIONS])
-def test_every_severity_in_params_is_that_of_one_rule(name):
-    def severities(severity: str) -> dict[str, str]:
-        settings = changed(SETTINGS, {"classes": ("cat", "dog"), **with_severity(name, severity)})
-        return {rule.name: rule.severity for rule in build_rules(settings, ["cat", "dog"])}
-
-    found = [severities(severity).get(name) for severity in ("error", "warn", "note", "off")]
-    assert found == ["error", "warn", "note", None]
-
-
-def test_a_rule_of_severity_error_stops_the_run_whatever_it_is_about():
+def test_an_expectation_of_severity_error_stops_the_run_whatever_it_is_about():
     report = checked(
-        images("cat", 5), images("dog", 3, brightness=0.01), changes=with_severity("bright_enough", "error")
+        images("cat", 5), images("dog", 3, brightness=0.01), changes={"bright_enough.severity": "critical"}
     )
     assert report["success"] is False
     assert "mean grey value of at least 0.05 (0 is black). Found 3 of 8 (dog/0.jpg; dog/1.jpg; dog/2.jpg). Look at" in (
@@ -217,12 +182,13 @@ def test_a_folder_that_is_small_as_a_whole_is_noted_and_no_warning():
     assert entry["expected"].startswith("a shorter side of at least 32 pixels; only below 25.3 is it unusual")
 
 
+UNUSUAL = {f"{name}.unusual": 3.0 for name in ("bright_enough", "sharp_enough", "usual_shape")}
 ODD = [images("owl", 1, brightness=0.01), images("emu", 1, sharpness=0.1), images("elk", 1, width=999)]
 
 
 @pytest.mark.parametrize(("odd", "success"), [(ODD[:2], True), (ODD, False)])
 def test_many_odd_photos_are_a_warning_and_a_few_are_not(odd, success):
-    report = checked(images("cat", 20), images("dog", 20), *odd, changes={"few_odd_images.max": 0.05, "unusual": 3.0})
+    report = checked(images("cat", 20), images("dog", 20), *odd, changes={"few_odd_images.mostly": 0.95, **UNUSUAL})
     entry = result(report, "few_odd_images")
     assert (entry["success"], entry["count"]) == (success, len(odd))
     assert [words.split()[0] for words in warnings_of(report)] == [] if success else ["few_odd_images"]
@@ -232,33 +198,33 @@ def test_labels_that_contradict_each_other_are_odd_and_what_is_off_is_not():
     rows = [images("cat", 3), images("dog", 3), conflict("quarantine"), near("cat", "dog"), ODD[0]]
     counts = [
         result(checked(*rows, changes=changes), "few_odd_images")["count"]
-        for changes in ({}, {"one_label_per_group": "off"}, with_severity("bright_enough", "off"))
+        for changes in ({}, {"one_label_per_group": None}, {"bright_enough": None})
     ]
     assert counts == [5, 3, 4]
 
 
 def test_only_violated_expectations_of_severity_warn_are_warnings_and_the_worst_comes_first():
     rows = [images("cat", 3), images("dog", 3), near("cat", "dog", splits=("train", "test")), images("owl", 9)]
-    severities = {"no_near_copies": "warn", "no_copies_across_splits": "warn", "one_label_per_group": "error"}
-    report = checked(*rows, changes={**severities, "no_copies": "note"})
+    severities = {"no_near_copies.severity": "warning", "one_label_per_group.severity": "critical"}
+    report = checked(*rows, changes=severities)
     assert warnings_of(report) == [
         "no_copies_across_splits is violated: 2 of 17, such as cat/near0.jpg = dog/near1.jpg.",
         "no_near_copies is violated: 2 of 17, such as cat/near0.jpg = dog/near1.jpg.",
     ]
 
 
-def test_facts_that_are_missing_offend_no_rule_about_them():
+def test_facts_that_are_missing_offend_no_expectation_about_them():
     nothing: dict[str, Any] = dict.fromkeys(
         ["brightness", "contrast", "sharpness", "entropy", "width", "height", "group"]
     )
     assert violated(checked(images("cat", 3, **nothing), images("dog", 3))) == set()
 
 
-# Classes that params.yaml names.
+# Classes that params.yaml lists.
 
 
 def test_a_label_that_is_not_among_the_classes_stops_the_run_and_its_files_are_named():
-    report = checked(images("cat", 3), images("dgo", 3), images("dog", 3), changes={"classes": ("cat", "dog")})
+    report = checked(images("cat", 3), images("dgo", 3), images("dog", 3), classes=("cat", "dog"))
     assert report["success"] is False
     assert result(report, "known_classes")["offenders"] == ["dgo/0.jpg", "dgo/1.jpg", "dgo/2.jpg"]
 
@@ -268,7 +234,7 @@ def test_a_class_without_a_usable_image_stops_the_run_if_it_must_be_there():
         images("cat", 3),
         images("dog", 3),
         images("owl", 0, broken=1),
-        changes={"classes": ("cat", "dog", "owl", "emu")},
+        classes=("cat", "dog", "owl", "emu"),
     )
     assert result(report, "present_classes")["offenders"] == ["owl: 0", "emu: 0"]
     assert report["success"] is False
@@ -294,7 +260,7 @@ def conflict(verdict: str) -> list[dict[str, object]]:
     ],
 )
 def test_one_file_under_two_labels_is_named_with_its_other_path(choice, verdict, severity, advice):
-    report = checked(images("cat", 3), images("dog", 3), conflict(verdict), changes={"on_label_conflict": choice})
+    report = checked(images("cat", 3), images("dog", 3), conflict(verdict), on_label_conflict=choice)
     entry = result(report, "one_label_per_image")
     assert (entry["severity"], report["success"]) == (severity, severity != "error")
     assert (entry["count"], entry["offenders"]) == (2, ["cat/same.jpg (cat) = dog/same.jpg (dog)"])
@@ -330,7 +296,7 @@ def test_photos_of_a_given_group_are_no_near_duplicates_and_are_named_where_spli
 
 def test_a_copy_in_two_of_the_users_splits_is_named():
     copies = [images("cat", 1, path=f"{split}/cat/same.jpg", split=split)[0] for split in ("train", "val")]
-    report = checked(images("dog", 3), copies, changes={"enough_images_per_class.min": 1})
+    report = checked(images("dog", 3), copies, changes={"enough_images_per_class.min_value": 1})
     assert result(report, "no_copies_across_splits")["offenders"] == ["train/cat/same.jpg = val/cat/same.jpg"]
 
 
@@ -353,9 +319,8 @@ FORMER = [many("cat", 100), many("dog", 100)]
 
 
 def compared(*rows: list[dict[str, object]], changes: dict[str, Any] | None = None):
-    settings = changed(SETTINGS, changes or {})
-    references = {"production": manifest_of(*FORMER)}
-    return validate("classes", manifest_of(*rows), settings, references=references, compared_with="With before.")
+    references, suite = {"production": manifest_of(*FORMER)}, suite_with(CHANGES | (changes or {}))
+    return validate("classes", manifest_of(*rows), SETTINGS, suite, references=references, compared_with="With before.")
 
 
 def test_an_unchanged_folder_has_not_drifted():
@@ -370,9 +335,9 @@ def test_an_unchanged_folder_has_not_drifted():
 
 def test_drift_can_stop_the_run():
     report = compared(
-        FORMER[0], many("dog", 100, brightness=0.1), changes=with_severity("statistics_as_before", "error")
+        FORMER[0], many("dog", 100, brightness=0.1), changes={"statistics_as_before.severity": "critical"}
     )
-    assert "expected a population stability index of at most 0.25, or of chance, of each figure" in (
+    assert "expected each figure of the photos, class by class, as in the data of the model in production" in (
         "\n".join(problems_that_stop(report))
     )
 
@@ -403,7 +368,9 @@ import pandas as pd
 from regraft.core.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import validate
-validate("classes", pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), load_params(Path("params.yaml")).validate_data)
+from regraft.validation.suite import read_suites
+empty, settings = pd.DataFrame(columns=list(COLUMNS)).astype(COLUMNS), load_params(Path("params.yaml")).validate_data
+validate("classes", empty, settings, read_suites(Path("expectations")))
 assert not {"altair", "scipy.stats"} & set(sys.modules)
 from scipy import stats
 assert stats.norm.cdf(0) == 0.5
@@ -419,7 +386,7 @@ def test_a_folder_whose_every_image_is_broken_is_told_file_by_file(tmp_path):
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"no image")
     layout, manifest = scan_folder(tmp_path)
-    words = "\n".join(problems_that_stop(validate(layout, manifest, SETTINGS)))
+    words = "\n".join(problems_that_stop(validate(layout, manifest, SETTINGS, suite_with(CHANGES))))
     assert "Found 2 of 2 (cat/a.jpg: not an image that can be read; dog/b.jpg: not an image that can be read)" in words
 
 

@@ -1,13 +1,13 @@
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from regraft.core.params_file import load_params
-from regraft.validation.limits import calibrate
+from regraft.validation.great_expectations import Expectation
+from regraft.validation.limits import calibrated
+from tests.support.suite import suite_with
 
-SETTINGS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
+SUITE = [each for each in suite_with({}) if each.unusual]
+SHIPPED = {each.name: each for each in SUITE}
 ORDINARY = {
     "shorter_side": 400.0,
     "aspect_ratio": 1.33,
@@ -26,15 +26,20 @@ def folder(count: int = 500, **medians: float) -> pd.DataFrame:
     )
 
 
-def test_the_limits_of_an_ordinary_folder_are_those_of_params():
-    limits = calibrate(folder(), SETTINGS)
-    assert limits["large_enough_images"].value == SETTINGS.large_enough_images.min
-    assert limits["usual_shape"].value == SETTINGS.usual_shape.max
-    assert {limit.note for limit in limits.values()} == {""}
+def limits(images: pd.DataFrame) -> dict[str, Expectation]:
+    return {each.name: each for each in calibrated(images, SUITE)}
+
+
+def limit_of(expectation: Expectation) -> float:
+    return expectation.arguments.get("min_value", expectation.arguments.get("max_value"))
+
+
+def test_the_limits_of_an_ordinary_folder_are_those_of_the_suite():
+    assert limits(folder()) == SHIPPED
 
 
 @pytest.mark.parametrize(
-    ("rule", "column", "median", "odd"),
+    ("name", "column", "median", "odd"),
     [
         ("large_enough_images", "shorter_side", 28.0, 8.0),
         ("bright_enough", "brightness", 0.04, 0.002),
@@ -43,40 +48,33 @@ def test_the_limits_of_an_ordinary_folder_are_those_of_params():
         ("enough_information", "entropy", 0.4, 0.0),
     ],
 )
-def test_what_is_usual_in_a_folder_is_noted_and_a_photo_far_below_it_is_beyond_the_limit(rule, column, median, odd):
+def test_what_is_usual_in_a_folder_is_noted_and_a_photo_far_below_it_is_beyond_the_limit(name, column, median, odd):
     images = folder(**{column: median})
-    limit = calibrate(images, SETTINGS)[rule]
-    assert odd < limit.value < images[column].quantile(0.01)
-    assert "which is usual in this folder." in limit.note
+    found = limits(images)[name]
+    assert odd < limit_of(found) < images[column].quantile(0.01)
+    assert "which is usual in this folder." in found.note
 
 
 @pytest.mark.parametrize(
-    ("rule", "column", "median", "odd"),
-    [("usual_shape", "aspect_ratio", 4.0, 20.0), ("not_too_bright", "brightness", 0.97, 1.0)],
+    ("name", "column", "median"), [("usual_shape", "aspect_ratio", 4.0), ("not_too_bright", "brightness", 0.97)]
 )
-def test_what_is_usual_in_a_long_or_bright_folder_is_noted_too(rule, column, median, odd):
+def test_what_is_usual_in_a_long_or_bright_folder_is_noted_too(name, column, median):
     images = folder(**{column: median})
     images[column] = images[column].clip(upper=0.995 if column == "brightness" else None)
-    limit = calibrate(images, SETTINGS)[rule]
-    assert limit.value >= images[column].quantile(0.99)
-    assert limit.note.startswith(f"{(images[column] > getattr(SETTINGS, rule).max).sum()} of 500 are above ")
+    found = limits(images)[name]
+    assert limit_of(found) >= images[column].quantile(0.99)
+    assert found.note.startswith(f"{(images[column] > limit_of(SHIPPED[name])).sum()} of 500 are above ")
 
 
 def test_in_a_folder_of_one_size_a_slightly_smaller_photo_is_usual_and_a_tiny_one_is_not():
-    images = folder().assign(shorter_side=28.0)
-    assert 20 < calibrate(images, SETTINGS)["large_enough_images"].value < 27
+    assert 20 < limit_of(limits(folder().assign(shorter_side=28.0))["large_enough_images"]) < 27
 
 
 def test_a_few_odd_photos_do_not_move_a_limit():
     images = folder()
     images.loc[:40, ["brightness", "sharpness", "shorter_side"]] = 0.0
-    limits = calibrate(images, SETTINGS)
-    assert limits["bright_enough"].value == SETTINGS.bright_enough.min
-    assert limits["sharp_enough"].value == SETTINGS.sharp_enough.min
-    assert limits["large_enough_images"].value == SETTINGS.large_enough_images.min
+    assert limits(images) == SHIPPED
 
 
-def test_figures_that_nobody_measured_have_no_limit_of_their_own():
-    assert calibrate(folder().assign(sharpness=np.nan), SETTINGS).keys() == calibrate(folder(), SETTINGS).keys() - {
-        "sharp_enough"
-    }
+def test_figures_that_are_missing_leave_the_limit_of_the_suite():
+    assert limits(folder().assign(sharpness=np.nan))["sharp_enough"] == SHIPPED["sharp_enough"]

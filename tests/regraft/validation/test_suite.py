@@ -12,8 +12,9 @@ from regraft.core.errors import InvalidData
 from regraft.core.params_file import load_params
 from regraft.photos.manifest import COLUMNS
 from regraft.validation.checks import build_tables, validate
-from regraft.validation.rules import build_rules
-from regraft.validation.user_rules import TABLES, read_expectations
+from regraft.validation.great_expectations import load_engine
+from regraft.validation.suite import TABLES, check_suite, read_suites
+from tests.support.suite import SHIPPED, suite_with
 
 SETTINGS = load_params(Path(__file__).parents[3] / "params.yaml").validate_data
 BETWEEN = "expect_column_values_to_be_between"
@@ -53,8 +54,7 @@ def manifest() -> pd.DataFrame:
 
 def found(folder: Path) -> list[dict[str, Any]]:
     """What came of the expectations in a folder."""
-    report = validate("classes", manifest(), SETTINGS, own=read_expectations(folder))
-    return report["expectations"][len(build_rules(SETTINGS)) :]
+    return validate("classes", manifest(), SETTINGS, read_suites(folder))["expectations"][:-1]
 
 
 def test_a_users_own_expectation_is_reported_with_its_files(write):
@@ -74,13 +74,13 @@ def test_a_users_own_expectation_is_reported_with_its_files(write):
     ],
 )
 def test_what_is_critical_stops_the_run_and_the_rest_is_reported(write, severity, expected):
-    assert [rule.severity for rule in read_expectations(write(BRIGHT | severity))] == [expected]
+    assert [each.severity for each in read_suites(write(BRIGHT | severity))] == [expected]
 
 
 def test_files_are_read_in_the_order_of_their_names(write):
     write(BRIGHT, name="b")
     folder = write(BRIGHT, BRIGHT | {"meta": {"name": "bright"}}, name="a")
-    assert [rule.name for rule in read_expectations(folder)] == ["a 1", "bright", "b 1"]
+    assert [each.name for each in read_suites(folder)] == ["a 1", "bright", "b 1"]
 
 
 def test_an_expectation_may_be_about_classes(write):
@@ -89,11 +89,24 @@ def test_an_expectation_may_be_about_classes(write):
 
 
 def test_the_tables_have_the_columns_that_users_are_told(root):
-    tables = build_tables(manifest(), SETTINGS)
+    tables = build_tables(manifest(), SETTINGS.model_copy(update={"classes": ("cat",)}), {"production": manifest()})
+    tables["images"]["odd"] = False
     readme = (root / "expectations" / "README.md").read_text()
     for name, columns in TABLES.items():
         assert set(columns) <= set(tables[name])
-        assert [column for column in columns if f"`{column}`" not in readme] == []
+        assert [word for word in (name, *columns) if f"`{word}`" not in readme] == []
+
+
+def test_the_shipped_suite_is_in_the_form_of_great_expectations():
+    check_suite(suite_with({}))
+    gx = load_engine()
+    suite = json.loads(SHIPPED.read_text())
+    assert len(gx.ExpectationSuite(**suite).expectations) == len(suite["expectations"])
+
+
+def test_a_name_can_be_taken_once_only(write):
+    with pytest.raises(InvalidData, match=r"mine\.json, expectation 2: the name bright is taken"):
+        read_suites(write(*[BRIGHT | {"meta": {"name": "bright"}}] * 2))
 
 
 def test_the_example_for_users_is_a_suite(root, write, tmp_path):
@@ -136,8 +149,8 @@ def test_an_expectation_that_needs_scipy_works_although_it_is_imported_later(roo
 import sys
 sys.path[:0] = [{str(Path(__file__).parent)!r}]
 from pathlib import Path
-from test_user_rules import SETTINGS, found, manifest, validate
-validate("classes", manifest(), SETTINGS)
+from test_suite import SETTINGS, found, manifest, validate
+validate("classes", manifest(), SETTINGS, [])
 assert "scipy.stats" not in sys.modules
 assert [entry["success"] for entry in found(Path({str(folder)!r}))] == [True]
 """
@@ -162,7 +175,7 @@ assert [entry["success"] for entry in found(Path({str(folder)!r}))] == [True]
 def test_a_file_that_is_no_suite_is_named(tmp_path, text, words):
     (tmp_path / "mine.json").write_bytes(text)
     with pytest.raises(InvalidData, match=words):
-        read_expectations(tmp_path)
+        read_suites(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -174,8 +187,16 @@ def test_a_file_that_is_no_suite_is_named(tmp_path, text, words):
         (BRIGHT | {"kwargs": [1]}, r"kwargs must be an object in braces"),
         (BRIGHT | {"severity": "bad"}, r'severity must be one of: critical, warning, info\. Found: "bad"'),
         (BRIGHT | {"severity": ["bad"]}, r"severity must be one of"),
-        (BRIGHT | {"meta": {"table": "labels"}}, r'meta\.table must be one of: images, classes\. Found: "labels"'),
-        (BRIGHT | {"meta": {"tabel": 1}}, r"meta must have no other keys than name, table\. Found: tabel"),
+        (BRIGHT | {"meta": {"table": "labels"}}, r'meta\.table must be one of: images, classes, .*Found: "labels"'),
+        (
+            BRIGHT | {"meta": {"tabel": 1}},
+            r"meta must have no other keys than advice, name, table, unusual\. Found: tabel",
+        ),
+        (BRIGHT | {"meta": {"unusual": 0}}, r"meta\.unusual must be a number above 0\. Found: 0"),
+        (
+            {"type": IN_SET, "kwargs": {"column": "mode", "value_set": ["L"]}, "meta": {"unusual": 3}},
+            r"meta\.unusual is for expect_column_values_to_be_between",
+        ),
         (BRIGHT | {"type": "expect_beauty"}, rf'type must be one of: .*{BETWEEN}.*Found: "expect_beauty"'),
         (BRIGHT | {"type": 5}, r"type must be one of: .*Found: 5"),
         (
@@ -235,4 +256,4 @@ def test_arguments_that_do_not_fit_the_values_are_told_after_the_check(write, ki
 )
 def test_what_would_be_evaluated_fetched_or_queried_is_refused(write, expectation):
     with pytest.raises(InvalidData, match=r"mine\.json, expectation 1: (type must be one of|kwargs must)"):
-        read_expectations(write(expectation))
+        check_suite(read_suites(write(expectation)))
