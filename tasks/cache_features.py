@@ -7,27 +7,19 @@ features than `_COPIED_ROWS`, the file only names rows of the store.
 import re
 import sys
 from configparser import ConfigParser, Error
-from functools import partial
 from pathlib import Path
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from regraft.core.files import md5_of, write_json
-from regraft.features.extraction import Extractor
-from regraft.features.forward_passes import load_stored_trunk, open_feature_store
-from regraft.features.recomputing import Recomputing, take_known
+from regraft.features.extraction import Extractor, Recomputing
 from regraft.features.table import write_features, write_named_features
-from regraft.photos.dataset import read_dataset
-from regraft.photos.elsewhere import elsewhere_of
-from regraft.photos.sample import training_sample
-from regraft.photos.views import choose_views
-from regraft.store.leases import store_in_use
+from regraft.photos.dataset import Dataset
 from regraft.store.uses import record_use
-from tasks.chosen_cluster import chosen_cluster
 from tasks.locked import read_locked
 from tasks.progress import Progress
 from tasks.stage import stage
+from tasks.stage_inputs import StageInputs
 
 # features.arrow holds the features of at most so many views, 5 kB each; of more it names rows of the store, 81 bytes
 # each, which clones get by machine.shared_store alone.
@@ -37,42 +29,37 @@ _COPIED_ROWS = 100_000
 @stage
 def cache_features(params: Params, progress: Progress) -> None:
     """Write the pooled features of every image; an image seen before costs a read, not a forward pass."""
-    paths, machine = params.paths, params.machine
-    elsewhere = elsewhere_of(params)
-    dataset = read_dataset(paths.dataset, paths.raw, elsewhere)
-    backbone = choose_backbone(params.backbone)
-    views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-    trunk = load_stored_trunk(backbone, paths.store, shared=machine.shared_store)
-    fine_tuned = training_sample(dataset, params.fine_tune.max_photos)
+    inputs = StageInputs(params, progress)
+    paths, machine, dataset = params.paths, params.machine, inputs.dataset
     needs_activations = params.fine_tune.mode != "off" and params.fine_tune.layers != "all"
-    with store_in_use(paths.store, machine.shared_store):
-        store = open_feature_store(paths.store, trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
-        extractor = Extractor(views, trunk, store, machine, chosen_cluster(machine))
-        keys = extractor.keys(dataset)
-        taken, again = take_known(store.features, keys, set(dataset.rows.digest), partial(former_features, params))
-        if again:
-            tell_or_stop(again, may_go_on=machine.allow_recompute)
-        if needs_activations and (lost := extractor.lost_activations(dataset, set(fine_tuned.rows.digest))):
-            tell_or_stop(lost, may_go_on=True)
-            again = again or lost
-        before = {"from_features_file": taken, "computed_again": again and again.as_report()}
+    fine_tuned = set(inputs.fine_tuned.rows.digest)
+    with inputs.store_in_use():
+        extractor = inputs.extractor
+        store, keys = extractor.store, extractor.keys(dataset)
+        before = _known(extractor, dataset, params, fine_tuned if needs_activations else None)
         receipt = extractor.fill_store(
             dataset,
             activations="stored" if needs_activations else "none",
-            activations_of=set(fine_tuned.rows.digest),
+            activations_of=fine_tuned,
             on_progress=progress("views"),
         )
         # A matter of data and settings alone: the file has the same bytes whoever computed what is in the store.
-        are_copied = receipt.rows <= _COPIED_ROWS
-        (write_features if are_copied else write_named_features)(paths.features, extractor, dataset)
-        record_use(
-            paths.store,
-            md5_of(paths.features),
-            [store.features, store.activations],
-            keys,
-            shared=machine.shared_store,
-        )
-    write_json(paths.reports / "features.json", receipt.as_report() | before | elsewhere.fetches.as_report())
+        write = write_features if receipt.rows <= _COPIED_ROWS else write_named_features
+        write(paths.features, extractor, dataset)
+        version, namespaces = md5_of(paths.features), [store.features, store.activations]
+        record_use(paths.store, version, namespaces, keys, shared=machine.shared_store)
+    write_json(paths.reports / "features.json", receipt.as_report() | before | inputs.fetcher.fetches.as_report())
+
+
+def _known(extractor: Extractor, dataset: Dataset, params: Params, fine_tuned: set[str] | None) -> dict[str, object]:
+    """Take what the run before computed; return what to report of it, and of what is computed again."""
+    taken, again = extractor.take_known(dataset, lambda: former_features(params))
+    if again:
+        tell_or_stop(again, may_go_on=params.machine.allow_recompute)
+    if fine_tuned is not None and (lost := extractor.lost_activations(dataset, fine_tuned)):
+        tell_or_stop(lost, may_go_on=True)
+        again = again or lost
+    return {"from_features_file": taken, "computed_again": again and again.as_report()}
 
 
 def former_features(params: Params) -> list[Path]:

@@ -18,7 +18,7 @@ from regraft.production.records import Records
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.stored_features import open_features
+from tasks.stage_inputs import open_features
 
 
 @stage

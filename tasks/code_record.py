@@ -15,8 +15,8 @@ from regraft.core.provenance import Provenance, Snapshot, installed_versions, pr
 RECORDER = "record_code"
 RECORD = Path("build", "provenance.json")
 # The seam decides when a stage runs, and the report is a view: no byte of an output passes through them, so editing
-# them redoes no stage. Rows that stored_features finds are compared with the checksums of its stage; activations that
-# training_inputs reads are named by everything that decides them.
+# them redoes no stage. Rows that stage_inputs finds have checksums in features.arrow, or are named by everything that
+# decides them.
 SEAM = (
     "tasks",
     "tasks.code_record",
@@ -36,11 +36,10 @@ SEAM = (
     "tasks.runs.run_record",
     "tasks.safe_dvc",
     "tasks.stage",
+    "tasks.stage_inputs",
     "tasks.stage_limits",
     "tasks.step",
     "tasks.stopping",
-    "tasks.stored_features",
-    "tasks.training_inputs",
 )
 NOTHING = Provenance({}, {})
 

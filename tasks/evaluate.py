@@ -18,7 +18,7 @@ from regraft.core.config import Params
 from regraft.core.csv_files import write_csv
 from regraft.core.files import read_json, write_json
 from regraft.export.calibration import shares_of, weights_for_use
-from regraft.export.classifier import OnnxClassifier
+from regraft.export.classifier import Answers, OnnxClassifier, answers_of, open_said
 from regraft.export.reliability import (
     Novel,
     Outcome,
@@ -27,7 +27,6 @@ from regraft.export.reliability import (
     reliability,
     risk_coverage,
 )
-from regraft.export.scoring import Answers, answers_of, open_said
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import groups_of, slices_of_images

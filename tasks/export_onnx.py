@@ -10,29 +10,23 @@ from typing import Any
 
 import numpy as np
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.files import fingerprint, replacing, sha256_of, write_json
-from regraft.export.abstention import Choice, choose_threshold_in_use
+from regraft.export.abstention import Choice, choose_threshold
 from regraft.export.calibration import rows_for_use
 from regraft.export.classifier import OnnxClassifier, with_facts
 from regraft.export.compose import build_classifier, part_to_ship, with_head, write_graph
 from regraft.export.finishing import Material, examine, finish, look, prove, refuse_difference
-from regraft.features.forward_passes import load_stored_trunk
-from regraft.photos.base_record import read_base_record
-from regraft.photos.dataset import read_dataset
-from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.groups import first_of_each, groups_of
-from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
 from regraft.photos.sample import with_sample
-from regraft.store.leases import store_in_use
 from regraft.training.network_file import read_network
 from tasks.code_record import what_decides
 from tasks.progress import Progress
 from tasks.stage import stage
+from tasks.stage_inputs import StageInputs
 
 
 @stage
@@ -42,18 +36,16 @@ def export_onnx(params: Params, progress: Progress) -> None:
     What comes before the head runs over all of val and some of train, and all that is decided here follows from that.
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
-    paths, shared = params.paths, params.machine.shared_store
-    everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params))
-    dataset = unseen(with_sample(everything, "val", params.evaluate.max_photos), paths.left_out)
+    paths, inputs = params.paths, StageInputs(params, progress)
+    dataset = unseen(with_sample(inputs.dataset, "val", params.evaluate.max_photos), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
-    material = Material(dataset, counted, Threads(params.machine.workers, progress("photos")))
-    backbone = choose_backbone(params.backbone)
+    material = Material(dataset, counted, inputs.threads)
+    backbone, trunk = inputs.backbone, inputs.trunk
     preparation = Preparation(backbone.image_size, params.preprocess.crop_fraction)
-    trunk = load_stored_trunk(backbone, paths.store, shared=shared)
     part = part_to_ship(read_network(paths.model), backbone, trunk, preparation)
     plain = build_classifier(part, backbone, trunk, preparation, dataset.class_names)
-    with store_in_use(paths.store, shared), replacing(paths.onnx) as draft:
-        features = look(draft, plain, material, paths.store, shared=shared)
+    with inputs.store_in_use(), replacing(paths.onnx) as draft:
+        features = look(draft, plain, material, paths.store, shared=params.machine.shared_store)
         ending = finish(part.head, features, material, params.export_onnx.class_shares, params.train_head.class_weight)
         graph = with_facts(with_head(plain, ending.head, ending.prototypes), ending.facts | _origin(params))
         graph, said = examine(draft, graph, material, features[0])
@@ -66,7 +58,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
         "sha256": sha256_of(paths.onnx),
         "bytes": paths.onnx.stat().st_size,
         "trained": part.trained,
-        "base": read_base_record(paths.base_photos, paths.raw).name,
+        "base": inputs.base_record.name,
         "parity": {name: asdict(parity) for name, parity in parities.items()},
         "frozen_graph": trunk.agreement and asdict(trunk.agreement),
         "calibration": asdict(ending.calibration) | {"used": ending.calibration.temperature},
@@ -107,9 +99,10 @@ def _settings(params: Params) -> dict[str, Any]:
 
 def _choose(material: Material, said: np.ndarray, params: Params) -> Choice:
     """Return from which probability on the file answers; of near-duplicates one photo counts."""
-    labels = material.val.rows.class_index.to_numpy()[material.counted]
-    in_use = rows_for_use(labels, material.dataset.class_names, params.export_onnx.class_shares)
-    return choose_threshold_in_use(labels, said[material.counted], params.evaluate.target_precision, in_use)
+    counted, labels = material.counted, material.val.rows.class_index.to_numpy()
+    in_use = rows_for_use(labels[counted], material.dataset.class_names, params.export_onnx.class_shares)
+    right, largest = said.argmax(axis=1) == labels, said.max(axis=1, initial=0)
+    return choose_threshold(right[counted], largest[counted], params.evaluate.target_precision, in_use)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,9 @@ from typing import Any
 
 import pandas as pd
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.files import fingerprint, read_json, write_json
-from regraft.photos.base_record import BaseRecord, read_base_record
-from regraft.photos.dataset import read_dataset
-from regraft.photos.elsewhere import elsewhere_of
-from regraft.photos.left_out import unseen
-from regraft.photos.sample import training_sample
-from regraft.photos.views import choose_views
+from regraft.photos.base_record import BaseRecord
 from regraft.training.fine_tune import (
     WARM_EPOCHS,
     FineTuned,
@@ -40,7 +34,7 @@ from regraft.training.network_file import Head, Network, read_head, read_network
 from regraft.training.training_loop import Plan
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.training_inputs import open_store
+from tasks.stage_inputs import StageInputs
 
 
 @stage
@@ -55,7 +49,7 @@ def fine_tune(params: Params, progress: Progress) -> None:
         if base.trained == "head":
             result = replace(result, reason=told["reason"])
         else:
-            network, result, facts = _tune(head, base, params, progress)
+            network, result, facts = _tune(head, base, params, StageInputs(params, progress), progress)
     report = result.as_report() | facts
     write_network(paths.model, network)
     write_json(paths.reports / "fine_tune.json", report)
@@ -64,34 +58,31 @@ def fine_tune(params: Params, progress: Progress) -> None:
     shutil.rmtree(_checkpoints(params), ignore_errors=True)  # also of trainings that were never finished
 
 
-def _tune(head: Head, base: Network, params: Params, progress: Progress) -> tuple[Network, FineTuned, dict[str, Any]]:
+def _tune(
+    head: Head, base: Network, params: Params, inputs: StageInputs, progress: Progress
+) -> tuple[Network, FineTuned, dict[str, Any]]:
     """Return the network that is used, the result of the training, and further lines of the report."""
     paths, settings = params.paths, params.fine_tune
-    elsewhere = elsewhere_of(params)
-    record = read_base_record(paths.base_photos, paths.raw, elsewhere)
-    today = read_dataset(paths.dataset, paths.raw, elsewhere)
-    sample = training_sample(today, settings.max_photos)  # that `cache_features` stores activations of
-    dataset = unseen(sample, paths.left_out)
+    record, sample, dataset = inputs.base_record, inputs.fine_tuned, inputs.unseen
     chosen, val = warm_photos(dataset, record), dataset.of("val")
     photos = dataset.with_rows(pd.concat([chosen.photos.rows, val.rows], ignore_index=True))
     start_keras(params.seed)
-    backbone = choose_backbone(params.backbone)
-    views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
     plan = Plan(warm_settings(settings), params.train_head.class_weight, params.seed)
-    facts = facts_of(backbone, views, plan, files=[paths.base, paths.head, paths.dataset, paths.left_out])
+    files = [paths.base, paths.head, paths.dataset, paths.left_out]
+    facts = facts_of(inputs.backbone, inputs.views, plan, files=files)
     facts["photos"] = fingerprint(photos.rows[["digest", "class_name", "split"]].to_numpy(str).tolist())
     epochs_done = progress("epochs")
-    with open_store(params, backbone, views) as store:
+    with inputs.store_in_use():
         if settings.layers != "all":
-            store.fill(photos, progress)
+            inputs.fill_store(photos)
         network, result = train_warm(
-            Start(backbone, base, head, len(dataset.of("train"))),
-            training_images(photos, store.inputs_of),
+            Start(inputs.backbone, base, head, len(dataset.of("train"))),
+            training_images(photos, inputs.reader_of),
             plan,
-            checkpoint=open_checkpoint(_checkpoints(params), facts | store.facts),
+            checkpoint=open_checkpoint(_checkpoints(params), facts | inputs.checkpoint_facts),
             on_epoch=lambda epoch: epochs_done(epoch.epoch, WARM_EPOCHS),
         )
-    is_sample = record.is_sample or len(sample) < len(today.of("train", "val"))
+    is_sample = record.is_sample or len(sample) < len(inputs.dataset.of("train", "val"))
     report: dict[str, Any] = {
         "reason": f"{_kind(chosen, record, is_sample)} {result.reason}",
         "new": chosen.new,

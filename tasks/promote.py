@@ -14,8 +14,7 @@ from regraft.core.config import Params
 from regraft.core.errors import InputsChanged, RegraftError
 from regraft.core.files import sha256_of
 from regraft.export.calibration import as_learnt
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_said, probabilities_of
+from regraft.export.classifier import OnnxClassifier, open_said, probabilities_of
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import elsewhere_of
 from regraft.photos.images import Threads

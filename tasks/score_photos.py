@@ -93,7 +93,7 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     """
     if params.score.photos is None:
         return Said(_NOTHING_SET, is_new=False)
-    from regraft.export.scoring import open_said
+    from regraft.export.classifier import open_said
     from regraft.photos.images import Threads
     from regraft.photos.incoming import find_incoming
     from regraft.photos.known import Learning
@@ -102,7 +102,7 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     from regraft.production.scores.prediction_drift import count
     from regraft.production.scores.table import as_arrow, merge, read_scores, write_scores
     from regraft.store.leases import store_in_use
-    from tasks.chosen_readers import chosen_readers
+    from tasks.chosen_cluster import chosen_readers
 
     classifier, incoming = _production(params), find_incoming(params.score.photos)
     former, workers = read_scores(params.score.output), params.machine.workers

@@ -13,14 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import Params
 from regraft.core.errors import Damaged
 from regraft.core.files import fingerprint, reading, write_json
-from regraft.photos.base_record import BaseRecord, located, read_base_record
-from regraft.photos.dataset import Dataset, read_dataset
-from regraft.photos.elsewhere import elsewhere_of
-from regraft.photos.views import choose_views
+from regraft.photos.base_record import BaseRecord, located
+from regraft.photos.dataset import Dataset
 from regraft.training.fine_tune import (
     NO_BASE,
     facts_of,
@@ -37,7 +34,7 @@ from regraft.training.network_file import Head, Network, start_keras, write_netw
 from regraft.training.training_loop import Plan, Training
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.training_inputs import TrainingStore, open_store
+from tasks.stage_inputs import StageInputs
 
 _LEAST = 0.5  # share of the record's photos that a base can be trained on; with fewer there is none
 
@@ -55,10 +52,9 @@ class _Base:
 @stage
 def train_base(params: Params, progress: Progress) -> None:
     """Write the network that nights start from; where nothing is fine-tuned, one that says so."""
-    paths = params.paths
-    record = read_base_record(paths.base_photos, paths.raw, elsewhere_of(params))
+    paths, record = params.paths, StageInputs(params, progress).base_record
     if len(record.photos):
-        base = _train(record, _as_recorded(params, record), progress)
+        base = _train(record, StageInputs(_as_recorded(params, record), progress), progress)
     else:
         base = _Base(NO_BASE, "Fine-tuning is off, so there is no base.")
     write_network(paths.base, base.network)
@@ -72,11 +68,10 @@ def train_base(params: Params, progress: Progress) -> None:
     shutil.rmtree(_folder(params), ignore_errors=True)  # also of trainings that were never finished
 
 
-def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
-    backbone = choose_backbone(recorded.backbone)
-    views = choose_views(recorded.preprocess, image_size=backbone.image_size, count=recorded.cache_features.views)
-    with open_store(recorded, backbone, views) as store:
-        photos = store.still_there(_at_their_places(record, recorded), progress)
+def _train(record: BaseRecord, inputs: StageInputs, progress: Progress) -> _Base:
+    recorded = inputs.params
+    with inputs.store_in_use():
+        photos = inputs.available(_at_their_places(record, inputs))
         lost = len(record.photos) - len(photos)
         if record.is_sample and not lost and not _is_whole(photos):
             return _Base(NO_BASE, "There is no base: the sample lacks photos of a class. Raise fine_tune.max_photos.")
@@ -86,19 +81,18 @@ def _train(record: BaseRecord, recorded: Params, progress: Progress) -> _Base:
                 f"{recorded.paths.raw} nor in the store. `regraft retrain --renew-base` takes today's photos."
             )
             return _Base(NO_BASE, words, lost=lost)
-        head = _find_head(store, photos, recorded, progress)
+        head = _find_head(photos, inputs, progress)
         start_keras(recorded.seed)
-        facts = facts_of(backbone, views, _plan(recorded), files=[recorded.paths.base_photos]) | store.facts
-        return _tune(head, photos, store, facts, recorded, progress, lost)
+        return _tune(head, photos, inputs, progress, lost)
 
 
 def _plan(recorded: Params) -> Plan:
     return Plan(recorded.fine_tune, recorded.train_head.class_weight, recorded.seed)
 
 
-def _at_their_places(record: BaseRecord, recorded: Params) -> Dataset:
+def _at_their_places(record: BaseRecord, inputs: StageInputs) -> Dataset:
     with suppress(FileNotFoundError, Damaged):
-        return located(record, read_dataset(recorded.paths.dataset, recorded.paths.raw))
+        return located(record, inputs.dataset)
     return record.photos
 
 
@@ -108,33 +102,27 @@ def _is_whole(photos: Dataset) -> bool:
     return len(classes) == len(photos.class_names) and len(photos.of("val")) > 0
 
 
-def _find_head(store: TrainingStore, photos: Dataset, recorded: Params, progress: Progress) -> Head:
+def _find_head(photos: Dataset, inputs: StageInputs, progress: Progress) -> Head:
     """Find the head as `train_head` does: that of today is another one as soon as a photo has changed."""
+    recorded = inputs.params
     path = _folder(recorded) / "features.arrow"
 
     def watch(what: str) -> Callable[[int], None]:
         epochs_done = progress(f"{what} epochs")
         return lambda epoch: epochs_done(epoch, MAX_EPOCHS)
 
-    features = store.features(path, photos)
-    winner, _ = find_head(features, recorded.train_head, seed=recorded.seed, watch=watch)
+    winner, _ = find_head(inputs.features_of(photos, path), recorded.train_head, seed=recorded.seed, watch=watch)
     path.unlink()
     return Head(winner.settings, winner.weights)
 
 
-def _tune(
-    head: Head,
-    photos: Dataset,
-    store: TrainingStore,
-    facts: dict[str, Any],
-    recorded: Params,
-    progress: Progress,
-    lost: int,
-) -> _Base:
-    settings, plan, backbone = recorded.fine_tune, _plan(recorded), choose_backbone(recorded.backbone)
-    images = training_images(photos, store.inputs_of)
+def _tune(head: Head, photos: Dataset, inputs: StageInputs, progress: Progress, lost: int) -> _Base:
+    recorded = inputs.params
+    settings, plan, backbone = recorded.fine_tune, _plan(recorded), inputs.backbone
+    images = training_images(photos, inputs.reader_of)
     model = build_network(backbone, Network("head", head, {}))
     pretrained = weights_of(model)
+    facts = facts_of(backbone, inputs.views, plan, files=[recorded.paths.base_photos]) | inputs.checkpoint_facts
     facts |= {
         "photos": fingerprint(photos.rows.digest.tolist()),
         "head": fingerprint([weight.tobytes().hex() for weight in head.weights]),

@@ -16,7 +16,7 @@ from regraft.training.metrics import objective_of, write_curve
 from regraft.training.network_file import write_head
 from tasks.progress import Progress
 from tasks.stage import stage
-from tasks.stored_features import open_features
+from tasks.stage_inputs import open_features
 
 
 @stage

@@ -10,7 +10,7 @@ from regraft.features.table import read_features
 from regraft.photos.manifest import read_manifest
 from regraft.production.training_data import Reference, build_reference
 from tasks.base_renewal import base_of_model
-from tasks.stored_features import open_features
+from tasks.stage_inputs import open_features
 
 
 def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference | None:

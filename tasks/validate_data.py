@@ -25,7 +25,7 @@ from regraft.store.facts import open_facts
 from regraft.validation.checks import named_files, problems_that_stop, validate
 from regraft.validation.great_expectations import begin_to_load_engine
 from regraft.validation.suite import read_suites
-from tasks.chosen_readers import chosen_readers
+from tasks.chosen_cluster import chosen_readers
 from tasks.progress import Progress
 from tasks.stage import stage
 

@@ -127,9 +127,23 @@ def _calls(function: ast.FunctionDef) -> list[str]:
     return [name for _, name in sorted(names)]
 
 
-def _params_used(path: Path) -> set[str]:
-    """`params.a.b` in a stage's code as "a.b", and "a" where the whole section is taken."""
-    return set(re.findall(r"\bparams\.((?:[a-z_]+)(?:\.[a-z_]+)?)", path.read_text(encoding="utf-8")))
+def _params_in(text: str) -> set[str]:
+    """`params.a.b` in code as "a.b", and "a" where the whole section is taken."""
+    return set(re.findall(r"\bparams\.((?:[a-z_]+)(?:\.[a-z_]+)?)", text))
+
+
+def _params_used(stage: str) -> set[str]:
+    """The settings that a stage reads, itself or by its `StageInputs`; those of `train_base` are of its record."""
+    text = (ROOT / "tasks" / f"{stage}.py").read_text(encoding="utf-8")
+    used, seen = _params_in(text), set[str]()
+    waiting = set() if stage == "train_base" else set(re.findall(r"\binputs\.([a-z_]+)", text))
+    (opened,) = [node for node in _tree(ROOT / "tasks" / "stage_inputs.py").body if isinstance(node, ast.ClassDef)]
+    members = {node.name: ast.unparse(node) for node in opened.body if isinstance(node, ast.FunctionDef)}
+    while waiting := waiting - seen:
+        seen |= waiting
+        used |= set().union(*(_params_in(members[name]) for name in waiting))
+        waiting = {name for each in waiting for name in re.findall(r"\bself\.([a-z_]+)", members[each])} & set(members)
+    return used
 
 
 @pytest.mark.parametrize("stage", RECORDED)
@@ -155,6 +169,19 @@ def test_a_stage_depends_on_its_own_entry_of_the_record_and_otherwise_on_data_al
     assert [dep for dep in STAGES[stage]["deps"] if not dep.startswith(data)] == []
 
 
+@pytest.mark.parametrize(
+    ("stage", "opened"),
+    [
+        ("cache_features", {"features.extraction", "features.forward_passes", "photos.dataset", "photos.views"}),
+        ("train_base", {"backbones.catalogue", "photos.views", "training.inputs"}),
+        ("fine_tune", {"backbones.catalogue", "photos.left_out", "photos.sample", "photos.views", "training.inputs"}),
+        ("export_onnx", {"backbones.catalogue", "backbones.trunk", "photos.dataset"}),
+    ],
+)
+def test_what_decides_a_stage_includes_the_modules_that_decide_what_its_inputs_are(stage, opened):
+    assert {f"regraft.{name}" for name in opened} <= set(what_decides(stage).code)
+
+
 def test_the_record_has_an_entry_for_every_other_stage_and_is_made_first():
     assert next(iter(STAGES)) == RECORDER
     assert sorted(what_decides_each()) == sorted(RECORDED)
@@ -176,7 +203,7 @@ def test_dvc_yaml_is_read_in_two_minutes():
 
 @pytest.mark.parametrize("stage", RECORDED)
 def test_the_params_of_a_stage_are_exactly_the_sections_it_uses(stage):
-    used = {name for name in _params_used(ROOT / "tasks" / f"{stage}.py") if name.split(".")[0] not in NOT_RESULTS}
+    used = {name for name in _params_used(stage) if name.split(".")[0] not in NOT_RESULTS}
     # A stage that takes a single key declares that key alone, so that it is not redone when another one changes.
     expected = {name for name in used if name.split(".")[0] not in used - {name}}
     if BUDGETED & expected and "fine_tune" not in expected:
@@ -225,7 +252,7 @@ def test_the_record_of_a_base_has_every_setting_but_those_that_are_named_as_deci
 
 
 def test_a_base_is_trained_with_settings_of_its_record_alone():
-    text = "".join((ROOT / "tasks" / name).read_text() for name in ("train_base.py", "training_inputs.py"))
+    text = "".join((ROOT / "tasks" / name).read_text() for name in ("train_base.py", "stage_inputs.py"))
     read = set(re.findall(r"\b(?:recorded|params)\.([a-z_]+(?:\.[a-z_]+)?)\b(?!\()", text))
     read = {name for name in read if name.split(".")[0] in Params.model_fields.keys() - NOT_RESULTS}
     declared = {name for name in STAGES["choose_base"]["params"] if isinstance(name, str)}

@@ -11,8 +11,7 @@ import numpy as np
 from ruamel.yaml import YAML
 
 from benchmarks.support.projects import ROOT, run, stages_folder
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import probabilities_of
+from regraft.export.classifier import OnnxClassifier, probabilities_of
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 

@@ -22,8 +22,7 @@ from sklearn.metrics import roc_auc_score
 from benchmarks.support.projects import describe_machine, run_stages
 from regraft.core.params_file import load_params
 from regraft.core.statistics import Interval, wilson
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import answers_of
+from regraft.export.classifier import OnnxClassifier, answers_of
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.shipped_model import run_session

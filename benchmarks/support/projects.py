@@ -17,7 +17,7 @@ from ruamel.yaml import YAML
 from regraft.core.files import read_json
 from regraft.core.params_file import load_params
 from regraft.features.table import Features
-from tasks.stored_features import open_features
+from tasks.stage_inputs import open_features
 
 ROOT = Path(__file__).parents[2]
 STAGES = [

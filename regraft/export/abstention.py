@@ -5,7 +5,7 @@ and it has to hold for photos that nobody has seen, although many thresholds are
 are tried in a fixed order, from the strictest on, and the first one that fails ends it.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import ceil, log
 
 import numpy as np
@@ -39,34 +39,34 @@ class Choice:
         return said.as_metadata() if said else {}
 
 
-def choose_threshold(right: np.ndarray, largest: np.ndarray, target: float | None) -> Choice:
-    """Return from which probability on a file answers: any, without a target. Arguments are those of `find_promise`."""
-    count = len(right)
-    if target is not None and (promise := find_promise(right, largest, target=target)):
-        answered = int((largest >= promise.abstain_below).sum())
-        words = f"{promise}; {answered / count:.0%} of {count} val photos are answered."
-        return Choice(promise, count, answered, words[0].upper() + words[1:])
-    no_promise = NoPromise(target, count, 0 if target is None else fewest_photos(target))
-    return Choice(None, count, count, f"It answers every photo: {no_promise}.", no_promise)
-
-
-def choose_threshold_in_use(
-    class_indices: np.ndarray, probabilities: np.ndarray, target: float | None, in_use: np.ndarray
+def choose_threshold(
+    right: np.ndarray, largest: np.ndarray, target: float | None, in_use: np.ndarray | None = None
 ) -> Choice:
-    """Return the same of photos that are as frequent as in use, since the promise is about these.
+    """Return from which probability on a file answers: any, without a target.
 
     Args:
-        class_indices: the true classes of val photos, one per group, shape (n,).
-        probabilities: what the file says of them, shape (n, num_classes).
+        right: as of `find_promise`.
+        largest: as of `find_promise`.
         target: the precision, or None.
-        in_use: positions of the photos that count, from `regraft.export.calibration.rows_for_use`.
+        in_use: positions of the photos that count, from `regraft.export.calibration.rows_for_use`: the promise is
+            about photos that are as frequent as in use.
     """
-    right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1, initial=0)
-    choice = choose_threshold(right[in_use], largest[in_use], target)
-    if len(in_use) == len(right) or target is None:
-        return choice
-    taken = f" Of {len(right)} val photos {len(in_use)} count, so that classes are as frequent as in use"
-    return replace(choice, words=f"{choice.words}{taken} (export_onnx.class_shares).")
+    everything = len(right)
+    if in_use is not None:
+        right, largest = right[in_use], largest[in_use]
+    count, answered = len(right), len(right)
+    promise = find_promise(right, largest, target=target) if target is not None else None
+    if promise:
+        answered, no_promise = int((largest >= promise.abstain_below).sum()), None
+        words = f"{promise}; {answered / count:.0%} of {count} val photos are answered."
+        words = words[0].upper() + words[1:]
+    else:
+        no_promise = NoPromise(target, count, 0 if target is None else fewest_photos(target))
+        words = f"It answers every photo: {no_promise}."
+    if count < everything and target is not None:
+        words += f" Of {everything} val photos {count} count, so that classes are as frequent as in use"
+        words += " (export_onnx.class_shares)."
+    return Choice(promise, count, answered, words, no_promise)
 
 
 def find_promise(

@@ -25,9 +25,17 @@ from regraft.export.calibration import (
     logits_of,
     shift_for_use,
 )
-from regraft.export.classifier import BORDER, OnnxClassifier, with_facts
+from regraft.export.classifier import (
+    BORDER,
+    Answers,
+    OnnxClassifier,
+    answers_of,
+    features_of,
+    open_said,
+    probabilities_of,
+    with_facts,
+)
 from regraft.export.compose import Expected, class_prototypes, novelty_of, write_graph
-from regraft.export.scoring import Answers, answers_of, features_of, open_said, probabilities_of
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, rank_of, share_of

@@ -1,8 +1,14 @@
-"""From photos to cached features: every view of an image goes through the frozen backbone once in its life."""
+"""From photos to cached features: every view of an image goes through the frozen backbone once in its life.
+
+A clone pulls features.arrow and has no store, so the rows of that file fill the store. Other rows of photos that were
+computed before are computed again where another engine, processor or Pillow would give other last bits, or where a file
+of many photos only names rows of a store that is not here. The run says so, and how long that took the last time.
+"""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -10,14 +16,18 @@ import numpy as np
 from regraft.backbones.trunk import Trunk
 from regraft.cluster.connection import Cluster
 from regraft.core.config import Machine
-from regraft.core.errors import RegraftError
+from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import check_room
 from regraft.features.forward_passes import FeatureStore, ForwardPasses, Work
 from regraft.features.on_cluster import compute_on_cluster
-from regraft.features.recomputing import Recomputing, find_lost_activations
+from regraft.features.table import Features, read_features
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
-from regraft.store.shards import Key
+from regraft.store.folders import candidates, facts_of, open_folder
+from regraft.store.namespace import Namespace
+from regraft.store.shards import Key, as_keys
+
+_ROWS = 4096  # of a features file, taken at a time
 
 # Activations at the cut that are needed beside the pooled features: none; those of train and val images; or the same,
 # each row verified, because the caller reads them all next.
@@ -42,6 +52,25 @@ class Receipt:
     def as_report(self) -> dict[str, object]:
         """Return the receipt as JSON-able values, times rounded to a millisecond."""
         return {key: round(value, 3) if isinstance(value, float) else value for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputing:
+    """Rows that are computed again."""
+
+    rows: int
+    seconds: float  # their cost when they were computed, as far as that is known
+    why: str
+
+    @property
+    def words(self) -> str:
+        """One sentence for a person."""
+        took = f", which took {self.seconds / 60:.1f} minutes," if self.seconds >= 1 else ""
+        return f"{self.rows:,} views of photos that were computed before{took} are computed again: {self.why}."
+
+    def as_report(self) -> dict[str, object]:
+        """Return it as JSON-able values."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,10 +115,48 @@ class Extractor:
         needed = self._needed(dataset, activations)
         return {work.photo.digest for work in self._missing(needed, verify_activations=activations == "verified")}
 
+    def take_known(self, dataset: Dataset, files: Callable[[], Iterable[Path]]) -> tuple[int, Recomputing | None]:
+        """Fill the store with rows of earlier features files.
+
+        Args:
+            dataset: the photos that are needed.
+            files: returns the paths of features files; called only if a row is missing. One that is absent, damaged or
+                without keys is skipped; one that only names rows tells which photos were computed.
+
+        Returns:
+            The number of rows taken, and which of the others are computed again although they were computed before.
+        """
+        namespace, wanted = self.store.features, self.keys(dataset)
+        if not namespace.missing(wanted, verify=False):
+            return 0, None
+        formers, taken = [], 0
+        for path in files():
+            try:
+                former = read_features(path, with_keys=True)
+            except (FileNotFoundError, Damaged):
+                continue
+            if former.keys is not None and former.namespace == self.namespace:
+                formers.append(former)
+                taken += _take(namespace, former, wanted)
+        missing = namespace.missing(wanted, verify=False)
+        found = _by_another_engine(namespace, missing)
+        # Every photo has a centre square; a photo that has more views than before is no reason to say anything.
+        squares = {self.views.key(photo.source, 0): photo.digest for photo in dataset.photos()}
+        digests = {squares[key] for key in missing if key in squares}
+        found += [_known_before(namespace, former, digests) for former in formers]
+        return taken, max((each for each in found if each.rows), key=lambda each: each.rows, default=None)
+
     def lost_activations(self, dataset: Dataset, activations_of: Collection[str] | None) -> Recomputing | None:
         """Return which activations `fill_store` computes although the features of the same views are there."""
         keys = list(self._keys(self._needed(dataset, "stored", activations_of), "cut_views"))
-        return find_lost_activations(self.store.features, self.store.activations, keys)
+        missing = self.store.activations.missing(keys, verify=False)
+        new = set(self.store.features.missing(missing, verify=False))
+        known = [key for key in missing if key not in new]
+        why = (
+            "fine-tuning reads their activations at the cut, which are in no features file and not in this store; "
+            "`machine.shared_store` in params.yaml or REGRAFT_STORE may name a store that has them"
+        )
+        return Recomputing(len(known), self.store.features.seconds_for(known), why) if known else None
 
     def fill_store(
         self,
@@ -187,3 +254,47 @@ class Extractor:
         parts = {"views": self.store.features, "cut_views": self.store.activations}
         size = sum(store.row_bytes * len(getattr(work, part)) for part, store in parts.items() for work in missing)
         check_room(self.store.features.folder, size, f"features of {len(missing):,} photos")
+
+
+def _take(namespace: Namespace, former: Features, wanted: Sequence[Key]) -> int:
+    """Take missing rows from a features file of this very namespace; their cost is not known and counts as nothing."""
+    missing = set(namespace.missing(wanted, verify=False))
+    if former.keys is None or former.rows is None or not missing:
+        return 0
+    keys = as_keys(former.keys)
+    places = list({key: place for place, key in enumerate(keys) if key in missing}.values())
+    for start in range(0, len(places), _ROWS):
+        part = places[start : start + _ROWS]
+        namespace.append([keys[place] for place in part], former.read(np.array(part)), seconds=0)
+        namespace.flush()
+    return len(places)
+
+
+def _by_another_engine(namespace: Namespace, missing: list[Key]) -> list[Recomputing]:
+    """Look for the same rows in namespaces that differ in their engine alone."""
+    root, found = namespace.folder.parent, []
+    for name in candidates(root, namespace.remote) if missing else ():
+        facts = facts_of(root, namespace.remote, name)
+        if name == namespace.folder.name or not facts or "engine" not in facts:
+            continue
+        if {**facts, "engine": 0} == {**namespace.facts, "engine": 0}:
+            other = open_folder(root, namespace.remote, name)
+            lacking = set(other.missing(missing, verify=False))
+            keys = [key for key in missing if key not in lacking]
+            why = f"that was with {facts['engine']}, and this is {namespace.facts['engine']}"
+            found.append(Recomputing(len(keys), other.seconds_for(keys), why))
+    return found
+
+
+def _known_before(namespace: Namespace, former: Features, digests: set[str]) -> Recomputing:
+    """Look for photos of which a row is missing among those that a features file of this namespace has."""
+    rows = [row for row, digest in enumerate(former.digests) if digest in digests]
+    if former.rows is None:
+        why = (
+            "the features file of the run before names them, and no store here has them; `machine.shared_store` in "
+            "params.yaml or REGRAFT_STORE may name one that does"
+        )
+    else:
+        why = "another version of Pillow, or other settings in `preprocess`, draw them otherwise"
+    assert former.keys is not None
+    return Recomputing(len(rows), namespace.seconds_for(as_keys(former.keys[rows])), why)

@@ -110,7 +110,6 @@ def int8_page(sources: Sources) -> Page:
         ["sha256", report["sha256"]],
         ["here", report["processor"]],
         *_int8_on_test(report.get("test")),
-        *_int8_novelty(report.get("novelty")),
     ]
     if "abstention" in report:
         rows.append(["when it is unsure", report["abstention"]])
@@ -126,14 +125,3 @@ def _int8_on_test(test: dict[str, Any] | None) -> list[list[str]]:
         f"photos{of_all(test)}; the difference is {found['value']:+.2%} ({found['low']:+.2%} to {found['high']:+.2%})"
     )
     return [["accuracy on test, which decided nothing", words]]
-
-
-def _int8_novelty(novelty: dict[str, Any] | None) -> list[list[str]]:
-    if novelty is None:
-        return []
-    above = novelty["novel_above"]
-    words = (
-        f"shifted by {novelty['mean_shift']:+.4f} on val, by at most {novelty['largest_shift']:.4f}; novel is what is "
-        f"above {above['int8']:.4f} (float32: {above['float32']:.4f})"
-    )
-    return [["novelty", words]]

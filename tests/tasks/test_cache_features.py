@@ -7,7 +7,7 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.core.files import read_json, sha256_of
-from regraft.features.recomputing import Recomputing
+from regraft.features.extraction import Recomputing
 from tasks.cache_features import cache_features, former_features, tell_or_stop
 from tests.support.small_project import changed, empty_store, quiet
 

@@ -4,12 +4,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.files import read_json
 from regraft.photos.base_record import read_base_record
 from regraft.photos.dataset import read_dataset
 from regraft.photos.sample import training_sample
-from regraft.photos.views import choose_views
 from regraft.training.network_file import Head, Network, read_head, read_network, write_head, write_network
 from tasks.cache_features import cache_features
 from tasks.choose_base import choose_base
@@ -17,8 +15,8 @@ from tasks.evaluate import evaluate
 from tasks.export_onnx import export_onnx
 from tasks.fine_tune import fine_tune
 from tasks.preprocess import preprocess
+from tasks.stage_inputs import StageInputs
 from tasks.train_base import train_base
-from tasks.training_inputs import TrainingStore
 from tasks.validate_data import validate_data
 from tests.support.small_project import changed, empty_store, quiet, write_photos
 
@@ -96,9 +94,7 @@ def test_with_more_photos_than_may_be_fine_tuned_on_a_sample_is_and_no_other_has
             stage.function(params, quiet)
         today = read_dataset(Path("build", "dataset.parquet"), project / "data" / "raw").of("train", "val")
         nights.append(today)
-        backbone = choose_backbone(params.backbone)
-        views = choose_views(params.preprocess, image_size=backbone.image_size, count=params.cache_features.views)
-        extractor = TrainingStore(params, backbone, views)._extractor
+        extractor = StageInputs(params, quiet).extractor
         without_activations = extractor.missing(today, activations="stored")
         seen = set().union(*(training_sample(night, most).rows.digest for night in nights))
         assert without_activations == set(today.rows.digest) - seen

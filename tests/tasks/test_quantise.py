@@ -6,7 +6,6 @@ import pytest
 
 from regraft.core.config import Params
 from regraft.core.files import read_json, sha256_of
-from regraft.export import int8
 from regraft.export.classifier import OnnxClassifier
 from regraft.export.int8 import fewest_photos
 from regraft.photos.dataset import read_dataset
@@ -28,14 +27,12 @@ FOUND_ANEW = {
 
 @pytest.fixture(scope="module")
 def auto(small_params: Params) -> Params:
-    """Settings under which a few photos can show something; a network of two epochs is unsure of them all."""
-    return changed(small_params, quantise={"mode": "auto", "budget": 0.4})
+    """Settings under which a few photos can show something; int8 changes the answers of a random network a lot."""
+    return changed(small_params, quantise={"mode": "auto", "budget": 0.9})
 
 
 @pytest.fixture(autouse=True)
 def few_photos(monkeypatch):
-    """A network of two epochs is unsure of all photos, and a few of them are enough."""
-    monkeypatch.setattr(int8, "MAX_GAP", 1.0)
     monkeypatch.setattr(importlib.import_module("tasks.quantise"), "CALIBRATION_IMAGES", 8)
 
 
@@ -81,7 +78,7 @@ def test_the_int8_file_has_the_same_ends_says_its_precision_and_is_the_same_with
         name: value for name, value in was.items() if name not in FOUND_ANEW
     }
     assert (said["precision"], said["quantised_from"]) == ("int8, per channel", sha256_of(source))
-    assert float(said["novelty_above"]) == first["novelty"]["novel_above"]["int8"]
+    assert float(said["novelty_above"]) != float(was["novelty_above"])
     assert OnnxClassifier(path).has_novelty
 
     for photo in read_dataset(project / "build" / "dataset.parquet", Path()).of("test").photos():

@@ -10,8 +10,7 @@ import pytest
 from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from regraft.core.files import read_json
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_said
+from regraft.export.classifier import OnnxClassifier, open_said
 from regraft.photos import scan
 from tasks.history import models_in_use
 from tasks.promote import force

@@ -5,14 +5,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from regraft.backbones.catalogue import choose_backbone
 from regraft.core.files import read_json, sha256_of
 from regraft.photos.base_record import BaseRecord, read_base_record, write_base_record
 from regraft.photos.dataset import read_dataset, write_dataset
-from regraft.photos.views import choose_views
 from regraft.training.network_file import read_network
+from tasks.stage_inputs import StageInputs
 from tasks.train_base import train_base
-from tasks.training_inputs import TrainingStore
 from tests.support.pipeline import ROOT
 from tests.support.small_project import changed, empty_store, quiet
 
@@ -51,13 +49,11 @@ def test_it_trains_the_same_from_a_store_outside_the_project(project, small_para
 
 def test_a_photo_that_is_nowhere_any_more_is_left_out(project, small_params):
     photos, gone = _record().photos, _record().photos.photos()[0]
-    backbone = choose_backbone(small_params.backbone)
-    views = choose_views(small_params.preprocess, image_size=64, count=small_params.cache_features.views)
     (RAW / gone.path).unlink()
 
     def there(layers: str) -> int:
         params = changed(small_params, fine_tune={"layers": layers})
-        return len(TrainingStore(params, backbone, views).still_there(photos, quiet))
+        return len(StageInputs(params, quiet).available(photos))
 
     # Activations stay in the store after the file is gone; pixels of course do not.
     assert (there("top"), there("all")) == (len(photos), len(photos) - 1)

@@ -7,8 +7,7 @@ import pandas as pd
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, NotImplemented, RuntimeException
 
 from regraft.core.errors import InvalidData
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import Answers, answers_of
+from regraft.export.classifier import Answers, OnnxClassifier, answers_of
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.images import Threads
 from regraft.photos.incoming import Incoming
@@ -47,7 +46,7 @@ def score(
         facts: metadata of each file, from `scan`.
         classifier: the model in production.
         threads: that decode and run; told how many photos are done, and to do.
-        stored: from `regraft.export.scoring.open_said`.
+        stored: from `regraft.export.classifier.open_said`.
     """
     skipped = {path for path in incoming.paths if not facts[path].meant_as_image and not incoming.is_named}
     problems = dict(incoming.refused)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from regraft.core.errors import InvalidParams
-from regraft.export.abstention import choose_threshold_in_use
+from regraft.export.abstention import choose_threshold
 from regraft.export.calibration import (
     SHARES,
     SHIFT,
@@ -162,7 +162,7 @@ def test_a_sample_for_bounds_has_the_classes_as_frequent_as_in_use(shares):
 def test_without_shares_or_a_photo_of_a_class_all_photos_or_none_count():
     assert rows_for_use(np.array([0, 1, 0]), NAMES, None).tolist() == [0, 1, 2]
     assert rows_for_use(np.array([0, 0, 0]), NAMES, EVEN).tolist() == []
-    choice = choose_threshold_in_use(np.zeros(400, int), np.eye(2)[np.zeros(400, int)], 0.9, np.zeros(0, int))
+    choice = choose_threshold(np.ones(400, bool), np.ones(400), 0.9, np.zeros(0, int))
     assert choice.promise is None
     assert choice.words.endswith(
         "Of 400 val photos 0 count, so that classes are as frequent as in use (export_onnx.class_shares)."

@@ -8,10 +8,17 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.export import finishing
-from regraft.export.classifier import BORDER, OnnxClassifier, facts_of, frozen_digest
+from regraft.export.classifier import (
+    BORDER,
+    OnnxClassifier,
+    answers_of,
+    facts_of,
+    frozen_digest,
+    open_said,
+    probabilities_of,
+)
 from regraft.export.compose import build_classifier, part_to_ship, with_head, write_graph
 from regraft.export.finishing import Material, examine, look
-from regraft.export.scoring import answers_of, open_said, probabilities_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.serving.promise import Promise
 from regraft.training.network_file import Head, HeadSettings, Network

@@ -10,7 +10,7 @@ from onnx import numpy_helper
 from PIL import Image
 
 from regraft.core.errors import ExportMismatch, InvalidModel
-from regraft.export.classifier import OnnxClassifier
+from regraft.export.classifier import OnnxClassifier, probabilities_of
 
 # Pillow and ONNX Runtime may round a pixel to neighbouring grey levels, and float32 sums are added in another order.
 # A wrong normalisation, layer or order of classes differs by a hundred times as much.
@@ -24,7 +24,6 @@ from regraft.export.compose import (
     write_graph,
 )
 from regraft.export.finishing import Parity, parity_of, refuse_difference
-from regraft.export.scoring import probabilities_of
 from regraft.photos.images import Threads, load_rgb
 from regraft.training.keras_network import join, network_of, weights_of
 from regraft.training.network_file import Head, HeadSettings, Network, Trained, build_head, start_keras

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 
 from regraft.core.statistics import tango_interval
-from regraft.export import int8
-from regraft.export.int8 import agreement_of, fewest_photos, unsound, verdict_of
+from regraft.export.int8 import agreement_of, fewest_photos
 
 EXACT = np.array([[0.9, 0.1], [0.55, 0.45], [0.2, 0.8], [0.4, 0.6]])
 
@@ -20,7 +19,6 @@ def test_a_photo_that_differs_costs_as_much_as_float32_was_sure_of_it():
     assert found.loss.value == pytest.approx((0.1 + 0.2) / 4)
     expected = tango_interval(0.55 + 0.6, 0.45 + 0.4, 4)
     assert (found.loss.low, found.loss.high) == (pytest.approx(-expected.high), pytest.approx(-expected.low))
-    assert found.largest_gap == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("budget", [0.005, 0.02, 0.4])
@@ -53,41 +51,3 @@ def test_a_file_that_costs_the_budget_or_twice_as_much_seldom_passes(count, loss
         ours[:number] = pair[::-1]
         passes[number] = agreement_of(exact, ours).loss.high <= 0.005
     assert np.vectorize(passes.get)(differing).mean() <= most
-
-
-def test_an_answer_that_float32_is_sure_of_may_not_change(monkeypatch):
-    exact = np.tile(np.array([[0.8, 0.2]]), (1000, 1))
-    ours = exact.copy()
-    ours[0] = 0.4, 0.6
-    agreement = agreement_of(exact, ours)
-    monkeypatch.setattr(int8, "MAX_GAP", 0.61)
-    assert verdict_of(agreement, 0.02)[0]
-    monkeypatch.setattr(int8, "MAX_GAP", 0.5)
-    passed, words = verdict_of(agreement, 0.02)
-    assert (passed, "0.60 apart, more than 0.5" in words) == (False, True)
-
-
-class Wrong:
-    """A file whose answers depend on the batch, or are none."""
-
-    def __init__(self, *, in_a_batch: float = 0.0, alone: float = 0.0) -> None:
-        self.preparation = lambda photo: photo[:8, :8]
-        self._in_a_batch, self._alone = in_a_batch, alone
-
-    def batch(self, photos: np.ndarray) -> np.ndarray:
-        shift = self._in_a_batch if len(photos) > 1 else 0.0
-        return np.array([[0.5 + self._alone + shift, 0.5 + self._alone - shift]] * len(photos))
-
-
-@pytest.mark.parametrize(
-    ("file", "words"),
-    [
-        (Wrong(), None),
-        (Wrong(in_a_batch=0.01), "in a batch of 9 photos"),
-        (Wrong(alone=0.1), "are no distribution"),
-        (Wrong(alone=np.nan), "in a batch"),
-    ],
-)
-def test_a_file_that_is_wrong_on_some_input_is_found(dataset, file, words):
-    found = unsound(file, dataset.of("val"))
-    assert found is None if words is None else words in found

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from regraft.core.errors import RegraftError
-from regraft.export.scoring import open_said, probabilities_of
+from regraft.export.classifier import open_said, probabilities_of
 from regraft.photos.images import Threads
 from tests.support.library import dataset_of
 

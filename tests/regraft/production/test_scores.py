@@ -12,8 +12,7 @@ from PIL import Image
 from regraft.core.config_shipping import Score
 from regraft.core.errors import Damaged
 from regraft.core.params_file import load_params
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_said
+from regraft.export.classifier import OnnxClassifier, open_said
 from regraft.photos.images import Threads
 from regraft.photos.incoming import find_incoming
 from regraft.photos.scan import scan

@@ -7,8 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from regraft.core.errors import InvalidModel
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import Answers
+from regraft.export.classifier import Answers, OnnxClassifier
 from regraft.production.gate.contestants import load_champion
 from regraft.serving import model_probe, shipped_model
 from tests.support.hostile_models import (

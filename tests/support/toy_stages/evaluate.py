@@ -4,8 +4,7 @@ import numpy as np
 
 from regraft.core.config import Params
 from regraft.core.files import write_json
-from regraft.export.classifier import OnnxClassifier
-from regraft.export.scoring import open_said, probabilities_of
+from regraft.export.classifier import OnnxClassifier, open_said, probabilities_of
 from regraft.photos.dataset import read_dataset
 from regraft.photos.images import Threads
 from regraft.store.leases import store_in_use

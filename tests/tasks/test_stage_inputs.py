@@ -17,7 +17,7 @@ from tasks import cache_features as caching
 from tasks.cache_features import cache_features
 from tasks.history import features_versions
 from tasks.promote import challenge, force
-from tasks.stored_features import open_features
+from tasks.stage_inputs import open_features
 from tasks.train_head import train_head
 from tests.support.small_project import changed, quiet
 
