@@ -21,10 +21,8 @@ RUN pip install --no-build-isolation --require-hashes -r locks/build.lock \
 # The installation knows folders only: what is in them comes last, so that a new revision is a layer of three megabytes.
 COPY pyproject.toml setup.py ./
 COPY packaging ./packaging
-# The lock file has what developers need as well. It goes: half a gigabyte, and browsers' and compilers' attack surface.
 RUN mkdir flows regraft tasks && touch README.md flows/__init__.py regraft/__init__.py tasks/__init__.py \
-    && pip install --no-build-isolation --no-deps -e . \
-    && python packaging/only_runtime.py s3 cluster
+    && pip install --no-build-isolation --no-deps -e .
 COPY . ./
 
 FROM ${PYTHON_IMAGE}

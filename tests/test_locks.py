@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS: dict[str, list[str]] = PYPROJECT["project"]["optional-dependencies"]
-BY_DEFAULT = {"demo", "dev", "s3", "cluster"}
+BY_DEFAULT = {"demo", "s3", "cluster"}
 DEFAULT = [*PYPROJECT["project"]["dependencies"], *(need for extra in sorted(BY_DEFAULT) for need in EXTRAS[extra])]
 LOCKS = [ROOT / "requirements.lock", *sorted((ROOT / "locks").glob("*.lock"))]
 ENTRY = re.compile(r"(\S.*?)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)\n")
@@ -83,6 +83,12 @@ def test_photos_that_are_not_for_commercial_use_are_not_installed_by_default() -
     assert "elpv-dataset==" in (ROOT / "locks/solar-cells.lock").read_text()
 
 
+def test_tools_of_developers_are_not_installed_by_default() -> None:
+    names = {entry.name for entry in pinned("requirements.lock")}
+    assert {"prefect", "dvc", "onnxruntime", "asyncpg", "s3fs"} <= names
+    assert not names & {"pytest", "ruff", "pyright", "playwright", "moto", "uv", "boto3", "flask"}
+
+
 def test_a_package_with_extras_is_pinned_under_its_name_too() -> None:
     """pip 23 asks for both, and refuses what is not pinned."""
     entries = pinned("requirements.lock")
@@ -92,9 +98,9 @@ def test_a_package_with_extras_is_pinned_under_its_name_too() -> None:
 
 def test_the_page_of_licences_names_every_direct_dependency_in_the_version_of_the_lock() -> None:
     rows = re.findall(r"^\| ([a-z][\w.-]*) \| (\d[\w.]*) \| (.+?) \|", (ROOT / "docs/licences.md").read_text(), re.M)
-    versions = chosen(pinned("requirements.lock"), PLATFORMS[4])
+    versions = chosen(pinned("requirements.lock", "locks/dev.lock"), PLATFORMS[4])
     assert [name for name, version, _ in rows if version not in versions[name]] == []
-    wanted = [Requirement(text) for text in DEFAULT]
+    wanted = [Requirement(text) for text in [*DEFAULT, *EXTRAS["dev"]]]
     here = [need for need in wanted if need.marker is None or need.marker.evaluate(PLATFORMS[4])]
     assert {canonicalize_name(need.name) for need in here} <= {name for name, _, _ in rows}
     assert [name for name, _, licence in rows if licence == "not said"] == []

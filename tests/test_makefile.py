@@ -13,7 +13,7 @@ FILES = ["requirements.lock", "locks/build.lock", "pyproject.toml"]
 @pytest.fixture
 def folder(tmp_path: Path, root: Path) -> Path:
     """A project whose environment was set up."""
-    for name in ("Makefile", *FILES):
+    for name in ("Makefile", "locks/dev.lock", *FILES):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(root / name, tmp_path / name)
     (tmp_path / ".venv").mkdir()
@@ -51,6 +51,15 @@ def test_nothing_is_downloaded_whose_digest_is_not_in_a_lock_file(folder: Path) 
     for options in installs:
         assert {"--require-hashes", "--no-deps"} & set(options.split())
         assert "--no-build-isolation" in options  # else pip downloads what builds a package, of any version
+
+
+def test_tests_install_what_they_need_and_the_demo_does_not(folder: Path) -> None:
+    def installs(verb: str) -> list[str]:
+        command = ["make", "--no-print-directory", "--dry-run", verb]
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        return [line for line in done.stdout.splitlines() if "dev.lock" in line and " install " in line]
+
+    assert (len(installs("test")), installs("demo")) == (1, [])
 
 
 def test_the_make_file_starts_the_guarded_server(folder: Path) -> None:
