@@ -67,11 +67,7 @@ stress: setup-dev  ## kill -9, faults, full disks and damaged files by the hundr
 	python -m tests.stress.run_kills
 	python -m tests.stress.promotion_kills
 	python -m tests.stress.address_kills
-	python -m tests.stress.full_disk
-	python -m tests.stress.stops
 	python -m tests.stress.night_kills
-	python -m tests.stress.overlap
-	python -m tests.stress.two_weeks $(PHOTOS)
 	python -m tests.stress.fuzz $(PHOTOS)
 
 check: setup-dev  ## what CI checks: formatting, lint, types, imports, tests

@@ -1,7 +1,4 @@
-"""automations.yaml: what a wrong key is told, and every automation fired at a real server; what arrives is read.
-
-tests/stress/alarms.py does the same with real processes that are killed.
-"""
+"""automations.yaml: what a wrong key is told, and every automation fired at a real server; what arrives is read."""
 
 import re
 import time
