@@ -79,7 +79,6 @@ check: setup-dev  ## what CI checks: formatting, lint, types, imports, tests
 
 bench: setup-dev  ## print the benchmarks' ratios on the photos in data/raw; QUICK=1, SIZES="1000 64000"
 	python -m benchmarks.speed.extraction data/raw $(if $(QUICK),--quick)
-	python -m benchmarks.speed.validation data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.speed.retrain data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.speed.nights data/raw $(if $(QUICK),--quick)
 	python -m benchmarks.speed.fine_tune data/raw $(if $(QUICK),--quick)

@@ -10,7 +10,7 @@ retrain`, which has nothing left to do but the gate: at first, with 1 % new phot
 `--rows` has the tables of N photos without their pixels (`rows.py`), for numbers of photos that no machine
 decodes in an hour; `--stages` takes some of the stages.
 
-The last line is JSON, from which `python -m benchmarks.scaling.model` makes predictions. Memory is that of the whole
+The last line is JSON. Memory is that of the whole
 tree of processes (`watch.py`). The baseline is the first run.
 """
 
