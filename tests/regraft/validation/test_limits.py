@@ -66,10 +66,6 @@ def test_what_is_usual_in_a_long_or_bright_folder_is_noted_too(name, column, med
     assert found.note.startswith(f"{(images[column] > limit_of(SHIPPED[name])).sum()} of 500 are above ")
 
 
-def test_in_a_folder_of_one_size_a_slightly_smaller_photo_is_usual_and_a_tiny_one_is_not():
-    assert 20 < limit_of(limits(folder().assign(shorter_side=28.0))["large_enough_images"]) < 27
-
-
 def test_a_few_odd_photos_do_not_move_a_limit():
     images = folder()
     images.loc[:40, ["brightness", "sharpness", "shorter_side"]] = 0.0

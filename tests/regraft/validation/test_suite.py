@@ -77,17 +77,6 @@ def test_what_is_critical_stops_the_run_and_the_rest_is_reported(write, severity
     assert [each.severity for each in read_suites(write(BRIGHT | severity))] == [expected]
 
 
-def test_files_are_read_in_the_order_of_their_names(write):
-    write(BRIGHT, name="b")
-    folder = write(BRIGHT, BRIGHT | {"meta": {"name": "bright"}}, name="a")
-    assert [each.name for each in read_suites(folder)] == ["a 1", "bright", "b 1"]
-
-
-def test_an_expectation_may_be_about_classes(write):
-    many = {"type": BETWEEN, "kwargs": {"column": "images", "min_value": 13}, "meta": {"table": "classes"}}
-    assert found(write(many))[0]["offenders"] == ["cat: 12", "dog: 12"]
-
-
 def test_the_tables_have_the_columns_that_users_are_told(root):
     tables = build_tables(manifest(), SETTINGS.model_copy(update={"classes": ("cat",)}), {"production": manifest()})
     tables["images"]["odd"] = False
