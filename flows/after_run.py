@@ -15,10 +15,9 @@ from flows.prefect_server.events import announce
 from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from tasks.base_renewal import ask_if_gate_refused
-from tasks.runs.current_run import current_run
+from tasks.runs.current_run import RunRecord, current_run
 from tasks.runs.live_runs import save
 from tasks.runs.prefect_api import ServerAway
-from tasks.runs.run_record import RunRecord
 from tasks.step import Outcome
 
 if TYPE_CHECKING:
@@ -70,11 +69,11 @@ def commit_run(params: Params, record: RunRecord, outcome: Outcome) -> Outcome:
     Returns:
         How the run ended, with what could not be committed or pushed.
     """
-    from tasks.runs import commits
+    from tasks.runs import remotes
 
     warnings = []
     with _said("the commit"):
-        for sentence in commits.commit_run(params, record, params.nights.branch):
+        for sentence in remotes.commit_and_push(params, record, params.nights.branch):
             print(sentence, flush=True)
             warnings += [sentence] if sentence.startswith(("Warning", "Nothing was committed")) else []
     if not warnings:

@@ -12,10 +12,9 @@ from flows.prefect_server.dead_runs import tell_of_dead_runs
 from regraft.core.config import Params
 from regraft.core.errors import InvalidData
 from regraft.core.params_file import load_params
-from tasks.runs.current_run import CurrentRun, enter_run, leave_run
+from tasks.runs.current_run import CurrentRun, RunRecord, enter_run, leave_run, new_run_id
 from tasks.runs.live_runs import alive, forget, is_anybody_working, new_live_run
 from tasks.runs.prefect_api import Api, ServerAway
-from tasks.runs.run_record import RunRecord, new_run_id
 from tasks.score_photos import nothing_to_score, outcome_of
 from tasks.step import Outcome
 from tasks.up_to_date import nothing_to_do

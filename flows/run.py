@@ -33,10 +33,9 @@ from regraft.core.errors import RegraftError
 from regraft.core.params_file import load_params
 from tasks.dvc_seam import enter_dvc_project
 from tasks.project import disk_in_words
-from tasks.runs.current_run import CurrentRun, current_run, enter_run, leave_run
+from tasks.runs.current_run import CurrentRun, RunRecord, current_run, enter_run, leave_run, new_run_id
 from tasks.runs.live_runs import alive, forget, new_live_run, only_run
 from tasks.runs.prefect_api import Api, named_api
-from tasks.runs.run_record import RunRecord, new_run_id
 from tasks.step import Outcome
 from tasks.stopping import status_of, stopped_words, terminable, undisturbed
 

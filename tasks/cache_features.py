@@ -16,7 +16,7 @@ from regraft.features.extraction import Extractor, Recomputing
 from regraft.features.table import write_features, write_named_features
 from regraft.photos.dataset import Dataset
 from regraft.store.uses import record_use
-from tasks.locked import read_locked
+from tasks.dvc_files import read_locked
 from tasks.progress import Progress
 from tasks.stage import stage
 from tasks.stage_inputs import StageInputs

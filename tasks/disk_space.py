@@ -12,7 +12,7 @@ from pathlib import Path
 from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from regraft.core.files import free_bytes, nearest, readable_bytes
-from tasks.locked import data_version, read_locked
+from tasks.dvc_files import data_version, read_locked
 
 DATA = "record_data"  # a step that is no stage, and writes as well
 _MARGIN, _SLACK = 1.1, 2_000_000  # results grow with the photos, and logs and temporary files come on top

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from regraft.core.errors import Busy, InputsChanged, RegraftError, WrongFolder
-from tasks import dvc_lock
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
+from tasks.dvc_files import check_whole
 from tasks.project import disk_in_words, enter_project
 from tasks.pulled import saying_what_to_pull
 from tasks.safe_dvc import SITE_CACHE, make_safe
@@ -65,7 +65,8 @@ def record_data(root: Path, folder: Path) -> str:
         check_folder(folder)  # before DVC looks: it waits for a pipe, and runs the commands of a dvc.yaml
     pointer = root / f"{folder}.dvc"
     try:
-        if dvc_lock.is_good_pointer(pointer):
+        check_whole(pointer, "outs")
+        if pointer.exists():
             return reproduce(root, str(pointer.relative_to(root)))
         with open_repo(root) as repo:
             _check_not_ignored(repo, pointer)
@@ -85,7 +86,6 @@ def is_up_to_date(root: Path, folder: Path) -> bool:
     pointer = root / f"{folder}.dvc"
     if not pointer.exists():
         return False
-    dvc_lock.check_is_file(pointer)
     try:
         with open_repo(root) as repo:
             return not has_other_libraries(root) and not repo.status()
@@ -133,9 +133,7 @@ def open_repo(root: Path) -> "Repo":
         logging.getLogger("dvc").setLevel(logging.WARNING)  # a step says itself what became of it
         make_safe()
     try:
-        repo = _open(root)
-        dvc_lock.bring_back(repo)
-        return repo
+        return _open(root)
     except NotDvcRepoError:
         raise not_a_dvc_project(root) from None
     except SCMError:

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from regraft.core.errors import InvalidData, MissingPhotos
-from tasks.locked import read_locked
+from tasks.dvc_files import read_locked
 
 
 @contextmanager

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from regraft.core.errors import Busy, RegraftError
 from tasks.progress import at
-from tasks.runs.current_run import current_run
-from tasks.runs.run_record import StageRun
+from tasks.runs.current_run import StageRun, current_run
 
 _LOOK_SECONDS = 5.0  # between two tries while another process holds DVC's lock
 

@@ -54,7 +54,7 @@ def pull() -> None:
     """
     from regraft.core.params_file import load_params
     from tasks.project import readable_errors
-    from tasks.runs.start_from_remotes import pull as fetch
+    from tasks.runs.remotes import pull as fetch
 
     with readable_errors("pull"):
         from tasks.dvc_seam import enter_dvc_project
@@ -112,8 +112,8 @@ def reproduce(
 ) -> None:
     """Make the model of an earlier run again.
 
-    From its photos, params and code; the bytes are compared. Code that is not in a commit of yours is shown and asked
-    about. It works in a folder of its own and changes nothing here.
+    From its photos, params and code; the bytes are compared. Code that is in no commit of yours does not
+    run. It works in a folder of its own and changes nothing here.
     Exit status: 0 the same bytes, 1 cannot be done, 2 others.
     """
     from regraft.core.errors import safe_text
@@ -126,6 +126,5 @@ def reproduce(
 
     with readable_errors("reproduce"):
         params = load_params(enter_project() / "params.yaml")
-        confirm = typer.confirm if sys.stdin.isatty() else None
-        is_same = again(params, run, anyway=anyway, tell=tell, trusted=trust, confirm=confirm)
+        is_same = again(params, run, anyway=anyway, tell=tell, trusted=trust)
     sys.exit(0 if is_same else 2)

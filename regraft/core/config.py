@@ -186,7 +186,6 @@ class Nights(Section):
     watch: Annotated[str | None, AfterValidator(without_secret)]
     watch_seconds: float = Field(gt=0)
     settle_seconds: float = Field(ge=0)
-    keep_reports: int = Field(ge=1)
     branch: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w./-]*$")] | None
     push: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] | None
 

@@ -25,6 +25,7 @@ _LOOP = "it is a constant of regraft/training"
 _SUITE = "change the expectation of that name in expectations/photos.json"
 _WARM = "it is a constant of regraft/training/fine_tune.py; fine_tune.renew_after says when a new base is trained"
 RETIRED: dict[str, tuple[Any, str]] = {
+    "nights.keep_reports": (30, _CONSTANT),
     "paths.manifest": ("build/manifest.parquet", _PATH),
     "paths.dataset": ("build/dataset.parquet", _PATH),
     "paths.splits": ("data/splits.csv", _PATH),

@@ -17,16 +17,8 @@ from pathlib import Path
 from regraft.core.errors import RegraftError
 
 _SECONDS = 120.0  # a command that takes longer hangs, on a file system or on a filter
-_QUIET = [
-    "-c",
-    "core.hooksPath=/dev/null",
-    "-c",
-    "commit.gpgSign=false",
-    "-c",
-    "gc.auto=0",
-    "-c",
-    "advice.detachedHead=false",
-]
+_SETTINGS = ("core.hooksPath=/dev/null", "commit.gpgSign=false", "gc.auto=0", "advice.detachedHead=false")
+_QUIET = [option for setting in _SETTINGS for option in ("-c", setting)]
 _NOBODY = {"NAME": "Regraft", "EMAIL": "regraft@localhost"}  # where git does not know who commits
 
 
@@ -43,11 +35,7 @@ class Git:
     variables: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run a command of git and return what it prints, without the last line break.
-
-        Raises:
-            NoGit: it failed.
-        """
+        """Run a command of git and return what it prints, without the last line break; NoGit if it fails."""
         return _run(self.root, *arguments, stdin=stdin, variables=self.variables)
 
     def ask(self, *arguments: str) -> str | None:
@@ -59,7 +47,7 @@ class Git:
 
     @contextmanager
     def own_index(self) -> Iterator["Git"]:
-        """Yield git with an index of its own, which is empty at first, in place of the one that a person stages in."""
+        """Yield git with an empty index of its own, in place of the one that a person stages in."""
         with tempfile.TemporaryDirectory(prefix="regraft-index-") as folder:
             yield replace(self, variables=self.variables | {"GIT_INDEX_FILE": str(Path(folder, "index"))})
 
@@ -69,13 +57,17 @@ class Git:
         is_known = all(self.ask("config", key) for key in ("user.name", "user.email")) or all(map(os.environ.get, by))
         who = {} if is_known else {name: _NOBODY[name.rpartition("_")[2]] for name in by}
         dates = dict.fromkeys(("GIT_AUTHOR_DATE", "GIT_COMMITTER_DATE"), at.isoformat(timespec="seconds"))
-        makes = replace(self, variables=self.variables | who | dates)
         options = [option for parent in parents for option in ("-p", parent)]
-        return makes("commit-tree", "--no-gpg-sign", tree, *options, stdin=message)
+        git = replace(self, variables=self.variables | who | dates)
+        return git("commit-tree", "--no-gpg-sign", tree, *options, stdin=message)
 
     def revision(self, name: str = "HEAD") -> str | None:
         """Return the commit that a name stands for; None where there is none, as on a branch without any."""
         return self.ask("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+
+    def contains(self, commit: str | None, other: str | None) -> bool:
+        """Whether a commit is another one, or comes from it."""
+        return bool(commit and other) and self.ask("merge-base", "--is-ancestor", str(other), str(commit)) is not None
 
     def trackable(self, paths: list[Path]) -> list[str]:
         """Return those of some paths of the project that are there, and not behind a link, where git cannot follow."""
@@ -84,25 +76,18 @@ class Git:
 
 
 def open_git(root: Path) -> Git:
-    """Return git for a project.
-
-    Raises:
-        NoGit: git is not installed, or not used here, or does not accept the repository.
-    """
+    """Return git for a project; NoGit if it is not installed, not used here, or does not accept the repository."""
     if shutil.which("git") is None:
         raise NoGit("git is not installed.")
-    if _is_without_git(root):
-        raise NoGit("DVC is set up to go without git here (core.no_scm).")
-    return Git(root, _run(root, "rev-parse", "--show-prefix", variables={}, stdin=""))
-
-
-def _is_without_git(root: Path) -> bool:
     config = configparser.ConfigParser(interpolation=None, strict=False)
     try:
         config.read([root / ".dvc" / "config", root / ".dvc" / "config.local"], encoding="utf-8")
-        return config.getboolean("core", "no_scm", fallback=False)
-    except (configparser.Error, ValueError, UnicodeDecodeError):
-        return False  # DVC itself says what is wrong with it
+        is_unused = config.getboolean("core", "no_scm", fallback=False)
+    except (configparser.Error, ValueError):
+        is_unused = False  # DVC itself says what is wrong with it
+    if is_unused:
+        raise NoGit("DVC is set up to go without git here (core.no_scm).")
+    return Git(root, _run(root, "rev-parse", "--show-prefix", variables={}, stdin=""))
 
 
 def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> str:
@@ -119,11 +104,9 @@ def _run(root: Path, *arguments: str, stdin: str, variables: dict[str, str]) -> 
             timeout=_SECONDS,
             check=True,
         )
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired, OSError) as error:
+    except (subprocess.SubprocessError, OSError) as error:
+        said = " ".join((getattr(error, "stderr", None) or b"").decode("utf-8", "replace").split()) or str(error)
         command = next(argument for argument in arguments if not argument.startswith("-"))
-        said = str(error)
-        if isinstance(error, subprocess.CalledProcessError):
-            said = " ".join(error.stderr.decode("utf-8", "replace").split()) or f"exit status {error.returncode}"
         raise NoGit(f"`git {command}` failed: {said}") from None
     # Decoded here, since text mode would turn a carriage return in a name into a line break.
     return ended.stdout.decode("utf-8", "surrogateescape").rstrip("\n")

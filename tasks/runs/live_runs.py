@@ -33,7 +33,7 @@ class LiveRun:
     started_by: str
     pid: int
     flow_run: str | None = None  # its id at the Prefect server, if it reports to one
-    ending: dict[str, Any] | None = None  # what the server is to be told of its end; see `flows.telling`
+    ending: dict[str, Any] | None = None  # what the server is to be told of its end
     artifacts: list[dict[str, Any]] = field(default_factory=list)  # what the server could not be told before
 
     @property
@@ -42,9 +42,14 @@ class LiveRun:
         return f"the run started by {self.started_by} at {self.started[:16].replace('T', ' ')} UTC (process {self.pid})"
 
 
+def new_live_run(run: str, started: datetime, started_by: str, flow_run: str | None) -> LiveRun:
+    """Return what others may know of the run of this process."""
+    return LiveRun(run, started.astimezone(UTC).isoformat(timespec="seconds"), started_by, os.getpid(), flow_run)
+
+
 @contextmanager
 def alive(run: LiveRun) -> Iterator[None]:
-    """Let others see that this run is alive; its file stays when it ends, for whoever has to tell of it."""
+    """Let others see that this run is alive; its file stays when it ends, for the next run to tell of it."""
     from filelock import FileLock
 
     _RUNS.mkdir(parents=True, exist_ok=True)
@@ -59,34 +64,32 @@ def save(run: LiveRun) -> None:
 
 
 def forget(run: str) -> None:
-    """Remove what is known of a run, once everybody knows how it ended."""
+    """Remove what is known of a run, once history and server know how it ended."""
     for suffix in (".json", ".lock"):
         with suppress(OSError):
             (_RUNS / f"{run}{suffix}").unlink()
 
 
 def known_runs() -> list[LiveRun]:
-    """Return the runs that live, or of whose end somebody has yet to tell."""
-    found = []
-    for path in sorted(_RUNS.glob("*.json")):
-        with suppress(Damaged, FileNotFoundError, TypeError):
-            found.append(_read(path))
-    return found
+    """Return the runs that live, or of whose end neither history nor server know yet."""
+    return [run for path in sorted(_RUNS.glob("*.json")) if (run := _read(path))]
 
 
 def ended_runs() -> list[LiveRun]:
-    """Return the runs whose process is gone, oldest first; whoever tells of one may `forget` it."""
+    """Return the runs whose process is gone, oldest first, to be told of and then to `forget`."""
     from filelock import FileLock, Timeout
 
     ended = []
     for path in sorted(_RUNS.glob("*.json")):
         try:
             with FileLock(path.with_suffix(".lock"), timeout=0):
-                ended.append(_read(path))
+                run = _read(path)
         except Timeout:
             continue
-        except (Damaged, FileNotFoundError, TypeError):  # of another version, or told by another process just now
-            forget(path.stem)
+        if run:
+            ended.append(run)
+        else:
+            forget(path.stem)  # of another version, or told by another process just now
     return ended
 
 
@@ -113,13 +116,14 @@ def only_run(run: LiveRun, minutes: float, say: Callable[[str], None]) -> Iterat
             lock.acquire()
             break
         except Timeout:
+            holder = _holder(path)
             if time.monotonic() > give_up:
                 raise Busy(
-                    f"{_holder(path)} still works in this folder, and nights.wait_minutes of params.yaml, {minutes:g}, "
-                    f"are over. Wait for it to end, or end it, and run again: nothing is lost."
+                    f"{holder} still works in this folder, and nights.wait_minutes of params.yaml, {minutes:g}, are "
+                    f"over. Wait for it to end, or end it, and run again: nothing is lost."
                 ) from None
             if not has_said:
-                say(f"Waiting for {_holder(path)}: one works at a time. What it does is not done twice.")
+                say(f"Waiting for {holder}: one works at a time. What it does is not done twice.")
                 has_said = True
             time.sleep(_LOOK_SECONDS)
     try:
@@ -134,18 +138,11 @@ def is_anybody_working() -> bool:
     """Whether a run works in this folder at the moment."""
     from filelock import FileLock, Timeout
 
-    if not _FOLDER.is_dir():
-        return False
     try:
         with FileLock(_FOLDER / "run.lock", timeout=0):
             return False
-    except Timeout:
-        return True
-
-
-def new_live_run(run: str, started: datetime, started_by: str, flow_run: str | None) -> LiveRun:
-    """Return what others may know of the run of this process."""
-    return LiveRun(run, started.astimezone(UTC).isoformat(timespec="seconds"), started_by, os.getpid(), flow_run)
+    except (Timeout, FileNotFoundError) as error:
+        return isinstance(error, Timeout)
 
 
 def _holder(path: Path) -> str:
@@ -155,8 +152,9 @@ def _holder(path: Path) -> str:
         return "another run"
 
 
-def _read(path: Path) -> LiveRun:
-    found = read_json(path)
-    if not isinstance(found, dict) or found.get("run") != path.stem:
-        raise Damaged.of(path, "what is known of a run", "something else")
-    return LiveRun(**found)
+def _read(path: Path) -> LiveRun | None:
+    try:
+        run = LiveRun(**read_json(path, "run"))
+    except (Damaged, FileNotFoundError, TypeError):
+        return None
+    return run if run.run == path.stem else None

@@ -6,7 +6,7 @@ from regraft.core.config import Params
 from regraft.production.change_log import Origin
 from regraft.production.mirror import refreshed
 from regraft.production.verdict_log import FILE, Look, read_looks
-from tasks.locked import read_locked
+from tasks.dvc_files import read_locked
 from tasks.runs.git import NoGit, open_git
 
 

@@ -29,7 +29,7 @@ class ServerRefuses(ServerAway):
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """A Prefect server."""
+    """A Prefect server. An answer is None where what is asked for, or what a change belongs to, does not exist."""
 
     url: str  # as PREFECT_API_URL, ends in /api
     login: str | None = None  # user:password
@@ -37,19 +37,19 @@ class Api:
     _tokens: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
 
     def get(self, path: str) -> Any:
-        """Ask; None where there is no such thing."""
+        """Ask."""
         return self._ask("GET", path, None, {})
 
     def post(self, path: str, body: Any) -> Any:
-        """Make something; None where what it belongs to does not exist."""
+        """Make something."""
         return self._change("POST", path, body)
 
     def patch(self, path: str, body: Any) -> Any:
-        """Change something; None where it does not exist."""
+        """Change something."""
         return self._change("PATCH", path, body)
 
     def delete(self, path: str) -> None:
-        """Remove something, if it exists."""
+        """Remove something."""
         self._change("DELETE", path, None)
 
     def answers(self) -> bool:
@@ -60,26 +60,25 @@ class Api:
             return False
 
     def _change(self, method: str, path: str, body: Any) -> Any:
-        if not self._tokens:
-            self._tokens.update(self._new_token())
+        """Change something with a token, which a server wants that protects itself against requests of web pages."""
         try:
-            return self._ask(method, path, body, self._tokens)
+            return self._ask(method, path, body, self._tokens or self._new_tokens())
         except ServerAway as error:
             if _code(error) != 403:  # a token is good for an hour
                 raise
-            self._tokens.update(self._new_token())
-            return self._ask(method, path, body, self._tokens)
+            return self._ask(method, path, body, self._new_tokens())
 
-    def _new_token(self) -> dict[str, str]:
-        # Where the server protects itself against forged requests of web pages, whoever changes something needs one.
+    def _new_tokens(self) -> dict[str, str]:
         client = str(uuid.uuid4())
+        self._tokens["Prefect-Csrf-Client"] = client
         try:
-            answer = self._ask("GET", f"csrf-token?client={client}", None, {})
+            if answer := self._ask("GET", f"csrf-token?client={client}", None, {}):
+                self._tokens["Prefect-Csrf-Token"] = answer["token"]
         except ServerAway as error:
-            if _code(error) == 422:  # it does not
-                return {"Prefect-Csrf-Client": client}
-            raise
-        return {"Prefect-Csrf-Client": client} | ({"Prefect-Csrf-Token": answer["token"]} if answer else {})
+            if _code(error) != 422:  # it does not protect itself
+                self._tokens.clear()
+                raise
+        return self._tokens
 
     def _ask(self, method: str, path: str, body: Any, headers: dict[str, str]) -> Any:
         headers = {"Content-Type": "application/json", **headers}
@@ -113,16 +112,10 @@ def _code(error: ServerAway) -> int | None:
 def named_api() -> Api | None:
     """Return the server that Prefect's settings or the environment of this process name, None where there is none."""
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING", "PREFECT_API_KEY")
+    found: list[Any] = [os.environ.get(name) or None for name in names]
     if "prefect" in sys.modules:
         import prefect.settings
 
-        found = [_plain(getattr(prefect.settings, name).value()) for name in names]
-    else:
-        found = [os.environ.get(name) or None for name in names]
-    url, login, key = found
+        found = [getattr(prefect.settings, name).value() for name in names]
+    url, login, key = (each.get_secret_value() if hasattr(each, "get_secret_value") else each for each in found)
     return Api(url.rstrip("/"), login, key) if url and url.startswith(("http://", "https://")) else None
-
-
-def _plain(value: Any) -> str | None:
-    """A setting as text; Prefect hides some from those who print them."""
-    return value.get_secret_value() if hasattr(value, "get_secret_value") else value

@@ -12,9 +12,9 @@ from regraft.core.config import Params, Paths
 from regraft.core.errors import RegraftError
 from regraft.core.files import finite, read_json
 from regraft.production.run_history import NOTHING_NEW, Row
-from tasks.locked import data_version
+from tasks.dvc_files import data_version
+from tasks.runs.current_run import RunRecord
 from tasks.runs.git import NoGit, open_git
-from tasks.runs.run_record import RunRecord
 
 _CURRENT = ("Up to date", "Restored", "Recorded", "Ran")
 _OF_DRIFT = (

@@ -4,7 +4,6 @@ None of this may end a run whose work is done. What cannot be written now is kep
 into the history with the next run; whatever went wrong is said.
 """
 
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,15 +22,15 @@ from regraft.production.run_history import CRASHED, ROWS, Row, add_rows, in_orde
 from regraft.production.run_photos import note_photos
 from regraft.reports.history_page import Production, drawn_rows, history_page, summary_of_week, trend_page
 from regraft.reports.page import to_markdown
+from tasks.runs.current_run import RunRecord
+from tasks.runs.receipts import KEPT_RUNS, RUN
 from tasks.runs.run_facts import Facts, row_of
-from tasks.runs.run_record import RunRecord
 
 PAGE = "history.html"  # in the folder of the reports
 _WAITING = Path(".dvc", "tmp", "regraft", "history")
 _CHARTS = Path(".dvc", "tmp", "regraft", "history-chart")
 _PATIENCE_SECONDS = 10.0  # another process that changes production is waited for; then the row waits
 _READ = 1000  # of the newest rows: what pages show
-_RUN = re.compile(r"\d{8}T\d{6}-[0-9a-f]{6}")  # a run's name, before it becomes a file's
 
 
 def add_to_history(params: Params, record: RunRecord) -> Row:
@@ -128,7 +127,7 @@ def _production(params: Params, standing: Standing | None = None) -> tuple[Stand
 
 def _add(params: Params, row: Row) -> None:
     """Add a row and those that wait; where that is impossible now, let it wait as well."""
-    waiting = _WAITING / f"{row.run}.json" if _RUN.fullmatch(row.run) else None
+    waiting = _WAITING / f"{row.run}.json" if RUN.fullmatch(row.run) else None
     try:
         rows = [*_waiting(), row]
         if words := add_rows(params.paths.production, rows, patience=_PATIENCE_SECONDS):
@@ -156,17 +155,17 @@ def _keep_page(params: Params, facts: Facts) -> None:
     """Keep a copy of the page that this run wrote; of one that validation stopped, the page that names the photos."""
     reports, run = params.paths.reports, facts.record.run
     written = [name for name in ("report.html", "validation.html") if facts.is_written(reports / name)]
-    if not written or not _RUN.fullmatch(run) or (written[0] != "report.html" and facts.is_current("validate_data")):
+    if not written or not RUN.fullmatch(run) or (written[0] != "report.html" and facts.is_current("validate_data")):
         return
     page = (reports / written[0]).read_bytes()
     write_bytes(reports / "runs" / f"{run}.html", page.replace(b'href="validation.html"', b'href="../validation.html"'))
-    for path in _pages(params)[: -params.nights.keep_reports]:
+    for path in _pages(params)[:-KEPT_RUNS]:
         path.unlink(missing_ok=True)
 
 
 def _pages(params: Params) -> list[Path]:
     """The pages that are kept, the oldest first."""
-    return sorted(path for path in (params.paths.reports / "runs").glob("*.html") if _RUN.fullmatch(path.stem))
+    return sorted(path for path in (params.paths.reports / "runs").glob("*.html") if RUN.fullmatch(path.stem))
 
 
 @contextmanager

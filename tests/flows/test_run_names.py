@@ -7,7 +7,7 @@ import pytest
 
 from flows.after_run import _label
 from regraft.production.run_history import Row
-from tasks.runs.run_record import RunRecord
+from tasks.runs.current_run import RunRecord
 
 NIGHT = datetime(2026, 12, 3, 3, tzinfo=UTC)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from regraft.core.files import md5_of, write_json
 from regraft.core.provenance import installed_versions
 from tasks.code_record import RECORD
-from tasks.runs.run_record import RunRecord, StageRun
+from tasks.runs.current_run import RunRecord, StageRun
 
 ROOT = Path(__file__).parents[2]
 STARTED = datetime(2026, 11, 26, 3, tzinfo=UTC)

@@ -1,23 +1,20 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
-from regraft.core.addresses import mirror_of
 from regraft.core.errors import RegraftError
 from regraft.core.params_file import load_params
-from tasks.dvc_cache import photos_of
+from tasks.dvc_files import photos_of
 from tasks.runs import receipts
-from tasks.runs.explain import changes, explain
+from tasks.runs.current_run import RunRecord
+from tasks.runs.explain import explain
 from tasks.runs.receipts import write_receipt
-from tasks.runs.run_record import RunRecord
 from tests.support.project import Project
 from tests.support.run_receipts import record_of, versions, write_project, write_results
 
@@ -74,19 +71,19 @@ def test_a_stage_ran_because_its_settings_data_code_or_libraries_changed(project
     assert _line(_explain(), "export_onnx").endswith("build/manifest.parquet changed")
 
 
-def test_photos_are_told_as_added_gone_moved_and_changed(project):
+def test_photos_are_told_as_added_gone_and_changed(project):
     _photos("a", one="1", two="2", three="3", four="4")
     _photos("b", one="1", two="9", five="3", six="6")
     write_results(project.root, "b")
     _end(record_of(1))
-    expected = "1 added (six.png), 1 gone (four.png), 1 renamed or moved (five.png), 1 with other content (two.png)"
+    expected = "2 added (five.png, six.png), 2 gone (four.png, three.png), 1 with other content (two.png)"
     assert f"{expected}; 301 files now" in _line(_explain(), "photos")
 
 
 def test_without_the_lists_of_names_photos_are_counted(project):
     write_results(project.root, "b")
     _end(record_of(1))
-    assert "changed: 301 files now, 301 before" in _line(_explain(), "photos")
+    assert "301 files after 301; DVC's cache does not have both" in _line(_explain(), "photos")
 
 
 def test_what_came_from_the_cache_or_was_missing_is_told(project):
@@ -104,7 +101,7 @@ def test_of_a_failed_run_it_is_told_where_and_why_and_what_was_not_reached(proje
     _end(record_of(1, "Failed", "Too many photos are broken.", "Recorded", "Failed"))
     said = _explain()
     assert "Failed\nToo many photos are broken." in said
-    assert _line(said, "validate_data").endswith("begun because validate_data.max_pixels 120000000 -> 5")
+    assert _line(said, "validate_data").endswith("did not end well")
     assert _line(said, "export_onnx").endswith("not reached")
 
 
@@ -130,46 +127,11 @@ def test_a_damaged_receipt_is_named(project):
         _explain()
 
 
-def test_one_without_a_sound_receipt_before_it_is_told_alone(project):
-    Path("receipts", f"{record_of(0).run}.json").write_text("{")
-    _end(record_of(1))
-    assert "no receipt of a run before" in _explain()
-
-
 def test_a_receipt_of_another_shape_is_named(project):
     path = Path("receipts", f"{record_of(0).run}.json")
     path.write_text(path.read_text().replace('"stages": [', '"stages": ["x", '))
     with pytest.raises(RegraftError, match=r"000000\.json is damaged"):
         _explain()
-
-
-def _rewrite(change: Callable[[dict[str, Any]], None]) -> Path:
-    """Change the receipt as somebody may who can push to the branch of the nights."""
-    path = Path("receipts", f"{record_of(0).run}.json")
-    receipt = json.loads(path.read_text())
-    change(receipt)
-    path.write_text(json.dumps(receipt))
-    return path
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda receipt: receipt.update(words="x" * 10_001),
-        lambda receipt: receipt.update(name="Promoted\n\nStages:\n  evaluate        Up to date"),
-        lambda receipt: receipt.update(started_by="\x1b[2J"),
-        lambda receipt: receipt["versions"].update({"numpy\n": "1"}),
-        lambda receipt: receipt["stages"][0].update(name="y" * 10_001),
-        lambda receipt: receipt["params"].update(a=json.loads("[" * 20 + "]" * 20)),
-        lambda receipt: receipt.update(run=record_of(7).run),
-    ],
-)
-def test_a_receipt_with_texts_that_no_run_writes_is_named_as_damaged(project, change):
-    _rewrite(change)
-    with pytest.raises(RegraftError, match=r"000000\.json is damaged") as stop:
-        _explain()
-    assert len(str(stop.value)) < 1000
-    assert "\x1b" not in str(stop.value)
 
 
 @pytest.mark.parametrize("place", [os.mkfifo, lambda path: path.symlink_to("../elsewhere.json")])
@@ -179,15 +141,6 @@ def test_what_is_no_plain_file_is_no_receipt(project, place):
     place(receipt)
     with pytest.raises(RegraftError, match=r"must be a file|there is no receipt"):
         _explain()
-
-
-def test_of_a_receipt_with_a_hundred_thousand_stages_and_long_lines_a_page_is_told(project):
-    step = {"name": "evaluate", "outcome": "Ran", "seconds": 1.0}
-    _rewrite(lambda receipt: receipt.update(stages=[step | {"name": "n" * 5000}, *[step] * 100_000]))
-    said = _explain().splitlines()
-    assert len(said) < 500
-    assert max(map(len, said)) < 2100
-    assert said[-1].startswith("... and ")
 
 
 @pytest.mark.parametrize("arguments", [[], ["-1"], ["20261126"]])
@@ -211,11 +164,3 @@ def test_where_the_clock_was_set_back_the_last_run_is_still_the_last(project):
     early = replace(record_of(1), run="20261101T030000-000001")
     _end(early)
     assert _explain().startswith(f"Run {early.run}")
-
-
-def test_that_production_moved_to_an_address_is_told_without_the_name_of_its_mirror():
-    here, there = (
-        {"params": {"paths": {"production": str(path)}}, "locked": {}}
-        for path in (Path("models/production"), mirror_of("s3://bucket/private"))
-    )
-    assert changes(there, here) == [("settings", 'paths.production "models/production" -> "production at s3://bucket"')]

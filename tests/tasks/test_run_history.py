@@ -17,10 +17,9 @@ from regraft.core.config import Params
 from regraft.core.files import write_json
 from regraft.production.run_history import FILE, read_rows
 from tasks.runs import run_history
+from tasks.runs.current_run import RunRecord, StageRun, new_run_id
 from tasks.runs.run_history import add_crashed, add_to_history, rows_of, trend, week
-from tasks.runs.run_record import RunRecord, StageRun, new_run_id
 from tests.support.pipeline import STAGES
-from tests.support.small_project import changed
 
 RUN = ["record_data", "record_code", *STAGES, "promote_model", "write_report"]
 
@@ -152,8 +151,8 @@ def test_reports_of_any_shape_tell_nothing_and_stop_nothing(params: Params, cont
     assert read_rows(params.paths.production) == [row]
 
 
-def test_the_report_of_a_run_is_kept_and_so_many_of_them(params: Params) -> None:
-    params = changed(params, nights={"keep_reports": 2})
+def test_the_report_of_a_run_is_kept_and_so_many_of_them(params: Params, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_history, "KEPT_RUNS", 2)
     runs = []
     for number in range(4):
         Path("reports/report.html").write_text(f'<a href="validation.html">{number}</a>')

