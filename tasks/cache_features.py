@@ -13,7 +13,7 @@ from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from regraft.core.files import md5_of, write_json
 from regraft.features.extraction import Extractor, Recomputing
-from regraft.features.table import write_features, write_named_features
+from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset
 from regraft.store.uses import record_use
 from tasks.dvc_files import read_locked
@@ -44,8 +44,7 @@ def cache_features(params: Params, progress: Progress) -> None:
             on_progress=progress("views"),
         )
         # A matter of data and settings alone: the file has the same bytes whoever computed what is in the store.
-        write = write_features if receipt.rows <= _COPIED_ROWS else write_named_features
-        write(paths.features, extractor, dataset)
+        write_features(paths.features, extractor, dataset, is_named=receipt.rows > _COPIED_ROWS)
         version, namespaces = md5_of(paths.features), [store.features, store.activations]
         record_use(paths.store, version, namespaces, keys, shared=machine.shared_store)
     write_json(paths.reports / "features.json", receipt.as_report() | before | inputs.fetcher.fetches.as_report())

@@ -19,13 +19,19 @@ from regraft.core.csv_files import write_csv
 from regraft.core.files import read_json, write_json
 from regraft.export.calibration import shares_of, weights_for_use
 from regraft.export.classifier import Answers, OnnxClassifier, answers_of, open_said
-from regraft.export.reliability import (
+from regraft.export.evaluation import (
     Novel,
     Outcome,
     calibration_report,
+    class_table,
+    classification_report,
     outcome_of,
     reliability,
     risk_coverage,
+    slice_table,
+    write_confusion,
+    write_parts,
+    write_predictions,
 )
 from regraft.photos.dataset import read_dataset
 from regraft.photos.elsewhere import elsewhere_of
@@ -36,14 +42,6 @@ from regraft.photos.manifest import read_manifest
 from regraft.photos.sample import sample_of
 from regraft.serving.promise import Promise
 from regraft.store.leases import store_in_use
-from regraft.training.evaluation import (
-    class_table,
-    classification_report,
-    slice_table,
-    write_confusion,
-    write_parts,
-    write_predictions,
-)
 from tasks.progress import Progress
 from tasks.report import write_report
 from tasks.stage import stage

@@ -28,10 +28,9 @@ from regraft.training.fine_tune import (
     warm_photos,
     warm_settings,
 )
-from regraft.training.inputs import training_images
 from regraft.training.metrics import write_curve
 from regraft.training.network_file import Head, Network, read_head, read_network, start_keras, write_network
-from regraft.training.training_loop import Plan
+from regraft.training.training_loop import Plan, training_images
 from tasks.progress import Progress
 from tasks.stage import stage
 from tasks.stage_inputs import StageInputs

@@ -16,7 +16,7 @@ import numpy as np
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.core.config import Params
 from regraft.core.errors import InvalidData
-from regraft.features.table import Features, read_features, write_named_features
+from regraft.features.table import Features, read_features, write_features
 from regraft.photos.base_record import BaseRecord, read_base_record
 from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.elsewhere import Elsewhere, elsewhere_of
@@ -33,7 +33,7 @@ from tasks.progress import Progress
 if TYPE_CHECKING:
     from regraft.backbones.trunk import Trunk
     from regraft.features.extraction import Extractor
-    from regraft.training.inputs import Inputs
+    from regraft.training.trainer import Inputs
 
 
 class StageInputs:
@@ -137,7 +137,7 @@ class StageInputs:
 
     def reader_of(self, photos: Dataset) -> "Inputs":
         """Return the reader of the network's inputs for some photos."""
-        from regraft.training.inputs import cached_activations, live_pixels
+        from regraft.training.training_loop import cached_activations, live_pixels
 
         if self.reads_pixels:
             return live_pixels(photos, self.views, Threads(self.params.machine.workers))
@@ -151,7 +151,7 @@ class StageInputs:
     def features_of(self, photos: Dataset, path: Path) -> Features:
         """Return the pooled features of some photos, by a temporary file."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_named_features(path, self.extractor, photos)
+        write_features(path, self.extractor, photos, is_named=True)
         return read_features(path, find_rows=self.extractor.store.find_rows)
 
 

@@ -27,11 +27,10 @@ from regraft.training.fine_tune import (
     why_not_to_train,
 )
 from regraft.training.heads import MAX_EPOCHS, find_head
-from regraft.training.inputs import training_images
 from regraft.training.keras_network import build_network, network_of, weights_of
 from regraft.training.metrics import Epoch, class_prior, write_curve
 from regraft.training.network_file import Head, Network, start_keras, write_network
-from regraft.training.training_loop import Plan, Training
+from regraft.training.training_loop import Plan, Training, training_images
 from tasks.progress import Progress
 from tasks.stage import stage
 from tasks.stage_inputs import StageInputs

@@ -173,8 +173,11 @@ def test_a_stage_depends_on_its_own_entry_of_the_record_and_otherwise_on_data_al
     ("stage", "opened"),
     [
         ("cache_features", {"features.extraction", "features.forward_passes", "photos.dataset", "photos.views"}),
-        ("train_base", {"backbones.catalogue", "photos.views", "training.inputs"}),
-        ("fine_tune", {"backbones.catalogue", "photos.left_out", "photos.sample", "photos.views", "training.inputs"}),
+        ("train_base", {"backbones.catalogue", "photos.views", "training.training_loop"}),
+        (
+            "fine_tune",
+            {"backbones.catalogue", "photos.left_out", "photos.sample", "photos.views", "training.training_loop"},
+        ),
         ("export_onnx", {"backbones.catalogue", "backbones.trunk", "photos.dataset"}),
     ],
 )

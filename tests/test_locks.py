@@ -21,7 +21,7 @@ PLATFORMS = [
     for python in ("3.11.2", "3.11.9", "3.12.5", "3.13.1")
     for system, machine in (("linux", "x86_64"), ("linux", "aarch64"), ("darwin", "arm64"), ("win32", "AMD64"))
 ]
-GOES_WITH = {"deepsort": ["deep-sort-realtime==1.3.2"], "build": PYPROJECT["build-system"]["requires"]}
+GOES_WITH = {"build": PYPROJECT["build-system"]["requires"]}
 
 
 def pinned(*names: str) -> list[Requirement]:

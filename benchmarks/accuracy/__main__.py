@@ -41,7 +41,7 @@ from benchmarks.accuracy.methods import Recipe, Regraft, Said
 from benchmarks.support.projects import describe_machine
 from regraft.core.files import fingerprint, replacing
 from regraft.core.statistics import mean_interval, tango_interval, wilson
-from regraft.training.evaluation import expected_calibration_error
+from regraft.export.evaluation import expected_calibration_error
 from regraft.training.metrics import log_losses
 
 _BUDGETS = ("quick", "balanced", "thorough")

@@ -20,11 +20,11 @@ from regraft.photos.dataset import Dataset, read_dataset
 from regraft.photos.views import choose_views
 from regraft.training.fine_tune import ALPHAS, between, start_trainer
 from regraft.training.heads import find_head
-from regraft.training.inputs import Images, cached_activations, training_images
 from regraft.training.keras_network import join, to_keras
 from regraft.training.metrics import class_prior, log_losses
 from regraft.training.network_file import start_keras
-from regraft.training.training_loop import Checkpoint, Plan, Training
+from regraft.training.trainer import Images
+from regraft.training.training_loop import Checkpoint, Plan, Training, cached_activations, training_images
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,18 @@ from regraft.features.forward_passes import open_feature_store
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import choose_views
 from regraft.training.fine_tune import start_trainer
-from regraft.training.inputs import Images, TrainingImages, cached_activations
 from regraft.training.keras_network import choose_layers, join
 from regraft.training.network_file import HeadSettings, build_head, start_keras
-from regraft.training.trainer import WEIGHT_DECAY
-from regraft.training.training_loop import BATCH_SIZE, LABEL_SMOOTHING, Checkpoint, Plan, Training
+from regraft.training.trainer import WEIGHT_DECAY, Images
+from regraft.training.training_loop import (
+    BATCH_SIZE,
+    LABEL_SMOOTHING,
+    Checkpoint,
+    Plan,
+    Training,
+    TrainingImages,
+    cached_activations,
+)
 
 if TYPE_CHECKING:
     import keras

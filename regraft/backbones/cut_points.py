@@ -34,10 +34,6 @@ _BYTES = 2  # of an activation in the store: float16
 def preprocessed_input(image_size: int, mode: str) -> tuple["keras.KerasTensor", "keras.KerasTensor"]:
     """Return the input of a network and the input of its first layer.
 
-    Args:
-        image_size: side in pixels.
-        mode: one of MODES.
-
     Returns:
         `image`: float32, shape (n, image_size, image_size, 3), RGB 0 to 255; and the same after preprocessing.
 
@@ -79,9 +75,6 @@ def cut_points(model: "keras.Model") -> list[CutPoint]:
 
     Walk the layers in the order in which they are computed and keep the set of outputs that a later layer still needs.
     Where that set holds just the newest output, everything after depends on it alone, and the network can be cut there.
-
-    Args:
-        model: a functional model with one input and one output.
     """
     import keras
 

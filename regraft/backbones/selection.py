@@ -105,12 +105,7 @@ def _row(each: Compared, best: Compared) -> dict[str, Any]:
 
 
 def recommendation(ranking: pd.DataFrame, val_images: int) -> str:
-    """Say which backbone to take: the fastest of those that cannot be told from the most accurate one.
-
-    Args:
-        ranking: from `rank`.
-        val_images: how many photos the accuracies were measured on.
-    """
+    """Say which backbone to take: the fastest of those that cannot be told from the most accurate one."""
     tried = ranking[ranking.problem == ""]
     problems = "".join(
         f"\n{each.name} could not be tried: {each.problem}"

@@ -293,10 +293,6 @@ def _build_graph(backbone: Backbone) -> tuple[onnx.ModelProto, Agreement]:
 def agreement_of(model: "keras.Model", graph: onnx.ModelProto) -> Agreement:
     """Compare a graph with its Keras model on images that look like photos: many coarse and few fine contrasts.
 
-    Args:
-        model: prepared float32 RGB 0 to 255 in, a list of outputs.
-        graph: the same, from uint8.
-
     Raises:
         ExportMismatch: they differ by more than rounding does.
     """

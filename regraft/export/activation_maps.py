@@ -50,9 +50,6 @@ class ActivationMaps:
     def __call__(self, photo: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return what the file says of a photo, and where in it that is said.
 
-        Args:
-            photo: uint8 RGB, shape (height, width, 3), any size, upright.
-
         Returns:
             Probabilities, float32, shape (num_classes,), and maps, float32, shape (num_classes, rows, columns), such
             as 7 x 7. They cover the centre square of the photo, see `square`, and nothing beside it. `heat` makes one
@@ -82,10 +79,6 @@ def heat(maps: np.ndarray, class_index: int) -> np.ndarray:
 
     What all maps have in common moves all logits alike and no probability, so their mean is taken off first.
 
-    Args:
-        maps: float32, shape (num_classes, rows, columns), of `ActivationMaps`.
-        class_index: the class.
-
     Returns:
         float32, shape (rows, columns), 0 (nothing for it, or against it) to 1 (most).
     """
@@ -95,9 +88,6 @@ def heat(maps: np.ndarray, class_index: int) -> np.ndarray:
 
 def with_maps(model: onnx.ModelProto) -> onnx.ModelProto | None:
     """Return a shipped graph with one more output, or None where it would not be exact.
-
-    Args:
-        model: with the output `probabilities`; it stays as it is.
 
     Returns:
         The same graph, whose last output is `maps`: float32, shape (batch, num_classes, rows, columns). Of each map the

@@ -103,12 +103,6 @@ def shift_for_use(
     log(share in use / share that the network learnt). With `balanced` or `logit_adjustment` the network treats all
     classes as equally frequent.
 
-    Args:
-        shares: `export_onnx.class_shares` of params.yaml: positive numbers by class, in any unit.
-        class_names: of the network.
-        trained_on: class indices of the training photos, shape (n,).
-        class_weight: `train_head.class_weight`.
-
     Returns:
         float32, shape (num_classes,).
 

@@ -167,13 +167,7 @@ def head_graph(head: Head, prototypes: np.ndarray | None = None) -> onnx.ModelPr
 
 
 def class_prototypes(features: np.ndarray, class_indices: np.ndarray, num_classes: int) -> np.ndarray:
-    """Return the prototype of each class: float32, shape (num_classes, feature_dim), of length 1.
-
-    Args:
-        features: float32, shape (n, feature_dim), of training photos; some of every class.
-        class_indices: of these photos, shape (n,).
-        num_classes: how many classes there are.
-    """
+    """Return the prototype of each class: float32, shape (num_classes, feature_dim), of length 1."""
     units = _directions(features.astype(np.float64))
     means = np.stack([units[class_indices == index].mean(axis=0) for index in range(num_classes)])
     return _directions(means).astype(np.float32)

@@ -15,7 +15,7 @@ import onnx
 from regraft.backbones.catalogue import choose_backbone
 from regraft.core.config import BackboneChoice, ClassWeight
 from regraft.core.errors import ExportMismatch, RegraftError
-from regraft.core.files import reading
+from regraft.core.files import reading, replacing
 from regraft.export.calibration import (
     SHARES,
     SHIFT,
@@ -39,7 +39,7 @@ from regraft.export.compose import Expected, class_prototypes, novelty_of, write
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
 from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, rank_of, share_of
-from regraft.training.keras_network import build_network, save_model
+from regraft.training.keras_network import build_network
 from regraft.training.metrics import objective_of, score
 from regraft.training.network_file import Head, read_network, start_keras
 
@@ -106,15 +106,7 @@ def finish(
     class_shares: Mapping[str, float] | None,
     class_weight: ClassWeight,
 ) -> Ending:
-    """Decide on temperature, shift, prototypes and the threshold of novelty.
-
-    Args:
-        head: as it was trained.
-        features: from `look`.
-        material: the same.
-        class_shares: `export_onnx.class_shares` of params.yaml.
-        class_weight: `train_head.class_weight`.
-    """
+    """Decide on temperature, shift, prototypes and the threshold of novelty."""
     (val, typical), counted, names = features, material.counted, material.dataset.class_names
     labels = material.val.rows.class_index.to_numpy()
     logits = logits_of(head.probabilities(val[counted]))
@@ -152,12 +144,6 @@ def examine(
     They are those of its head for the features only if the whole file gives the very same ones for the first `IMAGES`
     photos; else the whole file is run on all of them, and no longer says where it could be taken apart: that costs
     time, nothing else.
-
-    Args:
-        draft: where it is written.
-        graph: from `with_head`.
-        material: has the val photos.
-        features: of these photos, from `look` at the same body.
     """
     write_graph(draft, graph)
     classifier, photos, threads = OnnxClassifier(draft), material.val, material.threads
@@ -192,14 +178,7 @@ def parity_of(onnx_side: np.ndarray, other_side: np.ndarray) -> Parity:
 
 
 def prove(classifier: OnnxClassifier, expected: Expected, dataset: Dataset, threads: Threads) -> dict[str, Parity]:
-    """Compare a file with what was trained, and return how closely it follows by what was compared.
-
-    Args:
-        classifier: the file.
-        expected: of the `TrainedPart`.
-        dataset: of all splits; `IMAGES` of each are compared.
-        threads: that decode and run.
-    """
+    """Compare a file with what was trained, and return how closely it follows by what was compared."""
     found = {}
     for split in ("val", "train", "test"):
         photos = dataset.of(split).head(IMAGES)
@@ -248,10 +227,6 @@ def refuse_difference(parities: Mapping[str, Parity], path: Path) -> None:
 
     Within `TOLERANCE` no photo has another most probable class whose first two are more than twice that apart.
 
-    Args:
-        parities: from `prove`.
-        path: of the file that the graph was to replace.
-
     Raises:
         ExportMismatch: they differ by more.
     """
@@ -265,13 +240,7 @@ def refuse_difference(parities: Mapping[str, Parity], path: Path) -> None:
 
 
 def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path) -> None:
-    """Write the whole network in Keras' own format, as the ONNX file has it: same weights, same bytes.
-
-    Args:
-        path: of the .keras file.
-        choice: of the backbone that was trained.
-        network: the file with what was trained of it.
-        onnx: the file that was exported from it.
+    """Write the whole network in Keras' own format, as the ONNX file has it.
 
     Raises:
         FileNotFoundError: there is no such network.
@@ -293,4 +262,6 @@ def write_keras(path: Path, choice: BackboneChoice, *, network: Path, onnx: Path
         shift = json.loads(facts[SHIFT]) if SHIFT in facts else None
         head = trained.head.rescaled(float(facts.get(TEMPERATURE, "1")), shift)
     start_keras(0)
-    save_model(path, build_network(backbone, replace(trained, head=head)))
+    model = build_network(backbone, replace(trained, head=head))
+    with replacing(path) as temporary:
+        model.save(temporary)

@@ -76,12 +76,7 @@ def verdict_of(agreement: Agreement, budget: float) -> tuple[bool, str]:
 
 
 def in_int8(source: OnnxClassifier, calibrating: Dataset) -> onnx.ModelProto:
-    """Return a float32 file in int8, with its metadata; one of `DEFECTS` where that cannot be done.
-
-    Args:
-        source: the float32 file.
-        calibrating: training photos, whose activations give the ranges.
-    """
+    """Return a float32 file in int8, with its metadata; one of `DEFECTS` where that cannot be done."""
     if not len(calibrating):
         raise ValueError("there is no training photo to take the ranges of activations from")
 
@@ -97,13 +92,7 @@ def in_int8(source: OnnxClassifier, calibrating: Dataset) -> onnx.ModelProto:
 
 
 def facts_of_int8(ours: Answers, class_indices: np.ndarray, choice: Choice) -> dict[str, str | None]:
-    """Return the metadata of the int8 file that follow from its own answers; its head is that of the float32 file.
-
-    Args:
-        ours: its answers for the val photos.
-        class_indices: of these photos, shape (n,).
-        choice: when it is unsure.
-    """
+    """Return the metadata of the int8 file that follow from its own answers; its head is that of the float32 file."""
     after = score(class_indices, ours.probabilities)
     facts: dict[str, str | None] = dict.fromkeys([*Promise(0, 0, 0).as_metadata(), NO_THRESHOLD])
     facts |= choice.as_metadata()

@@ -8,7 +8,6 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -75,13 +74,13 @@ def _keras(job: dict[str, Any]) -> "Answer":
 
     tf.config.threading.set_intra_op_parallelism_threads(job["threads"])
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    import keras
     import numpy as np
 
     from regraft.photos.images import Threads
     from regraft.photos.preparation import Preparation
-    from regraft.training.keras_network import load_model
 
-    model = load_model(Path(job["file"]))
+    model = keras.saving.load_model(job["file"], compile=False, safe_mode=True)
     preparation, threads = Preparation(job["image_size"], job["crop_fraction"]), Threads(job["threads"])
 
     def answer(photos: "np.ndarray") -> "np.ndarray":

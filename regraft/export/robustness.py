@@ -17,12 +17,12 @@ from PIL import Image
 from regraft.core.csv_files import write_csv
 from regraft.core.files import fingerprint
 from regraft.core.statistics import Interval, tango_interval
+from regraft.export.evaluation import share_right
 from regraft.photos.corruptions import KINDS, SEVERITIES, Draw, corrupt
 from regraft.photos.dataset import Dataset, Photo
 from regraft.photos.groups import first_of_each, independent_images
 from regraft.photos.images import Threads
 from regraft.serving.shipped_model import ShippedModel
-from regraft.training.evaluation import share_right
 
 UNDAMAGED = "none"
 _CONDITIONS = [(UNDAMAGED, 0), *((kind, severity) for kind in KINDS for severity in range(1, SEVERITIES + 1))]

@@ -101,13 +101,7 @@ class ForwardPasses:
     machine: Machine  # the section of params.yaml: threads, and the batch where one thread makes all forward passes
 
     def compute(self, dataset: Dataset, works: Sequence[Work], on_progress: Callable[[int, int], None]) -> None:
-        """Compute and store, about a thousand views at a time.
-
-        Args:
-            dataset: reads the photos.
-            works: the views of each photo.
-            on_progress: called with the number of views computed and to compute.
-        """
+        """Compute and store, about a thousand views at a time."""
         total, done, unwritten = sum(len(work.views) for work in works), 0, 0
         last = time.perf_counter()
         on_progress(0, total)

@@ -11,7 +11,8 @@ from regraft.features.neighbours import Embeddings
 
 _RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # in units of the mean variance along an axis
 _FITTED_ROWS = 8192  # that ridge and temperature are chosen on; of more, an evenly spaced part
-_ROWS = 512  # in memory at a time; a larger group is left out by its products along the axes and not photo by photo
+_ROWS = 512  # in memory at a time
+_LARGEST_GROUP = 2048  # photos that are left out together; a larger group is taken apart, or its block fills the memory
 _LARGEST_TEMPERATURE = 100.0
 _SURE = 0.9  # a probability that is enough, however sure the features usually are
 _TIMES = 2  # as probable as the label is what a likely error is said to be instead
@@ -36,11 +37,6 @@ class _Regression:
         group's images, y their outputs, and H their block of the hat matrix, by Woodbury's identity. For groups of one
         image it is the known (y - h t) / (1 - h) (Rifkin & Lippert, "Notes on regularized least squares", 2007).
 
-        Args:
-            points: float32, (groups, size, dim).
-            labels: class indices, (groups, size).
-            ridges: float32; what is added to the variances.
-
         Returns:
             float32, (ridges, groups, size, classes).
         """
@@ -57,27 +53,6 @@ class _Regression:
             outputs[number] = own - np.linalg.solve(rest, missed.astype(np.float64))
         return outputs
 
-    def large_left_out(self, embeddings: Embeddings, rows: np.ndarray, ridges: np.ndarray) -> np.ndarray:
-        """Return the same for one group of any size: its products are taken from those of all images.
-
-        Returns:
-            float32, (ridges, images of the group, classes).
-        """
-        (dim, classes), labels = self.targets.shape, embeddings.class_indices
-        gram = np.diag(np.concatenate([[self.images + _NOTHING_ELSE], self.variances])).astype(np.float64)
-        products = np.concatenate([self.images * self.prior[None], self.targets]).astype(np.float64)
-        for part, points in embeddings.blocks(rows):
-            along = np.column_stack([np.ones(len(part)), (points - self.mean) @ self.axes])
-            gram -= along.T @ along
-            products -= along.T @ np.eye(classes)[labels[part]]
-        penalty = np.diag(np.r_[0.0, np.ones(dim)])  # the mean is not shrunk
-        weights = [np.linalg.solve(gram + ridge * penalty, products).astype(np.float32) for ridge in ridges]
-        outputs = [
-            [((points - self.mean) @ self.axes) @ weight[1:] + weight[0] for weight in weights]
-            for _, points in embeddings.blocks(rows)
-        ]
-        return np.concatenate([np.stack(block) for block in outputs], axis=1)
-
 
 def label_probabilities(embeddings: Embeddings, groups: np.ndarray) -> np.ndarray:
     """Return the probability of every class for every image, from all images outside its group.
@@ -92,7 +67,7 @@ def label_probabilities(embeddings: Embeddings, groups: np.ndarray) -> np.ndarra
     Returns:
         float32, shape (n, classes).
     """
-    labels = embeddings.class_indices
+    labels, groups = embeddings.class_indices, _of_bounded_size(groups)
     with threadpool_limits(1, user_api="blas"):
         regression = _regression(embeddings, labels)
         mean_variance = max(float(embeddings.variances.mean()), 1e-6)
@@ -107,6 +82,16 @@ def label_probabilities(embeddings: Embeddings, groups: np.ndarray) -> np.ndarra
         for rows in _by_size(groups, np.arange(len(groups))):
             left_out[rows.ravel()] = _outputs(regression, embeddings, rows, best)[0]
     return _calibrated(left_out, labels)
+
+
+def _of_bounded_size(groups: np.ndarray) -> np.ndarray:
+    """Return groups of which none is larger than `_LARGEST_GROUP`."""
+    if np.bincount(groups).max(initial=0) <= _LARGEST_GROUP:
+        return groups
+    order = np.argsort(groups, kind="stable")
+    rank = np.empty(len(groups), int)
+    rank[order] = np.arange(len(groups)) - np.searchsorted(groups[order], groups[order])
+    return np.unique(np.column_stack([groups, rank // _LARGEST_GROUP]), axis=0, return_inverse=True)[1]
 
 
 def _some(groups: np.ndarray) -> np.ndarray:
@@ -131,8 +116,6 @@ def _by_size(groups: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 def _outputs(regression: _Regression, embeddings: Embeddings, rows: np.ndarray, ridges: np.ndarray) -> np.ndarray:
     """Return the outputs of groups of one size, rows of shape (groups, size): (ridges, groups * size, classes)."""
-    if rows.shape[1] > _ROWS:
-        return regression.large_left_out(embeddings, rows[0], ridges)
     points = embeddings.read(rows.ravel()).reshape(*rows.shape, -1)
     return regression.left_out(points, embeddings.class_indices[rows], ridges).reshape(len(ridges), rows.size, -1)
 

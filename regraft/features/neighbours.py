@@ -187,11 +187,6 @@ def near_limit(distances: Distances, comparisons: int, expected: float) -> float
     are that near by chance. The dimension m follows from the photos: the median of the distance of the nearest of five,
     as a share of that of the fifth, is (1 - 2^(-1/4))^(1/m), whatever copies there are, as long as most have none.
 
-    Args:
-        distances: of all images.
-        comparisons: pairs of images that are compared.
-        expected: pairs that may be named although the photos show different things.
-
     Source: the model is that of Levina & Bickel, "Maximum likelihood estimation of intrinsic dimension", NIPS 2004.
     """
     apart = distances.fifth > 0
@@ -208,12 +203,6 @@ def find_leaks(
 
     Images of val are compared with all of train, those of test with all of train and val. Only of images that are
     looked at others are searched for, and of each at most the 24 that are most similar are named.
-
-    Args:
-        embeddings: of the data set.
-        groups: as for `measure_distances`.
-        distances: from there.
-        expected: pairs that chance may name where there is no leak.
 
     Returns:
         Number of the held-out image among all, of the other one, and cosine similarity, the most similar pair first;

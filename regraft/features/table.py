@@ -145,35 +145,20 @@ class Features:
         return self.read(chosen), self.class_indices[chosen]
 
 
-def write_features(path: Path, source: "Extractor", dataset: Dataset) -> None:
+def write_features(path: Path, source: "Extractor", dataset: Dataset, *, is_named: bool = False) -> None:
     """Write the pooled features of every view of a data set as one Arrow IPC file, a thousand rows in memory at a time.
 
-    View by view, and within a view in the order of the data set.
+    View by view, and within a view in the order of the data set. Named features are rows of the store, and the checksum
+    of each.
     """
     dim = source.feature_dim
+    last = pa.field("checksum", pa.uint64()) if is_named else pa.field("feature", pa.list_(pa.float32(), dim))
 
-    def features_of(sources: Sequence[str], view: int) -> pa.Array:
+    def values_of(sources: Sequence[str], view: int) -> pa.Array:
+        if is_named:
+            return pa.array(source.checksums(sources, view))
         return pa.FixedSizeListArray.from_arrays(pa.array(source.read_features(sources, view).reshape(-1)), dim)
 
-    _write(path, source, dataset, pa.field("feature", pa.list_(pa.float32(), dim)), features_of)
-
-
-def write_named_features(path: Path, source: "Extractor", dataset: Dataset) -> None:
-    """Write which rows of the store the same features are, and the checksum of each."""
-
-    def checksums_of(sources: Sequence[str], view: int) -> pa.Array:
-        return pa.array(source.checksums(sources, view))
-
-    _write(path, source, dataset, pa.field("checksum", pa.uint64()), checksums_of)
-
-
-def _write(
-    path: Path,
-    source: "Extractor",
-    dataset: Dataset,
-    last: pa.Field,
-    values_of: Callable[[Sequence[str], int], pa.Array],
-) -> None:
     fields = {
         "digest": pa.binary(_DIGEST_BYTES),
         "view": pa.int16(),
@@ -184,7 +169,7 @@ def _write(
     metadata = {
         "class_names": json.dumps(dataset.class_names, ensure_ascii=False),
         "namespace": source.namespace,
-        "dim": str(source.feature_dim),
+        "dim": str(dim),
     }
     schema = pa.schema([*fields.items(), last], metadata=metadata)
     codes = {split: code for code, split in enumerate(SPLITS)}
@@ -211,7 +196,7 @@ def _parts(dataset: Dataset, augmented_views: int) -> Iterator[tuple[int, pd.Dat
 
 
 def read_features(path: Path, *, with_keys: bool = False, find_rows: FindRows | None = None) -> Features:
-    """Open the file that `write_features` or `write_named_features` wrote.
+    """Open the file that `write_features` wrote.
 
     Args:
         path: of the file.

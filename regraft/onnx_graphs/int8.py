@@ -73,9 +73,6 @@ def rounded_with_means_kept(weights: np.ndarray) -> np.ndarray:
     a filter are positive and nearly equal. Where the sum is k levels off, the k weights that were nearest to rounding
     the other way are rounded that way. On EfficientNet-Lite0 this removes 40 % of the error of the features.
 
-    Args:
-        weights: float32, first axis the filters.
-
     Returns:
         float32, same shape; each filter's values are multiples of its largest absolute value / 64, which stays.
 

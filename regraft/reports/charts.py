@@ -164,7 +164,7 @@ def reliability_chart(bins: pd.DataFrame) -> bytes:
     """Draw accuracy by confidence, as trained and as shipped: on the diagonal a model is as right as it says.
 
     Args:
-        bins: from `regraft.export.reliability.reliability`; the area of a dot is its share of the photos.
+        bins: from `regraft.export.evaluation.reliability`; the area of a dot is its share of the photos.
     """
     with canvas(7, 3.6) as (figure, png):
         sides = figure.subplots(1, 2, sharex=True, sharey=True)

@@ -7,13 +7,20 @@ import pandas as pd
 from regraft.core.csv_files import read_csv
 from regraft.core.files import read_json
 from regraft.core.statistics import Interval
-from regraft.export.reliability import RELIABILITY, RISK_COVERAGE
+from regraft.export.evaluation import (
+    FEW,
+    RELIABILITY,
+    RISK_COVERAGE,
+    read_classes,
+    read_confusion,
+    read_predictions,
+    read_slices,
+)
 from regraft.reports.charts import confusion_chart, reliability_chart, risk_coverage_chart
 from regraft.reports.mistakes import mistakes_of
 from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
 from regraft.reports.validation_page import NAMED
-from regraft.training.evaluation import FEW, read_classes, read_confusion, read_predictions, read_slices
 
 _PAIRS = 10  # of classes that are taken for each other
 _FIGURES = {

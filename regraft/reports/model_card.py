@@ -10,6 +10,7 @@ from typing import Any
 
 from regraft.core.config import CardWords
 from regraft.core.files import read_json, readable_bytes, reading, write_text
+from regraft.export.evaluation import FEW, WORSE, read_classes, read_slices
 from regraft.photos.splitting import FEW as SMALL_CLASS
 from regraft.reports.evaluation_page import (
     abstention_of,
@@ -26,7 +27,6 @@ from regraft.reports.gate_page import NOT_ASKED, read_gate
 from regraft.reports.measured_page import digests, latency_blocks, robustness_blocks, robustness_of
 from regraft.reports.page import Block, Bold, Items, Table, render
 from regraft.reports.sources import Sources
-from regraft.training.evaluation import FEW, WORSE, read_classes, read_slices
 
 FILE = "model_card.md"
 _LISTED = 50  # classes, and rows of a table

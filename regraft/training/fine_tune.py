@@ -22,12 +22,11 @@ from regraft.core.statistics import mean_interval
 from regraft.photos.base_record import BaseRecord
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
-from regraft.training.inputs import Images, TrainingImages
 from regraft.training.keras_network import build_network, choose_layers, load_into, network_of, weights_of
 from regraft.training.metrics import Epoch, Objective, Score, class_prior, log_losses, objective_of, score
 from regraft.training.network_file import Head, HeadSettings, Network, Trained
-from regraft.training.trainer import Trainer
-from regraft.training.training_loop import Checkpoint, Plan, Training
+from regraft.training.trainer import Images, Trainer
+from regraft.training.training_loop import Checkpoint, Plan, Training, TrainingImages
 
 if TYPE_CHECKING:
     import keras
@@ -193,14 +192,7 @@ def start_trainer(model: "keras.Model", cut: str, layers: str, prior: np.ndarray
 
 
 def facts_of(backbone: Backbone, views: Views, plan: Plan, *, files: list[Path]) -> dict[str, Any]:
-    """Return everything that determines a training, but for cached activations.
-
-    Args:
-        backbone: the network that is trained.
-        views: of the images.
-        plan: settings and seed.
-        files: that it starts from: head and data set.
-    """
+    """Return everything that determines a training, but for cached activations."""
     named = ("name", "weights_digest", "preprocessing", "image_size", "cut")
     return {
         "backbone": [getattr(backbone, name) for name in named],

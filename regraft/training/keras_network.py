@@ -1,9 +1,5 @@
-"""Backbone and head as one Keras network: built, filled with trained weights, cut for fine-tuning, and saved."""
+"""Backbone and head as one Keras network: built, filled with trained weights, and cut for fine-tuning."""
 
-import json
-import re
-import zipfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,13 +7,10 @@ import numpy as np
 from regraft.backbones.catalogue import Backbone
 from regraft.backbones.cut_points import PREPROCESSING, check_top
 from regraft.core.errors import InvalidParams, RegraftError
-from regraft.core.files import reading, replacing
 from regraft.training.network_file import HEAD_LAYERS, Head, HeadSettings, Network, Trained, build_head
 
 if TYPE_CHECKING:
     import keras
-
-_ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that a zip file can hold
 
 
 def to_keras(head: Head) -> "keras.Model":
@@ -168,48 +161,3 @@ def logits_of(network: "keras.Model") -> "keras.Model":
     history = network.output._keras_history
     (logits,) = history.operation._inbound_nodes[history.node_index].input_tensors
     return keras.Model(network.input, logits, name=network.name)
-
-
-def save_model(path: Path, model: "keras.Model") -> None:
-    """Save a model in Keras' own format; equal models give equal bytes.
-
-    Keras writes the time and the memory addresses of objects into the file. They are replaced.
-    """
-    with replacing(path) as temporary:
-        model.save(temporary)
-        with zipfile.ZipFile(temporary) as archive:
-            members = {name: archive.read(name) for name in sorted(archive.namelist())}
-        metadata = json.loads(members["metadata.json"])
-        metadata.pop("date_saved", None)
-        members["metadata.json"] = json.dumps(metadata, sort_keys=True).encode()
-        members["config.json"] = _with_numbered_objects(members["config.json"])
-        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
-            for name, contents in members.items():
-                archive.writestr(zipfile.ZipInfo(name, _ZIP_TIME), contents)
-
-
-def _with_numbered_objects(config: bytes) -> bytes:
-    """Number shared objects in the order in which they appear, in place of their addresses."""
-    numbers: dict[bytes, bytes] = {}
-
-    def numbered(match: re.Match[bytes]) -> bytes:
-        return match[1] + numbers.setdefault(match[2], str(len(numbers)).encode())
-
-    return re.sub(rb'("shared_object_id": )(\d+)', numbered, config)
-
-
-def load_model(path: Path) -> "keras.Model":
-    """Load a model that `save_model` saved, in safe mode: a file cannot bring code of its own.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Damaged: it is damaged.
-    """
-    import keras
-
-    with reading(path, "a model that Keras saved"):
-        with zipfile.ZipFile(path) as archive:
-            # Keras reads the weights without comparing their checksum.
-            if (member := archive.testzip()) is not None:
-                raise ValueError(f"{member} with another checksum")
-        return keras.saving.load_model(path, compile=False, safe_mode=True)

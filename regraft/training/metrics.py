@@ -56,12 +56,7 @@ def in_words(name: str) -> str:
 
 
 def score(class_indices: np.ndarray, probabilities: np.ndarray) -> Score:
-    """Return the figures of one split.
-
-    Args:
-        class_indices: the true classes, shape (n,).
-        probabilities: shape (n, num_classes), rows sum to 1.
-    """
+    """Return the figures of one split."""
     is_right = probabilities.argmax(axis=1) == class_indices
     return score_of(class_indices, log_losses(class_indices, probabilities), is_right)
 

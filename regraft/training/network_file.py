@@ -89,12 +89,7 @@ def write_head(path: Path, head: Head) -> None:
 
 
 def read_head(path: Path) -> Head:
-    """Return the head that `write_head` wrote.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        Damaged: it is damaged.
-    """
+    """Return the head that `write_head` wrote."""
     arrays = read_arrays(path)
     with reading(path, "a head that was trained"):
         return _head(arrays, json.loads(arrays[_FACTS].tobytes()))

@@ -4,13 +4,13 @@ Networks are trained in a form that is cheaper: the same variables and the same 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from regraft.training.inputs import Images
 from regraft.training.keras_network import logits_of
 
 if TYPE_CHECKING:
@@ -20,6 +20,25 @@ VAL_BATCH = 64  # images in memory at a time
 WEIGHT_DECAY = 0.01  # decoupled, on kernels
 _BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7  # Kingma & Ba, "Adam", 2015; the epsilon is that of Keras
 _SMALL_MAP = 64  # pixels; on larger maps the product of all pairs of pixels costs more than it saves
+
+
+class Inputs(Protocol):
+    """Inputs of a network, read ahead of the steps."""
+
+    def __call__(self, batches: Iterable[np.ndarray], epoch: int) -> Iterator[np.ndarray]:
+        """Yield the inputs of each batch: positions of images, shape (n,), to any numeric dtype, shape (n, ...)."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """The images of one split."""
+
+    inputs: Inputs
+    class_indices: np.ndarray  # int, shape (images,)
+
+    def __len__(self) -> int:
+        return len(self.class_indices)
 
 
 class Trainer:

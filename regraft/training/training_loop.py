@@ -1,10 +1,15 @@
-"""The loop of fine-tuning: the learning rate's schedule, the figures on val after each epoch, and checkpoints."""
+"""The loop of fine-tuning: its inputs, the learning rate's schedule, the figures on val, and checkpoints.
+
+Inputs are activations from the store, or pixels that are drawn anew in each epoch.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import astuple, dataclass
+from itertools import islice
 from math import cos, pi
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,14 +17,77 @@ from regraft.core.config import ClassWeight, FineTune
 from regraft.core.errors import Damaged, RegraftError, some
 from regraft.core.files import writing
 from regraft.core.sealed import read_arrays, write_arrays
-from regraft.training.inputs import Images, TrainingImages
+from regraft.photos.dataset import Dataset
+from regraft.photos.images import Threads
+from regraft.photos.views import Views
 from regraft.training.metrics import Epoch, Score, class_weights, score
-from regraft.training.trainer import VAL_BATCH, Trainer
+from regraft.training.trainer import VAL_BATCH, Images, Inputs, Trainer
+
+if TYPE_CHECKING:
+    from regraft.store.namespace import Namespace
 
 BATCH_SIZE = 32  # images per step
 LABEL_SMOOTHING = 0.05  # share of the target spread over all classes
 _TIMED_STEPS = 3
 _WARM_UP = 0.1  # share of all steps
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingImages:
+    """Images to train on, and images held back to judge."""
+
+    train: Images
+    val: Images
+    num_classes: int
+
+
+def training_images(dataset: Dataset, inputs_of: Callable[[Dataset], Inputs]) -> TrainingImages:
+    """Return the train and val images of a data set, with what reads their inputs."""
+    train, val = (
+        Images(inputs_of(part), part.rows.class_index.to_numpy()) for part in (dataset.of("train"), dataset.of("val"))
+    )
+    return TrainingImages(train, val, len(dataset.class_names))
+
+
+def cached_activations(dataset: Dataset, activations: "Namespace", views: Views, *, seed: int) -> Inputs:
+    """Return a reader of the activations of a data set from the store, float16, a few batches ahead.
+
+    Each image starts at a view of its own, so an epoch is a mix of all views, and takes the next one in each epoch, so
+    all of them are seen equally often. Val images have one view only.
+    """
+    sources, splits = dataset.sources(), dataset.rows.split.tolist()
+    counts = np.array([len(views.of(split)) for split in splits])
+    first = np.random.default_rng(seed).integers(views.count + 1, size=len(sources))
+
+    def read(positions: np.ndarray, epoch: int) -> np.ndarray:
+        chosen = (first[positions] + epoch) % counts[positions]
+        keys = [views.key(sources[position], int(view)) for position, view in zip(positions, chosen, strict=True)]
+        return activations.read(keys)
+
+    return lambda batches, epoch: Threads(1).map(lambda positions: read(positions, epoch), batches)
+
+
+def live_pixels(dataset: Dataset, views: Views, threads: Threads) -> Inputs:
+    """Return a reader that decodes the photos of a data set and draws them, uint8, a few dozen ahead.
+
+    In epoch n a training image is its augmented view n, so every epoch has new ones, and the same ones whenever it is
+    run; any other image is its centre square.
+    """
+    photos = dataset.photos()
+
+    def read(batches: Iterable[np.ndarray], epoch: int) -> Iterator[np.ndarray]:
+        batches = list(batches)
+
+        def draw(position: int) -> np.ndarray:
+            photo = photos[position]
+            with dataset.opened(photo, shorter_side=views.shorter_side) as rgb:
+                return views.draw(rgb, photo.digest, [epoch if photo.split == "train" else 0])[0]
+
+        drawn = threads.map(draw, (int(position) for batch in batches for position in batch))
+        for batch in batches:
+            yield np.stack(list(islice(drawn, len(batch))))
+
+    return read
 
 
 @dataclass(frozen=True, slots=True)

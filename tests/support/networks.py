@@ -7,10 +7,9 @@ import numpy as np
 from keras import layers
 
 from regraft.backbones.catalogue import Backbone
-from regraft.training.inputs import Images
-from regraft.training.keras_network import join, save_model, to_keras
+from regraft.training.keras_network import join, to_keras
 from regraft.training.network_file import read_head, start_keras
-from regraft.training.trainer import Trainer
+from regraft.training.trainer import Images, Trainer
 
 VALUES = np.random.default_rng(0).normal(size=(40, 6)).astype(np.float32)
 CLASSES = (VALUES[:, 0] > 0).astype(int) + (VALUES[:, 1] > 0)  # three classes that can be learnt
@@ -42,7 +41,6 @@ def trainer_of(model: keras.Model, *, prior: np.ndarray | None = None) -> Traine
     return Trainer(model, dtype="float32", prior=prior)
 
 
-def saved(model: keras.Model, folder: Path) -> bytes:
-    """Return the bytes of the file that a network is saved as."""
-    save_model(folder / "model.keras", model)
-    return (folder / "model.keras").read_bytes()
+def weights_in(model: keras.Model) -> bytes:
+    """Return all weights of a network as bytes."""
+    return b"".join(np.asarray(weight).tobytes() for weight in model.get_weights())

@@ -4,9 +4,9 @@ import pytest
 
 from regraft.core.files import read_json, write_json
 from regraft.export.compose import write_graph
+from regraft.export.evaluation import read_classes, read_slices
 from regraft.photos.manifest import read_manifest, write_manifest
 from regraft.serving.promise import Promise
-from regraft.training.evaluation import read_classes, read_slices
 from tasks.evaluate import evaluate
 from tests.support.small_project import changed, quiet
 

@@ -12,6 +12,7 @@ from onnx import helper
 from regraft.core.config import Params
 from regraft.core.errors import InputsChanged, RegraftError
 from regraft.core.files import read_json, sha256_of
+from regraft.export.evaluation import read_classes
 from regraft.features.table import read_features
 from regraft.photos.base_record import read_base_record, write_base_record
 from regraft.photos.dataset import read_dataset, write_dataset
@@ -21,7 +22,6 @@ from regraft.production.records import Standing
 from regraft.production.registry import Production
 from regraft.production.training_data import Reference, read_reference
 from regraft.production.verdict_log import read_looks, recent_changes
-from regraft.training.evaluation import read_classes
 from tasks import promote as gate
 from tasks import up_to_date
 from tasks.evaluate import evaluate

@@ -13,6 +13,7 @@ import pandas as pd
 from regraft.core.config import Promote
 from regraft.export.calibration import as_learnt, shares_of, weights_for_use
 from regraft.export.classifier import OnnxClassifier
+from regraft.export.evaluation import share_right
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import groups_of_digests
 from regraft.photos.manifest import slices_of
@@ -21,7 +22,6 @@ from regraft.production.gate.floors import below_floors
 from regraft.production.gate.rule import Decision, ask_if_replaced, both_ways, decide
 from regraft.production.gate.verdict import Around, Verdict, conclude, first_model, refuse_vanished
 from regraft.production.training_data import Reference
-from regraft.training.evaluation import share_right
 
 _TIMED = 20  # photos, for the floor of milliseconds
 

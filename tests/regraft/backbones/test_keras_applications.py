@@ -12,7 +12,6 @@ from regraft.backbones.keras_backbones import applications, as_backbone
 from regraft.backbones.trunk import load_trunk
 from regraft.core.config import BackboneChoice
 from regraft.core.errors import InvalidWeights
-from regraft.training.keras_network import save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype(np.float32)
 # One of each kind: caffe; gates and arithmetic between layers; tf.
@@ -91,7 +90,7 @@ def convertible(request: pytest.FixtureRequest) -> Backbone:
     """A backbone whose graph may be in `graph_folder`."""
     if not request.param.endswith(".keras"):
         return choose(request.param, image_size=64)
-    save_model(Path(request.param), convnext())
+    convnext().save(request.param)
     return choose(request.param, image_size=64, weights="own")
 
 

@@ -12,7 +12,6 @@ from keras import layers
 from regraft.backbones.catalogue import Backbone, choose_backbone
 from regraft.core.config import BackboneChoice
 from regraft.core.errors import InvalidParams, InvalidWeights
-from regraft.training.keras_network import load_model, save_model
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3)).astype(np.float32)
 
@@ -35,7 +34,7 @@ def own(build: Callable[[Any], Any], *, side: int | None = 32, channels: int = 3
     """The backbone that a model file is; `build` makes of its input tensor its output."""
     keras.utils.set_random_seed(0)
     image = keras.Input((side, side, channels))
-    save_model(Path("mine.keras"), keras.Model(image, build(image)))
+    keras.Model(image, build(image)).save("mine.keras")
     return choose("mine.keras")
 
 
@@ -62,7 +61,7 @@ def features_of(backbone: Backbone) -> np.ndarray:
 def test_a_model_file_gives_its_pooled_features_however_it_ends(end):
     backbone = own(lambda image: end(maps(image)))
     assert (backbone.name, backbone.image_size, backbone.preprocessing) == ("mine", 32, "none")
-    kernel, bias = load_model(Path("mine.keras")).get_layer("maps").get_weights()
+    kernel, bias = keras.saving.load_model("mine.keras").get_layer("maps").get_weights()
     by_hand = np.maximum(np.asarray(keras.ops.conv(IMAGES, kernel)) + bias, 0).mean(axis=(1, 2))
     assert features_of(backbone) == pytest.approx(by_hand, rel=1e-4)
 
@@ -73,13 +72,13 @@ def test_a_nested_model_is_taken_apart_and_a_layer_that_is_used_twice_stays_one(
     inner = keras.Model(inner_image, twice(twice(inner_image)))
     backbone = own(lambda image: maps(inner(image, training=False)))
     model = backbone.build()
-    expected = np.mean(load_model(Path("mine.keras"))(IMAGES, training=False), axis=(1, 2))
+    expected = np.mean(keras.saving.load_model("mine.keras")(IMAGES, training=False), axis=(1, 2))
     assert features_of(backbone) == pytest.approx(expected, rel=1e-5)
     assert [layer.name for layer in model.layers] == ["image", "conv2d", "maps", "features"]
 
 
 def test_a_sequential_model_of_any_size_takes_the_size_in_params():
-    save_model(Path("mine.keras"), keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.ReLU()]))
+    keras.Sequential([keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.ReLU()]).save("mine.keras")
     assert choose("mine.keras", image_size=40).build().input_shape == (None, 40, 40, 3)
     with pytest.raises(InvalidParams, match=r"mine\.keras takes images of any size\. Expected a number of pixels"):
         choose("mine.keras")

@@ -281,7 +281,7 @@ TRAINING = {"keras", "tensorflow", "numpy", "h5py"}
 USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
     "the checkpoint of a training": (
         checkpoint_name,
-        {"training.inputs", "photos.images", "photos.preparation", "training.trainer", "photos.views"},
+        {"training.training_loop", "photos.images", "photos.preparation", "training.trainer", "photos.views"},
         TRAINING | {"pillow", "libjpeg_turbo", "onnxruntime"},
     ),
     "the graph": (

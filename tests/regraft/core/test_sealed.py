@@ -16,11 +16,11 @@ import pytest
 from regraft.core import sealed
 from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import read_json, write_json
-from regraft.features.table import FileRows, OpenFile, read_features, write_features, write_named_features
+from regraft.export.evaluation import read_confusion, read_predictions, write_confusion, write_predictions
+from regraft.features.table import FileRows, OpenFile, read_features, write_features
 from regraft.photos.dataset import Dataset, read_dataset, write_dataset
 from regraft.photos.manifest import COLUMNS, read_manifest, write_manifest
 from regraft.production.training_data import Reference, read_reference, write_reference
-from regraft.training.evaluation import read_confusion, read_predictions, write_confusion, write_predictions
 from regraft.training.metrics import read_curve
 from regraft.training.training_loop import Checkpoint
 
@@ -100,7 +100,7 @@ PROBABILITIES = np.eye(2)[[0, 1, 1, 0]]
 ARRAYS = {"a": np.arange(7), "b": np.float32(3.5), "c": np.zeros((0, 2))}
 KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "features": (write_all_features, all_features),
-    "named features": (lambda path: write_named_features(path, Source(), dataset()), all_names),
+    "named features": (lambda path: write_features(path, Source(), dataset(), is_named=True), all_names),
     "dataset": (
         lambda path: write_dataset(path, dataset()),
         lambda path: [read_dataset(path, Path()).rows, read_dataset(path, Path()).class_names],

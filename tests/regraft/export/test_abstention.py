@@ -3,7 +3,7 @@ import pytest
 
 from regraft.core.statistics import least_share, wilson
 from regraft.export.abstention import choose_threshold, fewest_photos, find_promise
-from regraft.export.reliability import outcome_of, risk_coverage
+from regraft.export.evaluation import outcome_of, risk_coverage
 from regraft.serving.promise import Promise
 
 

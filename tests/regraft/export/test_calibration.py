@@ -19,9 +19,8 @@ from regraft.export.calibration import (
     softmax,
     weights_for_use,
 )
-from regraft.export.reliability import as_trained, outcome_of, reliability, risk_coverage
+from regraft.export.evaluation import as_trained, classification_report, outcome_of, reliability, risk_coverage
 from regraft.photos.groups import independent_images
-from regraft.training.evaluation import classification_report
 from regraft.training.metrics import objective_of
 from regraft.training.network_file import Head, HeadSettings
 

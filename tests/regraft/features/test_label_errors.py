@@ -46,7 +46,7 @@ def test_no_label_of_a_clean_set_is_a_likely_error(ranked, seed):
     assert not ranked(*clouds(seed)).likely.any()
 
 
-@pytest.mark.parametrize("rows", [512, 1])  # groups by their block of the hat matrix, and by what is left without them
+@pytest.mark.parametrize("rows", [512, 1])  # how many are in memory at a time
 def test_every_output_is_that_of_a_regression_without_the_group(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(module, "_ROWS", rows)
     points, labels = clouds(0, images=60)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from regraft.features.extraction import Extractor
-from regraft.features.table import write_features, write_named_features
+from regraft.features.table import write_features
 from regraft.photos.dataset import Dataset
 from regraft.store.namespace import Namespace, open_namespace
 
@@ -43,7 +43,7 @@ def test_a_clone_takes_every_row_that_it_misses_from_the_features_that_it_pulled
 
 
 def test_where_rows_are_only_named_it_is_said_how_many_are_computed_again(dataset, extractor, clone, pulled):
-    write_named_features(pulled, extractor, dataset)
+    write_features(pulled, extractor, dataset, is_named=True)
     taken, again = clone.take_known(dataset, lambda: [pulled])
     assert again
     assert (taken, again.rows) == (0, len(extractor.keys(dataset)))

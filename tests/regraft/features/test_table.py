@@ -6,7 +6,7 @@ import pytest
 
 from regraft.features import table as module
 from regraft.features.forward_passes import FeatureStore
-from regraft.features.table import read_features, write_features, write_named_features
+from regraft.features.table import read_features, write_features
 from regraft.store.namespace import open_namespace
 
 
@@ -44,7 +44,7 @@ def test_a_file_of_many_parts_is_read_as_one(features, dataset, extractor, tmp_p
 @pytest.fixture
 def named(dataset, extractor, tmp_path):
     """A file that names rows of the store."""
-    write_named_features(tmp_path / "named.arrow", extractor, dataset)
+    write_features(tmp_path / "named.arrow", extractor, dataset, is_named=True)
     return tmp_path / "named.arrow"
 
 
@@ -67,7 +67,7 @@ def test_which_rows_are_named_does_not_depend_on_how_the_store_was_filled(datase
             other.flush()
     other.flush()
     elsewhere = replace(extractor, store=FeatureStore(other, store.activations))
-    write_named_features(tmp_path / "again.arrow", elsewhere, dataset)
+    write_features(tmp_path / "again.arrow", elsewhere, dataset, is_named=True)
     assert (tmp_path / "again.arrow").read_bytes() == named.read_bytes()
 
 

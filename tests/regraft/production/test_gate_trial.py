@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from regraft.export.evaluation import classification_report
 from regraft.production.gate.comparison import Answers, contest, select
 from regraft.production.gate.verdict import Verdict, with_evidence
 from regraft.production.new_photos import Evidence
-from regraft.training.evaluation import classification_report
 from tests.support.gate import (
     CLASSES,
     Answering,

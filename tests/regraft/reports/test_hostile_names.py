@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from markdown_it import MarkdownIt
 
+from regraft.export.evaluation import write_predictions
 from regraft.photos.dataset import Dataset
 from regraft.reports.charts import class_balance_chart, confusion_chart
 from regraft.reports.contact_sheet import Tile
 from regraft.reports.page import Page, Photos, Table, cell, to_markdown, write_page
-from regraft.training.evaluation import write_predictions
 
 NAMES = [
     "</script><script>alert(1)</script>",

@@ -20,14 +20,20 @@ from regraft.core.params_file import load_params
 from regraft.core.statistics import wilson
 from regraft.export.abstention import choose_threshold
 from regraft.export.calibration import Calibration
-from regraft.export.finishing import Parity
-from regraft.export.reliability import (
+from regraft.export.evaluation import (
     Novel,
     calibration_report,
+    class_table,
+    classification_report,
     outcome_of,
     reliability,
     risk_coverage,
+    slice_table,
+    write_confusion,
+    write_parts,
+    write_predictions,
 )
+from regraft.export.finishing import Parity
 from regraft.features.drift import Drift
 from regraft.features.extraction import Receipt
 from regraft.photos.dataset import Dataset, write_dataset
@@ -35,14 +41,6 @@ from regraft.reports.first_screen import Circumstances
 from regraft.reports.model_card import model_card
 from regraft.reports.pages import pages_of, summary, write_html
 from regraft.reports.sources import Sources
-from regraft.training.evaluation import (
-    class_table,
-    classification_report,
-    slice_table,
-    write_confusion,
-    write_parts,
-    write_predictions,
-)
 from regraft.training.heads import TrainedHead, write_leaderboard
 from regraft.training.metrics import Epoch, Score, objective_of, write_curve
 from regraft.training.network_file import HeadSettings

@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from regraft.core.files import write_json
+from regraft.export.evaluation import write_confusion, write_predictions
 from regraft.photos.dataset import write_dataset
 from regraft.photos.images import Threads
 from regraft.photos.preparation import Preparation
@@ -18,7 +19,6 @@ from regraft.reports.features_page import features_page
 from regraft.reports.page import Photos
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails
-from regraft.training.evaluation import write_confusion, write_predictions
 from tests.support.library import LIMITS, sources_in
 
 

@@ -25,10 +25,10 @@ from regraft.training.fine_tune import (
     warm_settings,
     why_not_to_train,
 )
-from regraft.training.inputs import Images, cached_activations, training_images
 from regraft.training.metrics import Epoch, Score, objective_of, score
 from regraft.training.network_file import read_head, start_keras
-from regraft.training.training_loop import Checkpoint, Plan, Training
+from regraft.training.trainer import Images
+from regraft.training.training_loop import Checkpoint, Plan, Training, cached_activations, training_images
 from tests.regraft.photos.test_base_record import RAW, dataset, digest, many, shuffled
 from tests.support.library import FINE_TUNE, fine_tune_settings
 from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, load_joined, read_values, trainer_of

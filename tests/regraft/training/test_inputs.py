@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from regraft.photos.images import Threads
-from regraft.training.inputs import cached_activations, live_pixels
+from regraft.training.training_loop import cached_activations, live_pixels
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Trained heads and networks, in files and in Keras."""
 
 import re
-import time
 from dataclasses import replace
 from itertools import pairwise
 
@@ -14,10 +13,8 @@ from regraft.core.errors import Damaged, InvalidParams, RegraftError
 from regraft.training.keras_network import (
     choose_layers,
     load_into,
-    load_model,
     logits_of,
     network_of,
-    save_model,
     to_keras,
     weights_of,
 )
@@ -31,7 +28,7 @@ from regraft.training.network_file import (
     write_head,
     write_network,
 )
-from tests.support.networks import VALUES, build_small, load_joined
+from tests.support.networks import VALUES, load_joined
 
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.001, 0.0, 0.0)
 HIDDEN = replace(LINEAR, hidden_units=5)
@@ -165,30 +162,3 @@ def test_the_joined_network_is_the_head_on_the_backbone(model, backbone, head, f
     assert np.asarray(model(image, training=False)) == pytest.approx(expected, abs=1e-4)
     logits = np.asarray(logits_of(choose_layers(model, backbone.cut, "all"))(image))
     assert np.exp(logits) / np.exp(logits).sum(axis=1) == pytest.approx(expected, abs=1e-4)
-
-
-# Keras' own format.
-
-
-def test_a_saved_model_computes_the_same_and_has_equal_bytes_at_another_time(tmp_path, monkeypatch):
-    model = build_small()
-    save_model(tmp_path / "one.keras", model)
-    tomorrow = time.time() + 86_400
-    monkeypatch.setattr(time, "time", lambda: tomorrow)
-    save_model(tmp_path / "two.keras", model)
-    assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
-    loaded = load_model(tmp_path / "one.keras")
-    assert np.array_equal(loaded.predict(VALUES, verbose=0), model.predict(VALUES, verbose=0))
-
-
-def test_a_file_cannot_bring_code_of_its_own_and_a_damaged_one_is_named(tmp_path):
-    image, path = keras.Input((6,)), tmp_path / "evil.keras"
-    keras.Model(image, layers.Lambda(lambda x: x + 1)(image)).save(path)
-    with pytest.raises(Damaged, match=r"evil\.keras is damaged: .*deserialization of a `Lambda` layer"):
-        load_model(path)
-    save_model(path, build_small())
-    contents = bytearray(path.read_bytes())
-    contents[len(contents) // 2] ^= 16
-    path.write_bytes(contents)
-    with pytest.raises(Damaged, match=r"evil\.keras is damaged"):
-        load_model(path)

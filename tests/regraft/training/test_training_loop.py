@@ -11,12 +11,12 @@ import pytest
 from regraft.core.config import ClassWeight, FineTune
 from regraft.core.errors import RegraftError
 from regraft.training import training_loop
-from regraft.training.inputs import Images, TrainingImages
 from regraft.training.metrics import Epoch, class_prior
 from regraft.training.network_file import start_keras
-from regraft.training.training_loop import Checkpoint, Plan, Training
+from regraft.training.trainer import Images
+from regraft.training.training_loop import Checkpoint, Plan, Training, TrainingImages
 from tests.support.library import fine_tune_settings
-from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, read_values, saved, trainer_of
+from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, read_values, trainer_of, weights_in
 
 SETTINGS = fine_tune_settings(epochs=4, learning_rate=0.01, max_minutes=1.0)
 
@@ -70,7 +70,7 @@ def undisturbed(tmp_path_factory) -> tuple[bytes, list[Epoch]]:
     """The file and the curve of a training that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     model, curve = train(folder)
-    return saved(model, folder), curve
+    return weights_in(model), curve
 
 
 # The schedule and the order.
@@ -143,7 +143,7 @@ def test_after_a_kill_the_training_goes_on_and_ends_in_the_same_bytes(undisturbe
     model, curve = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
     expected, reference = undisturbed
     assert later == list(range(killed_after + 1, 5))
-    assert saved(model, tmp_path) == expected
+    assert weights_in(model) == expected
     assert curve == reference
 
 
@@ -155,7 +155,7 @@ def test_a_damaged_checkpoint_is_not_used(undisturbed, tmp_path, damage):
     later: list[int] = []
     model, _ = train(tmp_path, on_epoch=lambda epoch: later.append(epoch.epoch))
     assert later == [1, 2, 3, 4]
-    assert saved(model, tmp_path) == undisturbed[0]
+    assert weights_in(model) == undisturbed[0]
 
 
 # Rare classes.

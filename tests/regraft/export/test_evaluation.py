@@ -7,8 +7,7 @@ import pytest
 from sklearn import metrics
 
 from regraft.core.statistics import wilson
-from regraft.photos.dataset import Dataset
-from regraft.training.evaluation import (
+from regraft.export.evaluation import (
     BETTER,
     FEW,
     WORSE,
@@ -25,6 +24,7 @@ from regraft.training.evaluation import (
     write_parts,
     write_predictions,
 )
+from regraft.photos.dataset import Dataset
 from tests.regraft.training.test_metrics import answers
 
 __all__ = ["answers"]  # the fixture

@@ -1,12 +1,13 @@
-"""Figures of a model on the test split: of all photos, of classes, and of slices that labels.csv names.
+"""The shipped file on the test split: figures of all photos, of classes and of slices, calibration, and its promise.
 
 A part has few photos, and there are many parts: some look bad by chance. So every figure has its interval, the worst
 part is the one whose interval ends lowest, and a slice is marked only if all comparisons together allow it.
 """
 
-from collections.abc import Iterator
-from dataclasses import astuple
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,10 @@ import pandas as pd
 from regraft.core.csv_files import read_csv, write_csv
 from regraft.core.files import reading
 from regraft.core.statistics import Interval, holm, wilson
+from regraft.export.calibration import TEMPERATURE, as_learnt, logits_of, softmax
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import first_of_each, independent_images
+from regraft.serving.promise import Promise
 from regraft.training.metrics import log_losses
 
 WORSE, BETTER, FEW = "worse than the rest", "better than the rest", "few photos"
@@ -26,16 +29,12 @@ _CLASSES = {"class_name": str, "images": int, "recall": float, "low": float, "hi
 _SLICES = {"slice": str, "value": str, "images": int, "accuracy": float, "low": float, "high": float}
 _SLICES |= {"p": float, "note": str}
 _PREDICTIONS = {"path": str, "actual": str, "predicted": str, "confidence": float}
+RELIABILITY = {"when": str, "images": int, "confidence": float, "accuracy": float, "low": float, "high": float}
+RISK_COVERAGE: dict[str, Any] = {"threshold": float, "coverage": float, "precision": float}
 
 
 def share_right(right: np.ndarray, groups: np.ndarray, weights: np.ndarray | None = None) -> Interval:
-    """Return the share of right answers with its 95 % interval (Wilson's), of as many photos as are independent.
-
-    Args:
-        right: whether each answer is right, bool, shape (n,).
-        groups: from `groups_of`, shape (n,).
-        weights: of each photo, shape (n,); None: all the same.
-    """
+    """Return the share of right answers with its 95 % interval (Wilson's), of as many photos as are independent."""
     if not len(right):
         return wilson(0, 0)
     share, count = float(np.average(right, weights=weights)), max(1, independent_images(groups, weights))
@@ -136,12 +135,6 @@ def class_table(
     class_names: list[str], class_indices: np.ndarray, right: np.ndarray, groups: np.ndarray
 ) -> pd.DataFrame:
     """Return the recall of each class with its interval, the worst first; a class without photos is at the end.
-
-    Args:
-        class_names: in the order of class_index.
-        class_indices: the true classes, shape (n,).
-        right: whether each answer is right, bool, shape (n,).
-        groups: from `groups_of`, shape (n,).
 
     Returns:
         Columns class_name, images, recall, low, high, and note, which marks classes of few photos.
@@ -258,3 +251,128 @@ def read_confusion(path: Path) -> pd.DataFrame:
         if table.shape[1] != len(table) + 1:
             raise ValueError(f"{len(table)} rows and {table.shape[1] - 1} columns")
     return table.set_index("actual")
+
+
+@dataclass(frozen=True, slots=True)
+class Novel:
+    """How many photos of known classes a file calls novel: false alarms."""
+
+    images: int
+    share: Interval
+    expected: float | None  # as the file says
+
+    @classmethod
+    def of(cls, novelty: np.ndarray, above: float, expected: float | None) -> "Novel":
+        """Return it from the novelty of each photo, shape (n,), and the threshold of the file."""
+        return cls(len(novelty), wilson(int((novelty > above).sum()), len(novelty)), expected)
+
+
+def as_trained(probabilities: np.ndarray, metadata: Mapping[str, str]) -> np.ndarray:
+    """Return the probabilities of a file without its temperature and shift: float64, shape (n, num_classes)."""
+    temperature = float(metadata.get(TEMPERATURE, "1"))
+    return softmax(logits_of(as_learnt(probabilities, metadata)) * temperature)
+
+
+def calibration_report(
+    class_indices: np.ndarray,
+    probabilities: np.ndarray,
+    metadata: Mapping[str, str],
+    *,
+    bins: int,
+    weights: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Return the figures before and after calibration as a report."""
+
+    def figures(probabilities: np.ndarray, weights: np.ndarray | None) -> dict[str, float]:
+        return {
+            "log_loss": float(np.average(log_losses(class_indices, probabilities), weights=weights)),
+            "brier": brier_score(class_indices, probabilities, weights),
+            "ece": expected_calibration_error(class_indices, probabilities, bins=bins, weights=weights),
+            "ece_by_chance": ece_by_chance(probabilities, bins=bins, weights=weights),  # a calibrated model's
+        }
+
+    return {"before": figures(as_trained(probabilities, metadata), None), "after": figures(probabilities, weights)}
+
+
+def reliability(
+    class_indices: np.ndarray,
+    probabilities: np.ndarray,
+    metadata: Mapping[str, str],
+    *,
+    bins: int,
+    weights: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Return a row per bin that has photos, before and after: mean confidence and accuracy with its interval.
+
+    Arguments are those of `calibration_report`.
+
+    Source: the reliability diagram of Niculescu-Mizil and Caruana, "Predicting good probabilities with supervised
+    learning", 2005.
+    """
+    rows = []
+    even, alone = np.ones(len(class_indices)), np.arange(len(class_indices))
+    for when, each, weight in (
+        ("before", as_trained(probabilities, metadata), even),
+        ("after", probabilities, even if weights is None else weights),
+    ):
+        confidence, right = each.max(axis=1).astype(np.float64), each.argmax(axis=1) == class_indices
+        bin_of = bins_of(confidence, bins)
+        for number in np.unique(bin_of):
+            inside = bin_of == number
+            share = share_right(right[inside], alone[inside], weight[inside])
+            mean = float(np.average(confidence[inside], weights=weight[inside]))
+            rows.append((when, int(inside.sum()), mean, share.value, share.low, share.high))
+    return pd.DataFrame(rows, columns=list(RELIABILITY))
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a promise on photos that nothing was chosen on."""
+
+    images: int
+    answered: int
+    coverage: Interval  # share of photos that are answered, with its 95 % interval
+    precision: Interval | None  # share of right answers among the answers; None where there are none
+    words: str
+
+
+def outcome_of(
+    promise: Promise | None,
+    right: np.ndarray,
+    largest: np.ndarray,
+    groups: np.ndarray,
+    weights: np.ndarray | None = None,
+) -> Outcome:
+    """Return how many photos are answered, and how many of them rightly."""
+    answered = largest >= (promise.abstain_below if promise else 0)
+    count, coverage = int(answered.sum()), share_right(answered, groups, weights)
+    if count == 0:
+        return Outcome(len(right), 0, coverage, None, f"None of {len(right)} test photos is answered.")
+    precision = share_right(right[answered], groups[answered], None if weights is None else weights[answered])
+    words = f"Of {len(right)} test photos {coverage} are answered, and {precision} of these rightly."
+    if weights is not None:
+        words += " Each counts as much as its class is more frequent in use (export_onnx.class_shares)."
+    if promise and precision.high < promise.target_precision:
+        words += " That is less than was promised: test photos differ from those of val, on which it was fixed."
+    return Outcome(len(right), count, coverage, precision, words)
+
+
+def risk_coverage(
+    right: np.ndarray, largest: np.ndarray, weights: np.ndarray | None = None, *, points: int = 200
+) -> pd.DataFrame:
+    """Return what a model's answers come to at each threshold: threshold, coverage, precision; the strictest first.
+
+    Source: El-Yaniv and Wiener, "On the foundations of noise-free selective classification", JMLR 11, 2010.
+    """
+    order = np.argsort(-largest, kind="stable")
+    weight = np.ones(len(right)) if weights is None else weights[order]
+    ordered, right_of, answered = largest[order], np.cumsum(right[order] * weight), np.cumsum(weight)
+    last = np.flatnonzero(np.append(ordered[1:] < ordered[:-1], True))  # of equal ones all are answered
+    last = last[np.unique(np.linspace(0, len(last) - 1, points).astype(int))]
+    return pd.DataFrame(
+        {
+            "threshold": ordered[last],
+            "coverage": answered[last] / answered[-1],
+            "precision": right_of[last] / answered[last],
+        }
+    )
