@@ -26,7 +26,6 @@ SEAM = (
     "tasks.found_store",
     "tasks.progress",
     "tasks.project",
-    "tasks.pulled",
     "tasks.report",
     "tasks.runs",
     "tasks.runs.current_run",

@@ -5,6 +5,8 @@ dvc.lock and *.dvc may come from a pushed branch, so nothing in them leads out o
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from regraft.core.config import Params
-from regraft.core.errors import RegraftError, printable
+from regraft.core.errors import InvalidData, MissingPhotos, RegraftError, printable
 from tasks.code_record import RECORD
 
 MD5 = re.compile(r"\w{1,64}(\.dir)?")  # nothing that leads to another folder
@@ -51,6 +53,18 @@ def data_version(params: Params, locked: dict[str, Any] | None = None) -> dict[s
     locked = read_locked() if locked is None else locked
     read = locked.get("validate_data", {}).get("reads", {}).get(raw.as_posix())
     return {"path": raw.as_posix(), **read} if read else None
+
+
+@contextmanager
+def saying_what_to_pull(raw: Path) -> Iterator[None]:
+    """Where photos are missing that DVC has a record of, as in a fresh clone, say how DVC brings them."""
+    try:
+        yield
+    except MissingPhotos as error:
+        is_recorded = raw.with_name(f"{raw.name}.dvc").is_file()
+        if not is_recorded and raw.as_posix() not in read_locked().get("validate_data", {}).get("reads", {}):
+            raise
+        raise InvalidData(f"{error} If this is a clone that has not pulled them yet: `dvc pull {raw}`.") from None
 
 
 def check_whole(path: Path, key: str = "stages") -> None:
@@ -110,6 +124,11 @@ def missing_photos(root: Path, md5: str) -> list[str]:
         return [] if _object(cache, md5).is_file() else [""]
     photos = photos_of(root, md5)
     return [""] if photos is None else sorted(name for name in photos if not _object(cache, photos[name]).is_file())
+
+
+def file_in_cache(root: Path, md5: str) -> Path:
+    """Return where DVC's cache has a version of a file, if it has it."""
+    return _object(cache_of(root), md5)
 
 
 def _object(cache: Path, md5: str) -> Path:

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from regraft.core.errors import Busy, InputsChanged, RegraftError, WrongFolder
 from tasks.code_record import RECORD, RECORDER, changed_since_recorded, changed_since_start, has_other_libraries
-from tasks.dvc_files import check_whole
+from tasks.dvc_files import check_whole, saying_what_to_pull
 from tasks.project import disk_in_words, enter_project
-from tasks.pulled import saying_what_to_pull
 from tasks.safe_dvc import SITE_CACHE, make_safe
 
 if TYPE_CHECKING:

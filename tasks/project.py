@@ -4,6 +4,7 @@ import gc
 import os
 import sqlite3
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,6 @@ from pathlib import Path
 from regraft.core.addresses import shown_path
 from regraft.core.errors import RegraftError, WrongFolder
 from regraft.core.files import NO_ACCESS, NO_FILE, NO_ROOM, refuse_special
-from tasks.startup import quieten_libraries
 from tasks.stopping import status_of, stopped_words, terminable
 
 ROOT_FILES = ("params.yaml", "dvc.yaml")
@@ -39,6 +39,12 @@ def enter_project() -> Path:
             f"Run `python -m flows.cli` in its place, or `pip install -e .` here."
         )
     return root
+
+
+def quieten_libraries() -> None:
+    """Leave out what TensorFlow and Keras say of the processor and of NumPy; to be called before either is imported."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    warnings.filterwarnings("ignore", r"In the future `np\.object`", FutureWarning, r"keras\.src\.export\.tf2onnx_lib")
 
 
 @contextmanager

@@ -16,13 +16,12 @@ from regraft.core.config import Params
 from regraft.core.errors import Busy, Damaged, RegraftError
 from tasks import step
 from tasks.disk_space import check_room
+from tasks.dvc_files import saying_what_to_pull
 from tasks.dvc_seam import inputs_unchanged_for_command, not_a_dvc_project, reproduce
 from tasks.found_store import load_project
 from tasks.progress import Progress, run_progress, terminal_progress
-from tasks.project import enter_project, readable_errors
-from tasks.pulled import saying_what_to_pull
+from tasks.project import enter_project, quieten_libraries, readable_errors
 from tasks.stage_limits import within_hours
-from tasks.startup import quieten_libraries
 from tasks.step import Outcome
 from tasks.stopping import end_with_dvc, raise_if_stopped
 

@@ -8,8 +8,8 @@ from regraft.core.errors import Damaged
 from regraft.core.files import fingerprint, read_json, sha256_of
 from regraft.core.params_file import load_params
 from regraft.photos.folder import check_folder
+from tasks.dvc_files import saying_what_to_pull
 from tasks.dvc_seam import is_up_to_date
-from tasks.pulled import saying_what_to_pull
 
 
 def nothing_to_do(root: Path, *, promote: bool) -> tuple[str, str] | None:

@@ -6,7 +6,7 @@ import pytest
 from regraft.core.errors import InvalidData, MissingPhotos
 from regraft.photos.folder import check_folder
 from regraft.photos.manifest import find_files
-from tasks.pulled import saying_what_to_pull
+from tasks.dvc_files import saying_what_to_pull
 
 RAW = Path("data", "raw")
 LOCKED = (
