@@ -2,8 +2,6 @@
 
 import sys
 
-import pandas as pd
-
 from regraft.core.config import Params
 from regraft.core.errors import Busy, RegraftError
 from regraft.features.table import read_features
@@ -30,31 +28,17 @@ def reference_of_model(params: Params, *, may_lack: bool = False) -> Reference |
     manifest, base = read_manifest(paths.manifest)[1], base_of_model(params)
     saw = base.photos.rows if base else None
     try:
-        reference = _built(params, manifest, saw, may_lack=may_lack)
+        with open_features(params, only_some=True) as features:
+            reference = build_reference(manifest, features, saw, may_lack=may_lack)
     except Busy:
         raise
     except RegraftError as error:
         if not may_lack:
             raise
-        reference, problem = _built_from_what_is_here(params, manifest, saw), f" {error}"
+        # Without any store: splits and digests are in the file itself.
+        reference, problem = build_reference(manifest, read_features(paths.features), saw, may_lack=True), f" {error}"
     if reference.lacking:
         print(
             f"Warning: {reference.lacking} Drift of features is found from the others alone.{problem}", file=sys.stderr
         )
     return reference
-
-
-def _built(params: Params, manifest: pd.DataFrame, saw: pd.DataFrame | None, *, may_lack: bool) -> Reference:
-    with open_features(params, only_some=True) as features:
-        return build_reference(manifest, features, saw, may_lack=may_lack)
-
-
-def _built_from_what_is_here(params: Params, manifest: pd.DataFrame, saw: pd.DataFrame | None) -> Reference:
-    """Build it without the shared store; and where this machine has no store either, from the file alone."""
-    here = params.model_copy(update={"machine": params.machine.model_copy(update={"shared_store": None})})
-    try:
-        return _built(here, manifest, saw, may_lack=True)
-    except Busy:
-        raise
-    except RegraftError:  # splits and digests are in the file itself
-        return build_reference(manifest, read_features(params.paths.features), saw, may_lack=True)

@@ -116,13 +116,6 @@ def test_a_cut_beside_a_branch_is_refused_with_the_possible_ones(branched):
     assert checked_cut(branched, "joined") == "joined"
 
 
-@pytest.mark.parametrize("name", CATALOGUE)
-def test_the_default_cut_of_every_backbone_leaves_about_two_thirds_of_the_work(name, built):
-    backbone, network = built(name)
-    (point,) = [point for point in cut_points(network) if point.name == backbone.cut]
-    assert 0.59 < point.share_above < 0.7
-
-
 def test_fine_tuning_after_a_cut_with_nothing_left_to_train_is_refused_with_what_to_do(branched):
     import keras
 

@@ -40,16 +40,3 @@ def test_every_classification_model_of_keras_has_a_known_family():
 
 
 # MobileNetV3 says its size, 224, in its documentation only.
-@pytest.mark.parametrize("name", [name for name in applications() if not name.startswith("MobileNetV3")])
-def test_the_image_size_is_the_one_that_keras_gives_as_the_default(name, monkeypatch):
-    import keras
-
-    class Asked(Exception): ...
-
-    def ask(input_shape, default_size, **_):
-        raise Asked(default_size)
-
-    monkeypatch.setattr("keras.src.applications.imagenet_utils.obtain_input_shape", ask)
-    with pytest.raises(Asked) as asked:
-        getattr(keras.applications, name)(weights=None)
-    assert asked.value.args == (applications()[name].image_size,)

@@ -42,11 +42,6 @@ def test_a_faster_backbone_is_named_if_it_cannot_be_told_from_the_best(fast, ima
     assert ("Each of the others is less accurate by more than chance" in words) is not is_alike
 
 
-def test_nothing_tried_is_said():
-    words = recommendation(rank([Compared("a", problem="no weights")]), 100)
-    assert words == "No backbone could be tried.\na could not be tried: no weights"
-
-
 def test_every_backbone_is_listed_with_its_licence():
     listed = list_backbones()
     assert all(re.search(rf"^{name} +\d+ pixels", listed, re.M) for name in [*CATALOGUE, "VGG16", "ConvNeXtTiny"])

@@ -6,7 +6,6 @@ import numpy as np
 import onnx
 import pytest
 
-from regraft.core.errors import RegraftError
 from regraft.export import finishing
 from regraft.export.classifier import (
     BORDER,
@@ -123,32 +122,3 @@ def test_the_digest_of_the_frozen_part_is_found_in_a_file_with_a_promise(graph_o
     assert frozen_digest(tmp_path / "promise.onnx") == classifier_of().frozen_parts.digest
     (tmp_path / "other.onnx").write_bytes(b"no model")
     assert frozen_digest(tmp_path / "other.onnx") is None
-
-
-def test_a_file_that_says_it_is_in_two_parts_and_has_no_features_is_refused(colour_model, tmp_path):
-    write_graph(tmp_path / "model.onnx", colour_model(["red", "green", "blue"]), {BORDER: "features"})
-    with pytest.raises(RegraftError, match=r"not a model exported by Regraft \(expected an output features"):
-        OnnxClassifier(tmp_path / "model.onnx")
-
-
-def test_a_missing_file_is_named_with_what_to_run(tmp_path):
-    with pytest.raises(RegraftError, match=r"model\.onnx does not exist\. Run the pipeline first: `make retrain`"):
-        OnnxClassifier(tmp_path / "model.onnx")
-
-
-@pytest.mark.parametrize("properties", [{}, {"class_names": "a, b, c"}])
-def test_a_model_of_somebody_else_is_refused_by_name(tmp_path, colour_model, properties):
-    model = colour_model(["a", "b", "c"])
-    del model.metadata_props[:]
-    onnx.helper.set_model_props(model, properties)
-    onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(RegraftError, match=r"model\.onnx is not a model exported by Regraft .*Export it again"):
-        OnnxClassifier(tmp_path / "model.onnx")
-
-
-def test_a_model_whose_promise_is_no_number_is_refused_by_name(tmp_path, colour_model):
-    model = colour_model(["a", "b", "c"])
-    onnx.helper.set_model_props(model, {"class_names": '["a", "b", "c"]', "abstain_below": "often"})
-    onnx.save(model, tmp_path / "model.onnx")
-    with pytest.raises(RegraftError, match=r"not a model exported by Regraft \(abstain_below, target_precision"):
-        OnnxClassifier(tmp_path / "model.onnx")

@@ -1,5 +1,4 @@
 import csv
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,12 +14,9 @@ from regraft.export.evaluation import (
     classification_report,
     expected_calibration_error,
     read_classes,
-    read_confusion,
-    read_predictions,
     read_slices,
     share_right,
     slice_table,
-    write_confusion,
     write_parts,
     write_predictions,
 )
@@ -105,14 +101,6 @@ def test_a_slice_is_marked_where_it_differs_from_the_rest_by_more_than_chance(ac
     assert (table.images["night"], table.accuracy["night"]) == (100, accuracy)
 
 
-def test_of_many_slices_that_do_not_differ_one_is_marked_in_at_most_five_runs_of_a_hundred():
-    random, runs, marked = np.random.default_rng(0), 30, 0
-    for _ in range(runs):
-        slices = pd.DataFrame({"camera": random.integers(0, 12, 400).astype(str)})
-        marked += slice_table(slices, random.random(400) < 0.9, alone(400)).note.isin([WORSE, BETTER]).any()
-    assert marked / runs <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / runs)
-
-
 def test_photos_of_one_group_are_one_piece_of_evidence():
     slices = pd.DataFrame({"light": ["night"] * 40 + ["day"] * 100})
     right = np.concatenate([np.zeros(40, bool), np.ones(100, bool)])
@@ -131,20 +119,6 @@ def test_tables_of_parts_are_read_as_they_were_written(tmp_path):
     classes = class_table(["NA", "x"], np.zeros(4, int), np.ones(4, bool), alone(4))
     write_parts(tmp_path / "classes.csv", classes)
     assert read_classes(tmp_path / "classes.csv").class_name.tolist() == ["NA", "x"]
-
-
-def test_the_confusion_matrix_and_predictions_are_read_as_they_were_written(tmp_path):
-    """Two test images of each class; the model takes every second for the next class."""
-    rows = pd.DataFrame({"class_name": np.repeat(ODD_NAMES, 2), "class_index": np.repeat(np.arange(6), 2)})
-    predicted = (rows.class_index + np.arange(12) % 2) % 6
-    rows["path"] = [f"{number}.png" for number in range(12)]
-    test, probabilities = Dataset(rows, [*ODD_NAMES, "never seen"], Path()), np.eye(7)[predicted]
-    write_confusion(tmp_path / "confusion.csv", test, probabilities)
-    write_predictions(tmp_path / "predictions.csv", test, probabilities)
-    matrix = read_confusion(tmp_path / "confusion.csv")
-    assert matrix.index.tolist() == [*ODD_NAMES, "never seen"]
-    assert np.array_equal(matrix, metrics.confusion_matrix(rows.class_index, predicted, labels=range(7)))
-    assert sorted(read_predictions(tmp_path / "predictions.csv").actual) == sorted(rows.class_name)
 
 
 def test_predictions_are_written_by_path_and_line_ends_as_numbers(tmp_path):

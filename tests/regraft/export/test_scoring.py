@@ -1,13 +1,7 @@
-import re
-
 import numpy as np
-import pytest
-from PIL import Image
 
-from regraft.core.errors import RegraftError
 from regraft.export.classifier import open_said, probabilities_of
 from regraft.photos.images import Threads
-from tests.support.library import dataset_of
 
 
 def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset):
@@ -15,18 +9,6 @@ def test_a_data_set_is_read_in_its_own_order(colour_classifier, dataset):
     together = probabilities_of(classifier, dataset, Threads(2), stored=None)
     one_by_one = [classifier.probabilities(dataset.read_photo(photo)) for photo in dataset.photos()]
     assert np.array_equal(together, one_by_one)
-
-
-def test_a_photo_that_changed_since_it_was_validated_is_refused(colour_classifier, photo, tmp_path):
-    for name in ("a", "b"):
-        for split in ("train", "val", "test"):
-            (tmp_path / split / name).mkdir(parents=True)
-            Image.fromarray(photo(len(name + split), 8, 8)).save(tmp_path / split / name / f"{name}{split}.png")
-    dataset = dataset_of(tmp_path)
-    changed = dataset.rows.path[3]
-    Image.new("RGB", (8, 8)).save(tmp_path / changed)
-    with pytest.raises(RegraftError, match=rf"{re.escape(changed)} has changed since it was validated"):
-        probabilities_of(colour_classifier(["a", "b", "c"]), dataset, Threads(1), stored=None)
 
 
 def test_a_photo_that_this_file_has_seen_is_not_run_again(colour_classifier, dataset, tmp_path):

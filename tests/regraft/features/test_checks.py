@@ -129,13 +129,6 @@ def test_drift_against_the_anchor_is_a_check_of_its_own_and_the_chance_is_that_o
     assert limits[0] < limits[1]
 
 
-def test_too_few_new_photos_are_said_to_be_too_few(checked):
-    points, labels = clouds(0)
-    (drift,) = checked(points, labels, compared("production", points, points[:5]))[0]["drift"]
-    assert drift["figures"] is None
-    assert drift["compared_with"] == "With production. Too few photos are new to tell drift from chance."
-
-
 def test_the_features_of_another_data_set_are_refused(settings, tmp_path):
     points, labels = clouds(0)
     features = write_points(tmp_path / "features", points, labels)

@@ -3,7 +3,6 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ import tensorflow as tf
 from regraft.backbones.trunk import Trunk
 from regraft.core.errors import InvalidData, RegraftError
 from regraft.features.extraction import Activations, Receipt
-from regraft.features.forward_passes import FeatureStore, ForwardPasses, open_feature_store
+from regraft.features.forward_passes import FeatureStore, open_feature_store
 from regraft.photos.dataset import Dataset
 from regraft.photos.views import Views
 from regraft.store.namespace import Namespace
@@ -146,32 +145,10 @@ def test_a_file_in_two_splits_has_what_either_needs(extract, opened, few, keys):
         assert opened().activations.missing([*keys(few.of("train").head(1)), *keys(few.of("train").head(1), 1)]) == []
 
 
-def test_progress_counts_what_has_to_be_computed(extract, few):
-    extract(few.head(3))
-    calls = []
-    extract(few, on_progress=lambda *call: calls.append(call))
-    assert calls == [(done, 5) for done in range(6)]
-
-
 def test_test_images_have_features_and_no_activations(extract, opened, few, keys):
     extract(few)
     assert opened().features.missing(keys(few)) == []
     assert opened().activations.missing(keys(few)) == keys(few.of("test"))
-
-
-@pytest.mark.parametrize("part", ["features", "activations"])
-def test_a_damaged_shard_is_set_aside_and_its_images_are_computed_again(extract, opened, few, part, keys):
-    extract(few)
-    before = opened().features.read(keys(few))
-    folder = getattr(opened(), part).folder
-    (shard,) = folder.glob("*.arrow")
-    contents = bytearray(shard.read_bytes())
-    contents[len(contents) // 2] ^= 0xFF  # far from the headers, among the values
-    shard.write_bytes(contents)
-    receipt = extract(few)
-    assert receipt.computed == (8 if part == "features" else len(few.of("train", "val")))
-    assert np.array_equal(opened().features.read(keys(few)), before)
-    assert [path.suffix for path in folder.iterdir() if path.stem == shard.stem] == [".damaged"]
 
 
 @pytest.mark.parametrize("last", [1, 2])
@@ -201,10 +178,3 @@ def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(extract,
     path.write_bytes(path.read_bytes() + b"\0")
     with pytest.raises(InvalidData, match=rf"{re.escape(str(path))} has changed since it was validated\. Run again"):
         extract(replace(few, folder=copy))
-
-
-def test_rows_that_do_not_fit_on_the_disk_are_not_begun(few, extract, monkeypatch):
-    monkeypatch.setattr(ForwardPasses, "compute", lambda *_: pytest.fail("begun"))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    with pytest.raises(RegraftError, match=r"There is no room in .*: features of 8 photos take \d+\.\d kB, and 1"):
-        extract(few)

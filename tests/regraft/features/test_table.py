@@ -15,25 +15,6 @@ def test_features_come_back_view_by_view_in_the_order_of_the_data_set(features, 
     assert list(features.views) == [0] * len(dataset) + [1] * len(dataset.of("train"))
 
 
-def test_features_are_those_of_their_view(features, store, views):
-    keys = [views.key(digest, view) for digest, view in zip(features.digests, features.views.tolist(), strict=True)]
-    assert np.array_equal(features.read(np.arange(len(keys))), store.features.read(keys))
-
-
-def test_rows_are_read_in_the_order_that_is_asked_for(features):
-    every = features.read(np.arange(len(features.digests)))
-    positions = np.array([5, 6, 7, 3, 3, 50, 0])
-    assert np.array_equal(features.read(positions), every[positions])
-    assert features.read(positions[:0]).shape == (0, 1280)
-
-
-@pytest.mark.parametrize(("split", "count"), [("train", 36), ("val", 9), ("test", 9)])
-def test_a_split_has_its_own_rows_only(features, dataset, split, count):
-    values, class_indices = features.of(split)
-    assert values.shape == (count, 1280)
-    assert list(class_indices) == list(dataset.of(split).rows.class_index) * (2 if split == "train" else 1)
-
-
 def test_a_file_of_many_parts_is_read_as_one(features, dataset, extractor, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_WRITE_ROWS", 7)
     write_features(tmp_path / "features.arrow", extractor, dataset)

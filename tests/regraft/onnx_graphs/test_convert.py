@@ -90,13 +90,6 @@ def test_what_no_output_needs_is_left_out():
     assert len(graphs.canonical(model).graph.node) == 4
 
 
-def test_metadata_is_kept():
-    model = onnx.ModelProto()
-    model.CopyFrom(PLAIN)
-    helper.set_model_props(model, {"b": "2", "a": "1"})
-    assert [(entry.key, entry.value) for entry in graphs.canonical(model).metadata_props] == [("a", "1"), ("b", "2")]
-
-
 # Composing.
 
 
@@ -121,8 +114,3 @@ def test_a_converted_model_computes_the_same_at_any_batch_size(model, converted,
     for ours, theirs in zip(run(converted, prepared=images), model(images, training=False), strict=True):
         # float32 sums of 27 products of size one, in another order.
         assert np.allclose(ours, theirs, atol=1e-5)
-
-
-def test_converting_twice_gives_equal_bytes(model, converted):
-    again = graphs.convert_keras(model, input_name="prepared", output_names=["middle", "pooled"])
-    assert again.SerializeToString() == converted.SerializeToString()

@@ -44,26 +44,6 @@ def probes_of(images: int) -> Probes:
     return Probes(largest, centroid, neighbours, np.arange(images))
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "curve", "images", "said"),
-    [
-        (0.9, {}, 100, ["Transfer works"]),
-        (0.52, {}, 100, ["Whether transfer works here cannot be told from 100 val photos"]),  # two more are right
-        (0.4999, {}, 100_000, ["Transfer does not work here"]),
-        (0.52, {}, 100_000, ["Transfer works", "The neighbours beat the head"]),
-        (0.9, {10: 0.6, 50: 0.8}, 400, ["Transfer works", "more photos of the same kind are likely to help"]),
-        (0.9, {50: 0.895}, 400, ["Transfer works", "more photos of the same kind may change little"]),
-        (0.9, {50: 0.91}, 400, ["Transfer works", "a gain of 2 points or more is excluded"]),
-        (35 / 38, {4: 28 / 38, 9: 30 / 38, 19: 34 / 38}, 38, ["Transfer works", "38 val photos cannot tell whether"]),
-    ],
-)
-def test_the_words_follow_from_the_figures(accuracy, curve, images, said):
-    parts = {photos: right(int(part * images), images) for photos, part in curve.items()}
-    words = conclusions(probes_of(images), right(int(accuracy * images), images), parts, 100, ACCURACY)
-    assert len(words) == len(said)
-    assert all(part in sentence for part, sentence in zip(said, words, strict=True))
-
-
 def test_differences_are_paired():
     # The same two accuracies: where the head is right wherever the part was, four photos are enough to tell.
     images, whole = 400, right(360, 400)
@@ -71,16 +51,6 @@ def test_differences_are_paired():
     crossed = {50: np.roll(right(348, images), 40)}
     assert "likely to help" in conclusions(probes_of(images), whole, nested, 100, ACCURACY)[-1]
     assert "400 val photos cannot tell" in conclusions(probes_of(images), whole, crossed, 100, ACCURACY)[-1]
-
-
-def test_the_sentences_have_intervals():
-    words = conclusions(probes_of(100), right(90, 100), {50_000: right(80, 100)}, 812_331, ACCURACY)
-    assert words[0].startswith("Transfer works: on 100 val photos the head has accuracy 90.0% (82.6% to 94.5%), always")
-    assert "the nearest neighbours in feature space 70.0% (for the head +20.0 points, +13.3 to +28.9)" in words[0]
-    assert (
-        "With 50,000 of the 812,331 training photos it has 80.0%; all bring +10.0 points, +5.5 to +17.4: more"
-        in words[1]
-    )
 
 
 # Where rare classes are helped.

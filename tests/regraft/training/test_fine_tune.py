@@ -1,10 +1,9 @@
-from dataclasses import asdict, replace
 from functools import partial
 
 import numpy as np
 import pytest
 
-from regraft.core.config import ClassWeight, FineTune
+from regraft.core.config import FineTune
 from regraft.photos.base_record import record_of
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.left_out import Today
@@ -12,20 +11,14 @@ from regraft.photos.sample import training_sample
 from regraft.training import fine_tune, training_loop
 from regraft.training.fine_tune import (
     ALPHAS,
-    Blend,
-    FineTuned,
     between,
     blend,
     choose,
-    facts_of,
-    open_checkpoint,
     start_trainer,
-    usual_of,
     warm_photos,
-    warm_settings,
     why_not_to_train,
 )
-from regraft.training.metrics import Epoch, Score, objective_of, score
+from regraft.training.metrics import Score, objective_of, score
 from regraft.training.network_file import read_head, start_keras
 from regraft.training.trainer import Images
 from regraft.training.training_loop import Checkpoint, Plan, Training, cached_activations, training_images
@@ -144,10 +137,6 @@ def test_without_val_photos_the_usual_network_is_used(trainer, ends):
     assert (half.dtype, half.tolist()) == (np.float32, [2, 4])
 
 
-def test_with_few_photos_the_usual_network_is_nearer_to_the_head_alone():
-    assert [usual_of(images) for images in (0, 699, 700, 100_000)] == [0.5, 0.5, 0.75, 0.75]
-
-
 TRUE = np.repeat([0, 1], [180, 20])
 
 
@@ -172,47 +161,6 @@ def test_where_rare_classes_are_helped_the_balanced_log_loss_decides():
 # The report.
 
 SCORES = {0.0: Score(0.8, 0.5, 0.25, 1.5), 0.75: Score(0.9, 0.4, 0.5, 1.0), 1.0: Score(0.85, 0.6, 0.5, 1.2)}
-
-
-@pytest.mark.parametrize(
-    ("alpha", "used", "why", "trained"),
-    [
-        (0.0, "Shipped weights: head-only.", "is usual with so many photos, and no other is shown", "head"),
-        (0.75, "Shipped weights: 75 % fine-tuned, 25 % head-only.", "has the lowest", "top"),
-    ],
-)
-def test_the_reason_has_the_figures_of_both_ends(alpha, used, why, trained):
-    chosen, curve = Blend(alpha, SCORES, 60), [Epoch(number, None, SCORES[0.0]) for number in range(3)]
-    reason = fine_tune._words(chosen, ACCURACY)
-    figures = ACCURACY.words(SCORES[alpha])
-    assert reason.startswith(f"{used} On 60 val photos they have {figures}, the head alone accuracy 0.800 (log loss")
-    assert f"the fine-tuned network accuracy 0.850 (log loss 0.600). Of 3 mixtures this one {why}" in reason
-    report = FineTuned(fine_tune_settings(), ACCURACY, reason, curve, chosen).as_report()
-    assert (report["is_used"], report["trained"], report["epochs_run"]) == (alpha > 0, trained, 2)
-    assert report["tried"] == [{"alpha": tried, **asdict(figures)} for tried, figures in SCORES.items()]
-    assert "there is no val photo to choose with" in fine_tune._words(Blend(1.0, {}, 0), ACCURACY)
-
-
-def test_everything_that_determines_a_training_is_in_the_name_of_its_checkpoint(backbone, views, tmp_path):
-    file = tmp_path / "head.npz"
-    file.write_text("head")
-
-    def name(backbone=backbone, views=views, settings=FINE_TUNE, class_weight: ClassWeight = "none", seed=0) -> str:
-        plan = Plan(settings, class_weight, seed)
-        return open_checkpoint(tmp_path, facts_of(backbone, views, plan, files=[file])).path.name
-
-    names = [
-        name(),
-        name(backbone=replace(backbone, wanted_cut="block12_add")),
-        name(backbone=replace(backbone, weights_digest="random")),
-        name(views=replace(views, count=2)),
-        name(settings=fine_tune_settings(learning_rate=0.002)),
-        name(class_weight="balanced"),
-        name(seed=1),
-    ]
-    assert name() == names[0]
-    file.write_text("other")
-    assert len({*names, name()}) == len(names) + 1
 
 
 # The photos of a warm run.
@@ -268,11 +216,6 @@ def test_another_label_and_another_split_make_a_photo_new_and_one_that_is_gone_i
     photos = chosen(today)
     assert (photos.new, photos.replayed) == (2, 4)
     assert photos.photos.rows.digest.tolist() == [digest(number) for number in (3, 4, 6, 7, 8, 10)]
-
-
-def test_a_warm_run_has_fewer_epochs_at_a_smaller_rate():
-    settings = warm_settings(fine_tune_settings(epochs=10, learning_rate=0.01))
-    assert (settings.epochs, settings.learning_rate) == (2, 0.0003)
 
 
 def test_a_warm_run_of_a_sample_visits_new_photos_and_none_that_was_left_out():

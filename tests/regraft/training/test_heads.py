@@ -64,12 +64,6 @@ def test_the_training_of_a_classic_head_ends_when_val_improves_no_more(features,
     assert trained.curve[-1].epoch == trained.best.epoch + 1 < 20
 
 
-@pytest.mark.parametrize(("settings", "seed", "same"), [(CLASSIC, 0, True), (CLASSIC, 1, False), (LINEAR, 1, True)])
-def test_the_same_seed_gives_the_same_weights_and_a_linear_head_needs_none(features, monkeypatch, settings, seed, same):
-    monkeypatch.setattr(heads, "MAX_EPOCHS", 2)
-    assert are_equal(train(features, settings)[0], train(features, settings, seed=seed)[0]) is same
-
-
 def test_linear_heads_that_are_solved_for_at_once_are_those_that_are_solved_for_alone(features):
     sweep = [replace(LINEAR, **each) for each in ({}, {"weight_decay": 0.2}, {"label_smoothing": 0.3})]
     for alone, together in zip(sweep, train(features, *sweep), strict=True):
@@ -111,14 +105,6 @@ def test_the_loss_of_a_classic_head_has_the_weights_and_the_prior_of_its_classes
     losses = log_losses(classes, probabilities / probabilities.sum(axis=1, keepdims=True))
     expected = np.mean(losses * class_weights(class_weight, classes, 3)[classes])
     assert still.curve[1].train_loss == pytest.approx(expected, rel=1e-4)
-
-
-def test_balanced_weighs_each_class_the_same(features):
-    part = rare(features)
-    values, classes = part.of("train")
-    (linear,) = train(part, replace(LINEAR, label_smoothing=0.0), class_weight="balanced")
-    expected = score(classes, linear.probabilities(values)).balanced_log_loss
-    assert linear.curve[-1].train_loss == pytest.approx(expected, rel=1e-4)
 
 
 # The winner.

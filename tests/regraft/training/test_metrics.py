@@ -7,11 +7,9 @@ from sklearn.utils.class_weight import compute_class_weight
 
 from regraft.training.metrics import (
     Epoch,
-    Objective,
     Score,
     class_prior,
     class_weights,
-    objective_of,
     read_curve,
     score,
     write_curve,
@@ -66,14 +64,6 @@ def test_balanced_weights_are_those_of_scikit_learn_and_otherwise_all_are_equal(
 def test_the_prior_is_the_share_of_each_class():
     assert class_prior("logit_adjustment", CLASSES, 3) == pytest.approx([0.6, 0.3, 0.1])
     assert class_prior("none", CLASSES, 3) is class_prior("balanced", CLASSES, 3) is None
-
-
-def test_help_for_rare_classes_is_judged_by_means_over_classes_and_figures_have_names():
-    plain, helped = Objective("accuracy", "log_loss"), Objective("macro_recall", "balanced_log_loss")
-    assert [objective_of(way) for way in ("none", "balanced", "logit_adjustment")] == [plain, helped, helped]
-    figures = Score(0.9, 0.25, 0.8, 0.5)
-    assert plain.words(figures) == "accuracy 0.900 (log loss 0.250)"
-    assert helped.words(figures) == "macro recall 0.800 (balanced log loss 0.500)"
 
 
 def test_a_curve_has_a_line_per_epoch_and_is_read_as_it_was_written(tmp_path):

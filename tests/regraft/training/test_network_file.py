@@ -13,7 +13,6 @@ from regraft.core.errors import Damaged, InvalidParams, RegraftError
 from regraft.training.keras_network import (
     choose_layers,
     load_into,
-    logits_of,
     network_of,
     to_keras,
     weights_of,
@@ -153,12 +152,3 @@ def test_a_layer_that_does_not_exist_or_lies_below_the_cut_is_refused_with_the_p
         r"fine_tune\.layers: expected all, top, or the name of a layer .*: block13_add, block14_exp", str(error.value)
     )
     assert str(error.value).endswith(f"Received: '{layers}'.")
-
-
-def test_the_joined_network_is_the_head_on_the_backbone(model, backbone, head, features, dataset, preparation):
-    image = preparation(dataset.read_photo(dataset.photos()[0]))[None].astype(np.float32)
-    # The features come from ONNX Runtime, in float32 summed in another order.
-    expected = read_head(head).probabilities(features.read(np.array([0])))
-    assert np.asarray(model(image, training=False)) == pytest.approx(expected, abs=1e-4)
-    logits = np.asarray(logits_of(choose_layers(model, backbone.cut, "all"))(image))
-    assert np.exp(logits) / np.exp(logits).sum(axis=1) == pytest.approx(expected, abs=1e-4)

@@ -9,7 +9,7 @@ from keras import layers
 from regraft.training import trainer as trainers
 from regraft.training.network_file import start_keras
 from regraft.training.trainer import folded
-from tests.support.networks import CLASSES, IMAGES, VALUES, build_small, trainer_of
+from tests.support.networks import CLASSES, VALUES, build_small, trainer_of
 
 TARGETS = np.eye(3, dtype=np.float32)[CLASSES]
 INPUTS = np.random.default_rng(0).normal(size=(3, 9, 8, 4)).astype(np.float32)
@@ -64,16 +64,6 @@ def test_where_the_right_class_seems_impossible_there_is_still_a_gradient():
     loss = trainer_of(model).step(VALUES, np.tile(np.array([1, 0, 0], np.float32), (len(VALUES), 1)), 0.01)
     assert loss == pytest.approx(60, abs=5)
     assert model.layers[-2].bias.numpy()[0] > before[0]
-
-
-def test_weights_can_be_taken_and_given_back():
-    model = build_small()
-    trainer, before = trainer_of(model), model.predict(VALUES, verbose=0)
-    weights = trainer.weights()
-    trainer.step(VALUES, TARGETS, 0.1)
-    assert not np.array_equal(trainer.predict(IMAGES), before)
-    trainer.set_weights(weights)
-    assert trainer.predict(IMAGES) == pytest.approx(before, rel=1e-5)
 
 
 # Folded.
