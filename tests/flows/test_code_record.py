@@ -45,17 +45,6 @@ def test_exactly_the_stages_that_a_change_of_code_decides_run_under_dvc(finished
     assert finished_toy.succeed("dvc", "status").output.strip() == UP_TO_DATE
 
 
-def test_dvc_params_diff_names_the_module_that_changed(finished_toy: Toy) -> None:
-    finished_toy.succeed("git", "add", ".")
-    finished_toy.succeed("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--quiet", "--message=first")
-    finished_toy.write("tasks/second.py", finished_toy.edited_module("second"))
-    said = finished_toy.succeed("dvc", "repro", "record_code").output
-    assert "record_code: tasks.second changed: second runs again" in said
-    difference = finished_toy.succeed("dvc", "params", "diff").output
-    assert "second.code.tasks.second" in difference
-    assert "third" not in difference
-
-
 def test_a_new_lock_file_and_what_it_installs_reruns_what_the_library_decides_under_dvc(
     finished_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
@@ -96,15 +85,6 @@ def test_a_single_stage_with_a_stale_record_of_its_code_stops(finished_toy: Toy)
     run = finished_toy.run(*SECOND_ALONE)
     assert "second stopped: build/provenance.json is older than what second runs: tasks.second changed" in run.output
     assert (run.status != 0, finished_toy.runs, finished_toy.read("dvc.lock")) == (True, [], lock)
-
-
-def test_a_record_that_was_edited_by_hand_is_believed_by_nobody(finished_toy: Toy) -> None:
-    record = finished_toy.read("build/provenance.json")
-    finished_toy.write("build/provenance.json", record.replace('"numpy": "', '"numpy": "0.'))
-    run = finished_toy.run(*SECOND_ALONE)
-    assert "second stopped: build/provenance.json is older than what second runs: numpy" in run.output
-    finished_toy.succeed(*COMMANDS[DVC])
-    assert (finished_toy.read("build/provenance.json"), finished_toy.runs) == (record, [])
 
 
 def test_a_comment_that_is_written_while_a_stage_runs_does_not_stop_it(finished_toy: Toy) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tasks.safe_dvc import _replacing
-from tests.support.toy import COMMANDS, DVC, FLOW, PARAMS, Toy
+from tests.support.toy import COMMANDS, DVC, FLOW, Toy
 
 pytestmark = pytest.mark.flow
 each_runner = pytest.mark.parametrize("runner", [DVC, FLOW])
@@ -73,16 +73,6 @@ def test_after_a_kill_while_dvc_lock_is_written_the_next_run_gives_the_same_resu
     kill_halfway(new_toy, "dvc.lock", 2, *COMMANDS[killed])
     run = new_toy.bring_up_to_date(runner)
     assert (run.status, new_toy.results) == (0, toys(kind, DVC).results), run.output
-
-
-def test_after_a_kill_while_results_are_restored_the_next_run_gives_the_same_result(finished_toy: Toy) -> None:
-    results, params = finished_toy.results, finished_toy.read("params.yaml")
-    finished_toy.set_param(PARAMS["second"], 0.21)
-    finished_toy.bring_up_to_date(DVC)
-    finished_toy.write("params.yaml", params)
-    kill_halfway(finished_toy, "dvc.lock", 1, *COMMANDS[DVC])
-    run = finished_toy.bring_up_to_date(FLOW)
-    assert (run.status, finished_toy.results) == (0, results), run.output
 
 
 def test_after_a_kill_while_the_file_of_the_data_folder_is_written_the_next_run_works(finished_toy: Toy) -> None:

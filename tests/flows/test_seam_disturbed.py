@@ -155,24 +155,8 @@ def test_a_run_that_meets_another_one_is_told_why_it_is_refused(two_runs: TwoRun
 
 
 @each_two_runners
-def test_a_run_that_is_refused_has_a_failed_exit_status(two_runs: TwoRuns) -> None:
-    assert two_runs.second.status != 0
-
-
-@each_two_runners
-def test_a_run_that_another_one_met_is_not_lost(two_runs: TwoRuns, undisturbed: dict[str, str]) -> None:
-    assert (two_runs.first.status, two_runs.toy.results) == (0, undisturbed), two_runs.first.output
-
-
-@each_two_runners
 def test_of_two_runs_at_once_each_stage_runs_once(two_runs: TwoRuns) -> None:
     assert two_runs.toy.runs == STAGES
-
-
-def test_of_two_runs_that_start_together_at_least_one_finishes(new_toy: Toy, undisturbed: dict[str, str]) -> None:
-    commands = [new_toy.start(*COMMANDS[FLOW]), new_toy.start(*COMMANDS[DVC])]
-    statuses = [command.status for command in commands]
-    assert (0 in statuses, new_toy.results) == (True, undisturbed), "\n".join(command.output for command in commands)
 
 
 def test_a_finished_stage_is_recorded_though_another_process_holds_the_lock_for_long(new_toy: Toy) -> None:
@@ -189,17 +173,6 @@ def test_a_stage_that_is_started_by_hand_twice_is_refused_the_second_time(finish
     run = finished_toy.run(*BY_HAND)
     assert (run.status, "Traceback" in run.output) == (1, False)
     assert "second stopped: stage second is running in another process." in run.output
-
-
-def test_a_stage_that_a_run_is_in_is_not_started_by_hand_beside_it(new_toy: Toy) -> None:
-    new_toy.start_and_stop_in("second", *COMMANDS[FLOW])
-    assert new_toy.run(*BY_HAND).status == 1
-
-
-def test_a_run_does_not_start_a_stage_that_is_running_by_hand(finished_toy: Toy) -> None:
-    finished_toy.start_and_stop_in("second", *BY_HAND)
-    finished_toy.set_param(PARAMS["second"], 0.21)
-    assert "stage second is running in another process" in finished_toy.bring_up_to_date(DVC).output
 
 
 @pytest.fixture

@@ -39,18 +39,6 @@ def story(toys: Callable[..., Toy], kind: str, server: Server, tmp_path_factory:
     return Story(new, status, runs, _states_after_flow(toy, server))
 
 
-def test_after_a_flow_run_dvc_repro_runs_nothing(story: Story) -> None:
-    assert story.runs_of_dvc == []
-
-
-def test_after_a_flow_run_dvc_status_is_clean(story: Story) -> None:
-    assert story.status.strip() == "Data and pipelines are up to date."
-
-
-def test_the_first_flow_run_records_the_data(story: Story) -> None:
-    assert story.new["record_data"] == "Recorded"
-
-
 def test_tasks_whose_function_ran_are_named_so(story: Story) -> None:
     assert [story.new[stage] for stage in STAGES] == ["Ran", "Ran", "Ran"]
 
@@ -77,11 +65,6 @@ def test_an_error_of_a_stage_is_the_last_thing_that_the_person_reads_and_is_told
     assert run.status == 1
     assert run.output.strip().split("\n")[-1] == "Failed: put at least 10 images into each class."
     assert (run.output.count("put at least 10 images"), "Traceback" in run.output) == (1, False), run.output
-
-
-def test_outside_the_root_the_flow_says_where_to_start_it(new_toy: Toy) -> None:
-    run = new_toy.run(*CHAIN, folder="data", PYTHONPATH=str(new_toy.root))
-    assert (run.status, "run this in the project's root" in run.output) == (1, True)
 
 
 OTHERS = {"flow": CHAIN, "by hand": ["python", "-m", "tasks.second"]}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.toy import FLOW, KINDS, PARAMS, Toy
+from tests.support.toy import KINDS, PARAMS, Toy
 
 pytestmark = pytest.mark.flow
 ASK = (
@@ -57,24 +57,11 @@ def test_after_any_edit_there_is_something_to_do(recorded_toy: Toy, tmp_path: Pa
         assert said(toy) == "None False", what
 
 
-def test_after_edits_there_is_something_to_do_until_it_is_done(recorded_toy: Toy) -> None:
-    for what in ("a new photo", "an edited param", "an edited module", "an output edited by hand"):
-        EDITS[what](recorded_toy)
-    recorded_toy.bring_up_to_date(FLOW)
-    assert said(recorded_toy) == "None False"  # the data is not recorded
-    recorded_toy.succeed("dvc", "add", "--quiet", "data/raw")
-    assert said(recorded_toy).startswith("('Completed'")
-
-
 def test_a_library_that_was_installed_by_hand_is_something_to_do(
     recorded_toy: Toy, another_numpy: dict[str, str]
 ) -> None:
     asked = recorded_toy.succeed("python", "-c", ASK.format(promote=False), **another_numpy)
     assert asked.stdout.strip() == "None False"
-
-
-def test_data_that_is_not_recorded_is_something_to_do(finished_toy: Toy) -> None:
-    assert said(finished_toy) == "None False"
 
 
 @pytest.mark.parametrize("production", ["another model", None])
@@ -86,8 +73,3 @@ def test_a_model_that_is_not_in_production_is_something_to_do_for_the_gate_only(
         recorded_toy.write("models/production/model.onnx", production)
     assert said(recorded_toy, promote=True) == "None False"
     assert said(recorded_toy).startswith("('Completed'")
-
-
-def test_a_damaged_dvc_yaml_is_left_to_the_run(recorded_toy: Toy) -> None:
-    recorded_toy.write("dvc.yaml", "stages: [")
-    assert said(recorded_toy) == "None False"

@@ -62,12 +62,6 @@ def test_the_commit_of_a_run_has_what_the_run_wrote_for_git_and_nothing_else(rep
     assert git(repository, "status", "--porcelain").splitlines() == [" M tasks/stage.py", "?? new.txt"]
 
 
-def test_the_message_says_the_verdict_its_reason_and_the_data(repository):
-    _commit(name="Refused", words="Class 'glass' collapsed.")
-    message = git(repository, "log", "-1", "--format=%B")
-    assert message.startswith("Regraft: Refused\n\nClass 'glass' collapsed.\n")
-
-
 def test_what_a_person_has_staged_stays_staged_and_is_not_committed(repository):
     (repository / "tasks" / "stage.py").write_text("staged\n")
     git(repository, "add", "tasks/stage.py")
@@ -99,36 +93,6 @@ def test_a_branch_of_its_own_is_made_from_head_and_nothing_is_checked_out(reposi
     assert not git(repository, "diff", "--cached")
 
 
-def test_the_branch_that_is_checked_out_may_be_named(repository):
-    _commit(0, "main")
-    assert not git(repository, "status", "--porcelain")
-
-
-def test_a_branch_without_a_commit_gets_its_first(repository):
-    shutil.rmtree(repository / ".git")
-    git(repository, "init", "--quiet", "-b", "main")
-    git(repository, "add", "params.yaml", "dvc.yaml", "tasks")
-    _commit()
-    assert set(git(repository, "ls-tree", "-r", "--name-only", "main").splitlines()) == OURS | {_receipt()}
-    staged = git(repository, "diff", "--cached", "--name-only").splitlines()
-    assert staged == ["dvc.yaml", "params.yaml", "tasks/stage.py", "tasks/validate_data.py"]
-
-
-def test_in_a_folder_of_a_bigger_repository_only_files_of_the_project_are_committed(begun, tmp_path, monkeypatch):
-    root = tmp_path / "big" / "project"
-    shutil.copytree(begun, root, ignore=shutil.ignore_patterns(".git"))
-    monkeypatch.chdir(root)
-    (tmp_path / "big" / "other.txt").write_text("of somebody else")
-    git(tmp_path / "big", "init", "--quiet", "-b", "main")
-    git(tmp_path / "big", "add", ".")
-    git(tmp_path / "big", "commit", "--quiet", "-m", "begin")
-    write_results(root, "b")
-    git(tmp_path / "big", "rm", "--quiet", "--cached", "other.txt")
-    _commit()
-    assert _changed(root) == {"project/data/raw.dvc", "project/dvc.lock", f"project/{_receipt()}"}
-    assert git(root, "diff", "--cached", "--name-only") == "other.txt"
-
-
 def test_while_somebody_holds_the_index_the_commit_is_made_and_a_sentence_says_what_to_do(repository):
     (repository / ".git" / "index.lock").touch()
     told = _commit()
@@ -142,11 +106,6 @@ def test_in_the_middle_of_a_merge_nothing_is_committed(repository):
     (repository / ".git" / "MERGE_HEAD").unlink()
     _commit(1)
     assert _changed(repository) >= {_receipt(0), _receipt(1)}
-
-
-def test_a_branch_of_another_worktree_is_left_alone(repository, tmp_path):
-    git(repository, "worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "nights")
-    assert _commit(0, "nights")[0].startswith("Nothing was committed: nights is checked out in another worktree.")
 
 
 def test_without_git_a_run_is_not_committed_and_a_sentence_says_why(repository):

@@ -9,9 +9,7 @@ from regraft.core import files
 from regraft.core.config import Params
 from regraft.core.errors import RegraftError
 from regraft.core.params_file import load_params
-from tasks import disk_space
 from tasks.disk_space import DATA, check_room
-from tests.support.small_project import changed
 
 MB = 1_000_000
 
@@ -78,25 +76,6 @@ def test_a_file_that_cache_and_project_share_counts_once(project: Path, params: 
     free(113)
     check_room(project, params, "export_onnx")
     assert [path.name for path in project.iterdir() if path.name.startswith(".") and path.name != ".dvc"] == []
-
-
-@pytest.mark.usefixtures("with_dvc")
-def test_a_cache_on_another_disk_is_looked_at_there(project: Path, params: Params, free, monkeypatch):
-    Path(".dvc", "config").write_text("[cache]\n    dir = /dev/shm/cache\n    type = copy\n")
-    monkeypatch.setattr(disk_space, "free_bytes", lambda folder: 50 * MB if "shm" in str(folder) else 200 * MB)
-    with pytest.raises(RegraftError, match="in /dev/shm/cache, and 50"):
-        check_room(project, params, "export_onnx")
-
-
-@pytest.mark.usefixtures("without_dvc")
-@pytest.mark.parametrize(("layers", "megabytes"), [("top", 222), ("all", 552)])
-def test_what_is_kept_of_a_training_meanwhile_counts(project: Path, params: Params, free, layers: str, megabytes: int):
-    params = changed(params, fine_tune={"layers": layers})
-    free(megabytes - 1)
-    with pytest.raises(RegraftError, match="fine_tune needs"):
-        check_room(project, params, "fine_tune")
-    free(megabytes + 1)
-    check_room(project, params, "fine_tune")
 
 
 @pytest.mark.usefixtures("without_dvc")

@@ -6,15 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from regraft.core.errors import Busy
 from tasks.runs import live_runs
-from tasks.runs.live_runs import alive, ended_runs, forget, is_anybody_working, known_runs, new_live_run, only_run, save
+from tasks.runs.live_runs import alive, ended_runs, forget, is_anybody_working, known_runs, new_live_run, only_run
 
 RUNS = Path(".dvc/tmp/regraft/runs")
 NIGHTLY = """\
@@ -83,11 +81,6 @@ def test_who_waits_is_told_once_for_whom_and_then_works(nightly: subprocess.Pope
     )
 
 
-def test_who_waited_in_vain_is_told_for_whom_and_for_how_long(nightly: subprocess.Popen) -> None:
-    with pytest.raises(Busy, match=r"the run started by retrain-nightly .* still works .*wait_minutes .*, 0, are over"):
-        only_run(by_hand(), 0, lambda _: None).__enter__()
-
-
 def test_after_a_kill_the_next_run_works_at_once(nightly: subprocess.Popen) -> None:
     nightly.kill()
     nightly.wait()
@@ -119,10 +112,3 @@ def test_what_is_damaged_is_forgotten_and_hides_no_other_run(damage: str) -> Non
     expected = ["20261126T040000-000001", "20261126T040000-000004"]
     assert ([run.run for run in known_runs()], [run.run for run in ended_runs()]) == (expected, expected)
     assert not (RUNS / "20261126T040000-000002.json").exists()
-
-
-def test_what_is_saved_is_read_back(folder: Path) -> None:
-    RUNS.mkdir(parents=True)
-    run = replace(by_hand(), ending={"state": {"type": "COMPLETED", "name": "Promoted", "message": "0,93 é"}})
-    save(run)
-    assert known_runs() == [run]

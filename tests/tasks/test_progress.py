@@ -58,19 +58,6 @@ def test_a_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock: Clock, ca
     ]
 
 
-def test_a_log_gets_nothing_of_what_takes_less_than_ten_seconds(clock: Clock, capsys: pytest.CaptureFixture) -> None:
-    with terminal_progress("preprocess") as progress:
-        report = progress("thumbnails")
-        for done in range(1, 101):
-            clock.now += 0.09
-            report(done, 100)
-    assert capsys.readouterr().err == ""
-
-
-def test_nothing_to_count_draws_no_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert seen(lambda progress: progress("views")(0, 0), monkeypatch) == []
-
-
 def test_several_things_have_a_bar_each_and_no_empty_lines_between(monkeypatch: pytest.MonkeyPatch) -> None:
     def count(progress: Progress) -> None:
         for what, epochs in (("sweep", 3), ("winner", 2), ("10%", 3)):  # training of the winner stops early
@@ -80,12 +67,3 @@ def test_several_things_have_a_bar_each_and_no_empty_lines_between(monkeypatch: 
 
     lines = seen(count, monkeypatch)
     assert [re.findall(r"^stage: .* (\d/3) \[", line) for line in lines] == [["3/3"], ["2/3"], ["3/3"]]
-
-
-def test_a_bar_that_is_complete_is_drawn_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    def count(progress: Progress) -> None:
-        report = progress("photos")
-        for _ in range(3):
-            report(5, 5)
-
-    assert len(seen(count, monkeypatch)) == 1

@@ -19,25 +19,12 @@ def test_a_full_disk_ends_a_command_with_the_file_and_what_to_do(number: int, ca
     assert "train_head stopped: there is no room for reports/head.json (No space left). Free some" in said
 
 
-def test_where_a_library_does_not_say_which_file_it_wrote_the_folder_is_named(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit, match="1"), readable_errors("train_head"):
-        raise OSError(errno.ENOSPC, "No space left")
-    assert f"no room for a file in {Path.cwd()}" in capsys.readouterr().err
-
-
 def test_a_database_that_finds_the_disk_full_says_so_too(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     with sqlite3.connect(tmp_path / "database") as database:
         database.execute("PRAGMA max_page_count = 2")
         with pytest.raises(SystemExit, match="1"), readable_errors("retrain"):
             database.execute("CREATE TABLE rows AS SELECT zeroblob(100000)")
     assert "there is no room for what DVC remembers" in capsys.readouterr().err
-
-
-def test_another_error_of_the_system_is_not_taken_for_a_full_disk() -> None:
-    with pytest.raises(PermissionError), readable_errors("retrain"):
-        raise PermissionError(errno.EACCES, "Permission denied")
-    with pytest.raises(sqlite3.OperationalError), readable_errors("retrain"):
-        sqlite3.connect(":memory:").execute("SELECT nothing")
 
 
 @pytest.mark.parametrize("number", [errno.EACCES, errno.EPERM, errno.EROFS])

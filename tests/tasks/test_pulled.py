@@ -48,10 +48,3 @@ def test_where_dvc_knows_nothing_nothing_is_to_be_pulled():
     with pytest.raises(MissingPhotos, match="there is no data folder data/raw") as error, saying_what_to_pull(RAW):
         check_folder(RAW)
     assert "dvc pull" not in str(error.value)
-
-
-def test_what_else_is_wrong_with_the_data_has_its_own_words():
-    Path("data/raw.dvc").touch()
-    RAW.mkdir()
-    (RAW / "labels.csv").write_text("nonsense\n")
-    assert "dvc pull" not in words_of(find_files)

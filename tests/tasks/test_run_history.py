@@ -167,13 +167,6 @@ def test_the_report_of_a_run_is_kept_and_so_many_of_them(params: Params, monkeyp
     assert runs[1].run not in page
 
 
-def test_a_run_that_validation_stopped_keeps_the_page_that_names_the_photos(params: Params) -> None:
-    Path("reports/validation.html").write_text("photos")
-    run = record("Failed", *ran("validate_data", last="Failed"))
-    add_to_history(params, run)
-    assert Path(f"reports/runs/{run.run}.html").read_text() == "photos"
-
-
 def test_a_name_that_is_no_run_becomes_no_file(params: Params) -> None:
     Path("reports/report.html").write_text("x")
     add_to_history(params, replace(record("Promoted", *ran()), run="../../evil"))

@@ -13,7 +13,7 @@ from tasks.dvc_seam import open_repo
 from tasks.runs import receipts, remotes
 from tasks.runs.git import open_git
 from tasks.runs.receipts import write_receipt
-from tasks.runs.remotes import commit_and_push, fetch_records, pull, pull_data
+from tasks.runs.remotes import commit_and_push, fetch_records, pull
 from tests.support.run_receipts import git, record_of, versions, write_repository, write_results
 
 BRANCH = "regraft/nightly"
@@ -118,15 +118,6 @@ def test_no_secret_of_a_person_leaves_with_the_branch_and_the_snapshots(origin, 
     assert b"keys.txt" not in kept
 
 
-def test_only_snapshots_of_runs_that_were_to_be_committed_are_pushed(origin, clone):
-    worker = clone("worker")
-    (worker / ".dvc/tmp/regraft").mkdir(parents=True)
-    write_receipt(_params(), record_of(0))
-    _night(worker, 1, "b")
-    assert _snapshots(origin) == [f"refs/regraft/runs/{record_of(1).run}"]
-    assert git(origin, "show", f"{BRANCH}:receipts/{record_of(0).run}.json")
-
-
 def test_old_snapshots_go_here_and_at_the_remote_but_those_of_other_branches_and_of_production_stay(
     origin, clone, monkeypatch
 ):
@@ -145,17 +136,6 @@ def test_old_snapshots_go_here_and_at_the_remote_but_those_of_other_branches_and
     _fetch(second)
     _night(second, 4, "e")
     assert _snapshots(origin)[1:] == [f"refs/regraft/runs/{record_of(number).run}" for number in (3, 4)]
-
-
-def test_a_remote_that_lets_nothing_go_is_told_of_and_has_the_branch(origin, clone, monkeypatch):
-    monkeypatch.setattr(receipts, "KEPT_RUNS", 2)
-    (origin / "hooks").mkdir(exist_ok=True)
-    (origin / "hooks" / "update").write_text('#!/bin/sh\ncase "$3" in *[1-9a-f]*) ;; *) exit 1 ;; esac\n')
-    (origin / "hooks" / "update").chmod(0o755)
-    worker = clone("worker")
-    told = [_night(worker, number, data) for number, data in enumerate("abc")]
-    assert told[-1][-2].startswith("Old snapshots of runs stay at origin: `git push` failed")
-    assert told[-1][-1] == f"Pushed {BRANCH} to origin."
 
 
 def _push_odd(root: Path, path: str, target: str | None = None, content: str = "{}") -> None:
@@ -341,16 +321,6 @@ def test_with_a_shared_store_the_large_table_of_features_is_not_fetched(clone, m
     assert pulled == [["record_code", "cache_features"], ["record_code"], ["reports/features.json"]]
 
 
-@pytest.mark.parametrize("text", [None, "", "stages:\n", "stages:\n<<<<<<< ours\n  a:\n    cmd: a\n=======\n"])
-def test_a_dvc_yaml_that_cannot_be_read_stops_a_pull(clone, monkeypatch, text):
-    worker = clone("worker")
-    monkeypatch.setattr(remotes, "read_locked", lambda: {"a": {"writes": {"b": {}}}})
-    if text is not None:
-        (worker / "dvc.yaml").write_text(text)
-    with pytest.raises(RegraftError, match=r"dvc\.yaml cannot be read, or has no stage"):
-        list(pull(worker, _params()))
-
-
 _OUT = "schema: '2.0'\nstages:\n  a:\n    cmd: b\n    outs:\n    - {path: c, hash: md5,"
 DAMAGED = [
     "",
@@ -383,9 +353,3 @@ def test_a_damaged_dvc_lock_stops_a_pull_before_the_data_alone_is_fetched(clone,
     (worker / "dvc.lock").symlink_to("nowhere")
     with pytest.raises(RegraftError, match=r"dvc\.lock must be a file"):
         list(pull(worker, _params()))
-
-
-def test_a_pull_without_a_remote_of_dvcs_says_how_to_set_one(clone):
-    clone("worker")
-    with pytest.raises(RegraftError, match="DVC has no remote to pull from"):
-        pull_data(_params(), ["a"])

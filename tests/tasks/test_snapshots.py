@@ -123,17 +123,6 @@ def test_a_snapshot_leaves_head_branches_the_index_and_files_as_they_were(reposi
     assert look() == before
 
 
-def test_the_receipt_names_the_snapshot_that_its_reference_leads_to(repository):
-    _snapshot(repository)
-    assert RECEIPT.read_text().strip() == git(repository, "rev-parse", f"{reference_of(RUN)}^")
-
-
-def test_a_snapshot_is_made_while_somebody_holds_the_lock_of_the_index(repository):
-    (repository / ".git" / "index.lock").touch()
-    _snapshot(repository)
-    assert _held(repository) == EXPECTED
-
-
 def test_a_snapshot_calls_no_hook_and_signs_nothing(repository):
     for name in ("pre-commit", "post-commit", "reference-transaction", "post-index-change"):
         hook = repository / ".git" / "hooks" / name
@@ -150,12 +139,6 @@ def test_without_a_name_in_git_a_snapshot_is_made_by_regraft(repository):
     git(repository, "config", "user.useConfigOnly", "true")
     _snapshot(repository)
     assert git(repository, "log", "-1", "--format=%an <%ae>", reference_of(RUN)) == "Regraft <regraft@localhost>"
-
-
-def test_a_snapshot_is_made_on_a_detached_head(repository):
-    git(repository, "checkout", "--quiet", "--detach")
-    _snapshot(repository)
-    assert _held(repository) == EXPECTED
 
 
 def test_where_nothing_is_committed_there_is_no_snapshot_and_a_sentence_why(repository):
@@ -179,32 +162,9 @@ def test_a_snapshot_is_made_in_a_folder_of_a_bigger_repository(committed, tmp_pa
     assert _held(root, "vision/project/") == EXPECTED | {"other.txt"}
 
 
-def test_a_snapshot_is_made_in_a_linked_worktree(repository, tmp_path, monkeypatch):
-    git(repository, "worktree", "add", "--quiet", str(tmp_path / "linked"), "-b", "linked")
-    linked = tmp_path / "linked"
-    for name in ("data", "models", "dvc.lock"):
-        (shutil.copytree if (repository / name).is_dir() else shutil.copy)(repository / name, linked / name)
-    monkeypatch.chdir(linked)
-    _snapshot(linked)
-    assert _held(linked) == EXPECTED
-
-
-def test_where_git_does_not_track_the_code_there_is_no_snapshot_and_a_sentence_why(repository):
-    git(repository, "rm", "--quiet", "--cached", "-r", "tasks")
-    git(repository, "commit", "--quiet", "-m", "no code")
-    with pytest.raises(NoGit, match=r"git does not track tasks/stage\.py\. `git add`"):
-        _snapshot(repository)
-
-
 def test_where_dvc_goes_without_git_so_do_snapshots(repository):
     (repository / ".dvc" / "config").write_text("[core]\n    no_scm = True\n")
     with pytest.raises(NoGit, match=r"core\.no_scm"):
-        open_git(repository)
-
-
-def test_without_a_repository_git_says_so(repository):
-    shutil.rmtree(repository / ".git")
-    with pytest.raises(NoGit, match="not a git repository"):
         open_git(repository)
 
 

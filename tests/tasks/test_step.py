@@ -75,12 +75,6 @@ def test_a_step_waits_for_another_process_and_says_once_for_which(run: CurrentRu
     assert capsys.readouterr().err == "Waiting: process 7 trains.\ntrain_head: Ran\n"
 
 
-def test_a_step_that_waited_in_vain_names_whom_it_waited_for(run: CurrentRun, monkeypatch) -> None:
-    monkeypatch.setattr(steps, "_minutes", lambda: 0)
-    with pytest.raises(Busy, match="process 7 trains"):
-        step("train_head", raising(Busy("process 7 trains.")))
-
-
 def _loses_the_server(monkeypatch: pytest.MonkeyPatch, *, before: bool) -> None:
     def task(**_: Any) -> Any:
         def decorate(run: Callable[[], Any]) -> Callable[..., Any]:

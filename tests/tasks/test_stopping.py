@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.stopping import Terminated, raise_if_stopped, status_of, stopped_words, terminable, undisturbed
+from tasks.stopping import Terminated, raise_if_stopped, terminable, undisturbed
 
 WORKS = """\
 import time
@@ -88,14 +88,3 @@ def test_a_signal_does_not_cut_the_end_of_a_run_in_half(number: signal.Signals) 
         os.kill(os.getpid(), number)
         done.append("receipt")
     assert (done, signal.getsignal(number)) == (["receipt"], before)
-
-
-def test_the_exit_status_tells_ctrl_c_from_sigterm() -> None:
-    from prefect.exceptions import TerminationSignal
-
-    assert [status_of(stop) for stop in (KeyboardInterrupt(), Terminated(), TerminationSignal(15))] == [130, 143, 143]
-
-
-def test_a_run_that_is_stopped_before_its_first_stage_says_no_place(monkeypatch) -> None:
-    monkeypatch.setattr("tasks.stopping.position", lambda: "")
-    assert stopped_words() == "Stopped. Run again to go on."

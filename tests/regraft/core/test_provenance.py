@@ -116,34 +116,16 @@ def test_it_has_the_modules_that_an_import_runs(found, importing, expected):
     assert modules_of(found("regraft.one", regraft__one=importing)) == expected | {"regraft.one"}
 
 
-def test_importing_a_module_runs_the_packages_around_it(found):
-    assert {"regraft", "regraft.photos"} <= set(found(ONE).code)
-
-
 def test_imports_with_dots_are_followed_from_a_package_and_from_a_module(found, write):
     write({"regraft/photos/__init__.py": "from . import images\n"})
     assert modules_of(found("regraft.photos")) == {ONE}
     assert modules_of(found("regraft.photos.views")) == {ONE, "regraft.photos.views"}
 
 
-def test_modules_that_import_each_other_are_found_once(found):
-    both = {"regraft__a": "import regraft.b", "regraft__b": "import regraft.a"}
-    assert modules_of(found("regraft.a", **both)) == {"regraft.a", "regraft.b"}
-
-
 def test_what_only_a_left_out_module_imports_is_left_out_too(found):
     task = found("tasks.one", tasks__one="from tasks.stage import stage", without=("tasks.stage",))
     assert modules_of(task) == {"tasks.one"}
     assert task.libraries == {}
-
-
-def test_the_provenance_itself_decides_nothing(found):
-    assert "regraft.core.provenance" not in found("regraft.one", regraft__one="import regraft.core.provenance").code
-
-
-def test_a_module_that_is_not_there_is_an_error(found):
-    with pytest.raises(ValueError, match=r"expected modules of the project. Received: regraft.nowhere"):
-        found("regraft.nowhere")
 
 
 # Which changes of a source change it.
@@ -208,11 +190,6 @@ def test_a_source_that_somebody_is_editing_has_a_digest_of_its_own(found, text):
     assert found(ONE, regraft__photos__images=text).digest != found(ONE, regraft__photos__images=text + " ").digest
 
 
-def test_hidden_files_of_editors_are_no_sources(found, tmp_path):
-    (tmp_path / "regraft" / ".#training.py").symlink_to("somebody@somewhere")
-    assert "regraft.training" in found("regraft.training").code
-
-
 # Which libraries belong to it.
 
 
@@ -231,12 +208,6 @@ def test_hidden_files_of_editors_are_no_sources(found, tmp_path):
 )
 def test_it_has_the_libraries_whose_version_decides_bytes(found, importing, expected):
     assert set(found("regraft.one", regraft__one=importing).libraries) == expected
-
-
-def test_pillow_comes_with_the_versions_of_its_decoders(found):
-    libraries = found(ONE).libraries
-    assert libraries["pillow"] == importlib.metadata.version("pillow")
-    assert {"libjpeg_turbo", "zlib", "libwebp"} <= set(libraries)
 
 
 @pytest.mark.parametrize("library", sorted(set(installed_versions()) - set(provenance._DECODERS)))

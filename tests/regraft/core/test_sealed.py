@@ -15,8 +15,7 @@ import pytest
 
 from regraft.core import sealed
 from regraft.core.errors import Damaged, RegraftError
-from regraft.core.files import read_json, write_json
-from regraft.export.evaluation import read_confusion, read_predictions, write_confusion, write_predictions
+from regraft.core.files import read_json
 from regraft.features.table import FileRows, OpenFile, read_features, write_features
 from regraft.photos.dataset import Dataset, read_dataset, write_dataset
 from regraft.photos.manifest import COLUMNS, read_manifest, write_manifest
@@ -96,7 +95,6 @@ def reference() -> Reference:
     return Reference(rows.assign(sampled=[True, False, True]), np.arange(6, dtype=np.float32).reshape(2, 3), "name")
 
 
-PROBABILITIES = np.eye(2)[[0, 1, 1, 0]]
 ARRAYS = {"a": np.arange(7), "b": np.float32(3.5), "c": np.zeros((0, 2))}
 KINDS: dict[str, tuple[Callable[[Path], Any], Callable[[Path], Any]]] = {
     "features": (write_all_features, all_features),
@@ -186,41 +184,6 @@ def test_text_that_was_damaged_is_read_or_named(tmp_path, kind):
                     read(path)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        b"",
-        b"{",
-        b"[" * 200_000,
-        b'{"a":' * 100_000,
-        b"NaN",
-        b'{"a": Infinity}',
-        b"9" * 5000,
-        b"\xff",
-        b"[]",
-        b"3",
-        b"{}",
-    ],
-    ids=range(11),
-)
-def test_json_that_is_none_or_lacks_a_key_is_named(tmp_path, text):
-    (tmp_path / "a.json").write_bytes(text)
-    with pytest.raises(Damaged, match=r"a\.json is damaged: expected JSON with a, found .*Delete it and run the same"):
-        read_json(tmp_path / "a.json", "a")
-
-
-def test_a_missing_file_is_no_damaged_one(tmp_path):
-    for read in (read_json, read_curve, sealed.read_table, sealed.read_arrays, read_features):
-        with pytest.raises(FileNotFoundError):
-            read(tmp_path / "absent")
-
-
-def test_a_folder_in_place_of_a_file_is_named(tmp_path):
-    for read in (read_json, read_curve, sealed.read_table, sealed.read_arrays, read_features):
-        with pytest.raises(RegraftError, match="cannot be read"):
-            read(tmp_path)
-
-
 def test_a_table_with_its_seal_is_one_that_others_can_read(tmp_path):
     write_dataset(tmp_path / "a.parquet", dataset())
     assert pd.read_parquet(tmp_path / "a.parquet").attrs["class_names"] == dataset().class_names
@@ -263,19 +226,3 @@ def test_a_sealed_table_of_another_kind_is_damaged_too(tmp_path, rows, names):
     sealed.write_table(tmp_path / "a.parquet", other)
     with pytest.raises(Damaged, match=r"a\.parquet is damaged"):
         read_dataset(tmp_path / "a.parquet", Path())
-
-
-def test_predictions_and_confusion_come_back_with_hostile_names(tmp_path):
-    test = dataset()
-    write_predictions(tmp_path / "p.csv", test, PROBABILITIES)
-    write_confusion(tmp_path / "c.csv", test, PROBABILITIES)
-    predictions, confusion = read_predictions(tmp_path / "p.csv"), read_confusion(tmp_path / "c.csv")
-    assert sorted(predictions.path) == sorted(HOSTILE)
-    assert set(predictions.actual) == set(confusion.index) == set(HOSTILE[:2])
-    assert confusion.to_numpy().sum() == 4
-
-
-def test_written_json_is_json(tmp_path):
-    for value in (float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="JSON compliant"):
-            write_json(tmp_path / "a.json", {"a": value})
