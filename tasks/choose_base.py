@@ -26,7 +26,7 @@ from tasks.stage import stage
 _ASIDE = {
     # Which photos `max_photos` leaves is in the record itself.
     "fine_tune": ("budget", "max_photos", "renew_after"),
-    "preprocess": ("val_share", "test_share", "max_left_out"),
+    "preprocess": ("val_share", "test_share"),
     "train_head": ("learning_curve",),
 }
 

@@ -25,7 +25,7 @@ def preprocess(params: Params, progress: Progress) -> None:
     dataset = build_dataset(manifest, paths.raw, **shares, earlier=earlier.splits, by_name=not earlier.is_complete)
     record = new_record(manifest, dataset, earlier.splits, **shares)
     report = dataset_report(layout, manifest, dataset, earlier, record)
-    check_left_out(report, settings.max_left_out, [paths.splits, paths.dataset])
+    check_left_out(report, [paths.splits, paths.dataset])
     check_splits(dataset, manifest)
     # First: it also has what the old data set says and the new one does not, so a kill in between loses no split.
     write_record(paths.splits, record)

@@ -56,7 +56,6 @@ OTHER_VALUES: dict[str, Any] = {
     "fine_tune.budget": "quick",
     "fine_tune.layers": "all",
     "fine_tune.mode": "auto",
-    "preprocess.augment_max_stretch": 2.0,
     "train_head.class_weight": "balanced",
     "train_head.kind": "classic",
 }
@@ -274,7 +273,7 @@ def test_a_checkpoint_is_of_all_settings_that_decide_a_training():
 
     elsewhere = {"backbone.engine"}  # in the name of the folder that activations are in: `facts_of_inputs`
     # In the data set's file.
-    elsewhere |= {f"preprocess.{name}" for name in ("val_share", "test_share", "max_left_out")}
+    elsewhere |= {f"preprocess.{name}" for name in ("val_share", "test_share")}
     assert _without_effect("fine_tune", facts) == elsewhere
 
 

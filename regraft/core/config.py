@@ -23,7 +23,6 @@ from regraft.core.setting_types import (
     Several,
     Severity,
     Share,
-    ShareOrAll,
     cluster_address,
     without_secret,
 )
@@ -118,15 +117,11 @@ class Preprocess(Section):
 
     val_share: Share
     test_share: Share
-    max_left_out: ShareOrAll
     crop_fraction: float = Field(gt=0.1, le=1)
     fast_decoding: bool
     augment_min_area: float = Field(gt=0, le=1)
-    augment_max_stretch: float = Field(ge=1, le=4)
     augment_flip: bool
-    augment_brightness: Share
-    augment_contrast: Share
-    augment_saturation: Share
+    augment_colour: Share
 
 
 class BackboneChoice(Section):

@@ -18,6 +18,7 @@ from regraft.core.patience import set_patience
 
 # By key: the value that holds now, and what to do if another one is wanted.
 _PATH = "it has one place now; move the file there, or remove the key"
+_COLOUR = "brightness, contrast and saturation have one setting, preprocess.augment_colour"
 _CONSTANT = "it is a constant now; remove the key"
 _CHECK = "say how severe the check is instead, for instance check_features.leaks: note"
 _HEAD = "it was of heads of kind mlp; train_head.kind is linear or classic"
@@ -100,6 +101,11 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "fine_tune.warm_rate": (0.03, _WARM),
     "fine_tune.replay": (8, _WARM),
     "fine_tune.replay_per_class": (10, _WARM),
+    "preprocess.max_left_out": (0.1, "it is a constant of regraft/photos/counts.py"),
+    "preprocess.augment_max_stretch": (1.33, "it is a constant of regraft/photos/views.py"),
+    "preprocess.augment_brightness": (0.2, _COLOUR),
+    "preprocess.augment_contrast": (0.2, _COLOUR),
+    "preprocess.augment_saturation": (0.2, _COLOUR),
     "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
 }
 _told: set[Path] = set()  # files of which this process has told

@@ -10,6 +10,7 @@ from regraft.photos.dataset import SPLITS, Dataset, texts_of
 from regraft.photos.manifest import slices_of
 from regraft.photos.split_record import Earlier, SplitRecord
 
+_MOST_LEFT_OUT = 0.1  # share of the images
 _MOST_VALUES = 30  # of a slice; a column of numbers or of names has thousands
 
 
@@ -53,24 +54,24 @@ def dataset_report(
     }
 
 
-def check_left_out(report: dict[str, Any], max_left_out: float, memory: list[Path]) -> None:
+def check_left_out(report: dict[str, Any], memory: list[Path]) -> None:
     """Raise InvalidData if earlier splits leave out too many photos.
 
     That is so where photos become groups that were none before: somebody gave groups, or made near-duplicates of more.
 
     Args:
         report: from `dataset_report`.
-        max_left_out: largest share of the images.
         memory: the files that know the earlier splits.
     """
     left_out = [f"{entry['path']} ({entry['why']})" for entry in report["left_out"] if entry["was_elsewhere"]]
     images = report["images"] + len(left_out)
-    if len(left_out) > max_left_out * images:
+    if len(left_out) > _MOST_LEFT_OUT * images:
         raise InvalidData(
             f"{len(left_out)} of {images} images would be left out, because photos that are one group now had "
             f"different splits: {some(left_out)}. A photo never changes its split by itself. To place all photos anew, "
             f"remove {' and '.join(map(str, memory))} and run again: figures can then not be compared with earlier "
-            f"ones. To leave these out, raise preprocess.max_left_out."
+            f"ones. To keep the splits, take back the groups, or the validate_data.max_hash_distance, that joined "
+            f"these photos."
         )
 
 

@@ -22,6 +22,7 @@ from regraft.photos.preparation import Preparation
 # What the fingerprint of a view cannot see by itself: raise it when the same photo would come out as other pixels.
 # tests/regraft/test_views.py holds the pixels of one view and fails if they change.
 _DRAWING = 1
+_MAX_STRETCH = 1.33  # of a crop's sides against each other
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +99,11 @@ def choose_views(settings: Preprocess, *, image_size: int, count: int) -> Views:
         Preparation(image_size, settings.crop_fraction),
         Augmentation(
             min_area=settings.augment_min_area,
-            max_stretch=settings.augment_max_stretch,
+            max_stretch=_MAX_STRETCH,
             flip=settings.augment_flip,
-            brightness=settings.augment_brightness,
-            contrast=settings.augment_contrast,
-            saturation=settings.augment_saturation,
+            brightness=settings.augment_colour,
+            contrast=settings.augment_colour,
+            saturation=settings.augment_colour,
         ),
         count,
         settings.fast_decoding,

@@ -67,11 +67,12 @@ def test_images_with_the_split_that_the_user_gave_are_counted():
     assert report_of(pd.concat([manifest, manifest.head(1)]))["given_splits"] == 3  # the last is left out
 
 
-@pytest.mark.parametrize(("share", "is_refused"), [(0.33, True), (0.34, False)])
-def test_only_so_many_images_are_left_out_because_they_were_elsewhere(share, is_refused):
-    report = report_of(manifest_of(group=[GROUP, GROUP, name_of(2)]), "test", "val")
+@pytest.mark.parametrize(("photos", "is_refused"), [(9, True), (10, False)])
+def test_at_most_a_tenth_of_the_images_is_left_out_because_they_were_elsewhere(photos, is_refused):
+    groups = [GROUP, GROUP, *map(name_of, range(2, photos))]
+    report = report_of(manifest_of(group=groups), "test", "val")
     if is_refused:
-        with pytest.raises(InvalidData, match=r"1 of 3 images would be left out.*1\.png \(it was.*remove a and b"):
-            check_left_out(report, share, [Path("a"), Path("b")])
+        with pytest.raises(InvalidData, match=r"1 of 9 images would be left out.*1\.png \(it was.*remove a and b"):
+            check_left_out(report, [Path("a"), Path("b")])
     else:
-        check_left_out(report, share, [Path("a"), Path("b")])
+        check_left_out(report, [Path("a"), Path("b")])
