@@ -33,21 +33,25 @@ from regraft.photos.sample import sample_of
 from regraft.serving.shipped_model import ShippedModel
 from tasks.progress import Progress
 
+PHOTO_SIZE = (640, 480)  # width and height of the photo at which answers are timed
+REPEATS = 200  # answers to one photo that are timed, with one thread and with all
+ROBUSTNESS_PHOTOS = 200  # test photos that are damaged
+ROBUSTNESS_SIDE = 448  # pixels of their shorter side, at most: larger photos are reduced first, or it takes long
 _COMPARED = 16  # photos on which the answers of engines are compared
 _COMPARED_SIDE = 640  # pixels of their shorter side, at most
 
 
 def measure_latency(params: Params, progress: Progress) -> str:
     """Write reports/latency.json, and return where it is."""
-    settings, paths = params.measure, params.paths
+    paths = params.paths
     test = _test_photos(params)[0].head(_COMPARED)
     threads = Threads(params.machine.workers, progress("processes"))
     compared = list(threads.map(lambda photo: _reduced(test, photo), test.photos()))
-    photos = Photos(at_size(compared[0], *settings.photo), compared)
+    photos = Photos(at_size(compared[0], *PHOTO_SIZE), compared)
     model, int8 = ShippedModel(paths.onnx), other_in_int8(params)
     with _in_keras(params, model) as keras:
         contestants = contestants_of(paths.onnx, int8, keras)
-        found = latency.measure(contestants, photos, repeats=settings.repeats, threads=threads)
+        found = latency.measure(contestants, photos, repeats=REPEATS, threads=threads)
     about = {"model": model.digest, "int8": int8 and sha256_of(int8)}
     write_json(paths.reports / "latency.json", {"about": about, **finite(found)})
     return f"{paths.reports / 'latency.json'}: how fast {paths.onnx} answers"
@@ -61,10 +65,10 @@ def measure_robustness(params: Params, progress: Progress, *, again: bool) -> st
         progress: of photos.
         again: also files of which these very figures are there.
     """
-    settings, paths = params.measure, params.paths
+    paths = params.paths
     test, of_images = _test_photos(params)
-    photos = test.head(settings.robustness_images)
-    groups, side = groups_of(photos, read_manifest(paths.manifest)[1]), settings.robustness_side
+    photos = test.head(ROBUSTNESS_PHOTOS)
+    groups, side = groups_of(photos, read_manifest(paths.manifest)[1]), ROBUSTNESS_SIDE
     path, about = paths.reports / "robustness.json", robustness.about(photos, groups, side)
     before = {} if again else _measured_before(path, about)
     files = [paths.onnx, *([int8] if (int8 := other_in_int8(params)) else [])]

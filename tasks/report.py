@@ -78,7 +78,7 @@ def pages_to_publish(stage_name: str, params: Params) -> dict[str, str]:
     again, and drawing takes seconds.
     """
     path = _DRAWN / f"{stage_name}.json"
-    version = fingerprint([_locked(stage_name), [sha256_of(file) for file in _code()], params.report.photos])
+    version = fingerprint([_locked(stage_name), [sha256_of(file) for file in _code()]])
     drawn = _drawn_before(path)
     if drawn.get("version") != version:
         drawn = {"version": version, "pages": pages_of(stage_name, sources_of(params))}

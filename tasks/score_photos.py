@@ -169,6 +169,7 @@ def _report(
     from regraft.photos.images import Threads
     from regraft.production.scores.prediction_drift import latest_photos, measure_drift, summarise
     from regraft.reports.scores_page import tiles_of, write_scores_pages
+    from regraft.reports.sources import PHOTOS
     from regraft.validation.drift import histograms, with_shape
     from regraft.validation.limits import USUAL_COLUMNS
 
@@ -191,7 +192,7 @@ def _report(
         "statistics": histograms(with_shape(recent), former, no_limits),
     }
     reports, threads = params.paths.reports, Threads(params.machine.workers)
-    tiles = tiles_of(report, incoming.folder, params.report.photos, threads, _limits(params))
+    tiles = tiles_of(report, incoming.folder, PHOTOS, threads, _limits(params))
     pages = write_scores_pages(reports, report, tiles)
     write_text(reports / "scores.md", "\n\n".join(pages.values()) + "\n")
     write_json(reports / REPORT, finite(report))  # last: it says that all is done

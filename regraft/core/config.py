@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import AfterValidator, Field
 
 from regraft.core.addresses import address_of
-from regraft.core.config_shipping import CardWords, Evaluate, ExportOnnx, Measure, Promote, Quantise, Score
+from regraft.core.config_shipping import CardWords, Evaluate, ExportOnnx, Promote, Quantise, Score
 from regraft.core.setting_types import (
     ClassNames,
     ClassWeight,
@@ -188,7 +188,6 @@ class Nights(Section):
 class Report(Section):
     """What a person is shown; no result depends on it."""
 
-    photos: int = Field(ge=0)
     card: CardWords
 
 
@@ -209,7 +208,6 @@ class Params(Section):
     quantise: Quantise
     evaluate: Evaluate
     promote: Promote
-    measure: Measure
     score: Score
     nights: Nights
     report: Report

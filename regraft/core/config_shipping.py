@@ -67,15 +67,6 @@ class CardWords(Section):
     contact: str | None
 
 
-class Measure(Section):
-    """`regraft report --measure`: figures of the file that no run needs."""
-
-    photo: tuple[Annotated[int, Field(ge=1, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] = Field(strict=False)
-    repeats: int = Field(ge=1)
-    robustness_images: int = Field(ge=1)
-    robustness_side: int = Field(ge=32)
-
-
 class Score(Section):
     """Beside the stages: photos without labels that the model in production is asked about every day."""
 

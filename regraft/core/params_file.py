@@ -25,6 +25,7 @@ _HEAD = "it was of heads of kind mlp; train_head.kind is linear or classic"
 _LOOP = "it is a constant of regraft/training"
 _SUITE = "change the expectation of that name in expectations/photos.json"
 _WARM = "it is a constant of regraft/training/fine_tune.py; fine_tune.renew_after says when a new base is trained"
+_MEASURE = "it is a constant of tasks/measure.py"
 RETIRED: dict[str, tuple[Any, str]] = {
     "nights.keep_reports": (30, _CONSTANT),
     "paths.manifest": ("build/manifest.parquet", _PATH),
@@ -106,6 +107,11 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "preprocess.augment_brightness": (0.2, _COLOUR),
     "preprocess.augment_contrast": (0.2, _COLOUR),
     "preprocess.augment_saturation": (0.2, _COLOUR),
+    "measure.photo": ([640, 480], _MEASURE),
+    "measure.repeats": (200, _MEASURE),
+    "measure.robustness_images": (200, _MEASURE),
+    "measure.robustness_side": (448, _MEASURE),
+    "report.photos": (24, "it is a constant of regraft/reports/sources.py"),
     "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
 }
 _told: set[Path] = set()  # files of which this process has told
@@ -134,6 +140,8 @@ def without_retired(path: Path, contents: Any) -> Any:
             lines.append(f"  {key}: {value} holds, and no longer yours: {advice}.")
         if len(sections) == 2 and list(section) == ["severity"]:
             kept[sections[0]][sections[1]] = section["severity"]
+        if not section and sections[0] not in Params.model_fields:  # all of its settings are constants
+            del kept[sections[0]]
     if (lines or same) and path.resolve() not in _told:
         _told.add(path.resolve())
         if same:

@@ -9,6 +9,8 @@ from regraft.photos.decoder import DecodeLimits
 from regraft.photos.elsewhere import Elsewhere, elsewhere_of
 from regraft.photos.images import Threads
 
+PHOTOS = 24  # thumbnails of mistakes, of labels that are likely wrong, and of scored photos to look at
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -39,7 +41,7 @@ def sources_of(params: Params) -> Sources:
         paths.dataset,
         paths.onnx,
         paths.production,
-        photos=params.report.photos,
+        photos=PHOTOS,
         threads=Threads(params.machine.workers),
         limits=DecodeLimits(params.validate_data.max_pixels, params.validate_data.max_seconds),
     )

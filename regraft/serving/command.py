@@ -1,7 +1,6 @@
 """Classify photos: what `regraft predict` and `python -m regraft.serving` do.
 
-It needs ONNX Runtime, NumPy and Pillow; pi-heif for HEIC, tqdm for a progress bar and pyarrow for Parquet if they are
-there.
+It needs ONNX Runtime, NumPy and Pillow; pi-heif for HEIC and tqdm for a progress bar if they are there.
 """
 
 import argparse
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 _STATUS = (
     "Exit status: 0 done, also if some photos are bad: each has a row with the reason. 1 not one could be classified."
 )
-_BY_SUFFIX: dict[str, "Format"] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".parquet": "parquet"}
+_BY_SUFFIX: dict[str, "Format"] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
 _INTERRUPTED = 130  # exit status of who is stopped by Ctrl-C
 
 
@@ -54,7 +53,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--format",
-        choices=["table", "jsonl", "csv", "parquet"],
+        choices=["table", "jsonl", "csv"],
         help="what is written; without it the suffix of --output says, or it is a table",
     )
     parser.add_argument("--output", metavar="FILE", type=Path, help="where to; without it to standard output")

@@ -1,4 +1,4 @@
-"""Rows as people and programs read them: a table, JSON lines, CSV, Parquet."""
+"""Rows as people and programs read them: a table, JSON lines, CSV."""
 
 import csv
 import json
@@ -10,15 +10,14 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any, Literal, get_args
 
-from regraft.core.errors import RegraftError, printable, shown
+from regraft.core.errors import printable, shown
 from regraft.core.files import replacing
 from regraft.serving.predicting import Row
 
-Format = Literal["table", "jsonl", "csv", "parquet"]
+Format = Literal["table", "jsonl", "csv"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Write = Callable[[Row], None]
 _DIGITS = 6  # of probabilities and novelty in text; float32 has seven
-_ROWS = 4096  # that are held before a part of a Parquet file is written
 
 
 @contextmanager
@@ -35,15 +34,8 @@ def open_writer(
         has_novelty: whether the model has that output; a table leaves the column out otherwise.
 
     Raises:
-        RegraftError: the file cannot be written, or Parquet is asked for without pyarrow or without a file.
+        RegraftError: the file cannot be written.
     """
-    if form == "parquet":
-        if path is None:
-            raise RegraftError("Parquet is no text: say where it goes with --output FILE.")
-        parquet = _pyarrow()
-        with replacing(path) as temporary, _parquet_rows(parquet, temporary, top) as write:
-            yield write
-        return
     with replacing(path) if path else nullcontext() as temporary, _text(temporary) as file:
         if form == "jsonl":
             yield partial(_write_json, file)
@@ -54,7 +46,7 @@ def open_writer(
 
 
 def columns(top: int) -> list[str]:
-    """Return the columns of CSV and Parquet."""
+    """Return the columns of CSV."""
     ranked = [f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "probability")]
     return ["path", "class", "probability", "unsure", "novelty", "novel", *ranked, "error"]
 
@@ -134,40 +126,3 @@ def _remark(row: Row) -> str:
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, _DIGITS)
-
-
-def _pyarrow() -> Any:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise RegraftError(
-            "Parquet needs the package pyarrow, which is not installed: `pip install pyarrow`, or take --format csv "
-            "or --format jsonl."
-        ) from None
-    return pyarrow
-
-
-@contextmanager
-def _parquet_rows(pyarrow: Any, path: Path, top: int) -> Iterator[Write]:
-    kinds = {"unsure": pyarrow.bool_(), "novel": pyarrow.bool_(), "novelty": pyarrow.float32()}
-    schema = pyarrow.schema(
-        [
-            (name, pyarrow.float32() if name.startswith("probability") else kinds.get(name, pyarrow.string()))
-            for name in columns(top)
-        ]
-    )
-    waiting: list[list[Any]] = []
-    with pyarrow.parquet.ParquetWriter(path, schema) as writer:
-
-        def flush() -> None:
-            values = [list(column) for column in zip(*waiting, strict=True)] or [[] for _ in schema]
-            writer.write_table(pyarrow.Table.from_arrays(list(map(pyarrow.array, values, schema.types)), schema=schema))
-            waiting.clear()
-
-        def write(row: Row) -> None:
-            waiting.append(_values(row, top))
-            if len(waiting) == _ROWS:
-                flush()
-
-        yield write
-        flush()

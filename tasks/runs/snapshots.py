@@ -24,7 +24,7 @@ SNAPSHOTS, COMMITTED = "refs/regraft/runs/", "refs/regraft/committed/"
 _NEEDED = ("params.yaml", "dvc.yaml", "tasks/stage.py")  # what a run cannot be repeated without
 # Sections of params.yaml in which no value is a path, a file of weights or a host that a stage would go to.
 _HARMLESS = {"seed", "validate_data", "preprocess", "cache_features", "check_features", "train_head", "fine_tune"}
-_HARMLESS |= {"export_onnx", "quantise", "evaluate", "promote", "measure", "nights", "report"}
+_HARMLESS |= {"export_onnx", "quantise", "evaluate", "promote", "nights", "report"}
 _PLAIN = ("100644", "100755", "000000")  # modes of git: files, and what is not there any more; no links, no modules
 _UNDER_WAY = ("MERGE_HEAD", "CHERRY_PICK_HEAD", "REVERT_HEAD", "rebase-merge", "rebase-apply", "BISECT_LOG")
 

@@ -17,9 +17,8 @@ from regraft.export.latency import Contestant
 from regraft.serving.shipped_model import ShippedModel
 from tasks import measure
 from tests.support.pipeline import ROOT
-from tests.support.small_project import changed
 
-SMALL = {"photo": [64, 48], "repeats": 3, "robustness_images": 4, "robustness_side": 48}
+SMALL = {"PHOTO_SIZE": (64, 48), "REPEATS": 3, "ROBUSTNESS_PHOTOS": 4, "ROBUSTNESS_SIDE": 48}
 
 
 @pytest.fixture
@@ -28,9 +27,11 @@ def run(project, small_params, monkeypatch):
     monkeypatch.setattr(latency, "_ROUNDS", 1)
     monkeypatch.setattr(latency, "this_processor", lambda: Processor("a processor", 1, []))
 
-    def call(*arguments: str, **settings) -> str:
+    def call(*arguments: str, **constants: int) -> str:
+        for name, value in (SMALL | constants).items():
+            monkeypatch.setattr(measure, name, value)
         with (project / "params.yaml").open("w") as file:
-            YAML().dump(changed(small_params, measure=SMALL | settings).model_dump(mode="json"), file)
+            YAML().dump(small_params.model_dump(mode="json"), file)
         (project / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
         return CliRunner().invoke(app, ["report", "--measure", *arguments]).output
 
@@ -92,10 +93,10 @@ def test_robustness_is_measured_once_for_a_file_and_its_photos(project, run):
     assert "already; --again" in run("--only", "robustness")
     assert path.stat().st_mtime_ns == first
     assert f"4 of {total} test photos" in run("--only", "robustness", "--again")
-    assert f"3 of {total} test photos" in run("--only", "robustness", robustness_images=3)
+    assert f"3 of {total} test photos" in run("--only", "robustness", ROBUSTNESS_PHOTOS=3)
     (project / "models" / "model.int8.onnx").unlink()  # of the file before, and so a second one
     altered(project / "models" / "model.onnx")
-    assert f"3 of {total} test photos" in run("--only", "robustness", robustness_images=3)
+    assert f"3 of {total} test photos" in run("--only", "robustness", ROBUSTNESS_PHOTOS=3)
     (found,) = read_json(path)["files"]
     assert found["sha256"] == sha256_of(project / "models" / "model.onnx")
 

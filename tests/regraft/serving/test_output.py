@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
 from PIL import Image
 
@@ -16,18 +15,14 @@ from regraft.serving import output
 from tests.support.predicted import NOVELTY, PROMISE, PURE, rows_of
 
 
-@pytest.mark.parametrize("form", ["jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
 def test_every_format_says_the_same(call, make_model, photos, tmp_path, form):
     target = tmp_path / f"answers.{form}"
     (photos / "bad.jpg").write_bytes(b"no photo")
     status, written, _ = call(make_model(**PROMISE, **NOVELTY), photos, "--top", 3, "--output", target)
     assert (status, written) == (0, "")
-    if form == "csv":
-        rows = list(csv.DictReader(target.read_text().splitlines()))
-    elif form == "parquet":
-        rows = pyarrow.parquet.read_table(target).to_pylist()
-    else:
-        rows = rows_of(target.read_text())
+    text = target.read_text()
+    rows = list(csv.DictReader(text.splitlines())) if form == "csv" else rows_of(text)
     told = [(Path(row["path"]).name, row["class"] or None, row["error"] or None) for row in rows]
     bad = ("bad.jpg", None, "not an image that can be read")
     assert told == [bad, *((f"{name}.png", name, None) for name in ("blue", "green", "red")), ("grey.png", None, None)]
@@ -49,7 +44,7 @@ def test_a_table_has_a_line_for_each_photo(call, make_model, photos):
     ]
 
 
-@pytest.mark.parametrize("form", ["table", "csv", "jsonl", "parquet"])
+@pytest.mark.parametrize("form", ["table", "csv", "jsonl"])
 def test_names_of_any_kind_are_written_and_never_break_a_row(call, make_model, tmp_path, form):
     folder, target = tmp_path / "photos", tmp_path / "answers"
     folder.mkdir()
@@ -60,24 +55,12 @@ def test_names_of_any_kind_are_written_and_never_break_a_row(call, make_model, t
     status = call(make_model(), folder, "--format", form, "--output", target)[0]
     assert status == 0
     expected = {"=1+1.png", 'a\nb,"c.png', "a\\xff.png", "\u202egnp.é.png"}
-    if form == "parquet":
-        rows = pyarrow.parquet.read_table(target).to_pylist()
-    else:
-        lines = target.read_text().splitlines()
-        assert len(lines) == (4 if form == "jsonl" else 5)
-        rows = rows_of(target.read_text()) if form == "jsonl" else list(csv.DictReader(lines))
+    lines = target.read_text().splitlines()
+    assert len(lines) == (4 if form == "jsonl" else 5)
+    rows = rows_of(target.read_text()) if form == "jsonl" else list(csv.DictReader(lines))
     if form != "table":
         paths = [name_of(row["path"]) if form == "csv" else row["path"] for row in rows]
         assert {path.removeprefix(f"{folder}/") for path in paths} == expected
-
-
-def test_parquet_needs_pyarrow_and_a_file(call, make_model, photos, tmp_path, monkeypatch):
-    assert "say where it goes with --output FILE" in call(make_model(), photos, "--format", "parquet")[2]
-    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
-    status, _, said = call(make_model(), photos, "--output", tmp_path / "a.parquet")
-    assert status == 1
-    assert "Parquet needs the package pyarrow" in said
-    assert not (tmp_path / "a.parquet").exists()
 
 
 def test_an_output_that_cannot_be_written_is_an_error_in_words(call, make_model, photos, tmp_path):
