@@ -17,8 +17,7 @@ from regraft.core.sealed import read_frame, write_table
 from regraft.photos.elsewhere import Elsewhere
 from regraft.photos.fetching import Refused
 from regraft.photos.folder import open_inside
-from regraft.photos.heif import heif_version
-from regraft.photos.images import load_rgb
+from regraft.photos.images import heif_version, load_rgb
 from regraft.photos.memory import FILE_MEMORY, PHOTO_MEMORY, memory_of
 from regraft.photos.photo_urls import is_url
 

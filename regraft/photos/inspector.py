@@ -23,10 +23,9 @@ from typing import Any, TextIO
 from PIL import Image
 
 from regraft.photos.allowance import Allowance
-from regraft.photos.decoder import Admission, DecodeLimits, draw_thumbnail, inspect, reason_of
+from regraft.photos.decoder import Admission, DecodeLimits, describe, draw_thumbnail, inspect, reason_of
 from regraft.photos.images import open_image, to_luma
 from regraft.photos.memory import LARGEST_BYTES_PER_PIXEL
-from regraft.photos.statistics import describe
 
 READY = "ready"
 

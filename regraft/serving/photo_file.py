@@ -11,8 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from regraft.core.errors import InvalidModel
-from regraft.photos.heif import is_heif
-from regraft.photos.images import open_image, start_of, to_rgb
+from regraft.photos.images import is_heif, open_image, start_of, to_rgb
 from regraft.photos.kinds import judge
 from regraft.photos.memory import (
     FILE_MEMORY,

@@ -262,7 +262,7 @@ USERS: dict[str, tuple[Callable[[], object], set[str], set[str]]] = {
     ),
     "the scan": (
         lambda: scan_facts._seal("", 1000),
-        {"photos.statistics", "photos.images", "photos.decoder", "photos.scan"},
+        {"photos.images", "photos.decoder", "photos.scan"},
         {"pillow", "libjpeg_turbo", "openjpeg", "zlib", "libtiff", "libwebp", "libavif", "imagehash", "scipy"},
     ),
     "DVC's fingerprint of train_head": (

@@ -12,8 +12,7 @@ from PIL import Image
 from regraft.photos import dataset as dataset_module
 from regraft.photos.dataset import source_of
 from regraft.photos.decoder import DecodeLimits, inspect
-from regraft.photos.heif import heif_version, is_heif
-from regraft.photos.images import is_suffix_of, load_rgb, open_image
+from regraft.photos.images import heif_version, is_heif, is_suffix_of, load_rgb, open_image
 from regraft.photos.inspectors import Inspectors
 from tests.support.library import dataset_of, scan_folder
 from tests.support.mutations import HEIC, damage

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
-from regraft.photos.statistics import describe
+from regraft.photos.decoder import describe
 
 
 @pytest.fixture
