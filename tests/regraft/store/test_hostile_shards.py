@@ -176,7 +176,7 @@ def test_no_number_in_the_header_of_a_shard_ends_the_process_or_its_memory(tmp_p
 import resource
 from pathlib import Path
 import numpy as np
-from regraft.store import open_namespace
+from regraft.store.namespace import open_namespace
 from tests.regraft.store.test_hostile_shards import arrow, batch, put
 from tests.support.store import KEYS, VALUES
 resource.setrlimit(resource.RLIMIT_AS, ({4 * 10**9}, {4 * 10**9}))

@@ -160,7 +160,8 @@ WRITER = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from regraft.store import key_of, open_namespace
+from regraft.store.namespace import open_namespace
+from regraft.store.shards import key_of
 store = open_namespace(Path(sys.argv[1]), "features", {}, shape=(20000,), dtype="float32")
 start = len(store)
 print("ready", flush=True)

@@ -210,7 +210,7 @@ def test_whichever_byte_of_a_shard_is_damaged_no_wrong_value_is_read_and_nothing
     program = f"""
 import numpy as np
 from pathlib import Path
-from regraft.store import open_namespace
+from regraft.store.namespace import open_namespace
 path, keys = Path({str(path)!r}), {KEYS[:3]!r}
 good, values = path.read_bytes(), np.arange(12, dtype=np.float32).reshape(3, 4)
 for mask in (0xFF, 0x01):
@@ -257,7 +257,8 @@ MEMORY = """
 import hashlib, resource, sys
 from pathlib import Path
 import numpy as np
-from regraft.store import key_of, open_namespace
+from regraft.store.namespace import open_namespace
+from regraft.store.shards import key_of
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(2000)]
 for start in range(0, 2000, 100) if sys.argv[2] == "write" else ():
@@ -334,7 +335,8 @@ from pathlib import Path
 import numpy as np
 from regraft.core.errors import RegraftError
 from regraft.core.files import put_in_place
-from regraft.store import key_of, open_namespace
+from regraft.store.namespace import open_namespace
+from regraft.store.shards import key_of
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(f"{number:064x}") for number in range(20)]
 store.append(keys[:2], np.ones((2, 100_000), np.uint8), seconds=0)
