@@ -46,7 +46,7 @@ def end_early(root: Path, *, promote: bool, commit: bool, plan: "Plan | None" = 
 
 
 def end_scoring_early(root: Path, plan: "Plan | None" = None) -> Outcome | None:
-    """The same of a run of `flows/score.py`: None if there are photos to score, or another run is at work.
+    """The same of a run of `flows/score.py`: None if photos are set, or another run is at work.
 
     Raises:
         RegraftError: params.yaml is wrong, or the photos cannot be found.
@@ -55,7 +55,7 @@ def end_scoring_early(root: Path, plan: "Plan | None" = None) -> Outcome | None:
     if is_anybody_working():
         return None
     started, params = datetime.now(UTC), load_params(root / "params.yaml")
-    said = nothing_to_score(params, started)
+    said = nothing_to_score(params)
     return _end(params, outcome_of(said), started, plan, commit=False, writes_history=False) if said else None
 
 

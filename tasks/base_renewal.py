@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from regraft.core.config import Params
 from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import read_json, sha256_of
+from regraft.production.logs import verdict_log
 from regraft.production.mirror import refreshed
-from regraft.production.verdict_log import FILE, read_looks
 
 if TYPE_CHECKING:
     from regraft.photos.base_record import BaseRecord
@@ -58,14 +58,16 @@ def ask_if_gate_refused(params: Params) -> str | None:
 
     Undecided asks for none: where photos are too few to decide, they are as few for the next base.
     """
-    looks = [look for look in read_looks(refreshed(params.paths.production) / FILE) if look.base]
+    looks = [look for look in verdict_log(refreshed(params.paths.production)).read()[0] if look.base]
     # A model that is judged again, on other photos, is no other one: its last verdict counts.
     last = {look.challenger: look for look in looks if look.base == looks[-1].base}
     refused = sorted(last.values(), key=lambda look: look.at)[-_REFUSALS:]
+    if len(refused) < _REFUSALS or any(look.name != "Refused" for look in refused):
+        return None
+    from regraft.production.gate.rule import MIN_PHOTOS
+
     # With fewer photos than that it compared nothing: a class or a former model is missing, and no base would help.
-    if len(refused) < _REFUSALS or any(
-        look.name != "Refused" or look.n < params.promote.min_photos for look in refused
-    ):
+    if min(look.n for look in refused) < MIN_PHOTOS:
         return None
     base = base_of(params)
     if base is None or base.name != looks[-1].base:

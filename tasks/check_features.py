@@ -13,8 +13,8 @@ from regraft.features.checks import check, write_label_errors
 from regraft.features.table import Features
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
-from regraft.production.comparisons import compared_features
 from regraft.production.records import Records
+from regraft.production.training_data import compared_features
 from regraft.validation.checks import problems_that_stop
 from tasks.progress import Progress
 from tasks.stage import stage

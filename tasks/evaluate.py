@@ -1,12 +1,11 @@
-"""Stage 11 of 11: run the shipped file over the untouched test photos, and gather the figures of the run.
+"""Stage 11 of 11: run the shipped file over the untouched test photos, and write the figures of the run.
 
 Reads models/model.onnx, build/dataset.parquet, build/left_out.parquet, build/manifest.parquet, data/raw,
-reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, what the file said
-of each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), how good
-its probabilities are as such (calibration.json, reliability.csv), and what it comes to if it may be unsure
-(abstention.json, risk_coverage.csv).
+reports/head.json and reports/fine_tune.json; writes reports/metrics.json, which holds numbers only, the prediction for
+each photo (predictions.csv, confusion.csv), figures of parts of the test split (classes.csv, slices.csv), of
+calibration (calibration.json, reliability.csv) and of selective classification (abstention.json, risk_coverage.csv).
 
-As a command it also writes reports/report.html, which is a view of the results and none of them (`tasks.report`).
+As a command it also writes reports/report.html, a view of the results (`tasks.report`).
 """
 
 from dataclasses import asdict
@@ -39,21 +38,23 @@ from regraft.photos.groups import groups_of, slices_of_images
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import JUDGED, sample_of
 from regraft.serving.promise import Promise
 from regraft.store.leases import store_in_use
 from tasks.progress import Progress
 from tasks.report import write_report
 from tasks.stage import stage
 
+_BINS = 15  # of the expected calibration error
+
 
 @stage
 def evaluate(params: Params, progress: Progress) -> None:
-    """Write the figures of the model that ships, and what it said of every test photo."""
-    settings, paths, machine = params.evaluate, params.paths, params.machine
+    """Write the figures of the model that ships, and its prediction for every test photo."""
+    paths, machine = params.paths, params.machine
     classifier = OnnxClassifier(paths.onnx)
     everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test")
-    test = unseen(sample_of(everything, settings.max_photos), paths.left_out)
+    test = unseen(sample_of(everything, JUDGED), paths.left_out)
     with store_in_use(paths.store, machine.shared_store):
         stored = open_said(paths.store, classifier, shared=machine.shared_store)
         threads = Threads(machine.workers, progress("photos"))
@@ -64,14 +65,13 @@ def evaluate(params: Params, progress: Progress) -> None:
     right, largest = probabilities.argmax(axis=1) == class_indices, probabilities.max(axis=1)
     weights = weights_for_use(class_indices, classifier.class_names, shares_of(classifier.metadata))
     answers = outcome_of(classifier.promise, right, largest, groups, weights)
-    bins = settings.calibration_bins
     metrics = {
-        "test": classification_report(class_indices, probabilities, groups, bins=bins, weights=weights),
+        "test": classification_report(class_indices, probabilities, groups, bins=_BINS, weights=weights),
         "answered": _answered(classifier.promise, answers),
         "head": _on_val(read_json(paths.reports / "head.json")),
         "fine_tune": _on_val(read_json(paths.reports / "fine_tune.json")),
     }
-    if len(everything) > settings.max_photos:
+    if len(everything) > JUDGED:
         metrics["test"]["of_images"] = len(everything)
     write_json(paths.reports / "metrics.json", {phase: figures for phase, figures in metrics.items() if figures})
     write_predictions(paths.reports / "predictions.csv", test, probabilities)
@@ -90,13 +90,13 @@ def _write_calibration(
     said: Answers,
     weights: np.ndarray | None,
 ) -> None:
-    """Write what the temperature did, and how often a photo of a known class is called novel."""
-    facts, bins = classifier.metadata, params.evaluate.calibration_bins
-    report = calibration_report(class_indices, said.probabilities, facts, bins=bins, weights=weights)
+    """Write the effect of the temperature, and how often a photo of a known class is called novel."""
+    facts = classifier.metadata
+    report = calibration_report(class_indices, said.probabilities, facts, bins=_BINS, weights=weights)
     if said.novelty is not None and classifier.novel_above is not None:
         report["novel"] = asdict(Novel.of(said.novelty, classifier.novel_above, classifier.novel_share))
     write_json(params.paths.reports / "calibration.json", report)
-    table = reliability(class_indices, said.probabilities, facts, bins=bins, weights=weights)
+    table = reliability(class_indices, said.probabilities, facts, bins=_BINS, weights=weights)
     write_csv(params.paths.reports / "reliability.csv", table)
 
 

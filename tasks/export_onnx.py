@@ -21,7 +21,7 @@ from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.photos.preparation import Preparation
-from regraft.photos.sample import with_sample
+from regraft.photos.sample import JUDGED, with_sample
 from regraft.training.network_file import read_network
 from tasks.code_record import what_decides
 from tasks.progress import Progress
@@ -37,7 +37,7 @@ def export_onnx(params: Params, progress: Progress) -> None:
     Where only the head was trained, that part is frozen, and is run on photos that it has not seen before.
     """
     paths, inputs = params.paths, StageInputs(params, progress)
-    dataset = unseen(with_sample(inputs.dataset, "val", params.evaluate.max_photos), paths.left_out)
+    dataset = unseen(with_sample(inputs.dataset, "val", JUDGED), paths.left_out)
     counted = first_of_each(groups_of(dataset.of("val"), read_manifest(paths.manifest)[1]))
     material = Material(dataset, counted, inputs.threads)
     backbone, trunk = inputs.backbone, inputs.trunk
@@ -92,7 +92,6 @@ def _settings(params: Params) -> dict[str, Any]:
         "class_weight": params.train_head.class_weight,
         "crop_fraction": params.preprocess.crop_fraction,
         "class_shares": params.export_onnx.class_shares,
-        "max_photos": params.evaluate.max_photos,
         "target_precision": params.evaluate.target_precision,
     }
 

@@ -29,7 +29,7 @@ from regraft.photos.groups import groups_of
 from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
-from regraft.photos.sample import sample_of
+from regraft.photos.sample import JUDGED, sample_of
 from regraft.serving.shipped_model import ShippedModel
 from tasks.progress import Progress
 
@@ -99,7 +99,7 @@ def _test_photos(params: Params) -> tuple[Dataset, int]:
     """Return the test photos that `evaluate` asks about too, and how many the split has."""
     paths = params.paths
     everything = read_dataset(paths.dataset, paths.raw, elsewhere_of(params)).of("test")
-    test = unseen(sample_of(everything, params.evaluate.max_photos), paths.left_out)
+    test = unseen(sample_of(everything, JUDGED), paths.left_out)
     if not len(test):
         raise RegraftError(
             f"{paths.dataset} has no test photos to measure with. Give the split `test` some (preprocess.test_share)."

@@ -32,7 +32,7 @@ from regraft.photos.dataset import Dataset, Split
 from regraft.photos.groups import first_of_each, groups_of
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
-from regraft.photos.sample import with_sample
+from regraft.photos.sample import JUDGED, with_sample
 from tasks.progress import Progress
 from tasks.stage import stage
 from tasks.stage_inputs import StageInputs
@@ -95,7 +95,7 @@ def _write_int8(draft: Path, params: Params, inputs: StageInputs) -> tuple[bool,
 
 def _independent(params: Params, inputs: StageInputs, split: Split) -> Dataset:
     """Return the photos of a split, one per group of near-duplicates, and of val and test none that a base has seen."""
-    everything = with_sample(inputs.dataset, "test", params.evaluate.max_photos)
+    everything = with_sample(inputs.dataset, "test", JUDGED)
     part = unseen(everything, params.paths.left_out).of(split)
     groups = groups_of(part, read_manifest(params.paths.manifest)[1])
     return part.with_rows(part.rows[first_of_each(groups)].reset_index(drop=True))
@@ -112,7 +112,7 @@ def _on_test(params: Params, inputs: StageInputs) -> dict[str, Any]:
     only_float32, only_int8 = int((exact & ~ours).sum()), int((ours & ~exact).sum())
     return {
         "images": len(test),
-        **({"of_images": of_images} if of_images > params.evaluate.max_photos else {}),
+        **({"of_images": of_images} if of_images > JUDGED else {}),
         "accuracy": {"float32": float(exact.mean()), "int8": float(ours.mean())} if len(test) else None,
         "only_float32_right": only_float32,
         "only_int8_right": only_int8,

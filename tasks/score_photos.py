@@ -1,11 +1,13 @@
 """Beside the stages: predictions of the model in production for photos without labels, as a table and a report.
 
-Reads score.photos, of unchanged files their times only, and models/production; writes score.output, and scores.json,
-scores.md and scores.html in reports/. Like production these are state and no output of DVC: they depend on the day.
+Reads score.photos, of unchanged files their times only, and models/production; writes build/scores.parquet, and
+scores.json, scores.md and scores.html in reports/. Like production these are state and no output of DVC: they depend on
+the day.
 """
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import json
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,13 +22,15 @@ if TYPE_CHECKING:
 
     from regraft.export.classifier import OnnxClassifier
     from regraft.photos.decoder import DecodeLimits
-    from regraft.photos.incoming import Incoming
-    from regraft.production.scores.prediction_drift import Trained
+    from regraft.production.prediction_drift import Trained
 
 REPORT = "scores.json"  # in reports/
+OUTPUT = Path("build/scores.parquet")
+_LISTED = 100  # bad files, and photos to look at, that the report names
+_TO_LOOK_AT = ["path", "sha256", "class", "label", "probability", "novelty"]
 _NOTHING_SET = (
     "score.photos in params.yaml is null. Set it to a folder of photos, or to a table with a column `path`, and the "
-    "model in production says every day what is on those that are new."
+    "model in production scores those that are new every day."
 )
 
 
@@ -47,37 +51,9 @@ def outcome_of(said: Said) -> Outcome:
     return Outcome("Scored with warnings" if said.warnings else "Scored", said.words)
 
 
-def nothing_to_score(params: Params, at: datetime) -> Said | None:
-    """Say that there is nothing to do, if that can be seen without reading a photo; else None.
-
-    Raises:
-        RegraftError: there are no such photos, or no model in production.
-    """
-    if params.score.photos is None:
-        return Said(_NOTHING_SET, is_new=False)
-    from regraft.photos.incoming import find_incoming
-    from regraft.photos.scan import recall
-    from regraft.production.records import Records
-    from regraft.production.scores.table import read_scores
-
-    model = Records(params.paths.production).digest
-    incoming = find_incoming(params.score.photos)
-    facts = recall(incoming.folder, incoming.paths, limits=_limits(params), cache=_scan_file(params))
-    if model is None or facts is None or not (params.paths.reports / REPORT).exists():
-        return None
-    scores = read_scores(params.score.output)
-    there, gone = scores[scores.gone_at.isna()], scores[scores.gone_at.notna()]
-    # A photo without a problem that was not scored was moved, or the disk failed: it is tried again.
-    expected = {
-        path: (found.digest, bool(found.problem) or not found.meant_as_image)
-        for path, found in facts.items()
-        if found.meant_as_image or incoming.is_named
-    }
-    expected |= dict.fromkeys(incoming.refused, ("", True))
-    known = dict(zip(there.path, zip(there.sha256.fillna(""), there.error.notna(), strict=True), strict=True))
-    is_kept = (gone.gone_at > at - timedelta(days=params.score.keep_days)).all()
-    is_same = expected == known and set(there.model.dropna()) <= {model} and is_kept
-    return _nothing_new(params, len(there)) if is_same else None
+def nothing_to_score(params: Params) -> Said | None:
+    """Return how a run ends for which no photos are set; else None."""
+    return Said(_NOTHING_SET, is_new=False) if params.score.photos is None else None
 
 
 def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
@@ -98,20 +74,21 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
     from regraft.photos.incoming import find_incoming
     from regraft.photos.known import Learning
     from regraft.photos.scan import scan
-    from regraft.production.scores.inference import score
-    from regraft.production.scores.prediction_drift import count
-    from regraft.production.scores.table import as_arrow, merge, read_scores, write_scores
+    from regraft.production.prediction_drift import latest_photos
+    from regraft.production.scores import as_arrow, merge, read_scores, score, write_scores
+    from regraft.reports.scores_page import tiles_of, write_scores_pages
+    from regraft.reports.sources import PHOTOS
     from regraft.store.leases import store_in_use
     from tasks.chosen_cluster import chosen_readers
 
     classifier, incoming = _production(params), find_incoming(params.score.photos)
-    former, workers = read_scores(params.score.output), params.machine.workers
+    former, workers = read_scores(OUTPUT), params.machine.workers
     found = scan(
         incoming.folder,
         incoming.paths,
         limits=_limits(params),
         threads=Threads(workers, progress("files")),
-        cache=_scan_file(params),
+        cache=params.paths.store / "scores_scan.parquet",
         learning=Learning(readers=chosen_readers(params, know=False)),
     )
     with store_in_use(params.paths.store, None):
@@ -119,17 +96,26 @@ def score_photos(params: Params, progress: Progress, at: datetime) -> Said:
         facts = dict(found.items(incoming.paths))
         scored = score(incoming, facts, classifier, Threads(workers, progress("photos")), stored)
     scores = merge(former, scored.rows, at, params.score.keep_days)
-    counts = count(scores, at, computed=scored.computed, skipped=scored.skipped)
+    counts = _counts(scores, at) | {"computed": scored.computed, "skipped": scored.skipped}
     if as_arrow(scores).equals(as_arrow(former)) and (params.paths.reports / REPORT).exists():
-        return _nothing_new(params, counts["photos"] + counts["bad"])
-    write_scores(params.score.output, scores)
-    return _report(params, incoming, classifier, scores, counts, at)
+        words = f"all {counts['photos'] + counts['bad']:,} files in {params.score.photos} were scored before."
+        return Said(words, is_new=False)
+    write_scores(OUTPUT, scores)
+    recent = latest_photos(scores, classifier.digest, at, params.validate_data.max_hash_distance)
+    report = _report(params, _trained(params, classifier), scores, recent, counts)
+    report |= {"at": f"{at:%Y-%m-%d %H:%M} UTC", "model": classifier.digest}
+    tiles = tiles_of(report, incoming.folder, PHOTOS, Threads(workers), _limits(params))
+    pages = write_scores_pages(params.paths.reports, report, tiles)
+    write_text(params.paths.reports / "scores.md", "\n\n".join(pages.values()) + "\n")
+    write_json(params.paths.reports / REPORT, finite(report))  # last: it says that all is done
+    # The drift of photos that a run before has reported is no news.
+    warnings = report["drift"]["warnings"] if counts["new"] else ()
+    return Said(report["words"], tuple(warnings), pages=tuple(pages.items()))
 
 
 def _production(params: Params) -> "OnnxClassifier":
     """Return the model in production; RegraftError if there is no sound one."""
-    from regraft.production.gate.contestants import load_champion
-    from regraft.production.records import Records
+    from regraft.production.records import Records, load_former
 
     records = Records(params.paths.production)
     standing = records.standing()
@@ -137,15 +123,15 @@ def _production(params: Params) -> "OnnxClassifier":
         raise RegraftError(
             f"no model is in production: there is no {records.model}. Run `regraft retrain`, which puts one there."
         )
-    classifier, problem = (None, standing.problem) if standing.problem else load_champion(records.model)
+    classifier, problem = (None, standing.problem) if standing.problem else load_former(records.model)
     if classifier is None:
         raise RegraftError(f"{problem} Put a sound model there: `regraft promote --rollback`.")
     return classifier
 
 
 def _trained(params: Params, model: "OnnxClassifier") -> "Trained":
+    from regraft.production.prediction_drift import Trained
     from regraft.production.records import Records
-    from regraft.production.scores.prediction_drift import Trained
 
     reference, words = Records(params.paths.production).find_reference()
     try:
@@ -158,58 +144,57 @@ def _trained(params: Params, model: "OnnxClassifier") -> "Trained":
     return Trained(reference, words, unsure, None if model.novel_photos is None else int(model.novel_photos))
 
 
-def _report(
-    params: Params,
-    incoming: "Incoming",
-    classifier: "OnnxClassifier",
-    scores: "pd.DataFrame",
-    counts: dict[str, Any],
-    at: datetime,
-) -> Said:
-    from regraft.photos.images import Threads
-    from regraft.production.scores.prediction_drift import latest_photos, measure_drift, summarise
-    from regraft.reports.scores_page import tiles_of, write_scores_pages
-    from regraft.reports.sources import PHOTOS
-    from regraft.validation.drift import histograms, with_shape
-    from regraft.validation.limits import USUAL_COLUMNS
-
-    settings, trained = params.score, _trained(params, classifier)
-    since, distance = at - timedelta(days=settings.drift_days), params.validate_data.max_hash_distance
-    recent = latest_photos(scores, classifier.digest, since, settings.drift_photos, distance)
-    drift = measure_drift(recent, trained, settings)
-    no_limits = dict.fromkeys(USUAL_COLUMNS, (None, None))
-    former = with_shape(trained.reference.rows) if trained.reference else None
-    report: dict[str, Any] = {
-        "at": f"{at:%Y-%m-%d %H:%M} UTC",
-        "since": f"{recent.first_seen.min():%Y-%m-%d %H:%M} UTC" if len(recent) else None,
-        "folder": str(settings.photos),
-        "output": str(settings.output),
-        "model": classifier.digest,
-        "words": _words(params, scores, counts, drift.warnings),
-        "counts": counts,
-        "drift": drift.as_report(),
-        **summarise(scores, recent, trained),
-        "statistics": histograms(with_shape(recent), former, no_limits),
+def _counts(scores: "pd.DataFrame", at: datetime) -> dict[str, Any]:
+    there = scores[scores.gone_at.isna()]
+    good = there[there.error.isna()]
+    return {
+        "photos": len(good),  # that are there and scored
+        "new": int((good.first_seen == at).sum()),  # whose content no run had seen before
+        "unsure": int(good.unsure.sum()),
+        "novel": None if good.novel.isna().any() else int(good.novel.sum()),  # None: the model cannot tell
+        "bad": len(there) - len(good),  # files that should be photos and cannot be read
+        "gone": len(scores) - len(there),  # whose rows are kept
     }
-    reports, threads = params.paths.reports, Threads(params.machine.workers)
-    tiles = tiles_of(report, incoming.folder, PHOTOS, threads, _limits(params))
-    pages = write_scores_pages(reports, report, tiles)
-    write_text(reports / "scores.md", "\n\n".join(pages.values()) + "\n")
-    write_json(reports / REPORT, finite(report))  # last: it says that all is done
-    # The drift of photos that a run before has told of is no news.
-    warnings = tuple(drift.warnings) if counts["new"] else ()
-    return Said(report["words"], warnings, pages=tuple(pages.items()))
 
 
-def _words(params: Params, scores: "pd.DataFrame", counts: dict[str, Any], warnings: list[str]) -> str:
+def _report(
+    params: Params, trained: "Trained", scores: "pd.DataFrame", recent: "pd.DataFrame", counts: dict[str, Any]
+) -> dict[str, Any]:
+    """Return the contents of reports/scores.json."""
+    from regraft.production.prediction_drift import measure_drift
+
+    drift, severity = measure_drift(recent, trained), params.score.drift
+    warnings = drift.moved if severity in ("warn", "error") else []
+    bad = scores[scores.error.notna() & scores.gone_at.isna()][["path", "error"]]
+    by = ["novelty", "probability"] if recent.novelty.notna().any() else ["probability"]
+    odd = recent[recent.gone_at.isna()].sort_values(by, ascending=[name == "probability" for name in by])
+    figures = [asdict(figure) | {"has_moved": figure.has_moved} for figure in drift.figures]
+    return {
+        "since": f"{recent.first_seen.min():%Y-%m-%d %H:%M} UTC" if len(recent) else None,
+        "folder": str(params.score.photos),
+        "output": str(OUTPUT),
+        "words": _words(params, bad, counts, warnings),
+        "counts": counts,
+        "drift": {
+            **asdict(drift),
+            "compared_with": trained.words,
+            "figures": figures if severity != "off" else [],
+            "warnings": warnings,
+        },
+        "classes": {str(name): int(count) for name, count in recent.label.value_counts().items()},
+        "bad": _records(bad.head(_LISTED)),
+        "to_look_at": _records(odd.drop_duplicates("group")[_TO_LOOK_AT].head(_LISTED)),
+    }
+
+
+def _words(params: Params, bad: "pd.DataFrame", counts: dict[str, Any], warnings: list[str]) -> str:
     novel = "" if counts["novel"] is None else f", and {counts['novel']:,} are novel"
     sentences = [
         f"{counts['new']:,} of {counts['photos']:,} photos in {params.score.photos} are new; the model was run on "
         f"{counts['computed']:,}.",
         f"Of {counts['unsure']:,} it is unsure{novel}.",
     ]
-    if counts["bad"]:
-        bad = scores[scores.error.notna() & scores.gone_at.isna()]
+    if len(bad):
         named = some([f"{path}: {error}" for path, error in zip(bad.path, bad.error, strict=True)], 3)
         sentences.append(f"{counts['bad']:,} cannot be scored ({named}).")
     if warnings:
@@ -217,16 +202,12 @@ def _words(params: Params, scores: "pd.DataFrame", counts: dict[str, Any], warni
     return " ".join(sentences)
 
 
-def _nothing_new(params: Params, files: int) -> Said:
-    words = f"all {files:,} files in {params.score.photos} have been shown to the model in production before."
-    return Said(words, is_new=False)
+def _records(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return rows as plain values, missing ones as None."""
+    return json.loads(table.to_json(orient="records"))
 
 
 def _limits(params: Params) -> "DecodeLimits":
     from regraft.photos.decoder import DecodeLimits
 
     return DecodeLimits(params.validate_data.max_pixels, params.validate_data.max_seconds)
-
-
-def _scan_file(params: Params) -> Path:
-    return params.paths.store / "scores_scan.parquet"

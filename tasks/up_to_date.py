@@ -41,7 +41,7 @@ def nothing_to_do(root: Path, *, promote: bool) -> tuple[str, str] | None:
 
 def about_of(params: Params, challenger: str, champion: str | None) -> dict[str, Any]:
     """Return what a verdict is about: with the same of all this the gate would say the same."""
-    settings = fingerprint([params.promote.model_dump(mode="json"), params.evaluate.max_photos])
+    settings = fingerprint(params.promote.model_dump(mode="json"))
     return {
         "model": challenger,
         "champion": champion,

@@ -32,10 +32,11 @@ from regraft.core.config import Params
 from regraft.core.files import read_json
 from regraft.core.params_file import load_params
 from regraft.photos.images import load_rgb
+from regraft.production.prediction_drift import Trained, latest_photos, measure_drift, most_novel
 from regraft.production.records import Records
-from regraft.production.scores.prediction_drift import Trained, latest_photos, measure_drift, most_novel
-from regraft.production.scores.table import read_scores
+from regraft.production.scores import read_scores
 from regraft.serving.novelty import rank_of, share_of
+from tasks.score_photos import OUTPUT
 
 _DAYS = (50, 200, 1000)  # photos that came in
 _VAL = (40, 200, 1000)  # photos on which a threshold is found
@@ -43,7 +44,7 @@ _SIMULATED, _CHANCE = 200_000, 0.001 / 3
 _OTHER = 200  # in each draw of what is to be found
 _EACH = 5  # one draw in so many is of them
 _OF_CLASS = "one class"
-_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+_NOW = datetime.now(UTC)
 
 
 def draws_of_model(project: Project, random: np.random.Generator, draws: int) -> Iterator[dict[str, Any]]:
@@ -53,8 +54,8 @@ def draws_of_model(project: Project, random: np.random.Generator, draws: int) ->
     model = Records(project.root / params.paths.production).digest
     assert model
     assert trained.reference
-    scores = read_scores(project.root / params.score.output)
-    rows = latest_photos(scores, model, _LONG_AGO, len(scores), params.validate_data.max_hash_distance)
+    scores = read_scores(project.root / OUTPUT)
+    rows = latest_photos(scores.assign(first_seen=_NOW), model, _NOW, params.validate_data.max_hash_distance)
     rows = rows[~rows.sha256.isin(set(trained.reference.rows.digest))].reset_index(drop=True)
     kinds = rows.path.str.partition("/")[0]
     healthy = rows[kinds == "healthy"]
@@ -62,13 +63,13 @@ def draws_of_model(project: Project, random: np.random.Generator, draws: int) ->
         for _ in range(draws):
             yield {
                 "what": f"healthy, {count}",
-                **_alarms(healthy, min(count, len(healthy) // 2), trained, params, random),
+                **_alarms(healthy, min(count, len(healthy) // 2), trained, random),
             }
     others = {kind: rows[kinds == kind] for kind in sorted(set(kinds) - {"healthy"})}
     others[_OF_CLASS] = healthy[healthy.label == healthy.label.mode()[0]]
     for what, photos in others.items():
         for _ in range(-(-draws // _EACH)):
-            yield {"what": what, **_alarms(photos, min(_OTHER, len(photos)), trained, params, random)}
+            yield {"what": what, **_alarms(photos, min(_OTHER, len(photos)), trained, random)}
 
 
 def simulate_novelty(chance: float, draws: int) -> Iterator[dict[str, Any]]:
@@ -85,11 +86,9 @@ def simulate_novelty(chance: float, draws: int) -> Iterator[dict[str, Any]]:
             yield {"val": val, "came in": count, **shares}
 
 
-def _alarms(
-    photos: pd.DataFrame, count: int, trained: Trained, params: Params, random: np.random.Generator
-) -> dict[str, bool]:
+def _alarms(photos: pd.DataFrame, count: int, trained: Trained, random: np.random.Generator) -> dict[str, bool]:
     drawn = photos.iloc[random.permutation(len(photos))[:count]].reset_index(drop=True)
-    figures = measure_drift(drawn, trained, params.score).figures
+    figures = measure_drift(drawn, trained).figures
     found = {name: any(each.quantity == name and each.has_moved for each in figures) for name in ("novel", "unsure")}
     found["classes"] = any(each.quantity == "class shares" and each.has_moved for each in figures)
     found["statistics"] = any(each.has_moved for each in figures if each.quantity not in (*found, "class shares"))

@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.special import expit, ndtri, owens_t
 
 from regraft.core.config import Promote
-from regraft.production.gate.comparison import Contest
+from regraft.production.gate.comparison import PairedComparison
 from regraft.production.gate.rule import Decision, Name, both_ways, decide, promotes_undecided
 
 # The gate, and two rules that teams use: accuracy may fall by 0.01, or not at all.
@@ -82,8 +82,8 @@ class Scenario:
 class Draw:
     """Two models on one test split."""
 
-    contest: Contest  # as the gate compares
-    before_relabelling: Contest | None  # the same with the labels of production's record
+    compared: PairedComparison  # as the gate compares
+    before_relabelling: PairedComparison | None  # the same with the labels of production's record
     relabelled: float  # share of the compared photos
     change_on_all: float  # of accuracy on all test photos, those of a new class among them
 
@@ -106,8 +106,10 @@ def draw(world: World, scenario: Scenario, photos: int, random: np.random.Genera
     if scenario.relabelled:
         return _relabelled(world, scenario, labels, logits, random)
     older_loss = float(losses[0][is_old].mean())
-    contest = Contest(labels[is_old], rights[0][is_old], rights[1][is_old], (losses[1] - losses[0])[is_old], older_loss)
-    return Draw(contest, None, 0.0, change_on_all)
+    compared = PairedComparison(
+        labels[is_old], rights[0][is_old], rights[1][is_old], (losses[1] - losses[0])[is_old], older_loss
+    )
+    return Draw(compared, None, 0.0, change_on_all)
 
 
 def _relabelled(
@@ -121,19 +123,19 @@ def _relabelled(
     # Of the label that it does not believe in a model has an equal part of what the believed one leaves.
     doubted = np.logaddexp(0, logits[0]) + np.log(world.classes - 1)
     of_labels = np.where(moved, doubted, own[0])
-    today = Contest(names, rights[0] & ~moved, rights[1], own[1] - of_labels, float(of_labels.mean()))
-    before = Contest(labels, rights[0], rights[1] & ~moved, (own[1] - own[0])[~moved], float(own[0].mean()))
+    today = PairedComparison(names, rights[0] & ~moved, rights[1], own[1] - of_labels, float(of_labels.mean()))
+    before = PairedComparison(labels, rights[0], rights[1] & ~moved, (own[1] - own[0])[~moved], float(own[0].mean()))
     return Draw(today, before, float(moved.mean()), today.d)
 
 
 def judge(drawn: Draw, settings: Promote) -> Decision:
     """Return what the gate decides on the first night: the model in production is the first one, and so the anchor."""
-    first = replace(drawn.contest, recent=())
+    first = replace(drawn.compared, recent=())
     decision = decide(first, (), settings)
     if drawn.before_relabelling is None:
         return decision
     by_old_labels = decide(replace(drawn.before_relabelling, recent=()), (), settings)
-    return both_ways(decision, by_old_labels, round(drawn.relabelled * first.n), first.n, settings)
+    return both_ways(decision, by_old_labels, round(drawn.relabelled * first.n), first.n)
 
 
 def goes_in(decision: Decision, settings: Promote) -> bool:

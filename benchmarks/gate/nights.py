@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.gate.draws import World, goes_in, older_answer
 from regraft.core.config import Promote
 from regraft.core.statistics import evidence_of_harm
-from regraft.production.gate.comparison import Contest
+from regraft.production.gate.comparison import PairedComparison
 from regraft.production.gate.rule import Decision, decide
 from regraft.production.new_photos import ALARM
 
@@ -90,13 +90,13 @@ def sequence(
 
     @cache  # two rules with the same model in production ask the same
     def ask(older: int, night: int) -> Decision:
-        def contest(of: int) -> Contest:
+        def compared(of: int) -> PairedComparison:
             one, new, is_first = models[of], models[night], of == 0
             recent = tuple(changes[1:night]) if is_first else None
             loss = float(one.losses.mean())
-            return Contest(labels, one.rights, new.rights, new.losses - one.losses, loss, not is_first, recent)
+            return PairedComparison(labels, one.rights, new.rights, new.losses - one.losses, loss, not is_first, recent)
 
-        return decide(contest(older), (contest(0),) if older else (), settings)
+        return decide(compared(older), (compared(0),) if older else (), settings)
 
     courses = {rule: Course() for rule in rules}
     for night in range(1, NIGHTS + 1):

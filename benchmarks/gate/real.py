@@ -19,7 +19,7 @@ from regraft.core.params_file import load_params
 from regraft.features.table import Features
 from regraft.photos.dataset import read_dataset
 from regraft.photos.manifest import read_manifest
-from regraft.production.gate.comparison import Answers, contest, select
+from regraft.production.gate.comparison import Predictions, compare, select
 from regraft.production.gate.rule import decide
 from regraft.training.heads import Rows, TrainedHead, settings_of, train_heads
 from regraft.training.metrics import objective_of
@@ -67,12 +67,16 @@ def _compared_photos(project: Path, features: Features) -> tuple[np.ndarray, np.
     return test.class_name.to_numpy(str)[rows], features.read(positions[rows])
 
 
-def _on_wrong_labels(params: Params, features: Features, compared: np.ndarray, retrainings: int) -> Iterator[Answers]:
+def _on_wrong_labels(
+    params: Params, features: Features, compared: np.ndarray, retrainings: int
+) -> Iterator[Predictions]:
     for number in range(retrainings):
         yield _answers(params, features, compared, 1000 + number, number % len(features.class_names))
 
 
-def _answers(params: Params, features: Features, compared: np.ndarray, seed: int, wrong_class: int | None) -> Answers:
+def _answers(
+    params: Params, features: Features, compared: np.ndarray, seed: int, wrong_class: int | None
+) -> Predictions:
     """Train a head as `train_head` does, on a part of the training photos, and ask it."""
     random = np.random.default_rng(seed)
     is_left_out = (features.splits == "train") & (random.random(len(features.splits)) >= _PART)
@@ -86,7 +90,9 @@ def _answers(params: Params, features: Features, compared: np.ndarray, seed: int
     config = params.train_head
     heads = train_heads(Rows.of(features), settings_of(config), config.class_weight, seed=seed, on_epoch=lambda _: None)
     loss_of = objective_of(config.class_weight).loss_of
-    return Answers(features.class_names, _probabilities(min(heads, key=lambda head: loss_of(head.best.val)), compared))
+    return Predictions(
+        features.class_names, _probabilities(min(heads, key=lambda head: loss_of(head.best.val)), compared)
+    )
 
 
 def _probabilities(head: TrainedHead, rows: np.ndarray) -> np.ndarray:
@@ -96,8 +102,8 @@ def _probabilities(head: TrainedHead, rows: np.ndarray) -> np.ndarray:
     return softmax(rows @ kernel + bias, axis=1)
 
 
-def _verdict(params: Params, labels: np.ndarray, older: Answers, newer: Answers) -> dict[str, Any]:
-    compared = contest(labels, older, newer)
+def _verdict(params: Params, labels: np.ndarray, older: Predictions, newer: Predictions) -> dict[str, Any]:
+    compared = compare(labels, older, newer)
     decision, figures = decide(compared, (), params.promote), compared.figures()
     shown = ("b", "c", "n", "d", "p_worse", "log_loss_change", "log_loss_change_low")
     return {

@@ -32,7 +32,7 @@ from regraft.core.statistics import mean_interval
 
 _SHARE = 0.01  # of the training photos join before each night
 _QUICK = ["backbone.image_size=96", "cache_features.views=1", "fine_tune.epochs=3"]
-_QUICK += ["expectations.enough_images_per_class.min_value=1", "promote.min_photos=1"]
+_QUICK += ["expectations.enough_images_per_class.min_value=1"]
 
 
 @dataclass(frozen=True, slots=True)

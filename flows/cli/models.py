@@ -12,7 +12,7 @@ import typer
 
 if TYPE_CHECKING:
     from regraft.core.config import Params
-    from regraft.production.change_log import Change
+    from regraft.production.logs import Change
 
 # Options are those of `python -m regraft.serving`, which runs where typer is not installed.
 TAKES_ALL = {"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False} | {

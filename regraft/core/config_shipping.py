@@ -7,13 +7,10 @@ from pydantic import Field
 from regraft.core.setting_types import (
     AnyClassNames,
     AnyPath,
-    AtMost,
     Floors,
     Mlflow,
-    Positive,
-    ProjectPath,
     Section,
-    ShareOrAll,
+    Severity,
 )
 
 
@@ -33,8 +30,6 @@ class Quantise(Section):
 class Evaluate(Section):
     """Stage 11: the figures on the test split."""
 
-    max_photos: int = Field(ge=1)
-    calibration_bins: int = Field(ge=2)
     target_precision: Annotated[float, Field(gt=0, lt=1)] | None
 
 
@@ -45,14 +40,10 @@ class Promote(Section):
     approve_hours: float = Field(gt=0, le=24 * 30)
     margin: float = Field(gt=0, lt=1)
     alpha: float = Field(gt=0, le=0.5)
-    alpha_harm_chosen: float = Field(gt=0, le=0.5)
-    alpha_margin_chosen: float = Field(gt=0, lt=1)
     max_loss: float = Field(gt=0, le=1)
     max_class_loss: float = Field(gt=0, le=1)
-    min_photos: int = Field(ge=1)
-    max_relabelled: ShareOrAll
     when_undecided: Literal["promote", "keep", "auto"]
-    given_up: AnyClassNames
+    retired_classes: AnyClassNames
     floors: Floors
     keep: int = Field(ge=1)
     mlflow: Mlflow | None
@@ -68,15 +59,8 @@ class CardWords(Section):
 
 
 class Score(Section):
-    """Beside the stages: photos without labels that the model in production is asked about every day."""
+    """Beside the stages: photos without labels that the model in production scores every day."""
 
     photos: AnyPath | None
-    output: ProjectPath
     keep_days: float = Field(ge=0)
-    drift_photos: int = Field(ge=20)
-    drift_days: Positive
-    class_shares: AtMost[Positive]
-    statistics: AtMost[Positive]
-    novel: AtMost[ShareOrAll]
-    unsure: AtMost[ShareOrAll]
-    significance: float = Field(gt=0, le=0.5)
+    drift: Severity

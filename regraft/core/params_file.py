@@ -26,6 +26,10 @@ _LOOP = "it is a constant of regraft/training"
 _SUITE = "change the expectation of that name in expectations/photos.json"
 _WARM = "it is a constant of regraft/training/fine_tune.py; fine_tune.renew_after says when a new base is trained"
 _MEASURE = "it is a constant of tasks/measure.py"
+_GATE = "it is a constant of regraft/production/gate/rule.py, whose error rates docs/gate.md has"
+_DRIFT = "it is a constant of regraft/production/prediction_drift.py; score.drift is off, note or warn"
+# Settings that have another name now.
+_MOVED = {"promote.given_up": "promote.retired_classes", "score.novel.severity": "score.drift"}
 RETIRED: dict[str, tuple[Any, str]] = {
     "nights.keep_reports": (30, _CONSTANT),
     "paths.manifest": ("build/manifest.parquet", _PATH),
@@ -112,6 +116,20 @@ RETIRED: dict[str, tuple[Any, str]] = {
     "measure.robustness_images": (200, _MEASURE),
     "measure.robustness_side": (448, _MEASURE),
     "report.photos": (24, "it is a constant of regraft/reports/sources.py"),
+    "evaluate.max_photos": (20_000, "it is a constant of regraft/photos/sample.py"),
+    "evaluate.calibration_bins": (15, "it is a constant of tasks/evaluate.py"),
+    "promote.alpha_harm_chosen": (0.005, _GATE),
+    "promote.alpha_margin_chosen": (0.5, _GATE),
+    "promote.min_photos": (30, _GATE),
+    "promote.max_relabelled": (0.02, _GATE),
+    "score.output": ("build/scores.parquet", _PATH),
+    "score.drift_photos": (200, _DRIFT),
+    "score.drift_days": (7.0, _DRIFT),
+    "score.significance": (0.001, _DRIFT),
+    "score.class_shares": ({"max": 0.25, "severity": "warn"}, _DRIFT),
+    "score.statistics": ({"max": 0.25, "severity": "warn"}, _DRIFT),
+    "score.novel": ({"max": 0.05}, _DRIFT),
+    "score.unsure": ({"max": 0.1, "severity": "warn"}, _DRIFT),
     "promote.gto": (None, "tag the commit by hand; docs/model_file.md has the two commands"),
 }
 _told: set[Path] = set()  # files of which this process has told
@@ -126,7 +144,8 @@ def without_retired(path: Path, contents: Any) -> Any:
     """
     if not isinstance(contents, dict):
         return contents
-    kept, lines, same = deepcopy(contents), [], []
+    lines, same = [], []
+    kept = _moved(contents, lines)
     for key, (value, advice) in RETIRED.items():
         *sections, name = key.split(".")
         section: Any = kept
@@ -148,6 +167,21 @@ def without_retired(path: Path, contents: Any) -> Any:
             lines.append(f"  with the value that holds anyway; remove them: {', '.join(same)}.")
         print("\n".join([f"{path} has settings that are none any more:", *lines]), file=sys.stderr)
     return kept
+
+
+def _moved(contents: dict[str, Any], lines: list[str]) -> dict[str, Any]:
+    """Return a copy of the contents of params.yaml in which settings have the names of today; `lines` names them."""
+    moved = deepcopy(contents)
+    for before, now in _MOVED.items():
+        *sections, name = before.split(".")
+        section: Any = moved
+        for each in sections:
+            section = section.get(each) if isinstance(section, dict) else None
+        if isinstance(section, dict) and name in section:
+            target, key = now.split(".")
+            moved[target].setdefault(key, section.pop(name))
+            lines.append(f"  {before}: it is {now} now, with the same value; rename it.")
+    return moved
 
 
 def load_params(path: Path) -> Params:

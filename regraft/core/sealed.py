@@ -68,13 +68,12 @@ def write_table(path: Path, table: pa.Table | pd.DataFrame) -> None:
         file.write(digest.encode())
 
 
-def read_table(path: Path, *, leave_out: Collection[str] = (), may_lack_seal: bool = False) -> pa.Table:
+def read_table(path: Path, *, leave_out: Collection[str] = ()) -> pa.Table:
     """Return what `write_table` wrote.
 
     Args:
         path: of the file.
         leave_out: columns that nobody needs.
-        may_lack_seal: whether a file that was written before there were seals is read too.
 
     Raises:
         FileNotFoundError: there is none.
@@ -85,11 +84,10 @@ def read_table(path: Path, *, leave_out: Collection[str] = (), may_lack_seal: bo
             contents = bytearray(os.fstat(file.fileno()).st_size)
             file.readinto(contents)
         mark = contents.rfind(_MARK)
-        if mark >= 0 or not may_lack_seal:
-            digits = slice(mark + len(_MARK), mark + len(_MARK) + len(_OPEN))
-            seal, contents[digits] = contents[digits], _OPEN
-            if seal != xxhash.xxh3_128_hexdigest(contents).encode():
-                raise Damaged.of(path, "the contents that it was sealed with", "others")
+        digits = slice(mark + len(_MARK), mark + len(_MARK) + len(_OPEN))
+        seal, contents[digits] = contents[digits], _OPEN
+        if mark < 0 or seal != xxhash.xxh3_128_hexdigest(contents).encode():
+            raise Damaged.of(path, "the contents that it was sealed with", "others")
         if not leave_out:
             return pq.read_table(pa.BufferReader(contents))
         names = [name for name in pq.read_schema(pa.BufferReader(contents)).names if name not in leave_out]

@@ -6,6 +6,10 @@ import numpy as np
 
 from regraft.photos.dataset import SPLITS, Dataset, Split
 
+# Photos of test that the figures and the gate are about, and of val that the export decides on: of 20,000 photos an
+# accuracy of 90 % is known to 0.42 points.
+JUDGED = 20_000
+
 
 def stable_sample(digests: Sequence[str], class_indices: np.ndarray, size: int, *, least: int = 0) -> np.ndarray:
     """Return the positions of as many photos as asked for, in order; each class has the share that it has of all.

@@ -11,13 +11,12 @@ from pathlib import Path
 from regraft.core.addresses import is_address, is_short_enough, mirror_of, shown
 from regraft.core.errors import RegraftError
 from regraft.core.files import sha256_of
-from regraft.production.change_log import ChangeLog
+from regraft.production.logs import VERDICTS, change_log
 from regraft.production.mirror import mirror_at
 from regraft.production.mirrored import looks_of
 from regraft.production.place import Place
 from regraft.production.pointer import MODEL, Stored, first_pointer
 from regraft.production.registry import Production
-from regraft.production.verdict_log import FILE as VERDICTS
 
 _CANDIDATES = "candidates"  # where they lie at an address
 
@@ -67,7 +66,7 @@ def copy_production(folder: Path, candidates: Path, address: str) -> Copied:
                 f"whether somebody else writes there, and copy to another address."
             )
         place.publish(folder / MODEL, standing.digest)
-        changes, damaged = ChangeLog(folder / "log.jsonl").read()
+        changes, damaged = change_log(folder).read()
         size = sum({each.sha256: each.size for each in stored.values()}.values())
         verdicts = _lines(folder / VERDICTS)
         return Copied(place.shown, len(stored), size, standing.digest, len(changes) + damaged, verdicts)

@@ -16,12 +16,12 @@ inequality; Ramdas et al., "Game-theoretic statistics and safe anytime-valid inf
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,13 +31,19 @@ from regraft.core.sealed import read_frame, write_table
 from regraft.core.statistics import evidence_of_harm
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import groups_of_digests, hashed_given_groups
+from regraft.production.exclusive import exclusive, repeated
+from regraft.production.records import load_former
+from regraft.production.registry import Production
 from regraft.production.training_data import Reference, Seen
+
+if TYPE_CHECKING:
+    from regraft.export.classifier import OnnxClassifier
 
 FILE = "new_photos.parquet"
 ALARM = 20.0  # e-value from which on nothing is promoted by itself: by chance with at most 5 % of anchors
 COLUMNS = {
     "champion": "str",  # SHA-256 of the model that was in production
-    "predecessor": "str",  # that of the anchor; in older rows that of any model before
+    "predecessor": "str",  # that of the anchor
     "digest": "str",  # SHA-256 of the photo's file
     "group": "str",  # of its near-duplicates: one photo of each counts
     "label": "str",  # as it was when the photo came
@@ -51,12 +57,18 @@ _WORDS = 1e6  # above it the e-value is not spelled out
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What the new photos say of production and the anchor so far."""
+    """The new photos' evidence on production and the anchor so far."""
 
     photos: int
     b: int  # that only the anchor names rightly
     c: int  # that only the model in production names rightly
     anchor: str  # its SHA-256
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, anchor: str) -> "Evidence":
+        """Count the rows of one anchor."""
+        b = int((rows.predecessor_right & ~rows.champion_right).sum())
+        return cls(len(rows), b, int((rows.champion_right & ~rows.predecessor_right).sum()), anchor)
 
     @property
     def e_value(self) -> float:
@@ -72,16 +84,60 @@ class Evidence:
     def words(self) -> str:
         """The evidence as a sentence."""
         e = f"{self.e_value:.3g}" if self.e_value < _WORDS else "over 1,000,000"
-        said = (
+        words = (
             f"Of {self.photos} new photos since {self.anchor[:12]} is the anchor {self.b} are named rightly only by "
             f"it, {self.c} only by what was in production (e-value {e}; {ALARM:g} is an alarm)."
         )
-        return f"{said} `regraft promote --rollback --to {self.anchor[:12]}` is advised." if self.is_alarm else said
+        return f"{words} `regraft promote --rollback --to {self.anchor[:12]}` is advised." if self.is_alarm else words
 
     def figures(self) -> dict[str, Any]:
         """Return the figures for gate.json."""
         e = self.e_value if math.isfinite(self.e_value) else None
         return {"photos": self.photos, "b": self.b, "c": self.c, "e_value": e, "is_alarm": self.is_alarm}
+
+
+def judge_production(
+    production: Production,
+    dataset: Dataset,
+    groups: pd.DataFrame,
+    infer: Callable[["OnnxClassifier", Dataset], np.ndarray],
+) -> Evidence | None:
+    """Show new photos to the model in production and to the anchor; return the evidence since it is the anchor.
+
+    Args:
+        production: as it is now.
+        dataset: today's photos of all splits.
+        groups: of today's photos the columns digest and group, and given_group where it is known, from the manifest.
+        infer: gives the probabilities of photos.
+
+    Returns:
+        None where these are one model, or where it is not known what they were trained on.
+    """
+    champion, (anchor, _) = production.digest, production.anchored()
+    if champion is None or anchor is None or anchor == champion or not production.is_kept(anchor):
+        return None
+    pair = (champion, anchor)
+    seen = [reference for digest in pair if (reference := production.reference_of(digest))]
+    if len(seen) < len(pair):
+        return None
+    scored = _scored(production)
+    if not len(select_new(dataset, groups, seen, scored)):  # before models are loaded: most nights bring none
+        return Evidence.of(scored, anchor)
+    models = [load_former(path)[0] for path in (production.model, production.version_of(anchor))]
+    classifiers = [model for model in models if model]
+    if len(classifiers) < len(models):
+        return None
+    both = set.intersection(*(set(classifier.class_names) for classifier in classifiers))
+    known = dataset.with_rows(dataset.rows[dataset.rows.class_name.isin(both)].reset_index(drop=True))
+    new = select_new(known, groups, seen, scored)
+    if not len(new):
+        return Evidence.of(scored, anchor)
+    labels = new.rows.class_name.to_numpy(str)
+    right = [
+        np.array(classifier.class_names, str)[infer(classifier, new).argmax(axis=1)] == labels
+        for classifier in classifiers
+    ]
+    return _add(production, anchor, answered(new, groups, pair, (right[0], right[1])))
 
 
 def select_new(
@@ -91,7 +147,7 @@ def select_new(
 
     Args:
         dataset: today's photos of all splits.
-        groups: of today's photos the columns digest and group, and given_group where it is known, from the manifest.
+        groups: of today's photos, as above.
         references: what each of the two models was trained on.
         scored: rows of `COLUMNS` since the anchor is the anchor.
     """
@@ -112,35 +168,19 @@ def select_new(
 def answered(
     photos: Dataset, groups: pd.DataFrame, models: tuple[str, str], right: tuple[np.ndarray, np.ndarray]
 ) -> pd.DataFrame:
-    """Return rows of `COLUMNS`.
-
-    Args:
-        photos: that were shown to both models.
-        groups: as for `select_new`.
-        models: SHA-256 of the model in production and of the anchor.
-        right: whether each of the two is right, bool, shape (n,).
-    """
+    """Return rows of `COLUMNS` for photos that production and the anchor, by their SHA-256, named rightly or not."""
     digests = photos.rows.digest.tolist()
-    return pd.DataFrame(
-        {
-            "champion": models[0],
-            "predecessor": models[1],
-            "digest": digests,
-            "group": groups_of_digests(digests, groups),
-            "label": photos.rows.class_name.tolist(),
-            "champion_right": right[0],
-            "predecessor_right": right[1],
-            "at": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
-        columns=list(COLUMNS),
-    ).astype(COLUMNS)
-
-
-def evidence_of(rows: pd.DataFrame, anchor: str) -> Evidence:
-    """Return what rows of one anchor say together."""
-    only_before = rows.predecessor_right & ~rows.champion_right
-    only_now = rows.champion_right & ~rows.predecessor_right
-    return Evidence(len(rows), int(only_before.sum()), int(only_now.sum()), anchor)
+    rows = {
+        "champion": models[0],
+        "predecessor": models[1],
+        "digest": digests,
+        "group": groups_of_digests(digests, groups),
+        "label": photos.rows.class_name.tolist(),
+        "champion_right": right[0],
+        "predecessor_right": right[1],
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def read_answers(folder: Path) -> pd.DataFrame:
@@ -160,10 +200,20 @@ def read_answers(folder: Path) -> pd.DataFrame:
 
 
 def write_answers(folder: Path, rows: pd.DataFrame) -> None:
-    """Write the record; the caller holds the lock of production (`regraft.production.exclusive`)."""
+    """Write the record; the caller holds the lock of production."""
     write_table(folder / FILE, rows.reset_index(drop=True))
 
 
-def of_anchor(rows: pd.DataFrame, anchor: str, since: Iterable[str]) -> pd.DataFrame:
-    """Return the rows about an anchor and the models that were in production since it is one."""
-    return rows[(rows.predecessor == anchor) & rows.champion.isin(list(since))]
+def _scored(production: Production) -> pd.DataFrame:
+    """Return the rows about the anchor and the models that were in production since it is one."""
+    (anchor, since), rows = production.anchored(), read_answers(production.folder)
+    return rows[(rows.predecessor == anchor) & rows.champion.isin([change.sha256 for change in since])]
+
+
+@repeated
+def _add(production: Production, anchor: str, rows: pd.DataFrame) -> Evidence:
+    with exclusive(production.folder, "recording new photos", patience=production.patience):
+        before = _scored(production)  # read again: another process may have added the same photos
+        fresh = rows[~rows.digest.isin(before.digest)]
+        write_answers(production.folder, pd.concat([before, fresh], ignore_index=True))
+        return Evidence.of(_scored(production), anchor)

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, Field, StringConstraints, TypeAdapter, Vali
 from pydantic.dataclasses import dataclass
 
 from regraft.core.errors import is_invisible
-from regraft.production.change_log import Sha256
+from regraft.production.logs import Sha256
 
 POINTER = "production.json"
 MODEL = "model.onnx"

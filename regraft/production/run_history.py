@@ -1,10 +1,11 @@
-"""history.parquet: one row per run, whatever started it and however it ended; the morning page is drawn from it.
+"""The history of runs: one row per run, whatever started it and however it ended; the morning page is drawn from it.
 
     models/production/
-        history.parquet            the rows, an ordinary Parquet file
-        history.damaged-<time>.parquet   what lay there and was no history
+        history.parquet                  the rows, an ordinary Parquet file
+        history.damaged-<time>.parquet   a damaged one that was set aside
+        history_photos.parquet           the photos of the last run: 8 bytes of each digest, and the class
 
-The file is replaced at once, under the lock of production. A column that this version does not know is kept, and one
+Both files are replaced at once, under the lock of production. A column that this version does not know is kept, and one
 that an older version did not write reads as None.
 """
 
@@ -18,22 +19,25 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from regraft.core.addresses import shown_path
 from regraft.core.errors import Damaged
-from regraft.core.files import DAMAGE, finite, open_regular, write_bytes
+from regraft.core.files import DAMAGE, finite, open_regular, sha256_of, write_bytes
 from regraft.production.exclusive import exclusive, repeated
 from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.mirror import refreshed
 
-FILE = "history.parquet"  # in the folder of production
+FILE, PHOTOS = "history.parquet", "history_photos.parquet"  # in the folder of production
 CRASHED = "Crashed"
 UNFINISHED = ("Failed", CRASHED, "Cancelled")  # names of runs that reached no verdict; with any other the work is done
 NOTHING_NEW = ("Already in production", "Nothing new", "Completed")  # production is as it was, as expected
-_NO_FILE = (errno.ELOOP, errno.EINVAL, errno.EISDIR)  # a link, a pipe, a folder: none of ours
+_NO_FILE = (errno.ELOOP, errno.EINVAL, errno.EISDIR)  # a link, a pipe, a folder
+_DIGITS = 16  # of a photo's digest: two of a million photos are taken for one with a chance of one in forty million
+_VERSION = b"dataset"  # in the metadata of PHOTOS: SHA-256 of the data set
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +118,14 @@ _NEEDED = ("run", "started", "name")
 
 
 def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
-    """Return the rows, the oldest in front as `in_order` has it; none where there is no file.
+    """Return the rows, the oldest first as in `in_order`; none where there is no file.
 
     Args:
         folder: models/production.
         last: so many of those that were added last; None for all.
 
     Raises:
-        Damaged: it is no history, or a damaged one.
+        Damaged: the file is damaged, or another one.
     """
     table = _read(refreshed(folder) / FILE)
     if last is not None:
@@ -132,29 +136,27 @@ def read_rows(folder: Path, *, last: int | None = None) -> list[Row]:
         try:
             rows.append(Row(**{name: value for name, value in finite(values).items() if value is not None}))
         except ValidationError:
-            continue  # of nobody's run
+            continue
     return in_order(rows)
 
 
 def in_order(rows: Sequence[Row]) -> list[Row]:
-    """Return rows as the runs came one after the other, given them as they were added.
+    """Return rows in the order of the runs, given them as they were added.
 
     A run that crashed is added by a later one. All others are added when they end, and of these the clock may have been
     set back in between.
     """
     times, latest = [], None
     for row in rows:
-        if row.name == CRASHED:
-            times.append(row.started)
-            continue
-        latest = row.started if latest is None else max(latest, row.started)
-        times.append(latest)
+        if row.name != CRASHED:
+            latest = row.started if latest is None else max(latest, row.started)
+        times.append(row.started if row.name == CRASHED else latest)
     return [rows[place] for place in sorted(range(len(rows)), key=times.__getitem__)]
 
 
 @repeated
 def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SECONDS) -> str:
-    """Add rows; one of a run that is there already takes its place, but for one that says that the run crashed.
+    """Add rows; one of a run that is there already replaces it, unless it says that the run crashed.
 
     Args:
         folder: models/production.
@@ -162,7 +164,7 @@ def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SE
         patience: so many seconds another process that changes production is waited for.
 
     Returns:
-        A sentence about a file that was no history and was put aside, or nothing.
+        A sentence about a damaged file that was set aside, or nothing.
 
     Raises:
         Busy: another process is changing production.
@@ -173,33 +175,24 @@ def add_rows(folder: Path, rows: Sequence[Row], *, patience: float = PATIENCE_SE
         try:
             table, words = _read(path), ""
         except Damaged:
-            table, words = _SCHEMA.empty_table(), _put_aside(path)
-        known = {run: place for place, run in enumerate(table["run"].to_pylist())}
-        # Whoever finds a dead process may be too late: the run itself knows better how it ended.
+            aside = path.with_name(f"history.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}.parquet")
+            path.rename(aside)
+            words = f"{shown_path(path)} is damaged. It was set aside as {aside.name}; a new history begins."
+            table = _SCHEMA.empty_table()
+        known = table["run"].to_pylist()
+        # A process that finds a dead one may be too late: the run itself knows better how it ended.
         rows = [row for row in rows if row.name != CRASHED or row.run not in known]
-        replaced = {known[row.run] for row in rows if row.run in known}
-        if replaced:
-            table = table.filter(pa.array([place not in replaced for place in range(len(table))], pa.bool_()))
-        added = pa.Table.from_pylist([{**asdict(row), "seconds": list(row.seconds.items())} for row in rows], _SCHEMA)
-        contents = BytesIO()
-        pq.write_table(pa.concat_tables([table, added], promote_options="default"), contents, write_page_checksum=True)
-        write_bytes(path, contents.getvalue())
+        added = {row.run for row in rows}
+        table = table.filter(pa.array([run not in added for run in known], pa.bool_()))
+        new = pa.Table.from_pylist([{**asdict(row), "seconds": list(row.seconds.items())} for row in rows], _SCHEMA)
+        write_bytes(path, _contents(pa.concat_tables([table, new], promote_options="default")))
     return words
 
 
 def _read(path: Path) -> pa.Table:
     """Return the table, its known columns of the kinds that they should have."""
     try:
-        with open_regular(path, os.O_NOFOLLOW) as file:
-            contents = file.read()
-    except FileNotFoundError:
-        return _SCHEMA.empty_table()
-    except OSError as error:
-        if error.errno not in _NO_FILE:
-            raise
-        raise Damaged.of(path, "a Parquet file", error.strerror or str(error)) from None
-    try:
-        table: Any = pq.read_table(pa.BufferReader(contents), page_checksum_verification=True)
+        table = _table(path)
         missing = [name for name in _NEEDED if name not in table.column_names]
         if missing or len(set(table.column_names)) < len(table.column_names):
             raise ValueError(f"the columns {', '.join(table.column_names)[:200]}")
@@ -207,13 +200,79 @@ def _read(path: Path) -> pa.Table:
             if name in _KINDS:
                 table = table.set_column(place, _SCHEMA.field(name), table[name].cast(_KINDS[name]))
         table.validate(full=True)
+    except FileNotFoundError:
+        return _SCHEMA.empty_table()
     except DAMAGE as error:
+        if isinstance(error, OSError) and error.errno not in (None, *_NO_FILE):
+            raise
         raise Damaged.of(path, "the history of runs", f"{type(error).__name__} {error}"[:200]) from None
     return table
 
 
-def _put_aside(path: Path) -> str:
-    aside = path.with_name(f"{path.stem}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}{path.suffix}")
-    path.rename(aside)
-    words = "was no history of runs, or a damaged one. It was put aside as"
-    return f"{shown_path(path)} {words} {aside.name}; a new history begins."
+def _table(path: Path) -> Any:
+    with open_regular(path, os.O_NOFOLLOW) as file:
+        return pq.read_table(pa.BufferReader(file.read()), page_checksum_verification=True)
+
+
+def _contents(table: pa.Table) -> bytes:
+    contents = BytesIO()
+    pq.write_table(table, contents, write_page_checksum=True)
+    return contents.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How the photos changed since the run before."""
+
+    new: int
+    gone: int
+    relabelled: int
+
+
+@repeated
+def note_photos(folder: Path, dataset: Path, *, patience: float = PATIENCE_SECONDS) -> Changes | None:
+    """Compare the photos of a data set with those that were recorded last, and record them.
+
+    Args:
+        folder: models/production.
+        dataset: build/dataset.parquet. If its bytes are those of the last time, nothing is read.
+        patience: so many seconds another process that changes production is waited for.
+
+    Returns:
+        None where nothing was recorded before, or where that or the data set is damaged.
+
+    Raises:
+        RegraftError: the file cannot be written.
+    """
+    version, before = sha256_of(dataset).encode(), _photos_before(refreshed(folder) / PHOTOS)
+    if before is not None and (before.schema.metadata or {}).get(_VERSION) == version:
+        return Changes(0, 0, 0)
+    try:
+        rows = pq.read_table(dataset, columns=["digest", "class_name"])
+        digests = pc.utf8_slice_codeunits(rows["digest"].cast(pa.string()), 0, _DIGITS)
+        numbers = pa.array([int(digest, 16) for digest in digests.to_pylist()], pa.uint64())
+        classes = rows["class_name"].cast(pa.string()).combine_chunks().dictionary_encode()
+        now = pa.table({"photo": numbers, "class_name": classes})
+    except DAMAGE:
+        return None
+    with exclusive(folder, "recording the photos of a run", patience=patience):
+        write_bytes(folder / PHOTOS, _contents(now.replace_schema_metadata({_VERSION: version})))
+    return None if before is None else _compared(before, now)
+
+
+def _photos_before(path: Path) -> pa.Table | None:
+    try:
+        table = _table(path)
+        return table.select(["photo", "class_name"]).set_column(0, "photo", table["photo"].cast(pa.uint64()))
+    except DAMAGE:
+        return None
+
+
+def _compared(before: pa.Table, now: pa.Table) -> Changes:
+    compute: Any = pc  # its functions are made when it is imported
+    places = compute.index_in(now["photo"], value_set=before["photo"].combine_chunks())
+    stayed = compute.is_valid(places)
+    classes = before["class_name"].cast(pa.string()).take(places.filter(stayed))
+    same = compute.sum(compute.equal(classes, now["class_name"].cast(pa.string()).filter(stayed))).as_py() or 0
+    both = compute.sum(stayed).as_py() or 0
+    return Changes(new=len(now) - both, gone=len(before) - both, relabelled=both - same)

@@ -1,16 +1,16 @@
-"""The reference: what the model in production was trained on, kept beside it so that later data can be compared.
+"""The reference: what a model in production was trained on, kept beside it so that later photos can be compared.
 
     models/production/versions/<sha256 of the model>.parquet
 
-One row per used photo of the manifest, without its pixels; of an evenly spaced sample also the pooled features. Where
-the model comes from a base, that has seen photos which are gone by now: by what they are recognised stands in the
-file's metadata.
+One row per used photo of the manifest, without its pixels; for an evenly spaced sample also the pooled features. Where
+the model comes from a base, the file's metadata identify the photos that the base saw and that are gone.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,17 +24,18 @@ from regraft.photos.groups import hashed_given_groups
 from regraft.photos.left_out import GIVEN, HASH
 
 if TYPE_CHECKING:
+    from regraft.features.drift import Comparison
     from regraft.features.table import Features
 
 COLUMNS = ("digest", "label", "split", "width", "height", "brightness", "contrast", "sharpness", "entropy")
-# A photo that was saved anew, or another one of the same patient, is recognised by these; older files have none.
-RECOGNISED_BY = (HASH, GIVEN)
+RECOGNISED_BY = (HASH, GIVEN)  # identify a photo that was saved anew, or another one of the same patient
 _SAMPLE = 2000  # photos whose features are kept; at 1,280 numbers each that is 10 MB
+_MOST_NEW = 2000  # new photos that are compared; of more, evenly spaced ones say enough
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """By what photos are recognised that a model was trained on, or chosen."""
+    """What identifies the photos that a model was trained on, or chosen."""
 
     digests: frozenset[str] = frozenset()
     hashes: frozenset[str] = frozenset()  # perceptual ones
@@ -42,12 +43,12 @@ class Seen:
 
     @classmethod
     def of(cls, rows: pd.DataFrame) -> "Seen":
-        """Return it from rows with a column `digest`, and those of `RECOGNISED_BY` that are known."""
+        """Take the columns `digest` and, where they are known, `RECOGNISED_BY`."""
         others = [frozenset(rows[name].dropna().tolist()) if name in rows else frozenset() for name in RECOGNISED_BY]
         return cls(frozenset(rows.digest.tolist()), *others)
 
     def __or__(self, other: "Seen") -> "Seen":
-        """Return both."""
+        """Unite both."""
         return Seen(*(getattr(self, each.name) | getattr(other, each.name) for each in fields(Seen)))
 
 
@@ -133,15 +134,14 @@ def read_reference(path: Path) -> Reference:
         InvalidData: the file is damaged, or is none.
     """
     try:
-        table = read_table(path, may_lack_seal=True)  # those of models from before files were sealed
+        table = read_table(path)
         feature = table.column("feature").combine_chunks()
         values, count = feature.flatten().to_numpy(zero_copy_only=False), len(feature) - feature.null_count
         features = values.reshape(count, len(values) // max(1, count))
         rows = table.select([*COLUMNS, *(name for name in RECOGNISED_BY if name in table.column_names)]).to_pandas()
         rows = rows.assign(sampled=feature.is_valid().to_numpy(zero_copy_only=False))
         metadata = table.schema.metadata
-        older = {"digests": json.loads(metadata.get(b"also_seen", b"[]"))}  # files of before have digests, or nothing
-        saw = json.loads(metadata[b"base_saw"]) if b"base_saw" in metadata else older
+        saw = json.loads(metadata[b"base_saw"])
         base_saw = Seen(**{name: frozenset(map(str, values)) for name, values in saw.items()})
         return Reference(rows, features, metadata[b"namespace"].decode(), base_saw)
     except (Damaged, *DAMAGE) as error:
@@ -150,3 +150,44 @@ def read_reference(path: Path) -> Reference:
             f"{shown_path(path)} is damaged: it should hold what the model in production was trained on ({reason}). "
             f"Restore it from a backup, or remove it; the next model that is promoted brings its own."
         ) from None
+
+
+def compared_features(
+    found: tuple[Reference | None, str],
+    against: Literal["production", "anchor"],
+    features: "Features",
+    groups: Mapping[str, str],
+) -> "Comparison":
+    """Return the features of what a model was trained on, and of what is new since, one photo per group.
+
+    Args:
+        found: from `Records.find_reference` or `Records.anchor_reference`.
+        against: which of the two.
+        features: of the data set.
+        groups: of today's photos by their digest. A photo that is gone is a group of its own.
+    """
+    from regraft.features.drift import Comparison, Sample
+
+    reference, words = found
+    if reference is None:
+        return Comparison(against, words, None)
+    if reference.namespace != features.namespace:
+        return Comparison(against, "That model has another backbone: its features cannot be compared with these.", None)
+    known = np.array([groups.get(digest, digest) for digest in reference.rows.digest.tolist()], object)
+    sampled = reference.rows.sampled.to_numpy()
+    first = _first_of_each(known[sampled])
+    photos = np.flatnonzero(features.views == 0)
+    of_photos = np.array([groups[features.digests[row]] for row in photos.tolist()], object)
+    new, known_groups = _first_of_each(of_photos), set(known.tolist())
+    new = photos[[row for row in new.tolist() if of_photos[row] not in known_groups]]
+    new = new[np.linspace(0, len(new) - 1, min(len(new), _MOST_NEW)).round().astype(int)]
+    samples = (
+        Sample(reference.features[first], reference.rows.label.to_numpy(str)[sampled][first]),
+        Sample(features.read(new), np.array(features.class_names)[features.class_indices[new]]),
+    )
+    return Comparison(against, words, samples)
+
+
+def _first_of_each(groups: np.ndarray) -> np.ndarray:
+    """Positions of the first photo of each group, in order."""
+    return np.sort(np.unique(groups, return_index=True)[1])

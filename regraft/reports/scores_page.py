@@ -8,9 +8,8 @@ import pandas as pd
 from regraft.photos.dataset import COLUMNS, Dataset
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
-from regraft.reports.charts import image_statistics_chart, shares_chart
 from regraft.reports.contact_sheet import Tile
-from regraft.reports.page import Block, Bold, Chart, Heading, Page, Photos, Table, to_markdown, write_page
+from regraft.reports.page import Block, Bold, Heading, Page, Photos, Table, to_markdown, write_page
 from regraft.reports.thumbnails import thumbnails
 from regraft.reports.validation_page import NAMED
 
@@ -25,10 +24,6 @@ _COUNTS = {
     "skipped": "files that are no photos, and are left out",
     "gone": "photos that are gone, whose rows are kept",
 }
-_RULE = (
-    "A limit is what chance seldom exceeds with so few photos, and at least what is worth a look. Statistics are "
-    "compared class by class, as the model names the classes."
-)
 
 
 def tiles_of(report: dict[str, Any], folder: Path, count: int, threads: Threads, limits: DecodeLimits) -> list[Tile]:
@@ -47,7 +42,7 @@ def write_scores_pages(folder: Path, report: dict[str, Any], tiles: list[Tile]) 
         report: the contents of reports/scores.json.
         tiles: from `tiles_of`.
     """
-    pages = [_overview(report), _drift(report), _classes(report["classes"]), _photos(report, tiles), _bad(report)]
+    pages = [_overview(report), _drift(report), _photos(report, tiles), _bad(report)]
     write_page(folder / "scores.html", "Regraft: photos that were scored", pages)
     return {page.key: to_markdown(page) for page in pages}
 
@@ -55,64 +50,40 @@ def write_scores_pages(folder: Path, report: dict[str, Any], tiles: list[Tile]) 
 def _overview(report: dict[str, Any]) -> Page:
     counts = report["counts"]
     rows = [[words, "the model does not say" if counts[key] is None else counts[key]] for key, words in _COUNTS.items()]
-    days = [
-        [each["day"], each["photos"], *(_of(each[name], each["photos"]) for name in ("unsure", "novel"))]
-        for each in report["days"]
-    ]
-    has_drifted = bool(report["drift"]["warnings"])
     blocks: list[Block] = [
-        *([Bold("The photos are not what production was trained on.")] if has_drifted else []),
+        *([Bold("The photos are not what production was trained on.")] if report["drift"]["warnings"] else []),
         report["words"],
         f"Photos of {report['folder']}, by the model {report['model'][:12]}, {report['at']}. The table is "
         f"{report['output']}.",
         Table(["", "photos"], rows),
-        Heading("By the day on which they came in"),
-        Table(["day", "photos", "unsure", "novel"], days),
+        Heading("The most probable classes of the latest photos"),
+        Table(["class", "photos"], [[name, photos] for name, photos in [*report["classes"].items()][:_MOST_CLASSES]]),
     ]
     return Page("scores", "What was scored", blocks)
 
 
 def _drift(report: dict[str, Any]) -> Page:
     drift = report["drift"]
-    blocks: list[Block] = [
-        f"The latest {drift['photos']} photos, since {report['since'] or 'ever'}. Production was trained on "
-        f"{drift['known']} of them, and the others count as {drift['groups']}, near-duplicates as one. "
-        f"{drift['compared_with']}"
-    ]
     rows = [
         [
-            each["quantity"].replace("_", " "),
+            each["quantity"],
             each["photos"],
             each["words"].partition(": ")[2],
             f"{each['now']:.3f}",
             f"{each['limit']:.3f}",
-            _sign(each),
+            Bold("moved") if each["has_moved"] else "as before",
         ]
         for each in drift["figures"]
     ]
-    if rows:
-        blocks += [Table(["", "photos", "found", "figure", "limit", ""], rows), _RULE]
-    else:
-        blocks.append("Too few photos to tell drift from chance.")
-    if report["statistics"]:
-        grey = "Shares of these photos. Grey outlines are the photos that production was trained on."
-        blocks += [grey, Chart("histograms of image statistics", image_statistics_chart(report["statistics"]))]
-    return Page("scores-drift", "Are they what production was trained on?", blocks)
-
-
-def _classes(classes: list[dict[str, Any]]) -> Page:
-    shown = classes[:_MOST_CLASSES]
-    shares = {each["class"]: (each["share"], each["trained_share"]) for each in shown}
-    rows = [
-        [each["class"], each["photos"], *map(_share, (each["share"], each["trained_share"])), each["answered"]]
-        for each in shown
+    blocks: list[Block] = [
+        f"The latest {drift['photos']} photos, since {report['since'] or 'ever'}. Production was trained on "
+        f"{drift['known']} of them, and the others count as {drift['groups']}, near-duplicates as one. "
+        f"{drift['compared_with']}",
+        Table(["", "photos", "found", "figure", "limit", ""], rows)
+        if rows
+        else "Too few photos, or score.drift is off.",
     ]
-    text = "Each photo counts for its most probable class, also where the model is unsure; the last column is without."
-    if len(classes) > _MOST_CLASSES:
-        text += f" The {_MOST_CLASSES} most frequent of {len(classes)}; all are in scores.json."
-    header = ["class", "photos", "share", "in production's data", "named by the model"]
-    chart = [Chart("shares of the classes", shares_chart(shares))] if shares else []
-    return Page("scores-classes", "Classes", [*chart, text, Table(header, rows)])
+    return Page("scores-drift", "Are they what production was trained on?", blocks)
 
 
 def _photos(report: dict[str, Any], tiles: list[Tile]) -> Page:
@@ -133,17 +104,3 @@ def _caption(photo: dict[str, Any]) -> str:
     probability = f"{photo['probability']:.0%}"
     named = f"{photo['label']} {probability}" if photo["class"] else f"unsure ({photo['label']} {probability})"
     return named if photo["novelty"] is None else f"{named}\nnovelty {photo['novelty']:.2f}"
-
-
-def _sign(figure: dict[str, Any]) -> str:
-    if not figure["has_moved"]:
-        return "as before"
-    return "note" if figure["severity"] == "note" else Bold("moved")
-
-
-def _of(part: int | None, whole: int) -> str:
-    return "-" if part is None or not whole else f"{part} ({part / whole:.1%})"
-
-
-def _share(share: float | None) -> str:
-    return "-" if share is None else f"{share:.1%}"

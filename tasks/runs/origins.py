@@ -3,9 +3,8 @@
 from pathlib import Path
 
 from regraft.core.config import Params
-from regraft.production.change_log import Origin
+from regraft.production.logs import Look, Origin, verdict_log
 from regraft.production.mirror import refreshed
-from regraft.production.verdict_log import FILE, Look, read_looks
 from tasks.dvc_files import read_locked
 from tasks.runs.git import NoGit, open_git
 
@@ -21,6 +20,6 @@ def origin_of_export(params: Params, verdict: str | None = None) -> Origin:
 
 
 def look_of_candidate(params: Params, digest: str) -> Look | None:
-    """Return what was written down of a candidate when the gate looked at it last."""
-    looks = read_looks(refreshed(params.paths.production) / FILE)
+    """Return the line of verdicts.jsonl about a candidate, the newest one."""
+    looks, _ = verdict_log(refreshed(params.paths.production)).read()
     return next((look for look in reversed(looks) if look.challenger == digest), None)

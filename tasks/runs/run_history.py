@@ -17,10 +17,9 @@ from pydantic import ValidationError
 from regraft.core.config import Params, Paths
 from regraft.core.errors import RegraftError
 from regraft.core.files import DAMAGE, fingerprint, finite, read_json, write_bytes, write_text
-from regraft.production.change_log import Change
+from regraft.production.logs import Change
 from regraft.production.records import Records, Standing
-from regraft.production.run_history import CRASHED, NOTHING_NEW, ROWS, Row, add_rows, in_order, read_rows
-from regraft.production.run_photos import note_photos
+from regraft.production.run_history import CRASHED, NOTHING_NEW, ROWS, Row, add_rows, in_order, note_photos, read_rows
 from regraft.reports.history_page import Production, drawn_rows, history_page, summary_of_week, trend_page
 from regraft.reports.page import to_markdown
 from tasks.dvc_files import data_version

@@ -12,8 +12,8 @@ from flows import approval, run
 from flows.approval import Approval, wait_for_a_person
 from flows.promote import _TYPES
 from regraft.core.params_file import load_params
-from regraft.production.change_log import Change
 from regraft.production.gate.verdict import Verdict
+from regraft.production.logs import Change
 from tasks.runs.current_run import CurrentRun, enter_run, leave_run
 from tasks.runs.live_runs import is_anybody_working, new_live_run, only_run
 from tasks.runs.prefect_api import Api

@@ -74,7 +74,7 @@ def project(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactor
     project.set_param("backbone.cut", "block13_add")  # TensorFlow takes seconds to trace each block above it
     project.set_param("cache_features.views", 0)
     project.set_param("fine_tune.epochs", 1)
-    project.set_param("promote.min_photos", 1)
+    project.judge_by_one_photo()
     project.set_param("promote.when_undecided", "promote")
     project.set_param("preprocess.test_share", 0.25)  # so that none of the small classes lacks a test photo
     yield project

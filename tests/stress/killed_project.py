@@ -27,6 +27,7 @@ import tasks.dvc_seam
 from flows.cli import app
 from regraft.core.files import sha256_of
 from regraft.core.params_file import load_params
+from regraft.production.gate import rule
 from regraft.production.registry import Production
 from regraft.store import leases
 from tasks import promote as gate
@@ -43,7 +44,7 @@ _SETTINGS += [
     "backbone.cut=block13_add",
     "cache_features.views=1",
 ]
-_SETTINGS += ["promote.min_photos=1", "promote.when_undecided=promote"]
+_SETTINGS += ["promote.when_undecided=promote"]
 _COPIED = ["dvc.yaml", "pyproject.toml", "requirements.lock", ".gitignore", ".dvcignore", "expectations"]
 _LINKED = ["regraft", "tasks", "flows"]  # the code of this project
 # What a run found says how many rows the store had, and whether there was a record of the base: a kill may change it.
@@ -205,7 +206,8 @@ def _work(root: Path, output: Path, action: str, environment: dict[str, str]) ->
 
 
 def _retrain(root: Path) -> None:
-    """What the flow does, in its order, without Prefect around it."""
+    """What the flow does, in its order, without Prefect around it; the gate decides on any number of photos."""
+    rule.MIN_PHOTOS = 1
     tasks.dvc_seam.record_data(root, load_params(root / "params.yaml").paths.raw)
     for name in ALL_STAGES:
         stage = getattr(importlib.import_module(f"tasks.{name}"), name)

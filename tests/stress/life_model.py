@@ -22,10 +22,10 @@ PARAMS: dict[str, list[Any]] = {
     "fine_tune.epochs": [1, 2, 3],
     "preprocess.test_share": [0.25, 0.34],
     "cache_features.views": [0, 1],
-    "evaluate.calibration_bins": [10, 15],
+    "evaluate.target_precision": [0.9, 0.98],
     "promote.margin": [0.01, 0.02, 0.5],
 }
-_NOT_OF_THE_MODEL = {"evaluate.calibration_bins", "promote.margin"}
+_NOT_OF_THE_MODEL = {"evaluate.target_precision", "promote.margin"}
 _PHOTOS = {name: (list(CLASSES)[n % 3],) * 2 for n, name in enumerate(NAMES[:-2])}
 _FIRST_PARAMS = {name: values[0] for name, values in PARAMS.items()}
 

@@ -21,11 +21,10 @@ from typing import Any
 import numpy as np
 
 from regraft.core.files import sha256_of
-from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive
+from regraft.production.logs import Look, verdict_log
 from regraft.production.new_photos import answered, read_answers, write_answers
-from regraft.production.registry import Grounds, Production
-from regraft.production.verdict_log import Look, append_look, read_looks
+from regraft.production.registry import Candidates, Grounds, Production
 from tests.support.gate import dataset_of, groups_of
 from tests.support.production import data_of, promote_by_gate, roll_back, write_candidate
 from tests.support.steps import Stepping
@@ -76,7 +75,7 @@ def night(folder: Path, number: int, is_promoted: bool) -> None:
         write_answers(folder, type(rows)(np.concatenate([before, rows]), columns=rows.columns).astype(rows.dtypes))
     with exclusive(folder, "writing down a verdict", patience=30):
         look = Look("2026-11-26T03:00:00+00:00", "Undecided", digest, production.digest, 300, 5, 4, ["0123456789"])
-        append_look(folder / "verdicts.jsonl", look)
+        verdict_log(folder).append(look)
     if is_promoted and not production.rolled_back(digest) and not production.waits_since():
         promote_by_gate(folder, contents_of(number))
     else:
@@ -130,7 +129,7 @@ def run(folder: Path, kills: int, *, seed: int = 0) -> Tally:
 
 def _kill_once(folder: Path, dice: random.Random, tally: Tally) -> None:
     production = Production(folder)
-    before = (len(production.log.read()[0]), len(read_looks(folder / "verdicts.jsonl")), len(read_answers(folder)))
+    before = (len(production.log.read()[0]), len(verdict_log(folder).read()[0]), len(read_answers(folder)))
     function, arguments = dice.choice(
         [
             (night, (folder, dice.randrange(26), True)),
@@ -150,7 +149,7 @@ def _kill_once(folder: Path, dice: random.Random, tally: Tally) -> None:
     standing = production.standing()
     if standing.problem or not standing.digest:
         tally.problems.append(f"{what}: {standing.problem or 'no model'}")
-    after = (len(production.history()), len(read_looks(folder / "verdicts.jsonl")), len(read_answers(folder)))
+    after = (len(production.history()), len(verdict_log(folder).read()[0]), len(read_answers(folder)))
     if any(now < then for now, then in zip(after, before, strict=True)):
         tally.problems.append(f"{what}: {before} entries became {after}")
     candidates = Candidates(folder.parent / "candidates")

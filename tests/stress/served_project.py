@@ -28,7 +28,7 @@ from tests.support.small_project import write_photos
 STAGES = ["record_code", "validate_data", "preprocess", "cache_features", "check_features"]
 STAGES += ["train_head", "choose_base", "train_base", "fine_tune", "export_onnx", "quantise", "evaluate"]
 # What the gate cannot decide on a handful of photos goes into production.
-_ANY = {"promote.min_photos": 1, "promote.when_undecided": "promote", "promote.keep": 2}
+_ANY = {"promote.when_undecided": "promote", "promote.keep": 2}
 _TOY = {"machine.workers": 1, "preprocess.test_share": 0.25}
 _REAL = {"backbone.weights": None, "backbone.image_size": 64, "preprocess.val_share": 0.25}
 _REAL |= {"preprocess.test_share": 0.25, "fine_tune.epochs": 2}
@@ -65,6 +65,7 @@ class ServedProject(Project):
         self.port, self.is_toy, self.served, self._api = free_port(), is_toy, None, None
         self.root.mkdir(parents=True)
         self.copy_source(_SOURCE)
+        self.judge_by_one_photo()
         if is_toy:
             shutil.copy(_TOYS / "toy_dvc.yaml", self.root / "dvc.yaml")
             for path in _TOYS.glob("*.py"):

@@ -1,4 +1,4 @@
-"""Contests and trials of models that are made up: a classifier is a table of what it says of photos."""
+"""Comparisons of models that are made up: a classifier is a table of its predictions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,8 +12,8 @@ from regraft.core.config import Promote
 from regraft.core.params_file import load_params
 from regraft.export.classifier import OnnxClassifier
 from regraft.photos.dataset import COLUMNS, Dataset
-from regraft.production.gate.comparison import Contest
-from regraft.production.gate.trial import Former, Trial
+from regraft.production.gate.comparison import PairedComparison
+from regraft.production.gate.judge import Former, Gate
 from regraft.production.training_data import Reference
 from tests.support.pipeline import ROOT
 
@@ -26,13 +26,13 @@ def settings(**changed: Any) -> Promote:
     return Promote.model_validate(promote.model_dump() | changed)
 
 
-def contest_of(n: int, b: int, c: int, *, classes: int = 4, loss: float = 0.0) -> Contest:
-    """A contest with these counts, spread evenly over the classes; `loss` is added to each log loss of the newer."""
+def comparison_of(n: int, b: int, c: int, *, classes: int = 4, loss: float = 0.0) -> PairedComparison:
+    """A comparison with these counts, spread evenly over the classes; `loss` is added to each log loss of the newer."""
     older, newer = np.ones(n, bool), np.ones(n, bool)
     newer[:b] = False
     older[b : b + c] = False
     random = np.random.default_rng(0)
-    return Contest(np.arange(n) % classes, older, newer, loss + random.normal(0, 0.1, n).round(3))
+    return PairedComparison(np.arange(n) % classes, older, newer, loss + random.normal(0, 0.1, n).round(3))
 
 
 def digest_of(number: int) -> str:
@@ -87,9 +87,9 @@ def groups_of(groups: dict[int, int]) -> pd.DataFrame:
     return pd.DataFrame({"digest": map(digest_of, groups), "group": [digest_of(each) for each in groups.values()]})
 
 
-def trial_of(challenger: Answering, dataset: Dataset, groups: dict[int, int] | None = None, **changed: Any) -> Trial:
-    """A trial of a made-up model."""
-    return Trial(
+def gate_of(challenger: Answering, dataset: Dataset, groups: dict[int, int] | None = None, **changed: Any) -> Gate:
+    """The gate on a made-up model."""
+    return Gate(
         challenger,
         Path(__file__),
         dataset,

@@ -118,6 +118,11 @@ class Project:
             else:
                 shutil.copy2(SOURCE / path, self.root / path)
 
+    def judge_by_one_photo(self) -> None:
+        """Let the gate decide on one test photo in place of thirty: small projects have no more."""
+        path = "regraft/production/gate/rule.py"
+        self.write(path, self.read(path).replace("MIN_PHOTOS = 30", "MIN_PHOTOS = 1"))
+
     def read(self, path: str) -> str:
         """Return a file's text."""
         return (self.root / path).read_text()

@@ -16,7 +16,7 @@ STAGES = ["first", "second", "third"]
 PARAMS = {
     "first": "validate_data.max_pixels",
     "second": "preprocess.val_share",
-    "third": "evaluate.calibration_bins",
+    "third": "evaluate.target_precision",
 }
 DVC, FLOW = "dvc repro", "in-process"  # the two runners; the second does what a flow does, without Prefect around it
 COMMANDS = {DVC: ["dvc", "repro"], FLOW: ["python", "in_process.py"]}

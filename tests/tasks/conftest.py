@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from regraft.core.config import Params
 from regraft.core.params_file import load_params
+from regraft.production.gate import rule
 from regraft.training import training_loop
 from tasks.cache_features import cache_features
 from tasks.check_features import check_features
@@ -39,14 +40,15 @@ def small_params() -> Params:
         fine_tune={"epochs": 2},
         evaluate={"target_precision": 0.3},  # what two epochs and 20 val photos can promise
         # What the gate cannot decide on a handful of photos goes into production.
-        promote={"min_photos": 1, "when_undecided": "promote"},
+        promote={"when_undecided": "promote"},
     )
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _small_batches() -> Iterator[None]:
+def _small_numbers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training_loop, "BATCH_SIZE", 4)  # enough steps to learn in two epochs
+        patch.setattr(rule, "MIN_PHOTOS", 1)
         yield
 
 

@@ -1,6 +1,5 @@
 """Who asks for a new base, and when: the gate that refused two models, once per base; a person."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +9,7 @@ from flows.cli import app
 from regraft.core.errors import RegraftError
 from regraft.photos.base_record import read_base_record
 from regraft.photos.base_requests import add_request, read_requests
-from regraft.production.change_log import Change
-from regraft.production.verdict_log import FILE, Look, append_look
+from regraft.production.logs import Change, Look, change_log, verdict_log
 from tasks.base_renewal import ask_by_hand, ask_if_gate_refused
 
 REQUESTS, RECORD = Path("data", "base_renewals.csv"), Path("build", "base_photos.parquet")
@@ -26,7 +24,7 @@ def name(project):
 
 def look(day: int, model: str, base: str | None, *, name: str = "Refused", n: int = 90) -> None:
     line = Look(f"2026-11-{day:02}T03:00:00+00:00", name, model * 64, None, n, 9, 1, ["ab"], None, base)
-    append_look(Path("models", "production", FILE), line)
+    verdict_log(Path("models", "production")).append(line)
 
 
 def test_two_refusals_of_models_from_one_base_ask_once(name, small_params):
@@ -71,7 +69,7 @@ def test_a_base_that_was_renewed_in_vain_is_not_renewed_again_before_a_model_is_
     look(2, "b", former)
     if is_promoted_since:  # by the gate, or by a person, after which no verdict says so
         change = Change("2026-11-03T09:00:00+00:00", "promoted", "c" * 64, "Approved.", approved_by="Ada")
-        Path("models", "production", "log.jsonl").write_bytes(change.line() + b"\n")
+        change_log(Path("models", "production")).append(change)
     look(4, "d", name)
     look(5, "e", name)
     assert (ask_if_gate_refused(small_params) is not None) == is_promoted_since
@@ -89,15 +87,6 @@ def test_verdicts_on_models_from_other_bases_or_from_none_do_not_count(name, sma
 def test_refusals_without_a_comparison_ask_for_nothing(name, small_params):
     for day, model in enumerate("ab", 1):
         look(day, model, name, n=0)
-    assert ask_if_gate_refused(small_params) is None
-
-
-def test_a_line_of_old_that_names_no_base_is_read(name, small_params):
-    look(1, "a", name)
-    path = Path("models", "production", FILE)
-    facts = json.loads(path.read_text())
-    path.write_text(json.dumps({key: facts[key] for key in facts if key != "base"} | {"says_no": True}) + "\n")
-    look(2, "b", name)
     assert ask_if_gate_refused(small_params) is None
 
 

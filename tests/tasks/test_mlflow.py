@@ -10,9 +10,10 @@ from ruamel.yaml import YAML
 from regraft.core.errors import InvalidParams
 from regraft.core.files import sha256_of, write_json
 from regraft.core.params_file import load_params
+from regraft.production.records import Records
 from regraft.production.registry import Production
 from regraft.serving.shipped_model import ShippedModel
-from tasks.mlflow_registry import register
+from tasks.after_promotion import register
 from tests.support.served import promote_and_serve
 
 ROOT = Path(__file__).parents[2]
@@ -34,7 +35,9 @@ def registered(uri: str | None) -> list[str]:
     contents = yaml.load(path)
     contents["promote"]["mlflow"] = {"tracking_uri": uri, **NAME}
     yaml.dump(contents, path)
-    return register(load_params(path))
+    params = load_params(path)
+    records = Records(params.paths.production)
+    return register(params, records, str(records.digest))
 
 
 @pytest.mark.flow

@@ -15,7 +15,7 @@ from regraft.photos import scan
 from tasks.history import models_in_use
 from tasks.promote import force
 from tasks.report import refresh_report, write_report
-from tasks.score_photos import nothing_to_score, score_photos
+from tasks.score_photos import OUTPUT, nothing_to_score, score_photos
 from tests.support.pipeline import ROOT
 from tests.support.small_project import changed, quiet, write_photos
 
@@ -29,15 +29,14 @@ def params(project: Path, small_params: Params, monkeypatch: pytest.MonkeyPatch)
     force(small_params, "for a test")
     write_photos(project / "incoming", per_class=3, seed=7)
     (project / "incoming" / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 no photo")
-    return changed(small_params, score={"photos": "incoming", "novel": {"max": 1.0, "severity": "off"}})
+    return changed(small_params, score={"photos": "incoming", "drift": "off"})
 
 
-def test_new_photos_are_scored_and_that_there_are_none_is_seen_without_reading(params: Params, project: Path) -> None:
-    assert nothing_to_score(params, NOON) is None
+def test_new_photos_are_scored_and_a_run_without_news_changes_nothing(params: Params, project: Path) -> None:
     first = score_photos(params, quiet, NOON)
     assert first.words.startswith("9 of 9 photos in incoming are new; the model was run on 9.")
     assert "1 cannot be scored (broken.jpg: " in first.words
-    scores = pd.read_parquet(params.score.output)
+    scores = pd.read_parquet(OUTPUT)
     assert scores.path.nunique() == 10
     classes = [name for name in scores.columns if name.startswith("p:")]
     assert classes == ["p:deep blue", "p:grün", "p:red"]
@@ -48,14 +47,12 @@ def test_new_photos_are_scored_and_that_there_are_none_is_seen_without_reading(p
     assert len(stored) >= 9
 
     tomorrow = NOON + timedelta(days=1)
-    contents = params.score.output.read_bytes()
-    said = nothing_to_score(params, tomorrow)
-    assert said is not None
-    assert said.words == "all 10 files in incoming have been shown to the model in production before."
-    assert params.score.output.read_bytes() == contents
+    contents = OUTPUT.read_bytes()
+    said = score_photos(params, quiet, tomorrow)
+    assert said.words == "all 10 files in incoming were scored before."
+    assert OUTPUT.read_bytes() == contents
 
     write_photos(project / "incoming", per_class=1, seed=8)
-    assert nothing_to_score(params, tomorrow) is None
     later = score_photos(params, quiet, tomorrow)
     assert later.words.startswith("3 of 12 photos in incoming are new; the model was run on 3.")
 
@@ -85,19 +82,16 @@ def test_the_report_names_model_and_bad_files_and_leaves_the_page_of_the_run_alo
 def test_a_photo_that_is_gone_is_noticed_although_nothing_is_new(params: Params, project: Path) -> None:
     score_photos(params, quiet, NOON)
     shutil.rmtree(project / "incoming" / "red")
-    assert nothing_to_score(params, NOON) is None
     score_photos(params, quiet, NOON)
     assert read_json(params.paths.reports / "scores.json")["counts"]["gone"] == 3
     long_after = NOON + timedelta(days=params.score.keep_days + 1)
-    assert nothing_to_score(params, NOON) is not None
-    assert nothing_to_score(params, long_after) is None
     score_photos(params, quiet, long_after)
-    assert len(pd.read_parquet(params.score.output)) == 7
+    assert len(pd.read_parquet(OUTPUT)) == 7
 
 
 def test_without_photos_or_without_a_model_the_message_says_what_to_do(project: Path, small_params: Params) -> None:
     said = score_photos(small_params, quiet, NOON)
-    assert said == nothing_to_score(small_params, NOON)
+    assert said == nothing_to_score(small_params)
     assert "score.photos in params.yaml is null. Set it to a folder" in said.words
     (project / "incoming").mkdir()
     wanted = changed(small_params, score={"photos": "incoming"})

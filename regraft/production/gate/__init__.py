@@ -1,9 +1,9 @@
-"""The gate: whether a new model may take the place of the one in production.
+"""The gate: whether a new model may replace the one in production.
 
-In: what both models, and the anchor, said of the same test photos. Out: a verdict in words and figures.
+In: predictions of both models, and of the anchors, for the same test photos. Out: a verdict in words and figures.
 
-    contestants     models that can be asked at all
-    comparison      which photos they are compared on, and what came of it
+    comparison      which photos two models are compared on, and the counts
     rule            Promoted, Undecided or Refused
+    judge           the new model against production and the anchors
     verdict         the sentence that a person reads first, and gate.json
 """

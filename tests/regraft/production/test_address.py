@@ -19,12 +19,11 @@ from regraft.core.errors import InputsChanged, Overtaken, RegraftError
 from regraft.core.files import sha256_of
 from regraft.core.patience import set_patience
 from regraft.production import mirror
-from regraft.production.candidates import Candidates
 from regraft.production.exclusive import exclusive, found, publish
 from regraft.production.place import Place, _until_larger
 from regraft.production.pointer import Stored, read_pointer
 from regraft.production.records import Records
-from regraft.production.registry import Grounds, Production
+from regraft.production.registry import Candidates, Grounds, Production
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, promote_by_hand, worker
 from tests.support.production import promote_by_gate, write_candidate

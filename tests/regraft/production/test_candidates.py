@@ -6,7 +6,7 @@ import pytest
 
 from regraft.core.errors import InputsChanged, RegraftError
 from regraft.core.files import sha256_of
-from regraft.production.candidates import Candidates
+from regraft.production.registry import Candidates
 from tests.support.production import data_of
 
 
@@ -33,7 +33,7 @@ def test_a_candidate_is_found_by_the_beginning_of_its_digest_with_all_that_is_kn
     assert reference.rows.label.tolist() == ["one"]
 
 
-def test_only_the_newest_are_kept_whatever_the_clock_says(candidates):
+def test_only_the_newest_are_kept(candidates):
     digests = [add(candidates, each, keep=2) for each in ("one", "two", "three")]
     assert candidates.digests() == [digests[2], digests[1]]
     assert sorted(path.stem for path in candidates.folder.iterdir()) == sorted([*digests[1:]] * 3)
@@ -67,17 +67,3 @@ def test_a_model_that_changed_since_it_was_judged_is_not_kept(candidates, tmp_pa
     with pytest.raises(InputsChanged):
         candidates.add(tmp_path / "model.onnx", "0" * 64, "", reference=None, keep=5)
     assert candidates.digests() == []
-
-
-def test_a_candidate_whose_note_is_lost_is_kept_as_the_oldest(candidates):
-    first, second = add(candidates, "one"), add(candidates, "two")
-    (candidates.folder / f"{second}.json").write_text("{")
-    assert candidates.digests() == [first, second]
-    assert candidates.words_of(second) == ""
-
-
-def test_files_of_others_are_left_alone(candidates):
-    digest = add(candidates, "one")
-    (candidates.folder / "mine.onnx").write_text("mine")
-    candidates.remove(digest)
-    assert [path.name for path in candidates.folder.iterdir()] == ["mine.onnx"]

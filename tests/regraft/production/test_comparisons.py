@@ -2,8 +2,7 @@ import numpy as np
 import pandas as pd
 
 from regraft.features.table import Features
-from regraft.production.comparisons import compared_features
-from regraft.production.training_data import Reference
+from regraft.production.training_data import Reference, compared_features
 from tests.support.points import clouds, write_points
 
 

@@ -11,12 +11,11 @@ import pytest
 from regraft.core.errors import RegraftError
 from regraft.core.files import sha256_of
 from regraft.production import mirror
-from regraft.production.candidates import Candidates
 from regraft.production.copying import Copied, copy_production
 from regraft.production.mirrored import looks_of
 from regraft.production.place import Place
 from regraft.production.pointer import first_pointer
-from regraft.production.registry import Production
+from regraft.production.registry import Candidates, Production
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, worker
 from tests.support.production import data_of, promote, roll_back, write_candidate

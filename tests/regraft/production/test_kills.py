@@ -67,13 +67,6 @@ def test_a_killed_first_promotion_is_no_model_or_a_sound_one_and_never_a_lost_on
     assert set(seen) == {True, False}
 
 
-def test_after_a_killed_promotion_a_rollback_goes_to_the_model_before_the_one_that_is_there(folder):
-    for step, project in kills(folder, "zero", "one", function=promote, arguments=("two",)):
-        there = text_in(project)
-        roll_back(project)
-        assert text_in(project) == {"one": "zero", "two": "one"}[there], step
-
-
 def test_a_killed_rollback_leaves_one_of_both_models_and_the_one_that_was_left_stays_out(folder):
     seen = []
     for step, project in kills(folder, "zero", "one", function=roll_back):
@@ -96,8 +89,6 @@ def test_after_a_killed_rollback_the_next_change_is_made_and_remembers_it(folder
                 promote_by_gate(project, "two")
         promote(project, "two")
         assert text_in(project) == "two", step
-        (production.folder / "log.jsonl").unlink()  # the marks alone have to know it
-        assert (production.rolled_back(sha256_of(write_candidate(project, "one"))) is not None) == (there == "zero")
 
 
 def test_a_killed_promotion_by_a_person_lets_the_gate_promote_again_once_the_model_is_there(folder):
@@ -136,14 +127,6 @@ def again(folder: Path) -> None:
     promote(folder, "two")
 
 
-def test_no_kill_leaves_a_temporary_file_behind_the_next_change(folder):
-    for _, project in kills(folder, "one", function=promote, arguments=("two",)):
-        promote(project, "three")
-        left = {path.name for path in project.rglob("*") if path.name.startswith(".")}
-        assert left == set()
-        assert not (project / "change.json").exists()
-
-
 # Two at once.
 
 
@@ -168,18 +151,6 @@ def test_a_rollback_during_a_promotion_says_who_is_in_the_way_and_changes_nothin
     ):
         Production(folder, patience=0.1).rollback()
     assert text_in(folder) == before
-
-
-def test_a_rollback_that_waited_for_a_promotion_goes_back_from_the_promoted_model(folder, stopped_promotion):
-    waiting = Stepping(roll_back, folder)
-    stopped_promotion.go_on()
-    assert (stopped_promotion.is_killed(), waiting.is_killed()) == (False, False)
-    last = Production(folder).history()[-1]
-    assert (text_in(folder), last.action, last.left) == (
-        "one",
-        "rolled back",
-        sha256_of(write_candidate(folder, "two")),
-    )
 
 
 def test_a_lock_whose_holder_was_killed_keeps_nobody_waiting(folder, stopped_promotion):

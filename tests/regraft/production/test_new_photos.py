@@ -12,8 +12,6 @@ from regraft.production.new_photos import (
     COLUMNS,
     Evidence,
     answered,
-    evidence_of,
-    of_anchor,
     read_answers,
     select_new,
     write_answers,
@@ -65,20 +63,12 @@ def test_a_photo_of_a_patient_whom_a_model_knows_is_not_new_though_the_older_pho
 def test_photos_accumulate_into_evidence_that_may_advise_a_rollback(tmp_path: Path) -> None:
     rows = rows_of([False] * 5 + [True], [True] * 5 + [True])
     write_answers(tmp_path, rows)
-    found = evidence_of(of_anchor(read_answers(tmp_path), PAIR[1], PAIR[:1]), PAIR[1])
+    found = Evidence.of(read_answers(tmp_path), PAIR[1])
     assert (found.photos, found.b, found.c) == (6, 5, 0)
     assert not found.is_alarm
     assert "5 are named rightly only by it, 0 only by what was in production" in found.words
     assert Evidence(30, 8, 0, PAIR[1]).is_alarm
     assert Evidence(30, 8, 0, PAIR[1]).words.endswith(f"`regraft promote --rollback --to {PAIR[1][:12]}` is advised.")
-
-
-def test_evidence_goes_on_when_production_changes_and_begins_anew_with_another_anchor() -> None:
-    others = rows_of([False], [True]).assign(champion="c" * 64, digest="e" * 64)
-    rows = pd.concat([rows_of([False], [True]), others], ignore_index=True)
-    assert evidence_of(of_anchor(rows, PAIR[1], [PAIR[0], "c" * 64]), PAIR[1]).b == 2
-    assert evidence_of(of_anchor(rows, PAIR[0], [PAIR[0], "c" * 64]), PAIR[0]).photos == 0
-    assert evidence_of(of_anchor(rows, PAIR[1], ["c" * 64]), PAIR[1]).b == 1  # that is the anchor again, since then
 
 
 def test_one_photo_after_another_is_a_fair_bet_whichever_models_are_in_production() -> None:
@@ -93,10 +83,6 @@ def test_one_photo_after_another_is_a_fair_bet_whichever_models_are_in_productio
                 alarms += 1
                 break
     assert alarms / 400 < 0.05
-
-
-def test_where_nothing_was_written_there_are_no_answers(tmp_path: Path) -> None:
-    assert len(read_answers(tmp_path)) == 0
 
 
 def test_a_damaged_record_is_set_aside_and_a_new_one_begins(tmp_path: Path) -> None:

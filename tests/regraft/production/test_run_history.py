@@ -1,17 +1,19 @@
 """The history of runs: rows are added, whatever lies where the file belongs."""
 
+import hashlib
 import os
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
 from regraft.core.errors import Busy, Damaged
-from regraft.production.run_history import FILE, Row, add_rows, read_rows
+from regraft.production.run_history import FILE, PHOTOS, Changes, Row, add_rows, note_photos, read_rows
 
 NIGHT = datetime(2026, 11, 26, 3, 0, 0, 123456, tzinfo=UTC)
 FULL = Row(
@@ -48,10 +50,6 @@ def test_the_last_run_is_the_last_one_also_where_the_clock_was_set_back(tmp_path
     assert [row.run for row in read_rows(tmp_path)] == ["killed before both", "first", "after the clock"]
 
 
-def test_without_a_file_there_are_no_rows(tmp_path: Path) -> None:
-    assert read_rows(tmp_path) == []
-
-
 def test_a_file_of_an_older_form_is_read_and_an_unknown_column_is_kept(tmp_path: Path) -> None:
     columns = {"run": ["old"], "started": [NIGHT - timedelta(days=9)], "name": ["Promoted"], "photos": [5.0]}
     pq.write_table(pa.table({**columns, "of_later": ["x"]}), tmp_path / FILE)
@@ -85,7 +83,7 @@ def test_what_is_no_history_is_put_aside_and_a_new_one_begins(tmp_path: Path, ki
         path.write_bytes({"text": b"hello", "half": contents[: len(contents) // 2], "flipped": flipped(contents)}[kind])
     with pytest.raises(Damaged):
         read_rows(tmp_path)
-    assert "put aside as history.damaged-" in add_rows(tmp_path, [FULL])
+    assert "set aside as history.damaged-" in add_rows(tmp_path, [FULL])
     assert read_rows(tmp_path) == [FULL]
     assert len(list(tmp_path.glob("history.damaged-*.parquet"))) == 1
 
@@ -117,3 +115,30 @@ def test_production_has_the_accuracy_of_whichever_model_is_in_it() -> None:
     refused = replace(FULL, name="Refused", champion="b" * 64, champion_accuracy=0.95, champion_low=0.9)
     assert not refused.is_promoted
     assert refused.production == (0.95, 0.9, 0.95)
+
+
+def write(path: Path, photos: dict[str, str]) -> Path:
+    digests = [hashlib.sha256(name.encode()).hexdigest() for name in photos]
+    pd.DataFrame({"digest": digests, "class_name": list(photos.values()), "split": "train"}).to_parquet(path)
+    return path
+
+
+def test_what_joined_left_and_changed_its_class_is_counted(tmp_path: Path) -> None:
+    dataset = tmp_path / "dataset.parquet"
+    assert note_photos(tmp_path, write(dataset, {"a": "cat", "b": "dog", "c": "dog"})) is None
+    assert note_photos(tmp_path, dataset) == Changes(0, 0, 0)
+    now = {"d": "cat", "a": "dog", "b": "dog", "e": "elk"}
+    assert note_photos(tmp_path, write(dataset, now)) == Changes(new=2, gone=1, relabelled=1)
+    assert note_photos(tmp_path, write(dataset, {"e": "elk"})) == Changes(new=0, gone=3, relabelled=0)
+    assert note_photos(tmp_path, write(dataset, {"f": "elk"})) == Changes(new=1, gone=1, relabelled=0)
+
+
+@pytest.mark.parametrize("contents", [b"", b"PAR1 nonsense PAR1"])
+def test_a_damaged_note_or_data_set_tells_nothing(tmp_path: Path, contents: bytes) -> None:
+    dataset = write(tmp_path / "dataset.parquet", {"a": "cat"})
+    note_photos(tmp_path, dataset)
+    (tmp_path / PHOTOS).write_bytes(contents)
+    assert note_photos(tmp_path, write(dataset, {"b": "cat"})) is None
+    assert note_photos(tmp_path, write(dataset, {"c": "cat"})) == Changes(1, 1, 0)
+    dataset.write_bytes(contents)
+    assert note_photos(tmp_path, dataset) is None

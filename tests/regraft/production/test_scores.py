@@ -9,16 +9,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.core.config_shipping import Score
 from regraft.core.errors import Damaged
-from regraft.core.params_file import load_params
 from regraft.export.classifier import OnnxClassifier, open_said
 from regraft.photos.images import Threads
 from regraft.photos.incoming import find_incoming
 from regraft.photos.scan import scan
-from regraft.production.scores.inference import Scored, score
-from regraft.production.scores.prediction_drift import Figure, Trained, count, latest_photos, measure_drift, summarise
-from regraft.production.scores.table import as_arrow, build_rows, merge, read_scores, write_scores
+from regraft.production import prediction_drift
+from regraft.production.prediction_drift import Figure, Trained, latest_photos, measure_drift
+from regraft.production.scores import Scored, as_arrow, build_rows, merge, read_scores, score, write_scores
 from regraft.production.training_data import Reference
 from tests.support.library import LIMITS
 
@@ -136,11 +134,6 @@ def test_a_damaged_table_is_not_taken_for_an_empty_one(tmp_path: Path) -> None:
         read_scores(path)
 
 
-@pytest.fixture(scope="module")
-def settings(root: Path) -> Score:
-    return load_params(root / "params.yaml").score
-
-
 def _recent(
     count: int, seed: int, *, brightness: float = 0.0, novel: float = 0.01, unsure: float = 0.1
 ) -> pd.DataFrame:
@@ -165,7 +158,7 @@ def _recent(
         ],
         ["red", "green"],
     )
-    return latest_photos(merge(build_rows([], []), rows, NOON, 1), "m", NOON - timedelta(days=1), 20, None)
+    return latest_photos(merge(build_rows([], []), rows, NOON, 1), "m", NOON, None)
 
 
 def _trained(seed: int = 10**6, count: int = 400) -> Trained:
@@ -175,61 +168,45 @@ def _trained(seed: int = 10**6, count: int = 400) -> Trained:
     return Trained(Reference(rows, np.empty((0, 4), np.float32), "n"), "compared", unsure=(10, 100))
 
 
-def _moved(recent: pd.DataFrame, settings: Score, trained: Trained | None = None) -> dict[str, Figure]:
-    found = measure_drift(recent, trained or _trained(), settings)
+def _moved(recent: pd.DataFrame, trained: Trained | None = None) -> dict[str, Figure]:
+    found = measure_drift(recent, trained or _trained())
     return {figure.quantity: figure for figure in found.figures if figure.has_moved}
 
 
-def test_photos_like_those_of_training_are_no_drift(settings: Score) -> None:
-    assert _moved(_recent(300, 1), settings) == {}
+def test_photos_like_those_of_training_are_no_drift() -> None:
+    assert _moved(_recent(300, 1)) == {}
 
 
-def test_today_is_compared_alone_unless_few_photos_are_new_then_with_some_from_before() -> None:
+def test_today_is_compared_alone_unless_few_photos_are_new_then_with_some_from_before(monkeypatch) -> None:
     before = merge(build_rows([], []), _today(*[(f"a{n}", f"{n:064x}") for n in range(100)]), NOON, 30)
+    monkeypatch.setattr(prediction_drift, "LATEST", 30)
     for new, compared in ((3, 30), (50, 50)):
         photos = [(f"a{n}", f"{n:064x}") for n in range(100 + new)]
         scores = merge(before, _today(*photos), NOON + timedelta(days=1), 30)
-        recent = latest_photos(scores, "m", NOON - timedelta(days=1), 30, None)
+        recent = latest_photos(scores, "m", NOON + timedelta(days=1), None)
         assert (len(recent), int((recent.first_seen > NOON).sum())) == (compared, new)
-    assert len(latest_photos(scores, "m", NOON, 300, None)) == 50  # older than `since`
+    assert len(latest_photos(scores, "m", NOON + timedelta(days=7, hours=1), None)) == 50  # older than a week
 
 
-def test_darker_photos_are_drift_and_named(settings: Score) -> None:
-    moved = _moved(_recent(300, 1, brightness=-1.5), settings)
+def test_darker_photos_are_drift_and_named() -> None:
+    moved = _moved(_recent(300, 1, brightness=-1.5))
     assert list(moved) == ["brightness"]
     assert moved["brightness"].words.startswith("brightness: 10, 50, 90 % below")
 
 
-def test_many_novel_and_many_unsure_photos_are_drift(settings: Score) -> None:
-    assert sorted(_moved(_recent(300, 1, novel=0.2, unsure=0.5), settings)) == ["novel", "unsure"]
+def test_many_novel_and_many_unsure_photos_are_drift() -> None:
+    assert sorted(_moved(_recent(300, 1, novel=0.2, unsure=0.5))) == ["novel", "unsure"]
 
 
-def test_a_class_that_nobody_brings_any_more_is_drift(settings: Score) -> None:
+def test_a_class_that_nobody_brings_any_more_is_drift() -> None:
     recent = _recent(300, 1).assign(label="red")
-    assert _moved(recent, settings)["class shares"].words.startswith("class shares: red 5")
+    assert _moved(recent)["class shares"].words.startswith("class shares: red 5")
 
 
-def test_what_production_was_trained_on_says_nothing(settings: Score) -> None:
-    trained, dark = _trained(), _recent(300, 1, brightness=-3)
-    assert trained.reference
-    rows = pd.concat([trained.reference.rows, dark.rename(columns={"sha256": "digest"}).assign(split="train")])
-    everything = Trained(Reference(rows, trained.reference.features, "n"), "compared")
-    found = measure_drift(dark, everything, settings)
-    assert (found.known, found.groups, found.figures) == (300, 0, ())
-
-
-def test_without_drift_novelty_and_unsureness_are_an_alarm_as_seldom_as_promised(settings: Score) -> None:
+def test_without_drift_novelty_and_unsureness_are_an_alarm_as_seldom_as_promised(monkeypatch) -> None:
     """Both thresholds come from few photos; a binomial test would take them for exact, and warn five times as often."""
-    no_floor = {"max": 0.0, "severity": "warn"}
-    strict = settings.model_copy(
-        update={
-            "significance": 0.2,
-            "class_shares": settings.class_shares.model_copy(update={"severity": "off"}),
-            "statistics": settings.statistics.model_copy(update={"severity": "off"}),
-            "novel": settings.novel.model_copy(update=no_floor),
-            "unsure": settings.unsure.model_copy(update=no_floor),
-        }
-    )
+    for name, value in {"_MANY_NOVEL": 0.0, "_MANY_UNSURE": 0.0, "_CHANCE": 0.2 / 3}.items():
+        monkeypatch.setattr(prediction_drift, name, value)
     random, alarms, draws = np.random.default_rng(0), 0, 100
     recent, rows = _recent(100, 2), _trained().reference
     for _ in range(draws):
@@ -239,19 +216,6 @@ def test_without_drift_novelty_and_unsureness_are_an_alarm_as_seldom_as_promised
             novel=pd.array(random.random(100) > val[-1], "boolean"),
             unsure=pd.array(random.random(100) < 0.1, "boolean"),
         )
-        moved = _moved(now, strict, Trained(rows, "", (unsure, 100)))
+        moved = _moved(now, Trained(rows, "", (unsure, 100)))
         alarms += bool({"novel", "unsure"} & set(moved))
     assert alarms / draws <= 0.2
-
-
-def test_the_summary_counts_what_the_table_has(ask) -> None:
-    found = ask()
-    scores = merge(build_rows([], []), found.rows, NOON, 30)
-    counts = count(scores, NOON, computed=found.computed, skipped=found.skipped)
-    expected = {"photos": 6, "new": 6, "computed": 5, "unsure": 0, "novel": None, "bad": 1, "skipped": 1, "gone": 0}
-    assert counts == expected
-    recent = latest_photos(scores, scores.model.dropna().iloc[0], NOON - timedelta(days=1), 20, 8)
-    report = summarise(scores, recent, Trained(None, "nothing"))
-    assert sum(each["photos"] for each in report["classes"]) == len(recent) == 5
-    assert report["days"] == [{"day": "2026-11-26", "photos": 5, "unsure": 0, "novel": None}]
-    assert [each["path"] for each in report["bad"]] == ["broken.png"]

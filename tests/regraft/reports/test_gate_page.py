@@ -8,7 +8,7 @@ from regraft.core.files import finite, sha256_of, write_json
 from regraft.reports.gate_page import gate_page, read_gate
 from regraft.reports.page import to_markdown
 from regraft.reports.sources import Sources
-from tests.support.gate import CLASSES, Answering, dataset_of, digest_of, former_of, trial_of
+from tests.support.gate import CLASSES, Answering, dataset_of, digest_of, former_of, gate_of
 from tests.support.library import sources_in
 
 LABELS = [CLASSES[number % 3] for number in range(90)]
@@ -21,7 +21,7 @@ def sources(tmp_path: Path) -> Sources:
     (tmp_path / "model.onnx").write_bytes(b"new")
     (tmp_path / "dataset.parquet").write_bytes(b"photos")
     lost = RIGHT | {digest_of(number): CLASSES[(number + 1) % 3] for number in range(20)}
-    trial = trial_of(Answering(lost), dataset_of(LABELS))
+    trial = gate_of(Answering(lost), dataset_of(LABELS))
     verdict = trial.verdict(former_of(Answering(RIGHT)), (), warnings=["A <b>warning</b>."], looks=3)
     sources = sources_in(tmp_path)
     about = {"model": sha256_of(sources.onnx), "dataset": sha256_of(sources.dataset_file)}

@@ -8,7 +8,7 @@ from onnx import TensorProto
 
 from regraft.core.errors import InvalidModel
 from regraft.export.classifier import Answers, OnnxClassifier
-from regraft.production.gate.contestants import load_champion
+from regraft.production.records import load_former
 from regraft.serving import model_probe, shipped_model
 from tests.support.hostile_models import (
     constant,
@@ -91,7 +91,7 @@ NONE_OF_THEM = ["no numbers", "texts", "equal names", "a loop without end", "wei
 def test_the_gate_and_scoring_find_no_model_in_it(tmp_path, monkeypatch, harm):
     make, words = HARM[harm]
     monkeypatch.setattr(model_probe, "SECONDS", 3)
-    model, problem = load_champion(write_model(tmp_path, make))
+    model, problem = load_former(write_model(tmp_path, make))
     assert model is None
     assert words in str(problem)
 
