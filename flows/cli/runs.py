@@ -68,7 +68,7 @@ def score() -> None:
     """Ask the model in production about new photos.
 
     They are those that score.photos in params.yaml names; what was said of a photo before is not computed again. The
-    table is build/scores.parquet, and reports/scores.html says whether the photos are like those in production's training.
+    table is build/scores.parquet; reports/scores.html says whether the photos are like those of production's training.
     """
     from tasks.project import enter_project, readable_errors
 
