@@ -7,7 +7,7 @@ from typing import Any
 from uuid import UUID
 
 from prefect.events.schemas.automations import AutomationCore
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from flows.prefect_server.events import Project, read_yaml
 from regraft.core.errors import RegraftError
@@ -82,14 +82,12 @@ def build_automation(wanted: dict[str, Any], project: Project, server: Server) -
         "actions": actions,
     }
     try:
-        automation = AutomationCore.model_validate(ready)
+        # Prefect passes over what it does not know, and the automation would then wait for something else.
+        return AutomationCore.model_validate(ready, extra="forbid")
     except ValidationError as error:
         wrong = error.errors()[0]
         place = ".".join(str(part) for part in wrong["loc"])
         raise RegraftError(f"{where} has a wrong `{place}`: {wrong['msg']}. Found: {wrong['input']!r:.200}.") from None
-    # Prefect passes over what it does not know, and the automation then waits for something else.
-    _check_known(ready, automation, where)
-    return automation
 
 
 def _own_actions(wanted: dict[str, Any], project: Project, server: Server, where: str) -> Iterable[dict[str, Any]]:
@@ -134,17 +132,3 @@ def _flat(values: Any) -> Any:
 def _check_keys(found: dict[str, Any], known: Iterable[str], where: str) -> None:
     if unknown := [str(key) for key in found if key not in known]:
         raise RegraftError(f"{where} has an unknown key `{unknown[0]}`. Known are: {', '.join(known)}.")
-
-
-def _check_known(found: Any, understood: Any, where: str) -> None:
-    """Compare what was written with what Prefect understood, down to the last key."""
-    if isinstance(found, list) and isinstance(understood, list):
-        for written, part in zip(found, understood, strict=True):
-            _check_known(written, part, where)
-    elif isinstance(found, dict) and isinstance(understood, BaseModel):
-        fields = type(understood).model_fields
-        if "root" in fields:
-            return  # labels of resources, which have any names
-        _check_keys(found, tuple(fields), where)
-        for key, value in found.items():
-            _check_known(value, getattr(understood, key), where)

@@ -42,7 +42,7 @@ def built(text: str, folder: Path, known: Known = KNOWN) -> list[Any]:
             "run: retrain-nightlyy",
             "'New photos': `run` must be a deployment of prefect.yaml",
         ),
-        ("      within: 90 ", "      witin: 90 ", "automation 'No sign of life' has an unknown key `witin`"),
+        ("      within: 90 ", "      witin: 90 ", "'No sign of life' has a wrong `trigger.event.witin`: Extra inputs"),
         ("        state: CRASHED", "        state: CRUSHED", "automation 'No sign of life' has a wrong `actions.0"),
         ("posture: Proactive", "posture: Pro", "automation 'Crashed' has a wrong `trigger.event.posture`"),
         ("within: 90 ", "within: soon ", "automation 'No sign of life' has a wrong `trigger.event.within`"),

@@ -10,7 +10,7 @@ import pytest
 
 from regraft.production.run_history import read_rows
 from tests.support.answering import answering
-from tests.support.prefect_server import free_port, running_server
+from tests.support.prefect_server import Server, free_port, running_server
 from tests.support.project import Command
 from tests.support.toy import Toy
 
@@ -72,12 +72,11 @@ def test_where_there_is_no_server_none_is_started(stopped: Stopped) -> None:
     assert [command for command in stopped.commands if "server" in command or command.endswith(".db")] == []
 
 
-def test_a_run_that_is_stopped_is_no_crash_to_a_server_or_a_person(new_toy: Toy, tmp_path: Path) -> None:
-    with running_server(tmp_path, new_toy.environment | {"PREFECT_HOME": str(tmp_path / "prefect")}) as server:
-        run = new_toy.start_and_stop_in("second", *CHAIN, PREFECT_API_URL=server.api)
-        run.process.send_signal(signal.SIGINT)
-        assert run.status == 128 + signal.SIGINT
-        assert server.last_flow_run()["state"]["name"] == "Cancelled"
+def test_a_run_that_is_stopped_is_no_crash_to_a_server_or_a_person(new_toy: Toy, server: Server) -> None:
+    run = new_toy.start_and_stop_in("second", *CHAIN, PREFECT_API_URL=server.api)
+    run.process.send_signal(signal.SIGINT)
+    assert run.status == 128 + signal.SIGINT
+    assert server.last_flow_run()["state"]["name"] == "Cancelled"
     assert ("Crash detected" in run.output, "Cancelled: Stopped in second" in run.output) == (False, True), run.output
 
 
