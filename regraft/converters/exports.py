@@ -91,20 +91,31 @@ def read_coco(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Recor
 
 
 def read_label_studio(source: Path, wanted: Wanted, left_out: LeftOut) -> Iterator[Record]:
-    """Yield the tasks of a JSON file."""
+    """Yield the tasks of a JSON file, in Label Studio's JSON or JSON-MIN (data and answer side by side)."""
     shown = printable(str(source))
     tasks = _objects(load_json(source.parent, source.name), shown, "tasks")
+    if tasks and not any("annotations" in task or "data" in task for task in tasks):
+        tasks = [_from_min(task, wanted.label or "choice") for task in tasks]
     answers = [list(_choices(task)) for task in tasks]
     controls = sorted({name for each in answers for name, _ in each})
     control = _only_field(controls, wanted.label, "choice", shown) if controls or wanted.label else ""
     for number, (task, given) in enumerate(zip(tasks, answers, strict=True)):
         if not isinstance(task.get("data"), dict):
-            raise InvalidData(f"{shown}: task {number} must have an object `data`. Export it as JSON, not JSON-MIN.")
+            raise InvalidData(f"{shown}: task {number} must have an object `data`. Export it as JSON or JSON-MIN.")
         where = f"task {_text(task.get('id')) or number}"
         if label := _one_label([each for name, labels in given if name == control for each in labels], where, left_out):
             fields = _texts(task["data"])
             split, folders = _split_named(fields.get("split")), ("", "images")
             yield Record(where, label, name=_task_photo(fields), folders=folders, split=split, fields=fields)
+
+
+def _from_min(task: dict[str, Any], control: str) -> dict[str, Any]:
+    """Return a task of JSON-MIN in the form of JSON; a choice is a text, or an object with a list of several."""
+    given = task.get(control)
+    choices = given.get("choices") if isinstance(given, dict) else [given]
+    answer = {"type": "choices", "from_name": control, "value": {"choices": choices}}
+    data = {name: value for name, value in task.items() if name != control}
+    return {"id": task.get("id"), "data": data, "annotations": [{"result": [answer] if given else []}]}
 
 
 def _choices(task: dict[str, Any]) -> Iterator[tuple[str, list[str]]]:

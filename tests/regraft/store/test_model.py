@@ -160,8 +160,8 @@ WRITER = """
 import hashlib, sys
 from pathlib import Path
 import numpy as np
-from regraft.store.namespace import open_namespace
 from regraft.store.shards import key_of
+from regraft.store.namespace import open_namespace
 store = open_namespace(Path(sys.argv[1]), "features", {}, shape=(20000,), dtype="float32")
 start = len(store)
 print("ready", flush=True)

@@ -257,8 +257,8 @@ MEMORY = """
 import hashlib, resource, sys
 from pathlib import Path
 import numpy as np
-from regraft.store.namespace import open_namespace
 from regraft.store.shards import key_of
+from regraft.store.namespace import open_namespace
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(2000)]
 for start in range(0, 2000, 100) if sys.argv[2] == "write" else ():
@@ -335,8 +335,8 @@ from pathlib import Path
 import numpy as np
 from regraft.core.errors import RegraftError
 from regraft.core.files import put_in_place
-from regraft.store.namespace import open_namespace
 from regraft.store.shards import key_of
+from regraft.store.namespace import open_namespace
 store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
 keys = [key_of(f"{number:064x}") for number in range(20)]
 store.append(keys[:2], np.ones((2, 100_000), np.uint8), seconds=0)
