@@ -97,7 +97,6 @@ def test_the_multiply_adds_of_a_network_are_those_of_its_definition():
         ([("early", 9, 0.9), ("large", 9, 0.65), ("small", 4, 0.69), ("late", 1, 0.1)], "small"),
         ([("first", 4, 0.69), ("last", 4, 0.61), ("late", 1, 0.1)], "last"),
         ([("early", 1, 0.95), ("late", 9, 0.55)], "late"),
-        ([("stem", 1, 1.0), ("end", 9, 0.5)], "end"),
     ],
 )
 def test_the_automatic_cut_is_the_smallest_activation_with_about_two_thirds_of_the_work_above(

@@ -37,6 +37,3 @@ def test_every_classification_model_of_keras_has_a_known_family():
     constructors = {name for name, value in vars(keras.applications).items() if callable(value)}
     assert len(constructors) > 30
     assert set(applications()) == constructors
-
-
-# MobileNetV3 says its size, 224, in its documentation only.

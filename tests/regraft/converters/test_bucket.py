@@ -56,31 +56,6 @@ def test_a_prefix_is_listed_with_addresses_and_etags_in_the_order_of_its_keys(tm
     ]
 
 
-@pytest.mark.usefixtures("s3_server")
-def test_many_pages_of_a_listing_are_one_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    files = fsspec.filesystem("s3", use_listings_cache=False)
-    put(files, "bucket/pages", [f"cat/{number:02}.jpg" for number in range(25)])
-    whole = type(files).call_s3
-    monkeypatch.setattr(type(files), "call_s3", lambda self, *names, **asked: whole(self, *names, MaxKeys=10, **asked))
-    convert("s3://bucket/pages", tmp_path / "labels.parquet", Wanted())
-    assert [row["path"][-6:] for row in rows(tmp_path / "labels.parquet")] == [
-        f"{number:02}.jpg" for number in range(25)
-    ]
-
-
-@pytest.mark.usefixtures("s3_server")
-def test_folders_named_as_splits_are_splits(tmp_path: Path) -> None:
-    files = fsspec.filesystem("s3", use_listings_cache=False)
-    put(files, "bucket/split", ["train/cat/1.jpg", "validation/cat/2.jpg", "test/cat/3.jpg", "train/4.jpg"])
-    converted = convert("s3://bucket/split", tmp_path / "labels.csv", Wanted())
-    assert [(row["label"], row["split"]) for row in rows(tmp_path / "labels.csv")] == [
-        ("cat", "test"),
-        ("cat", "train"),
-        ("cat", "val"),
-    ]
-    assert converted.left_out.lines() == ["1 not inside a class folder: train/4.jpg"]
-
-
 def test_other_stores_are_listed_folder_by_folder(
     memory: fsspec.AbstractFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +84,7 @@ def test_a_bucket_that_is_not_there_or_empty_is_an_error_and_leaves_the_table_as
     assert (tmp_path / "labels.csv").read_text() == "path,label\n"
 
 
-@pytest.mark.parametrize("address", ["s3://key:secret@bucket/photos", "ftp://host/photos", "s3://bucket/a?secret"])
+@pytest.mark.parametrize("address", ["s3://key:secret@bucket/photos", "s3://bucket/a?secret"])
 def test_an_address_that_may_hold_a_secret_is_refused_and_not_shown(address: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidData, match="what is listed must be an address") as caught:
         convert(address, tmp_path / "labels.csv", Wanted())

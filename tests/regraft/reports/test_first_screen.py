@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from regraft.core.files import read_json, sha256_of, write_json
+from regraft.core.files import sha256_of, write_json
 from regraft.production.registry import Production
 from regraft.reports.first_screen import Circumstances, first_screen
 from regraft.reports.page import render
@@ -64,15 +64,6 @@ def test_a_model_that_is_in_production_is_told_with_the_reason_and_beside_the_on
     assert re.search(r"In production since 2\d{3}-\d\d-\d\d \d\d:\d\d UTC Accepted: 0\.9000 against 0\.8000\.", text)
     assert "90.0% This model: accuracy on 200 test photos; 95% interval 85.1% to 93.4%" in text
     assert "80.0% The one before it: accuracy on 200 test photos; 95% interval 73.9% to 85.0%" in text
-
-
-def test_figures_of_a_sample_say_of_how_many_photos_it_is(sources):
-    write_json(sources.reports / "metrics.json", {"test": BETTER | {"of_images": 1500}})
-    say(sources, is_accepted=False, words="Refused: it is worse.", champion=WORSE)
-    write_json(sources.reports / "gate.json", read_json(sources.reports / "gate.json") | {"of_images": 1500})
-    text = seen(sources)
-    assert "90.0% This model: accuracy on 200 test photos (a sample of 1,500); 95% interval" in text
-    assert "80.0% The one in production: accuracy on 200 test photos (a sample of 1,500); 95% interval" in text
 
 
 def test_a_model_that_was_refused_is_told_with_the_reason_and_beside_the_one_in_production(sources):

@@ -48,7 +48,7 @@ def test_a_verdict_on_another_model_or_other_photos_is_none(sources: Sources, ch
     assert "The gate was not asked about this model." in to_markdown(gate_page(sources))
 
 
-@pytest.mark.parametrize("contents", ["{", "[]", '{"about": 3, "name": "", "is_accepted": true, "words": ""}'])
+@pytest.mark.parametrize("contents", ["{", '{"about": 3, "name": "", "is_accepted": true, "words": ""}'])
 def test_a_damaged_verdict_is_as_good_as_none(sources: Sources, contents: str) -> None:
     (sources.reports / "gate.json").write_text(contents)
     assert read_gate(sources) is None

@@ -1,14 +1,10 @@
 """Pages of what `regraft report --measure` found out: drawn, and never for another file."""
 
-import io
-
-import numpy as np
 import pytest
-from PIL import Image
 
 from regraft.core.files import write_json
 from regraft.photos.corruptions import KINDS, SEVERITIES
-from regraft.reports.measured_page import latency_of, latency_page, robustness_chart, robustness_of, robustness_page
+from regraft.reports.measured_page import latency_of, latency_page, robustness_of, robustness_page
 from regraft.reports.page import to_markdown
 from tests.support.library import sources_in
 
@@ -104,22 +100,3 @@ def test_the_page_of_robustness_marks_what_is_more_than_chance(sources):
         "| turned, degrees | 5: 80% | 10: 70% | **20: 60%** | **30: 50%** | **45: 40%** | 50.0 (25.0 to 75.0) | "
         "50%, 90% of them rightly | 25% |"
     )
-
-
-def test_a_file_that_cannot_call_a_photo_novel_has_no_column_of_it(sources):
-    write_json(sources.reports / "robustness.json", {"files": [robustness(MODEL, novel=None, precision=None)]})
-    page = text_of(robustness_page(sources))
-    assert "novel at" not in page
-    assert "rightly" not in page
-
-
-@pytest.mark.parametrize("files", [[robustness(MODEL)], [robustness(MODEL), robustness(INT8, "int8", accuracy=0.2)]])
-def test_the_picture_has_a_panel_per_kind_with_lines_on_no_background(files):
-    picture = np.asarray(Image.open(io.BytesIO(robustness_chart(files))))
-    transparent = picture[:, :, 3] == 0
-    assert transparent.mean() > 0.5
-    blue = (picture[:, :, 2] > picture[:, :, 0].astype(int) + 60) & (picture[:, :, 3] > 200)
-    height, width = blue.shape
-    for top in (0, height // 2):
-        for left in range(0, width - 2, width // 3):
-            assert blue[top : top + height // 2, left : left + width // 3].sum() > 100

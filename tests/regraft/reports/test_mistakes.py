@@ -1,19 +1,16 @@
 """Where the file looked, beside each mistake."""
 
 from dataclasses import replace
-from io import BytesIO
 
 import numpy as np
 import onnx
 import pandas as pd
 import pytest
-from PIL import Image
 
 from regraft.core.files import sha256_of, write_json
 from regraft.photos.dataset import write_dataset
-from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
-from regraft.reports.mistakes import mistakes_of, overlay
-from regraft.reports.page import Page, Photos, to_markdown, write_page
+from regraft.reports.contact_sheet import SIDE
+from regraft.reports.mistakes import mistakes_of
 from tests.support.library import sources_in
 from tests.support.shipped_files import tiny_graph
 
@@ -82,27 +79,3 @@ def test_a_photo_that_is_gone_takes_none_of_the_others_with_it(sources, wrong, d
     write_dataset(tmp_path / "dataset.parquet", dataset.with_rows(rows.reset_index(drop=True)))
     tiles, _ = mistakes_of(wrong, sources)
     assert [len(tile.beside) for tile in tiles] == [0, 2, 2]
-
-
-def test_colour_is_where_the_map_is_strong():
-    strength = np.zeros((4, 4), np.float32)
-    strength[:2, :2] = 1
-    picture = overlay(Image.new("RGB", (40, 40), (90, 120, 150)), strength)
-    assert picture[5, 5, 0] > picture[5, 5, 2] + 100
-    assert len(set(picture[35, 35].tolist())) == 1
-
-
-def test_pictures_beside_a_photo_stay_beside_it_on_both_kinds_of_pages(tmp_path):
-    colours = [np.full((SIDE, SIDE, 3), shade, np.uint8) for shade in (30, 120, 220)]
-    tiles = [Tile(colours[0], "a\nb", tuple(colours[1:]))] * 3
-    plain = [Tile(colours[0], "")] * 16
-    assert size_of(draw_sheet([("", tiles)])) == size_of(draw_sheet([("", plain)]))  # two rows, of two mistakes or less
-    write_page(tmp_path / "page.html", "title", [Page("key", "title", [Photos("mistakes", [("", tiles)])])])
-    page = (tmp_path / "page.html").read_text()
-    assert page.count('<div class="strip">') == 3
-    assert page.count("<img ") == 9
-    assert to_markdown(Page("key", "title", [Photos("mistakes", [("", tiles)])])).count("![mistakes]") == 1
-
-
-def size_of(picture: bytes) -> tuple[int, int]:
-    return Image.open(BytesIO(picture)).size

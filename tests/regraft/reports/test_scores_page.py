@@ -5,11 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from regraft.photos.images import Threads
 from regraft.reports.contact_sheet import Tile
-from regraft.reports.scores_page import tiles_of, write_scores_pages
+from regraft.reports.scores_page import write_scores_pages
 from tests.regraft.reports.test_hostile_names import NAMES, Elements
-from tests.support.library import LIMITS
 
 FIGURE = {
     "quantity": "novel",
@@ -59,8 +57,3 @@ def test_it_says_what_moved_and_which_file_is_bad(tmp_path: Path) -> None:
     assert "| novel | 40 | half | 0.500 | 0.050 | **moved** |" in markdown["scores-drift"]
     assert "| red | red is empty |" in markdown["scores-bad"]
     assert "| red | 40 |" in markdown["scores"]
-
-
-def test_a_photo_that_is_gone_meanwhile_is_grey(tmp_path: Path) -> None:
-    (tile,) = tiles_of(_report("gone.jpg"), tmp_path, 5, Threads(1), LIMITS)
-    assert (np.unique(tile.pixels).tolist(), tile.caption) == ([128], "unsure (gone.jpg 40%)\nnovelty 0.70")

@@ -3,7 +3,6 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 
@@ -15,7 +14,6 @@ from regraft.photos.preparation import Preparation
 from regraft.reports.contact_sheet import SIDE, Tile, draw_sheet
 from regraft.reports.evaluation_page import confusion_page
 from regraft.reports.export_page import prepared_photos
-from regraft.reports.features_page import features_page
 from regraft.reports.page import Photos
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import thumbnails
@@ -49,14 +47,6 @@ def test_a_thumbnail_is_the_centre_of_its_photo(dataset, sources):
     assert np.abs(tile.pixels.astype(int) - square).mean() < 3
 
 
-def test_thumbnails_are_in_the_order_of_their_captions(dataset, sources):
-    paths = [photo.path for photo in dataset.photos()][:6]
-    tiles = thumbnails(dataset, {path: path for path in reversed(paths)}, Threads(1), LIMITS)
-    assert [tile.caption for tile in tiles] == paths[::-1]
-    one_by_one = [thumbnails(dataset, {path: path}, Threads(1), LIMITS)[0].pixels for path in reversed(paths)]
-    assert all(np.array_equal(tile.pixels, pixels) for tile, pixels in zip(tiles, one_by_one, strict=True))
-
-
 def test_a_photo_that_is_gone_or_was_replaced_since_the_run_is_grey(dataset, sources, tmp_path):
     first, second = dataset.photos()[:2]
     other = replace(dataset, folder=tmp_path / "raw")
@@ -87,36 +77,7 @@ def test_the_most_confident_mistakes_come_first(dataset, sources):
     assert all(" 70%\n" in caption for caption in found[1:])
 
 
-def test_likely_label_errors_are_shown_in_their_order(dataset, sources):
-    errors = [
-        {"path": photo.path, "label": photo.class_name, "split": photo.split, "suggested": "piña", "score": 0.01}
-        for photo in reversed(dataset.photos()[:5])
-    ]
-    report = {"success": True, "images": 36, "looked_at": 36, "expectations": [], "leaks": [], "drift": []}
-    report |= {"label_errors": errors, "outliers": []}
-    write_json(sources.reports / "embeddings.json", report)
-    assert captions(features_page(sources)) == [f"piña?\nis {error['label']}" for error in errors[:3]]
-
-
-def test_a_named_group_has_rows_of_its_own_on_a_sheet():
-    tile = Tile(np.zeros((SIDE, SIDE, 3), np.uint8), "said")
-    (width, one), (_, two) = (
-        size(draw_sheet([("", [tile] * 8)])),
-        size(draw_sheet([("cat", [tile]), ("dog", [tile])])),
-    )
-    assert (width, two) == (8 * (SIDE + 6), 2 * one)
-
-
-@pytest.mark.parametrize("caption", ["\x00", "a\nb\nc", "\udc80", "西红柿", "x" * 300])
+@pytest.mark.parametrize("caption", ["\udc80", "x" * 300])
 def test_any_caption_can_be_drawn(caption):
     tile = Tile(np.zeros((SIDE, SIDE, 3), np.uint8), caption)
     assert size(draw_sheet([("", [tile]), (caption, [tile])])) == (944, 304)
-
-
-def test_a_page_without_mistakes_says_so(dataset, sources):
-    test = dataset.of("test")
-    right = np.eye(3)[test.rows.class_index]
-    write_predictions(sources.reports / "predictions.csv", test, right)
-    write_confusion(sources.reports / "confusion.csv", test, right)
-    assert pd.read_csv(sources.reports / "confusion.csv", index_col="actual").to_numpy().trace() == len(test)
-    assert captions(confusion_page(sources)) == []

@@ -13,7 +13,6 @@ from regraft.core.errors import RegraftError
 from regraft.reports.try_page import runtime as runtime_module
 from regraft.reports.try_page.build import write_try_page
 from regraft.reports.try_page.runtime import PACKAGE, WebRuntime, load_runtime, unpacked
-from regraft.serving.promise import NoPromise, Promise
 from tests.support.shipped_files import tiny_graph
 
 HOSTILE = "</script><script>alert(1)</script>"
@@ -48,10 +47,6 @@ def test_a_page_is_one_file_that_may_load_nothing(page_of):
     assert not re.search(r"import[ .(]", page)  # a page on disk may import nothing, and Firefox gives it no origin
 
 
-def test_equal_models_give_equal_pages(page_of):
-    assert page_of(["a", "b"]) == page_of(["a", "b"])
-
-
 def test_a_name_cannot_end_the_script_that_it_is_in(page_of):
     page = page_of([HOSTILE, "<!--", "a\u202eb"])
     assert page.count("<script") == 5
@@ -72,22 +67,6 @@ def test_a_page_says_what_the_file_says_of_itself(page_of, tmp_path):
     assert about["Unsure"].startswith("below 80.0%. At 0.8 and above, at least 98% of answers are right")
 
 
-@pytest.mark.parametrize(
-    ("said", "words"),
-    [
-        (
-            NoPromise(0.98, 38, 149),
-            "never: to show that 98% of answers are right takes 149 val photos, and there were 38",
-        ),
-        (Promise(0.0, 0.98, 0.95), "never: whatever the probability, at least 98% of answers are right"),
-        (None, "never: the file says nothing of it"),
-    ],
-)
-def test_a_page_of_a_model_that_is_never_unsure_says_why(page_of, said, words):
-    about = dict(facts_of(page_of(["a", "b"], **said.as_metadata() if said else {}))["about"])
-    assert about["Unsure"].startswith(words)
-
-
 def test_a_file_of_an_earlier_version_gets_a_page_that_says_what_it_lacks(colour_model, tmp_path):
     onnx.save(colour_model(["red", "green", "blue"]), tmp_path / "model.onnx")
     write_try_page(tmp_path / "try.html", tmp_path / "model.onnx", WebRuntime(LIBRARY, b"wasm"))
@@ -96,11 +75,6 @@ def test_a_file_of_an_earlier_version_gets_a_page_that_says_what_it_lacks(colour
     about = dict(facts["about"])
     assert about["Where it looked"].startswith("not known")
     assert about["Unlike its photos"] == "the file has no output for it"
-
-
-def test_another_library_than_expected_is_refused(page_of):
-    with pytest.raises(RegraftError, match="one module that ends in its exports"):
-        page_of(["a"], library="export default 1;")
 
 
 def test_a_package_with_another_digest_is_never_unpacked(monkeypatch):
@@ -129,13 +103,10 @@ def test_files_that_were_changed_in_the_cache_are_fetched_again(tmp_path, monkey
         load_runtime(tmp_path, path.parent)
 
 
-@pytest.mark.parametrize("reason", ["npm error network", None])
-def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch, reason):
+def test_without_a_network_it_says_what_to_do(tmp_path, monkeypatch):
     def npm(options: list[str], folder: str) -> subprocess.CompletedProcess[str]:
-        if reason is None:
-            raise subprocess.TimeoutExpired("npm", 300)
-        return subprocess.CompletedProcess(options, 1, "", reason)
+        return subprocess.CompletedProcess(options, 1, "", "npm error network")
 
     monkeypatch.setattr(runtime_module, "_npm", lambda: npm)
-    with pytest.raises(RegraftError, match=rf"cannot be fetched.*{reason or 'timed out'}.*--runtime package/dist"):
+    with pytest.raises(RegraftError, match=r"cannot be fetched.*npm error network.*--runtime package/dist"):
         load_runtime(Path(tmp_path))
