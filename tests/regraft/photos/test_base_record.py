@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -67,12 +66,6 @@ def test_a_record_has_train_and_val_and_comes_back_as_it_was(tmp_path):
     assert (back.name, len(back.photos)) == (BASE.name, 90)
 
 
-def test_a_record_whose_classes_have_other_names_is_damaged(tmp_path):
-    write_base_record(tmp_path / "a.parquet", replace(BASE, photos=replace(BASE.photos, class_names=["dog", "cat"])))
-    with pytest.raises(Damaged):
-        read_base_record(tmp_path / "a.parquet", RAW)
-
-
 def test_equal_records_have_equal_bytes_and_damage_is_found(tmp_path):
     first, second = tmp_path / "a.parquet", tmp_path / "b.parquet"
     write_base_record(first, BASE)
@@ -112,10 +105,6 @@ def test_what_counts_as_changed(today, kind):
     assert set(counts.values()) == {0}
 
 
-def test_nobody_counts_a_photo_of_test_that_comes_or_goes():
-    assert changes_since(BASE, Today(dataset([*range(5), *range(6, 100), 105]))).share == 0
-
-
 @pytest.mark.parametrize(
     ("choice", "why"),
     [
@@ -134,12 +123,6 @@ def test_it_is_renewed_and_says_why(choice, why):
     assert choice.is_renewed
     assert choice.words.startswith(f"The base is renewed: {why}")
     assert (len(choice.changes.new), choice.left_out) == (0, {})
-
-
-def test_without_a_base_one_is_trained_and_not_called_renewed():
-    first = choose(dataset(), before=None)
-    words = "A base is trained on today's photos: there is no record of an earlier one."
-    assert (first.is_renewed, first.words) == (True, words)
 
 
 EMUS = range(1, 200, 10)  # 20 of 2,400 photos, of which 2,160 are in train and val
@@ -211,26 +194,6 @@ def test_a_picture_that_was_saved_anew_under_another_label_is_relabelled(name, c
     assert ("3 of 20 labels of class emu have changed since" in choice.words) is (name == "dog")
 
 
-def test_a_request_counts_once_because_the_next_base_has_another_name():
-    asked = {BASE.name: "it is bad"}
-    next_one = choose(dataset(range(101)), asked=asked).record
-    assert not choose(dataset(range(102)), before=next_one, asked=asked).is_renewed
-    same = choose(dataset(), asked=asked)
-    assert (same.is_renewed, same.words) == (
-        False,
-        "The base is of today's photos, settings and code: there is nothing to renew.",
-    )
-
-
-def test_without_fine_tuning_there_is_no_base_and_its_record_does_not_follow_the_photos(tmp_path):
-    records = [record(dataset(range(count)), is_off=True) for count in (100, 200)]
-    choice = choose(dataset(), now=records[0])
-    assert (len(choice.record.photos), choice.words) == (0, "Fine-tuning is off, so there is no base.")
-    for number, each in enumerate(records):
-        write_base_record(tmp_path / str(number), each)
-    assert (tmp_path / "0").read_bytes() == (tmp_path / "1").read_bytes()
-
-
 def test_what_the_base_saw_judges_nothing(tmp_path):
     moved = dataset(split={1: "val", 2: "test", 10: "test", 20: "train"})
     left_out = choose(moved, after=0.5).left_out
@@ -240,11 +203,6 @@ def test_what_the_base_saw_judges_nothing(tmp_path):
     assert out == {digest(1), digest(2), digest(10)}
     assert left_out_of(BASE, Today(dataset())) == {}
     assert left_out_of(BASE, Today(dataset(split={0: "train"}))) == {}
-
-
-def test_without_photos_to_leave_out_the_data_set_is_as_it_was(tmp_path):
-    write_left_out(tmp_path / "a.parquet", {})
-    assert len(unseen(dataset(), tmp_path / "a.parquet")) == 100
 
 
 def test_a_near_duplicate_of_what_the_base_was_trained_on_judges_nothing_whether_that_is_there_or_gone():
@@ -333,29 +291,3 @@ def test_a_larger_sample_renews_the_base_and_a_smaller_one_does_not(most, is_ren
     choice = choose(today, before=SAMPLE, now=sampled(today, most))
     assert choice.is_renewed is is_renewed
     assert ("made of 300 photos, and 400 may be trained on now" in choice.words) is is_renewed
-
-
-def test_after_a_smaller_sample_was_asked_for_what_is_gone_is_still_a_share_of_the_former_one():
-    today = many(range(100, 1000))
-    choice = choose(today, before=SAMPLE, now=sampled(today, 100), after=0.2)
-    assert choice.changes.share == pytest.approx(0.1, abs=0.03)
-    assert not choice.is_renewed
-
-
-def test_a_folder_that_outgrows_the_largest_sample_renews_nothing():
-    before, today = sampled(many(range(330))), many(range(340))
-    assert (before.is_sample, sampled(today).is_sample) == (False, True)
-    assert not choose(today, before=before, now=sampled(today)).is_renewed
-
-
-def test_of_a_class_that_the_sample_has_all_photos_of_everything_that_comes_is_new(tmp_path):
-    rare = dict.fromkeys([*range(1, 50, 10), *range(1001, 1200, 10)], "emu")
-    before, today = sampled(many(range(1000), class_name=rare), most=880), many(range(1200), class_name=rare)
-    came = today.rows[(today.rows.class_name == "emu") & ~today.rows.digest.isin(before.saw())]
-    assert (before.parts["train"]["emu"], len(came)) == (5, 20)
-    assert before.not_left_out(today)[came.index].all()
-    # A record of the former form says nothing of classes: then what has drawn more counts as left out.
-    former = replace(before, parts={})
-    write_base_record(tmp_path / "a.parquet", former)
-    assert read_base_record(tmp_path / "a.parquet", RAW).is_sample
-    assert not former.not_left_out(today)[came.index].all()

@@ -1,6 +1,4 @@
 import os
-import socket
-import stat
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -65,16 +63,6 @@ def write(path: Path, text: str = "") -> None:
     path.write_text(text)
 
 
-def make_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as end:
-        here = Path.cwd()
-        os.chdir(path.parent)  # an address has at most 107 bytes
-        try:
-            end.bind(path.name)
-        finally:
-            os.chdir(here)
-
-
 def link(target: str) -> Callable[[Path], None]:
     return lambda path: path.symlink_to(target)
 
@@ -82,17 +70,14 @@ def link(target: str) -> Callable[[Path], None]:
 # How each is made, what is shown of it, under which words, and what is to be done.
 REFUSED: dict[str, tuple[Callable[[Path], object], str, str, str]] = {
     "pipe": (os.mkfifo, "x (a named pipe)", "waited for without end", "Remove each."),
-    "socket": (make_socket, "x (a socket)", "waited for without end", "Remove each."),
     "link to a device": (link("/dev/zero"), "x -> /dev/zero", "leave the data folder", "Replace each by a copy"),
     "link to nothing": (link("gone"), "x -> gone", "lead nowhere", "Remove each."),
-    "link to itself": (link("x"), "x -> x", "lead nowhere", "Remove each."),
-    "link through a file": (link("a.png/b"), "x -> a.png/b", "lead nowhere", "Remove each."),
     "link to a folder": (link("."), "x -> .", "links to folders", "Remove each, or replace it by a copy."),
     "link far out": (link("/etc/passwd"), "x -> /etc/passwd", "leave the data folder", "Replace each by a copy"),
 }
 
 
-@pytest.mark.parametrize("place", ["cat/x", ".hidden/x", "cat/.ipynb_checkpoints/x", "__MACOSX/x", "x"])
+@pytest.mark.parametrize("place", ["cat/x", ".hidden/x"])
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_no_program_should_read_is_named_with_what_it_is_and_what_to_do(folder, what, place):
     make, shown, kind, remedy = REFUSED[what]
@@ -103,19 +88,6 @@ def test_what_no_program_should_read_is_named_with_what_it_is_and_what_to_do(fol
     (line,) = refusal(folder).splitlines()[1:]
     assert f"(1): {place[:-1]}{shown}. {remedy}" in line
     assert kind in line
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a device; who is not root meets those of root")
-@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFBLK])
-def test_a_device_is_named(folder, kind):
-    os.mknod(folder / "cat/x", 0o600 | kind, os.makedev(1, 5))
-    assert "cat/x (a device)" in refusal(folder)
-
-
-def test_a_link_to_a_pipe_is_named_as_a_pipe(folder):
-    os.mkfifo(folder / "cat/pipe")
-    (folder / "cat/x").symlink_to("pipe")
-    assert "cat/pipe (a named pipe); cat/x (a named pipe)" in refusal(folder)
 
 
 @pytest.mark.parametrize("make", [Path.touch, Path.mkdir])
@@ -145,36 +117,16 @@ def test_what_one_may_not_read_is_named(open_to_all, as_nobody, kind):
     assert "Make each readable" in message
 
 
-def test_a_folder_that_may_be_listed_but_not_searched_is_named(open_to_all, as_nobody):
-    (open_to_all / "cat/x").touch()
-    (open_to_all / "cat").chmod(0o444)
-    as_nobody()
-    assert "(1): cat (Permission denied)" in refusal(open_to_all)
-
-
-def test_a_data_folder_that_cannot_be_read_is_named(open_to_all, as_nobody):
-    open_to_all.chmod(0)
-    as_nobody()
-    assert f"{open_to_all} (Permission denied)" in refusal(open_to_all)
-
-
 OBEYED = ["dvc.yaml", "dvc.lock", "x.dvc", ".dvc", ".dvcignore", ".git", ".hg", "DVC.yaml", ".DvcIgnore", "a.DVC"]
 
 
-@pytest.mark.parametrize("place", ["", "cat/", "cat/deep/er/", ".hidden/", "__MACOSX/"])
+@pytest.mark.parametrize("place", ["", ".hidden/"])
 @pytest.mark.parametrize("name", [*OBEYED, ".d\u200dvc", "dvc\u200c.yaml", ".g\u200bit"])
 def test_what_dvc_would_obey_is_refused_by_name(folder, name, place):
     write(folder / f"{place}{name}")
     message = refusal(folder)
     assert "it would run commands, or leave photos out" in message
     assert f"(1): {place}" in message
-
-
-@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/etc/passwd")])
-@pytest.mark.parametrize("name", [".dvc", ".dvcignore", ".git"])
-def test_it_is_refused_whatever_it_is(folder, name, make):
-    make(folder / "cat" / name)
-    assert f"cat/{name}" in refusal(folder)
 
 
 def test_the_names_are_those_that_dvc_knows():
@@ -189,31 +141,11 @@ def test_the_names_are_those_that_dvc_knows():
     assert {value.strip("/") for value in constants if value.startswith(".")} == {".git", ".hg"}
 
 
-def test_all_kinds_are_named_at_once_and_of_many_the_first(folder):
-    for number in range(9):
-        os.mkfifo(folder / f"cat/{number}")
-    write(folder / "dvc.yaml")
-    message = refusal(folder)
-    assert "may be waited for without end (9): cat/0 (a named pipe); " in message
-    assert "cat/4 (a named pipe) and 4 more" in message
-    assert "(1): dvc.yaml. " in message
-
-
 def test_folders_deeper_than_dvc_walks_are_named(folder):
     (folder / "/".join(["d"] * 100)).mkdir(parents=True)
     check_folder(folder)
     (folder / "/".join(["d"] * 102)).mkdir(parents=True)
     assert "more than 100 folders deep" in refusal(folder)
-
-
-def test_a_path_that_is_too_long_for_the_system_is_named(folder):
-    here = os.open(folder, os.O_RDONLY)
-    for _ in range(20):  # 20 x 255 bytes: each name is allowed, the path is not
-        os.mkdir("d" * 255, dir_fd=here)
-        here, before = os.open("d" * 255, os.O_RDONLY, dir_fd=here), here
-        os.close(before)
-    os.close(here)
-    assert "has a path of over 3,500 bytes" in refusal(folder)
 
 
 def test_ordinary_things_are_not_refused(folder):
@@ -224,31 +156,7 @@ def test_ordinary_things_are_not_refused(folder):
     assert {"cat/a.png", "cat/b.png", "cat/Icon\r"} < set(walk(folder))
 
 
-def test_a_data_folder_may_be_a_link_itself(folder, tmp_path):
-    (tmp_path / "link").symlink_to(folder)
-    (folder / "cat/b.png").symlink_to(folder / "cat/a.png")
-    assert sorted(walk(tmp_path / "link")) == ["cat/a.png", "cat/b.png"]
-
-
-@pytest.mark.parametrize("make", [os.mkfifo, Path.touch, lambda path: path.symlink_to("x"), lambda path: None])
-def test_what_is_no_folder_is_no_data_folder(tmp_path, make):
-    make(tmp_path / "x")
-    assert "there is no data folder" in refusal(tmp_path / "x")
-
-
-def test_nothing_is_opened(folder, monkeypatch):
-    os.mkfifo(folder / "cat/pipe")
-    monkeypatch.setattr(os, "open", lambda *_, **__: pytest.fail("it was opened"))
-    monkeypatch.setattr("builtins.open", lambda *_, **__: pytest.fail("it was opened"))
-    assert "cat/pipe" in refusal(folder)
-
-
 # Between the walk and the reading.
-
-
-def test_a_file_is_opened(folder):
-    with open_inside(folder, "cat/a.png") as file:
-        assert file.read() == (folder / "cat/a.png").read_bytes()
 
 
 def becomes_a_pipe(path: Path, outside: Path) -> None:
@@ -267,14 +175,7 @@ def its_folder_becomes_a_link_out(path: Path, outside: Path) -> None:
     path.parent.symlink_to(outside)
 
 
-def becomes_an_endless_device(path: Path, outside: Path) -> None:
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-@pytest.mark.parametrize(
-    "change", [becomes_a_pipe, becomes_a_link_out, its_folder_becomes_a_link_out, becomes_an_endless_device]
-)
+@pytest.mark.parametrize("change", [becomes_a_pipe, becomes_a_link_out, its_folder_becomes_a_link_out])
 def test_what_took_the_place_of_a_file_is_not_read(folder, tmp_path, change):
     (tmp_path / "outside").mkdir()
     (tmp_path / "outside/a.png").write_bytes((folder / "cat/a.png").read_bytes())

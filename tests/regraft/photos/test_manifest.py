@@ -1,4 +1,3 @@
-import os
 import re
 import unicodedata
 from pathlib import Path
@@ -7,7 +6,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from regraft.core.errors import Damaged, InvalidData
+from regraft.core.errors import InvalidData
 from regraft.core.files import sha256_of
 from regraft.photos.images import Threads
 from regraft.photos.manifest import COLUMNS, find_files, read_manifest, slices_of, write_manifest
@@ -61,7 +60,7 @@ def test_a_folder_is_a_class(folder):
     assert found(folder) == [("cat/a.png", "cat", None), ("cat/deep/er/b.png", "cat", None), ("dog/c.png", "dog", None)]
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation", "Val"])
+@pytest.mark.parametrize("val", ["valid", "Val"])
 def test_folders_named_as_splits_are_splits(folder, val):
     add(folder, "Train/cat/a.png", f"{val}/cat/b.png", "test/dog/c.png")
     assert find_files(folder)[0] == "splits"
@@ -103,13 +102,6 @@ def test_labels_csv_gives_groups_and_slices_which_the_manifest_keeps(folder, tmp
     pd.testing.assert_frame_equal(read_manifest(tmp_path / "manifest.parquet")[1], manifest)
 
 
-def test_a_manifest_with_columns_that_nobody_knows_is_damaged(tmp_path):
-    manifest = pd.DataFrame({name: [] for name in [*COLUMNS, "site"]})
-    write_manifest(tmp_path / "manifest.parquet", "classes", manifest)
-    with pytest.raises(Damaged, match=r"expected the columns .*conflict, found .*conflict, site"):
-        read_manifest(tmp_path / "manifest.parquet")
-
-
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
 def test_labels_csv_may_come_from_a_spreadsheet(folder, mark):
     add(folder, "x/a, b.png")
@@ -121,17 +113,6 @@ def test_labels_csv_may_come_from_a_spreadsheet(folder, mark):
 def test_the_two_spellings_of_an_accented_class_are_one_class(folder, layout):
     add(folder, layout.format(NFC), layout.format(NFD))
     assert {label for _, label, _ in found(folder)} == {NFC}
-
-
-def test_the_two_spellings_of_an_accented_label_are_one_class(folder):
-    add(folder, "a.png", "b.png")
-    labels(folder, f"path,label\na.png,{NFC}\nb.png,{NFD}\n")
-    assert {label for _, label, _ in found(folder) if label} == {NFC}
-
-
-def test_a_class_name_may_hold_spaces_and_any_letters(folder):
-    add(folder, "ripe tomato/a b.png", "西红柿/c.png")
-    assert manifest_of(folder).label.to_dict() == {"ripe tomato/a b.png": "ripe tomato", "西红柿/c.png": "西红柿"}
 
 
 def test_hidden_folders_are_not_data(folder):
@@ -157,17 +138,6 @@ def test_an_image_that_the_layout_gives_no_label_is_quarantined_with_the_reason(
     assert (row.verdict, row.reason) == ("quarantine", "not inside a class folder")
 
 
-def test_a_file_that_was_meant_as_an_image_is_quarantined_and_another_ignored(folder):
-    add(folder, "cat/a.png")
-    (folder / "cat/broken.jpg").write_bytes(b"no image")
-    (folder / "cat/notes.txt").write_text("no image")
-    assert manifest_of(folder).verdict.to_dict() == {
-        "cat/a.png": "use",
-        "cat/broken.jpg": "quarantine",
-        "cat/notes.txt": "ignore",
-    }
-
-
 def test_the_verdict_on_every_odd_file_is_the_expected_one(folder):
     expected = write_odd_files(folder / "odd")
     verdicts = manifest_of(folder).verdict
@@ -178,22 +148,6 @@ def test_the_manifest_does_not_depend_on_the_number_of_threads(folder):
     add(folder, *(f"cat/{number}.png" for number in range(30)))
     tables = [scan_folder(folder, threads=Threads(workers))[1] for workers in (1, 4)]
     pd.testing.assert_frame_equal(*tables)
-
-
-def test_progress_counts_every_file(folder):
-    add(folder, "cat/a.png", "cat/b.png")
-    calls = []
-    scan_folder(folder, threads=Threads(1, lambda *call: calls.append(call)))
-    assert calls == [(1, 2), (2, 2)]
-
-
-def test_the_manifest_comes_back_as_it_was_written(folder, tmp_path):
-    add(folder, "cat/a.png", "loose.png")
-    layout, manifest = scan_folder(folder)
-    write_manifest(tmp_path / "manifest.parquet", layout, manifest)
-    layout_again, again = read_manifest(tmp_path / "manifest.parquet")
-    assert layout_again == layout
-    pd.testing.assert_frame_equal(again, manifest)
 
 
 def test_equal_folders_give_equal_bytes(folder, tmp_path):
@@ -214,27 +168,10 @@ def test_a_missing_data_folder_is_refused_with_what_belongs_there(tmp_path):
     )
 
 
-def test_an_empty_data_folder_is_refused_with_what_to_do(folder):
-    assert re.search(r"the data folder .*raw is empty\. Put one folder of photos per class", refusal(folder))
-
-
 def test_a_link_to_an_image_inside_is_an_image(folder):
     add(folder, "cat/a.png")
     (folder / "cat" / "b.png").symlink_to("a.png")
     assert manifest_of(folder).verdict.tolist() == ["use", "use"]
-
-
-def test_what_must_not_lie_in_the_folder_is_refused_before_anything_is_read(folder):
-    add(folder, "cat/a.png")
-    os.mkfifo(folder / "cat" / "pipe.png")
-    assert "cat/pipe.png (a named pipe)" in refusal(folder)
-
-
-def test_the_orientation_of_a_hostile_file_does_not_stop_the_others(folder):
-    add(folder, "cat/a.png")
-    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x04\0\0\0abc\0\0\0\0\0"  # text instead of a number
-    Image.new("RGB", (8, 6)).save(folder / "cat/b.jpg", exif=exif)
-    assert manifest_of(folder).verdict["cat/a.png"] == "use"
 
 
 @pytest.mark.parametrize(
@@ -243,16 +180,9 @@ def test_the_orientation_of_a_hostile_file_does_not_stop_the_others(folder):
         "../secret.png",
         "cat/../../secret.png",
         "/etc/passwd",
-        r"..\secret.png",
-        r"cat\..\..\secret.png",
-        r"C:\secret.png",
         "C:/secret.png",
         r"\\server\share\secret.png",
-        "//server/share/secret.png",
-        r"\secret.png",
         "",
-        ".",
-        "./",
     ],
 )
 def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(folder, tmp_path, path):
@@ -270,35 +200,17 @@ def test_a_path_in_labels_csv_that_leaves_the_data_folder_is_refused_by_line(fol
     [
         ("", r"must start with the line path,label, and may name more columns there.*Received: ''"),
         ("file,class\na.png,cat\n", r"must start with the line path,label.*Received: 'file,class'"),
-        ("path\na.png\n", r"must start with the line path,label.*Received: 'path'"),
-        ("path,label,site,site\na.png,cat,1,2\n", r"each once.*Received: 'path,label,site,site'"),
         ("path,label,Split\na.png,cat,test\n", r"line 1: column 3 'Split' may be meant as 'split'; write it so"),
-        ("path,label,groups\na.png,cat,P\n", r"line 1: column 3 'groups' may be meant as 'group'"),
         ("path,label,\na.png,cat,\n", r"line 1: column 3 has no name; give it one, or remove the column"),
-        (
-            "path,label,a\u200bb\na.png,cat,\n",
-            r"line 1: column 3 has a name that has a control .*: 'a\\u200bb'; remove it",
-        ),
-        (
-            f"path,label,{'x' * 256}\na.png,cat,\n",
-            r"line 1: column 3 has a name that is longer than 255 bytes: 'x+\.\.\.'",
-        ),
         (
             f"path,label,{','.join(f's{number}' for number in range(21))}\n",
             r"must have at most 20 columns beside path, label, split, group, sha256, etag\. Received: 21\. Remove",
         ),
         ("path,label,site\na.png,cat,a\x1bb\n", r"line 2: column 'site' has a control .*: 'a\\x1bb'; remove it"),
-        ("path,label,group\na.png,cat,a\x1bb\n", r"line 2: column 'group' has a control character"),
-        (f"path,label,site\na.png,cat,{'x' * 256}\n", r"line 2: column 'site' is longer than 255 bytes: 'x+\.\.\.'; s"),
-        ("path,label,label\na.png,cat,dog\n", r"must start with the line path,label.*Received: 'path,label,label'"),
-        ("path;label\na.png;cat\n", r"must start with the line path,label.*Received: 'path;label'"),
-        ("path,label\na.png,cat\na.png,dog\n", r"has 1 line\(s\) to fix: line 3: a\.png is listed twice"),
         ("path,label\na.png,cat\n./a.png,cat\n", r"has 1 line\(s\) to fix: line 3: a\.png is listed twice"),
         ("path,label,split\na.png,cat,holdout\n", r"line 2: split of a\.png must be train, val or test.*'holdout'"),
         ("path,label\na.png,\n", r"line 2: a\.png has no label"),
-        ("path,label\na.png\n", r"line 2: a\.png has no label"),
         ("path,label\na.png,tools, hand\n", r"line 2: "),  # a comma that nobody quoted: the label would be half of it
-        ('path,label\n"a.png,cat\n', r"is not a CSV file in UTF-8: .*Save it as such"),
         (
             "path,label\nb.png,cat\nc.png,dog\n",
             r"names 2 file\(s\) that are not there: b\.png; c\.png\. Add the files, or",
@@ -311,26 +223,8 @@ def test_a_wrong_labels_csv_is_refused_with_file_line_and_remedy(folder, text, m
     assert re.search(rf"{re.escape(str(file))} .*{message}", refusal(folder))
 
 
-def test_labels_csv_in_another_encoding_is_refused(folder):
-    add(folder, "a.png")
-    (folder / "labels.csv").write_bytes("path,label\na.png,Äpfel\n".encode("latin-1"))
-    assert re.search(r"labels\.csv is not a CSV file in UTF-8.*Save it as such", refusal(folder))
-
-
-def test_of_many_wrong_lines_the_first_are_named_and_all_counted(folder):
-    add(folder, "a.png")
-    labels(folder, "path,label\n" + "../b.png,cat\n" * 9)
-    assert re.search(r"has 9 line\(s\) to fix: line 2: .*line 6: .* and 4 more", refusal(folder))
-
-
 def test_an_image_that_labels_csv_does_not_list_is_quarantined(folder):
     add(folder, "a.png", "b.png")
     labels(folder, "path,label\na.png,cat\n")
     row = manifest_of(folder).loc["b.png"]
     assert (row.verdict, row.reason) == ("quarantine", "not listed in labels.csv")
-
-
-def test_the_columns_are_those_that_later_stages_rely_on(folder):
-    add(folder, "cat/a.png")
-    _, manifest = scan_folder(folder)
-    assert list(manifest.columns) == list(COLUMNS)

@@ -1,7 +1,6 @@
 import errno
 import gc
 import os
-import re
 import shutil
 import time
 from dataclasses import replace
@@ -9,11 +8,9 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
-import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from regraft.core.errors import RegraftError
 from regraft.core.files import sha256_of
 from regraft.core.provenance import take_snapshot
 from regraft.photos import scan, scan_facts
@@ -23,7 +20,6 @@ from regraft.photos.inspectors import Inspectors
 from regraft.photos.known import Learning
 from regraft.store.facts import Facts
 from tests.support.library import scan_folder
-from tests.support.odd_files import write_odd_files
 
 PHOTOS = ["cat/a.png", "cat/b.png", "dog/c.png"]
 NEW = ["ant/first.png", "cat/between.png", "dog/last.png", "elk/after.png"]
@@ -86,12 +82,6 @@ def flip_a_bit(path: Path, position: int) -> None:
 # What is read, and what is not.
 
 
-def test_an_unchanged_file_is_neither_hashed_nor_decoded_again(folder, cache, looked, monkeypatch):
-    monkeypatch.setattr(scan, "open_inside", lambda *_: pytest.fail("it was opened"))
-    manifest_of(folder, cache)
-    assert looked == []
-
-
 def test_only_new_files_are_read(folder, cache, looked):
     shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
     manifest_of(folder, cache)
@@ -135,25 +125,6 @@ def test_a_clone_that_writes_the_cache_of_a_shared_store_at_the_same_moment_chan
     pd.testing.assert_frame_equal(manifest_of(folder, cache), expected)
 
 
-def test_a_cache_that_cannot_be_read_to_its_end_is_named_with_what_to_do(folder, cache, monkeypatch):
-    def fail(*_: object) -> None:
-        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
-
-    monkeypatch.setattr(scan_facts.pq.ParquetFile, "read_row_group", fail)
-    with pytest.raises(
-        RegraftError, match=r"scan\.parquet .* cannot be read any more: .*Stale file handle.* Run again"
-    ):
-        manifest_of(folder, cache)
-
-
-def test_a_touched_file_is_read_again_and_nothing_else_changes(folder, cache, looked):
-    before = manifest_of(folder, None)
-    looked.clear()
-    (folder / "cat/a.png").touch()
-    pd.testing.assert_frame_equal(manifest_of(folder, cache), before)
-    assert looked == ["cat/a.png"]
-
-
 def test_one_byte_that_changed_is_seen_although_size_and_mtime_are_as_before(folder, cache):
     file = folder / "cat/a.png"
     status = file.stat()
@@ -163,25 +134,12 @@ def test_one_byte_that_changed_is_seen_although_size_and_mtime_are_as_before(fol
     assert manifest_of(folder, cache).digest["cat/a.png"] == sha256_of(file)
 
 
-def test_another_file_in_the_place_of_one_is_seen_although_size_and_mtime_are_the_same(folder, cache):
-    a, b = folder / "cat/a.png", folder / "cat/b.png"
-    os.utime(b, ns=(a.stat().st_atime_ns, a.stat().st_mtime_ns))
-    b.replace(a)
-    assert manifest_of(folder, cache).digest["cat/a.png"] == sha256_of(a)
-
-
 def test_a_link_that_leads_elsewhere_now_is_seen(folder, cache):
     link = folder / "cat/link.png"
     for target in ("a.png", "b.png"):
         link.unlink(missing_ok=True)
         link.symlink_to(target)
         assert manifest_of(folder, cache).digest["cat/link.png"] == sha256_of(folder / "cat" / target)
-
-
-def test_files_that_are_gone_are_forgotten(folder, cache):
-    (folder / "cat/a.png").unlink()
-    manifest_of(folder, cache)
-    assert sorted(pq.read_table(cache)["path"].to_pylist()) == PHOTOS[1:]
 
 
 def test_what_was_read_before_an_interruption_is_remembered(folder, cache, looked):
@@ -196,13 +154,6 @@ def test_what_was_read_before_an_interruption_is_remembered(folder, cache, looke
     looked.clear()
     manifest_of(folder, cache)
     assert looked == PHOTOS[2:]
-
-
-def test_progress_counts_known_files_as_done(folder, cache):
-    shutil.copy(folder / "cat/a.png", folder / "dog/new.png")
-    calls = []
-    manifest_of(folder, cache, threads=Threads(1, lambda *call: calls.append(call)))
-    assert calls == [(3, 4), (4, 4)]
 
 
 # Rows are the same, remembered or read.
@@ -222,25 +173,12 @@ def test_a_remembered_manifest_equals_one_that_was_read(folder, clock, looked):
     pd.testing.assert_frame_equal(manifest_of(folder, None), first)
 
 
-def test_odd_files_have_the_same_rows_remembered_and_read(tmp_path, clock):
-    write_odd_files(tmp_path / "raw" / "odd")
-    first, second = (manifest_of(tmp_path / "raw", tmp_path / "scan.parquet") for _ in range(2))
-    pd.testing.assert_frame_equal(second, first)
-
-
 def test_a_file_that_moved_has_its_new_label_and_the_reason_of_its_new_place(folder, cache):
     (folder / "cat/a.png").rename(folder / "dog/a.png")
     (folder / "cat/b.png").rename(folder / "b.png")
     manifest = manifest_of(folder, cache)
     assert manifest.label["dog/a.png"] == "dog"
     assert manifest.reason["b.png"] == "not inside a class folder"
-
-
-def test_the_name_decides_again_whether_an_image_was_meant(folder, cache):
-    (folder / "cat/notes.txt").write_text("no image")
-    assert manifest_of(folder, cache).verdict["cat/notes.txt"] == "ignore"
-    (folder / "cat/notes.txt").rename(folder / "cat/notes.png")
-    assert manifest_of(folder, cache).verdict["cat/notes.png"] == "quarantine"
 
 
 @pytest.fixture
@@ -290,14 +228,6 @@ def test_a_file_that_was_written_within_two_seconds_of_the_scan_is_read_again(fo
     looked.clear()
     manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
-
-
-def test_a_file_from_the_future_is_read_again(folder, cache, looked):
-    os.utime(folder / "cat/a.png", ns=(0, time.time_ns() + 3600 * 10**9))
-    for _ in range(2):
-        looked.clear()
-        manifest_of(folder, cache)
-        assert looked == ["cat/a.png"]
 
 
 def test_everything_is_read_again_after_the_clock_was_set_back(folder, cache, looked, clock):
@@ -370,14 +300,3 @@ def test_other_code_or_another_version_of_pillow_reads_everything_again(folder, 
     monkeypatch.setattr("regraft.core.provenance.take_snapshot", lambda: changed)
     manifest_of(folder, cache)
     assert sorted(looked) == PHOTOS
-
-
-def test_a_folder_that_cannot_be_written_to_is_named(folder, tmp_path, monkeypatch):
-    def refuse(*_):
-        raise OSError(errno.EROFS, "Read-only file system")
-
-    monkeypatch.setattr("regraft.photos.scan_facts.write_bytes", refuse)
-    cache = tmp_path / "store" / "scan.parquet"
-    message = rf"{re.escape(str(cache.parent))} cannot be written to \(Read-only file system\), .*Make it writable"
-    with pytest.raises(RegraftError, match=message):
-        manifest_of(folder, cache)

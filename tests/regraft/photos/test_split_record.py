@@ -133,31 +133,13 @@ def test_a_near_duplicate_joins_the_photo_that_is_there_whichever_names_the_grou
     assert later((B,), (A, B))[-1] == {A: "train", B: "train"}
 
 
-def test_photos_that_arrive_together_are_placed_by_the_name_of_their_group():
-    assert later((A, B))[-1] == {A: "train", B: "train"}
-
-
 def test_a_newcomer_that_links_two_groups_joins_the_better_protected_one_and_the_other_is_left_out():
     assert later((A, C), (A, B, C))[-1] == {A: "test", B: "test"}
-
-
-def test_what_was_left_out_is_trained_on_again_once_the_link_is_gone():
-    assert later((A, C), (A, B, C), (A, C))[-1] == {A: "test", C: "train"}
 
 
 def test_a_photo_that_returns_has_its_old_split_whoever_came_meanwhile():
     # B was placed alone while A was away: A stays a test photo, so B is not trained on any more.
     assert later((A,), (), (B,), (A, B))[-2:] == [{B: "train"}, {A: "test"}]
-
-
-def test_a_photo_keeps_its_split_under_another_label():
-    manifest = manifest_of({A: None, B: None}, [{A, B}], {})
-    assert run(manifest.assign(label="dog"), {A: "test"})[1][A] == "test"
-
-
-def test_the_record_is_empty_where_names_say_it_all():
-    manifest = manifest_of({A: None, C: None}, [], {})
-    assert run(manifest, run(manifest, {}, by_name=True)[1])[2].splits == {}
 
 
 def test_photos_of_an_earlier_version_stay_where_names_put_them_and_only_new_ones_are_counted(tmp_path):
@@ -205,10 +187,6 @@ def test_the_record_comes_back_and_is_ordered_for_git(file):
     ]  # fmt: skip
 
 
-def test_without_a_record_there_is_none(tmp_path):
-    assert read_record(tmp_path / "splits.csv") is None
-
-
 @pytest.mark.parametrize(
     "damage",
     [
@@ -227,25 +205,6 @@ def test_an_edited_record_is_refused_with_what_to_do(file, damage):
         recall(file, file.with_name("dataset.parquet"), **SHARES)
 
 
-def test_a_record_that_is_no_text_or_no_file_is_refused(tmp_path):
-    (tmp_path / "splits.csv").write_bytes(b"\xff\xfe")
-    (tmp_path / "folder").mkdir()
-    for name, reason in (("splits.csv", "can't decode"), ("folder", "Is a directory")):
-        with pytest.raises(InvalidData, match=rf"{name} should hold .*{reason}.*or remove it"):
-            read_record(tmp_path / name)
-
-
-def test_a_conflict_of_git_is_named(file):
-    file.write_text(f"<<<<<<< HEAD\n{file.read_text()}")
-    with pytest.raises(InvalidData, match=r"git left a conflict in .*splits\.csv\. Take the side .*dvc\.lock"):
-        read_record(file)
-
-
-def test_line_ends_of_another_system_are_no_damage(file):
-    file.write_text(file.read_text(), newline="\r\n")
-    assert read_record(file) == RECORD
-
-
 # What is recalled of the run before.
 
 
@@ -260,19 +219,10 @@ def recalled(tmp_path: Path, record: SplitRecord | None, dataset: bytes | Datase
     return earlier.splits, earlier.note
 
 
-def test_the_first_run_recalls_nothing(tmp_path):
-    assert recalled(tmp_path, None, None) == ({}, "")
-
-
 def test_record_and_data_set_are_recalled_and_the_record_wins(tmp_path):
     dataset, *_ = run(manifest_of({A: "test", B: "test", C: "test"}, [], {}), {})
     splits = {A: "val", B: "test", C: "test"}
     assert recalled(tmp_path, SplitRecord(**SHARES, splits={A: "val"}), dataset) == (splits, "")
-
-
-def test_a_data_set_without_a_record_is_recalled(tmp_path):
-    dataset, *_ = run(manifest_of({A: "train"}, [], {}), {A: "train"})
-    assert recalled(tmp_path, None, dataset) == ({A: "train"}, "")
 
 
 @pytest.mark.parametrize(("contents", "is_noted"), [(None, False), (b"PAR1 and then nothing", True)])
