@@ -96,13 +96,15 @@ def test_nothing_gets_into_the_image_but_what_is_named():
 @pytest.mark.parametrize(
     ("asks", "told"),
     [
+        ("protocol=https\nhost=git.example.org\n", "username=x-token-auth password=SECRET"),
         ("protocol=https\nhost=git.example.org\nusername=me\n", "username=me password=SECRET"),
         ("protocol=http\nhost=git.example.org\n", ""),
         ("protocol=https\nhost=git.example.org.elsewhere.org\n", ""),
     ],
 )
-def test_git_in_the_image_gets_the_token_for_the_projects_own_host_and_over_https_only(asks, told):
-    given = {"REGRAFT_GIT": "https://git.example.org/owner/name.git", "REGRAFT_GIT_TOKEN": "SECRET"}
+@pytest.mark.parametrize("user", ["", "me@"])
+def test_git_in_the_image_gets_the_token_for_the_projects_own_host_and_over_https_only(asks, told, user):
+    given = {"REGRAFT_GIT": f"https://{user}git.example.org/owner/name.git", "REGRAFT_GIT_TOKEN": "SECRET"}
 
     def answer(helper_asks: str, **variables: str) -> str:
         command = [Path("packaging/git-credential-regraft").resolve(), "get"]

@@ -1,10 +1,10 @@
-"""What arrives where alarms are sent to: a web address, and a mail server, of this machine."""
+"""What arrives at a web address of this machine that alarms are sent to."""
 
 import json
 import socketserver
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -52,38 +52,6 @@ def webhook() -> Iterator[Received]:
     with _serving(ThreadingHTTPServer(("127.0.0.1", 0), Receiver)) as port:
         received.address = f"http://127.0.0.1:{port}/hook"
         yield received
-
-
-@contextmanager
-def mailbox() -> Iterator[Received]:
-    """Listen on a free port for mail; its subject and its text are those of the MIME message."""
-    received = Received()
-
-    class Receiver(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            _speak_smtp(self.rfile.readline, lambda line: self.wfile.write(f"{line}\r\n".encode()), received)
-
-    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Receiver)) as port:
-        received.address = f"mailto://127.0.0.1:{port}?from=regraft@example.com&to=me@example.com&format=text"
-        yield received
-
-
-def _speak_smtp(read: Callable[[], bytes], write: Callable[[str], object], received: Received) -> None:
-    from email import message_from_bytes, policy
-
-    write("220 test")
-    while line := read():
-        word = line[:4].upper()
-        if word == b"DATA":
-            write("354 go on")
-            contents = b""
-            while (part := read()) not in (b".\r\n", b""):
-                contents += part
-            mail = message_from_bytes(contents, policy=policy.default)
-            text = mail.get_body(("plain", "html"))
-            body = text.get_content() if text else ""
-            received.append({"subject": str(mail["Subject"]), "body": body, "at": time.monotonic()})
-        write("221 bye" if word == b"QUIT" else "250 ok")
 
 
 @contextmanager
