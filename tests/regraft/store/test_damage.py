@@ -1,7 +1,6 @@
 """Damage to any file of a store: the same values, or computed again, or an error that says what to do."""
 
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -12,8 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from regraft.core.errors import RegraftError
-from regraft.store import joining, leases, overview
-from regraft.store.lease import Lease
+from regraft.store import joining, overview
 from regraft.store.leases import store_in_use
 from regraft.store.namespace import open_namespace
 from regraft.store.upkeep import collect, compact
@@ -141,30 +139,3 @@ def test_something_else_in_the_place_of_a_file_is_no_traceback(sound, where, wha
             path.symlink_to(path.name)
     with suppress(RegraftError):
         work(base, gc=True)
-
-
-PLACES = ["", "/uses", "/leases", "/features-*"]
-
-
-@pytest.mark.parametrize("place", [f"{where}{folder}" for where in ("a", "shared") for folder in PLACES])
-def test_a_file_in_the_place_of_a_folder_is_no_traceback(sound, place):
-    base = sound()
-    (path,) = base.glob(place)
-    shutil.rmtree(path)
-    path.write_text("?")
-    with suppress(RegraftError):
-        work(base, gc=True)
-
-
-def test_a_lease_outlives_damage_to_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(leases, "_RENEW_SECONDS", 0.05)
-    with store_in_use(tmp_path, None) as use:
-        for damage in (
-            lambda: (tmp_path / "leases" / use.lease).write_bytes(b"?"),
-            lambda: shutil.rmtree(use.root, ignore_errors=True),
-        ):
-            damage()
-            deadline = time.monotonic() + 20
-            while not (path := tmp_path / "leases" / use.lease).exists() or not Lease.read(path.read_bytes()):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)

@@ -1,6 +1,5 @@
 """Facts of contents in the store: sealed files that any machine may add to."""
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from regraft.core.errors import RegraftError
 from regraft.core.provenance import take_snapshot
 from regraft.photos.known import ContentFacts
 from regraft.store import facts as store_facts
@@ -72,18 +70,6 @@ def test_two_machines_share_what_they_know(tmp_path, s3_server):
     assert facts_in(tmp_path / "three", shared).digests_of(list(VERSIONS)) == VERSIONS
 
 
-def test_threads_that_ask_at_once_join_the_shared_store_once_and_read_it_once(tmp_path, s3_server, monkeypatch):
-    shared = "s3://bucket/facts-of-threads"
-    facts_in(tmp_path / "one", shared).add(CONTENTS, {})
-    read: list[Path] = []
-    really = store_facts.read_facts
-    monkeypatch.setattr(store_facts, "read_facts", lambda path: read.append(path) or really(path))
-    facts = facts_in(tmp_path / "two", shared)
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda _: facts.find(list(CONTENTS)), range(8))) == [CONTENTS] * 8
-    assert len(read) == 1
-
-
 def test_a_file_that_was_damaged_before_it_was_sent_is_not_sent(tmp_path, s3_server):
     facts_in(tmp_path / "one").add(CONTENTS, {})
     (file,) = files_of(tmp_path / "one")
@@ -92,12 +78,6 @@ def test_a_file_that_was_damaged_before_it_was_sent_is_not_sent(tmp_path, s3_ser
     assert facts_in(tmp_path / "one", shared).find(list(CONTENTS)) == {}
     assert facts_in(tmp_path / "two", shared).find(list(CONTENTS)) == {}
     assert files_of(tmp_path / "two") == []
-
-
-def test_a_shared_store_that_is_out_of_reach_is_an_error_and_nothing_is_lost(tmp_path, s3_server):
-    with pytest.raises(RegraftError, match="cannot be reached"):
-        facts_in(tmp_path, "s3://no-such-bucket/x").add(CONTENTS, {})
-    assert facts_in(tmp_path).find(list(CONTENTS)) == CONTENTS
 
 
 @pytest.mark.parametrize("shared", [None, "s3://bucket/facts-merged"])
@@ -148,15 +128,3 @@ def make_old(shared: str) -> None:
     for path, file in MemoryFileSystem.store.items():
         if path.startswith(f"{shared.removeprefix('memory://')}/facts/"):
             file.modified = datetime(2020, 1, 1, tzinfo=UTC)
-
-
-def test_a_machine_that_still_has_the_files_that_were_merged_lets_them_go(tmp_path, s3_server, monkeypatch):
-    shared = "s3://bucket/facts-let-go"
-    monkeypatch.setattr(store_facts, "MANY", 1)
-    facts_in(tmp_path / "one", shared).add(dict([*CONTENTS.items()][:1]), {})
-    facts_in(tmp_path / "one", shared).add(dict([*CONTENTS.items()][1:]), {})
-    facts_in(tmp_path / "one").add({"ff" * 32: PHOTO}, {})  # which nobody else has
-    Facts(tmp_path / "two", shared, max_pixels=100, merges=True).find(["00" * 32])
-    assert facts_in(tmp_path / "one", shared).find([*CONTENTS, "ff" * 32]) == CONTENTS | {"ff" * 32: PHOTO}
-    assert facts_in(tmp_path / "three", shared).find([*CONTENTS, "ff" * 32]) == CONTENTS | {"ff" * 32: PHOTO}
-    assert len(files_of(tmp_path / "three")) == len(files_of(tmp_path / "one")) == 2

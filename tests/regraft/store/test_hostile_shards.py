@@ -1,7 +1,6 @@
 """Shards with a right checksum in their names that hold something else: treated as absent, whatever it is."""
 
 import os
-import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -83,7 +82,6 @@ def test_what_these_tests_start_from_is_sound(store, opened):
 
 FLAT = pa.array(VALUES[:ROWS].reshape(-1))
 HOSTILE: dict[str, Callable[[], bytes]] = {
-    "float64": lambda: arrow(batch(value=pa.FixedSizeListArray.from_arrays(FLAT.cast(pa.float64()), 4))),
     "int32 of the same size": lambda: arrow(batch(value=pa.FixedSizeListArray.from_arrays(FLAT.view(pa.int32()), 4))),
     "other shape": lambda: arrow(
         batch(
@@ -93,60 +91,23 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
             value=pa.FixedSizeListArray.from_arrays(FLAT, 2),
         )
     ),
-    "lists of any length": lambda: arrow(batch(value=pa.array(VALUES[:ROWS].tolist(), pa.list_(pa.float32())))),
-    "nested lists": lambda: arrow(
-        batch(
-            value=pa.array(
-                [[[v] for v in row] for row in VALUES[:ROWS].tolist()], pa.list_(pa.list_(pa.float32(), 1), 4)
-            )
-        )
-    ),
-    "structures": lambda: arrow(batch(value=pa.array([{"a": 1}] * ROWS))),
     "a dictionary": lambda: arrow(batch(seconds=pa.array([1.0] * ROWS, pa.float32()).dictionary_encode())),
-    "a dictionary of keys": lambda: arrow(batch(key=pa.array(KEYS[:ROWS], pa.binary(34)).dictionary_encode())),
-    "an extension type": lambda: arrow(
-        batch(key=pa.ExtensionArray.from_storage(pa.uuid(), pa.array([b"0" * 16] * ROWS, pa.binary(16))))
-    ),
-    "short keys": lambda: arrow(batch(key=pa.array([key[:33] for key in KEYS[:ROWS]], pa.binary(33)))),
     "keys of any length": lambda: arrow(batch(key=pa.array(KEYS[:ROWS], pa.binary()))),
-    "keys as text": lambda: arrow(batch(key=pa.array(["a"] * ROWS))),
-    "no keys": lambda: arrow(batch(key=pa.array([None] * ROWS, pa.binary(34)))),
-    "nothing at all": lambda: arrow(batch(key=pa.nulls(ROWS))),
     "values without values": lambda: arrow(
         batch(value=pa.array([VALUES[0].tolist(), None, VALUES[2].tolist()], pa.list_(pa.float32(), 4)))
     ),
-    "checksums without values": lambda: arrow(batch(checksum=pa.array([1, None, 3], pa.uint64()))),
-    "signed checksums": lambda: arrow(batch(checksum=pa.array([1, 2, 3], pa.int64()))),
-    "times that are none": lambda: arrow(batch(seconds=pa.array([1, float("nan"), 1], pa.float32()))),
-    "endless times": lambda: arrow(batch(seconds=pa.array([1, float("inf"), 1], pa.float32()))),
     "negative times": lambda: arrow(batch(seconds=pa.array([1, -1, 1], pa.float32()))),
-    "no rows": lambda: arrow(batch().slice(0, 0)),
     "no batches": lambda: _without_batches(),
     "two batches": lambda: arrow(batch(), batch()),
     "another column": lambda: arrow(batch(more=pa.array([1] * ROWS))),
-    "columns in another order": lambda: arrow(pa.record_batch(dict(reversed(list(columns().items()))))),
-    "the same name twice": lambda: arrow(
-        pa.record_batch(list(columns().values()), names=["key", "key", "seconds", "value"])
-    ),
     "zstd": lambda: arrow(batch(), compression="zstd"),
-    "lz4": lambda: arrow(batch(), compression="lz4"),
-    "a stream": lambda: _as_stream(),
-    "parquet": lambda: b"PAR1" + bytes(100) + b"PAR1",
     "text": lambda: b"hello",
-    "one byte": lambda: b"x",
 }
 
 
 def _without_batches() -> bytes:
     sink = pa.BufferOutputStream()
     pa.ipc.new_file(sink, SCHEMA).close()
-    return sink.getvalue().to_pybytes()
-
-
-def _as_stream() -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, SCHEMA) as writer:
-        writer.write_batch(batch())
     return sink.getvalue().to_pybytes()
 
 
@@ -163,7 +124,7 @@ def test_a_shard_that_is_not_what_the_writer_writes_counts_as_absent(store, open
     assert opened().missing(KEYS) == KEYS[3:5]
 
 
-@pytest.mark.parametrize(("start", "stop"), [(1, 1), (1, 49), (0, 48), (10**14, 10**14 + 48), (8, 56), (48, 0)])
+@pytest.mark.parametrize(("start", "stop"), [(1, 49), (10**14, 10**14 + 48), (48, 0)])
 def test_a_name_that_says_wrongly_where_values_lie_gives_no_wrong_value(store, opened, start, stop):
     put(store.folder, arrow(batch()), start, stop)
     again = opened()
@@ -202,35 +163,9 @@ for word in (b"\\xff\\xff\\xff\\x7f", b"\\xff\\xff\\xff\\xff", b"\\x00\\x00\\x00
     assert done.returncode == 0, done.stdout[-50:] + done.stderr[-2000:]
 
 
-def test_a_compressed_shard_is_not_unpacked(store, opened):
-    # 400 MB of zeros in a few kB.
-    count = 12_000_000
-    bomb = pa.record_batch(
-        {
-            "key": pa.FixedSizeBinaryArray.from_buffers(pa.binary(34), count, [None, pa.py_buffer(bytes(34 * count))]),
-            "checksum": pa.array(np.zeros(count, np.uint64)),
-            "seconds": pa.array(np.zeros(count, np.float32)),
-            "value": pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(4 * count, np.float32)), 4),
-        },
-    )
-    put(store.folder, arrow(bomb, compression="zstd"))
-    del bomb
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    assert opened().missing(KEYS) == KEYS[:5]
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50_000
-
-
-@pytest.mark.parametrize("kind", ["fifo", "folder", "dangling link", "link to zeros", "link to itself"])
-def test_what_is_no_file_and_has_the_name_of_a_shard_counts_as_absent(store, opened, kind):
-    path = store.folder / f"{'0' * 16}-8-56-{'0' * 16}.arrow"
-    make = {
-        "fifo": lambda: os.mkfifo(path),
-        "folder": path.mkdir,
-        "dangling link": lambda: path.symlink_to("nowhere"),
-        "link to zeros": lambda: path.symlink_to("/dev/zero"),
-        "link to itself": lambda: path.symlink_to(path.name),
-    }
-    make[kind]()
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to(path.name)])
+def test_what_is_no_file_and_has_the_name_of_a_shard_counts_as_absent(store, opened, make):
+    make(store.folder / f"{'0' * 16}-8-56-{'0' * 16}.arrow")
     again = opened()
     assert again.missing(KEYS) == KEYS[:5]
     fill(again, 0)

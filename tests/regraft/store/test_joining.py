@@ -114,22 +114,6 @@ def test_a_new_address_gets_everything_and_says_so_in_one_line(machine, share, t
     assert machine("b", f"{tmp_path}/other").missing(KEYS[:3]) == []
 
 
-def test_another_store_at_the_same_address_gets_everything(machine, share, tmp_path):
-    fill(machine(), 0, 1)
-    unmount(share)
-    fill(machine("b"), 5)  # which makes a new store there
-    assert machine().missing([*KEYS[:2], KEYS[5]]) == []
-    assert machine("c").missing([*KEYS[:2], KEYS[5]]) == []
-
-
-def test_going_back_and_forth_between_two_stores_loses_nothing(machine, tmp_path):
-    for number in range(6):
-        fill(machine("a", f"{tmp_path}/share{number % 2}"), number)
-    assert machine("a", f"{tmp_path}/share0").missing(KEYS) == []
-    for number in range(2):
-        assert machine(f"reader{number}", f"{tmp_path}/share{number}").missing(KEYS) == []
-
-
 def test_a_copy_of_half_a_store_at_another_address_loses_nothing(machine, share, tmp_path):
     fill(machine(), 0, 1)
     (tmp_path / "copy").mkdir()
@@ -138,14 +122,7 @@ def test_a_copy_of_half_a_store_at_another_address_loses_nothing(machine, share,
     assert machine("b", f"{tmp_path}/copy").missing(KEYS[:2]) == []
 
 
-def test_what_another_machine_collected_goes_here_too(machine, share):
-    fill(machine(), 0, 1)
-    store = machine("b")
-    store.remove(*store.shards)
-    assert (machine().missing(KEYS[:2]), shards(machine())) == (KEYS[:2], [])
-
-
-@pytest.mark.parametrize("contents", [b"", b"?", b"{}", b'{"id": 1}', b'{"id": "x"}', b"[" * 100_000, b"\0" * 40])
+@pytest.mark.parametrize("contents", [b"", b'{"id": 1}', b"[" * 100_000])
 def test_a_damaged_marker_is_written_again_by_who_knows_it(machine, share, contents, monkeypatch):
     monkeypatch.setattr(joining, "_PAUSE", 0)
     fill(machine(), 0, 1)
@@ -160,7 +137,7 @@ def test_a_damaged_marker_is_written_again_by_who_knows_it(machine, share, conte
     assert machine().missing(KEYS[:3]) == machine("b").missing(KEYS[:3]) == []
 
 
-@pytest.mark.parametrize("contents", [b"", b"?", b"{}", b'{"id": 1, "address": 2}', b"[" * 100_000])
+@pytest.mark.parametrize("contents", [b"", b'{"id": 1, "address": 2}'])
 def test_a_damaged_note_is_no_reason_to_trust_an_empty_share(machine, share, tmp_path, contents):
     fill(machine(), 0, 1)
     (tmp_path / "a" / "regraft-shared.json").write_bytes(contents)

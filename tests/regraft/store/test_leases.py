@@ -87,8 +87,8 @@ def names(root: Path, shared: str | None) -> set[str]:
 # clocks and machines
 
 
-@pytest.mark.parametrize("shift", [-DAY, -11 * MINUTE, 11 * MINUTE, DAY])
-@pytest.mark.parametrize("age", [0, 9 * MINUTE, 11 * MINUTE])
+@pytest.mark.parametrize("shift", [-DAY, DAY])
+@pytest.mark.parametrize("age", [0, 11 * MINUTE])
 def test_a_lease_is_as_old_as_the_store_says_whatever_the_clocks_of_machines_show(
     root, shared, monkeypatch, shift, age
 ):
@@ -99,7 +99,7 @@ def test_a_lease_is_as_old_as_the_store_says_whatever_the_clocks_of_machines_sho
     assert bool(names(root, shared)) == (age < 10 * MINUTE)  # what does not count any more is removed
 
 
-@pytest.mark.parametrize("shift", [-DAY, -11 * MINUTE, 11 * MINUTE, DAY])
+@pytest.mark.parametrize("shift", [-DAY, DAY])
 def test_a_clock_that_is_set_while_the_store_is_in_use_ends_no_lease_of_the_same_machine(root, shared, shift):
     # All times of a local disk jump with the clock; the time since the start of the machine does not.
     other = replace(this_process(), pid_namespace="pid:[1]")
@@ -128,20 +128,6 @@ def test_a_container_or_machine_of_the_same_name_is_not_judged_by_its_numbers_of
     assert is_in_use(root, shared)
 
 
-def test_another_name_of_the_same_machine_does_not_matter(root, shared):
-    put(root, shared, lease_of(replace(this_process(), host="renamed", started=1)))
-    assert not is_in_use(root, shared)
-
-
-@pytest.mark.parametrize("boot", [True, False])
-def test_a_machine_without_these_numbers_goes_by_the_store(root, shared, monkeypatch, boot):
-    monkeypatch.setattr("regraft.store.lease.this_process", lambda: replace(this_process(), boot="", pid_namespace=""))
-    put(root, shared, lease_of(this_process() if boot else ELSEWHERE), age=11 * MINUTE)
-    assert not is_in_use(root, shared)
-    put(root, shared, lease_of(this_process() if boot else ELSEWHERE))
-    assert is_in_use(root, shared)
-
-
 def test_a_stage_does_not_wait_for_readers_and_waits_for_who_removes(root, shared):
     put(root, shared, lease_of(ELSEWHERE))
     with store_in_use(root, shared):
@@ -165,43 +151,10 @@ def test_a_lease_is_renewed_while_nothing_touches_the_store(root, shared, monkey
     assert names(root, shared) == set()
 
 
-def test_a_renewal_that_fails_is_tried_again(root, shared, monkeypatch):
-    monkeypatch.setattr(leases, "_RENEW_SECONDS", 0.05)
-    renew, failures = leases.StoreUse.renew, []
-
-    def fail_at_first(use: leases.StoreUse) -> None:
-        if len(failures) < 2:
-            failures.append(use)
-            raise OSError("no route")
-        renew(use)
-
-    with store_in_use(root, shared) as use:
-        (root / "leases" / use.lease).unlink()
-        monkeypatch.setattr(leases.StoreUse, "renew", fail_at_first)
-        deadline = time.monotonic() + 20
-        while not (root / "leases" / use.lease).exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-    assert len(failures) == 2
-
-
 # files that are no leases
 
-WRONG = {
-    "host": [None, 1, "", "a" * 101, "\x1b[2J", "a\n", ["a"]],
-    "pid": [None, "1", 0, -1, 2**31, 1.5, 1e300, True, [], {}],
-    "started": [None, "1", -1, 2**64, True],
-    "boot": [None, 3, "/etc/passwd", "a" * 101],
-    "pid_namespace": [None, 3, "pid:[\n]"],
-    "since": [None, "now", [], -1, -1e300, 1e300, float("nan"), float("inf"), 253_402_300_800, 10**400, True],
-    "uptime": [None, "now", {}, -1, float("nan"), float("-inf")],
-    "is_alone": [None, "no", 2, []],
-    "seal": [None, "", 1, "0" * 16],
-    "more": [1],
-}
 
-
-@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+@pytest.mark.parametrize(("field", "value"), [("pid", 0), ("since", 10**400), ("seal", "0" * 16), ("more", 1)])
 def test_a_lease_with_a_wrong_value_is_kept_for_ten_minutes_and_removed_then(tmp_path, field, value):
     contents = json.dumps({**json.loads(lease_of(ELSEWHERE)), field: value}).encode()
     put(tmp_path, None, contents)
@@ -228,20 +181,7 @@ def test_no_value_of_any_field_stops_who_reads_a_lease(tmp_path_factory, changes
     assert is_in_use(root, None)
 
 
-@pytest.mark.parametrize(
-    "contents",
-    [
-        b"",
-        b"\0" * 100,
-        b"null",
-        b"[]",
-        b"\xff",
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"1" * 100_000,
-        b"{}" + b" " * 10**7,
-    ],
-)
+@pytest.mark.parametrize("contents", [b"", b"[" * 100_000, b"{}" + b" " * 10**7])
 def test_what_is_no_lease_at_all_is_kept_for_ten_minutes(root, shared, contents):
     put(root, shared, contents)
     assert is_in_use(root, shared)
@@ -260,13 +200,6 @@ def test_no_flipped_bit_and_no_truncation_makes_a_live_lease_one_that_is_over(tm
     for contents in damaged:
         lease = Lease.read(contents)
         assert lease is None or lease.is_live(0.0), contents
-
-
-@pytest.mark.parametrize("name", ["notes.json", "backup-2024.json", "me-1-xyz.json", "holiday.txt"])
-def test_files_of_others_in_a_folder_of_that_name_are_left_alone(root, shared, name):
-    path = put(root, None, b"?", age=DAY, name=name.removesuffix(".json"))
-    assert not is_in_use(root, shared)
-    assert path.exists()
 
 
 def test_what_is_no_file_keeps_nobody_waiting(root):

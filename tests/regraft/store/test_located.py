@@ -89,18 +89,6 @@ def test_the_row_that_was_named_is_read_although_another_machine_computed_it_wit
     assert np.array_equal(rows.read(EVERY), VALUES)
 
 
-def test_what_was_compared_in_one_file_is_compared_again_in_another(store):
-    fill(store, *EVERY.tolist())
-    rows = rows_of(store)
-    assert np.array_equal(rows.read(EVERY), VALUES)
-    rows.close()
-    store.shards[3].path.unlink()
-    damage(store.shards[1].path, VALUES[2])
-    assert np.array_equal(rows.read(EVERY[:1]), VALUES[:1])
-    with pytest.raises(RegraftError, match="of 6 rows of the store are missing"):
-        rows.read(EVERY[2:3])
-
-
 def test_rows_are_found_again_where_another_shard_has_them_now(store, tmp_path):
     rows = rows_of(store)
     compact(tmp_path / "store", None)
@@ -124,22 +112,3 @@ def test_rows_of_the_shared_store_are_fetched_once(other, monkeypatch):
     rows.fetch()
     monkeypatch.setattr(Remote, "read_range", lambda *_: pytest.fail("fetched again"))
     assert np.array_equal(rows.read(EVERY[::-1]), VALUES[EVERY[::-1]])
-
-
-def test_a_few_rows_of_the_shared_store_are_read_without_the_others(other):
-    assert np.array_equal(rows_of(other).read(EVERY[4:]), VALUES[EVERY[4:]])
-    other.refresh()
-    assert sum(len(shard) for shard in other.shards if shard.is_copy) == 2
-
-
-def test_a_named_row_that_is_not_what_counts_is_fetched_from_the_shared_store_once(other, monkeypatch):
-    before = other.checksums(KEYS)
-    while (other.checksums(KEYS) == before).any():
-        other.append(
-            KEYS, VALUES + np.random.default_rng(len(other.shards)).uniform(size=(6, 4)).astype("f4"), seconds=6
-        )
-        other.flush()
-    rows = LocatedRows(other, as_array(KEYS), before, advice="")
-    rows.fetch()
-    monkeypatch.setattr(Remote, "read_range", lambda *_: pytest.fail("fetched again"))
-    assert np.array_equal(rows.read(EVERY), VALUES)

@@ -1,6 +1,5 @@
 import errno
 import hashlib
-import itertools
 import shutil
 import subprocess
 import sys
@@ -72,12 +71,6 @@ def test_rows_are_not_there_for_others_before_they_are_flushed(open_store):
     assert open_store().missing(KEYS[:1]) == KEYS[:1]
 
 
-def test_flushing_nothing_writes_nothing(store):
-    before = store.stored_bytes
-    store.flush()
-    assert store.stored_bytes == before
-
-
 def test_the_time_that_rows_took_is_kept_with_them(store, open_store):
     # Three rows took 3 s, two took 1 s; the sixth is not there.
     assert open_store().seconds_for([KEYS[0], KEYS[1], KEYS[3], KEYS[5]]) == pytest.approx(2.5)
@@ -85,44 +78,6 @@ def test_the_time_that_rows_took_is_kept_with_them(store, open_store):
 
 def test_other_facts_are_another_namespace(store, open_store):
     assert len(open_store(weights="other")) == 0
-
-
-def test_the_order_of_facts_does_not_matter(open_store):
-    assert open_store(a=1, b=2).folder == open_store(b=2, a=1).folder
-
-
-@pytest.mark.parametrize(
-    "values", [VALUES[:2].astype(np.float64), VALUES[:2, :3], VALUES[:3], VALUES[:2].reshape(2, 2, 2)]
-)
-def test_values_of_another_shape_or_dtype_are_refused(store, values):
-    with pytest.raises(ValueError, match=r"values must be float32 of shape \(2, 4\)\. Received: "):
-        store.append(KEYS[:2], values, seconds=0)
-
-
-def test_arrays_of_any_shape_come_back(tmp_path):
-    values = np.random.default_rng(0).normal(size=(2, 3, 2, 4)).astype(np.float16)
-    store = open_namespace(tmp_path, "activations", {}, shape=(3, 2, 4), dtype="float16")
-    store.append(KEYS[:2], values, seconds=0)
-    store.flush()
-    assert np.array_equal(store.read(KEYS[:2]), values)
-
-
-def test_two_writers_of_the_same_row_do_no_harm(open_store):
-    writers = [open_store(), open_store()]
-    for writer in writers:
-        writer.append(KEYS[:2], VALUES[:2], seconds=1)
-        writer.flush()
-    reader = open_store()
-    assert (len(reader), reader.missing(KEYS[:2])) == (2, [])
-    assert np.array_equal(reader.read(KEYS[:2]), VALUES[:2])
-
-
-def test_rows_of_another_writer_appear_on_refresh(store, open_store):
-    other = open_store()
-    other.append(KEYS[5:], VALUES[5:], seconds=0)
-    other.flush()
-    store.refresh()
-    assert store.missing(KEYS) == []
 
 
 def test_a_shard_that_another_process_is_still_writing_is_left_alone(store, open_store):
@@ -133,42 +88,11 @@ def test_a_shard_that_another_process_is_still_writing_is_left_alone(store, open
     assert unfinished.exists()
 
 
-def test_what_another_process_is_still_writing_does_not_count_as_stored(store, open_store):
-    unfinished = store.folder / f".{'0' * 32}.4711.tmp.arrow"
-    unfinished.write_bytes(shards(store)[0].read_bytes())
-    before = sum(path.stat().st_size for path in shards(store) if path != unfinished)
-    assert store.stored_bytes == before
-
-
 def test_a_damaged_shard_is_set_aside_and_its_rows_are_missing(store, open_store):
     path = shards(store)[0]
     damage(path, position_of_a_value(path))
     assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
     assert (path.exists(), path.with_suffix(".damaged").exists()) == (False, True)
-
-
-def test_the_other_shards_of_a_damaged_store_can_be_read(store, open_store):
-    damage(shards(store)[0], position_of_a_value(shards(store)[0]))
-    reader = open_store()
-    reader.missing(KEYS)
-    assert np.array_equal(reader.read(KEYS[3:5]), VALUES[3:5])
-
-
-def test_damage_is_told_on_the_terminal_by_the_shards_name(store, open_store, capsys):
-    path = shards(store)[0]
-    damage(path, position_of_a_value(path))
-    open_store().missing(KEYS)
-    assert (
-        f"{path} is damaged. It is kept as {path.stem}.damaged, and its rows are computed again"
-        in capsys.readouterr().err
-    )
-
-
-@pytest.mark.parametrize("kept", [0, 1, 100, -1])
-def test_a_truncated_shard_is_set_aside(store, open_store, kept):
-    path = shards(store)[0]
-    path.write_bytes(path.read_bytes()[:kept])
-    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
 
 
 def test_a_row_is_not_taken_for_another(store, open_store):
@@ -187,20 +111,6 @@ def test_damage_while_the_store_is_in_use_is_an_error_that_says_what_to_do(store
         match=r"was damaged or removed while it was in use\. Its rows are missing now: run the same command again",
     ):
         reader.read(KEYS[:3])
-
-
-def test_two_processes_may_find_the_same_damage(store, open_store):
-    readers = [open_store(), open_store()]
-    damage(shards(store)[0], position_of_a_value(shards(store)[0]))
-    assert [reader.missing(KEYS[:3]) for reader in readers] == [KEYS[:3], KEYS[:3]]
-
-
-def test_a_shard_of_another_shape_is_set_aside(store, open_store, tmp_path):
-    other = open_namespace(tmp_path, "other", {}, shape=(5,), dtype="float32")
-    other.append(KEYS[5:], np.zeros((1, 5), np.float32), seconds=0)
-    other.flush()
-    shards(other)[0].rename(store.folder / "foreign.arrow")
-    assert open_store().missing(KEYS) == KEYS[5:]
 
 
 def test_whichever_byte_of_a_shard_is_damaged_no_wrong_value_is_read_and_nothing_stops(store, root):
@@ -244,7 +154,7 @@ def test_opening_a_store_and_reading_from_it_writes_nothing(store, open_store, t
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:20], lambda text: text.replace("float32", "gloat32"), None])
+@pytest.mark.parametrize("damage", [lambda text: text[:20], None])
 def test_a_damaged_or_missing_description_is_written_again_by_who_knows_the_facts(store, open_store, damage):
     description = store.folder / "namespace.json"
     before = description.read_text()
@@ -279,20 +189,6 @@ def test_memory_does_not_grow_with_what_is_verified_and_read(tmp_path, root):
     assert int(done.stdout) < 40_000  # kB (on macOS bytes): a batch of 3.2 MB and change, of 200 MB
 
 
-def test_an_index_of_many_keys_is_small():
-    import tracemalloc
-
-    from regraft.store.index import Index
-
-    shard = rows_of(np.random.default_rng(0).bytes(34 * 100_000))
-    tracemalloc.start()
-    index = Index([shard])
-    size, _ = tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    assert len(index) == 100_000
-    assert size < 60 * 100_000
-
-
 def rows_of(keys: bytes, *checksums: int) -> Any:
     """What the index sees of a shard."""
     keys_of = np.frombuffer(keys, "S34")
@@ -300,7 +196,7 @@ def rows_of(keys: bytes, *checksums: int) -> Any:
     return type("Rows", (), {"keys": keys_of, "checksums": checks, "__len__": lambda self: len(self.keys)})()
 
 
-@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1)])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_of_rows_that_machines_computed_differently_the_smallest_checksum_counts_in_any_order(order, at_once):
     from regraft.store.index import Index
@@ -312,21 +208,6 @@ def test_of_rows_that_machines_computed_differently_the_smallest_checksum_counts
     found, rows = index.find(KEYS[:3])
     assert [order[number] for number in found[:2].tolist()] == [0, 1]
     assert (rows[:2].tolist(), found[2], len(index)) == ([0, 0], -1, 2)
-
-
-def test_an_index_that_grows_shard_by_shard_is_the_one_that_is_made_at_once():
-    from regraft.store.index import Index
-
-    numbers = np.random.default_rng(0)
-    keys = [numbers.bytes(34) for _ in range(300)]
-    chosen = [numbers.permutation(300)[: numbers.integers(1, 20)] for _ in range(100)]
-    shards = [rows_of(b"".join(keys[place] for place in places)) for places in chosen]
-    growing, at_once = Index(), Index(shards)
-    for number, shard in enumerate(shards):
-        growing.add(number, shard)
-        assert (growing.find(keys)[0] >= 0).sum() == len(np.unique(np.concatenate(chosen[: number + 1])))
-    assert [found.tolist() for found in growing.find(keys)] == [found.tolist() for found in at_once.find(keys)]
-    assert [growing.rows_of(n).tolist() for n in range(5)] == [at_once.rows_of(n).tolist() for n in range(5)]
 
 
 FULL = """
@@ -375,13 +256,6 @@ def read_only(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     return take_away
 
 
-def test_a_read_only_store_that_has_everything_simply_works(store, open_store, read_only):
-    read_only()
-    reader = open_store()
-    assert reader.missing(KEYS[:5]) == []
-    assert np.array_equal(reader.read(KEYS[:5]), VALUES[:5])
-
-
 def test_writing_to_a_read_only_store_is_an_error_that_says_what_to_do(store, read_only):
     read_only()
     store.append(KEYS[5:], VALUES[5:], seconds=0)
@@ -389,28 +263,6 @@ def test_writing_to_a_read_only_store_is_an_error_that_says_what_to_do(store, re
         RegraftError, match=rf"{store.folder} cannot be written to \(Permission denied\).*Make it writable"
     ):
         store.flush()
-
-
-def test_a_damaged_shard_of_a_read_only_store_counts_as_missing(store, open_store, read_only, capsys):
-    path = shards(store)[0]
-    damage(path, position_of_a_value(path))
-    read_only()
-    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
-    assert f"{path} is damaged and cannot be renamed (Permission denied)" in capsys.readouterr().err
-
-
-def test_a_shard_that_vanishes_while_it_is_opened_is_passed_over(store, open_store, monkeypatch):
-    gone, *others = shards(store)
-    monkeypatch.setattr("regraft.store.shard_folder.shard_paths", lambda folder: [gone, *others])
-    gone.unlink()
-    assert open_store().missing(KEYS) == [*KEYS[:3], KEYS[5]]
-
-
-def test_a_store_that_is_deleted_while_it_is_in_use_is_an_error_that_says_what_to_do(store):
-    for path in shards(store):
-        path.unlink()
-    with pytest.raises(RegraftError, match="was damaged or removed while it was in use"):
-        store.read(KEYS[:3])
 
 
 @pytest.mark.parametrize("moment", ["shards.put_in_place", "shard_folder.Shard"])

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,13 +59,6 @@ def rows_in(tmp_path: Path, shared: str | None) -> list[int]:
     return [row for row, key in enumerate(KEYS) if not store.missing([key])]
 
 
-def test_gc_keeps_what_another_machine_recorded_a_moment_ago(machine, tmp_path, shared):
-    machine("a", OF_A, 0, 1)
-    machine("b", OF_B, 2, 3)
-    gc(tmp_path, "a", shared, OF_A)
-    assert rows_in(tmp_path, shared) == [0, 1, 2, 3]
-
-
 def test_gc_keeps_what_another_machine_recorded_long_ago_as_long_as_that_is_at_work(machine, tmp_path, shared, capsys):
     machine("a", OF_A, 0, 1)
     machine("b", OF_B, 2, 3)
@@ -104,27 +96,12 @@ def test_a_machine_that_only_uses_the_store_is_not_gone(machine, tmp_path, share
     assert rows_in(tmp_path, shared) == [0, 2]
 
 
-def test_the_clock_of_the_machine_does_not_decide(machine, tmp_path, shared, monkeypatch):
-    machine("a", OF_A, 0)
-    machine("b", OF_B, 2)
-    now = time.time()
-    monkeypatch.setattr("time.time", lambda: now + 400 * DAY)
-    gc(tmp_path, "a", shared, OF_A)
-    assert rows_in(tmp_path, shared) == [0, 2]
-
-
 def test_an_own_record_goes_when_the_own_history_does_not_want_it(machine, tmp_path, shared):
     machine("a", OF_A, 0)
     machine("a", BOTH, 1)
     settle(tmp_path)
     gc(tmp_path, "a", shared, BOTH)
     assert rows_in(tmp_path, shared) == [1]
-
-
-def test_an_own_record_of_a_moment_ago_stays(machine, tmp_path, shared):
-    machine("a", OF_A, 0)  # DVC has not written dvc.lock yet
-    gc(tmp_path, "a", shared)
-    assert rows_in(tmp_path, shared) == [0]
 
 
 def test_of_one_version_on_two_machines_each_has_its_own_record(machine, tmp_path, shared):

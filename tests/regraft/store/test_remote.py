@@ -85,12 +85,6 @@ def test_rows_of_another_machine_appear_on_refresh(machine):
     assert np.array_equal(first.read(KEYS[5:]), VALUES[5:])
 
 
-def test_the_shared_store_says_what_its_arrays_are(machine, shared):
-    store = machine("a")
-    fill(store, 0)
-    assert Remote(shared).read(f"{store.folder.name}/namespace.json") == (store.folder / "namespace.json").read_bytes()
-
-
 def test_what_is_computed_without_the_shared_store_is_sent_when_it_is_named(machine, shared):
     fill(machine("a", None), 0, 1)
     machine("a")
@@ -112,21 +106,6 @@ def interrupt(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
-def test_two_processes_may_send_the_same_shard(machine, monkeypatch, shared):
-    store = machine("a")
-    send = Remote.send
-
-    def send_as_another_does_too(remote: Remote, source: Path, name: str) -> None:
-        monkeypatch.setattr(Remote, "send", send)
-        machine("a")
-        send(remote, source, name)
-
-    monkeypatch.setattr(Remote, "send", send_as_another_does_too)
-    fill(store, 0, 1)
-    assert len([name for name in files(shared, store) if name.endswith(".arrow")]) == 1
-    assert np.array_equal(store.read(KEYS[:2]), VALUES[:2])
-
-
 def test_shards_that_the_shared_store_lost_are_dropped(machine, shared):
     store = machine("a")
     fill(store, 0, 1)
@@ -144,43 +123,6 @@ def test_a_damaged_copy_is_fetched_again(machine):
     assert list(copy.folder.glob("*.damaged")) == []
 
 
-def test_reading_goes_on_after_a_damaged_copy_was_fetched_again(machine):
-    fill(machine("a"), 0, 1, 2)
-    copy = mirrored(machine("b"))
-    (path,) = shards(copy)
-    path.write_bytes(damage(path.read_bytes()))
-    assert np.array_equal(copy.read(KEYS[:3]), VALUES[:3])
-
-
-def test_a_truncated_copy_is_fetched_again(machine):
-    fill(machine("a"), 0, 1, 2)
-    (path,) = shards(mirrored(machine("b")))
-    path.write_bytes(path.read_bytes()[:-1])
-    assert machine("b").missing(KEYS[:3]) == []
-
-
-def test_a_copy_that_is_damaged_again_and_again_is_set_aside(machine, monkeypatch):
-    # The disk is at fault: what arrives sound is damaged as soon as it has its name.
-    fill(machine("a"), 0, 1, 2)
-    monkeypatch.setattr("regraft.store.shards.Shard.is_sound", lambda *_: False)
-    monkeypatch.setattr(Namespace, "_check", lambda *_: None)
-    store = mirrored(machine("b"))
-    (path,) = shards(store)
-    store._discard(path)
-    store.refresh()
-    mirrored(store)
-    assert store.missing(KEYS[:3]) == KEYS[:3]
-    assert len(list(store.folder.glob("*.damaged"))) == 1
-
-
-def test_where_the_disk_damages_copies_of_rows_they_are_read_without_being_kept(machine, monkeypatch):
-    fill(machine("a"), 0, 1, 2)
-    monkeypatch.setattr("regraft.store.shards.Shard.read", lambda *_: False)  # not that of a distant one
-    store = machine("b")
-    assert store.missing(KEYS[:3]) == []
-    assert np.array_equal(store.read(KEYS[:3]), VALUES[:3])
-
-
 def test_opening_fetches_keys_and_no_value(machine, monkeypatch):
     wide = np.random.default_rng(0).normal(size=(500, 4)).astype(np.float32)
     keys = [key_of(f"{number:064x}") for number in range(500)]
@@ -196,15 +138,6 @@ def test_opening_fetches_keys_and_no_value(machine, monkeypatch):
     assert len(asked) == 2
 
 
-def test_rows_that_lie_near_each_other_come_in_one_answer(machine, monkeypatch):
-    store = machine("a")
-    fill(store, *range(6))
-    other, read, asked = machine("b"), Remote.read_range, []
-    monkeypatch.setattr(Remote, "read_range", lambda self, *what: asked.append(what) or read(self, *what))
-    assert np.array_equal(other.read([KEYS[4], KEYS[1]]), VALUES[[4, 1]])
-    assert [stop - start for _, start, stop in asked] == [4 * VALUES[0].nbytes]
-
-
 def test_a_value_that_is_damaged_in_the_shared_store_is_never_read(machine, shared):
     store = machine("a")
     fill(store, 0, 1, 2)
@@ -212,15 +145,6 @@ def test_a_value_that_is_damaged_in_the_shared_store_is_never_read(machine, shar
     damage_shared(shared, store)
     with pytest.raises(RegraftError, match="was damaged or removed while it was in use"):
         reader.read(KEYS[:3])
-    assert reader.missing(KEYS[:3]) == KEYS[:3]
-
-
-def test_a_shard_that_is_listed_although_it_is_gone_holds_nobody_up(machine, shared, monkeypatch):
-    store = machine("a")
-    fill(store, 0, 1)
-    reader, listed = machine("b"), files(shared, store)
-    Remote(shared).remove(f"{store.folder.name}/{store.shards[0].name}.arrow")
-    monkeypatch.setattr(Remote, "sizes", lambda *_: listed)
     assert reader.missing(KEYS[:3]) == KEYS[:3]
 
 
@@ -264,15 +188,6 @@ def test_a_damaged_shard_is_not_sent(machine, shared):
     path.write_bytes(damage(path.read_bytes()))
     assert machine("a").missing(KEYS[:3]) == KEYS[:3]
     assert not [name for name in files(shared, store) if name.endswith(".arrow")]
-
-
-def test_half_an_object_is_not_read(machine, shared):
-    store = machine("a")
-    fill(store, 0, 1, 2)
-    (name,) = [name for name in files(shared, store) if name.endswith(".arrow")]
-    address = f"{store.folder.name}/{name}"
-    Remote(shared).write(address, (Remote(shared).read(address) or b"")[:-10])
-    assert machine("b").missing(KEYS[:3]) == KEYS[:3]
 
 
 def test_a_shard_that_is_collected_while_it_is_fetched_is_passed_over(machine, monkeypatch):
@@ -327,12 +242,6 @@ def test_a_server_that_does_not_answer_is_an_error_that_says_what_to_do(machine,
     fsspec.filesystem("s3").clear_instance_cache()
 
 
-@pytest.mark.parametrize("shared", ["memory"], indirect=True)
-def test_an_address_that_no_library_here_can_reach_is_an_error_that_names_it(machine):
-    with pytest.raises(RegraftError, match=r"The shared store adl://bucket cannot be reached: .*\(adlfs\)"):
-        machine("a", "adl://bucket/x")
-
-
 @pytest.mark.parametrize("shared", ["s3"], indirect=True)
 def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp_path):
     store = machine("a", None)
@@ -340,21 +249,6 @@ def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp
     with pytest.raises(RegraftError, match=r"s3://no-such-bucket cannot be reached: .*NoSuchBucket"):
         machine("a", "s3://no-such-bucket/x")
     assert machine("a", None).missing(KEYS[:2]) == []
-
-
-def test_rows_that_cannot_be_sent_are_kept_and_sent_by_the_next_run(machine, monkeypatch):
-    store = machine("a")
-    with monkeypatch.context() as patch:
-        patch.setattr(store.remote._files, "put_file", unreachable)
-        with pytest.raises(RegraftError, match="cannot be reached: OSError"):
-            fill(store, 0, 1)
-    assert np.array_equal(store.read(KEYS[:2]), VALUES[:2])
-    machine("a")
-    assert machine("b").missing(KEYS[:2]) == []
-
-
-def unreachable(*_: Any, **__: Any) -> None:
-    raise OSError("no route")
 
 
 def test_two_machines_at_once_end_up_with_all_rows(machine):

@@ -48,15 +48,9 @@ OPERATIONS = ["ls", "cat_file", "pipe_file", "put_file", "get_file", "rm_file", 
 QUIET = {"get_file", "modified", "open", "rm_file"}  # not called here, or only where a failure is waited out
 ERRORS: list[Callable[[str], Exception]] = [
     lambda text: OSError(text),
-    lambda text: OSError(5, text),
     lambda text: PermissionError(13, text, text),
-    lambda text: ValueError(text),
-    lambda text: RuntimeError({"url": text}),
-    lambda text: KeyError(text),
-    lambda text: UnicodeDecodeError("utf-8", text.encode(), 0, 1, text),
     lambda text: _with_response(text),
     lambda text: _caused_by(text),
-    lambda text: ExceptionGroup(text, [OSError(text)]),
 ]
 
 
