@@ -9,14 +9,10 @@ from regraft.core.errors import Damaged, InvalidData, RegraftError, printable, s
     ("name", "shown"),
     [
         ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
-        ("two\nlines\r\t", r"two\nlines\r\t"),
-        ("nul\0", r"nul\x00"),
         ("c1\x9b", r"c1\x9b"),  # a terminal takes it for ESC [
         ("photo\u202egpj.exe", r"photo\u202egpj.exe"),  # shown from right to left it would end in .jpg
         ("a\u200b\u2028\ufeff", r"a\u200b\u2028\ufeff"),
         ("\udce9.png", r"\udce9.png"),
-        ("\U000e0041", r"\U000e0041"),
-        ("\uffff", r"\uffff"),
     ],
 )
 def test_what_a_terminal_would_obey_or_hide_is_shown_as_its_number(name, shown):
@@ -25,21 +21,11 @@ def test_what_a_terminal_would_obey_or_hide_is_shown_as_its_number(name, shown):
     assert name not in some([name])
 
 
-@pytest.mark.parametrize("name", ["Äpfel", "西红柿", "می‌خواهم", "👩‍🌾", "ideographic\u3000space", "back\\slash", ""])
-def test_a_name_that_people_can_read_stays_as_it_is(name):
-    assert printable(name) == name
-
-
 def test_a_name_without_end_is_cut_and_both_ends_are_shown():
     shown = printable("start" + "x" * 10**6 + "end")
     assert shown.startswith("start")
     assert shown.endswith("end")
     assert len(shown) < 500
-
-
-def test_of_many_the_first_are_named_and_all_counted():
-    assert some(list("abcdefg")) == "a; b; c; d; e and 2 more"
-    assert some(["a"]) == "a"
 
 
 @pytest.mark.parametrize("kind", [RegraftError, InvalidData, Damaged])

@@ -69,11 +69,6 @@ def test_a_transfer_that_is_slow_goes_on_as_long_as_somebody_answers():
     assert files.asked == 2
 
 
-def test_a_transfer_is_given_up_once_nobody_answers_any_more():
-    with pytest.raises(TimeoutError, match="timed out"):
-        patient(Slow(is_there=False)).put_file("a", "b", mode="c")
-
-
 def test_a_transfer_that_stands_still_is_given_up_though_somebody_answers(tmp_path, monkeypatch):
     monkeypatch.setattr(patience, "_AHEAD", 0)
     monkeypatch.setattr(patience, "_SLOWEST", 10)
@@ -84,14 +79,6 @@ def test_a_transfer_that_stands_still_is_given_up_though_somebody_answers(tmp_pa
     with pytest.raises(TimeoutError, match="timed out"):
         patient(files).put_file(str(source), "b")
     assert files.asked
-
-
-def test_answers_errors_and_plain_attributes_are_those_of_the_file_system():
-    files = patient(Slow(is_there=True))
-    assert files.cat_file("x") == b"x"
-    assert files.name == "slow"
-    with pytest.raises(PermissionError):
-        files.get_file("a", "b")
 
 
 def test_nothing_that_was_given_up_keeps_the_process_from_ending():

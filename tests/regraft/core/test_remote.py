@@ -47,15 +47,6 @@ def test_what_is_not_there_is_none_or_a_missing_file(remote, tmp_path):
         remote.download("x", tmp_path / "x")
 
 
-def test_a_photo_in_a_bucket_is_read_part_by_part_with_its_size_and_tag(s3_server, tmp_path):
-    remote = Remote(f"s3://bucket/{tmp_path.name}")
-    remote.put("a", b"0123456789")
-    with remote.opened("a") as opened:
-        assert (opened.size, opened.tag, opened.read(), opened.read()) == (10, remote.tag("a"), b"0123456789", b"")
-    with pytest.raises(FileNotFoundError), remote.opened("x"):
-        pass
-
-
 def test_a_file_is_replaced_only_over_the_one_that_was_read(remote):
     assert remote.put_if("p.json", b"one", None)
     assert not remote.put_if("p.json", b"other", None)

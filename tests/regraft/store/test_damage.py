@@ -124,18 +124,3 @@ def test_damage_anywhere_gives_the_same_values_or_an_error_that_says_what_to_do(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(joining, "_PAUSE", 0)
         work(base, gc=gc)
-
-
-@pytest.mark.parametrize("where", ["a", "shared"])
-@pytest.mark.parametrize("what", KINDS)
-@pytest.mark.parametrize("instead", ["folder", "unreadable link", "nothing"])
-def test_something_else_in_the_place_of_a_file_is_no_traceback(sound, where, what, instead):
-    base = sound()
-    for path in (base / where).glob(KINDS[what]):
-        path.unlink()
-        if instead == "folder":
-            path.mkdir()
-        if instead == "unreadable link":
-            path.symlink_to(path.name)
-    with suppress(RegraftError):
-        work(base, gc=True)

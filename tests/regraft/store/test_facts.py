@@ -95,18 +95,6 @@ def test_many_small_files_become_one_here_and_in_the_shared_store(tmp_path, s3_s
     assert len(files_of(three)) == 2
 
 
-def test_a_file_that_another_process_merged_before_it_was_sent_is_no_error(tmp_path, monkeypatch):
-    shared, send = f"memory://{tmp_path}/shared", Remote.send
-
-    def merged_before(remote: Remote, source: Path, name: str) -> None:
-        source.unlink()
-        send(remote, source, name)
-
-    monkeypatch.setattr(Remote, "send", merged_before)
-    facts_in(tmp_path / "one", shared).add(CONTENTS, VERSIONS)
-    assert files_of(tmp_path / "one") == []
-
-
 def test_facts_that_another_project_reads_every_night_and_never_adds_to_are_not_collected(tmp_path, capsys):
     shared = f"memory://{tmp_path}/shared"
     mine, theirs = facts_in(tmp_path / "mine", shared), facts_in(tmp_path / "theirs", shared, max_pixels=1)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from regraft.core.errors import RegraftError
-from regraft.store import joining, overview
+from regraft.store import overview
 from regraft.store.joining import MARKER, open_shared
 from regraft.store.leases import store_in_use
 from regraft.store.namespace import Namespace, open_namespace
@@ -103,40 +103,6 @@ def test_a_share_that_was_emptied_on_purpose_is_filled_again_after_a_person_said
     assert machine("b").missing(KEYS[:2]) == []
 
 
-def test_a_new_address_gets_everything_and_says_so_in_one_line(machine, share, tmp_path, capsys):
-    fill(machine(), 0, 1)
-    fill(machine(), 2)
-    store = machine("a", f"{tmp_path}/other")
-    assert store.missing(KEYS[:3]) == []
-    said = f"{tmp_path}/other is not the shared store that this machine used last: all 2 shards here"
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(said)
-    assert machine("b", f"{tmp_path}/other").missing(KEYS[:3]) == []
-
-
-def test_a_copy_of_half_a_store_at_another_address_loses_nothing(machine, share, tmp_path):
-    fill(machine(), 0, 1)
-    (tmp_path / "copy").mkdir()
-    (tmp_path / "copy" / MARKER).write_bytes((share / "store" / MARKER).read_bytes())
-    assert machine("a", f"{tmp_path}/copy").missing(KEYS[:2]) == []
-    assert machine("b", f"{tmp_path}/copy").missing(KEYS[:2]) == []
-
-
-@pytest.mark.parametrize("contents", [b"", b'{"id": 1}', b"[" * 100_000])
-def test_a_damaged_marker_is_written_again_by_who_knows_it(machine, share, contents, monkeypatch):
-    monkeypatch.setattr(joining, "_PAUSE", 0)
-    fill(machine(), 0, 1)
-    fill(machine("b"), 2)
-    marker = share / "store" / MARKER
-    before = json.loads(marker.read_bytes())
-    marker.write_bytes(contents)
-    assert machine().missing(KEYS[:3]) == []
-    assert json.loads(marker.read_bytes()) == before
-    marker.write_bytes(contents)
-    assert machine("new").missing(KEYS[:3]) == []  # which cannot know it, and makes another
-    assert machine().missing(KEYS[:3]) == machine("b").missing(KEYS[:3]) == []
-
-
 @pytest.mark.parametrize("contents", [b"", b'{"id": 1, "address": 2}'])
 def test_a_damaged_note_is_no_reason_to_trust_an_empty_share(machine, share, tmp_path, contents):
     fill(machine(), 0, 1)
@@ -171,12 +137,3 @@ def test_who_only_looks_after_a_store_makes_none(machine, tmp_path, command):
         command(tmp_path / "a", f"{tmp_path}/typo")
     assert not (tmp_path / "typo").exists()
     assert len(shards(machine("a", None))) == 1
-
-
-def test_a_truncated_shard_in_the_shared_root_is_replaced_by_the_sound_copy_here(machine, share):
-    store = machine()
-    fill(store, 0, 1)
-    (there,) = (share / "store" / store.folder.name).glob("*.arrow")
-    there.write_bytes(there.read_bytes()[:-1])
-    assert machine().missing(KEYS[:2]) == []
-    assert machine("b").missing(KEYS[:2]) == []

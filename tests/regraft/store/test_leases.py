@@ -13,8 +13,6 @@ from typing import Any
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from regraft.core.errors import Busy
 from regraft.store import leases
@@ -165,28 +163,6 @@ def test_a_lease_with_a_wrong_value_is_kept_for_ten_minutes_and_removed_then(tmp
     put(tmp_path, None, contents, age=11 * MINUTE)
     assert not is_in_use(tmp_path, None)
     assert names(tmp_path, None) == set()
-
-
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner, max_size=3)
-)
-
-
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(changes=st.dictionaries(st.sampled_from(sorted(Lease.model_fields)), _json | st.just("(removed)"), min_size=1))
-def test_no_value_of_any_field_stops_who_reads_a_lease(tmp_path_factory, changes):
-    root = tmp_path_factory.mktemp("store")
-    facts = {**json.loads(lease_of(ELSEWHERE)), **changes}
-    put(root, None, json.dumps({key: value for key, value in facts.items() if value != "(removed)"}).encode())
-    assert is_in_use(root, None)
-
-
-@pytest.mark.parametrize("contents", [b"", b"[" * 100_000, b"{}" + b" " * 10**7])
-def test_what_is_no_lease_at_all_is_kept_for_ten_minutes(root, shared, contents):
-    put(root, shared, contents)
-    assert is_in_use(root, shared)
-    put(root, shared, contents, age=11 * MINUTE)
-    assert not is_in_use(root, shared)
 
 
 def test_no_flipped_bit_and_no_truncation_makes_a_live_lease_one_that_is_over(tmp_path):

@@ -63,16 +63,6 @@ class StoreMachine(RuleBasedStateMachine):
         writer.flush()
         self.certain.update({row: value(row) for row in rows})
 
-    @rule(writer=writers, rows=_some_rows)
-    def append_only(self, writer: Namespace, rows: list[int]) -> None:
-        writer.append([KEYS[row] for row in rows], np.stack([value(row) for row in rows]), seconds=len(rows))
-
-    @rule(writer=writers)
-    def flush(self, writer: Namespace) -> None:
-        rows = [KEYS.index(key) for key in writer._pending]
-        writer.flush()
-        self.certain.update({row: value(row) for row in rows})
-
     @rule(writer=writers)
     def refresh(self, writer: Namespace) -> None:
         writer.refresh()
@@ -136,12 +126,6 @@ class StoreMachine(RuleBasedStateMachine):
         reader = self.open()
         present = self.is_right(reader)
         assert self.certain.keys() <= present
-
-    @invariant()
-    def presence_without_reading_never_claims_less(self) -> None:
-        reader = self.open()
-        unread = set(reader.missing(KEYS, verify=False))
-        assert unread <= set(reader.missing(KEYS))
 
     def is_right(self, reader: Namespace) -> set[int]:
         missing = set(reader.missing(KEYS))

@@ -1,5 +1,5 @@
 import errno
-import hashlib
+import resource
 import shutil
 import subprocess
 import sys
@@ -14,9 +14,8 @@ from regraft.core.errors import RegraftError
 from regraft.core.files import put_in_place
 from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.shards import Shard, key_of
+from tests.support.store import KEYS, VALUES
 
-KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(6)]
-VALUES = np.arange(24, dtype=np.float32).reshape(6, 4)
 Open = Callable[..., Namespace]
 
 
@@ -95,14 +94,6 @@ def test_a_damaged_shard_is_set_aside_and_its_rows_are_missing(store, open_store
     assert (path.exists(), path.with_suffix(".damaged").exists()) == (False, True)
 
 
-def test_a_row_is_not_taken_for_another(store, open_store):
-    # The two keys are exchanged; every value is still one that was written.
-    path = shards(store)[0]
-    contents = path.read_bytes().replace(KEYS[0], b"?" * 34).replace(KEYS[1], KEYS[0]).replace(b"?" * 34, KEYS[1])
-    path.write_bytes(contents)
-    assert set(open_store().missing(KEYS[:2])) == set(KEYS[:2])
-
-
 def test_damage_while_the_store_is_in_use_is_an_error_that_says_what_to_do(store, open_store):
     reader, path = open_store(), shards(store)[0]
     damage(path, position_of_a_value(path))
@@ -163,32 +154,6 @@ def test_a_damaged_or_missing_description_is_written_again_by_who_knows_the_fact
     assert description.read_text() == before
 
 
-MEMORY = """
-import hashlib, resource, sys
-from pathlib import Path
-import numpy as np
-from regraft.store.shards import key_of
-from regraft.store.namespace import open_namespace
-store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
-keys = [key_of(hashlib.sha256(str(number).encode()).hexdigest()) for number in range(2000)]
-for start in range(0, 2000, 100) if sys.argv[2] == "write" else ():
-    store.append(keys[start : start + 100], np.ones((100, 100_000), np.uint8), seconds=0)
-    store.flush()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-assert store.missing(keys) == []
-for start in range(0, 2000, 32):
-    store.read(keys[start : start + 32])
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
-"""
-
-
-def test_memory_does_not_grow_with_what_is_verified_and_read(tmp_path, root):
-    for mode in ("write", "read"):
-        command = [sys.executable, "-c", MEMORY, str(tmp_path), mode]
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
-    assert int(done.stdout) < 40_000  # kB (on macOS bytes): a batch of 3.2 MB and change, of 200 MB
-
-
 def rows_of(keys: bytes, *checksums: int) -> Any:
     """What the index sees of a shard."""
     keys_of = np.frombuffer(keys, "S34")
@@ -210,36 +175,18 @@ def test_of_rows_that_machines_computed_differently_the_smallest_checksum_counts
     assert (rows[:2].tolist(), found[2], len(index)) == ([0, 0], -1, 2)
 
 
-FULL = """
-import resource, sys
-from pathlib import Path
-import numpy as np
-from regraft.core.errors import RegraftError
-from regraft.core.files import put_in_place
-from regraft.store.shards import key_of
-from regraft.store.namespace import open_namespace
-store = open_namespace(Path(sys.argv[1]), "wide", {}, shape=(100_000,), dtype="uint8")
-keys = [key_of(f"{number:064x}") for number in range(20)]
-store.append(keys[:2], np.ones((2, 100_000), np.uint8), seconds=0)
-store.flush()
-resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, 500_000))
-store.append(keys[2:], np.ones((18, 100_000), np.uint8), seconds=0)
-try:
-    store.flush()
-except RegraftError as error:
-    print(error)
-print(store.missing(keys) == keys[2:])
-print(sorted(path.suffix for path in store.folder.iterdir()))
-"""
-
-
-def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_nothing_half_written(tmp_path, root):
-    # A limit on the size of files takes the place of a full disk: the system refuses to write on.
-    command = [sys.executable, "-c", FULL, str(tmp_path)]
-    lines = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.split("\n")
-    assert f"There is no room in {tmp_path}/wide-" in lines[0]
-    assert "where 1.8 MB are needed (File too large). Free some, for instance by `regraft store --gc 10`" in lines[0]
-    assert lines[1:3] == ["True", "['.arrow', '.json']"]
+def test_a_full_disk_is_an_error_that_says_what_to_do_and_leaves_nothing_half_written(tmp_path):
+    store = open_namespace(tmp_path, "wide", {}, shape=(300_000,), dtype="uint8")
+    store.append(KEYS, np.ones((6, 300_000), np.uint8), seconds=0)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)  # a limit on the size of files takes the place of a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, before[1]))
+    try:
+        with pytest.raises(RegraftError, match=r"There is no room in .*/wide-\w+, where 1\.8 MB are needed"):
+            store.flush()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(store.folder.glob("*arrow")) == []
+    assert list(store.folder.glob(".*")) == []
 
 
 @pytest.fixture

@@ -1,18 +1,14 @@
 """Whatever lies beside the store, or in its folders, and is not Regraft's stays: in a bucket, in a home directory."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from regraft.core.files import fingerprint
-from regraft.store import overview
 from regraft.store.namespace import Namespace, open_namespace
-from regraft.store.remote import Remote
 from regraft.store.upkeep import collect, compact
 from regraft.store.uses import record_use
-from tests.support.store import KEYS, VALUES, fill
+from tests.support.store import KEYS, fill
 
 VERSION, OTHER = "a" * 32, "b" * 32
 FOLDERS = [
@@ -96,44 +92,3 @@ def test_files_of_others_inside_a_namespace_stay_and_are_named(opened, root, sha
         assert f"{store.folder.name}: left alone, since Regraft did not write it:" in (said := capsys.readouterr().out)
         assert "x.parquet" in said
         assert not list(root.glob(f"{store.folder.name}/*-*-*-{'[0-9a-f]' * 16}.*"))
-
-
-@pytest.mark.parametrize("facts", [[1], {"kind": "features", "shape": [2**40], "dtype": "float32"}])
-def test_a_description_that_fits_its_name_and_is_none_of_ours_is_left_alone(root, shared, opened, tmp_path, facts):
-    fill(opened(), 0)
-    record_use(root, VERSION, [opened()], KEYS[:1], shared=shared)
-    for place in [root, *([tmp_path / "bucket"] if shared else [])]:
-        path = place / f"features-{fingerprint(facts)[:16]}" / "namespace.json"
-        path.parent.mkdir()
-        path.write_text(json.dumps(facts))
-        for command in (overview.verify, overview.list_store, gc, compact):
-            command(root, shared)
-        assert path.exists()
-
-
-def test_a_namespace_whose_description_is_lost_is_left_alone_until_it_is_known_again(opened, root, shared, tmp_path):
-    store = opened()
-    fill(store, 0)
-    record_use(root, VERSION, [], [], shared=shared)
-    for place in [root, *([tmp_path / "bucket"] if shared else [])]:
-        (place / store.folder.name / "namespace.json").unlink()
-    gc(root, shared)
-    assert opened().missing(KEYS[:1]) == []  # who knows the facts writes it again
-    gc(root, shared)
-    assert not store.folder.exists()
-
-
-def test_gc_removes_what_was_left_of_sending_and_nothing_else(opened, root, tmp_path):
-    shared = f"file://{tmp_path}/bucket"
-    store = open_namespace(root, "features", {}, shape=(4,), dtype="float32", shared=shared)
-    fill(store, 0)
-    record_use(root, VERSION, [store], KEYS[:1], shared=shared)
-    (name,) = [name for name in Remote(shared).sizes(store.folder.name) if name.endswith(".arrow")]
-    folder = tmp_path / "bucket" / store.folder.name
-    ours = [folder / f".{name}.01234567.tmp", folder / f"{name.removesuffix('.arrow')}.damaged"]
-    theirs = [folder / ".mine.arrow.01234567.tmp", folder / f".{name}.tmp"]
-    for path in (*ours, *theirs):
-        path.write_text("?")
-    gc(root, shared)
-    assert [path.exists() for path in (*ours, *theirs)] == [False, False, True, True]
-    assert (store.missing(KEYS[:1]), VALUES[0].tolist()) == ([], store.read(KEYS[:1])[0].tolist())

@@ -78,14 +78,6 @@ def test_what_a_machine_recorded_goes_once_it_is_gone(machine, tmp_path, shared)
     assert len(list((tmp_path / "shared" / "uses").glob("*.owner"))) == 1
 
 
-def test_after_how_many_days_is_a_choice(machine, tmp_path, shared):
-    machine("a", OF_A, 0)
-    machine("b", OF_B, 2)
-    age(tmp_path, 31, "*")
-    gc(tmp_path, "a", shared, OF_A, stale_days=60)
-    assert rows_in(tmp_path, shared) == [0, 2]
-
-
 def test_a_machine_that_only_uses_the_store_is_not_gone(machine, tmp_path, shared):
     machine("a", OF_A, 0)
     machine("b", OF_B, 2)

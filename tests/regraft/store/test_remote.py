@@ -1,9 +1,7 @@
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import numpy as np
 import pytest
 
@@ -76,13 +74,6 @@ def test_rows_that_a_machine_has_are_not_fetched_again(machine, monkeypatch):
     again = machine("b")
     assert again.missing(KEYS[:3]) == []
     assert np.array_equal(again.read(KEYS[:3]), VALUES[:3])
-
-
-def test_rows_of_another_machine_appear_on_refresh(machine):
-    first, second = machine("a"), machine("b")
-    fill(second, 5)
-    first.refresh()
-    assert np.array_equal(first.read(KEYS[5:]), VALUES[5:])
 
 
 def test_what_is_computed_without_the_shared_store_is_sent_when_it_is_named(machine, shared):
@@ -190,58 +181,6 @@ def test_a_damaged_shard_is_not_sent(machine, shared):
     assert not [name for name in files(shared, store) if name.endswith(".arrow")]
 
 
-def test_a_shard_that_is_collected_while_it_is_fetched_is_passed_over(machine, monkeypatch):
-    fill(machine("a"), 0, 1)
-    read = Remote.read_range
-
-    def read_too_late(remote: Remote, name: str, start: int, stop: int) -> bytes | None:
-        remote.remove(name)
-        return read(remote, name, start, stop)
-
-    monkeypatch.setattr(Remote, "read_range", read_too_late)
-    assert machine("b").missing(KEYS[:2]) == KEYS[:2]
-
-
-def test_a_file_appears_on_a_shared_disk_only_when_it_is_whole(tmp_path, monkeypatch):
-    remote = Remote(f"file://{tmp_path}")
-    put = remote._files.pipe_file
-    seen: list[str] = []
-
-    def half(path: str, contents: bytes) -> None:
-        put(path, contents[:1])
-        seen.extend(remote.sizes("folder"))
-        put(path, contents)
-
-    monkeypatch.setattr(remote._files, "pipe_file", half)
-    remote.write("folder/name", b"contents")
-    assert "name" not in seen
-    assert seen
-    assert remote.sizes("folder") == {"name": 8}
-
-
-@pytest.fixture
-def dead_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """An address of an S3 server that does not answer."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    monkeypatch.setattr("s3fs.S3FileSystem.retries", 1)
-    fsspec.filesystem("s3").clear_instance_cache()
-    return "s3://bucket/store"
-
-
-@pytest.mark.parametrize("shared", ["memory"], indirect=True)
-def test_a_server_that_does_not_answer_is_an_error_that_says_what_to_do(machine, dead_end):
-    said = "s3://bucket cannot be reached: EndpointConnectionError.* kept in the local folder and sent by the next run"
-    with pytest.raises(RegraftError, match=said):
-        machine("a", dead_end)
-    fsspec.filesystem("s3").clear_instance_cache()
-
-
 @pytest.mark.parametrize("shared", ["s3"], indirect=True)
 def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp_path):
     store = machine("a", None)
@@ -249,19 +188,3 @@ def test_a_bucket_that_does_not_exist_is_an_error_and_costs_no_rows(machine, tmp
     with pytest.raises(RegraftError, match=r"s3://no-such-bucket cannot be reached: .*NoSuchBucket"):
         machine("a", "s3://no-such-bucket/x")
     assert machine("a", None).missing(KEYS[:2]) == []
-
-
-def test_two_machines_at_once_end_up_with_all_rows(machine):
-    from concurrent.futures import ThreadPoolExecutor
-
-    def work(name: str) -> None:
-        store = machine(name)
-        for row in range(6):
-            fill(store, row)
-            store.refresh()
-
-    with ThreadPoolExecutor(2) as pool:
-        list(pool.map(work, ["a", "b"]))
-    reader = machine("c")
-    assert reader.missing(KEYS) == []
-    assert np.array_equal(reader.read(KEYS), VALUES)

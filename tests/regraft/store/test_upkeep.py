@@ -12,14 +12,14 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from regraft.core.errors import Busy, RegraftError
 from regraft.core.files import temporary_beside
-from regraft.store import overview, upkeep
+from regraft.store import overview
 from regraft.store.leases import store_in_use
 from regraft.store.located import LocatedRows
 from regraft.store.namespace import Namespace, open_namespace
 from regraft.store.remote import Remote
 from regraft.store.shards import as_array, key_of
 from regraft.store.upkeep import collect, compact
-from regraft.store.uses import read_use, record_use, records
+from regraft.store.uses import record_use, records
 
 KEYS = [key_of(hashlib.sha256(bytes([number])).hexdigest()) for number in range(12)]
 VALUES = np.arange(48, dtype=np.float32).reshape(12, 4)
@@ -120,13 +120,6 @@ def test_gc_removes_namespaces_and_records_that_nothing_needs(store, opened, roo
     assert remote is None or other.folder.name not in remote.folders()
 
 
-def test_versions_without_a_record_are_named(store, root, shared, capsys):
-    use(store, root, shared, [0])
-    collect(root, shared, {VERSION: "here", OTHER: "git 1234567"}, really=False)
-    said = f"no record for git 1234567 (features {OTHER[:8]}): they need computing again"
-    assert said in capsys.readouterr().out
-
-
 def test_a_damaged_record_stops_gc_before_anything_is_removed(store, opened, root, shared):
     use(store, root, shared, [0])
     (path,) = (root / "uses").glob(f"{VERSION}-*.arrow")
@@ -139,17 +132,6 @@ def test_a_damaged_record_stops_gc_before_anything_is_removed(store, opened, roo
     with pytest.raises(RegraftError, match=rf"{path.name} is damaged.*Delete it"):
         collect(root, shared, {VERSION: "here"}, really=True)
     assert rows_of(opened()) == list(range(12))
-
-
-@local
-def test_gc_does_not_carry_damage_on(store, opened, root):
-    # Row 4 is damaged, row 5 of the same shard is needed too: the shard is set aside, and both are missing.
-    (path,) = [shard.path for shard in store.shards if KEYS[4][:30] in {key[:30] for key in shard.keys.tolist()}]
-    contents = path.read_bytes()
-    path.write_bytes(contents.replace(VALUES[4].tobytes(), b"?" * 16))
-    use(store, root, None, [0, 4, 5])
-    collect(root, None, {VERSION: "here"}, really=True)
-    assert rows_of(opened()) == [0]
 
 
 @local
@@ -187,33 +169,6 @@ def test_another_machine_follows_a_merge(store, root, tmp_path, shared):
     assert rows_of(other) == list(range(12))  # although the shards that it knew are gone
 
 
-def test_compact_splits_what_is_too_much_for_one_shard(store, opened, root, shared, monkeypatch):
-    monkeypatch.setattr(upkeep, "SHARD_BYTES", 10_000)
-    rows = np.random.default_rng(0).normal(size=(12, 1024)).astype(np.float32)
-    wide = open_namespace(root, "wide", {}, shape=(1024,), dtype="float32", shared=shared)
-    for key, row in zip(KEYS, rows, strict=True):
-        wide.append([key], row[None], seconds=0)
-        wide.flush()
-    compact(root, shared)
-    wide.refresh()
-    assert sorted(len(shard) for shard in wide.shards) == [1] * 12  # 4 kB of values and 1 kB around them: half of 10 kB
-    monkeypatch.setattr(upkeep, "SHARD_BYTES", 12_300)
-    compact(root, shared)
-    wide.refresh()
-    assert sorted(len(shard) for shard in wide.shards) == [3] * 4
-    assert np.array_equal(wide.read(KEYS), rows)
-
-
-def test_compact_drops_rows_that_are_there_twice(store, opened, root, shared, capsys):
-    for _ in range(2):
-        other = opened()
-        other.append(KEYS[:3], VALUES[:3], seconds=0)
-        other.flush()
-    compact(root, shared)
-    assert "6 rows were there twice" in capsys.readouterr().out
-    assert sum(len(shard) for shard in opened().shards) == 12
-
-
 @pytest.mark.parametrize("command", ["gc", "compact"])
 def test_rows_that_a_file_names_stay_although_others_count_by_now(store, opened, root, shared, command):
     named, others = store.checksums(KEYS), opened()
@@ -226,11 +181,6 @@ def test_rows_that_a_file_names_stay_although_others_count_by_now(store, opened,
         collect(root, shared, {VERSION: "here"}, really=True) if command == "gc" else compact(root, shared)
         assert np.array_equal(LocatedRows(opened(), as_array(KEYS), named, advice="").read(np.arange(12)), VALUES)
     assert np.array_equal(opened().read(KEYS), counted)
-
-
-def test_the_time_that_rows_took_survives_compact(store, opened, root, shared):
-    compact(root, shared)
-    assert opened().seconds_for([KEYS[0], KEYS[4], KEYS[9]]) == pytest.approx(0 + 1 + 3)
 
 
 @local
@@ -278,19 +228,6 @@ def test_nothing_is_collected_or_merged_while_the_store_is_in_use(store, root, s
     compact(root, shared)  # the lease ended with the block
 
 
-@two_machines
-def test_a_machine_that_uses_the_shared_store_keeps_another_from_collecting(store, root, tmp_path, shared):
-    with store_in_use(tmp_path / "other", shared), pytest.raises(Busy):
-        compact(root, shared)
-
-
-def test_a_stage_waits_for_a_collector(store, root, shared):
-    with store_in_use(root, shared, alone=True), pytest.raises(Busy), store_in_use(root, shared):
-        pytest.fail("both are at work")
-    with store_in_use(root, shared):  # neither lease is left
-        pass
-
-
 def test_gc_keeps_what_a_stage_has_just_recorded(store, opened, root, shared):
     use(store, root, shared, [0], version=OTHER)  # DVC has not written dvc.lock yet
     collect(root, shared, {}, really=True)
@@ -298,13 +235,6 @@ def test_gc_keeps_what_a_stage_has_just_recorded(store, opened, root, shared):
 
 
 # use records
-
-
-@two_machines
-def test_a_record_of_another_machine_counts_too(store, root, tmp_path, shared):
-    use(store, tmp_path / "other", shared, [0])
-    (record,) = records(root, Remote(shared))
-    assert (record.version, len(read_use(root, Remote(shared), record).keys)) == (VERSION, 1)
 
 
 # verify and list
