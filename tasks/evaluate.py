@@ -39,7 +39,7 @@ from regraft.photos.images import Threads
 from regraft.photos.left_out import unseen
 from regraft.photos.manifest import read_manifest
 from regraft.photos.sample import JUDGED, sample_of
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 from regraft.store.leases import store_in_use
 from tasks.progress import Progress
 from tasks.report import write_report

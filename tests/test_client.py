@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 
 from regraft.export.compose import write_graph
 from regraft.photos.images import FORMATS, load_rgb
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 from tests.support.mutations import ENCODINGS, HEIC, encode, in_mode
 
 CLIENT = Path(__file__).parents[1] / "docs" / "classify.py"

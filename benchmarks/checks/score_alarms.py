@@ -35,7 +35,7 @@ from regraft.photos.images import load_rgb
 from regraft.production.prediction_drift import Trained, latest_photos, measure_drift, most_novel
 from regraft.production.records import Records
 from regraft.production.scores import read_scores
-from regraft.serving.novelty import rank_of, share_of
+from regraft.serving.thresholds import rank_of, share_of
 from tasks.score_photos import OUTPUT
 
 _DAYS = (50, 200, 1000)  # photos that came in

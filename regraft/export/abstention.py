@@ -11,7 +11,7 @@ from math import ceil, log
 import numpy as np
 
 from regraft.core.statistics import least_share
-from regraft.serving.promise import NoPromise, Promise
+from regraft.serving.thresholds import NoPromise, Promise
 
 CONFIDENCE = 0.95
 _STEPS = 20  # thresholds that are tried: those that answer 5 %, 10 %, ... of val

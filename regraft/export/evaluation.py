@@ -18,7 +18,7 @@ from regraft.core.statistics import Interval, holm, wilson
 from regraft.export.calibration import TEMPERATURE, as_learnt, logits_of, softmax
 from regraft.photos.dataset import Dataset
 from regraft.photos.groups import first_of_each, independent_images
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 from regraft.training.metrics import log_losses
 
 WORSE, BETTER, FEW = "worse than the rest", "better than the rest", "few photos"

@@ -38,7 +38,7 @@ from regraft.export.classifier import (
 from regraft.export.compose import Expected, class_prototypes, novelty_of, write_graph
 from regraft.photos.dataset import Dataset
 from regraft.photos.images import Threads
-from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, rank_of, share_of
+from regraft.serving.thresholds import ABOVE, PHOTOS, SHARE, rank_of, share_of
 from regraft.training.keras_network import build_network
 from regraft.training.metrics import objective_of, score
 from regraft.training.network_file import Head, read_network, start_keras
@@ -132,7 +132,7 @@ def finish(
 
 
 def novel_from(novelty: np.ndarray) -> float:
-    """Return the threshold from the novelties of independent val photos, shape (n,): see `regraft.serving.novelty`."""
+    """Return the threshold from the novelties of independent val photos, shape (n,)."""
     return float(np.sort(novelty)[-rank_of(len(novelty))])
 
 

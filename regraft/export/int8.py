@@ -25,8 +25,7 @@ from regraft.export.classifier import Answers, OnnxClassifier, with_facts
 from regraft.export.finishing import novel_from
 from regraft.onnx_graphs.int8 import quantised
 from regraft.photos.dataset import Dataset
-from regraft.serving.novelty import ABOVE, PHOTOS, SHARE, share_of
-from regraft.serving.promise import NO_THRESHOLD, Promise
+from regraft.serving.thresholds import ABOVE, NO_THRESHOLD, PHOTOS, SHARE, Promise, share_of
 from regraft.training.metrics import score
 
 FLOAT32, INT8 = "float32", "int8, per channel"

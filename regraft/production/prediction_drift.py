@@ -4,7 +4,7 @@ Four kinds of figures, each with a limit that is large and that chance seldom ex
 photos' statistics by the population stability index (`regraft.validation.drift`; the label is the most probable class),
 and the shares of novel and of unsure photos.
 
-`novel` means above the k-th largest value of n val photos (`regraft.serving.novelty`). The share of other photos that
+`novel` means above the k-th largest value of n val photos (`serving/thresholds.py`). The share of other photos that
 exceed it is a Beta(k, n - k + 1) variable, k / (n + 1) on average, whatever the distribution. So of m photos a
 beta-binomial number is novel without any drift. Where k of n test photos left the model unsure, at most a
 Beta(k + 1, n - k) share of others does, as for the bound of Clopper and Pearson.
@@ -22,7 +22,7 @@ from regraft.core.statistics import wilson
 from regraft.photos.duplicates import mark_duplicates
 from regraft.production.scores import CLASS, class_columns
 from regraft.production.training_data import Reference
-from regraft.serving.novelty import rank_of, share_of
+from regraft.serving.thresholds import rank_of, share_of
 from regraft.validation.drift import (
     FEWEST_JOINED,
     MUCH,

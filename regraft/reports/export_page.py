@@ -19,7 +19,7 @@ from regraft.reports.evaluation_page import of_all
 from regraft.reports.page import Block, Heading, Page, Photos, Table
 from regraft.reports.sources import Sources
 from regraft.reports.thumbnails import BLANK
-from regraft.serving.novelty import one_in
+from regraft.serving.thresholds import one_in
 
 _TRAINED = {"head": "the head, on the frozen backbone", "top": "head and top of the backbone", "all": "all layers"}
 _COMPARED = {"head": "the head in NumPy behind the frozen graph", "top": "Keras", "all": "Keras"}

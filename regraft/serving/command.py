@@ -96,7 +96,7 @@ def _share(text: str) -> float:
 def _predict(options: argparse.Namespace) -> int:
     # Only now: whoever asks for help does not wait for ONNX Runtime.
     from regraft.serving.output import open_writer
-    from regraft.serving.photo_list import list_photos
+    from regraft.serving.photo_files import list_photos
     from regraft.serving.predicting import choose_predictor
     from regraft.serving.shipped_model import ShippedModel
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from regraft.photos.images import Threads
-from regraft.serving.photo_file import MAX_PIXELS, Unreadable, with_pixels
-from regraft.serving.photo_list import Listed
+from regraft.serving.photo_files import MAX_PIXELS, Listed, Unreadable, with_pixels
 from regraft.serving.shipped_model import Answer, ShippedModel
 
 

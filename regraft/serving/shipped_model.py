@@ -16,8 +16,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as states
 from regraft.core.errors import InvalidModel, RegraftError
 from regraft.core.files import open_regular
 from regraft.serving.model_probe import probe
-from regraft.serving.novelty import ABOVE, PHOTOS, SHARE
-from regraft.serving.promise import NoPromise, Promise, read_no_promise, read_promise
+from regraft.serving.thresholds import ABOVE, PHOTOS, SHARE, NoPromise, Promise, read_no_promise, read_promise
 
 # What ONNX Runtime makes of a file that is no model, or of one that it cannot run.
 REFUSED = (

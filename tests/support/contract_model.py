@@ -8,7 +8,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from regraft.onnx_graphs.convert import chained, renamed
 from regraft.photos.preparation import Preparation
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 
 
 def random_classifier(side: int, class_names: list[str], promise: Promise) -> onnx.ModelProto:

@@ -6,7 +6,7 @@ from regraft.core.files import read_json, write_json
 from regraft.export.compose import write_graph
 from regraft.export.evaluation import read_classes, read_slices
 from regraft.photos.manifest import read_manifest, write_manifest
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 from tasks.evaluate import evaluate
 from tests.support.small_project import quiet
 

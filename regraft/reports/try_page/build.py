@@ -13,8 +13,8 @@ from regraft.core.files import readable_bytes, write_text
 from regraft.export.activation_maps import MAPS, crop_fraction_of, with_maps
 from regraft.onnx_graphs.parsing import parse_graph
 from regraft.reports.try_page.runtime import LICENCE, PACKAGE, WebRuntime
-from regraft.serving.novelty import one_in
 from regraft.serving.shipped_model import ShippedModel
+from regraft.serving.thresholds import one_in
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("decode.js", "unusual.js", "model.js", "cards.js", "view.js")

@@ -4,7 +4,7 @@ import pytest
 from regraft.core.statistics import least_share, wilson
 from regraft.export.abstention import choose_threshold, fewest_photos, find_promise
 from regraft.export.evaluation import outcome_of, risk_coverage
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 
 
 def drawn(random: np.random.Generator, count: int, error_of) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from regraft.export.classifier import (
 from regraft.export.compose import build_classifier, part_to_ship, with_head, write_graph
 from regraft.export.finishing import Material, examine, look
 from regraft.photos.images import Threads, load_rgb
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 from regraft.training.network_file import Head, HeadSettings, Network
 
 LINEAR = HeadSettings(0, "relu", "adamw", 0.2, 0.1, 0.0, 0.0)

@@ -5,7 +5,7 @@ from regraft.core.statistics import tango_interval
 from regraft.export.robustness import UNDAMAGED, about, as_report, measure, reduced, write_rows
 from regraft.photos.corruptions import KINDS, SEVERITIES
 from regraft.photos.images import Threads
-from regraft.serving.promise import Promise
+from regraft.serving.thresholds import Promise
 
 SIDE = 48
 

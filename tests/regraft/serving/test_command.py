@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from flows.cli import app
 from regraft.core.params_file import load_params
 from regraft.export.abstention import choose_threshold
-from regraft.serving import command, output, photo_file
+from regraft.serving import command, output, photo_files
 from tests.support.odd_files import write_odd_files
 from tests.support.predicted import NOVELTY, PROMISE, PURE, rows_of
 
@@ -178,7 +178,7 @@ def test_regraft_predict_is_the_same_command(call, make_model, photos):
 
 def test_limits_are_those_of_training(root):
     limit = load_params(root / "params.yaml").validate_data.max_pixels
-    assert limit == photo_file.MAX_PIXELS
+    assert limit == photo_files.MAX_PIXELS
     assert command._parser("predict").parse_args(["a", "b"]).max_pixels == limit
     (form,) = (action for action in command._parser("predict")._actions if action.dest == "format")
     assert tuple(form.choices or ()) == output.FORMATS

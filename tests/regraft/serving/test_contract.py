@@ -18,10 +18,10 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 from PIL import Image, UnidentifiedImageError
 
 from regraft.photos.images import load_rgb
-from regraft.serving.photo_list import Listed
+from regraft.serving.photo_files import Listed
 from regraft.serving.predicting import choose_predictor
-from regraft.serving.promise import Promise
 from regraft.serving.shipped_model import ShippedModel
+from regraft.serving.thresholds import Promise
 from tests.support.contract_model import random_classifier
 from tests.support.contract_photos import Form, forms_of
 from tests.support.mutations import HEIC

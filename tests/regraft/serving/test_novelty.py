@@ -8,8 +8,8 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.export.finishing import novel_from
-from regraft.serving.novelty import one_in, share_of
 from regraft.serving.shipped_model import ShippedModel
+from regraft.serving.thresholds import one_in, share_of
 
 
 @pytest.mark.parametrize("photos", [1, 20, 50, 98, 99, 150, 198, 199, 1000])

@@ -10,8 +10,8 @@ from PIL import Image
 
 from regraft.photos.images import load_rgb
 from regraft.photos.memory import PHOTO_MEMORY
-from regraft.serving import photo_file
-from regraft.serving.photo_file import Unreadable, with_pixels
+from regraft.serving import photo_files
+from regraft.serving.photo_files import Unreadable, with_pixels
 from tests.support import bombs
 from tests.support.odd_files import IGNORE, USE, write_odd_files
 
@@ -70,7 +70,7 @@ def test_a_tile_and_a_format_that_takes_more_memory_than_the_header_says_are_ref
     (tmp_path / "a.tif").write_bytes(bombs.tiled_tiff(4000))
     assert "a tile of 16000000 pixels, more than" in str(refusal_of(tmp_path / "a.tif", max_pixels=10**6))
     Image.new("RGB", (100, 100)).save(tmp_path / "a.jp2")
-    monkeypatch.setattr(photo_file, "_SLACK", 0)
+    monkeypatch.setattr(photo_files, "_SLACK", 0)
     assert "as JPEG2000 it takes" in str(refusal_of(tmp_path / "a.jp2", max_pixels=10_000))
     with (tmp_path / "huge.webp").open("wb") as file:
         file.truncate(10**12)

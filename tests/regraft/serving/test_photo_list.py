@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from regraft.serving.photo_list import Listed, list_photos
+from regraft.serving.photo_files import Listed, Unreadable, list_photos, with_pixels
 
 
 def listed(*paths: Path | str, standard_input: bytes = b"", end: bytes = b"\n") -> list[Listed]:
     return list(list_photos(map(str, paths), BytesIO(standard_input), end=end))
+
+
+def problem_of(path: Path | str) -> str:
+    with pytest.raises(Unreadable) as raised:
+        with_pixels(str(path), lambda pixels: pixels)
+    return str(raised.value)
 
 
 def names(found: list[Listed], folder: Path) -> list[str]:
@@ -37,7 +43,7 @@ def test_a_link_is_followed_and_a_circle_of_links_ends(tmp_path):
     (tmp_path / "photos" / "self").symlink_to("self")
     found = listed(tmp_path / "photos")
     assert names(found, tmp_path / "photos") == ["self", "more/a.jpg"]
-    assert found[0].problem == "Too many levels of symbolic links"
+    assert problem_of(found[0].path) == "Too many levels of symbolic links"
 
 
 def test_what_is_no_file_is_named_and_not_opened(tmp_path, monkeypatch):
@@ -46,12 +52,12 @@ def test_what_is_no_file_is_named_and_not_opened(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # a socket's path has a hundred letters at most
     with socket.socket(socket.AF_UNIX) as ours:
         ours.bind("socket.jpg")
-        problems = [each.problem for each in listed(".")]
+        problems = [problem_of(each.path) for each in listed(".")]
     assert problems == ["it is a named pipe", "No such file or directory", "it is a socket"]
-    assert [each.problem for each in listed("/dev/zero", "nowhere.jpg", "", "a\0b", "x" * 300)] == [
+    assert listed("")[0].problem == "the path is empty"
+    assert [problem_of(each.path) for each in listed("/dev/zero", "nowhere.jpg", "a\0b", "x" * 300)] == [
         "it is a device",
         "No such file or directory",
-        "the path is empty",
         "a path cannot have a zero byte in it",
         "File name too long",
     ]
@@ -95,7 +101,7 @@ def test_a_list_on_standard_input_has_a_path_a_line(tmp_path, monkeypatch, conte
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.jpg").touch()
     found = listed("-", standard_input=contents, end=end)
-    assert found == [Listed("a.jpg"), Listed("b.jpg", problem="No such file or directory")]
+    assert found == [Listed("a.jpg"), Listed("b.jpg")]
 
 
 def test_a_list_may_name_folders_and_be_empty(tmp_path):

@@ -1,9 +1,17 @@
-"""What a file promises of its answers, in the metadata of the file itself."""
+"""The two thresholds of a file, and what its metadata promises of each: of its answers, and of its novelty alarms.
+
+A photo is called novel if it is more novel than the k-th most novel of n val photos. Of n + 1 photos of one kind each
+is as likely to have any of the ranks, so a further one is among the k most novel with a chance of k / (n + 1), whatever
+the distribution: at most 1 in 100 from 99 photos on, where k = floor(0.01 (n + 1)); below that k is 1. Source: split
+conformal prediction (Lei et al., "Distribution-free predictive inference for regression", JASA 113, 2018).
+"""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, astuple, dataclass, fields
 
+ABOVE, SHARE, PHOTOS = "novelty_above", "novelty_share", "novelty_photos"  # in the metadata of a file
+_ONE_IN = 100
 NO_THRESHOLD = "no_threshold"  # in the metadata of a file that answers everything without a promise: `NoPromise`
 
 
@@ -81,3 +89,18 @@ def read_promise(metadata: Mapping[str, str]) -> Promise | None:
     if promise is None or not all(0 <= value <= 1 for value in astuple(promise)):
         raise ValueError(f"{', '.join(field.name for field in fields(Promise))} must be numbers from 0 to 1")
     return promise
+
+
+def rank_of(photos: int) -> int:
+    """Return k, from above, for so many independent val photos."""
+    return max(1, (photos + 1) // _ONE_IN)
+
+
+def share_of(photos: int) -> float:
+    """Return the expected share of ordinary photos that are called novel: k / (n + 1)."""
+    return rank_of(photos) / (photos + 1)
+
+
+def one_in(share: float) -> str:
+    """Return a share as `1 in 151`: never less than it is."""
+    return f"1 in {int(1 / share + 1e-6)}"  # 1 / (1 / 99) is 98.99999999999999

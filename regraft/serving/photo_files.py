@@ -1,11 +1,17 @@
-"""A photo from outside, opened: it is never waited for, and takes no more memory than its header and a limit allow."""
+"""Photos from outside: which files are meant, and each of them opened.
+
+Paths are files, folders with all that is in them, and a list on standard input. Opening a file never waits, and
+decoding it takes no more memory than its header and a limit allow.
+"""
 
 import errno
 import os
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -20,12 +26,103 @@ from regraft.photos.memory import (
     bytes_needed,
     decoded_pixels,
 )
-from regraft.serving.photo_list import problem_of, reason_of
 
 MAX_PIXELS = 120_000_000  # as validate_data.max_pixels: a larger photo would have been none in training
 _SLACK = 2**26  # bytes that a small photo may take beside its pixels: metadata, previews
 _LONGEST = 200  # letters of what a decoder says
 Result = TypeVar("Result")
+LIST = "-"  # a list of paths on standard input
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_KINDS = {
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A path that is asked about."""
+
+    path: str  # as the system writes it; a byte that is no UTF-8 is a lone surrogate in it
+    is_named: bool = True  # by the caller, and not found in a folder: it has a row whatever it is
+    problem: str | None = None  # why there is nothing to open
+
+    @property
+    def text(self) -> str:
+        r"""The path as text that can be written anywhere: a byte that is no UTF-8 is written as \xff."""
+        return os.fsencode(self.path).decode("utf-8", "backslashreplace")
+
+
+def list_photos(
+    paths: Iterable[str], standard_input: BinaryIO | None = None, *, end: bytes = b"\n"
+) -> Iterator[Listed]:
+    """Yield every file that paths lead to, in the order of `paths`; of a folder, all in it by name.
+
+    Args:
+        paths: files, folders, and `-` for the list, which may name folders too.
+        standard_input: the list.
+        end: of each path in it; with b"\\0" a name may hold a line feed.
+    """
+    for path in paths:
+        if path == LIST and standard_input is not None:
+            for each in _read_list(standard_input, end):
+                yield from _list_one(each)
+        else:
+            yield from _list_one(path)
+
+
+def problem_of(mode: int) -> str | None:
+    """Return why what has this `st_mode` cannot be a photo; None of a file."""
+    return None if stat.S_ISREG(mode) else f"it is {_KINDS.get(stat.S_IFMT(mode), 'no file')}"
+
+
+def reason_of(error: OSError | ValueError) -> str:
+    """Return what the system said, in a few words; each version of Python says its ValueError in other ones."""
+    return (error.strerror or str(error)) if isinstance(error, OSError) else "a path cannot have a zero byte in it"
+
+
+def _read_list(stream: BinaryIO, end: bytes) -> Iterator[str]:
+    contents = stream.read().removeprefix(_BYTE_ORDER_MARK)
+    for entry in contents.split(end):
+        # An editor on Windows ends its lines with two letters.
+        if path := entry.removesuffix(b"\r") if end == b"\n" else entry:
+            yield os.fsdecode(path)
+
+
+def _list_one(path: str) -> Iterator[Listed]:
+    if not path:  # an unset variable of a script, and not the folder it stands in
+        yield Listed(path, problem="the path is empty")
+        return
+    if os.path.isdir(path):  # noqa: PTH112 (Path.is_dir raises where a folder may not be searched)
+        yield from _walk(path)
+    else:
+        yield Listed(path)
+
+
+def _walk(root: str) -> Iterator[Listed]:
+    """Yield what is in a folder; links are followed, each folder once, and hidden folders are left out."""
+    seen: set[tuple[int, int]] = set()
+    failed: list[OSError] = []
+    for folder, folders, names in os.walk(root, onerror=failed.append, followlinks=True):
+        yield from _unlisted(failed)
+        status = Path(folder).stat()
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        # Previews, copies and what was thrown away, as in a data folder.
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
+        paths = (os.path.join(folder, name) for name in sorted(names))  # noqa: PTH118 (the path as it was given)
+        yield from (Listed(path, is_named=False) for path in paths)
+    yield from _unlisted(failed)
+
+
+def _unlisted(failed: list[OSError]) -> Iterator[Listed]:
+    while failed:
+        error = failed.pop()
+        yield Listed(str(error.filename), problem=reason_of(error))
 
 
 class Unreadable(Exception):
