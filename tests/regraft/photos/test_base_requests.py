@@ -31,11 +31,6 @@ def test_half_a_line_and_what_git_leaves_of_a_conflict_are_no_requests(tmp_path)
     assert read_requests(path) == {BASE: "why", OTHER: "theirs"}
 
 
-def test_a_file_that_excel_has_saved_is_read(tmp_path):
-    (tmp_path / "a.csv").write_text(f"base,reason\n{BASE},why\n", encoding="utf-8-sig")
-    assert read_requests(tmp_path / "a.csv") == {BASE: "why"}
-
-
 @pytest.mark.parametrize("contents", [b"", b"photo,split\n", b"\xff\xfe", b"x" * 200_000])
 def test_another_file_is_refused_with_what_to_do(tmp_path, contents):
     (tmp_path / "a.csv").write_bytes(contents)

@@ -5,22 +5,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from regraft.core.errors import InvalidData
 from regraft.core.files import sha256_of
-from regraft.photos.counts import check_splits, dataset_report, split_table
+from regraft.photos.counts import check_splits
 from regraft.photos.dataset import Dataset, Photo, read_dataset, write_dataset
-from regraft.photos.split_record import Earlier, SplitRecord
 from regraft.photos.splitting import build_dataset, split_of
 
 SHARES = {"val_share": 0.25, "test_share": 0.25}
 RAW = Path("data", "raw")
 NONE: dict[str, str] = {}
-FIRST = (Earlier({}, ""), SplitRecord(0.25, 0.25, {}))
 
 
 def digest(number: int) -> str:
@@ -85,18 +82,6 @@ def test_a_split_that_the_user_did_not_give_is_taken_from_train(absent):
     assert set(splits[[digest(1000 + number) for number in range(10)]]) == {there}
 
 
-def test_other_images_do_not_move_an_image():
-    rows = [row(number, "cd"[number % 2]) for number in range(120)]
-    before = build(rows[:80]).rows.set_index("digest").split
-    after = build(rows, earlier=before.to_dict()).rows.set_index("digest").split
-    assert after[before.index].equals(before)
-
-
-def test_rows_do_not_depend_on_the_order_of_the_manifest():
-    rows = given("cat", "dog")
-    pd.testing.assert_frame_equal(build(rows).rows, build(rows[::-1]).rows)
-
-
 @pytest.mark.parametrize("verdict", ["quarantine", "ignore"])
 def test_only_usable_images_are_taken(verdict):
     assert len(build([*given("cat", "dog"), row(99, "cat", "train", verdict)])) == 12
@@ -117,38 +102,6 @@ def test_one_class_alone_is_refused_by_name():
     assert re.search(r"at least two classes are needed.*Found 1: cat\. Add a folder", refusal(given("cat")))
 
 
-def test_no_usable_image_is_refused_in_words():
-    broken = [{**row, "verdict": "quarantine"} for row in given("cat", "dog")]
-    assert re.search(r"at least two classes.*Found 0: no usable image at all\. Add a folder", refusal(broken))
-
-
-def without(class_name: str, split: str) -> list[dict[str, object]]:
-    return [row for row in given("cat", "dog") if (row["label"], row["split"]) != (class_name, split)]
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_a_class_may_be_missing_in_val_or_test(split):
-    assert split_table(build(without("dog", split))).loc["dog", split] == 0
-
-
-def test_a_class_that_is_missing_in_test_is_named_in_the_report():
-    rows = without("dog", "test")
-    assert dataset_report("splits", pd.DataFrame(rows), build(rows), *FIRST)["not_in_test"] == ["dog"]
-
-
-def test_a_class_without_training_images_is_refused_with_the_folder_to_fill():
-    assert re.search(
-        r"every class needs images to train on\. 1 class\(es\) have none in train: 'dog' \(4 image\(s\)\)\. "
-        r"Add images of these classes to the train folder",
-        refusal(without("dog", "train")),
-    )
-
-
-def test_a_class_of_few_images_keeps_some_to_train_on():
-    rows = [row(number, "cat") for number in range(60)] + [row(number, "dog") for number in range(1000, 1002)]
-    assert split_table(build(rows)).loc["dog", "train"] >= 1
-
-
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_a_split_without_any_image_is_refused_with_the_share_to_raise(split):
     there = row(1000, "c", "test" if split == "val" else "val")
@@ -159,11 +112,6 @@ def test_a_split_without_any_image_is_refused_with_the_share_to_raise(split):
     )
 
 
-def test_of_many_classes_without_training_images_ten_are_named_and_all_counted():
-    message = refusal([row(number, f"class {number}", ("val", "train")[number % 2]) for number in range(200)])
-    assert (len(re.findall("'class ", message)), "100 class(es)" in message) == (10, True)
-
-
 def test_the_data_set_comes_back_as_it_was_written(tmp_path):
     dataset = build(given("cat", "Äpfel, grün"))
     write_dataset(tmp_path / "dataset.parquet", dataset)
@@ -172,60 +120,12 @@ def test_the_data_set_comes_back_as_it_was_written(tmp_path):
     pd.testing.assert_frame_equal(again.rows, dataset.rows)
 
 
-def test_equal_data_sets_give_equal_bytes(tmp_path):
-    for name in ("one", "two"):
-        write_dataset(tmp_path / name, build(given("cat", "dog")))
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-
-
-def test_a_part_keeps_the_numbers_of_classes():
-    part = build(given("cat", "dog")).of("train", "val").head(3)
-    assert (len(part), part.class_names, "test" in set(part.rows.split)) == (3, ["cat", "dog"], False)
-
-
-def test_photos_are_the_rows_one_by_one():
-    photos = build(given("cat", "dog")).photos()
-    rows = build(given("cat", "dog")).rows
-    assert [(photo.digest, photo.path, photo.class_name, photo.class_index, photo.split) for photo in photos] == [
-        tuple(row) for row in rows[["digest", "path", "class_name", "class_index", "split"]].itertuples(index=False)
-    ]
-
-
-def test_the_split_table_counts_every_image_once():
-    table = split_table(build(given("cat", "dog")))
-    assert table.to_dict("index") == {name: {"train": 2, "val": 2, "test": 2} for name in ("cat", "dog")}
-
-
-def test_the_report_says_where_every_image_went():
-    rows = given("cat", "dog")
-    rows.append({**rows[0], "path": "cat/copy.png"})
-    report = dataset_report("splits", pd.DataFrame(rows), build(rows), *FIRST)
-    assert (report["images"], report["copies_left_out"], report["splits"]) == (12, 1, {"train": 4, "val": 4, "test": 4})
-
-
 @pytest.fixture
 def single(tmp_path: Path) -> Dataset:
     """A data set of one PNG file of one colour."""
     Image.new("RGB", (6, 4), (1, 2, 3)).save(tmp_path / "a.png")
     photo = Photo(sha256_of(tmp_path / "a.png"), "a.png", "cat", 0, "train", "PNG")
     return Dataset(pd.DataFrame([asdict(photo)]), ["cat"], tmp_path)
-
-
-def test_a_photo_is_read_as_rgb(single):
-    rgb = single.read_photo(*single.photos())
-    assert np.array_equal(rgb, np.full((4, 6, 3), (1, 2, 3), np.uint8))
-
-
-def test_a_photo_that_changed_since_it_was_validated_is_refused_by_name(single, tmp_path):
-    Image.new("RGB", (6, 4)).save(tmp_path / "a.png")
-    with pytest.raises(InvalidData, match=r".*a\.png has changed since it was validated\. Run again"):
-        single.read_photo(*single.photos())
-
-
-def test_a_photo_that_is_gone_is_refused_by_name(single, tmp_path):
-    (tmp_path / "a.png").unlink()
-    with pytest.raises(InvalidData, match=r"a\.png cannot be read any more: No such file or directory\. Run again"):
-        single.read_photo(*single.photos())
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")])

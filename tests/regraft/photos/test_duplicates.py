@@ -8,9 +8,7 @@ import pytest
 from PIL import Image
 
 from regraft.photos import duplicates
-from regraft.photos.counts import dataset_report
 from regraft.photos.duplicates import joined_groups, mark_duplicates, near_components, nearest_of
-from regraft.photos.split_record import Earlier, SplitRecord
 from regraft.photos.splitting import build_dataset
 from tests.support.library import scan_folder
 
@@ -55,15 +53,6 @@ def marked(
 # Groups.
 
 
-def test_photos_that_have_nothing_in_common_are_groups_of_their_own():
-    table = marked(row(1, "a"), row(2, "a"), row(3, "b"))
-    assert table.group.tolist() == table.digest.tolist()
-
-
-def test_copies_share_a_group():
-    assert marked(row(1, "a"), row(2, "a", of=1)).group.nunique() == 1
-
-
 @pytest.mark.parametrize(("bits", "groups"), [(8, 1), (9, 2)])
 def test_near_duplicates_share_a_group_up_to_the_distance(bits, groups):
     phash = digest(7)
@@ -72,20 +61,10 @@ def test_near_duplicates_share_a_group_up_to_the_distance(bits, groups):
     assert table.group.nunique() == groups
 
 
-def test_a_chain_of_near_duplicates_is_one_group():
-    phashes = [flipped(digest(7), *range(5 * step)) for step in range(4)]
-    assert marked(*(row(number, "a", phash=phash) for number, phash in enumerate(phashes))).group.nunique() == 1
-
-
 def test_without_a_distance_only_copies_are_grouped():
     phash = digest(7)
     table = marked(row(1, "a", phash=phash), row(2, "a", phash=phash), row(3, "a", of=1, phash=phash), distance=None)
     assert table.group.nunique() == 2
-
-
-def test_photos_without_a_hash_are_not_near_each_other():
-    rows = [row(1, "a") | {"phash": None}, row(2, "a") | {"phash": None}]
-    assert marked(*rows).group.nunique() == 2
 
 
 def test_a_given_group_is_joined_with_the_near_duplicates_of_its_photos():
@@ -103,33 +82,6 @@ def test_a_photo_links_the_given_groups_of_its_copies():
     joined = joined_groups(near, given)
     assert (joined.nunique(), joined[3]) == (2, "c")
     assert joined[0] == min((hashlib.sha256(name).hexdigest() for name in (b"P", b"Q")), key=lambda name: name[::-1])
-
-
-def test_more_photos_of_a_given_group_do_not_change_its_name():
-    names = {joined_groups(pd.Series(near), pd.Series(["P"] * len(near)))[0] for near in (["a"], ["a", "b", "0"])}
-    assert len(names) == 1
-
-
-def test_a_group_does_not_depend_on_the_order_of_its_photos():
-    phash = digest(7)
-    rows = [row(number, "a", phash=flipped(phash, number)) for number in range(9)]
-    assert set(marked(*rows).group) == set(marked(*rows[::-1]).group)
-
-
-def test_what_is_not_used_has_no_group():
-    assert marked(row(1, "a") | {"verdict": "quarantine"}, row(2, "a")).group.isna().tolist() == [True, False]
-
-
-def test_groups_are_in_the_splits_in_the_shares_of_single_photos():
-    # The smallest digest of a group would put most groups into test, whose share begins at 0.
-    rows = []
-    for number in range(3000):
-        phash = digest(10**6 + number // 10)
-        rows.append(row(number, "ab"[number // 10 % 2], phash=phash))
-    table = marked(*rows, distance=0).reset_index()
-    dataset = build_dataset(table, RAW, val_share=0.2, test_share=0.2)
-    assert dataset.rows.split.value_counts(normalize=True)["test"] == pytest.approx(0.2, abs=0.07)
-    assert dataset.rows.split.value_counts(normalize=True)["val"] == pytest.approx(0.2, abs=0.07)
 
 
 def linked(hashes: np.ndarray, distance: int) -> list[set[int]]:
@@ -158,15 +110,6 @@ def test_the_groups_are_those_of_comparing_every_pair(distance, seed, crowd, mon
     assert groups_of(near_components(hashes, distance)) == linked(hashes, distance)
 
 
-@pytest.mark.parametrize("crowd", [duplicates._CROWD, 0])
-def test_thousands_of_pictures_of_one_scene_are_one_group(crowd, monkeypatch):
-    monkeypatch.setattr(duplicates, "_CROWD", crowd)
-    random = np.random.default_rng(1)
-    bits = np.repeat(np.unpackbits(random.integers(0, 256, (1, 32), np.uint8), axis=1), 5000, axis=0)
-    hashes = np.packbits(bits ^ (random.random(bits.shape) < 0.02), axis=1)
-    assert set(near_components(hashes, 20)) == {0}
-
-
 # One file under two labels.
 
 
@@ -181,10 +124,6 @@ def test_conflicts_that_are_not_dropped_are_used_and_marked(choice):
     table = marked(row(1, "a"), row(2, "b", of=1), row(3, "b"), on_label_conflict=choice)
     assert set(table.verdict) == {"use"}
     assert table.conflict.tolist() == [True, True, False]
-
-
-def test_copies_under_one_label_are_no_conflict():
-    assert not marked(row(1, "a"), row(2, "a", of=1)).conflict.any()
 
 
 # The whole way from the folder.
@@ -218,21 +157,6 @@ def test_of_near_duplicates_in_two_given_splits_the_one_that_is_tested_stays(spl
     ]
     dataset = build_dataset(marked(*pair, *others).reset_index(), RAW, val_share=0.2, test_share=0.2)
     assert dataset.rows.split[dataset.rows.path.isin(["a/0.png", "a/1.png"])].tolist() == [left]
-
-
-def test_near_duplicates_that_are_left_out_are_named_in_the_report():
-    pair = [row(number, "a", phash=digest(7)) | {"split": split} for number, split in enumerate(("train", "test"))]
-    others = [
-        row(10 + number, "ab"[number % 2]) | {"split": split}
-        for number, split in enumerate(("train", "train", "val", "val", "test", "test"))
-    ]
-    table = marked(*pair, *others, row(99, "b", of=11) | {"split": "train"}).reset_index()
-    dataset = build_dataset(table, RAW, val_share=0.2, test_share=0.2)
-    report = dataset_report("splits", table, dataset, Earlier({}, ""), SplitRecord(0.2, 0.2, {}))
-    assert report["left_out"] == [
-        {"path": "a/0.png", "why": "it is in your train, and its group is in test", "was_elsewhere": False}
-    ]
-    assert report["copies_left_out"] == 1
 
 
 def test_the_most_similar_hashes_are_found_and_none_that_only_steps_lead_to():

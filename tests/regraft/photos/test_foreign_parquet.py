@@ -105,12 +105,6 @@ def test_an_ordinary_file_is_read_as_it_is(options: dict[str, Any], tmp_path: Pa
     assert [row for batch in batches for row in batch.to_pylist()] == table.to_pylist()
 
 
-def test_columns_that_nobody_asks_for_are_not_looked_at(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"path": ["a"], "path.x": ["b"], "pathology": [[1]]}), tmp_path / "a.parquet")
-    with (tmp_path / "a.parquet").open("rb") as file, ForeignParquet(file, "a.parquet") as foreign:
-        assert next(foreign.batches(["path"])).column("path").to_pylist() == ["a"]
-
-
 def test_a_damaged_file_is_an_error_of_its_own_kind(tmp_path: Path) -> None:
     table = ordinary(200).select(["path", "label", "number"])
     pq.write_table(table, tmp_path / "good.parquet", data_page_size=100, write_batch_size=20)

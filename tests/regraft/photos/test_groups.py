@@ -23,10 +23,6 @@ def test_each_image_has_the_group_of_the_manifest():
     assert groups_of(DATASET, MANIFEST).tolist() == ["3", "1", "1"]
 
 
-def test_an_image_that_the_manifest_does_not_know_is_its_own_group():
-    assert groups_of(DATASET, MANIFEST[MANIFEST.digest == "1"]).tolist() == ["3", "1", "2"]
-
-
 def test_the_first_of_each_group_counts():
     assert first_of_each(np.array(["3", "1", "1"])).tolist() == [True, True, False]
 

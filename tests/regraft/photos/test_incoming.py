@@ -69,16 +69,6 @@ def test_another_table_is_refused(tmp_path: Path, name: str, contents: bytes, me
         find_incoming(tmp_path / name)
 
 
-def test_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match="a column `path` of int64"):
-        find_incoming(_as_parquet(tmp_path / "list", pd.DataFrame({"path": [1]})))
-
-
-def test_where_nothing_is_the_message_says_what_was_expected(tmp_path: Path) -> None:
-    with pytest.raises(InvalidData, match=r"score\.photos in params\.yaml is .*nowhere: expected a folder of photos"):
-        find_incoming(tmp_path / "nowhere")
-
-
 @pytest.mark.parametrize("path", ["host/a.png?token=SECRET", "u:SECRET@host/a.png", "host/a.png%3Ftoken%3DSECRET"])
 def test_a_path_of_a_table_that_carries_a_secret_is_refused_and_not_shown(tmp_path, path):
     (tmp_path / "list.csv").write_text(f"path\n{path}\na.png\n")

@@ -21,12 +21,9 @@ def judged(name: str, content: bytes = b"", *, format_name: str | None = None, p
         ("IMG_0001.HEIC", b"junk", "a HEIC photo"),
         ("IMG_0001", b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC photo"),
         ("IMG_0001.jpg", b"\0\0\0\x18ftypmif1\0\0\0\0mif1heix", "a HEIC photo"),
-        ("burst", b"\0\0\0\x18ftypmsf1\0\0\0\0hevc", "a HEIC photo"),
         ("a", b"\0\0\0\x18ftypcrx \0\0\0\1crx isom", "a raw photo of a camera"),
         ("a.tif", b"II*\0\x10\0\0\0CR\x02\0", "a raw photo of a camera"),
         ("a", b"FUJIFILMCCD-RAW 0201FF", "a raw photo of a camera"),
-        ("a", b"IIRO\x08\0\0\0", "a raw photo of a camera"),
-        ("a", b"IIU\0\x18\0\0\0", "a raw photo of a camera"),
         ("drawing.svg", b"", "an SVG drawing"),
         ("a", b"<svg xmlns='http://www.w3.org/2000/svg'>", "an SVG drawing"),
         (
@@ -34,20 +31,11 @@ def judged(name: str, content: bytes = b"", *, format_name: str | None = None, p
             b"\xef\xbb\xbf<?xml version='1.0'?>\n<!-- made by -->\n<!DOCTYPE svg PUBLIC ''>\n<svg>",
             "an SVG drawing",
         ),
-        ("a.svgz", b"\x1f\x8b", "an SVG drawing"),
         ("a", b"8BPS\0\1", "a Photoshop document"),
-        ("a.psb", b"junk", "a Photoshop document"),
         ("a", b"%!PS-Adobe-3.0 EPSF-3.0", "a PostScript drawing"),
-        ("a.eps", b"\xc5\xd0\xd3\xc6", "a PostScript drawing"),
         ("a", b"\xff\x0a\xfa", "a JPEG XL image"),
-        ("a", b"\0\0\0\x0cJXL \r\n\x87\n", "a JPEG XL image"),
         ("a.tga", b"\0\0\2", "a Targa image"),
         ("a", b"v/1\x01", "an OpenEXR image"),
-        ("a.hdr", b"#?RADIANCE\n", "a Radiance HDR image"),
-        ("a.pcx", b"\x0a\5\1", "a PCX image"),
-        ("a.sgi", b"junk", "an SGI image"),
-        ("a.xbm", b"#define a_width 8", "an X11 bitmap"),
-        ("a.dds", b"DDS ", "a DirectDraw surface"),
         ("a", b"\0" * 128 + b"DICM", "a DICOM image"),
         ("a", b"\0\0\1\0\1\0", "a Windows icon"),
     ],
@@ -59,18 +47,9 @@ def test_an_image_of_a_format_that_is_not_read_is_named_as_what_it_is(name, cont
 
 
 @pytest.mark.parametrize(
-    "suffix", ["CR2", "cr3", "CRW", "NEF", "arw", "DNG", "raf", "orf", "rw2", "pef", "srw", "3fr", "iiq", "X3F"]
-)
-def test_a_raw_photo_is_known_by_its_suffix(suffix):
-    assert judged(f"DSC_1.{suffix}", b"junk") == (True, f"a raw photo of a camera, which cannot be read{CONVERT}")
-
-
-@pytest.mark.parametrize(
     ("name", "content"),
     [
         ("photo.JPG", b"text"),
-        ("photo.webp", b"text"),
-        ("photo.avif", b"text"),
         ("no_extension", b"\xff\xd8\xff\xe0"),
         ("no_extension", b"RIFF\0\0\0\0WEBP"),
         ("no_extension", b"\0\0\0\x1cftypavif\0\0\0\0avifmif1miaf"),
@@ -89,15 +68,10 @@ def test_a_damaged_image_of_a_format_that_is_read_keeps_the_decoders_reason(name
         ("no_extension", b"RIFF\0\0\0\0WAVE"),
         ("notes.txt", b"text"),
         ("notes.txt", b"BMW and other cars"),
-        ("manual.pdf", b"%PDF"),
         ("Thumbs.db", b"\xd0\xcf\x11\xe0"),
         ("movie.mov", b"\0\0\0\x14ftypqt  \0\0\0\0qt  "),
         ("movie.mp4", b"\0\0\0\x18ftypisom\0\0\2\0isomiso2avc1mp41"),
         ("page", b"<?xml version='1.0'?><html><body><svg></svg></body></html>"),
-        ("page.html", b"<!DOCTYPE html><html><svg>"),
-        ("labels.csv", b"path,label"),
-        ("model.npy", b"\x93NUMPY"),
-        ("font.ttf", b"\0\1\0\0\0\x0f"),
         ("empty", b""),
     ],
 )
@@ -113,11 +87,6 @@ def test_what_can_be_decoded_is_used_whatever_its_name(tmp_path):
 def test_the_preview_in_a_raw_photo_is_not_taken_for_the_photo():
     meant, reason = judged("photo.NEF", b"II*\0", format_name="TIFF", problem=None)
     assert (meant, reason) == (True, f"a raw photo of a camera of which only a preview can be read{CONVERT}")
-
-
-def test_hostile_text_costs_no_time():
-    for content in (b"<?xml" * 10_000, b"<!--" + b"<svg" * 9_000, b"\0\0\0\0ftyp" + b"abcd" * 9_000, b" " * 10**6):
-        judged("a", content)
 
 
 def test_a_folder_of_photos_that_cannot_be_read_does_not_pass_as_a_folder_of_other_files(tmp_path: Path):

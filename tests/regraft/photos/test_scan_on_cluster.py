@@ -4,15 +4,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import Mock
 
 import pytest
 from PIL import Image
 
 from regraft.cluster.connection import Cluster
-from regraft.cluster.jobs import NotInSight, Seat
+from regraft.cluster.jobs import Seat
 from regraft.core.errors import RegraftError
-from regraft.photos import buckets, decoder, elsewhere, scan, scan_on_cluster
+from regraft.photos import decoder, elsewhere, scan, scan_on_cluster
 from regraft.photos.decoder import DecodeLimits
 from regraft.photos.images import Threads
 from regraft.photos.inspectors import Inspectors
@@ -81,10 +80,6 @@ def test_workers_find_what_this_process_finds_and_no_bomb_ends_them(folder, tmp_
     assert "lost" not in capsys.readouterr().out
 
 
-def test_a_few_files_are_read_here(folder, tmp_path):
-    assert list(readers_in(tmp_path).read(folder, wanted(folder), LIMITS, Learning())) == []
-
-
 def test_what_a_worker_has_decoded_is_written_down_here_and_no_worker_decodes_it_again(folder, seat):
     first = FileJob(folder, LIMITS, KNOWN, None).begin(seat)(list(wanted(folder).items()))
     here = Learning(KNOWN(seat.store))
@@ -149,17 +144,6 @@ def test_a_worker_that_does_not_see_the_data_folder_is_refused(folder, seat, tmp
         FileJob(tmp_path, LIMITS, KNOWN, sample).begin(seat)
 
 
-def test_where_no_worker_sees_the_folder_this_process_reads_it(folder, tmp_path, monkeypatch, capsys):
-    def work_on(*_, **__):
-        yield from ()
-        raise NotInSight("Worker a is refused.")
-
-    monkeypatch.setattr(scan_on_cluster, "_FEW", 1)
-    monkeypatch.setattr(scan_on_cluster, "work_on", work_on)
-    assert list(readers_in(tmp_path).read(folder, wanted(folder), LIMITS, Learning())) == []
-    assert f"sees {folder}: this process reads it" in capsys.readouterr().out
-
-
 def test_a_worker_fetches_photos_at_addresses_and_says_how_many(server, seat, tmp_path):
     urls = [server.add(f"{number}.png", png(number)) for number in range(3)]
     job = FetchJob(elsewhere_in(tmp_path), LIMITS, KNOWN, [urls[0], f"{server.url}/gone.png"])
@@ -167,16 +151,3 @@ def test_a_worker_fetches_photos_at_addresses_and_says_how_many(server, seat, tm
     assert [facts.problem is None for _, facts in part.facts] == [True, True, True, False]
     assert (part.fetched.photos, part.findings.decoded, len(part.findings.contents)) == (3, 3, 3)
     assert len(list((tmp_path / "store" / "photos").iterdir())) == 3
-
-
-def test_a_worker_that_does_not_reach_a_host_is_refused(server, seat, tmp_path):
-    server.statuses["0.png"] = [503] * 9
-    url = server.add("0.png", png(0))
-    with pytest.raises(RegraftError, match="cannot be fetched"):
-        FetchJob(elsewhere_in(tmp_path), LIMITS, KNOWN, [url]).begin(seat)
-
-
-def test_a_worker_without_the_package_for_buckets_is_refused(seat, tmp_path, monkeypatch):
-    monkeypatch.setattr(buckets, "_files", Mock(side_effect=ImportError("Install s3fs")))
-    with pytest.raises(RegraftError, match=r"s3:// need the package s3fs, which is not installed"):
-        FetchJob(elsewhere_in(tmp_path), LIMITS, KNOWN, ["s3://bucket/0.png"]).begin(seat)

@@ -102,6 +102,15 @@ def test_the_reason_says_that_it_was_time_and_when_it_is_tried_again(tmp_path, l
     assert look().digest["cat/slow.png"]
 
 
+def test_more_time_tries_it_at_once_and_less_time_does_not(tmp_path, look, tried):
+    add(tmp_path, "slow.png")
+    look()
+    look(max_seconds=10)
+    assert tried == []
+    look(max_seconds=60)
+    assert tried == [("slow.png", 60)]
+
+
 def test_a_changed_file_is_tried_at_once(tmp_path, look, tried):
     add(tmp_path, "slow.png")
     look()
@@ -112,26 +121,6 @@ def test_a_changed_file_is_tried_at_once(tmp_path, look, tried):
     assert tried == [("slow.png", SECONDS)]
 
 
-def test_more_time_tries_it_at_once_and_less_time_does_not(tmp_path, look, tried):
-    add(tmp_path, "slow.png")
-    look()
-    look(max_seconds=10)
-    assert tried == []
-    look(max_seconds=60)
-    assert tried == [("slow.png", 60)]
-
-
-def test_a_file_that_is_fast_at_last_is_used(tmp_path, look, monkeypatch, clock):
-    add(tmp_path, "slow.png")
-    look()
-    clock.days += 1
-    monkeypatch.undo()
-    limits = DecodeLimits(10**6, SECONDS)
-    monkeypatch.setattr(scan, "time", clock)
-    _, manifest = build_manifest(tmp_path / "raw", limits=limits, threads=Threads(1), cache=tmp_path / "scan.parquet")
-    assert manifest.verdict.tolist() == ["use"]
-
-
 def test_a_file_that_crashes_the_decoder_is_not_tried_every_night_either(tmp_path, look, tried):
     add(tmp_path, "crash.png")
     assert "the decoder crashed on it (SIGSEGV); tried once" in look().reason["cat/crash.png"]
@@ -139,45 +128,15 @@ def test_a_file_that_crashes_the_decoder_is_not_tried_every_night_either(tmp_pat
     assert tried == []
 
 
-def test_a_file_that_the_disk_did_not_give_is_read_by_the_next_run(tmp_path, look, tried):
-    add(tmp_path, "disk.png")
-    for _ in range(2):
-        assert look().reason["cat/disk.png"] == "cannot be read: Input/output error"
-        assert tried == [("disk.png", SECONDS)]
-
-
 # Many of them.
 
 
-@pytest.mark.parametrize("count", [300, 3000])
-def test_hundreds_of_slow_files_cost_a_first_scan_a_bounded_time(tmp_path, look, clock, count):
-    add(tmp_path, *(f"slow{number}.png" for number in range(count)))
+def test_hundreds_of_slow_files_cost_a_first_scan_a_bounded_time(tmp_path, look, clock):
+    add(tmp_path, *(f"slow{number}.png" for number in range(300)))
     manifest = look()
     assert clock.spent <= 3 * 16 * SECONDS + 1
     assert set(manifest.verdict) == {"quarantine"}
     assert all("not decoded" in reason for reason in manifest.reason)
-
-
-def test_whoever_comes_after_many_slow_files_has_the_time_that_an_ordinary_photo_takes(tmp_path, look, tried):
-    add(tmp_path, *(f"slow{number:03}.png" for number in range(300)))
-    look()
-    assert sorted({seconds for _, seconds in tried}) == [0.5, 2.0, 20.0]
-    (tmp_path / "scan.parquet").unlink()
-    look(max_seconds=0.3)
-    assert {seconds for _, seconds in tried} == {0.3}
-
-
-def test_the_start_of_a_new_process_counts_as_well(tmp_path, look, clock, monkeypatch):
-    start = Inspectors.inspect
-
-    def start_slowly(inspectors: Inspectors, path: Path):
-        clock.spent += 60
-        return start(inspectors, path)
-
-    monkeypatch.setattr(Inspectors, "inspect", start_slowly)
-    add(tmp_path, *(f"slow{number:03}.png" for number in range(100)))
-    look()
-    assert clock.spent <= 3 * 16 * SECONDS + 3 * 80  # one more file per level
 
 
 def test_ordinary_photos_are_read_beside_hundreds_of_slow_files(tmp_path, look):
@@ -208,18 +167,6 @@ def test_new_photos_come_before_what_was_too_slow(tmp_path, look, tried, clock):
     assert tried == [("b.png", SECONDS), ("a slow.png", SECONDS)]
 
 
-def test_nights_with_hundreds_of_slow_files_cost_less_and_less(tmp_path, look, clock):
-    add(tmp_path, *(f"slow{number}.png" for number in range(100)))
-    costs = []
-    for _ in range(70):
-        before = clock.spent
-        look()
-        costs.append(clock.spent - before)
-        clock.days += 1
-    assert max(costs[1:]) <= 16 * SECONDS
-    assert sum(costs[-30:]) <= 101 * SECONDS  # each once in thirty days
-
-
 def test_the_manifest_has_the_same_bytes_on_another_day_while_nothing_is_due(tmp_path, look, clock):
     add(tmp_path, "good.png", "slow.png")
     for day, name in ((0, "a"), (1, "b"), (1.9, "c"), (2.5, "d")):
@@ -227,12 +174,3 @@ def test_the_manifest_has_the_same_bytes_on_another_day_while_nothing_is_due(tmp
         write_manifest(tmp_path / name, "classes", look())
     assert (tmp_path / "b").read_bytes() == (tmp_path / "c").read_bytes() == (tmp_path / "d").read_bytes()
     assert (tmp_path / "a").read_bytes() != (tmp_path / "b").read_bytes()  # the reason says another day
-
-
-def test_after_the_clock_was_set_back_a_slow_file_is_tried_again(tmp_path, look, tried, clock):
-    clock.days = 50
-    add(tmp_path, "slow.png")
-    look()
-    clock.days = 2
-    look()
-    assert tried == [("slow.png", SECONDS)]
