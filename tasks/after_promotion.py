@@ -20,8 +20,7 @@ from regraft.core.config import Params
 from regraft.core.errors import Damaged, RegraftError, safe_text
 from regraft.core.files import fingerprint, read_json, replacing, sha256_of, write_text
 from regraft.onnx_graphs.parsing import parse_graph
-from regraft.production.exclusive import publish
-from regraft.production.lock import PATIENCE_SECONDS
+from regraft.production.exclusive import PATIENCE_SECONDS, publish
 from regraft.production.records import Records
 from regraft.reports.model_card import FILE as CARD
 from regraft.serving.golden import FILE as GOLDEN

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from regraft.core.config import Params
 from regraft.core.errors import Damaged, RegraftError
 from regraft.core.files import read_json, sha256_of
+from regraft.production.exclusive import refreshed
 from regraft.production.logs import verdict_log
-from regraft.production.mirror import refreshed
 
 if TYPE_CHECKING:
     from regraft.photos.base_record import BaseRecord

@@ -26,7 +26,7 @@ from regraft.photos.images import Threads
 from regraft.photos.left_out import Today, left_out_of, without
 from regraft.photos.manifest import read_manifest
 from regraft.photos.sample import JUDGED, with_sample
-from regraft.production.exclusive import exclusive, found, repeated
+from regraft.production.exclusive import PATIENCE_SECONDS, exclusive, expect_founded, found, refreshed, repeated
 from regraft.production.gate.judge import Former, Gate
 from regraft.production.gate.verdict import (
     FILE,
@@ -38,9 +38,7 @@ from regraft.production.gate.verdict import (
     wait_after_rollback,
     with_evidence,
 )
-from regraft.production.lock import PATIENCE_SECONDS
 from regraft.production.logs import Look, Origin, count_looks, recent_changes, sketch_of, verdict_log
-from regraft.production.mirror import expect_founded, refreshed
 from regraft.production.new_photos import judge_production
 from regraft.production.records import load_former
 from regraft.production.registry import Candidates, Change, Grounds, Production

@@ -21,7 +21,7 @@ from regraft.core.errors import Damaged
 from regraft.core.files import fingerprint, read_json, sha256_of, write_json
 from regraft.core.params_file import load_params
 from regraft.photos.elsewhere import elsewhere_of
-from regraft.production.mirror import refreshed
+from regraft.production.exclusive import refreshed
 from regraft.reports.first_screen import Circumstances
 from regraft.reports.model_card import FILE, write_model_card
 from regraft.reports.pages import pages_of, write_html

@@ -100,10 +100,9 @@ def _copy(params: "Params", address: str) -> None:
 
     copied = copy_production(params.paths.production, params.paths.candidates, address)
     print(
-        f"Copied production to {copied.where}: {copied.files} files, {copied.size / 1e6:.1f} MB, each fetched "
-        f"again and compared.\nThe model in production is {copied.model[:12]}, after {copied.changes} changes and "
-        f"{copied.verdicts} verdicts of the gate.\nNow write the address into paths.production of params.yaml. "
-        f"What is promoted before that is not there."
+        f"Copied production to {copied.where}: {copied.files} files, {copied.size / 1e6:.1f} MB.\nThe model in "
+        f"production is {copied.model[:12]}.\nNow write the address into paths.production of params.yaml. What is "
+        f"promoted before that is not there."
     )
 
 

@@ -6,7 +6,6 @@ scheme has one file system for the whole process; their own limits of time end w
 
 import errno
 import hashlib
-import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -217,6 +216,8 @@ class Remote:
             self._files.rm_file(self._path(name))
 
     def _got(self, name: str, **part: int) -> bytes | None:
+        if self.scheme in _S3 and not part:
+            part = {"max_concurrency": 1}  # in one request; else s3fs asks for the size first
         with self._reaching():
             try:
                 return self._files.cat_file(self._path(name), **part)
@@ -265,7 +266,7 @@ class Remote:
             # fsspec says of every failure of a web server that there is no such file, because of another error.
             cause = error.__cause__ if self.scheme == "https" and error.__cause__ else error
             if absent and isinstance(cause, _ABSENT):
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)) from None
+                raise FileNotFoundError("it is gone") from None
             # Without the error as its cause: a traceback would print its text.
             raise Unreachable(f"The {self.kind} {self.shown} cannot be reached", cause, self.advice) from None
 
@@ -296,7 +297,7 @@ async def _expect_success(response: Any) -> None:
         return
     response.close()
     if response.status in (404, 410):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise FileNotFoundError("it is gone")
     raise _UnexpectedStatus(response.status)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from regraft.core.addresses import shown_path
 from regraft.core.errors import InvalidData, RegraftError
 from regraft.core.files import open_regular
+from regraft.production.exclusive import obtain, refreshed
 from regraft.production.logs import Change, change_log, read_change
-from regraft.production.mirror import obtain, refreshed
-from regraft.production.mirrored import PENDING
+from regraft.production.remote_registry import PENDING
 
 if TYPE_CHECKING:
     from regraft.export.classifier import OnnxClassifier

@@ -26,10 +26,8 @@ from pathlib import Path
 from regraft.core.addresses import shown_path
 from regraft.core.errors import Damaged, InputsChanged, RegraftError
 from regraft.core.files import read_json, replacing, sha256_of, write_bytes, write_json
-from regraft.production.exclusive import exclusive, repeated
-from regraft.production.lock import PATIENCE_SECONDS
+from regraft.production.exclusive import PATIENCE_SECONDS, exclusive, obtain, repeated
 from regraft.production.logs import Change, Origin, read_change
-from regraft.production.mirror import obtain
 from regraft.production.records import Records, Standing, is_sha256, read_digest
 from regraft.production.training_data import Reference, read_reference, write_reference
 

@@ -27,9 +27,7 @@ from pydantic.dataclasses import dataclass
 from regraft.core.addresses import shown_path
 from regraft.core.errors import Damaged
 from regraft.core.files import DAMAGE, finite, open_regular, sha256_of, write_bytes
-from regraft.production.exclusive import exclusive, repeated
-from regraft.production.lock import PATIENCE_SECONDS
-from regraft.production.mirror import refreshed
+from regraft.production.exclusive import PATIENCE_SECONDS, exclusive, refreshed, repeated
 
 FILE, PHOTOS = "history.parquet", "history_photos.parquet"  # in the folder of production
 CRASHED = "Crashed"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from regraft.core.config import Params
+from regraft.production.exclusive import refreshed
 from regraft.production.logs import Look, Origin, verdict_log
-from regraft.production.mirror import refreshed
 from tasks.dvc_files import read_locked
 from tasks.runs.git import NoGit, open_git
 

@@ -27,10 +27,10 @@ import fsspec
 
 from regraft.core.errors import InputsChanged, RegraftError
 from regraft.core.files import sha256_of
-from regraft.production import mirror
+from regraft.production import exclusive
 from regraft.production.exclusive import found
-from regraft.production.place import Place
 from regraft.production.registry import Grounds, Production
+from regraft.production.remote_registry import RemoteRegistry
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import worker
 
@@ -66,7 +66,7 @@ def serve(port: int) -> None:
 def work(root: Path, variables: dict[str, str], over: Event) -> None:
     """Change production until that is over, and note what was told as done."""
     os.environ |= variables  # the server that forks this process may have been started before
-    mirror._LOOK_SECONDS = 0.0  # every change is a command of its own
+    exclusive._LOOK_SECONDS = 0.0  # every change is a command of its own
     folder, notes, random_ = worker(root, ADDRESS), root / "done.jsonl", random.Random(os.getpid())
     while not over.is_set():
         number = f"{root.name}-{os.getpid()}-{time.monotonic_ns()}"
@@ -179,11 +179,15 @@ def _compare(folder: Path, roots: list[Path], tally: Tally) -> None:
             f"{name} {number}: {there.count(number)} times" for number in wanted if there.count(number) != 1
         ]
         tally.problems += [f"{name} twice: {each}" for each in set(there) if there.count(each) > 1]
-    pointer = Place(ADDRESS).pointer()
-    objects = Place(ADDRESS).sizes("objects")
+    registry = RemoteRegistry(Path(), ADDRESS)
+    pointer, objects = registry.pointer(), registry.remote.list("objects")
     if pointer:
         tally.pointer = pointer.serial
-        tally.problems += [name for name, stored in pointer.files.items() if objects.get(stored.object) != stored.size]
+        tally.problems += [
+            name
+            for name, stored in pointer.files.items()
+            if stored.object not in objects or objects[stored.object].size != stored.size
+        ]
 
 
 if __name__ == "__main__":

@@ -4,9 +4,8 @@ from pathlib import Path
 
 from regraft.core.addresses import mirror_of
 from regraft.production.exclusive import found
-from regraft.production.place import Place
-from regraft.production.pointer import Pointer
 from regraft.production.registry import Production
+from regraft.production.remote_registry import Pointer, RemoteRegistry
 from tests.support.production import data_of, write_candidate
 
 
@@ -30,6 +29,6 @@ def found_with(folder: Path, *models: str) -> None:
 
 def pointer_at(address: str) -> Pointer:
     """What production.json says."""
-    pointer = Place(address).pointer()
+    pointer = RemoteRegistry(Path(), address).pointer()
     assert pointer
     return pointer

@@ -2,11 +2,9 @@
 
 import errno
 import json
-import re
 import shutil
-import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +12,24 @@ import pytest
 from aiobotocore.httpsession import AIOHTTPSession
 from s3fs import S3FileSystem
 
-from regraft.core import patience
 from regraft.core.errors import InputsChanged, Overtaken, RegraftError
 from regraft.core.files import sha256_of
-from regraft.core.patience import set_patience
-from regraft.production import mirror
+from regraft.core.remote import Entry, Remote
+from regraft.production import exclusive as access
+from regraft.production import remote_registry
 from regraft.production.exclusive import exclusive, found, publish
-from regraft.production.place import Place, _until_larger
-from regraft.production.pointer import Stored, read_pointer
 from regraft.production.records import Records
 from regraft.production.registry import Candidates, Grounds, Production
+from regraft.production.remote_registry import read_pointer
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, promote_by_hand, worker
-from tests.support.production import promote_by_gate, write_candidate
+from tests.support.production import write_candidate
 
 
 @pytest.fixture(autouse=True)
 def _look_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers in one process would be one command otherwise."""
-    monkeypatch.setattr(mirror, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(access, "_LOOK_SECONDS", 0.0)
 
 
 everywhere = pytest.mark.parametrize("address", ["s3", "file", "memory"], indirect=True)
@@ -99,20 +96,6 @@ def test_another_worker_rolls_back_and_the_first_one_knows(at):
     assert "by somebody" in (Records(at("c")).rolled_back(left) or "")
 
 
-def test_after_a_rollback_by_another_worker_the_gate_of_no_worker_promotes_until_a_person_does(at):
-    found_with(at("a"), "one", "two")
-    Production(at("b")).rollback(by=" by somebody")
-    for name in ("a", "c"):
-        assert "by somebody" in (Records(at(name)).waits_since() or "")
-        with pytest.raises(InputsChanged, match="only a person may promote a model now"):
-            promote_by_gate(at(name), "three")
-    path, production = write_candidate(at("b"), "three"), Production(at("b"))
-    grounds = Grounds(sha256_of(path), is_by_hand=True, approved_by="somebody")
-    production.promote(path, "by hand", keep=2, grounds=grounds)
-    promote_by_gate(at("a"), "four")
-    assert text_of(at("c")) == "four"
-
-
 @everywhere
 def test_of_two_workers_that_compared_with_the_same_model_one_promotes_and_the_other_is_told_why_not(at, tmp_path):
     found_with(at("a"), "one")
@@ -144,14 +127,14 @@ def test_rows_of_workers_that_end_at_once_are_all_in_the_history(at, monkeypatch
 
     found_with(at("a"))
     meanwhile = [Row(run="of a", started=datetime.now(UTC), name="Completed")]
-    write = Place.replace
+    write = Remote.put_if
 
-    def overtaken(place: Place, *pointer: Any) -> bool:
+    def overtaken(remote: Remote, *arguments: Any) -> bool:
         if meanwhile:
             add_rows(at("a"), [meanwhile.pop()])
-        return write(place, *pointer)
+        return write(remote, *arguments)
 
-    monkeypatch.setattr(Place, "replace", overtaken)
+    monkeypatch.setattr(Remote, "put_if", overtaken)
     add_rows(at("b"), [Row(run="of b", started=datetime.now(UTC), name="Completed")])
     assert {row.run for row in read_rows(at("c"))} == {"of a", "of b"}
 
@@ -167,22 +150,22 @@ def test_a_candidate_of_one_worker_is_promoted_by_another(at, tmp_path):
 
 
 @everywhere
-@pytest.mark.parametrize("operation", ["send_object", "replace", "after"])
+@pytest.mark.parametrize("operation", ["put", "put_if", "after"])
 def test_a_change_that_is_killed_is_not_made_or_made_whole_and_the_next_one_succeeds(at, monkeypatch, operation):
     found_with(at("a"), "one")
-    write = getattr(Place, "replace" if operation == "after" else operation)
+    write = getattr(Remote, "put_if" if operation == "after" else operation)
     calls = []
 
-    def killed(place: Place, *arguments: Any) -> Any:
+    def killed(remote: Remote, *arguments: Any) -> Any:
         calls.append(arguments)
         if operation == "after":
-            write(place, *arguments)
-        if operation != "send_object" or len(calls) > 1:
+            write(remote, *arguments)
+        if operation != "put" or len(calls) > 1:
             raise KeyboardInterrupt
-        return write(place, *arguments)
+        return write(remote, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "replace" if operation == "after" else operation, killed)
+        patch.setattr(Remote, "put_if" if operation == "after" else operation, killed)
         with pytest.raises(KeyboardInterrupt):
             promote_by_hand(at("a"), "two")
     there = "two" if operation == "after" else "one"
@@ -194,7 +177,7 @@ def test_a_change_that_is_killed_is_not_made_or_made_whole_and_the_next_one_succ
 
 @everywhere
 def test_without_production_nothing_is_compared_or_promoted_and_first_founds_it_once(at):
-    for change in (lambda: promote_by_hand(at("a"), "one"), lambda: mirror.expect_founded(at("a"))):
+    for change in (lambda: promote_by_hand(at("a"), "one"), lambda: access.expect_founded(at("a"))):
         with pytest.raises(RegraftError, match=r"there is no production at .*run `regraft promote --first`"):
             change()
     found_with(at("a"), "one")
@@ -205,26 +188,21 @@ def test_without_production_nothing_is_compared_or_promoted_and_first_founds_it_
 
 def test_production_that_vanished_is_not_taken_for_a_first_model(at, address):
     found_with(at("a"), "one")
-    Place(address).remove("production.json")
+    Remote(address).remove("production.json")
     with pytest.raises(RegraftError, match="is gone: this machine knows models of it"):
         Records(at("a"))
 
 
-def test_a_folder_of_this_machine_needs_no_founding(tmp_path):
-    with pytest.raises(RegraftError, match="puts a first model there by itself"):
-        found(tmp_path / "models" / "production", patience=1)
-
-
 def test_a_damaged_pointer_is_no_first_model(at, address):
     found_with(at("a"), "one")
-    Place(address).write("production.json", b'{"format": 2}')
+    Remote(address).put("production.json", b'{"format": 2}')
     for name in "ab":
         with pytest.raises(RegraftError, match=r"production\.json at .* is damaged"):
             Records(at(name))
 
 
 def test_a_pointer_cannot_name_files_outside_its_folder():
-    good = json.loads(mirror.Pointer().as_bytes())
+    good = json.loads(remote_registry.Pointer().as_bytes())
     stored = {"sha256": "a" * 64, "size": 1, "object": f"{'a' * 64}-{'b' * 8}"}
     assert read_pointer(json.dumps(good | {"files": {"versions/x.onnx": stored}}).encode())
     for name in ("../x", "/x", "a/../x", ".x", "a/.git/x", "", "a//b", "a\\b", "a\nb", "x" * 201, "a/b/c/d/e"):
@@ -235,84 +213,21 @@ def test_a_pointer_cannot_name_files_outside_its_folder():
 
 def test_files_whose_object_is_lost_or_has_other_bytes_are_named(at, address):
     found_with(at("a"), "one")
-    name, place = f"objects/{pointer_at(address).files['log.jsonl'].object}", Place(address)
-    for damage in (lambda: place.write(name, b"x"), lambda: place.remove(name)):
+    name, place = f"objects/{pointer_at(address).files['log.jsonl'].object}", Remote(address)
+    for damage in (lambda: place.put(name, b"x"), lambda: place.remove(name)):
         damage()
         for _ in range(2):
             with pytest.raises(RegraftError, match=rf"names for log\.jsonl is not there.*{name}"):
                 Records(at("b"))
 
 
-@everywhere
-def test_an_object_that_is_larger_than_the_pointer_says_is_not_fetched(at, address, tmp_path, monkeypatch):
-    found_with(at("a"), "one")
-    stored, written = pointer_at(address).files["model.onnx"], []
-    Place(address).write(f"objects/{stored.object}", bytes(2**24))
-    fetch = Place.fetch_object
-
-    def watched(place: Place, stored: Any, target: Path) -> None:
-        try:
-            fetch(place, stored, target)
-        finally:
-            written.append(target.stat().st_size)
-
-    monkeypatch.setattr(Place, "fetch_object", watched)
-    assert "is damaged" in (Records(at("b")).standing().problem or "")
-    assert max(written) < 2**16
-
-
-def test_a_transfer_that_does_not_say_how_large_it_is_ends_where_the_object_should(tmp_path):
-    place, stored = Place(f"memory://{tmp_path}"), Stored.new("0" * 64, 10)
-    place.write(f"objects/{stored.object}", bytes(2**24))
-    with pytest.raises(FileNotFoundError):
-        place._files.get_file(
-            place._path(f"objects/{stored.object}"), str(tmp_path / "x"), callback=_without_size(stored.size)
-        )
-    assert (tmp_path / "x").stat().st_size < 2**23
-
-
-def _without_size(most: int) -> Any:
-    callback = _until_larger(most)
-    callback.set_size = lambda _: None
-    return callback
-
-
-def test_production_that_went_back_is_said_once_and_a_rollback_is_none(at, address, capsys):
-    found_with(at("a"), "one", "two")
-    place = Place(address)
-    Records(at("b"))
-    earlier = place.read("production.json")
-    assert earlier
-    Production(at("a")).rollback()
-    promote_by_hand(at("a"), "three")
-    Records(at("b"))
-    assert "Warning" not in capsys.readouterr().err
-    place.write("production.json", earlier)
-    Records(at("b"))
-    said = capsys.readouterr().err
-    assert re.match(
-        r"Warning: production at memory:// went back: .* seen change 4 of 20.*, and now .* change 2 of", said
-    )
-    Records(at("b"))
-    assert capsys.readouterr().err == ""
-
-
 def test_a_lost_model_is_damaged_production_and_a_rollback_goes_to_the_one_before(at, address):
     found_with(at("a"), "one", "two")
-    Place(address).remove(f"objects/{pointer_at(address).files['model.onnx'].object}")
+    Remote(address).remove(f"objects/{pointer_at(address).files['model.onnx'].object}")
     assert "is damaged" in (Records(at("b")).standing().problem or "")
     add_rows(at("b"), [])
     Production(at("b")).rollback()
     assert text_of(at("b")) == text_of(at("c")) == "one"
-
-
-def test_what_a_hand_changed_in_the_mirror_counts_for_nothing(at):
-    found_with(at("a"), "one")
-    (at("a") / "model.onnx").write_text("mine")
-    (at("a") / "rolled_back").mkdir()
-    (at("a") / "rolled_back" / "x.json").write_text("{}")
-    assert text_of(at("a")) == "one"
-    assert not (at("a") / "rolled_back").exists()
 
 
 def test_a_mirror_that_is_removed_during_a_change_takes_nothing_from_the_address(at):
@@ -324,7 +239,7 @@ def test_a_mirror_that_is_removed_during_a_change_takes_nothing_from_the_address
             at("a").mkdir(parents=True)
             (at("a") / "verdicts.jsonl").write_text("{}")
 
-    with pytest.raises(RegraftError, match="removed or changed while it was in use"):
+    with pytest.raises(RegraftError, match="removed while it was in use"):
         lose_it()
     assert text_of(at("b")) == "two"
 
@@ -333,27 +248,34 @@ def test_a_copy_for_services_follows_the_pointer_and_the_next_run_repairs_it(at,
     found_with(at("a"), "one")
     publish(at("a"), patience=1)
     promote_by_hand(at("a"), "two")  # killed before it published
-    assert Place(address).read("model.onnx") == b"one"
+    assert Remote(address).get("model.onnx") == b"one"
     publish(at("b"), patience=1)
-    assert Place(address).read("model.onnx") == b"two"
-    assert (Place(address).read("model.onnx.sha256") or b"").startswith(sha256_of(at("a") / "model.onnx").encode())
+    assert Remote(address).get("model.onnx") == b"two"
+    assert (Remote(address).get("model.onnx.sha256") or b"").startswith(sha256_of(at("a") / "model.onnx").encode())
 
 
 def test_what_no_pointer_names_goes_after_a_day(at, address, monkeypatch):
-    monkeypatch.setattr(mirror, "_SWEEP_EVERY", 2)
+    monkeypatch.setattr(remote_registry, "_SWEEP_EVERY", 2)
     found_with(at("a"))
     young, old = (f"{digit * 64}-{digit * 8}" for digit in "ab")
     for name in (young, old, "not-ours"):
-        Place(address).write(f"objects/{name}", b"x")
-    modified = Place.modified
-    ages = {f"objects/{old}": 90_000.0, "objects/not-ours": 90_000.0}
-    monkeypatch.setattr(Place, "modified", lambda place, name: (modified(place, name) or 0) - ages.get(name, 0.0))
+        Remote(address).put(f"objects/{name}", b"x")
+    list_now = Remote.list
+
+    def aged(remote: Remote, folder: str) -> dict[str, Entry]:
+        entries = list_now(remote, folder)
+        return {
+            name: replace(each, written=0.0 if name in (old, "not-ours") else each.written)
+            for name, each in entries.items()
+        }
+
+    monkeypatch.setattr(Remote, "list", aged)
     for number in range(2):
         with exclusive(at("a"), "a change", patience=1):
             (at("a") / "verdicts.jsonl").write_text(f"{number}\n")
-    left = Place(address).sizes("objects").keys()
+    left = Remote(address).list("objects").keys()
     assert old not in left
-    assert {young, "not-ours"} | pointer_at(address).objects() <= left
+    assert {young, "not-ours"} | {stored.object for stored in pointer_at(address).files.values()} <= left
 
 
 # S3 alone.
@@ -361,7 +283,7 @@ def test_what_no_pointer_names_goes_after_a_day(at, address, monkeypatch):
 
 def test_an_address_that_cannot_be_reached_is_an_error_and_never_no_model(tmp_path, s3, monkeypatch):
     found_with(worker(tmp_path / "a", s3), "one")
-    monkeypatch.setattr("regraft.production.place.Place._contents", _unreachable)
+    monkeypatch.setattr(S3FileSystem, "_call_s3", _unreachable)
     for name in "ab":
         with pytest.raises(
             RegraftError, match="The production at s3://bucket cannot be reached: ConnectionError"
@@ -370,52 +292,8 @@ def test_an_address_that_cannot_be_reached_is_an_error_and_never_no_model(tmp_pa
         assert "private" not in str(stop.value)
 
 
-def test_an_address_that_was_away_a_moment_ago_is_not_tried_again_and_again(tmp_path, s3, monkeypatch):
-    tried = []
-    monkeypatch.setattr(Place, "_contents", lambda place: tried.append(place) or _unreachable(place))
-    for _ in range(3):
-        with pytest.raises(RegraftError, match="cannot be reached: ConnectionError"):
-            Records(worker(tmp_path / "a", s3))
-    assert len(tried) == 1
-
-
-def test_an_address_that_takes_connections_and_says_nothing_is_unreachable_when_the_time_is_over(
-    tmp_path, monkeypatch, impatient
-):
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        monkeypatch.setattr(S3FileSystem, "cachable", False)  # the one of other tests knows another server
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
-        start = time.monotonic()
-        for _ in range(2):
-            with pytest.raises(RegraftError, match=r"cannot be reached: TimeoutError .*machine\.remote_timeout"):
-                found_with(worker(tmp_path / "a", "s3://silent/private"), "one")
-            with pytest.raises(RegraftError, match="cannot be reached: TimeoutError"):
-                Records(worker(tmp_path / "a", "s3://silent/private"))
-    assert time.monotonic() - start < 20 * impatient  # of which one client of S3 is made
-
-
-def test_a_place_that_cannot_even_be_opened_is_unreachable_when_the_time_is_over(tmp_path, monkeypatch, impatient):
-    monkeypatch.setattr("regraft.store.remote.Remote._opened", lambda *_: time.sleep(40 * impatient))
-    start = time.monotonic()
-    for _ in range(3):
-        with pytest.raises(RegraftError, match="production at sftp://host cannot be reached: TimeoutError"):
-            Records(worker(tmp_path / "a", "sftp://host/private"))
-    assert time.monotonic() - start < 20 * impatient
-
-
-@pytest.fixture
-def impatient() -> Iterator[float]:
-    """Seconds after which an address counts as unreachable."""
-    before = patience._seconds[0]
-    set_patience(0.5)
-    yield 0.5
-    set_patience(before)
-
-
-def _unreachable(place: Place) -> None:
-    with place._reaching():
-        raise ConnectionError(f"https://user:secret@host/private {place}")
+async def _unreachable(*_: Any, **__: Any) -> None:
+    raise ConnectionError("https://user:secret@host/private")
 
 
 def test_nothing_has_to_be_listed(tmp_path, s3, monkeypatch):
@@ -430,7 +308,7 @@ def test_nothing_has_to_be_listed(tmp_path, s3, monkeypatch):
             raise PermissionError(errno.EACCES, "Forbidden") from None
 
     monkeypatch.setattr(S3FileSystem, "_call_s3", without_listing)
-    monkeypatch.setattr(mirror, "_SWEEP_EVERY", 2)
+    monkeypatch.setattr(remote_registry, "_SWEEP_EVERY", 2)
     a, b = worker(tmp_path / "a", s3), worker(tmp_path / "b", s3)
     with pytest.raises(RegraftError, match=r"may be read but not listed.*`regraft promote --first` founds one"):
         Records(a)

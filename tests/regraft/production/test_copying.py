@@ -1,6 +1,5 @@
 """A team moves production to an address: all of it arrives, and nothing there is overwritten."""
 
-import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,12 +9,11 @@ import pytest
 
 from regraft.core.errors import RegraftError
 from regraft.core.files import sha256_of
-from regraft.production import mirror
+from regraft.core.remote import Remote
+from regraft.production import exclusive
 from regraft.production.copying import Copied, copy_production
-from regraft.production.mirrored import looks_of
-from regraft.production.place import Place
-from regraft.production.pointer import first_pointer
 from regraft.production.registry import Candidates, Production
+from regraft.production.remote_registry import looks_of
 from regraft.production.run_history import Row, add_rows, read_rows
 from tests.support.at_address import found_with, pointer_at, worker
 from tests.support.production import data_of, promote, roll_back, write_candidate
@@ -26,7 +24,7 @@ Copy = Callable[[str], Copied]
 @pytest.fixture(autouse=True)
 def _look_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers in one process would be one command otherwise."""
-    monkeypatch.setattr(mirror, "_LOOK_SECONDS", 0.0)
+    monkeypatch.setattr(exclusive, "_LOOK_SECONDS", 0.0)
 
 
 @pytest.fixture
@@ -57,7 +55,7 @@ def test_a_worker_finds_at_the_address_all_that_was_in_the_folder(kind, copy, fo
     address = f"{kind}://{root}/moved"
     before = looks_of(folder)
     copied = copy(address)
-    assert (copied.model, copied.changes, copied.verdicts) == (sha256_of(folder / "model.onnx"), 4, 2)
+    assert copied.model == sha256_of(folder / "model.onnx")
     assert looks_of(folder) == before
 
     there = worker(tmp_path / "fresh", address)
@@ -70,7 +68,7 @@ def test_a_worker_finds_at_the_address_all_that_was_in_the_folder(kind, copy, fo
     assert Candidates(there / "candidates").find(sha256_of(folder.parent / "no.onnx")[:8]).read_text() == "no"
     production.rollback()
     assert production.model.read_text() == "one"
-    assert Place(address).read("model.onnx") == b"two"  # the copy for services, until it is published again
+    assert Remote(address).get("model.onnx") == b"two"  # the copy for services, until it is published again
 
 
 def test_production_at_one_address_is_copied_to_another_with_models_that_were_never_fetched(tmp_path):
@@ -99,54 +97,27 @@ def test_nothing_at_an_address_is_overwritten_and_no_address_that_could_hold_a_s
         copy_production(worker(tmp_path / "a", address), folder, address)
 
 
-def test_production_that_somebody_founds_while_it_is_copied_stays_and_the_words_say_so(copy, tmp_path, monkeypatch):
-    address, send, theirs = f"memory://{tmp_path}/there", Place.send_object, first_pointer()
-
-    def founded_meanwhile(place: Place, *arguments: Any) -> None:
-        send(place, *arguments)
-        place.found(theirs)
-
-    monkeypatch.setattr(Place, "send_object", founded_meanwhile)
-    with pytest.raises(RegraftError, match=r"somebody founded production at memory:// meanwhile.*nothing of this copy"):
-        copy(address)
-    assert pointer_at(address) == theirs
-
-
 def test_a_folder_without_a_sound_model_is_not_copied(copy, folder, tmp_path):
     (folder / "model.onnx").write_text("damaged")
     with pytest.raises(RegraftError, match=r"no sound model in production, so nothing was copied\. .*is damaged"):
         copy(f"memory://{tmp_path}/there")
-    assert Place(f"memory://{tmp_path}/there").pointer() is None
-
-
-def test_what_the_store_does_not_give_back_as_it_was_sent_is_found_before_production_is_founded(
-    copy, tmp_path, monkeypatch
-):
-    address = f"memory://{tmp_path}/there"
-
-    def wrong(place: Place, source: Path, name: str) -> None:
-        place.write(f"objects/{name}", source.read_bytes()[:-1])
-
-    monkeypatch.setattr(Place, "send_object", wrong)
-    with pytest.raises(RegraftError, match=r"does not give back what was sent there as .*nothing was founded"):
-        copy(address)
-    assert Place(address).pointer() is None
+    assert Remote(f"memory://{tmp_path}/there").get("production.json") is None
 
 
 def test_a_copy_that_is_killed_leaves_nothing_that_counts_and_the_next_one_succeeds(copy, tmp_path, monkeypatch):
-    address, send = f"memory://{tmp_path}/there", Place.send_object
+    address, put = f"memory://{tmp_path}/there", Remote.put
     sent: list[Any] = []
 
-    def killed(place: Place, *arguments: Any) -> None:
+    def killed(remote: Remote, *arguments: Any) -> None:
         sent.append(arguments)
         if len(sent) == 4:
             raise KeyboardInterrupt
-        send(place, *arguments)
+        put(remote, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Place, "send_object", killed)
+        patch.setattr(Remote, "put", killed)
         with pytest.raises(KeyboardInterrupt):
             copy(address)
-    assert Place(address).pointer() is None
-    assert copy(address).changes == 4
-    assert json.loads(Place(address).read("production.json") or b"")["serial"] == 1
+    assert Remote(address).get("production.json") is None
+    copy(address)
+    assert pointer_at(address).serial == 1
