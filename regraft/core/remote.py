@@ -280,11 +280,8 @@ def _file_system(scheme: str) -> Any:
         given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
         options["config_kwargs"] = {**S3_LIMITS, **given}
     elif scheme == "https":
-        from aiohttp import ClientTimeout
-
-        limits = ClientTimeout(total=None, sock_connect=10.0, sock_read=30.0)
         options |= {"allow_redirects": False, "encoded": True}
-        options["client_kwargs"] = {"timeout": limits, "raise_for_status": _expect_success}
+        options["client_kwargs"] = {"raise_for_status": _expect_success}  # aiohttp ends a call after five minutes
     files = fsspec.filesystem(scheme, **options)
     if scheme in _S3:
         files.retries = 2
