@@ -93,7 +93,6 @@ class Machine(Section):
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
     shared_mirror: bool
-    remote_timeout: float = Field(gt=0)
     allow_recompute: bool
     cluster: Annotated[str | None, AfterValidator(cluster_address)]
     photo_schemes: PhotoSchemes

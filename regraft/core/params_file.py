@@ -14,7 +14,6 @@ from regraft.core.addresses import without_addresses
 from regraft.core.config import Params, with_budget
 from regraft.core.errors import InvalidParams
 from regraft.core.files import refuse_special
-from regraft.core.patience import set_patience
 
 # By key: the value that holds now, and what to do if another one is wanted.
 _PATH = "it has one place now; move the file there, or remove the key"
@@ -32,6 +31,7 @@ _DRIFT = "it is a constant of regraft/production/prediction_drift.py; score.drif
 _MOVED = {"promote.given_up": "promote.retired_classes", "score.novel.severity": "score.drift"}
 RETIRED: dict[str, tuple[Any, str]] = {
     "nights.keep_reports": (30, _CONSTANT),
+    "machine.remote_timeout": (30.0, "the libraries of buckets have time limits of their own; remove the key"),
     "paths.manifest": ("build/manifest.parquet", _PATH),
     "paths.dataset": ("build/dataset.parquet", _PATH),
     "paths.splits": ("data/splits.csv", _PATH),
@@ -187,9 +187,9 @@ def _moved(contents: dict[str, Any], lines: list[str]) -> dict[str, Any]:
 def load_params(path: Path) -> Params:
     """Read and check params.yaml.
 
-    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False. From then on this process
-    waits for addresses as machine.remote_timeout says. What lies at its paths is looked at, since libraries and DVC
-    would wait for a pipe; photos and the store are opened in a way that does not.
+    It is read by ruamel as DVC reads it: PyYAML takes `1e-5` for text and `no` for False. Paths of the project are
+    checked for pipes and devices, since libraries and DVC would wait for them; photos and the store are opened in a way
+    that does not.
 
     Raises:
         InvalidParams: the file is missing or not YAML, a key is missing, unknown or misspelt, or a value has the wrong
@@ -213,7 +213,6 @@ def load_params(path: Path) -> Params:
             f"Found: {params.preprocess.val_share} + {params.preprocess.test_share}."
         )
         raise InvalidParams(_message(path, [line]))
-    set_patience(params.machine.remote_timeout)
     own = [params.paths.production, params.paths.candidates, *params.paths.constants().values()]
     refuse_special(*(path.parent / place for place in own))
     return params
