@@ -376,3 +376,19 @@ ROOMS = sorted(path.parent.name for path in (ROOT / "regraft").glob("*/__init__.
 def test_a_room_says_what_comes_in_and_what_goes_out(room):
     doc = ast.get_docstring(ast.parse((ROOT / "regraft" / room / "__init__.py").read_text())) or ""
     assert {"In: ", "Out: "} <= set(re.findall(r"In: |Out: ", doc))
+
+
+def test_params_are_written_as_dvc_writes_them_so_that_setting_one_changes_one_line():
+    from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+
+    text = (ROOT / "params.yaml").read_text()
+    params = parse_yaml_for_update(text, "params.yaml")
+    assert dumps_yaml(params) == text
+    params["fine_tune"]["epochs"] = 3
+    changed_lines = set(dumps_yaml(params).splitlines()) - set(text.splitlines())
+    assert [line.split("#")[0].strip() for line in changed_lines] == ["epochs: 3"]
+
+
+def test_params_fit_on_two_screens():
+    lines = (ROOT / "params.yaml").read_text().splitlines()
+    assert (len(lines) <= 130, max(map(len, lines)) <= 120) == (True, True)

@@ -50,7 +50,7 @@ def test_a_run_is_named_by_what_was_found_and_drift_is_an_alarm(monkeypatch, tol
 def test_without_a_model_in_production_a_run_fails_and_says_what_to_do(project: Path) -> None:
     (project / "incoming").mkdir()
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("  photos: null  ", "  photos: incoming  "))
+    (project / "params.yaml").write_text(text.replace("  photos:       ", "  photos: incoming "))
     assert end_scoring_early(project) is None
     state = flow.score.fn()
     assert (state.type.value, state.message[:29]) == ("FAILED", "no model is in production: th")
@@ -65,6 +65,6 @@ def test_a_run_with_nothing_to_score_ends_before_prefect_and_leaves_no_line_of_h
 
 def test_photos_that_cannot_be_found_are_a_run_that_fails(project: Path) -> None:
     text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("  photos: null  ", "  photos: nowhere  "))
+    (project / "params.yaml").write_text(text.replace("  photos:       ", "  photos: nowhere "))
     with pytest.raises(RegraftError, match=r"score\.photos in params\.yaml is nowhere"):
         end_scoring_early(project)
