@@ -6,7 +6,6 @@ import pytest
 
 from flows import score as flow
 from flows.nothing_new import end_scoring_early
-from regraft.core.errors import RegraftError
 from regraft.production.run_history import read_rows
 from tasks.runs.live_runs import known_runs
 from tasks.score_photos import Said
@@ -61,10 +60,3 @@ def test_a_run_with_nothing_to_score_ends_before_prefect_and_leaves_no_line_of_h
     assert outcome
     assert (outcome.name, "score.photos in params.yaml is null" in outcome.message) == ("Nothing to score", True)
     assert (read_rows(project / "models" / "production"), known_runs()) == ([], [])
-
-
-def test_photos_that_cannot_be_found_are_a_run_that_fails(project: Path) -> None:
-    text = (project / "params.yaml").read_text()
-    (project / "params.yaml").write_text(text.replace("  photos:       ", "  photos: nowhere "))
-    with pytest.raises(RegraftError, match=r"score\.photos in params\.yaml is nowhere"):
-        end_scoring_early(project)
