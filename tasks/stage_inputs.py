@@ -92,7 +92,7 @@ class StageInputs:
         from regraft.features.forward_passes import open_feature_store
 
         root, machine = self.params.paths.store, self.params.machine
-        store = open_feature_store(root, self.trunk, shared=machine.shared_store, mirror=machine.shared_mirror)
+        store = open_feature_store(root, self.trunk, shared=machine.shared_store)
         return Extractor(self.views, self.trunk, store, machine, chosen_cluster(machine))
 
     @cached_property

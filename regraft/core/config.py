@@ -92,7 +92,6 @@ class Machine(Section):
     workers: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     shared_store: Annotated[str | None, AfterValidator(without_secret)]
-    shared_mirror: bool
     allow_recompute: bool
     cluster: Annotated[str | None, AfterValidator(cluster_address)]
     photo_schemes: PhotoSchemes

@@ -52,24 +52,19 @@ def load_stored_trunk(backbone: Backbone, root: Path, *, shared: str | None) -> 
     return load_trunk(backbone, root / "graphs", shared=open_shared(root, shared, may_create=True) if shared else None)
 
 
-def open_feature_store(root: Path, trunk: Trunk, *, shared: str | None = None, mirror: bool = False) -> FeatureStore:
+def open_feature_store(root: Path, trunk: Trunk, *, shared: str | None = None) -> FeatureStore:
     """Open the namespaces of this backbone and this engine; how a photo becomes a view is part of the rows' keys.
 
     Args:
         root: the store's folder.
         trunk: from `load_stored_trunk`.
         shared: address of the shared store, or None.
-        mirror: whether to fetch all rows of the shared store, and not only those that are needed.
     """
     facts = {"graph": trunk.digest, "engine": trunk.engine}
-    store = FeatureStore(
+    return FeatureStore(
         open_namespace(root, "features", facts, shape=(trunk.feature_dim,), dtype="float32", shared=shared),
         open_namespace(root, "activations", facts, shape=trunk.activation_shape, dtype="float16", shared=shared),
     )
-    if mirror:
-        store.features.mirror()
-        store.activations.mirror()
-    return store
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,11 +79,6 @@ class Namespace(ShardFolder):
         self._add(shard)
         return shard
 
-    def mirror(self) -> None:
-        """Fetch all of the shared root that is not here."""
-        self.fetch_all(self.shards)
-        self.refresh()
-
     def seconds_for(self, keys: Iterable[Key]) -> float:
         """Return what computing those of `keys` that are in the store has taken."""
         return sum(float(shard.seconds[rows].sum()) for shard, _, rows in self._places(list(keys)))

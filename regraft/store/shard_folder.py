@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from regraft.store.distant import DistantShard, keys_paths
 from regraft.store.names import KEPT, KEYS, SENT
 from regraft.store.remote import Remote
 from regraft.store.shards import Shard, buffers_of, name_of, set_aside, shard_paths, write_shard
-from regraft.store.synchronising import fetch, fetch_whole, send, set_aside_there, synchronise
+from regraft.store.synchronising import send, set_aside_there, synchronise
 
 _LISTINGS = 5  # of a folder whose files vanish while it is listed
 _SHARDS_AT_ONCE = 4  # of the shared root, that are read
@@ -96,14 +95,6 @@ class ShardFolder:
             self.remote.remove(f"{self.folder.name}/{shard.name}.arrow")
         for path in (shard.path, shard.path.with_name(f"{shard.name}{SENT}")):
             path.unlink(missing_ok=True)
-
-    def fetch_all(self, shards: Sequence[Shard]) -> None:
-        """Fetch the shards that are not here, with their values."""
-        absent = [shard.name for shard in shards if not shard.is_here]
-        if self.remote and absent:
-            with writing(self.folder):
-                get = partial(fetch_whole, self.folder, self.remote, self._check)
-                fetch(absent, get, self.folder, self.remote, self.unusable)
 
     def verify(self, shard: Shard) -> None:
         """Read all of a shard; if anything in it is damaged, `refresh` goes on without it."""

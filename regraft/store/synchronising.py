@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from regraft.core.errors import RegraftError
-from regraft.core.files import replacing, temporary_beside
+from regraft.core.files import temporary_beside
 from regraft.photos.images import Threads
 from regraft.store.distant import fetch_keys, keys_path, keys_paths, size_said
 from regraft.store.joining import join
@@ -94,21 +94,6 @@ def fetch(names: list[str], get: Callable[[str], None], folder: Path, remote: Re
         unusable.add(name)
         set_aside_there(name, folder, remote)
     return "vanished" in outcomes.values()
-
-
-def fetch_whole(folder: Path, remote: Remote, check: Callable[[Path], None], name: str) -> None:
-    """Fetch one shard, a second time if it arrives damaged; FileNotFoundError if it is gone, ValueError if damaged."""
-    for attempt in range(2):
-        try:
-            with replacing(folder / f"{name}{SENT}") as temporary:
-                remote.fetch(f"{folder.name}/{name}.arrow", temporary)
-                check(temporary)
-        except ValueError:
-            if attempt:
-                raise
-        else:
-            keys_path(folder, name).unlink(missing_ok=True)
-            return
 
 
 def set_aside_there(name: str, folder: Path, remote: Remote) -> None:
