@@ -97,7 +97,6 @@ class Machine(Section):
     photo_schemes: PhotoSchemes
     photo_private_addresses: bool
     photo_cache: float = Field(ge=0)
-    photo_spool: float = Field(ge=0)
 
 
 class ValidateData(Section):

@@ -31,6 +31,7 @@ _DRIFT = "it is a constant of regraft/production/prediction_drift.py; score.drif
 _MOVED = {"promote.given_up": "promote.retired_classes", "score.novel.severity": "score.drift"}
 RETIRED: dict[str, tuple[Any, str]] = {
     "nights.keep_reports": (30, _CONSTANT),
+    "machine.photo_spool": (10.0, "it is a constant of regraft/photos/elsewhere.py"),
     "machine.shared_mirror": (False, "a run fetches the features that it needs; remove the key"),
     "machine.remote_timeout": (30.0, "the libraries of buckets have time limits of their own; remove the key"),
     "paths.manifest": ("build/manifest.parquet", _PATH),

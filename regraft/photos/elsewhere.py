@@ -23,6 +23,7 @@ from regraft.photos.fetching import Denied, FetchError, Opened, Refused, Unreach
 from regraft.photos.photo_urls import WEB, problem_of_url, scheme_of
 from regraft.photos.spool import Spool
 
+_SPOOL_GB = 10.0  # of fetched photos during a run; others are fetched again when they are needed
 _MOST_BYTES = 512 * 2**20  # of a photo
 _MOST_SECONDS = 120.0  # from the request to the last byte
 _MOST_SLOW = 16  # photos that take longer, in one run
@@ -178,7 +179,7 @@ class Elsewhere:
 def elsewhere_of(params: Params) -> Elsewhere:
     """Return how photos at addresses are read, as params.yaml says it."""
     machine = params.machine
-    bound = max(machine.photo_spool, machine.photo_cache) * 1e9
+    bound = max(_SPOOL_GB, machine.photo_cache) * 1e9
     spool = Spool(params.paths.store / "photos", bound)
     return Elsewhere(machine.photo_schemes, machine.photo_private_addresses, spool, machine.photo_cache * 1e9)
 

@@ -20,7 +20,7 @@ from regraft.photos.views import Views
 from regraft.reports.sources import Sources
 
 LIMITS = DecodeLimits(max_pixels=10**6, max_seconds=20)
-NO_PHOTOS_ELSEWHERE = {"photo_schemes": (), "photo_private_addresses": False, "photo_cache": 0.0, "photo_spool": 0.0}
+NO_PHOTOS_ELSEWHERE = {"photo_schemes": (), "photo_private_addresses": False, "photo_cache": 0.0}
 NO_SHARED_STORE = {"shared_store": None, "allow_recompute": True}
 MACHINE = Machine(workers=2, batch_size=3, cluster=None, **NO_SHARED_STORE, **NO_PHOTOS_ELSEWHERE)
 FINE_TUNE = FineTune(
