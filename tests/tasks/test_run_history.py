@@ -196,7 +196,7 @@ def test_a_damaged_history_is_put_aside_with_a_word(params: Params, capsys: pyte
     params.paths.production.mkdir()
     (params.paths.production / FILE).write_text("hello")
     row = add_to_history(params, record("Promoted", *ran()))
-    assert "put aside as history.damaged-" in capsys.readouterr().err
+    assert "set aside as history.damaged-" in capsys.readouterr().err
     assert rows_of(params) == [row]
 
 
