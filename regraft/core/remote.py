@@ -1,4 +1,4 @@
-"""Files at an address that fsspec reaches: the shared store, production and photos read and write by one `Remote`.
+"""Files at an address that fsspec reaches: production reads and writes by one `Remote`.
 
 The libraries' messages may quote addresses, signed queries and headers, so an error is named by its kind alone. Each
 scheme has one file system for the whole process; their own limits of time end what is never answered.
@@ -7,9 +7,10 @@ scheme has one file system for the whole process; their own limits of time end w
 import errno
 import hashlib
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,9 @@ from regraft.core.errors import RegraftError
 _S3 = ("s3", "s3a")
 # An object appears here whole or not at all. Elsewhere it is written to a temporary name first, as on a disk.
 _OBJECT_STORES = (*_S3, "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "memory")
-_BLOCK = 8 * 2**20  # bytes of one request for a photo
 _LOCK_SECONDS = 30.0
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
-_DENIED = ("PermissionError", "NoCredentials", "TokenRefresh", "UnauthorizedSSOToken", "ExpiredToken", "RefreshError")
 _CONFLICTS = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
-_FORBIDDEN = (401, 403, 407)
-_LATER = (408, 425, 429, 500, 502, 503, 504)  # statuses of a server that may answer well the next time
 # A call that has no answer ends after a minute; with the limits of s3fs after six.
 S3_LIMITS: dict[str, Any] = {"read_timeout": 15, "retries": {"total_max_attempts": 2}}
 _TAGS = ("ETag", "etag", "md5Hash", "content_md5")
@@ -33,21 +30,10 @@ _WRITTEN = ("LastModified", "last_modified", "mtime", "created")
 
 
 class Unreachable(RegraftError):
-    """A store or a server does not do what was asked; `words` names the error without an address."""
+    """A store does not do what was asked; the message names the kind of error, without an address."""
 
     def __init__(self, what: str, error: BaseException, advice: str) -> None:
-        status = error.status if isinstance(error, _UnexpectedStatus) else 0
-        self.words = f"status {status}" if status else named(error)
-        super().__init__(f"{what}: {self.words}. {advice}")
-        self.is_denied = status in _FORBIDDEN or any(each in self.words for each in _DENIED)
-        self.is_final = status > 0 and status not in (*_FORBIDDEN, *_LATER)
-
-
-class _UnexpectedStatus(Exception):
-    """A web server answers with another status than 200."""
-
-    def __init__(self, status: int) -> None:
-        self.status = status
+        super().__init__(f"{what}: {named(error)}. {advice}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +46,6 @@ class Entry:
     is_folder: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A file that is being read."""
-
-    size: int | None
-    tag: str | None
-    read: Callable[[], bytes]  # returns the next part; empty at the end
-
-
 class Remote:
     """Files below an address, by names relative to it; safe to use from several threads."""
 
@@ -76,7 +53,7 @@ class Remote:
         """Take an address.
 
         Args:
-            address: of a folder or a bucket; or of an https host, which the caller has checked, for reading.
+            address: of a folder or a bucket.
             kind: what lies there, for messages.
             advice: what to do where it cannot be reached.
 
@@ -85,7 +62,7 @@ class Remote:
         """
         self.kind, self.advice, self.shown = kind, advice, shown(address)
         self.scheme = address.partition("://")[0] if "://" in address else "file"
-        if self.scheme != "https" and not is_address(address):
+        if not is_address(address):
             raise RegraftError(f"The address of the {kind} must be {EXPECTED}. Received: {self.shown}.")
         self.digest = hashlib.sha256(address.encode()).hexdigest()
         with self._reaching():
@@ -121,24 +98,6 @@ class Remote:
         """Copy a file to a local one; FileNotFoundError if it is gone."""
         with self._reaching(absent=True):
             self._files.get_file(self._path(name), str(target))
-
-    @contextmanager
-    def opened(self, name: str) -> Iterator[Opened]:
-        """Open a photo in a bucket or on a web server, to be read part by part; FileNotFoundError if it is gone."""
-        path, is_web = self._path(name), self.scheme == "https"
-        with self._reaching(absent=True):
-            # Of a web address one GET, whose answer is streamed; `size` keeps fsspec from asking for it first.
-            options = {"block_size": 0, "size": 1} if is_web else {"block_size": _BLOCK, "cache_type": "readahead"}
-            file = self._files.open(path, "rb", **options)
-        with file:  # an error of the block is none of the store
-
-            def read() -> bytes:
-                with self._reaching():
-                    return file.read(_BLOCK)
-
-            facts = file.r.headers if is_web else file.details
-            size = facts.get("Content-Length", "") if is_web else file.size
-            yield Opened(int(size) if str(size).isdecimal() else None, _tag(facts), read)
 
     def put(self, name: str, contents: bytes | Path) -> None:
         """Write a file, given its contents or a local file; a reader finds the whole of it or what was there before."""
@@ -263,12 +222,10 @@ class Remote:
         except Exception as error:  # every kind of store has exceptions of its own
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and self.scheme not in LOCAL:
                 raise  # it is the disk here that is full
-            # fsspec says of every failure of a web server that there is no such file, because of another error.
-            cause = error.__cause__ if self.scheme == "https" and error.__cause__ else error
-            if absent and isinstance(cause, _ABSENT):
+            if absent and isinstance(error, _ABSENT):
                 raise FileNotFoundError("it is gone") from None
             # Without the error as its cause: a traceback would print its text.
-            raise Unreachable(f"The {self.kind} {self.shown} cannot be reached", cause, self.advice) from None
+            raise Unreachable(f"The {self.kind} {self.shown} cannot be reached", error, self.advice) from None
 
 
 def _file_system(scheme: str) -> Any:
@@ -279,23 +236,10 @@ def _file_system(scheme: str) -> Any:
     if scheme in _S3:
         given = fsspec.config.conf.get("s3", {}).get("config_kwargs", {})
         options["config_kwargs"] = {**S3_LIMITS, **given}
-    elif scheme == "https":
-        options |= {"allow_redirects": False, "encoded": True}
-        options["client_kwargs"] = {"raise_for_status": _expect_success}  # aiohttp ends a call after five minutes
     files = fsspec.filesystem(scheme, **options)
     if scheme in _S3:
         files.retries = 2
     return files
-
-
-async def _expect_success(response: Any) -> None:
-    """Refuse any other answer than the file: a redirect is not followed, nor its body taken for a photo."""
-    if response.status == 200:
-        return
-    response.close()
-    if response.status in (404, 410):
-        raise FileNotFoundError("it is gone")
-    raise _UnexpectedStatus(response.status)
 
 
 def _tag(facts: Any) -> str | None:
@@ -304,6 +248,6 @@ def _tag(facts: Any) -> str | None:
 
 def _entry(facts: dict[str, Any]) -> Entry:
     written = next((facts[name] for name in _WRITTEN if facts.get(name)), None)
-    seconds = written.timestamp() if hasattr(written, "timestamp") else written
+    seconds = written.timestamp() if isinstance(written, datetime) else written
     is_known = isinstance(seconds, int | float)
     return Entry(facts.get("size") or 0, seconds if is_known else None, _tag(facts), facts.get("type") == "directory")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from regraft.validation.drift import STATISTICS
 from regraft.validation.great_expectations import Expectation
 
 _MAD_TO_DEVIATION = 1.4826  # of a normal distribution
@@ -38,7 +39,6 @@ _SCALES = {  # column of the table of images: scale of its lowest, and of its hi
     "contrast": (_ROOT, _ROOT),
     "entropy": (_ROOT, _ROOT),
 }
-USUAL_COLUMNS = ("brightness", "contrast", "sharpness", "entropy", "shorter_side", "aspect_ratio")  # with histograms
 
 
 def calibrated(images: pd.DataFrame, expectations: Sequence[Expectation]) -> list[Expectation]:
@@ -46,9 +46,9 @@ def calibrated(images: pd.DataFrame, expectations: Sequence[Expectation]) -> lis
 
     Args:
         images: the table of images of `regraft.validation.checks.build_tables`.
-        expectations: those with `unusual` change, where their table is that of images.
+        expectations: those with `unusual` change.
     """
-    return [_calibrated(images, each) if each.unusual and each.table == "images" else each for each in expectations]
+    return [_calibrated(images, each) if each.unusual else each for each in expectations]
 
 
 def are_odd(images: pd.DataFrame, expectations: Sequence[Expectation]) -> pd.Series:
@@ -69,10 +69,11 @@ def are_odd(images: pd.DataFrame, expectations: Sequence[Expectation]) -> pd.Ser
 
 
 def limits_by_column(expectations: Sequence[Expectation]) -> dict[str, tuple[float | None, float | None]]:
-    """Return the lowest and highest value that a photo should have, by the columns of `USUAL_COLUMNS`."""
-    found: dict[str, tuple[float | None, float | None]] = dict.fromkeys(USUAL_COLUMNS, (None, None))
+    """Return the lowest and highest value that a photo should have, by the columns of `drift.STATISTICS`."""
+    found: dict[str, tuple[float | None, float | None]] = dict.fromkeys(STATISTICS, (None, None))
     for each in expectations:
-        if each.unusual and each.table == "images" and (column := each.columns[0]) in found:
+        if each.unusual:
+            column = each.columns[0]
             lowest, highest = _limits(each)
             before = found[column]
             found[column] = (before[0] if lowest is None else lowest, before[1] if highest is None else highest)
@@ -84,31 +85,28 @@ def _limits(expectation: Expectation) -> tuple[float | None, float | None]:
 
 
 def _calibrated(images: pd.DataFrame, expectation: Expectation) -> Expectation:
-    column, (lowest, highest) = expectation.columns[0], _limits(expectation)
-    is_lowest = lowest is not None
-    wanted = float(lowest if lowest is not None else highest)  # type: ignore[arg-type]
+    (column,), arguments, unusual = expectation.columns, expectation.arguments, expectation.unusual or 0
     values = images[column].dropna().to_numpy(np.float64)
     if not len(values):
         return expectation
-    scale = _SCALES.get(column, (_LOGARITHM, _LOGARITHM))[0 if is_lowest else 1]
+    # `suite` takes `unusual` with one of both limits only.
+    key, side = ("min_value", "below") if arguments.get("min_value") is not None else ("max_value", "above")
+    wanted, scale = float(arguments[key]), _SCALES.get(column, (_LOGARITHM, _LOGARITHM))[key == "max_value"]
     scaled = scale.there(values)
     median = float(np.median(scaled))
-    deviation = _MAD_TO_DEVIATION * float(np.median(np.abs(scaled - median)))
-    reach = max((expectation.unusual or 0) * deviation, _LEAST_REACH)
-    if is_lowest:
-        limit, side = min(wanted, scale.back(median - reach)), "below"
+    reach = max(unusual * _MAD_TO_DEVIATION * float(np.median(np.abs(scaled - median))), _LEAST_REACH)
+    if side == "below":
+        limit = min(wanted, scale.back(median - reach))
         usual = (values < wanted) & (values >= limit)
     else:
-        limit, side = max(wanted, scale.back(median + reach)), "above"
+        limit = max(wanted, scale.back(median + reach))
         usual = (values > wanted) & (values <= limit)
     if limit == wanted:
         return expectation
-    note = (
-        f"{usual.sum()} of {len(values)} are {side} {wanted:g}, which is usual in this folder." if usual.any() else ""
-    )
+    note = f"{usual.sum()} of {len(values)} are {side} {wanted:g}, which is usual in this folder."
     return replace(
         expectation,
-        arguments=expectation.arguments | {"min_value" if is_lowest else "max_value": limit},
+        arguments=arguments | {key: limit},
         expected=f"{expectation.expected}; only {side} {limit:.3g} is it unusual among these photos",
-        note=note,
+        note=note if usual.any() else "",
     )

@@ -14,6 +14,7 @@ from typing import Any
 from regraft.core.errors import InvalidData
 from regraft.core.setting_types import Severity
 from regraft.photos.manifest import COLUMNS
+from regraft.validation.drift import STATISTICS
 from regraft.validation.great_expectations import Expectation, as_expectation, load_engine
 
 _CLASSES = ["label", "images", "times_smaller"]
@@ -166,19 +167,23 @@ def _expectation(entry: Any, name: str, path: Path, source: str) -> Expectation:
         advice=_joined(meta.get("advice")) or f"Fix the photos, or change {path}.",
         type=kind,
         arguments=arguments,
-        unusual=_unusual(meta.get("unusual"), kind, arguments),
+        unusual=_unusual(meta.get("unusual"), kind, table, arguments),
         source=source,
     )
 
 
-def _unusual(value: Any, kind: Any, arguments: Mapping[str, Any]) -> float | None:
+def _unusual(value: Any, kind: Any, table: str, arguments: Mapping[str, Any]) -> float | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise ValueError(f"meta.unusual must be a number above 0. Found: {_short(value)}.")
     limits = [arguments.get(key) for key in ("min_value", "max_value") if arguments.get(key) is not None]
-    if kind != _BETWEEN or len(limits) != 1 or not isinstance(limits[0], int | float):
-        raise ValueError(f"meta.unusual is for {_BETWEEN} with either min_value or max_value. Remove it.")
+    is_figure = table == "images" and arguments.get("column") in STATISTICS
+    if kind != _BETWEEN or not is_figure or len(limits) != 1 or not isinstance(limits[0], int | float):
+        raise ValueError(
+            f"meta.unusual is for {_BETWEEN} with either min_value or max_value, of one of the columns "
+            f"{', '.join(STATISTICS)} of images. Remove it."
+        )
     return float(value)
 
 

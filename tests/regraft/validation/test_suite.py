@@ -186,6 +186,10 @@ def test_a_file_that_is_no_suite_is_named(tmp_path, text, words):
             {"type": IN_SET, "kwargs": {"column": "mode", "value_set": ["L"]}, "meta": {"unusual": 3}},
             r"meta\.unusual is for expect_column_values_to_be_between",
         ),
+        (
+            {"type": BETWEEN, "kwargs": {"column": "label", "min_value": 3}, "meta": {"unusual": 3}},
+            r"meta\.unusual is for .*of one of the columns brightness",
+        ),
         (BRIGHT | {"type": "expect_beauty"}, rf'type must be one of: .*{BETWEEN}.*Found: "expect_beauty"'),
         (BRIGHT | {"type": 5}, r"type must be one of: .*Found: 5"),
         (
